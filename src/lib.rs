@@ -1,0 +1,3 @@
+//! Faceptor Edge: one small quantized network that reads a face on a CPU.
+
+pub mod model;

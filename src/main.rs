@@ -1,0 +1,3 @@
+fn main() {
+    println!("faceptor {}", env!("CARGO_PKG_VERSION"));
+}

@@ -1,0 +1,1 @@
+//! The network: manifest, bundle, compiler, executor and kernels.
