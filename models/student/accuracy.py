@@ -1,0 +1,171 @@
+"""The model card's table: dev split through PyTorch float, ONNX Runtime int8 and the shipped Rust binary, side by side.
+
+    python -m student.accuracy --binary ../target/release/faceptor --card edge/CARD.md
+
+The binary answers through its command line alone (`faceptor image --aligned --json`), as a user would ask it.
+"""
+
+import argparse
+import json
+import subprocess
+import tempfile
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from .development import Development, measure
+from .evaluate import answer, answers
+from .labels import ATTRIBUTES, EXPRESSIONS
+from .onnx_parts import OnnxParts
+
+# (row, what it must reach, what this version aims at, larger is better)
+GOALS = [
+    ("landmarks w300 NME %", 6.5, 4.4, False),
+    ("expression RAF-DB %", 65, 80, True),
+    ("expression FER+ %", 66, 77, True),
+    ("age UTK MAE years", 8, 5.6, False),
+    ("age FairFace in range %", None, None, True),
+    ("attributes CelebA %", 86, 88.5, True),
+    ("parsing CelebAMask mean F1", 0.60, 0.73, True),
+    ("recognition LFW %", 82, 96.5, True),
+    ("finder w300 scenes recall % at 0.05 false a photo", 92, 98, True),
+    ("finder empty objects scenes without a face %", 95, None, True),
+]
+MARKS = ("<!-- table made by student.accuracy -->", "<!-- end of table -->")
+
+
+def ask(binary, model, arguments, paths):
+    """One JSON object a picture from `faceptor image`."""
+    command = [binary, "image", "--json", *arguments, *(["--model", model] if model else []), *map(str, paths)]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True)
+    if done.returncode not in (0, 1) or not done.stdout:
+        raise SystemExit(f"{' '.join(command[:6])} ...: exit status {done.returncode}")
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def bundle_answers(dev, binary, model):
+    found = {}
+    with tempfile.TemporaryDirectory() as masks:
+        for source in np.unique(dev.labels["source"]):
+            rows = dev.rows(source)
+            by_path = {str(dev.file(i)): i for i in rows}
+            extra = ["--masks", masks] if source == "celebamask" else []
+            for start in range(0, len(rows), 500):
+                paths = [dev.file(i) for i in rows[start : start + 500]]
+                for line in ask(binary, model, ["--aligned", "--tasks", "all", *extra], paths):
+                    face, side = line["faces"][0], line["width"]
+                    one = {
+                        "landmarks": np.array(face["landmarks"]["points"]) / side,
+                        "age": face["age"]["years"],
+                        "expression": np.array([face["expression"]["scores"][k] for k in EXPRESSIONS]),
+                        "attributes": np.array([face["attributes"][k] for k in ATTRIBUTES]),
+                        "embedding": np.array(face["recognition"]["embedding"]),
+                    }
+                    if extra:
+                        one["mask"] = np.asarray(Image.open(face["parsing"]["mask"]))
+                    found[by_path[line["path"]]] = one
+    missing = len(dev.path) - len(found)
+    if missing:
+        raise SystemExit(f"{missing} of {len(dev.path)} dev crops have no answer")
+    return found
+
+
+def overlap(a, b):
+    """Intersection over union of boxes [x, y, w, h]."""
+    w = min(a[0] + a[2], b[0] + b[2]) - max(a[0], b[0])
+    h = min(a[1] + a[3], b[1] + b[3]) - max(a[1], b[1])
+    if w <= 0 or h <= 0:
+        return 0.0
+    return w * h / (a[2] * a[3] + b[2] * b[3] - w * h)
+
+
+def person(scene):
+    """The labelled face that people's 68 points belong to."""
+    points = np.array(scene["landmarks68"])
+    low, size = points.min(0), np.ptp(points, axis=0)
+    tight = [*low, *size]
+    return max(scene["faces"], key=lambda f: overlap(f["box"], tight))["box"] if scene["faces"] else tight
+
+
+def finder_rows(faces, binary, model):
+    root = Path(faces) / "scenes"
+    scenes = json.loads((root / "dev.json").read_text())
+
+    def file(scene):
+        path = scene["path"]
+        return root / "dev" / path if (root / "dev" / path).exists() else root / "dev" / path.removeprefix("scenes/")
+
+    people = [s for s in scenes if s["source"] == "w300"]
+    by_path = {line["path"]: line["faces"] for line in ask(binary, model, ["--tasks", "landmarks"], [file(s) for s in people])}
+    hits, false = [], []
+    for scene in people:
+        detections = by_path[str(file(scene))]
+        mine = person(scene)
+        matched = [d["score"] for d in detections if overlap(d["box"], mine) >= 0.4]
+        hits.append(max(matched, default=-1.0))
+        false += [d["score"] for d in detections if all(overlap(d["box"], f["box"]) < 0.4 for f in [*scene["faces"], {"box": mine}])]
+    hits = np.array(hits)
+    false = np.sort(np.array(false))[::-1]
+    allowed = int(0.05 * len(people))
+    threshold = 0.0 if len(false) <= allowed else np.nextafter(false[allowed], 1.0)
+    empty = [s for s in scenes if s["source"] == "objects" and not s["faces"]]
+    answered = {line["path"]: line["faces"] for line in ask(binary, model, ["--tasks", "landmarks"], [file(s) for s in empty])}
+    quiet = np.mean([not answered[str(file(s))] for s in empty])
+    rows = {GOALS[8][0]: 100 * float((hits >= max(threshold, 0)).mean()), GOALS[9][0]: 100 * float(quiet)}
+    note = f"finder: {len(people)} w300 scenes, {len(false)} false faces in all ({len(false) / len(people):.3f} a photo) and recall {100 * (hits >= 0).mean():.1f} % at the shipped threshold; {len(empty)} empty objects scenes"
+    return rows, note
+
+
+def markdown(columns, note):
+    names = list(columns)
+    lines = ["| measure | must | aim | " + " | ".join(names) + " |", "|---|---|---|" + "---|" * len(names)]
+    for row, must, aim, larger in GOALS:
+        cells = []
+        for name in names:
+            value = columns[name].get(row)
+            cell = "-" if value is None else f"{value:.3f}" if "F1" in row else f"{value:.2f}"
+            if value is not None and must is not None and (value < must if larger else value > must):
+                cell += " (below must)"
+            cells.append(cell)
+        lines.append(f"| {row} | {must if must is not None else '-'} | {aim if aim is not None else '-'} | " + " | ".join(cells) + " |")
+    return "\n".join([*lines, "", note])
+
+
+def main():
+    p = argparse.ArgumentParser(description=__doc__)
+    p.add_argument("--faces", default="../../shared/faces")
+    p.add_argument("--binary", default="../target/release/faceptor")
+    p.add_argument("--model", help="bundle for the binary (default: the one inside it)")
+    p.add_argument("--export", default="edge")
+    p.add_argument("--weights", default="edge/weights.pt")
+    p.add_argument("--card", help="write the table into this file")
+    p.add_argument("--only", choices=["float", "ort", "bundle"], action="append", help="columns to compute (default all)")
+    args = p.parse_args()
+    dev, columns, note = Development(args.faces), {}, ""
+    wanted = args.only or ["float", "ort", "bundle"]
+    parts = OnnxParts(args.export)
+    size, version = parts.manifest["input"]["size"], parts.manifest["version"]
+    if "float" in wanted:
+        from .evaluate import load
+
+        net, _ = load(args.weights)
+        columns["PyTorch float"], _ = measure(dev, answers(dev, lambda images: answer(net, images), size))
+    if "ort" in wanted:
+        columns["ONNX Runtime int8"], _ = measure(dev, answers(dev, parts.answer, size))
+    if "bundle" in wanted:
+        column, classes = measure(dev, bundle_answers(dev, args.binary, args.model))
+        finder, note = finder_rows(args.faces, args.binary, args.model)
+        columns["bundle (faceptor image)"] = column | finder
+        note += "; parsing F1 by class: " + ", ".join(f"{k} {v:.2f}" for k, v in classes.items())
+    text = markdown(columns, f"Version {version}; {note}.")
+    print(text)
+    if args.card:
+        card = Path(args.card)
+        head, rest = card.read_text().split(MARKS[0])
+        tail = rest.split(MARKS[1])[1]
+        card.write_text(f"{head}{MARKS[0]}\n{text}\n{MARKS[1]}{tail}")
+
+
+if __name__ == "__main__":
+    main()

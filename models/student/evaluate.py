@@ -1,0 +1,86 @@
+"""Dev table of a checkpoint in PyTorch float: `python -m student.evaluate CHECKPOINT [--weights average|net]`."""
+
+import argparse
+
+import cv2
+import numpy as np
+import torch
+
+from .development import Development, measure, network_image
+from .geometry import frame_to_network, network_to_frame
+from .network import AGE_BINS, Student, age_distribution, soft_argmax
+
+
+def load(checkpoint, weights="average"):
+    state = torch.load(checkpoint, map_location="cpu", weights_only=True)
+    net = Student(state.get("size", "edge"))
+    net.load_state_dict(state[weights])
+    return net.eval(), state
+
+
+def label_map(logits, side):
+    """Parsing logits [C, H, W] on the network's grid to a label map [side, side] of the aligned crop."""
+    h, w = logits.shape[1:]
+    f = np.arange(side) / side
+    u = frame_to_network(f)
+    x = (u * w - 0.5).astype(np.float32)
+    where_x, where_y = np.meshgrid(x, (u * h - 0.5).astype(np.float32))
+    planes = cv2.remap(np.ascontiguousarray(logits.transpose(1, 2, 0)), where_x, where_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    return planes.argmax(2).astype(np.uint8)
+
+
+@torch.no_grad()
+def answer(net, images):
+    """Every task on a batch of network images, uint8 [B, 3, S, S]: dict of arrays."""
+    maps = net.encode(torch.from_numpy(images).float().div_(127.5).sub_(1.0))
+    memory, pixels = net.remember(maps), net.pixels(maps)
+    years = age_distribution(net.values("age", net.decode("age", memory))) @ torch.tensor(AGE_BINS)
+    out = {
+        "landmarks": soft_argmax(net.maps(net.decode("landmarks", memory), pixels)),
+        "parsing": net.maps(net.decode("parsing", memory), pixels),
+        "age": years,
+        "expression": net.values("expression", net.decode("expression", memory)).softmax(-1),
+        "attributes": net.values("attributes", net.decode("attributes", memory)).sigmoid(),
+        "embedding": torch.nn.functional.normalize(net.feature(maps["f16"]), dim=-1),
+    }
+    return {k: v.numpy() for k, v in out.items()}
+
+
+def answers(dev, run, size, batch=32):
+    """Dev row -> its answers (see development.measure), `run` mapping network images to arrays as `answer` does."""
+    found = {}
+    rows = [i for i in range(len(dev.path))]
+    for start in range(0, len(rows), batch):
+        part = rows[start : start + batch]
+        crops = [dev.rgb(i) for i in part]
+        out = run(np.stack([network_image(c, size) for c in crops]))
+        for j, i in enumerate(part):
+            found[i] = {
+                "landmarks": network_to_frame(out["landmarks"][j]), "age": out["age"][j], "expression": out["expression"][j],
+                "attributes": out["attributes"][j], "embedding": out["embedding"][j],
+            }  # fmt: skip
+            if dev.labels["mask"][i]:
+                found[i]["mask"] = label_map(out["parsing"][j], dev.mask(i).shape[0])
+    return found
+
+
+def main():
+    p = argparse.ArgumentParser(description=__doc__)
+    p.add_argument("checkpoint")
+    p.add_argument("--faces", default="../../shared/faces")
+    p.add_argument("--weights", default="average", choices=["average", "net"])
+    p.add_argument("--px", type=int, default=96)
+    p.add_argument("--threads", type=int, default=1)
+    args = p.parse_args()
+    torch.set_num_threads(args.threads)
+    net, state = load(args.checkpoint, args.weights)
+    dev = Development(args.faces)
+    table, classes = measure(dev, answers(dev, lambda images: answer(net, images), args.px))
+    print(f"{args.checkpoint} step {state['step']} {args.weights} at {args.px} px")
+    for name, value in table.items():
+        print(f"{name:32s} {value:8.3f}")
+    print("F1: " + " ".join(f"{k} {v:.2f}" for k, v in classes.items()))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,71 @@
+"""The aligned frame and its foveated sampling: the one place that says which photo point a network pixel sees.
+
+Frame coordinates `f` are in units of the crop's side: pixel index = f * side, the centre of the top-left
+pixel being 0 (the convention of the labels and of cv2.remap). Network coordinates `u` are in [-1, 1] over the
+network's input, pixel i of n having its centre at (2 i + 1) / n - 1.
+
+The network looks at the frame through a cubic, separable warp, v = a u + (1 - a) u^3 with f = (v + 1) / 2: with
+a = 0.5 the middle of the face is sampled twice as densely as a uniform grid would, hair and neck at the rim
+half as densely. It costs nothing at run time, since the crop is resampled from the camera picture anyway.
+"""
+
+import numpy as np
+
+WARP_LINEAR = 0.5
+ARCFACE_112 = np.array(
+    [(38.2946, 51.6963), (73.5318, 51.5014), (56.0252, 71.7366), (41.5493, 92.3655), (70.7299, 92.2041)]
+)
+# Eye centres 40/192 of the side apart with their middle at (96, 82)/192.
+TEMPLATE = (1.13515 * ARCFACE_112 + np.array([32.530, 23.426])) / 192.0
+
+
+def warp(u, a=WARP_LINEAR):
+    """Network coordinate in [-1, 1] to centred frame coordinate v."""
+    return a * u + (1.0 - a) * u**3
+
+
+def unwarp(v, a=WARP_LINEAR):
+    """Inverse of `warp`, exact for every real v (the cubic is monotone for 0 < a <= 1), by Cardano's formula."""
+    if a == 1.0:
+        return v
+    p, q = a / (1.0 - a), np.asarray(v, np.float64) / (1.0 - a)
+    root = np.sqrt(q * q / 4.0 + p**3 / 27.0)
+    return np.cbrt(q / 2.0 + root) + np.cbrt(q / 2.0 - root)
+
+
+def pixel_centres(size):
+    """Network coordinates of the pixel centres of a row of `size` pixels."""
+    return (2.0 * np.arange(size) + 1.0) / size - 1.0
+
+
+def network_grid(size, a=WARP_LINEAR):
+    """Frame coordinates [size, size, 2] (x, y) that the network's pixels look at."""
+    f = (warp(pixel_centres(size), a) + 1.0) / 2.0
+    return np.stack(np.broadcast_arrays(f[None, :], f[:, None]), -1)
+
+
+def frame_to_network(points, a=WARP_LINEAR):
+    """Frame coordinates (units of the side) to the network's [0, 1] coordinates."""
+    return (unwarp(2.0 * np.asarray(points) - 1.0, a) + 1.0) / 2.0
+
+
+def network_to_frame(points, a=WARP_LINEAR):
+    """The network's [0, 1] coordinates back to frame coordinates."""
+    return (warp(2.0 * np.asarray(points) - 1.0, a) + 1.0) / 2.0
+
+
+def similarity(source, target):
+    """Least-squares similarity (no reflection) 2x3 from `source` points [n, 2] to `target` points [n, 2]."""
+    source, target = np.asarray(source, np.float64), np.asarray(target, np.float64)
+    ms, mt = source.mean(0), target.mean(0)
+    s, t = source - ms, target - mt
+    norm = (s**2).sum()
+    re = (s * t).sum() / norm
+    im = (s[:, 0] * t[:, 1] - s[:, 1] * t[:, 0]).sum() / norm
+    linear = np.array([[re, -im], [im, re]])
+    return np.concatenate([linear, (mt - linear @ ms)[:, None]], 1)
+
+
+def apply(matrix, points):
+    """A 2x3 affine applied to points [..., 2]."""
+    return np.asarray(points) @ matrix[:, :2].T + matrix[:, 2]

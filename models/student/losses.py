@@ -1,0 +1,156 @@
+"""Losses of SPEC A6 where they fit few samples; every missing label is masked."""
+
+import torch
+from torch.nn import functional as F
+
+from .labels import MALE
+from .network import AGE_BINS, age_distribution
+
+AGE_STD_YEARS = 4.0
+# Weights found once by bringing the terms to the same order of magnitude; EXPERIMENTS.md holds later changes.
+WEIGHTS = {
+    "landmarks": 6.0, "heatmap": 0.25, "parsing": 1.0, "age": 0.6, "age_years": 0.08, "expression": 1.0, "attributes": 4.0,
+    "embedding": 3.0, "relation": 20.0, "auxiliary": 0.5,
+}  # fmt: skip
+
+
+def age_target(low, high, bins):
+    """Gaussian of 4 years about the age; for a range, flat inside with the same slopes outside. [B, bins]"""
+    beyond = torch.relu(low[:, None] - bins) + torch.relu(bins - high[:, None])
+    t = torch.exp(-0.5 * (beyond / AGE_STD_YEARS) ** 2)
+    return t / t.sum(-1, keepdim=True)
+
+
+def age(logits, low, high):
+    """(KL to the target distribution, distance of the expected age to the labelled range in years)."""
+    bins = torch.tensor(AGE_BINS, device=logits.device)
+    p = age_distribution(logits.float())
+    target = age_target(low, high, bins)
+    kl = (target * (torch.log(target + 1e-8) - torch.log(p + 1e-8))).sum(-1).mean()
+    years = (p * bins).sum(-1)
+    return kl, (torch.relu(low - years) + torch.relu(years - high)).mean()
+
+
+def expression(logits, votes):
+    """Cross-entropy with the voters' distribution."""
+    return -(votes * F.log_softmax(logits.float(), -1)).sum(-1).mean()
+
+
+def attributes(logits, labels):
+    """Binary cross-entropy over the known labels (+1, -1; 0 unknown)."""
+    known = (labels != 0).float()
+    loss = F.binary_cross_entropy_with_logits(logits.float(), (labels > 0).float(), reduction="none")
+    return (loss * known).sum() / known.sum().clamp(min=1)
+
+
+def landmarks(logits, target, weight):
+    """(mean point error in eye distances, cross-entropy of the heat map's marginals with Gaussians of one cell)."""
+    b, q, h, w = logits.shape
+    p = logits.float().flatten(2).softmax(-1).reshape(b, q, h, w)
+    px, py = p.sum(2), p.sum(3)
+    x = (torch.arange(w, device=p.device) + 0.5) / w
+    y = (torch.arange(h, device=p.device) + 0.5) / h
+    found = torch.stack([(px * x).sum(-1), (py * y).sum(-1)], -1)
+    eye = (target[:, 36] - target[:, 45]).norm(dim=-1).clamp(min=0.05)
+    weight = weight / weight.sum()
+    coordinate = (((found - target).norm(dim=-1) / eye[:, None]).mean(1) * weight).sum()
+    cross = 0.0
+    for marginal, axis, centre, cells in ((px, x, target[..., 0:1], w), (py, y, target[..., 1:2], h)):
+        hill = torch.exp(-0.5 * ((axis - centre) * cells) ** 2)
+        mass = hill.sum(-1, keepdim=True)
+        # Points outside the network's view have no peak to learn.
+        seen = (mass[..., 0] > 1.0).float()
+        cross = cross - ((hill / mass.clamp(min=1e-6)) * torch.log(marginal + 1e-6)).sum(-1) * seen
+    return coordinate, (cross.mean(1) * weight).sum()
+
+
+# Rare classes (earring, necklace, hat, glasses, lips) count more; roughly the fourth root of inverse frequency.
+PARSING_WEIGHT = [0.7, 0.7, 1.1, 2.0, 2.0, 2.0, 1.8, 1.8, 1.8, 1.8, 1.8, 1.6, 1.5, 0.7, 1.6, 2.6, 3.0, 1.1, 1.2]
+
+
+def parsing(logits, labels):
+    """Weighted pixel cross-entropy and soft Dice over the classes present; 255 is outside the photo."""
+    up = F.interpolate(logits.float(), size=labels.shape[-2:], mode="bilinear", align_corners=False)
+    weight = torch.tensor(PARSING_WEIGHT, device=up.device)
+    cross = F.cross_entropy(up, labels, weight=weight, ignore_index=255)
+    valid = (labels != 255).unsqueeze(1)
+    hot = F.one_hot(labels.clamp(max=up.shape[1] - 1), up.shape[1]).permute(0, 3, 1, 2) * valid
+    p = up.softmax(1) * valid
+    both, size = (p * hot).sum((0, 2, 3)), (p + hot).sum((0, 2, 3))
+    present = hot.sum((0, 2, 3)) > 0
+    dice = 1 - (2 * both[present] + 1) / (size[present] + 1)
+    return cross + 0.5 * dice[1:].mean()
+
+
+def recognition(embedding, teacher, flip):
+    """(cosine distance to the teacher's vector, squared difference of the batch's similarity matrices)."""
+    ours = F.normalize(embedding.float(), dim=-1)
+    # The teacher saw the unmirrored photo and is not mirror-symmetric: mirrored samples pull less.
+    pull = torch.where(flip, 0.5, 1.0)
+    cosine = ((1 - (ours * teacher).sum(-1)) * pull).sum() / pull.sum()
+    relation = (ours @ ours.T - teacher @ teacher.T) ** 2
+    n = len(ours)
+    return cosine, relation.sum() / (n * (n - 1))
+
+
+def compute(net, batch, landmark_limit):
+    """All losses of one batch: {name: scalar}. `batch` holds tensors on the network's device."""
+    maps = net.encode(batch["image"])
+    memory = net.remember(maps)
+    f16 = maps["f16"]
+    out = {}
+
+    def rows_of(flag):
+        return torch.nonzero(flag)[:, 0]
+
+    def recall(rows):
+        return [(k[rows], v[rows]) for k, v in memory]
+
+    pooled = f16.float().mean((2, 3))
+    auxiliary = {t: head(pooled) for t, head in net.auxiliary.items()}
+
+    rows = rows_of(torch.isfinite(batch["age_low"]))
+    low, high = batch["age_low"][rows], batch["age_high"][rows]
+    out["age"], out["age_years"] = age(net.values("age", net.decode("age", recall(rows)).float()), low, high)
+    kl, years = age(auxiliary["age"][rows], low, high)
+    extra = WEIGHTS["age"] * kl + WEIGHTS["age_years"] * years
+
+    rows = rows_of(batch["expression"][:, 0] >= 0)
+    votes = batch["expression"][rows]
+    out["expression"] = expression(net.values("expression", net.decode("expression", recall(rows)).float()), votes)
+    extra = extra + WEIGHTS["expression"] * expression(auxiliary["expression"][rows], votes)
+
+    rows = rows_of((batch["attributes"] != 0).any(1))
+    out["attributes"] = attributes(net.values("attributes", net.decode("attributes", recall(rows)).float()), batch["attributes"][rows])
+    known = batch["attributes"].clone()
+    sexed = batch["male"] >= 0
+    known[sexed, MALE] = batch["male"][sexed].float() * 2 - 1
+    rows = rows_of((known != 0).any(1))
+    extra = extra + WEIGHTS["attributes"] * attributes(auxiliary["attributes"][rows], known[rows])
+    out["auxiliary"] = extra
+
+    # Points by people first, then pseudo-points up to the limit: the dense decoder is the dearest part of a step.
+    usable = torch.isfinite(batch["landmarks"][:, 0, 0])
+    order = torch.argsort(usable.int() + batch["people"].int(), descending=True, stable=True)
+    shuffled = order[: int(usable.sum())]
+    people = int(batch["people"].sum())
+    rest = shuffled[people:]
+    rest = rest[torch.randperm(len(rest), device=rest.device)[: max(0, landmark_limit - people)]]
+    points = torch.cat([shuffled[:people], rest])
+    # One call with the same count every step: new shapes cost oneDNN a compilation.
+    rows = batch["parsing_rows"]
+    dense = torch.cat([points, rows])
+    features = net.pixels({k: maps[k][dense] for k in ("f4", "f8", "f16")})
+    logits = net.maps(net.decode("landmarks", recall(points)), features[: len(points)])
+    weight = torch.where(batch["people"][points], 3.0, 1.0)
+    out["landmarks"], out["heatmap"] = landmarks(logits, batch["landmarks"][points], weight)
+
+    logits = net.maps(net.decode("parsing", recall(rows)), features[len(points) :])
+    out["parsing"] = parsing(logits, batch["parsing"])
+
+    out["embedding"], out["relation"] = recognition(net.feature(f16), batch["embedding"], batch["flip"])
+    return out
+
+
+def total(losses):
+    return sum(WEIGHTS[k] * v for k, v in losses.items())

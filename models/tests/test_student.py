@@ -1,0 +1,143 @@
+"""The student's invariants; none of them needs the research data."""
+
+import numpy as np
+import pytest
+import torch
+from student import augment, geometry, labels, losses
+from student.development import landmark_error, network_image, verification
+from student.evaluate import label_map
+from student.network import AGE_BINS, QUERIES, Student, soft_argmax
+from student.parts import cut, run
+
+torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="module")
+def net():
+    torch.manual_seed(3)
+    net = Student("edge").train()
+    with torch.no_grad():
+        for _ in range(3):  # batch statistics that are not the identity
+            net.feature(net.encode(torch.rand(4, 3, 96, 96) * 2 - 1)["f16"])
+    return net.eval()
+
+
+def test_warp_is_inverted_exactly_inside_and_outside_the_frame():
+    v = np.linspace(-1.6, 1.6, 101)
+    assert np.abs(geometry.warp(geometry.unwarp(v)) - v).max() < 1e-12
+    points = np.random.default_rng(0).uniform(-0.2, 1.2, (50, 2))
+    assert np.abs(geometry.network_to_frame(geometry.frame_to_network(points)) - points).max() < 1e-12
+
+
+def test_similarity_recovers_a_known_motion_and_never_mirrors():
+    rng = np.random.default_rng(1)
+    points = rng.uniform(0, 100, (5, 2))
+    angle, scale = 0.4, 1.7
+    matrix = np.array([[np.cos(angle) * scale, -np.sin(angle) * scale, 5], [np.sin(angle) * scale, np.cos(angle) * scale, -3]])
+    assert np.abs(geometry.similarity(points, geometry.apply(matrix, points)) - matrix).max() < 1e-9
+    mirrored = points * [-1, 1]
+    assert np.linalg.det(geometry.similarity(points, mirrored)[:, :2]) > 0
+
+
+def test_template_has_the_contract_s_eye_distance():
+    left, right = geometry.TEMPLATE[:2]
+    assert abs(np.linalg.norm(right - left) - 40 / 192) < 1e-4
+    assert np.abs((left + right) / 2 - np.array([96, 82]) / 192).max() < 2e-3
+
+
+@pytest.mark.parametrize("table", [labels.LANDMARK_FLIP, labels.PARSING_FLIP])
+def test_mirroring_twice_changes_nothing(table):
+    assert [table[i] for i in table] == list(range(len(table)))
+
+
+def test_points_follow_the_picture_through_augmentation(monkeypatch):
+    """A bright dot at a labelled point lies where the moved label says, mirrored or not."""
+    monkeypatch.setattr(augment, "colours", lambda rng, image: image)
+    monkeypatch.setattr(augment, "border_look", lambda rng, side: None)
+    side, size, seen = 192, 96, 0
+    for seed in range(12):
+        points = np.full((68, 2), 0.5)
+        points[30] = [0.42, 0.55]
+        image = np.zeros((side, side, 4), np.uint8)
+        x, y = (points[30] * side).round().astype(int)
+        image[y - 1 : y + 2, x - 1 : x + 2, :3] = 255
+        points[30] = np.array([x, y]) / side
+        out, _, moved, flip = augment.sample(np.random.default_rng(seed), image, size, None, points)
+        weight = out[0].astype(float)
+        rows, columns = np.mgrid[:size, :size] + 0.5
+        found = np.array([(weight * columns).sum(), (weight * rows).sum()]) / weight.sum() / size
+        assert np.abs(found - moved[30]).max() * size < 0.35, f"seed {seed}, mirrored {flip}"
+        seen += flip
+    assert 0 < seen < 12
+
+
+def test_mirrored_masks_swap_left_and_right(monkeypatch):
+    monkeypatch.setattr(augment, "colours", lambda rng, image: image)
+    mask = np.full((64, 64), labels.PARSING.index("l_eye"), np.uint8)
+    for seed in range(8):
+        _, out, _, flip = augment.sample(np.random.default_rng(seed), np.full((64, 64, 4), [90, 90, 90, 0], np.uint8), 32, mask)
+        values = set(np.unique(out)) - {255}
+        assert values == {labels.PARSING.index("r_eye" if flip else "l_eye")}
+
+
+def test_missing_labels_cost_nothing():
+    logits = torch.randn(3, 40, requires_grad=True)
+    target = torch.zeros(3, 40)
+    target[0, 5] = 1
+    losses.attributes(logits, target).backward()
+    assert logits.grad[1:].abs().sum() == 0 and logits.grad[0, 5] != 0
+    assert logits.grad[0].abs().sum() == logits.grad[0, 5].abs()
+
+
+def test_age_inside_its_range_has_no_distance():
+    bins = torch.tensor(AGE_BINS)
+    logits = torch.full((1, len(AGE_BINS)), -12.0)
+    logits[0, (bins - 25).abs().argmin()] = 12.0
+    assert losses.age(logits, torch.tensor([20.0]), torch.tensor([29.0]))[1] == 0
+    assert losses.age(logits, torch.tensor([40.0]), torch.tensor([49.0]))[1] > 14
+
+
+def test_soft_argmax_finds_a_subpixel_peak():
+    x, y = 0.3125, 0.704
+    axis = (torch.arange(48) + 0.5) / 48
+    logits = -0.5 * (((axis - x) * 48) ** 2)[None, :] - 0.5 * (((axis - y) * 48) ** 2)[:, None]
+    found = soft_argmax(logits[None, None])[0, 0]
+    assert torch.allclose(found, torch.tensor([x, y]), atol=1e-4)
+
+
+def test_parts_answer_as_the_whole_network(net):
+    image = torch.rand(2, 3, 96, 96, generator=torch.Generator().manual_seed(5)) * 2 - 1
+    with torch.no_grad():
+        maps = net.encode(image)
+        memory, pixels = net.remember(maps), net.pixels(maps)
+        whole = soft_argmax(net.maps(net.decode("landmarks", memory), pixels))
+        embedding = net.feature(maps["f16"])
+    tensors = run(cut(net, 96), image)
+    assert torch.allclose(tensors["out_landmarks"], whole, atol=1e-4)
+    assert torch.allclose(tensors["out_recognition"], embedding, atol=1e-3)
+    for task in QUERIES:
+        assert tensors[f"out_{task}"].shape[1] == QUERIES[task]
+
+
+def test_size_limits_of_the_issue(net):
+    assert sum(p.numel() for p in net.parameters()) <= 6_000_000
+
+
+def test_label_map_inverts_the_network_s_sampling():
+    """A disc seen by the network comes back at its place in the crop."""
+    side, size = 256, 96
+    y, x = np.mgrid[:side, :side]
+    disc = ((x - 140) ** 2 + (y - 110) ** 2 < 40**2).astype(np.uint8)
+    seen = network_image(np.repeat(disc[..., None] * 255, 3, 2), size)[0].astype(np.float32) / 255
+    back = label_map(np.stack([1 - seen, seen]), side)
+    both = (back & disc).sum() * 2 / (back.sum() + disc.sum())
+    assert both > 0.98
+
+
+def test_measures_on_hand_made_answers():
+    true = np.zeros((1, 68, 2))
+    true[0, 36], true[0, 45] = (0.3, 0.4), (0.7, 0.4)
+    assert abs(landmark_error(true + [0.04, 0], true)[0] - 0.1) < 1e-9
+    vectors = np.eye(4)
+    pairs = [(f, a, b, a == b) for f in range(1, 6) for a in range(3) for b in range(3)]
+    assert verification(pairs, vectors) == 1.0
