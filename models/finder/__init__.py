@@ -1,0 +1,1 @@
+"""A tiny anchor-free face finder: network, data, training, evaluation, export."""
