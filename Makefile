@@ -1,0 +1,46 @@
+# Faceptor Edge. `make` lists what there is; README.md begins with `make demo` and `make test`.
+# Everything is the release profile: tract is compiled once, and the network is slow without optimization.
+
+SHELL := /bin/bash
+export PATH := $(HOME)/.cargo/bin:$(PATH)
+
+CARGO_FLAGS ?=
+# Passed to the test programs, for example TEST_ARGS=--show-output.
+TEST_ARGS ?=
+# Frames of `make demo`: the clip is a loop.
+FRAMES ?= 60
+DEMO_OUT ?= target/demo.png
+
+.PHONY: help demo build test lint models-test cross-test clean tools
+
+help:  ## this list
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
+
+demo: build  ## the network on the built-in clip: answers, latency table, an annotated picture
+	@mkdir -p $(dir $(DEMO_OUT))
+	cargo run --release --quiet $(CARGO_FLAGS) -- run --source demo --tasks all --frames $(FRAMES) --out $(DEMO_OUT)
+	@echo "The last frame, annotated: $(DEMO_OUT)"
+
+build: tools  ## the program `faceptor`, with the network inside
+	cargo build --release $(CARGO_FLAGS)
+
+test: tools  ## every Rust test; the networks' Python tests too, once `make models-test` has made their environment
+	cargo test --release $(CARGO_FLAGS) -- $(TEST_ARGS)
+	@$(MAKE) --no-print-directory -C models test-if-ready
+
+lint: tools  ## formatting and clippy, both without a complaint
+	cargo fmt --check
+	cargo clippy --release --all-targets $(CARGO_FLAGS) -- -D warnings
+
+models-test: ## the networks' Python tests; makes their environment (PyTorch, about 6 GB) when it is missing
+	$(MAKE) -C models test
+
+cross-test: build  ## builds for arm64 and runs the tests under QEMU; installs the cross toolchain when it is missing
+	cross/toolchain.sh
+	cross/test.sh
+
+clean:  ## removes what the build made
+	cargo clean
+
+tools:
+	@.ci/tools
