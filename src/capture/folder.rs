@@ -1,0 +1,100 @@
+//! The files behind the paths on a command line: folders are walked, in sorted order.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+const EXTENSIONS: [&str; 5] = ["jpg", "jpeg", "png", "webp", "gif"];
+
+/// One path of the command line as photos, or why there are none.
+pub struct Listing {
+    pub photos: Vec<PathBuf>,
+    /// (path, reason) of folders that could not be read or hold no photo.
+    pub failures: Vec<(PathBuf, anyhow::Error)>,
+}
+
+/// Every photo below `paths`. A file stands for itself whatever its name; a folder is walked with its subfolders and
+/// gives the files with a photo's extension, sorted by path. Hidden files and the folders in `except` (where results
+/// are written) are passed over; links to folders are not followed, so a loop cannot trap the walk.
+pub fn list(paths: &[PathBuf], except: &[PathBuf]) -> Listing {
+    let except: Vec<PathBuf> = except.iter().filter_map(|path| path.canonicalize().ok()).collect();
+    let mut listing = Listing { photos: Vec::new(), failures: Vec::new() };
+    for path in paths {
+        if !path.is_dir() {
+            listing.photos.push(path.clone());
+            continue;
+        }
+        let (before, failed_before) = (listing.photos.len(), listing.failures.len());
+        walk(path, &except, &mut listing);
+        listing.photos[before..].sort();
+        if listing.photos.len() == before && listing.failures.len() == failed_before {
+            listing.failures.push((path.clone(), anyhow::anyhow!("no JPEG, PNG or WebP in this folder")));
+        }
+    }
+    listing
+}
+
+fn walk(folder: &Path, except: &[PathBuf], listing: &mut Listing) {
+    if let Err(error) = try_walk(folder, except, listing) {
+        listing.failures.push((folder.to_owned(), anyhow::Error::new(error).context("the folder cannot be read")));
+    }
+}
+
+fn try_walk(folder: &Path, except: &[PathBuf], listing: &mut Listing) -> io::Result<()> {
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        let path = entry.path();
+        let hidden = entry.file_name().as_encoded_bytes().starts_with(b".");
+        let kind = entry.file_type()?;
+        if hidden {
+            log::debug!("{}: hidden, skipped", path.display());
+        } else if kind.is_dir() {
+            if path.canonicalize().is_ok_and(|real| except.contains(&real)) {
+                log::debug!("{}: results are written there, skipped", path.display());
+            } else {
+                walk(&path, except, listing);
+            }
+        } else if path.is_file() && has_photo_extension(&path) {
+            listing.photos.push(path);
+        } else {
+            log::debug!("{}: not a photo, skipped", path.display());
+        }
+    }
+    Ok(())
+}
+
+fn has_photo_extension(path: &Path) -> bool {
+    let extension = path.extension().and_then(|e| e.to_str()).unwrap_or("");
+    EXTENSIONS.iter().any(|known| extension.eq_ignore_ascii_case(known))
+}
+
+#[cfg(test)]
+mod tests {
+    use anyhow::Result;
+
+    use super::*;
+
+    #[test]
+    fn a_folder_is_walked_in_order_and_other_files_are_left() -> Result<()> {
+        let root = crate::scratch::Folder::new()?;
+        fs::create_dir_all(root.path().join("b/results"))?;
+        for name in ["b/2.JPG", "b/1.png", "a.webp", "notes.txt", ".hidden.jpg", "b/results/1.png"] {
+            fs::write(root.path().join(name), b"x")?;
+        }
+        let listing = list(&[root.path().to_owned()], &[root.path().join("b/results")]);
+        let names: Vec<_> = listing.photos.iter().filter_map(|p| p.strip_prefix(root.path()).ok()).collect();
+        assert_eq!(names, [Path::new("a.webp"), Path::new("b/1.png"), Path::new("b/2.JPG")]);
+        assert!(listing.failures.is_empty());
+        Ok(())
+    }
+
+    #[test]
+    fn a_folder_without_photos_is_a_failure_and_a_file_is_kept() -> Result<()> {
+        let root = crate::scratch::Folder::new()?;
+        fs::write(root.path().join("notes.txt"), b"x")?;
+        let listing = list(&[root.path().to_owned(), root.path().join("notes.txt")], &[]);
+        assert_eq!(listing.failures.len(), 1);
+        assert_eq!(listing.photos, [root.path().join("notes.txt")]);
+        Ok(())
+    }
+}
