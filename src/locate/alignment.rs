@@ -1,0 +1,138 @@
+//! The similarity transform that lays five keypoints on the aligned frame's template.
+
+/// A point, x then y.
+pub type Point = [f32; 2];
+
+/// Turning, uniform scaling and shifting, no reflection: `x' = a x - b y + tx`, `y' = b x + a y + ty`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Similarity {
+    pub a: f64,
+    pub b: f64,
+    pub tx: f64,
+    pub ty: f64,
+}
+
+impl Similarity {
+    /// Scales about the origin: the aligned file of `side` pixels is the frame times `side`.
+    pub fn scaling(factor: f64) -> Similarity {
+        Similarity { a: factor, b: 0.0, tx: 0.0, ty: 0.0 }
+    }
+
+    /// The least-squares similarity from `source` to `target` (Umeyama without the reflection case, which this
+    /// parametrization cannot express). `None` when the source points coincide or a coordinate is not finite.
+    pub fn fit(source: &[Point], target: &[Point]) -> Option<Similarity> {
+        let count = source.len().min(target.len());
+        if count < 2 {
+            return None;
+        }
+        let mean = |points: &[Point], axis: usize| {
+            points.iter().take(count).map(|p| f64::from(p[axis])).sum::<f64>() / count as f64
+        };
+        let (sx, sy, dx, dy) = (mean(source, 0), mean(source, 1), mean(target, 0), mean(target, 1));
+        let (mut norm, mut re, mut im) = (0.0, 0.0, 0.0);
+        for (from, to) in source.iter().zip(target) {
+            let (x, y) = (f64::from(from[0]) - sx, f64::from(from[1]) - sy);
+            let (u, v) = (f64::from(to[0]) - dx, f64::from(to[1]) - dy);
+            norm += x * x + y * y;
+            re += x * u + y * v;
+            im += x * v - y * u;
+        }
+        let (a, b) = (re / norm, im / norm);
+        let fitted = Similarity { a, b, tx: dx - a * sx + b * sy, ty: dy - b * sx - a * sy };
+        (fitted.scale() > 0.0 && fitted.scale().is_finite() && (fitted.tx + fitted.ty).is_finite()).then_some(fitted)
+    }
+
+    /// Length of an image of a unit vector.
+    pub fn scale(&self) -> f64 {
+        self.a.hypot(self.b)
+    }
+
+    /// The transform back. The scale of a fitted transform is never zero.
+    pub fn inverse(&self) -> Similarity {
+        let square = self.a * self.a + self.b * self.b;
+        let (a, b) = (self.a / square, -self.b / square);
+        Similarity { a, b, tx: -a * self.tx + b * self.ty, ty: -b * self.tx - a * self.ty }
+    }
+
+    /// First this transform, then `next`.
+    pub fn then(&self, next: &Similarity) -> Similarity {
+        let (tx, ty) = next.apply(self.tx, self.ty);
+        Similarity { a: next.a * self.a - next.b * self.b, b: next.b * self.a + next.a * self.b, tx, ty }
+    }
+
+    /// The image of a point.
+    #[inline]
+    pub fn apply(&self, x: f64, y: f64) -> (f64, f64) {
+        (self.a * x - self.b * y + self.tx, self.b * x + self.a * y + self.ty)
+    }
+
+    /// The image of a point.
+    #[inline]
+    pub fn apply_point(&self, point: Point) -> Point {
+        let (x, y) = self.apply(f64::from(point[0]), f64::from(point[1]));
+        [x as f32, y as f32]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TEMPLATE: [Point; 5] =
+        [[0.3958, 0.4277], [0.6042, 0.4265], [0.5007, 0.5461], [0.4151, 0.6681], [0.5876, 0.6671]];
+
+    fn close(one: Point, other: Point) -> bool {
+        (one[0] - other[0]).abs() < 1e-4 && (one[1] - other[1]).abs() < 1e-4
+    }
+
+    #[test]
+    fn a_known_transform_is_found_again() {
+        let known = Similarity { a: 180.0, b: 60.0, tx: 33.0, ty: -12.0 };
+        let image = TEMPLATE.map(|p| known.apply_point(p));
+        let fitted = Similarity::fit(&image, &TEMPLATE).expect("five distinct points");
+        let back = fitted.inverse();
+        for (a, b) in [(back.a, known.a), (back.b, known.b), (back.tx, known.tx), (back.ty, known.ty)] {
+            assert!((a - b).abs() < 1e-2, "{back:?}");
+        }
+        let both = known.then(&fitted);
+        assert!(TEMPLATE.iter().all(|&p| close(both.apply_point(p), p)));
+    }
+
+    #[test]
+    fn the_residual_cannot_be_lowered() {
+        let mut image = TEMPLATE.map(|p| [p[0] * 200.0, p[1] * 200.0]);
+        image[2][0] += 9.0;
+        image[4][1] -= 5.0;
+        let fitted = Similarity::fit(&image, &TEMPLATE).expect("five distinct points");
+        let residual = |s: &Similarity| -> f64 {
+            let error = |(p, t): (&Point, &Point)| {
+                let (x, y) = s.apply(f64::from(p[0]), f64::from(p[1]));
+                (x - f64::from(t[0])).powi(2) + (y - f64::from(t[1])).powi(2)
+            };
+            image.iter().zip(&TEMPLATE).map(error).sum()
+        };
+        let best = residual(&fitted);
+        for step in [-1e-5, 1e-5] {
+            assert!(residual(&Similarity { a: fitted.a + step, ..fitted }) > best);
+            assert!(residual(&Similarity { b: fitted.b + step, ..fitted }) > best);
+            assert!(residual(&Similarity { tx: fitted.tx + 10.0 * step, ..fitted }) > best);
+            assert!(residual(&Similarity { ty: fitted.ty + 10.0 * step, ..fitted }) > best);
+        }
+    }
+
+    #[test]
+    fn a_mirrored_face_is_not_reflected() {
+        let mirrored = TEMPLATE.map(|p| [1.0 - p[0], p[1]]);
+        let fitted = Similarity::fit(&mirrored, &TEMPLATE).expect("five distinct points");
+        let (x, _) = fitted.apply(1.0, 0.0);
+        let (origin, _) = fitted.apply(0.0, 0.0);
+        assert!(x > origin || fitted.a.abs() < 0.5, "right stays right: {fitted:?}");
+    }
+
+    #[test]
+    fn points_that_coincide_or_are_not_numbers_have_no_transform() {
+        assert_eq!(Similarity::fit(&[[3.0, 3.0]; 5], &TEMPLATE), None);
+        assert_eq!(Similarity::fit(&[[f32::NAN, 3.0]; 5], &TEMPLATE), None);
+        assert_eq!(Similarity::fit(&[], &[]), None);
+    }
+}

@@ -1,0 +1,146 @@
+//! One face as the finder sees it, and the choice of the best among overlapping ones.
+
+use heapless::binary_heap::{BinaryHeap, Min};
+
+use super::alignment::Point;
+
+/// The most faces of one picture. Every list of faces has this fixed capacity; `--max-faces` may ask for fewer.
+pub const MAX_FACES: usize = 64;
+/// The most cells above the threshold that are looked at, best first: about a dozen of them answer to one face.
+pub const MAX_CANDIDATES: usize = 1024;
+
+/// A face in picture coordinates (pixels, the centre of the top-left pixel is 0, 0).
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Detection {
+    /// 0..1.
+    pub score: f32,
+    /// Left, top, right and bottom edge.
+    pub edges: [f32; 4],
+    /// Eyes, nose, mouth corners; left to right in the picture.
+    pub keypoints: [Point; 5],
+}
+
+/// Faces of one picture, best score first.
+pub type Detections = heapless::Vec<Detection, MAX_FACES>;
+
+impl Detection {
+    /// Left, top, width and height.
+    pub fn xywh(&self) -> [f32; 4] {
+        let [left, top, right, bottom] = self.edges;
+        [left, top, right - left, bottom - top]
+    }
+
+    fn area(&self) -> f32 {
+        let [_, _, width, height] = self.xywh();
+        width.max(0.0) * height.max(0.0)
+    }
+
+    /// Intersection over union of the two boxes, 0..1.
+    pub fn overlap(&self, other: &Detection) -> f32 {
+        let (a, b) = (self.edges, other.edges);
+        let width = (a[2].min(b[2]) - a[0].max(b[0])).max(0.0);
+        let height = (a[3].min(b[3]) - a[1].max(b[1])).max(0.0);
+        let union = self.area() + other.area() - width * height;
+        if union > 0.0 { width * height / union } else { 0.0 }
+    }
+}
+
+impl Eq for Detection {}
+
+impl PartialOrd for Detection {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Detection {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        self.score.total_cmp(&other.score)
+    }
+}
+
+/// The best candidates so far, the worst of them on top, ready to give way.
+#[derive(Default)]
+pub struct Candidates {
+    heap: BinaryHeap<Detection, Min, MAX_CANDIDATES>,
+    sorted: Vec<Detection>,
+}
+
+impl Candidates {
+    /// Forgets the last picture.
+    pub fn clear(&mut self) {
+        self.heap.clear();
+    }
+
+    /// Adds a candidate; when there is no room the one with the lowest score goes.
+    pub fn push(&mut self, candidate: Detection) {
+        if let Err(candidate) = self.heap.push(candidate) {
+            if self.heap.peek().is_some_and(|worst| worst.score < candidate.score) {
+                self.heap.pop();
+                // There is room now.
+                let _ = self.heap.push(candidate);
+            }
+        }
+    }
+
+    /// The best of every group of overlapping boxes (greedy non-maximum suppression), at most `limit`.
+    pub fn suppress(&mut self, overlap: f32, limit: usize) -> Detections {
+        self.sorted.clear();
+        self.sorted.extend(self.heap.iter());
+        self.sorted.sort_unstable_by(|a, b| b.cmp(a));
+        let mut kept = Detections::new();
+        for candidate in &self.sorted {
+            if kept.len() >= limit.min(MAX_FACES) {
+                break;
+            }
+            if kept.iter().all(|better| better.overlap(candidate) <= overlap) {
+                // Room is left: checked above.
+                let _ = kept.push(*candidate);
+            }
+        }
+        kept
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn face(score: f32, x: f32, y: f32, side: f32) -> Detection {
+        Detection { score, edges: [x, y, x + side, y + side], keypoints: [[x, y]; 5] }
+    }
+
+    #[test]
+    fn overlap_is_the_shared_part() {
+        let one = face(1.0, 0.0, 0.0, 10.0);
+        assert_eq!(one.overlap(&one), 1.0);
+        assert_eq!(one.overlap(&face(1.0, 20.0, 0.0, 10.0)), 0.0);
+        assert!((one.overlap(&face(1.0, 5.0, 0.0, 10.0)) - 1.0 / 3.0).abs() < 1e-6);
+        assert_eq!(face(1.0, 0.0, 0.0, 0.0).overlap(&face(1.0, 0.0, 0.0, 0.0)), 0.0);
+    }
+
+    #[test]
+    fn the_best_of_each_group_stays_in_order() {
+        let mut candidates = Candidates::default();
+        for c in [face(0.6, 1.0, 0.0, 10.0), face(0.9, 0.0, 0.0, 10.0), face(0.7, 50.0, 0.0, 10.0)] {
+            candidates.push(c);
+        }
+        let kept = candidates.suppress(0.4, MAX_FACES);
+        assert_eq!(kept.iter().map(|d| d.score).collect::<Vec<_>>(), [0.9, 0.7]);
+        assert_eq!(candidates.suppress(0.4, 1).len(), 1);
+    }
+
+    #[test]
+    fn a_crowd_keeps_the_best_candidates() {
+        let mut candidates = Candidates::default();
+        for i in 0..MAX_CANDIDATES + 500 {
+            candidates.push(face(i as f32 / 2000.0, 20.0 * i as f32, 0.0, 10.0));
+        }
+        let kept = candidates.suppress(0.4, MAX_FACES);
+        assert_eq!(kept.len(), MAX_FACES);
+        let best = (MAX_CANDIDATES + 499) as f32 / 2000.0;
+        assert_eq!(kept.first().map(|d| d.score), Some(best));
+        candidates.clear();
+        assert!(candidates.suppress(0.4, MAX_FACES).is_empty());
+    }
+}
