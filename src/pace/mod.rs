@@ -1,0 +1,4 @@
+//! Time: clocks and latency statistics.
+
+pub mod clock;
+pub mod statistics;
