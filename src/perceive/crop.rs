@@ -1,0 +1,185 @@
+//! The network's view of a face: the picture sampled through the fovea's warp and the alignment.
+//!
+//! A network pixel covers many picture pixels when the face is large, more at the rim of the view than in its middle.
+//! So each one is the mean of a few bilinear samples, as many along each axis as it covers pixels, and pictures with
+//! very large faces are halved first. Beyond the picture's edge the nearest pixel is repeated.
+
+use super::warp::Warp;
+use crate::capture::{Pixels, Pyramid};
+use crate::locate::alignment::Similarity;
+use crate::locate::letterbox::Normalization;
+
+/// The most samples along one axis for a network pixel.
+const MAX_SAMPLES: usize = 8;
+/// Picture pixels for a network pixel in the middle of the view, above which the halved picture is taken.
+const MAX_STEP: f64 = 2.0;
+
+/// The samples of one network column or row: frame coordinates `first..first + count` of `Crop::along`.
+#[derive(Clone, Copy, Debug)]
+struct Span {
+    first: usize,
+    count: usize,
+}
+
+/// Sampler for one network input of `size` x `size` pixels; its buffers are used again for every face.
+#[derive(Clone, Debug)]
+pub struct Crop {
+    size: usize,
+    warp: Warp,
+    normalization: Normalization,
+    along: Vec<f64>,
+    spans: Vec<Span>,
+}
+
+impl Crop {
+    /// For a square input of `size` pixels, at least 1.
+    pub fn new(size: usize, warp: Warp, normalization: Normalization) -> Crop {
+        Crop {
+            size,
+            warp,
+            normalization,
+            along: Vec::with_capacity(size * MAX_SAMPLES),
+            spans: Vec::with_capacity(size),
+        }
+    }
+
+    /// Fills `input` (three planes of `size * size` numbers) with the face that `to_picture` (frame to picture) points
+    /// at, from the copy of the photo that has about the right resolution.
+    pub fn fill_from_photo(&mut self, photo: &Pyramid, to_picture: &Similarity, input: &mut [f32]) {
+        let step = to_picture.scale() * self.warp.stretch(0.5) / self.size as f64;
+        let wanted = (step / MAX_STEP).log2().ceil().max(0.0) as usize;
+        let (picture, level) = photo.level(wanted);
+        let shrink = 1.0 / (1u64 << level) as f64;
+        let smaller = Similarity { a: shrink, b: 0.0, tx: 0.5 * shrink - 0.5, ty: 0.5 * shrink - 0.5 };
+        self.fill(picture, &to_picture.then(&smaller), input);
+    }
+
+    /// The same, straight from a source of pixels.
+    pub fn fill(&mut self, picture: &impl Pixels, to_picture: &Similarity, input: &mut [f32]) {
+        self.place_samples(to_picture.scale());
+        let plane = self.size * self.size;
+        for (y, row) in self.spans.iter().enumerate() {
+            for (x, column) in self.spans.iter().enumerate() {
+                let mut sum = [0.0f32; 3];
+                for &fy in &self.along[row.first..row.first + row.count] {
+                    for &fx in &self.along[column.first..column.first + column.count] {
+                        let (px, py) = to_picture.apply(fx, fy);
+                        let rgb = bilinear(picture, px as f32, py as f32);
+                        sum.iter_mut().zip(rgb).for_each(|(sum, value)| *sum += value);
+                    }
+                }
+                let share = 1.0 / (row.count * column.count) as f32;
+                for (channel, &value) in sum.iter().enumerate() {
+                    let (to, value) = self.normalization.apply(channel, value * share);
+                    input[to * plane + y * self.size + x] = value;
+                }
+            }
+        }
+    }
+
+    /// Frame coordinates of every sample along one axis (both axes are alike), for a frame of `side` picture pixels.
+    fn place_samples(&mut self, side: f64) {
+        self.along.clear();
+        self.spans.clear();
+        let size = self.size as f64;
+        for index in 0..self.size {
+            let middle = (index as f64 + 0.5) / size;
+            let covered = side * self.warp.stretch(middle) / size;
+            let count = (covered.round() as usize).clamp(1, MAX_SAMPLES);
+            self.spans.push(Span { first: self.along.len(), count });
+            for sample in 0..count {
+                let within = (sample as f64 + 0.5) / count as f64;
+                self.along.push(self.warp.to_frame((index as f64 + within) / size));
+            }
+        }
+    }
+}
+
+/// RGB at a point, the picture's edge repeated outside.
+#[inline]
+fn bilinear(picture: &impl Pixels, x: f32, y: f32) -> [f32; 3] {
+    let (last_x, last_y) = (picture.width() - 1, picture.height() - 1);
+    let (x, y) = (x.clamp(0.0, last_x as f32), y.clamp(0.0, last_y as f32));
+    let (left, top) = (x as usize, y as usize);
+    let (right, below) = ((left + 1).min(last_x), (top + 1).min(last_y));
+    let (fx, fy) = (x - left as f32, y - top as f32);
+    let (a, b) = (picture.rgb(left, top), picture.rgb(right, top));
+    let (c, d) = (picture.rgb(left, below), picture.rgb(right, below));
+    std::array::from_fn(|i| {
+        let upper = f32::from(a[i]) * (1.0 - fx) + f32::from(b[i]) * fx;
+        let lower = f32::from(c[i]) * (1.0 - fx) + f32::from(d[i]) * fx;
+        upper * (1.0 - fy) + lower * fy
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::capture::Picture;
+
+    const PLAIN: Normalization = Normalization { mean: [0.0; 3], std: [1.0; 3], bgr: false };
+
+    /// Red grows by one a column, green by one a row.
+    fn ramp(width: usize, height: usize, unit: usize) -> Picture {
+        let bytes =
+            (0..height * width).flat_map(|i| [(i % width / unit) as u8, (i / width / unit) as u8, 50]).collect();
+        Picture::from_rgb(width, height, bytes).expect("three bytes a pixel")
+    }
+
+    #[test]
+    fn each_network_pixel_sees_the_point_the_training_code_says() {
+        let warp = Warp::new(0.5).expect("allowed");
+        let mut crop = Crop::new(96, warp, PLAIN);
+        let mut input = vec![0.0; 3 * 96 * 96];
+        let to_picture = Similarity { a: 90.0, b: 20.0, tx: 60.0, ty: 40.0 };
+        crop.fill(&ramp(256, 256, 1), &to_picture, &mut input);
+        for (x, y) in [(0, 0), (95, 3), (48, 48), (20, 77)] {
+            // geometry.py: f = (warp((2 i + 1) / n - 1) + 1) / 2, pixel index = to_picture(f).
+            let u = |i: usize| (2 * i + 1) as f64 / 96.0 - 1.0;
+            let f = |i: usize| (0.5 * u(i) + 0.5 * u(i).powi(3) + 1.0) / 2.0;
+            let (px, py) = to_picture.apply(f(x), f(y));
+            let seen = (input[y * 96 + x], input[9216 + y * 96 + x]);
+            assert!((f64::from(seen.0) - px).abs() < 0.05, "{seen:?} {px} {py}");
+            assert!((f64::from(seen.1) - py).abs() < 0.05, "{seen:?} {px} {py}");
+        }
+    }
+
+    #[test]
+    fn a_large_face_is_averaged_at_the_same_place() {
+        let picture = ramp(2000, 2000, 8);
+        let pyramid = Pyramid::new(&picture);
+        let warp = Warp::new(0.5).expect("allowed");
+        let mut input = vec![0.0; 3 * 96 * 96];
+        let to_picture = Similarity { a: 1500.0, b: 300.0, tx: 350.0, ty: 60.0 };
+        Crop::new(96, warp, PLAIN).fill_from_photo(&pyramid, &to_picture, &mut input);
+        for (x, y) in [(2, 2), (48, 48), (90, 30)] {
+            let f = |i: usize| warp.to_frame((i as f64 + 0.5) / 96.0);
+            let (px, py) = to_picture.apply(f(x), f(y));
+            // The ramp rises by one in eight pixels, its steps being centred at 3.5.
+            let expected = ((px - 3.5) / 8.0, (py - 3.5) / 8.0);
+            let seen = (f64::from(input[y * 96 + x]), f64::from(input[9216 + y * 96 + x]));
+            assert!((seen.0 - expected.0).abs() < 0.3 && (seen.1 - expected.1).abs() < 0.3, "{seen:?} {expected:?}");
+        }
+    }
+
+    #[test]
+    fn a_fine_pattern_in_a_large_face_does_not_alias() {
+        let bytes = (0..1024 * 1024).flat_map(|i| [if (i + i / 1024) % 2 == 0 { 255u8 } else { 0 }; 3]).collect();
+        let picture = Picture::from_rgb(1024, 1024, bytes).expect("three bytes a pixel");
+        let mut input = vec![0.0; 3 * 96 * 96];
+        let to_picture = Similarity { a: 1000.0, b: 0.0, tx: 12.0, ty: 12.0 };
+        let warp = Warp::new(0.5).expect("allowed");
+        Crop::new(96, warp, PLAIN).fill_from_photo(&Pyramid::new(&picture), &to_picture, &mut input);
+        let worst = input.iter().map(|v| (v - 127.5).abs()).fold(0.0, f32::max);
+        assert!(worst < 20.0, "{worst}");
+    }
+
+    #[test]
+    fn outside_the_picture_its_edge_goes_on() {
+        let mut input = vec![0.0; 3 * 16];
+        let to_picture = Similarity { a: 400.0, b: 0.0, tx: -200.0, ty: -200.0 };
+        let warp = Warp::new(1.0).expect("allowed");
+        Crop::new(4, warp, PLAIN).fill(&ramp(10, 10, 1), &to_picture, &mut input);
+        assert_eq!((input[0], input[3], input[12 + 16]), (0.0, 9.0, 9.0));
+    }
+}
