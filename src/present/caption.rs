@@ -1,0 +1,53 @@
+//! The answers of a face in a few words, most important first: for captions in pictures and for plain text.
+
+use crate::perceive::answer::largest;
+use crate::perceive::{Answer, Face, Reader};
+
+/// Attributes from this probability on are named.
+const LIKELY: f32 = 0.5;
+/// So many attributes are named at most.
+const MOST_ATTRIBUTES: usize = 5;
+
+/// One short text for each answer that has words: `31 y ±5`, `happiness 87 %`, likely attributes one by one.
+/// A task whose name is not its kind's usual one is named, so that two of a kind can be told apart.
+pub fn phrases(face: &Face, readers: &[Reader]) -> Vec<String> {
+    let mut phrases = Vec::new();
+    for (reader, answer) in readers.iter().zip(&face.answers) {
+        let task = reader.task();
+        let usual = ["age", "expression", "attributes"].contains(&task.name.as_str());
+        let prefix = if usual { String::new() } else { format!("{}: ", task.name) };
+        match answer {
+            Answer::Age(age) => phrases.push(format!("{prefix}{:.0} y \u{b1}{:.0}", age.years, age.std)),
+            Answer::Expression(scores) => {
+                let best = largest(scores);
+                if let (Some(label), Some(score)) = (task.labels.get(best), scores.get(best)) {
+                    phrases.push(format!("{prefix}{label} {:.0} %", score * 100.0));
+                }
+            }
+            Answer::Attributes(values) => {
+                phrases.extend(likely(&task.labels, values).map(|label| format!("{prefix}{label}")));
+            }
+            Answer::Landmarks(_) | Answer::Parsing(_) | Answer::Recognition(_) => {}
+        }
+    }
+    phrases
+}
+
+/// The likely attributes, the surest first, underscores as spaces.
+fn likely<'a>(labels: &'a [String], values: &'a [f32]) -> impl Iterator<Item = String> + 'a {
+    let mut order: Vec<usize> = (0..values.len().min(labels.len())).filter(|&i| values[i] >= LIKELY).collect();
+    order.sort_by(|&a, &b| values[b].total_cmp(&values[a]));
+    order.into_iter().take(MOST_ATTRIBUTES).map(|index| labels[index].replace('_', " "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_surest_attributes_come_first() {
+        let labels: Vec<String> = ["Young", "Bald", "Wearing_Hat"].map(String::from).into();
+        let named: Vec<String> = likely(&labels, &[0.6, 0.4, 0.9]).collect();
+        assert_eq!(named, ["Wearing Hat", "Young"]);
+    }
+}

@@ -1,0 +1,252 @@
+//! One JSON object per picture or frame: the stable form that scripts lean on.
+
+use serde::ser::{Serialize, SerializeMap, Serializer};
+
+use crate::locate::Point;
+use crate::model::manifest::Task;
+use crate::perceive::answer::largest;
+use crate::perceive::{Analysis, Answer, Face, Reader};
+
+/// Where the picture came from.
+#[derive(Clone, Debug, Default)]
+pub struct Origin {
+    pub path: Option<String>,
+    pub width: usize,
+    pub height: usize,
+    /// Number of the frame in a run, its sequence number and the time it was captured (us); not for photos.
+    pub frame: Option<[u64; 3]>,
+}
+
+/// Time of the stages around the analysis, in microseconds.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Around {
+    pub capture_us: u64,
+    pub convert_us: u64,
+    /// Time for annotated pictures and masks, which are made before the line is written.
+    pub present_us: u64,
+    pub total_us: u64,
+}
+
+/// One line of output. `masks` holds, for each face and reader, the file a mask was written to.
+pub struct Line<'a> {
+    pub origin: &'a Origin,
+    pub readers: &'a [Reader],
+    pub analysis: &'a Analysis,
+    pub masks: &'a [Vec<Option<String>>],
+    pub around: Around,
+}
+
+impl Serialize for Line<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(None)?;
+        if let Some(path) = &self.origin.path {
+            map.serialize_entry("path", path)?;
+        }
+        map.serialize_entry("width", &self.origin.width)?;
+        map.serialize_entry("height", &self.origin.height)?;
+        if let Some([frame, sequence, captured_us]) = self.origin.frame {
+            map.serialize_entry("frame", &frame)?;
+            map.serialize_entry("sequence", &sequence)?;
+            map.serialize_entry("captured_us", &captured_us)?;
+        }
+        let none = Vec::new();
+        let faces: Vec<FaceEntry> = (self.analysis.faces.iter().enumerate())
+            .map(|(index, face)| FaceEntry {
+                face,
+                readers: self.readers,
+                masks: self.masks.get(index).unwrap_or(&none),
+            })
+            .collect();
+        map.serialize_entry("faces", &faces)?;
+        map.serialize_entry("timing_us", &TimingEntry { line: self })?;
+        map.end()
+    }
+}
+
+struct FaceEntry<'a> {
+    face: &'a Face,
+    readers: &'a [Reader],
+    masks: &'a [Option<String>],
+}
+
+impl Serialize for FaceEntry<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let found = &self.face.detection;
+        let mut map = serializer.serialize_map(None)?;
+        map.serialize_entry("id", &self.face.id)?;
+        map.serialize_entry("score", &rounded(found.score, 4))?;
+        map.serialize_entry("box", &found.xywh().map(|v| rounded(v, 2)))?;
+        map.serialize_entry("keypoints", &found.keypoints.map(rounded_point))?;
+        for (index, (reader, answer)) in self.readers.iter().zip(&self.face.answers).enumerate() {
+            let mask = self.masks.get(index).and_then(Option::as_deref);
+            map.serialize_entry(&reader.task().name, &AnswerEntry { task: reader.task(), answer, mask })?;
+        }
+        map.end()
+    }
+}
+
+struct AnswerEntry<'a> {
+    task: &'a Task,
+    answer: &'a Answer,
+    mask: Option<&'a str>,
+}
+
+impl Serialize for AnswerEntry<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let labels = &self.task.labels;
+        let mut map = serializer.serialize_map(None)?;
+        match self.answer {
+            Answer::Landmarks(landmarks) => {
+                let points: Vec<[f64; 2]> = landmarks.points.iter().copied().map(rounded_point).collect();
+                map.serialize_entry("points", &points)?;
+            }
+            Answer::Parsing(parsing) => {
+                let share: Vec<f64> = parsing.share.iter().map(|&v| rounded(v, 4)).collect();
+                map.serialize_entry("classes", labels)?;
+                map.serialize_entry("share", &share)?;
+                map.serialize_entry("mask", &self.mask)?;
+            }
+            Answer::Age(age) => {
+                map.serialize_entry("years", &rounded(age.years, 2))?;
+                map.serialize_entry("std", &rounded(age.std, 2))?;
+            }
+            Answer::Expression(scores) => {
+                map.serialize_entry("label", &labels.get(largest(scores)))?;
+                map.serialize_entry("scores", &Named { labels, values: scores })?;
+            }
+            Answer::Attributes(values) => {
+                for (label, &value) in labels.iter().zip(values) {
+                    map.serialize_entry(label, &rounded(value, 4))?;
+                }
+            }
+            Answer::Recognition(embedding) => {
+                let embedding: Vec<f64> = embedding.iter().map(|&v| rounded(v, 6)).collect();
+                map.serialize_entry("embedding", &embedding)?;
+                // Names and similarities need a gallery; without one they are null.
+                map.serialize_entry("name", &None::<&str>)?;
+                map.serialize_entry("similarity", &None::<f32>)?;
+            }
+        }
+        map.end()
+    }
+}
+
+/// Values by their labels.
+struct Named<'a> {
+    labels: &'a [String],
+    values: &'a [f32],
+}
+
+impl Serialize for Named<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.labels.iter().zip(self.values.iter().map(|&v| rounded(v, 4))))
+    }
+}
+
+struct TimingEntry<'a> {
+    line: &'a Line<'a>,
+}
+
+impl Serialize for TimingEntry<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let (timing, around) = (&self.line.analysis.timing, &self.line.around);
+        let mut map = serializer.serialize_map(None)?;
+        map.serialize_entry("capture", &around.capture_us)?;
+        map.serialize_entry("convert", &around.convert_us)?;
+        map.serialize_entry("find", &timing.find_us)?;
+        map.serialize_entry("align", &timing.align_us)?;
+        map.serialize_entry("encode", &timing.encode_us)?;
+        map.serialize_entry("decode", &DecodeEntry { readers: self.line.readers, us: &timing.decode_us })?;
+        map.serialize_entry("present", &around.present_us)?;
+        map.serialize_entry("total", &around.total_us)?;
+        map.end()
+    }
+}
+
+struct DecodeEntry<'a> {
+    readers: &'a [Reader],
+    us: &'a [u64],
+}
+
+impl Serialize for DecodeEntry<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.readers.iter().map(|reader| &reader.task().name).zip(self.us))
+    }
+}
+
+/// A number with so many decimals: shorter lines, and nothing finer is known. Numbers that are none become null.
+fn rounded(value: f32, decimals: i32) -> f64 {
+    let unit = 10f64.powi(decimals);
+    (f64::from(value) * unit).round() / unit
+}
+
+fn rounded_point(point: Point) -> [f64; 2] {
+    point.map(|v| rounded(v, 2))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::locate::{Detection, Similarity};
+    use crate::model::manifest::{Interpreter, TaskKind};
+    use crate::perceive::Timing;
+    use crate::perceive::age::Age;
+
+    fn reader(name: &str, kind: TaskKind, labels: &[&str]) -> Reader {
+        let task = Task {
+            name: name.into(),
+            kind,
+            part: "p".into(),
+            output: "o".into(),
+            default: true,
+            queries: [0, 2],
+            interpreter: Interpreter::Value,
+            labels: labels.iter().map(|l| l.to_string()).collect(),
+            bins: vec![0.0, 50.0],
+            flip: Vec::new(),
+        };
+        Reader::new(&task, &[1, 2]).expect("two numbers")
+    }
+
+    #[test]
+    fn a_line_has_the_contract_keys_in_order() {
+        let readers =
+            [reader("age", TaskKind::Age, &[]), reader("expression", TaskKind::Expression, &["neutral", "happiness"])];
+        let detection = Detection { score: 0.97001, edges: [1.0, 2.0, 11.004, 22.0], keypoints: [[3.14159, 4.0]; 5] };
+        let answers = vec![Answer::Age(Age { years: 31.4159, std: 5.0 }), Answer::Expression(vec![0.25, 0.75])];
+        let face = Face { id: 1, detection, to_picture: Similarity::scaling(10.0), answers };
+        let timing = Timing { find_us: 5, align_us: 6, encode_us: 7, decode_us: vec![8, 9] };
+        let analysis = Analysis { faces: vec![face], timing };
+        let origin = Origin { path: Some("a.jpg".into()), width: 640, height: 480, frame: None };
+        let around = Around { capture_us: 1, convert_us: 2, present_us: 3, total_us: 41 };
+        let line = Line { origin: &origin, readers: &readers, analysis: &analysis, masks: &[], around };
+        let text = serde_json::to_string(&line).expect("numbers and texts");
+        assert_eq!(
+            text,
+            "{\"path\":\"a.jpg\",\"width\":640,\"height\":480,\"faces\":[{\"id\":1,\"score\":0.97,\
+             \"box\":[1.0,2.0,10.0,20.0],\"keypoints\":[[3.14,4.0],[3.14,4.0],[3.14,4.0],[3.14,4.0],[3.14,4.0]],\
+             \"age\":{\"years\":31.42,\"std\":5.0},\
+             \"expression\":{\"label\":\"happiness\",\"scores\":{\"neutral\":0.25,\"happiness\":0.75}}}],\
+             \"timing_us\":{\"capture\":1,\"convert\":2,\"find\":5,\"align\":6,\"encode\":7,\
+             \"decode\":{\"age\":8,\"expression\":9},\"present\":3,\"total\":41}}"
+        );
+    }
+
+    #[test]
+    fn a_frame_of_a_run_has_its_numbers_and_no_path() {
+        let origin = Origin { path: None, width: 4, height: 3, frame: Some([12, 13, 1_234_567]) };
+        let analysis = Analysis::default();
+        let line = Line { origin: &origin, readers: &[], analysis: &analysis, masks: &[], around: Around::default() };
+        let value = serde_json::to_value(&line).expect("numbers and texts");
+        assert_eq!(
+            (&value["frame"], &value["sequence"], &value["captured_us"]),
+            (&12.into(), &13.into(), &1_234_567.into())
+        );
+        assert!(value.get("path").is_none() && value["faces"].as_array().is_some_and(Vec::is_empty));
+    }
+
+    #[test]
+    fn what_is_not_a_number_is_null() {
+        assert_eq!(serde_json::to_string(&rounded(f32::NAN, 2)).expect("null"), "null");
+    }
+}
