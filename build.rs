@@ -1,3 +1,56 @@
+//! Compiles the exported network into a bundle, which the library embeds (feature `embedded`).
+//!
+//! The compiler is the library's own, so that `faceptor compile` gives the same bytes. Environment: `FACEPTOR_EXPORT`, an
+//! export folder in place of models/edge; `FACEPTOR_BUNDLE`, a ready bundle, for builds that shall do without tract.
+
+use std::path::{Path, PathBuf};
+
+// The whole module is compiled here, though only the compiler and the bundle's check are used.
+#[allow(dead_code, unused_imports)]
+#[path = "src/model/mod.rs"]
+mod model;
+
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
+    println!("cargo::rerun-if-changed=src/model");
+    println!("cargo::rerun-if-env-changed=FACEPTOR_EXPORT");
+    println!("cargo::rerun-if-env-changed=FACEPTOR_BUNDLE");
+    if std::env::var_os("CARGO_FEATURE_EMBEDDED").is_none() {
+        return;
+    }
+    if let Err(error) = make_bundle() {
+        println!("cargo::error={error:#}");
+        std::process::exit(1);
+    }
+}
+
+fn make_bundle() -> anyhow::Result<()> {
+    use anyhow::Context;
+    let variable = |name: &str| std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
+    let bytes = if let Some(path) = variable("FACEPTOR_BUNDLE") {
+        println!("cargo::rerun-if-changed={}", path.display());
+        std::fs::read(&path).with_context(|| format!("cannot read FACEPTOR_BUNDLE {}", path.display()))?
+    } else {
+        let folder = variable("FACEPTOR_EXPORT").unwrap_or_else(|| PathBuf::from("models/edge"));
+        println!("cargo::rerun-if-changed={}", folder.display());
+        compile(&folder)?
+    };
+    model::Bundle::from_bytes(&bytes).context("the bundle")?;
+    let out = variable("OUT_DIR").context("OUT_DIR is not set")?.join("network.bundle");
+    std::fs::write(&out, bytes).with_context(|| format!("cannot write {}", out.display()))?;
+    println!("cargo::rustc-cfg=faceptor_bundle");
+    Ok(())
+}
+
+#[cfg(feature = "compiler")]
+fn compile(folder: &Path) -> anyhow::Result<Vec<u8>> {
+    model::compile_folder(folder)
+}
+
+#[cfg(not(feature = "compiler"))]
+fn compile(folder: &Path) -> anyhow::Result<Vec<u8>> {
+    anyhow::bail!(
+        "without the feature `compiler`, set FACEPTOR_BUNDLE to a ready bundle (there is no way to compile {})",
+        folder.display()
+    )
 }

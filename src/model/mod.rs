@@ -1,1 +1,23 @@
 //! The network: manifest, bundle, compiler, executor and kernels.
+//!
+//! An export folder becomes a [`Bundle`] by [`compile_folder`] (feature `compiler`); an [`Engine`] runs a bundle, part by
+//! part and only as far as it is asked.
+
+pub mod bundle;
+mod check;
+#[cfg(feature = "compiler")]
+mod compiler;
+mod engine;
+pub mod kernels;
+pub mod manifest;
+mod ops;
+mod plan;
+mod runner;
+mod storage;
+
+pub use bundle::{Bundle, BundleError, PartInfo, TensorInfo};
+#[cfg(feature = "compiler")]
+pub use compiler::compile_folder;
+pub use engine::{Counter, Engine, StepCost};
+pub use kernels::Kernel;
+pub use manifest::{Manifest, ManifestError};

@@ -1,0 +1,353 @@
+//! Reading a bundle: everything is checked here, so that the engine may rely on it.
+
+use std::io::Read;
+use std::path::Path;
+use std::sync::Arc;
+
+use sha2::{Digest, Sha256};
+
+use super::{
+    ALIGNMENT, BundleError, DATA, ENTRY_BYTES, FIXED_BYTES, HASH_BYTES, MAGIC, MANIFEST, MAX_BYTES, MAX_ELEMENTS,
+    MAX_SECTIONS, PLAN, TABLE, TensorEntry, VERSION, aligned, hexadecimal,
+};
+use crate::model::manifest::Manifest;
+use crate::model::ops::Data;
+use crate::model::plan::{Element, Plan, Port};
+
+/// A compiled network, immutable and checked.
+pub struct Bundle {
+    bytes: Bytes,
+    manifest: Manifest,
+    manifest_text: String,
+    table: Vec<TensorEntry>,
+    /// Where the data section begins in `bytes`.
+    data: usize,
+    plans: Vec<Plan>,
+    parts: Vec<PartInfo>,
+    sha256: String,
+}
+
+/// What a part is and what it costs.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PartInfo {
+    pub name: String,
+    /// Multiply-accumulates of one run.
+    pub macs: u64,
+    /// Steps of one run.
+    pub ops: usize,
+    /// Constants that the part uses, those shared with other parts included.
+    pub parameter_bytes: usize,
+    pub inputs: Vec<TensorInfo>,
+    pub outputs: Vec<TensorInfo>,
+}
+
+/// A tensor that parts exchange, float32.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TensorInfo {
+    pub name: String,
+    pub shape: Vec<usize>,
+}
+
+/// The file, 64 byte aligned.
+enum Bytes {
+    Static(&'static [u8]),
+    Owned { buffer: Vec<u8>, start: usize, len: usize },
+}
+
+impl Bytes {
+    fn get(&self) -> &[u8] {
+        match self {
+            Bytes::Static(bytes) => bytes,
+            Bytes::Owned { buffer, start, len } => &buffer[*start..start + len],
+        }
+    }
+}
+
+struct Section {
+    kind: u32,
+    number: u32,
+    offset: usize,
+    len: usize,
+}
+
+impl Bundle {
+    /// Reads and checks a bundle file.
+    pub fn open(path: &Path) -> Result<Arc<Bundle>, BundleError> {
+        let mut file = std::fs::File::open(path)?;
+        let len = file.metadata()?.len();
+        if len > MAX_BYTES {
+            return Err(BundleError::TooLarge(format!("{len} bytes, at most {MAX_BYTES}")));
+        }
+        // The beginning first: something else by mistake is refused before it is read as a whole.
+        let mut head = Vec::new();
+        file.by_ref().take(FIXED_BYTES as u64).read_to_end(&mut head)?;
+        check_beginning(&head, len)?;
+        let (mut buffer, start) = aligned_buffer(len as usize);
+        buffer.extend_from_slice(&head);
+        file.take(len - head.len() as u64).read_to_end(&mut buffer)?;
+        let len = buffer.len() - start;
+        Bundle::check(Bytes::Owned { buffer, start, len })
+    }
+
+    /// Checks a bundle that is part of the program. It is used in place if it lies at a multiple of 64 bytes.
+    pub fn from_static(bytes: &'static [u8]) -> Result<Arc<Bundle>, BundleError> {
+        if bytes.as_ptr().align_offset(ALIGNMENT) == 0 {
+            return Bundle::check(Bytes::Static(bytes));
+        }
+        Bundle::from_bytes(bytes)
+    }
+
+    /// Checks a bundle in memory; it is copied.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Arc<Bundle>, BundleError> {
+        check_beginning(&bytes[..bytes.len().min(FIXED_BYTES)], bytes.len() as u64)?;
+        let (mut buffer, start) = aligned_buffer(bytes.len());
+        buffer.extend_from_slice(bytes);
+        Bundle::check(Bytes::Owned { buffer, start, len: bytes.len() })
+    }
+
+    /// The network that was compiled into the program.
+    #[cfg(faceptor_bundle)]
+    pub fn embedded() -> Result<Arc<Bundle>, BundleError> {
+        /// `include_bytes!` alone promises no alignment.
+        #[repr(C, align(64))]
+        struct Aligned<T: ?Sized>(T);
+        static EMBEDDED: &Aligned<[u8]> = &Aligned(*include_bytes!(concat!(env!("OUT_DIR"), "/network.bundle")));
+        Bundle::from_static(&EMBEDDED.0)
+    }
+
+    /// The network that was compiled into the program: none was.
+    #[cfg(not(faceptor_bundle))]
+    pub fn embedded() -> Result<Arc<Bundle>, BundleError> {
+        Err(BundleError::NoneEmbedded)
+    }
+
+    /// The manifest inside.
+    pub fn manifest(&self) -> &Manifest {
+        &self.manifest
+    }
+
+    /// The manifest's text, as it was written.
+    pub fn manifest_text(&self) -> &str {
+        &self.manifest_text
+    }
+
+    /// What each part is and costs, in the manifest's order.
+    pub fn parts(&self) -> impl Iterator<Item = &PartInfo> {
+        self.parts.iter()
+    }
+
+    /// Identifies the bundle: SHA-256, in hexadecimal, of its header, which holds the hash of every section.
+    pub fn sha256(&self) -> &str {
+        &self.sha256
+    }
+
+    /// Size of the file, bytes.
+    pub fn len_bytes(&self) -> usize {
+        self.bytes.get().len()
+    }
+
+    /// The parts' plans, in the manifest's order.
+    pub(crate) fn plans(&self) -> &[Plan] {
+        &self.plans
+    }
+
+    /// A constant's elements.
+    pub(crate) fn constant(&self, index: u32) -> Data<'_> {
+        let entry = &self.table[index as usize];
+        let start = self.data + entry.offset as usize;
+        let bytes = &self.bytes.get()[start..start + entry.bytes()];
+        match entry.element {
+            // Cannot fail: `check` has seen that every float tensor is aligned.
+            Element::F32 => Data::F32(bytemuck::try_cast_slice(bytes).unwrap_or(&[])),
+            Element::U8 => Data::U8(bytes),
+            Element::I8 => Data::I8(bytemuck::cast_slice(bytes)),
+        }
+    }
+
+    fn check(bytes: Bytes) -> Result<Arc<Bundle>, BundleError> {
+        let file = bytes.get();
+        let (sections, sha256) = read_header(file)?;
+        let body = |s: &Section| &file[s.offset..s.offset + s.len];
+        let only = |kind: u32, what: &str| {
+            let mut found = sections.iter().filter(|s| s.kind == kind);
+            match (found.next(), found.next()) {
+                (Some(section), None) => Ok(section),
+                _ => Err(BundleError::Malformed(format!("it must have exactly one {what}"))),
+            }
+        };
+        let manifest_text = std::str::from_utf8(body(only(MANIFEST, "manifest")?))
+            .map_err(|_| BundleError::Malformed("the manifest is not UTF-8".into()))?
+            .to_string();
+        let manifest = Manifest::parse(&manifest_text)?;
+        let table: Vec<TensorEntry> = decode(body(only(TABLE, "tensor table")?), "tensor table")?;
+        let data = only(DATA, "data section")?;
+        for (i, entry) in table.iter().enumerate() {
+            entry.check(data.len).map_err(|e| BundleError::Malformed(format!("tensor {i} {e}")))?;
+        }
+        let mut plans = Vec::new();
+        for (i, section) in sections.iter().filter(|s| s.kind == PLAN).enumerate() {
+            if section.number as usize != i {
+                return Err(BundleError::Malformed("its plans are out of order".into()));
+            }
+            let plan: Plan = decode(body(section), "plan")?;
+            super::super::check::check_plan(&plan, |index| table.get(index as usize).map(|t| (t.element, &t.shape[..])))
+                .map_err(|e| BundleError::Malformed(format!("plan {}: {e}", plan.name)))?;
+            plans.push(plan);
+        }
+        check_parts(&manifest, &plans)?;
+        let parts = plans.iter().map(|p| part_info(p, &table)).collect();
+        let data = data.offset;
+        Ok(Arc::new(Bundle { manifest, manifest_text, table, data, plans, parts, sha256, bytes }))
+    }
+}
+
+/// An empty buffer whose elements from `start` on will be aligned, with room for `len` of them.
+fn aligned_buffer(len: usize) -> (Vec<u8>, usize) {
+    let mut buffer: Vec<u8> = Vec::with_capacity(len + ALIGNMENT);
+    let start = buffer.as_ptr().align_offset(ALIGNMENT).min(ALIGNMENT);
+    buffer.resize(start, 0);
+    (buffer, start)
+}
+
+fn read_u32(bytes: &[u8], at: usize) -> u32 {
+    bytes[at..at + 4].iter().rev().fold(0, |n, b| n << 8 | *b as u32)
+}
+
+fn read_u64(bytes: &[u8], at: usize) -> u64 {
+    bytes[at..at + 8].iter().rev().fold(0, |n, b| n << 8 | *b as u64)
+}
+
+/// Checks magic, version, number of sections and length against the length that there is.
+fn check_beginning(head: &[u8], len: u64) -> Result<(), BundleError> {
+    if head.is_empty() || !head.starts_with(&MAGIC[..head.len().min(MAGIC.len())]) {
+        return Err(BundleError::NotABundle);
+    }
+    if head.len() < FIXED_BYTES {
+        return Err(BundleError::Truncated { expected: FIXED_BYTES as u64, found: len });
+    }
+    match read_u32(head, 8) {
+        VERSION => {}
+        found if found < VERSION => return Err(BundleError::Older { found }),
+        found => return Err(BundleError::Newer { found }),
+    }
+    let sections = read_u32(head, 12);
+    if sections > MAX_SECTIONS {
+        return Err(BundleError::TooLarge(format!("{sections} sections, at most {MAX_SECTIONS}")));
+    }
+    let expected = read_u64(head, 16);
+    if expected > MAX_BYTES {
+        return Err(BundleError::TooLarge(format!("{expected} bytes, at most {MAX_BYTES}")));
+    }
+    if len < expected {
+        return Err(BundleError::Truncated { expected, found: len });
+    }
+    if len > expected {
+        return Err(BundleError::Trailing { expected, found: len });
+    }
+    Ok(())
+}
+
+/// Checks the header and every section's hash.
+fn read_header(file: &[u8]) -> Result<(Vec<Section>, String), BundleError> {
+    check_beginning(&file[..file.len().min(FIXED_BYTES)], file.len() as u64)?;
+    let count = read_u32(file, 12) as usize;
+    let end = FIXED_BYTES + count * ENTRY_BYTES;
+    let Some(stored) = file.get(end..end + HASH_BYTES) else {
+        return Err(BundleError::Truncated { expected: (end + HASH_BYTES) as u64, found: file.len() as u64 });
+    };
+    let digest = Sha256::digest(&file[..end]);
+    if digest[..] != *stored {
+        return Err(BundleError::Damaged("header".into()));
+    }
+    let mut sections = Vec::with_capacity(count);
+    let mut used = end + HASH_BYTES;
+    for i in 0..count {
+        let at = FIXED_BYTES + i * ENTRY_BYTES;
+        let (kind, number) = (read_u32(file, at), read_u32(file, at + 4));
+        let (offset, len) = (read_u64(file, at + 8), read_u64(file, at + 16));
+        let malformed = || BundleError::Malformed(format!("section {i} does not lie behind the one before it"));
+        let offset = usize::try_from(offset).map_err(|_| malformed())?;
+        let len = usize::try_from(len).map_err(|_| malformed())?;
+        if offset != aligned(used) || offset.checked_add(len).is_none_or(|end| end > file.len()) {
+            return Err(malformed());
+        }
+        check_padding(&file[used..offset])?;
+        let name = match kind {
+            MANIFEST => "manifest".to_string(),
+            TABLE => "tensor table".to_string(),
+            PLAN => format!("plan {number}"),
+            DATA => "tensor data".to_string(),
+            other => return Err(BundleError::Malformed(format!("section {i} has the unknown kind {other}"))),
+        };
+        if Sha256::digest(&file[offset..offset + len])[..] != file[at + 24..at + 24 + HASH_BYTES] {
+            return Err(BundleError::Damaged(name));
+        }
+        used = offset + len;
+        sections.push(Section { kind, number, offset, len });
+    }
+    check_padding(&file[used..])?;
+    Ok((sections, hexadecimal(&digest)))
+}
+
+fn check_padding(bytes: &[u8]) -> Result<(), BundleError> {
+    if bytes.len() < ALIGNMENT && bytes.iter().all(|b| *b == 0) {
+        return Ok(());
+    }
+    Err(BundleError::Damaged("padding".into()))
+}
+
+fn decode<T: serde::de::DeserializeOwned>(bytes: &[u8], what: &str) -> Result<T, BundleError> {
+    match postcard::take_from_bytes(bytes) {
+        Ok((value, [])) => Ok(value),
+        Ok(_) => Err(BundleError::Malformed(format!("something follows the {what}"))),
+        Err(error) => Err(BundleError::Malformed(format!("the {what} cannot be read: {error}"))),
+    }
+}
+
+impl TensorEntry {
+    fn bytes(&self) -> usize {
+        self.shape.iter().product::<usize>() * self.element.bytes()
+    }
+
+    fn check(&self, data_len: usize) -> Result<(), String> {
+        let elements = self.shape.iter().try_fold(1usize, |n, d| n.checked_mul(*d));
+        match elements {
+            Some(n) if n <= MAX_ELEMENTS => {}
+            _ => return Err(format!("has too many elements: {:?}", self.shape)),
+        }
+        let end = self.offset.checked_add(self.bytes() as u64);
+        if end.is_none_or(|end| end > data_len as u64) || self.offset % ALIGNMENT as u64 != 0 {
+            return Err("lies outside the data section, or is not aligned".into());
+        }
+        Ok(())
+    }
+}
+
+/// The manifest and the plans must speak of the same parts.
+fn check_parts(manifest: &Manifest, plans: &[Plan]) -> Result<(), BundleError> {
+    let names = |ports: &[Port]| ports.iter().map(|p| p.name.clone()).collect::<Vec<_>>();
+    let fits = manifest.parts.len() == plans.len()
+        && manifest.parts.iter().zip(plans).all(|(part, plan)| {
+            let inputs = names(&plan.inputs);
+            part.name == plan.name
+                && part.outputs == names(&plan.outputs)
+                && inputs.len() == part.inputs.len()
+                && inputs.iter().all(|i| part.inputs.contains(i))
+        });
+    if fits { Ok(()) } else { Err(BundleError::Malformed("its plans do not fit its manifest".into())) }
+}
+
+fn part_info(plan: &Plan, table: &[TensorEntry]) -> PartInfo {
+    let describe = |ports: &[Port]| {
+        let info = |p: &Port| TensorInfo { name: p.name.clone(), shape: plan.values[p.value as usize].shape.clone() };
+        ports.iter().map(info).collect()
+    };
+    PartInfo {
+        name: plan.name.clone(),
+        macs: plan.macs,
+        ops: plan.steps.len(),
+        parameter_bytes: plan.values.iter().filter_map(|v| v.constant).map(|c| table[c as usize].bytes()).sum(),
+        inputs: describe(&plan.inputs),
+        outputs: describe(&plan.outputs),
+    }
+}

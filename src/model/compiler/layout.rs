@@ -1,0 +1,400 @@
+//! Moves transpositions and reshapes towards the end of the graph, where they meet and cancel, and into the steps that
+//! read or write by strides.
+//!
+//! Convolutions work on channels-last images, ONNX has channels first: lowering puts a transposition on either side of
+//! each, and this pass takes them away again.
+
+use super::einsum::strides;
+use super::graph::Graph;
+use crate::model::plan::{Element, MatMul, Op, Step, ValueId, Walk};
+
+/// Applies every rule once to every step; says whether anything changed.
+pub fn simplify_movement(graph: &mut Graph) -> bool {
+    let mut changed = false;
+    let mut i = 0;
+    while i < graph.steps.len() {
+        changed |= plain(graph, i) || compose(graph, i) || sink(graph, i) || absorb(graph, i);
+        i += 1;
+    }
+    graph.sort();
+    changed
+}
+
+fn is_movement(op: &Op) -> bool {
+    matches!(op, Op::Transpose { .. } | Op::Reshape)
+}
+
+/// The step that moves a value, if one does.
+fn mover(graph: &Graph, id: ValueId) -> Option<Step> {
+    graph.producer(id).map(|i| &graph.steps[i]).filter(|s| is_movement(&s.op)).cloned()
+}
+
+/// Transpositions that only move axes of length 1, and reshapes of nothing.
+fn plain(graph: &mut Graph, i: usize) -> bool {
+    let step = &graph.steps[i];
+    let (x, out) = (step.inputs.first().copied(), step.outputs[0]);
+    let Some(x) = x else { return false };
+    match &step.op {
+        Op::Transpose { order } => {
+            let long: Vec<usize> = order.iter().copied().filter(|a| graph.shape(x)[*a] != 1).collect();
+            if long.is_sorted() {
+                graph.steps[i].op = Op::Reshape;
+                return true;
+            }
+            false
+        }
+        Op::Reshape => {
+            if graph.shape(x) == graph.shape(out) && !graph.is_output(out) && !graph.consumers(out).is_empty() {
+                graph.replace(out, x);
+                return true;
+            }
+            match graph.producer(x).map(|p| graph.steps[p].clone()) {
+                Some(before) if before.op == Op::Reshape => {
+                    graph.steps[i].inputs = before.inputs;
+                    true
+                }
+                _ => false,
+            }
+        }
+        _ => false,
+    }
+}
+
+/// A piece of an axis: its length and its stride in the source.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Atom {
+    len: usize,
+    stride: usize,
+}
+
+/// Splits a flat list of atoms at the borders of the axes of `shape`; none if an axis ends within an atom's factor.
+fn regroup(atoms: &[Atom], shape: &[usize]) -> Option<Vec<Vec<Atom>>> {
+    let mut rest: Vec<Atom> = atoms.iter().copied().filter(|a| a.len != 1).collect();
+    rest.reverse();
+    let mut groups = Vec::new();
+    for &len in shape {
+        let mut group = Vec::new();
+        let mut missing = len;
+        while missing > 1 {
+            let atom = rest.pop()?;
+            if missing.is_multiple_of(atom.len) {
+                missing /= atom.len;
+                group.push(atom);
+            } else if atom.len.is_multiple_of(missing) {
+                let inner = atom.len / missing;
+                group.push(Atom { len: missing, stride: atom.stride * inner });
+                rest.push(Atom { len: inner, stride: atom.stride });
+                missing = 1;
+            } else {
+                return None;
+            }
+        }
+        groups.push(group);
+    }
+    rest.is_empty().then_some(groups)
+}
+
+/// Joins atoms that follow each other in the source.
+fn join(atoms: impl Iterator<Item = Atom>) -> Vec<Atom> {
+    let mut joined: Vec<Atom> = Vec::new();
+    for atom in atoms.filter(|a| a.len != 1) {
+        match joined.last_mut() {
+            Some(last) if last.stride == atom.stride * atom.len => {
+                *last = Atom { len: last.len * atom.len, stride: atom.stride };
+            }
+            _ => joined.push(atom),
+        }
+    }
+    joined
+}
+
+/// A chain of movements with more than one transposition becomes reshape, one transposition, reshape.
+fn compose(graph: &mut Graph, i: usize) -> bool {
+    if !matches!(graph.steps[i].op, Op::Transpose { .. }) {
+        return false;
+    }
+    let mut chain = vec![graph.steps[i].clone()];
+    while let Some(step) = chain.last().and_then(|s| mover(graph, s.inputs[0])) {
+        chain.push(step);
+    }
+    while chain.last().is_some_and(|s| s.op == Op::Reshape) {
+        chain.pop();
+    }
+    if chain.iter().filter(|s| s.op != Op::Reshape).count() < 2 {
+        return false;
+    }
+    let Some(source) = chain.last().map(|s| s.inputs[0]) else { return false };
+    let shape = graph.shape(source).to_vec();
+    let mut groups: Vec<Vec<Atom>> =
+        shape.iter().zip(strides(&shape)).map(|(len, stride)| vec![Atom { len: *len, stride }]).collect();
+    for step in chain.iter().rev() {
+        groups = match &step.op {
+            Op::Transpose { order } => order.iter().map(|a| groups[*a].clone()).collect(),
+            _ => match regroup(&groups.concat(), graph.shape(step.outputs[0])) {
+                Some(groups) => groups,
+                None => return false,
+            },
+        };
+    }
+    let atoms = join(groups.concat().into_iter());
+    // The atoms in the order of the source, which they tile without gaps.
+    let mut natural: Vec<usize> = (0..atoms.len()).collect();
+    natural.sort_by_key(|a| std::cmp::Reverse(atoms[*a].stride));
+    let name = graph.steps[i].name.clone();
+    let element = graph.slot(source).element;
+    let out = graph.steps[i].outputs[0];
+    let order: Vec<usize> = (0..atoms.len()).filter_map(|a| natural.iter().position(|n| *n == a)).collect();
+    let mut from = source;
+    if !order.is_sorted() {
+        let split: Vec<usize> = natural.iter().map(|a| atoms[*a].len).collect();
+        let moved: Vec<usize> = atoms.iter().map(|a| a.len).collect();
+        from = graph.push(&name, Op::Reshape, &[from], &split, element);
+        from = graph.push(&name, Op::Transpose { order }, &[from], &moved, element);
+    }
+    graph.steps[i] = Step { name, op: Op::Reshape, inputs: vec![from], outputs: vec![out] };
+    true
+}
+
+/// `op(move(x))` becomes `move(op(x))`.
+fn sink(graph: &mut Graph, i: usize) -> bool {
+    let step = graph.steps[i].clone();
+    let out = step.outputs[0];
+    let Some(moves) = step.inputs.iter().map(|v| mover(graph, *v)).collect::<Vec<_>>().into_iter().flatten().next() else {
+        return false;
+    };
+    let from = graph.shape(moves.inputs[0]).to_vec();
+    let to = graph.shape(moves.outputs[0]).to_vec();
+    let keeps_rows = moves.op == Op::Reshape && from.last() == to.last();
+    let order = if let Op::Transpose { order } = &moves.op { Some(order.clone()) } else { None };
+    let mut op = step.op.clone();
+    let mut inputs = step.inputs.clone();
+    let mut shape = from.clone();
+    match &step.op {
+        Op::Unary(_) | Op::Quantize(_) | Op::Dequantize(_) => inputs[0] = moves.inputs[0],
+        Op::LayerNorm { .. } if keeps_rows => inputs[0] = moves.inputs[0],
+        Op::Binary(_) => {
+            if graph.shape(out) != to {
+                return false;
+            }
+            for slot in 0..2 {
+                let Some(input) = before_movement(graph, inputs[slot], &moves, &from, &to, &step.name) else {
+                    return false;
+                };
+                inputs[slot] = input;
+            }
+        }
+        Op::Concat { axis } => {
+            let Some(order) = &order else { return false };
+            for input in &mut inputs {
+                match mover(graph, *input) {
+                    Some(m) if m.op == moves.op => *input = m.inputs[0],
+                    _ => return false,
+                }
+            }
+            shape[order[*axis]] = graph.shape(out)[*axis];
+            op = Op::Concat { axis: order[*axis] };
+        }
+        Op::Slice { axis, start } => {
+            let Some(order) = &order else { return false };
+            shape[order[*axis]] = graph.shape(out)[*axis];
+            op = Op::Slice { axis: order[*axis], start: *start };
+            inputs[0] = moves.inputs[0];
+        }
+        Op::Pad { before, value } => {
+            let Some(order) = &order else { return false };
+            let mut moved = vec![0; before.len()];
+            for (i, axis) in order.iter().enumerate() {
+                moved[*axis] = before[i];
+                shape[*axis] = graph.shape(out)[i];
+            }
+            op = Op::Pad { before: moved, value: *value };
+            inputs[0] = moves.inputs[0];
+        }
+        Op::Reduce { by, axes } => {
+            let Some(order) = &order else { return false };
+            let axes: Vec<usize> = axes.iter().map(|a| order[*a]).collect();
+            axes.iter().for_each(|a| shape[*a] = 1);
+            op = Op::Reduce { by: *by, axes };
+            inputs[0] = moves.inputs[0];
+        }
+        _ => return false,
+    }
+    let element = graph.slot(out).element;
+    let value = graph.push(&step.name, op, &inputs, &shape, element);
+    graph.steps[i] = Step { name: step.name, op: moves.op, inputs: vec![value], outputs: vec![out] };
+    true
+}
+
+/// The operand that gives `value` when it is moved as the others are: its own source, or a constant moved back.
+fn before_movement(
+    graph: &mut Graph,
+    value: ValueId,
+    moves: &Step,
+    from: &[usize],
+    to: &[usize],
+    name: &str,
+) -> Option<ValueId> {
+    if let Some(own) = mover(graph, value)
+        && own.op == moves.op
+        && graph.shape(own.inputs[0]) == from
+        && graph.shape(own.outputs[0]) == to
+    {
+        return Some(own.inputs[0]);
+    }
+    let slot = graph.slot(value).clone();
+    slot.constant.as_ref()?;
+    if slot.len() == 1 {
+        return Some(graph.push(name, Op::Reshape, &[value], &[1], Element::F32));
+    }
+    match &moves.op {
+        Op::Transpose { order } => {
+            let mut shape = vec![1; to.len() - slot.shape.len()];
+            shape.extend(&slot.shape);
+            let mut inverse = vec![0; order.len()];
+            order.iter().enumerate().for_each(|(i, axis)| inverse[*axis] = i);
+            let back: Vec<usize> = inverse.iter().map(|a| shape[*a]).collect();
+            let padded = graph.push(name, Op::Reshape, &[value], &shape, Element::F32);
+            Some(graph.push(name, Op::Transpose { order: inverse }, &[padded], &back, Element::F32))
+        }
+        _ if slot.len() == to.iter().product::<usize>() => {
+            Some(graph.push(name, Op::Reshape, &[value], from, Element::F32))
+        }
+        _ if from.last() == to.last() && slot.shape.last() == to.last() && Some(&slot.len()) == to.last() => {
+            Some(graph.push(name, Op::Reshape, &[value], &[slot.len()], Element::F32))
+        }
+        _ => None,
+    }
+}
+
+/// Movements that the steps before or behind them can do by themselves.
+fn absorb(graph: &mut Graph, i: usize) -> bool {
+    match graph.steps[i].op.clone() {
+        Op::Product(product) => {
+            if let Some(w) = &product.window
+                && w.size == [1, 1]
+                && w.stride == [1, 1]
+                && w.before == [0, 0]
+                && graph.shape(graph.steps[i].inputs[0])[..3] == graph.shape(graph.steps[i].outputs[0])[..3]
+            {
+                let mut product = product.clone();
+                product.window = None;
+                graph.steps[i].op = Op::Product(product);
+                return true;
+            }
+            product.window.is_none() && (rows_before(graph, i) || rows_behind(graph, i))
+        }
+        Op::MatMul(op) => (0..2).any(|side| matmul_input(graph, i, side, &op)) || matmul_output(graph, i, &op),
+        Op::Binary(_) => broadcast_input(graph, i),
+        _ => false,
+    }
+}
+
+/// A linear layer does not care how its rows are numbered.
+fn rows_before(graph: &mut Graph, i: usize) -> bool {
+    let x = graph.steps[i].inputs[0];
+    let Some(before) = mover(graph, x) else { return false };
+    if before.op != Op::Reshape || graph.shape(before.inputs[0]).last() != graph.shape(x).last() {
+        return false;
+    }
+    graph.steps[i].inputs[0] = before.inputs[0];
+    true
+}
+
+fn rows_behind(graph: &mut Graph, i: usize) -> bool {
+    let [out] = graph.steps[i].outputs[..] else { return false };
+    let Some(next) = graph.only_consumer(out) else { return false };
+    let step = &graph.steps[next];
+    let to = step.outputs[0];
+    if step.op != Op::Reshape || graph.shape(to).last() != graph.shape(out).last() {
+        return false;
+    }
+    graph.steps[i].outputs = vec![to];
+    graph.steps.remove(next);
+    true
+}
+
+/// Operands are broadcast where they are used; nothing need be written out before.
+fn broadcast_input(graph: &mut Graph, i: usize) -> bool {
+    for slot in 0..2 {
+        let Some(producer) = graph.producer(graph.steps[i].inputs[slot]) else { continue };
+        if graph.steps[producer].op != Op::Broadcast {
+            continue;
+        }
+        let source = graph.steps[producer].inputs[0];
+        let other = graph.shape(graph.steps[i].inputs[1 - slot]).to_vec();
+        let out = graph.shape(graph.steps[i].outputs[0]);
+        if other == out {
+            graph.steps[i].inputs[slot] = source;
+            return true;
+        }
+    }
+    false
+}
+
+/// The stride in the source of what walks `len` steps of `stride` through its transposition.
+fn through(source: &[usize], order: &[usize], len: usize, stride: usize) -> Option<usize> {
+    if len == 1 || stride == 0 {
+        return Some(stride);
+    }
+    let from = strides(source);
+    let moved: Vec<usize> = order.iter().map(|a| source[*a]).collect();
+    let flat: Vec<Atom> =
+        moved.iter().zip(order).map(|(len, axis)| Atom { len: *len, stride: from[*axis] }).collect();
+    // The walk's own digits: `stride` elements behind it, `len` steps, the rest before.
+    let total: usize = moved.iter().product();
+    if total % (stride * len) != 0 {
+        return None;
+    }
+    let groups = regroup(&flat, &[total / (stride * len), len, stride])?;
+    match join(groups[1].iter().copied())[..] {
+        [one] => Some(one.stride),
+        _ => None,
+    }
+}
+
+fn remap(op: &MatMul, f: impl Fn(&Walk) -> Option<Walk>) -> Option<MatMul> {
+    Some(MatMul {
+        outer: op.outer.iter().map(&f).collect::<Option<_>>()?,
+        m: f(&op.m)?,
+        n: f(&op.n)?,
+        k: f(&op.k)?,
+    })
+}
+
+fn matmul_input(graph: &mut Graph, i: usize, side: usize, op: &MatMul) -> bool {
+    let Some(before) = mover(graph, graph.steps[i].inputs[side]) else { return false };
+    let source = before.inputs[0];
+    let new = match &before.op {
+        Op::Transpose { order } => {
+            let shape = graph.shape(source);
+            remap(op, |walk| {
+                let stride = if side == 0 { walk.a } else { walk.b };
+                let stride = through(shape, order, walk.len, stride)?;
+                Some(if side == 0 { Walk { a: stride, ..*walk } } else { Walk { b: stride, ..*walk } })
+            })
+        }
+        _ => Some(op.clone()),
+    };
+    let Some(new) = new else { return false };
+    graph.steps[i].op = Op::MatMul(new);
+    graph.steps[i].inputs[side] = source;
+    true
+}
+
+fn matmul_output(graph: &mut Graph, i: usize, op: &MatMul) -> bool {
+    let out = graph.steps[i].outputs[0];
+    let Some(next) = graph.only_consumer(out) else { return false };
+    let step = graph.steps[next].clone();
+    let Op::Transpose { order } = &step.op else { return false };
+    // Seen from behind, what is written is the transposition of what is wanted, by the inverse order.
+    let mut inverse = vec![0; order.len()];
+    order.iter().enumerate().for_each(|(i, axis)| inverse[*axis] = i);
+    let shape = graph.shape(step.outputs[0]);
+    let Some(new) = remap(op, |walk| Some(Walk { out: through(shape, &inverse, walk.len, walk.out)?, ..*walk })) else {
+        return false;
+    };
+    graph.steps[i].op = Op::MatMul(new);
+    graph.steps[i].outputs = step.outputs;
+    graph.steps.remove(next);
+    true
+}

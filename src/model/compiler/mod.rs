@@ -1,0 +1,98 @@
+//! Export folder (ONNX files and manifest) -> bundle.
+//!
+//! tract parses, types, declutters and folds; before it may touch them, quantized convolutions and linear layers become
+//! integer operators ([`integer`]). [`lower`] turns the graph into our own steps, the passes here fuse them, and the
+//! result holds nothing of the machine it was compiled on.
+
+mod einsum;
+mod fold;
+mod fusion;
+mod graph;
+mod integer;
+mod layout;
+mod lower;
+mod norm;
+mod quantization;
+
+use std::path::Path;
+
+use anyhow::{Context, Result, bail, ensure};
+use sha2::{Digest, Sha256};
+use tract_onnx::tract_hir::internal::*;
+
+use super::bundle::Writer;
+use super::manifest::{Manifest, Part};
+use graph::Graph;
+
+/// Largest ONNX file read, bytes.
+const MAX_ONNX_BYTES: u64 = 256 << 20;
+
+/// Compiles an export folder to the bytes of a bundle. Equal folders give equal bytes.
+pub fn compile_folder(folder: &Path) -> Result<Vec<u8>> {
+    let path = folder.join("manifest.toml");
+    let text = std::fs::read_to_string(&path).with_context(|| {
+        format!("cannot read {}: an export folder holds manifest.toml and the ONNX files it names", path.display())
+    })?;
+    let manifest = Manifest::parse(&text).with_context(|| format!("in {}", path.display()))?;
+    let mut writer = Writer::new(&text);
+    for part in &manifest.parts {
+        let file = folder.join(&part.file);
+        let graph = compile_part(folder, part).with_context(|| format!("part {} ({})", part.name, file.display()))?;
+        let plan = graph.into_plan(&part.name, |slot, constant| writer.tensor(slot.element, &slot.shape, &constant.bytes));
+        writer.plan(plan);
+    }
+    writer.finish().context("writing the bundle")
+}
+
+fn compile_part(folder: &Path, part: &Part) -> Result<Graph> {
+    let bytes = read_onnx(folder, part)?;
+    let model = parse(&bytes, part)?;
+    let mut graph = lower::lower(&model, part)?;
+    optimize(&mut graph)?;
+    Ok(graph)
+}
+
+fn read_onnx(folder: &Path, part: &Part) -> Result<Vec<u8>> {
+    let relative = Path::new(&part.file);
+    let plain = relative.components().all(|c| matches!(c, std::path::Component::Normal(_)));
+    ensure!(plain, "file {:?} must lie inside the export folder", part.file);
+    let path = folder.join(relative);
+    let size = std::fs::metadata(&path).context("cannot read the file")?.len();
+    ensure!(size <= MAX_ONNX_BYTES, "the file has {size} bytes, more than {MAX_ONNX_BYTES}");
+    let bytes = std::fs::read(&path).context("cannot read the file")?;
+    let digest = super::bundle::hexadecimal(&Sha256::digest(&bytes));
+    if !part.sha256.eq_ignore_ascii_case(&digest) {
+        bail!("the file's SHA-256 is {digest}, the manifest says {:?}: export it again", part.sha256);
+    }
+    Ok(bytes)
+}
+
+/// tract's part: parse, type, make integer, declutter and fold.
+fn parse(bytes: &[u8], part: &Part) -> Result<TypedModel> {
+    let mut onnx = tract_onnx::onnx();
+    quantization::register(&mut onnx);
+    let mut inference = onnx.model_for_read(&mut std::io::Cursor::new(bytes)).context("tract cannot parse it")?;
+    inference.select_outputs_by_name(&part.outputs).context("the manifest's outputs are not in the graph")?;
+    let mut model = inference.into_typed().context("tract cannot type it")?;
+    integer::rewrite(&mut model)?;
+    model.declutter().context("tract cannot declutter it")?;
+    Ok(model)
+}
+
+/// Our own passes, to a fixed point.
+fn optimize(graph: &mut Graph) -> Result<()> {
+    // Each pass only ever removes or moves work; the bound guards against two that undo each other.
+    for _ in 0..100 {
+        let mut changed = fold::fold_constants(graph)?;
+        changed |= layout::simplify_movement(graph);
+        changed |= norm::find_layer_norms(graph);
+        changed |= fusion::fuse(graph);
+        changed |= graph.merge_equal_steps();
+        changed |= graph.drop_dead_steps();
+        graph.sort();
+        if !changed {
+            break;
+        }
+    }
+    Ok(())
+}

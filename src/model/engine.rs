@@ -1,0 +1,233 @@
+//! The engine: parts of a bundle, run when somebody asks for what they produce.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Instant;
+
+use anyhow::{Context, Result, ensure};
+
+use super::bundle::Bundle;
+use super::kernels::Kernel;
+use super::ops::product::Scratch;
+use super::runner::{Packs, Runner};
+use super::storage::{Layout, Storage};
+
+/// A bundle ready to run: weights packed for this CPU, buffers planned. No run allocates.
+pub struct Engine {
+    bundle: Arc<Bundle>,
+    kernel: Kernel,
+    parts: Vec<Part>,
+    tensors: Vec<Tensor>,
+    by_name: HashMap<String, usize>,
+    storage: Storage,
+    scratch: Scratch,
+}
+
+struct Part {
+    runner: Runner,
+    /// Indices of the tensors that it reads.
+    inputs: Vec<usize>,
+    outputs: Vec<usize>,
+    counter: Counter,
+}
+
+/// A tensor that has a name: written by the caller or by a part.
+struct Tensor {
+    shape: Vec<usize>,
+    slot: usize,
+    producer: Option<usize>,
+    /// Whether its content follows from what the caller wrote last.
+    fresh: bool,
+    /// All tensors that are computed from it, directly or not.
+    followers: Vec<usize>,
+}
+
+/// How often a part has run, and for how long.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Counter {
+    pub part: String,
+    pub runs: u64,
+    /// Of all runs together.
+    pub time_us: u64,
+}
+
+/// What one step of a part has cost since the engine was made.
+#[derive(Debug, Clone, PartialEq)]
+pub struct StepCost {
+    pub part: String,
+    pub step: String,
+    pub op: &'static str,
+    pub macs: u64,
+    pub time_ns: u64,
+}
+
+impl Engine {
+    /// Prepares a bundle for this CPU.
+    pub fn new(bundle: Arc<Bundle>) -> Result<Engine> {
+        Engine::with_kernel(bundle, Kernel::choose()?)
+    }
+
+    /// Prepares a bundle for the given family of CPUs, which must be supported here.
+    pub fn with_kernel(bundle: Arc<Bundle>, kernel: Kernel) -> Result<Engine> {
+        ensure!(kernel.is_supported(), "this CPU does not support the {} kernel", kernel.name());
+        let mut layout = Layout::default();
+        let mut tensors: Vec<Tensor> = Vec::new();
+        let mut by_name: HashMap<String, usize> = HashMap::new();
+        for (index, plan) in bundle.plans().iter().enumerate() {
+            let ports = plan.inputs.iter().map(|p| (p, None)).chain(plan.outputs.iter().map(|p| (p, Some(index))));
+            for (port, producer) in ports {
+                let shape = &plan.values[port.value as usize].shape;
+                let id = *by_name.entry(port.name.clone()).or_insert_with(|| {
+                    let slot = layout.named_slot(shape.iter().product());
+                    let followers = Vec::new();
+                    tensors.push(Tensor { shape: shape.clone(), slot, producer: None, fresh: false, followers });
+                    tensors.len() - 1
+                });
+                let tensor = &mut tensors[id];
+                ensure!(tensor.shape == *shape, "tensor {} has shapes {:?} and {shape:?}", port.name, tensor.shape);
+                ensure!(
+                    producer.is_none() || tensor.producer.is_none(),
+                    "tensor {} is computed by more than one part",
+                    port.name
+                );
+                tensor.producer = tensor.producer.or(producer);
+            }
+        }
+        let mut packs = Packs::new(kernel);
+        let mut scratch = Scratch::default();
+        let mut parts = Vec::new();
+        for plan in bundle.plans() {
+            let id = |name: &str| by_name.get(name).copied().context("a tensor has no name");
+            let inputs = plan.inputs.iter().map(|p| id(&p.name)).collect::<Result<Vec<_>>>()?;
+            let outputs = plan.outputs.iter().map(|p| id(&p.name)).collect::<Result<Vec<_>>>()?;
+            let named = plan.inputs.iter().chain(&plan.outputs).zip(inputs.iter().chain(&outputs));
+            let named: Vec<_> = named.map(|(port, tensor)| (port.value, tensors[*tensor].slot)).collect();
+            let places = layout.place(plan, &named);
+            let runner = Runner::new(plan, &places, &*bundle, &mut packs, &mut scratch);
+            let counter = Counter { part: plan.name.clone(), runs: 0, time_us: 0 };
+            parts.push(Part { runner, inputs, outputs, counter });
+        }
+        find_followers(&mut tensors, &parts)?;
+        let storage = layout.allocate();
+        Ok(Engine { bundle, kernel, parts, tensors, by_name, storage, scratch })
+    }
+
+    /// The bundle that runs.
+    pub fn bundle(&self) -> &Arc<Bundle> {
+        &self.bundle
+    }
+
+    /// The family of kernels that was chosen.
+    pub fn kernel(&self) -> Kernel {
+        self.kernel
+    }
+
+    /// An external input, float32, to be written as a whole. Everything that depends on it becomes stale.
+    pub fn input(&mut self, tensor: &str) -> Result<&mut [f32]> {
+        let id = self.find(tensor)?;
+        ensure!(self.tensors[id].producer.is_none(), "tensor {tensor} is computed by a part, it is no input");
+        self.tensors[id].fresh = true;
+        for i in 0..self.tensors[id].followers.len() {
+            let follower = self.tensors[id].followers[i];
+            self.tensors[follower].fresh = false;
+        }
+        Ok(self.storage.floats_mut(self.tensors[id].slot))
+    }
+
+    /// A tensor, float32, row-major; computed now, unless nothing has changed since it was.
+    pub fn output(&mut self, tensor: &str) -> Result<&[f32]> {
+        let id = self.find(tensor)?;
+        self.refresh(id).with_context(|| format!("computing tensor {tensor}"))?;
+        Ok(self.storage.floats(self.tensors[id].slot))
+    }
+
+    /// Shape of a tensor that has a name.
+    pub fn shape(&self, tensor: &str) -> Option<&[usize]> {
+        self.by_name.get(tensor).map(|id| self.tensors[*id].shape.as_slice())
+    }
+
+    /// Runs and time of each part, in the manifest's order.
+    pub fn counters(&self) -> impl Iterator<Item = &Counter> {
+        self.parts.iter().map(|p| &p.counter)
+    }
+
+    /// Sets all counters to zero.
+    pub fn reset_counters(&mut self) {
+        for part in &mut self.parts {
+            part.counter.runs = 0;
+            part.counter.time_us = 0;
+            part.runner.reset_times();
+        }
+    }
+
+    /// Time of each step, if [`Engine::profile`] was switched on.
+    pub fn step_costs(&self) -> Vec<StepCost> {
+        let plans = self.bundle.plans();
+        let costs = self.parts.iter().zip(plans).flat_map(|(part, plan)| {
+            plan.steps.iter().zip(part.runner.times_ns()).map(|(step, time_ns)| StepCost {
+                part: plan.name.clone(),
+                step: step.name.clone(),
+                op: step.op.name(),
+                macs: plan.step_macs(step),
+                time_ns,
+            })
+        });
+        costs.collect()
+    }
+
+    /// Switches the clock around every step on or off.
+    pub fn profile(&mut self, on: bool) {
+        self.parts.iter_mut().for_each(|p| p.runner.set_profiling(on));
+    }
+
+    /// Bytes of all buffers and packed weights.
+    pub fn memory_bytes(&self) -> usize {
+        let scratch = &self.scratch;
+        let floats = scratch.floats.len() + scratch.results.len() + scratch.row.len() + scratch.sums.len();
+        let packed: usize = self.parts.iter().map(|p| p.runner.own_bytes()).sum();
+        self.storage.bytes() + scratch.bytes.len() + floats * 4 + packed
+    }
+
+    fn find(&self, tensor: &str) -> Result<usize> {
+        self.by_name.get(tensor).copied().with_context(|| format!("the bundle has no tensor {tensor}"))
+    }
+
+    fn refresh(&mut self, id: usize) -> Result<()> {
+        if self.tensors[id].fresh {
+            return Ok(());
+        }
+        let producer = self.tensors[id].producer.context("an input that it needs has not been written")?;
+        for i in 0..self.parts[producer].inputs.len() {
+            self.refresh(self.parts[producer].inputs[i])?;
+        }
+        let part = &mut self.parts[producer];
+        let start = Instant::now();
+        part.runner.run(&*self.bundle, &mut self.storage, &mut self.scratch);
+        part.counter.time_us += start.elapsed().as_micros() as u64;
+        part.counter.runs += 1;
+        for output in &part.outputs {
+            self.tensors[*output].fresh = true;
+        }
+        Ok(())
+    }
+}
+
+/// Fills in what depends on each tensor; refuses parts that wait for each other.
+fn find_followers(tensors: &mut [Tensor], parts: &[Part]) -> Result<()> {
+    for start in 0..tensors.len() {
+        let mut reached = vec![false; tensors.len()];
+        let mut open = vec![start];
+        while let Some(id) = open.pop() {
+            for part in parts.iter().filter(|p| p.inputs.contains(&id)) {
+                for output in &part.outputs {
+                    ensure!(*output != start, "parts wait for each other's outputs");
+                    if !std::mem::replace(&mut reached[*output], true) {
+                        open.push(*output);
+                    }
+                }
+            }
+        }
+        tensors[start].followers = (0..tensors.len()).filter(|i| reached[*i]).collect();
+    }
+    Ok(())
+}

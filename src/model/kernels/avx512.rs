@@ -1,0 +1,169 @@
+//! AVX-512 with VNNI: tiles of rows by 16 to 64 columns held in registers.
+
+use std::arch::x86_64::*;
+
+use super::{DEPTH_GROUP, PackedInt8, Strided};
+
+/// Columns of a full panel.
+const PANEL: usize = 64;
+/// Columns of one register.
+const LANES: usize = 16;
+
+/// Safety: the CPU has the features; `a` has `rows` rows of `depth_padded`, `out` `rows` rows of `columns_padded`.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
+pub unsafe fn multiply_int8(a: &[u8], rows: usize, weights: &PackedInt8, out: &mut [i32]) {
+    let columns = weights.columns_padded;
+    let mut first = 0;
+    while first < columns {
+        let width = PANEL.min(columns - first);
+        let values = weights.values[first * weights.depth_padded..].as_ptr();
+        let out = out[first..].as_mut_ptr();
+        // Safety: as the caller's; a panel has width x depth_padded weights, and its columns end within each row.
+        unsafe {
+            match width / LANES {
+                1 => rows_int8::<1>(a.as_ptr(), rows, weights, values, out),
+                2 => rows_int8::<2>(a.as_ptr(), rows, weights, values, out),
+                3 => rows_int8::<3>(a.as_ptr(), rows, weights, values, out),
+                _ => rows_int8::<4>(a.as_ptr(), rows, weights, values, out),
+            }
+        }
+        first += width;
+    }
+}
+
+/// All rows against a panel of `N` registers of columns.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
+unsafe fn rows_int8<const N: usize>(a: *const u8, rows: usize, p: &PackedInt8, w: *const i8, out: *mut i32) {
+    let mut row = 0;
+    while row < rows {
+        // Safety: rows `row..row + taken` exist, see `multiply_int8`.
+        unsafe {
+            let (a, out) = (a.add(row * p.depth_padded), out.add(row * p.columns_padded));
+            row += match rows - row {
+                1 => tile_int8::<1, N>(a, p, w, out),
+                2 => tile_int8::<2, N>(a, p, w, out),
+                3 => tile_int8::<3, N>(a, p, w, out),
+                4 => tile_int8::<4, N>(a, p, w, out),
+                5 => tile_int8::<5, N>(a, p, w, out),
+                6 | 7 => tile_int8::<6, N>(a, p, w, out),
+                _ if N > 2 => tile_int8::<6, N>(a, p, w, out),
+                // Narrow panels leave registers for more rows, which hide the latency of the sums.
+                8..12 => tile_int8::<8, N>(a, p, w, out),
+                _ => tile_int8::<12, N>(a, p, w, out),
+            };
+        }
+    }
+}
+
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
+unsafe fn tile_int8<const M: usize, const N: usize>(a: *const u8, p: &PackedInt8, w: *const i8, out: *mut i32) -> usize {
+    let mut sums = [[_mm512_setzero_si512(); N]; M];
+    for group in 0..p.depth_padded / DEPTH_GROUP {
+        // Safety: group by group within the panel and within each row; the reads need no alignment.
+        unsafe {
+            let w = w.add(group * N * LANES * DEPTH_GROUP);
+            let mut columns = [_mm512_setzero_si512(); N];
+            for (n, column) in columns.iter_mut().enumerate() {
+                *column = _mm512_loadu_si512(w.add(n * LANES * DEPTH_GROUP).cast());
+            }
+            for (m, sums) in sums.iter_mut().enumerate() {
+                let four = a.add(m * p.depth_padded + group * DEPTH_GROUP).cast::<i32>().read_unaligned();
+                let four = _mm512_set1_epi32(four);
+                for (sum, column) in sums.iter_mut().zip(&columns) {
+                    *sum = _mm512_dpbusd_epi32(*sum, four, *column);
+                }
+            }
+        }
+    }
+    for (m, sums) in sums.iter().enumerate() {
+        for (n, sum) in sums.iter().enumerate() {
+            // Safety: M rows of N x 16 columns lie within `out`.
+            unsafe { _mm512_storeu_si512(out.add(m * p.columns_padded + n * LANES).cast(), *sum) };
+        }
+    }
+    M
+}
+
+/// Safety: the CPU has the features; the lengths fit, as `Kernel::multiply_float` asserts.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
+pub unsafe fn multiply_float(a: Strided<'_>, rows: usize, depth: usize, b: &[f32], out: &mut [f32]) {
+    let columns = b.len() / depth;
+    let mut first = 0;
+    while first < columns {
+        let width = PANEL.min(columns - first);
+        let panel = Panel { b: b[first * depth..].as_ptr(), depth, columns };
+        let out = out[first..].as_mut_ptr();
+        // Safety: as the caller's.
+        unsafe {
+            match width / LANES {
+                1 => rows_float::<1>(a, rows, panel, out),
+                2 => rows_float::<2>(a, rows, panel, out),
+                3 => rows_float::<3>(a, rows, panel, out),
+                _ => rows_float::<4>(a, rows, panel, out),
+            }
+        }
+        first += width;
+    }
+}
+
+#[derive(Clone, Copy)]
+struct Panel {
+    b: *const f32,
+    depth: usize,
+    /// Of a row of the output.
+    columns: usize,
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
+unsafe fn rows_float<const N: usize>(a: Strided<'_>, rows: usize, panel: Panel, out: *mut f32) {
+    let mut row = 0;
+    while row < rows {
+        let here = Strided { values: &a.values[row * a.row_stride..], ..a };
+        // Safety: rows `row..row + taken` exist.
+        unsafe {
+            let out = out.add(row * panel.columns);
+            row += match rows - row {
+                1 => tile_float::<1, N>(here, panel, out),
+                2 => tile_float::<2, N>(here, panel, out),
+                3 => tile_float::<3, N>(here, panel, out),
+                4 => tile_float::<4, N>(here, panel, out),
+                5 => tile_float::<5, N>(here, panel, out),
+                6 | 7 => tile_float::<6, N>(here, panel, out),
+                _ if N > 2 => tile_float::<6, N>(here, panel, out),
+                8..12 => tile_float::<8, N>(here, panel, out),
+                _ => tile_float::<12, N>(here, panel, out),
+            };
+        }
+    }
+}
+
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
+unsafe fn tile_float<const M: usize, const N: usize>(a: Strided<'_>, panel: Panel, out: *mut f32) -> usize {
+    let mut sums = [[_mm512_setzero_ps(); N]; M];
+    let values = a.values.as_ptr();
+    for k in 0..panel.depth {
+        // Safety: within the panel, and within the strided rows.
+        unsafe {
+            let b = panel.b.add(k * N * LANES);
+            let mut columns = [_mm512_setzero_ps(); N];
+            for (n, column) in columns.iter_mut().enumerate() {
+                *column = _mm512_loadu_ps(b.add(n * LANES));
+            }
+            for (m, sums) in sums.iter_mut().enumerate() {
+                let one = _mm512_set1_ps(*values.add(m * a.row_stride + k * a.depth_stride));
+                for (sum, column) in sums.iter_mut().zip(&columns) {
+                    *sum = _mm512_fmadd_ps(one, *column, *sum);
+                }
+            }
+        }
+    }
+    for (m, sums) in sums.iter().enumerate() {
+        for (n, sum) in sums.iter().enumerate() {
+            // Safety: M rows of N x 16 columns lie within `out`.
+            unsafe { _mm512_storeu_ps(out.add(m * panel.columns + n * LANES), *sum) };
+        }
+    }
+    M
+}

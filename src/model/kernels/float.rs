@@ -1,0 +1,72 @@
+//! Float32 products with a packed right factor.
+
+use super::Kernel;
+
+/// A matrix by strides, in elements.
+#[derive(Debug, Clone, Copy)]
+pub struct Strided<'a> {
+    pub values: &'a [f32],
+    pub row_stride: usize,
+    pub depth_stride: usize,
+}
+
+/// Columns that packed factors and results have.
+pub fn padded(columns: usize) -> usize {
+    columns.next_multiple_of(16)
+}
+
+/// Packs `b[k, column]`, at `k * strides[0] + column * strides[1]`, into panels of the kernel's width, each panel with
+/// one row of columns per depth; `out` has [`padded`] columns times depth elements.
+pub fn pack(kernel: Kernel, b: &[f32], columns: usize, depth: usize, strides: [usize; 2], out: &mut [f32]) {
+    let all = padded(columns);
+    let mut first = 0;
+    while first < all {
+        let width = kernel.panel().min(all - first);
+        let panel = &mut out[first * depth..][..width * depth];
+        let used = width.min(columns.saturating_sub(first));
+        if strides[1] == 1 {
+            for (k, row) in panel.chunks_exact_mut(width).enumerate() {
+                row[..used].copy_from_slice(&b[k * strides[0] + first..][..used]);
+                row[used..].fill(0.0);
+            }
+        } else {
+            panel.fill(0.0);
+            for column in 0..used {
+                let from = &b[(first + column) * strides[1]..];
+                for k in 0..depth {
+                    panel[k * width + column] = from[k * strides[0]];
+                }
+            }
+        }
+        first += width;
+    }
+}
+
+const WIDTH: usize = 16;
+const ROWS: usize = 4;
+
+/// `FUSED`: the CPU has fused multiply-add; without it the call would leave for a library.
+#[inline(always)]
+pub fn multiply<const FUSED: bool>(a: Strided<'_>, rows: usize, depth: usize, b: &[f32], out: &mut [f32]) {
+    let columns = b.len() / depth;
+    for (panel, b) in b.chunks_exact(WIDTH * depth).enumerate() {
+        let mut row = 0;
+        while row < rows {
+            let here = ROWS.min(rows - row);
+            let mut sums = [[0f32; WIDTH]; ROWS];
+            for (k, b) in b.chunks_exact(WIDTH).enumerate() {
+                for (i, sums) in sums.iter_mut().enumerate() {
+                    // Rows past the end repeat the last one; their sums are dropped.
+                    let a = a.values[(row + i.min(here - 1)) * a.row_stride + k * a.depth_stride];
+                    for (sum, b) in sums.iter_mut().zip(b) {
+                        *sum = if FUSED { a.mul_add(*b, *sum) } else { a * *b + *sum };
+                    }
+                }
+            }
+            for (i, sums) in sums.iter().enumerate().take(here) {
+                out[(row + i) * columns + panel * WIDTH..][..WIDTH].copy_from_slice(sums);
+            }
+            row += here;
+        }
+    }
+}

@@ -1,0 +1,344 @@
+//! The manifest: what a network answers and how its tensors are to be read.
+//!
+//! It lies beside the ONNX files as `manifest.toml`, and travels inside the bundle as the same TOML text.
+
+use std::collections::HashSet;
+
+use serde::{Deserialize, Serialize};
+
+/// The manifest format that this version reads and writes.
+pub const FORMAT: u32 = 1;
+
+/// Why a manifest cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ManifestError {
+    #[error("manifest is not valid TOML for format {FORMAT}: {0}")]
+    Syntax(String),
+    #[error("manifest has format {found}, this version reads format {FORMAT}")]
+    Format { found: u32 },
+    #[error("manifest: {0}")]
+    Content(String),
+}
+
+/// A network: its parts, its tasks, its face finder and the frame that it looks at.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Manifest {
+    pub format: u32,
+    pub name: String,
+    pub version: String,
+    /// Notice for the weights, which may differ from the code's licence.
+    #[serde(default)]
+    pub licence: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub input: Option<Input>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub frame: Option<Frame>,
+    #[serde(rename = "part")]
+    pub parts: Vec<Part>,
+    #[serde(rename = "task", default, skip_serializing_if = "Vec::is_empty")]
+    pub tasks: Vec<Task>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub finder: Option<Finder>,
+}
+
+/// The tensor that the face network looks at: `[1, 3, size, size]`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Input {
+    pub tensor: String,
+    /// Side of the square, pixels.
+    pub size: usize,
+    #[serde(default)]
+    pub colour: Colour,
+    /// `(pixel - mean) / std` per channel, pixel in 0..=255.
+    pub mean: [f32; 3],
+    pub std: [f32; 3],
+}
+
+/// Order of the three channels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Colour {
+    #[default]
+    Rgb,
+    Bgr,
+}
+
+/// The aligned frame, and how the network samples it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Frame {
+    /// Eyes, nose, mouth corners, left to right in the image, in units of the frame's side (0..1).
+    pub template: [[f32; 2]; 5],
+    #[serde(default)]
+    pub warp: Warp,
+    /// `a` of `v = a u + (1 - a) u^3`, for [`Warp::Cubic`].
+    #[serde(default = "one")]
+    pub warp_linear: f32,
+}
+
+/// How a network coordinate `u` in -1..1 maps to a frame coordinate `v` in -1..1, on each axis.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Warp {
+    /// `v = u`.
+    #[default]
+    None,
+    /// `v = a u + (1 - a) u^3`: more samples in the middle of the face.
+    Cubic,
+}
+
+fn one() -> f32 {
+    1.0
+}
+
+/// One ONNX graph. Parts are connected by tensor name.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Part {
+    pub name: String,
+    /// ONNX file, relative to the export folder.
+    pub file: String,
+    /// SHA-256 of the file, hexadecimal.
+    pub sha256: String,
+    pub inputs: Vec<String>,
+    pub outputs: Vec<String>,
+}
+
+/// One task of the network.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Task {
+    pub name: String,
+    pub kind: TaskKind,
+    /// The part whose run is this task's own cost.
+    pub part: String,
+    /// The tensor with the answer.
+    pub output: String,
+    /// Chosen when the user names no tasks.
+    #[serde(default)]
+    pub default: bool,
+    /// First query and the one after the last, in the whole query table.
+    #[serde(default)]
+    pub queries: [usize; 2],
+    #[serde(default)]
+    pub interpreter: Interpreter,
+    /// Class or attribute names, one per query or class.
+    #[serde(default)]
+    pub labels: Vec<String>,
+    /// Years of the age bins.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub bins: Vec<f32>,
+    /// Index of the mirrored point or class, if mirroring the image permutes them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub flip: Vec<usize>,
+}
+
+/// What the output tensor of a task holds, float32.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum TaskKind {
+    /// `[1, points, 2]`: x, y in network coordinates, 0..1.
+    Landmarks,
+    /// `[1, classes, height, width]`: logits on the network's grid.
+    Parsing,
+    /// `[1, bins]`: probabilities that sum to one.
+    Age,
+    /// `[1, classes]`: probabilities that sum to one.
+    Expression,
+    /// `[1, attributes]`: one probability each.
+    Attributes,
+    /// `[1, dimensions]`: embedding, not normalised.
+    Recognition,
+}
+
+/// Which of Faceptor's interpreters turns the task's queries into its answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Interpreter {
+    /// Query embeddings dotted with pixel features.
+    Map,
+    /// A number from each query.
+    #[default]
+    Value,
+    /// A vector from the encoder's features.
+    Feature,
+}
+
+/// The face finder: one part for each input size.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Finder {
+    pub name: String,
+    /// Probability from which a cell counts as a face.
+    pub score_threshold: f32,
+    /// Overlap from which the weaker of two boxes is dropped.
+    pub nms_iou: f32,
+    pub mean: [f32; 3],
+    pub std: [f32; 3],
+    #[serde(default)]
+    pub colour: Colour,
+    /// Pixels of the finder's input per cell, one for each output.
+    pub strides: Vec<usize>,
+    #[serde(rename = "size")]
+    pub sizes: Vec<FinderSize>,
+}
+
+/// The finder at one static input size. Each output is `[1, 15, height / stride, width / stride]`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct FinderSize {
+    pub part: String,
+    pub width: usize,
+    pub height: usize,
+    pub input: String,
+    pub outputs: Vec<String>,
+}
+
+/// Largest side, in pixels, of any input tensor: keeps a hostile manifest from asking for huge buffers.
+const MAX_SIDE: usize = 4096;
+
+impl Manifest {
+    /// Reads and checks TOML text.
+    pub fn parse(text: &str) -> Result<Manifest, ManifestError> {
+        /// Read first, so that another format is told apart from a mistake.
+        #[derive(Deserialize)]
+        struct Head {
+            format: u32,
+        }
+        let syntax = |e: toml::de::Error| ManifestError::Syntax(e.to_string().trim().replace('\n', " "));
+        let head: Head = toml::from_str(text).map_err(syntax)?;
+        if head.format != FORMAT {
+            return Err(ManifestError::Format { found: head.format });
+        }
+        let manifest: Manifest = toml::from_str(text).map_err(syntax)?;
+        manifest.check()?;
+        Ok(manifest)
+    }
+
+    /// The task of that name.
+    pub fn task(&self, name: &str) -> Option<&Task> {
+        self.tasks.iter().find(|t| t.name == name)
+    }
+
+    /// The part of that name.
+    pub fn part(&self, name: &str) -> Option<&Part> {
+        self.parts.iter().find(|p| p.name == name)
+    }
+
+    fn check(&self) -> Result<(), ManifestError> {
+        let fail = |text: String| Err(ManifestError::Content(text));
+        if self.parts.is_empty() {
+            return fail("it has no [[part]]".into());
+        }
+        let mut part_names = HashSet::new();
+        let mut produced = HashSet::new();
+        for part in &self.parts {
+            if part.name.is_empty() || !part_names.insert(part.name.as_str()) {
+                return fail(format!("part name {:?} is empty or used twice", part.name));
+            }
+            if part.outputs.is_empty() {
+                return fail(format!("part {} has no outputs", part.name));
+            }
+            for output in &part.outputs {
+                if !produced.insert(output.as_str()) {
+                    return fail(format!("tensor {output} is produced by more than one part"));
+                }
+            }
+        }
+        let mut task_names = HashSet::new();
+        for task in &self.tasks {
+            if task.name.is_empty() || !task_names.insert(task.name.as_str()) {
+                return fail(format!("task name {:?} is empty or used twice", task.name));
+            }
+            match self.part(&task.part) {
+                None => return fail(format!("task {} names part {}, which is not there", task.name, task.part)),
+                Some(part) if !part.outputs.contains(&task.output) => {
+                    return fail(format!("task {}: part {} has no output {}", task.name, part.name, task.output));
+                }
+                Some(_) => {}
+            }
+            if task.queries[0] > task.queries[1] {
+                return fail(format!("task {}: queries end before they begin", task.name));
+            }
+        }
+        if !self.tasks.is_empty() && (self.input.is_none() || self.frame.is_none()) {
+            return fail("it has tasks, so it needs [input] and [frame]".into());
+        }
+        if let Some(input) = &self.input {
+            if input.size == 0 || input.size > MAX_SIDE {
+                return fail(format!("input size {} is not in 1..={MAX_SIDE}", input.size));
+            }
+            check_normalisation("input", &input.mean, &input.std)?;
+        }
+        if let Some(frame) = &self.frame {
+            if !frame.template.iter().flatten().all(|v| v.is_finite()) {
+                return fail("frame: template is not finite".into());
+            }
+            // Below 0 or from 1.5 up the cubic is no longer increasing, and could not be inverted.
+            if !(frame.warp_linear > 0.0 && frame.warp_linear < 1.5) {
+                return fail(format!("frame: warp_linear {} is not in 0..1.5", frame.warp_linear));
+            }
+        }
+        if let Some(finder) = &self.finder {
+            self.check_finder(finder)?;
+        }
+        Ok(())
+    }
+
+    fn check_finder(&self, finder: &Finder) -> Result<(), ManifestError> {
+        let fail = |text: String| Err(ManifestError::Content(format!("finder: {text}")));
+        check_normalisation("finder", &finder.mean, &finder.std)?;
+        if finder.sizes.is_empty() || finder.strides.is_empty() || finder.strides.contains(&0) {
+            return fail("needs at least one size and non-zero strides".into());
+        }
+        for size in &finder.sizes {
+            let sides_fit = (1..=MAX_SIDE).contains(&size.width) && (1..=MAX_SIDE).contains(&size.height);
+            if !sides_fit || size.outputs.len() != finder.strides.len() {
+                return fail(format!("size {}x{} is out of range or lacks an output", size.width, size.height));
+            }
+            let Some(part) = self.part(&size.part) else {
+                return fail(format!("part {} is not there", size.part));
+            };
+            if !part.inputs.contains(&size.input) || !size.outputs.iter().all(|o| part.outputs.contains(o)) {
+                return fail(format!("part {} lacks input {} or an output", part.name, size.input));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn check_normalisation(what: &str, mean: &[f32; 3], std: &[f32; 3]) -> Result<(), ManifestError> {
+    if mean.iter().all(|m| m.is_finite()) && std.iter().all(|s| s.is_finite() && *s != 0.0) {
+        return Ok(());
+    }
+    Err(ManifestError::Content(format!("{what}: mean or std is not finite, or std is zero")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MINIMAL: &str = r#"
+        format = 1
+        name = "n"
+        version = "0"
+        [[part]]
+        name = "p"
+        file = "p.onnx"
+        sha256 = ""
+        inputs = ["image"]
+        outputs = ["y"]
+    "#;
+
+    #[test]
+    fn minimal_is_read() {
+        assert_eq!(Manifest::parse(MINIMAL).unwrap().parts[0].outputs, ["y"]);
+    }
+
+    #[test]
+    fn another_format_is_told_apart() {
+        let text = MINIMAL.replace("format = 1", "format = 2");
+        assert!(matches!(Manifest::parse(&text), Err(ManifestError::Format { found: 2 })));
+    }
+
+    #[test]
+    fn task_of_an_absent_part_is_refused() {
+        let text = format!("{MINIMAL}\n[[task]]\nname='age'\nkind='age'\npart='q'\noutput='y'");
+        assert!(matches!(Manifest::parse(&text), Err(ManifestError::Content(t)) if t.contains("part q")));
+    }
+}

@@ -1,0 +1,250 @@
+//! Activations times constant weights: linear layers and convolutions as implicit matrix products.
+//!
+//! Blocks of rows are gathered (for a convolution: the window of each output pixel), multiplied into sums, and finished:
+//! scale, bias, activation, residual, requantization.
+
+use super::elementwise::quantize;
+use crate::model::kernels::{DEPTH_GROUP, Kernel, PackedInt8, Strided, padded_columns};
+use crate::model::plan::{Activation, Product, Quantization, Residual, Window};
+
+/// Bytes of gathered activations that should stay in the first-level cache, beside the weights' panel.
+const BLOCK_BYTES: usize = 24 << 10;
+
+/// Everything about a product that does not change from run to run.
+#[derive(Debug)]
+pub struct Geometry {
+    pub op: Product,
+    /// Height, width, channels of the input; without a window 1, rows, depth.
+    input: [usize; 3],
+    /// Height and width of the output.
+    output: [usize; 2],
+    /// Elements of a gathered row.
+    pitch: usize,
+    /// Rows of a block.
+    block: usize,
+}
+
+/// Buffers that products share, grown before the first run.
+#[derive(Debug, Default)]
+pub struct Scratch {
+    pub bytes: Vec<u8>,
+    pub sums: Vec<i32>,
+    pub floats: Vec<f32>,
+    pub results: Vec<f32>,
+    pub row: Vec<f32>,
+}
+
+/// What is added before the second activation.
+#[derive(Debug, Clone, Copy)]
+pub enum Added<'a> {
+    Nothing,
+    Floats(&'a [f32]),
+    Bytes(&'a [u8], Quantization),
+}
+
+/// The per-column factors and where results go.
+pub struct Finish<'a> {
+    /// Empty without a bias.
+    pub bias: &'a [f32],
+    pub added: Added<'a>,
+    pub floats: Option<&'a mut [f32]>,
+    pub bytes: Option<(&'a mut [u8], Quantization)>,
+}
+
+impl Geometry {
+    /// For the shapes of the input and the output, which the plan's check has found to fit.
+    pub fn new(op: &Product, input: &[usize], output: &[usize]) -> Geometry {
+        let group = if op.zero_point.is_some() { DEPTH_GROUP } else { 1 };
+        let pitch = op.depth.next_multiple_of(group);
+        let element = if op.zero_point.is_some() { 1 } else { 4 };
+        let block = (BLOCK_BYTES / (pitch * element).max(1)).clamp(6, 96) / 6 * 6;
+        let rows: usize = output.iter().product::<usize>() / op.columns.max(1);
+        let (input, output) = match (&op.window, input, output) {
+            (Some(_), [_, h, w, c], [_, oh, ow, _]) => ([*h, *w, *c], [*oh, *ow]),
+            _ => ([1, rows, op.depth], [1, rows]),
+        };
+        Geometry { op: op.clone(), input, output, pitch, block }
+    }
+
+    /// Grows the scratch to what a run needs.
+    pub fn reserve(&self, scratch: &mut Scratch) {
+        let columns = padded_columns(self.op.columns);
+        if self.op.zero_point.is_some() {
+            grow(&mut scratch.bytes, self.block * self.pitch);
+            grow(&mut scratch.sums, self.block * columns);
+        } else {
+            grow(&mut scratch.floats, self.block * self.pitch);
+            grow(&mut scratch.results, self.block * columns);
+        }
+        grow(&mut scratch.row, columns);
+    }
+
+    fn rows(&self) -> usize {
+        self.output[0] * self.output[1]
+    }
+
+    /// Whether the input's rows already are what would be gathered.
+    fn is_dense(&self) -> bool {
+        let plain = match &self.op.window {
+            None => true,
+            Some(w) => w.size == [1, 1] && w.stride == [1, 1] && w.before == [0, 0] && self.output == self.input[..2],
+        };
+        plain && self.pitch == self.op.depth
+    }
+
+    /// Integer product.
+    pub fn run_int8(
+        &self,
+        kernel: Kernel,
+        weights: &PackedInt8,
+        scale: &[f32],
+        x: &[u8],
+        finish: &mut Finish<'_>,
+        scratch: &mut Scratch,
+    ) {
+        let zero_point = self.op.zero_point.unwrap_or(0);
+        let columns = weights.columns_padded;
+        let mut first = 0;
+        while first < self.rows() {
+            let rows = self.block.min(self.rows() - first);
+            let gathered = if self.is_dense() {
+                &x[first * self.pitch..][..rows * self.pitch]
+            } else {
+                self.gather(x, first, rows, zero_point, &mut scratch.bytes);
+                &scratch.bytes[..rows * self.pitch]
+            };
+            let sums = &mut scratch.sums[..rows * columns];
+            kernel.multiply_int8(gathered, rows, weights, sums);
+            let row_buffer = &mut scratch.row[..self.op.columns];
+            kernel.vectorize(
+                #[inline(always)]
+                || {
+                    for (i, sums) in sums.chunks_exact(columns).enumerate() {
+                        let row = row_buffer.iter_mut().zip(sums).zip(weights.sums.iter().zip(scale));
+                        for ((value, sum), (weight_sum, scale)) in row {
+                            *value = (sum - weight_sum * zero_point as i32) as f32 * scale;
+                        }
+                        self.finish_row(first + i, row_buffer, finish);
+                    }
+                },
+            );
+            first += rows;
+        }
+    }
+
+    /// Float product; `weights` packed for the kernel.
+    pub fn run_float(
+        &self,
+        kernel: Kernel,
+        weights: &[f32],
+        x: &[f32],
+        finish: &mut Finish<'_>,
+        scratch: &mut Scratch,
+    ) {
+        let columns = padded_columns(self.op.columns);
+        let mut first = 0;
+        while first < self.rows() {
+            let rows = self.block.min(self.rows() - first);
+            let gathered = if self.is_dense() {
+                &x[first * self.pitch..][..rows * self.pitch]
+            } else {
+                self.gather(x, first, rows, 0.0, &mut scratch.floats);
+                &scratch.floats[..rows * self.pitch]
+            };
+            let results = &mut scratch.results[..rows * columns];
+            let left = Strided { values: gathered, row_stride: self.pitch, depth_stride: 1 };
+            kernel.multiply_float(left, rows, self.op.depth, weights, results);
+            kernel.vectorize(
+                #[inline(always)]
+                || {
+                    for (i, results) in results.chunks_exact_mut(columns).enumerate() {
+                        self.finish_row(first + i, &mut results[..self.op.columns], finish);
+                    }
+                },
+            );
+            first += rows;
+        }
+    }
+
+    /// Copies the windows of output pixels `first..first + rows`, one row each; `outside` fills what lies off the image.
+    fn gather<T: Copy>(&self, x: &[T], first: usize, rows: usize, outside: T, out: &mut [T]) {
+        let [height, width, channels] = self.input;
+        let plain = Window { size: [1, 1], stride: [1, 1], dilation: [1, 1], before: [0, 0] };
+        let window = self.op.window.as_ref().unwrap_or(&plain);
+        for (row, out) in (first..first + rows).zip(out.chunks_exact_mut(self.pitch)) {
+            let (i, j) = (row / self.output[1], row % self.output[1]);
+            for dy in 0..window.size[0] {
+                let y = (i * window.stride[0] + dy * window.dilation[0]).wrapping_sub(window.before[0]);
+                let line = &mut out[dy * window.size[1] * channels..][..window.size[1] * channels];
+                if y >= height {
+                    line.fill(outside);
+                    continue;
+                }
+                let left = (j * window.stride[1]).wrapping_sub(window.before[1]);
+                let right = left.wrapping_add(window.size[1]);
+                if window.dilation[1] == 1 && left < right && right <= width {
+                    line.copy_from_slice(&x[(y * width + left) * channels..][..line.len()]);
+                    continue;
+                }
+                for (dx, pixel) in line.chunks_exact_mut(channels).enumerate() {
+                    let at = left.wrapping_add(dx * window.dilation[1]);
+                    if at < width {
+                        pixel.copy_from_slice(&x[(y * width + at) * channels..][..channels]);
+                    } else {
+                        pixel.fill(outside);
+                    }
+                }
+            }
+            out[self.op.depth..].fill(outside);
+        }
+    }
+
+    /// Bias, activations and residual on one row, and its storage.
+    #[inline(always)]
+    fn finish_row(&self, row: usize, values: &mut [f32], finish: &mut Finish<'_>) {
+        let at = row * self.op.columns..(row + 1) * self.op.columns;
+        if !finish.bias.is_empty() {
+            values.iter_mut().zip(finish.bias).for_each(|(v, b)| *v += b);
+        }
+        activate(self.op.first, values);
+        match finish.added {
+            Added::Nothing => {}
+            Added::Floats(added) => values.iter_mut().zip(&added[at.clone()]).for_each(|(v, a)| *v += a),
+            Added::Bytes(added, from) => {
+                let zero_point = from.zero_point as i32;
+                let added = &added[at.clone()];
+                values.iter_mut().zip(added).for_each(|(v, a)| *v += (*a as i32 - zero_point) as f32 * from.scale);
+            }
+        }
+        activate(self.op.second, values);
+        if let Some(out) = &mut finish.floats {
+            out[at.clone()].copy_from_slice(values);
+        }
+        if let Some((out, to)) = &mut finish.bytes {
+            quantize(*to, values, &mut out[at]);
+        }
+    }
+}
+
+#[inline(always)]
+fn activate(activation: Activation, values: &mut [f32]) {
+    match activation {
+        Activation::None => {}
+        Activation::Relu => values.iter_mut().for_each(|v| *v = v.max(0.0)),
+    }
+}
+
+fn grow<T: Copy + Default>(buffer: &mut Vec<T>, len: usize) {
+    if buffer.len() < len {
+        buffer.resize(len, T::default());
+    }
+}
+
+/// The residual as the step's operands have it.
+pub fn added<'a>(residual: Residual, operand: Option<super::Data<'a>>) -> Added<'a> {
+    match (residual, operand) {
+        (Residual::Float, Some(data)) => Added::Floats(data.floats()),
+        (Residual::Quantized(from), Some(data)) => Added::Bytes(data.bytes(), from),
+        _ => Added::Nothing,
+    }
+}

@@ -1,0 +1,276 @@
+//! The plan of one part: a flat list of steps over numbered values with static shapes.
+//!
+//! It is what the compiler makes and what the bundle stores: independent of the CPU, with constants referred to by their
+//! place in the bundle's tensor table. Images are `[1, height, width, channels]` wherever a step cares.
+
+use serde::{Deserialize, Serialize};
+
+/// Number of a value within its plan.
+pub type ValueId = u32;
+
+/// What one element of a value is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Element {
+    F32,
+    /// Quantized activations; signed ones are shifted by 128 when they are compiled.
+    U8,
+    /// Quantized weights.
+    I8,
+}
+
+impl Element {
+    /// Bytes of one element.
+    pub fn bytes(self) -> usize {
+        match self {
+            Element::F32 => 4,
+            Element::U8 | Element::I8 => 1,
+        }
+    }
+}
+
+/// A tensor of the plan.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Value {
+    pub shape: Vec<usize>,
+    pub element: Element,
+    /// Index in the bundle's tensor table, if the value is known when compiling.
+    pub constant: Option<u32>,
+}
+
+impl Value {
+    /// Number of elements.
+    pub fn len(&self) -> usize {
+        self.shape.iter().product()
+    }
+
+    /// Whether there are no elements.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// One operation.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Step {
+    /// The node of the ONNX graph that it comes from.
+    pub name: String,
+    pub op: Op,
+    pub inputs: Vec<ValueId>,
+    pub outputs: Vec<ValueId>,
+}
+
+/// One part of the network.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Plan {
+    pub name: String,
+    pub values: Vec<Value>,
+    pub steps: Vec<Step>,
+    pub inputs: Vec<Port>,
+    pub outputs: Vec<Port>,
+    /// Multiply-accumulates of one run.
+    pub macs: u64,
+}
+
+/// A value that the part shares with other parts or with the caller.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Port {
+    pub name: String,
+    pub value: ValueId,
+}
+
+/// `real = (quantized - zero_point) * scale`.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Quantization {
+    pub scale: f32,
+    pub zero_point: u8,
+}
+
+/// What a step does.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub enum Op {
+    /// Activations times constant weights.
+    Product(Product),
+    /// Float32 activations times activations.
+    MatMul(MatMul),
+    /// Inputs a, b, broadcast against each other from the right.
+    Binary(Binary),
+    Unary(Unary),
+    /// Keeps the reduced axes with length 1.
+    Reduce { by: Reduction, axes: Vec<usize> },
+    Softmax { axis: usize },
+    /// Inputs x, gain, offset; over the last axis.
+    LayerNorm { epsilon: f32 },
+    /// Output axis `i` is input axis `order[i]`.
+    Transpose { order: Vec<usize> },
+    /// The same elements in the same order; costs nothing.
+    Reshape,
+    /// Repeats axes of length 1.
+    Broadcast,
+    Concat { axis: usize },
+    /// Keeps `start..start + output length` of the axis.
+    Slice { axis: usize, start: usize },
+    /// Adds `before[axis]` elements in front of each axis, and what the output shape asks for behind it.
+    Pad { before: Vec<usize>, value: f32 },
+    /// Float32 to unsigned 8 bit, half to even.
+    Quantize(Quantization),
+    /// Unsigned 8 bit to float32.
+    Dequantize(Quantization),
+}
+
+/// Rows of activations times constant weights, and what is done to each result before it is stored.
+///
+/// Inputs: activations; weights `[columns, depth]`; scale `[columns]` if `zero_point` is given; bias `[columns]` if
+/// `bias`; residual if any. Outputs: float32 if `float_output`, then unsigned 8 bit if `quantized_output`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Product {
+    /// A convolution's window; without one each row of the last axis is multiplied.
+    pub window: Option<Window>,
+    pub columns: usize,
+    pub depth: usize,
+    /// Of the unsigned 8 bit activations; none: activations and weights are float32.
+    pub zero_point: Option<u8>,
+    pub bias: bool,
+    /// Before the residual is added.
+    pub first: Activation,
+    pub residual: Residual,
+    /// After it.
+    pub second: Activation,
+    pub float_output: bool,
+    pub quantized_output: Option<Quantization>,
+}
+
+/// A convolution over `[1, height, width, channels]`; weights run over rows, columns, channels of the window.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Window {
+    pub size: [usize; 2],
+    pub stride: [usize; 2],
+    pub dilation: [usize; 2],
+    /// Rows above, columns to the left; what lies below and right follows from the output's shape.
+    pub before: [usize; 2],
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Activation {
+    None,
+    Relu,
+}
+
+/// Added to a product.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub enum Residual {
+    None,
+    Float,
+    Quantized(Quantization),
+}
+
+/// `out[.., m, n] = sum over k of a[.., m, k] b[.., k, n]`, all axes by strides in elements.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct MatMul {
+    /// Axes walked one by one: length and strides in a, b and out.
+    pub outer: Vec<Walk>,
+    /// Stride in b is 0.
+    pub m: Walk,
+    /// Stride in a is 0.
+    pub n: Walk,
+    /// Stride in out is 0.
+    pub k: Walk,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Walk {
+    pub len: usize,
+    pub a: usize,
+    pub b: usize,
+    pub out: usize,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Binary {
+    Add,
+    Sub,
+    Mul,
+    Div,
+    Min,
+    Max,
+    Pow,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub enum Unary {
+    Relu,
+    Sigmoid,
+    Silu,
+    Tanh,
+    /// With the error function.
+    Gelu,
+    /// With tanh.
+    GeluTanh,
+    Erf,
+    Exp,
+    Ln,
+    Sqrt,
+    Rsqrt,
+    Reciprocal,
+    Square,
+    Abs,
+    Neg,
+    Floor,
+    Ceil,
+    Round,
+    LeakyRelu(f32),
+    HardSwish,
+    Power(f32),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Reduction {
+    Sum,
+    Max,
+    Min,
+    MeanOfSquares,
+}
+
+impl Op {
+    /// Short name for listings.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Op::Product(p) => match (p.zero_point.is_some(), p.window.is_some()) {
+                (true, true) => "convolution int8",
+                (true, false) => "linear int8",
+                (false, true) => "convolution f32",
+                (false, false) => "linear f32",
+            },
+            Op::MatMul(_) => "matmul f32",
+            Op::Binary(_) => "binary",
+            Op::Unary(_) => "unary",
+            Op::Reduce { .. } => "reduce",
+            Op::Softmax { .. } => "softmax",
+            Op::LayerNorm { .. } => "layer norm",
+            Op::Transpose { .. } => "transpose",
+            Op::Reshape => "reshape",
+            Op::Broadcast => "broadcast",
+            Op::Concat { .. } => "concat",
+            Op::Slice { .. } => "slice",
+            Op::Pad { .. } => "pad",
+            Op::Quantize(_) => "quantize",
+            Op::Dequantize(_) => "dequantize",
+        }
+    }
+}
+
+impl Plan {
+    /// Multiply-accumulates of one step.
+    pub fn step_macs(&self, step: &Step) -> u64 {
+        match &step.op {
+            Op::Product(p) => {
+                let results = step.outputs.first().map_or(0, |o| self.values[*o as usize].len());
+                results as u64 * p.depth as u64
+            }
+            Op::MatMul(m) => {
+                let walks = m.outer.iter().chain([&m.m, &m.n, &m.k]);
+                walks.map(|w| w.len as u64).product()
+            }
+            _ => 0,
+        }
+    }
+}
