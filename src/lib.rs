@@ -1,3 +1,35 @@
 //! Faceptor Edge: one small quantized network that reads a face on a CPU.
+//!
+//! # A frame's way through the tree
+//!
+//! ```text
+//! capture    photo, folder or demo clip     -> Picture (RGB) or any other source of Pixels
+//!    |
+//! locate     letterbox -> finder -> NMS     -> Detection (score, box, five keypoints)
+//!    |       alignment                      -> Similarity: aligned frame (0..1) -> picture
+//!    |
+//! perceive   crop: alignment and fovea      -> the network's input
+//!    |       model: encoder, memory (once a face), then one decoder for each chosen task
+//!    |       answer: an interpreter for each kind of task, back through the fovea
+//!    |                                      -> Analysis (faces with their answers, time of each stage)
+//!    |
+//! present    JSON lines, text, annotated PNG, parsing masks
+//!
+//! model      manifest, compiler (ONNX -> bundle), bundle, executor, kernels
+//! pace       clocks and latency statistics
+//! cli        one file for each verb, with the loop that ties the stages together
+//! ```
+//!
+//! [`perceive::Pipeline`] is the middle of it: `Pipeline::analyse` takes a picture and gives its faces.
 
 pub mod model;
+
+pub mod capture;
+pub mod cli;
+pub mod locate;
+pub mod pace;
+pub mod perceive;
+pub mod present;
+
+#[cfg(test)]
+mod scratch;

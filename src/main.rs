@@ -1,3 +1,5 @@
-fn main() {
-    println!("faceptor {}", env!("CARGO_PKG_VERSION"));
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    faceptor_edge::cli::main()
 }

@@ -99,6 +99,24 @@ mod tests {
     }
 
     #[test]
+    fn numbers_of_the_training_code() {
+        // models/student/geometry.py: similarity(keypoints, TEMPLATE).
+        let keypoints = [[120.3, 88.1], [171.2, 95.4], [143.9, 121.7], [118.8, 140.2], [162.0, 147.9]];
+        let template = [
+            [0.395_833_93, 0.427_651_33],
+            [0.604_164_7, 0.426_499_03],
+            [0.500_661_49, 0.546_134_38],
+            [0.415_076_5, 0.668_097_38],
+            [0.587_599_2, 0.667_143_15],
+        ];
+        let fitted = Similarity::fit(&keypoints, &template).expect("five distinct points");
+        let golden = [0.004_266_16, -0.000_559_64, -0.176_824_83, 0.121_045_92];
+        for (value, golden) in [fitted.a, fitted.b, fitted.tx, fitted.ty].into_iter().zip(golden) {
+            assert!((value - golden).abs() < 2e-7, "{fitted:?}");
+        }
+    }
+
+    #[test]
     fn the_residual_cannot_be_lowered() {
         let mut image = TEMPLATE.map(|p| [p[0] * 200.0, p[1] * 200.0]);
         image[2][0] += 9.0;

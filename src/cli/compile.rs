@@ -1,0 +1,92 @@
+//! `faceptor compile`: an export folder to a bundle, and what a bundle holds.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use clap::Args;
+
+use super::{Outcome, network, output};
+use crate::model::TensorInfo;
+
+#[derive(Args)]
+pub struct CompileArguments {
+    /// Export folder: ONNX files and manifest.toml.
+    #[arg(value_name = "DIR", required_unless_present = "info", requires = "out")]
+    folder: Option<PathBuf>,
+    /// The bundle to write.
+    #[arg(long, value_name = "BUNDLE", requires = "folder")]
+    out: Option<PathBuf>,
+    /// Print what a bundle holds.
+    #[arg(long, value_name = "BUNDLE", conflicts_with_all = ["folder", "out"])]
+    info: Option<PathBuf>,
+}
+
+pub fn run(arguments: CompileArguments) -> Result<Outcome> {
+    if let (Some(folder), Some(out)) = (&arguments.folder, &arguments.out) {
+        compile(folder, out)?;
+        output::print(&info(out)?)?;
+    }
+    if let Some(path) = &arguments.info {
+        output::print(&info(path)?)?;
+    }
+    Ok(Outcome::Done)
+}
+
+#[cfg(feature = "compiler")]
+fn compile(folder: &Path, out: &Path) -> Result<()> {
+    let bytes = crate::model::compile_folder(folder).with_context(|| format!("{}", folder.display()))?;
+    // Whole or not at all, as with pictures.
+    let mut part = out.as_os_str().to_owned();
+    part.push(".part");
+    let written = fs::write(&part, bytes).and_then(|()| fs::rename(&part, out));
+    if written.is_err() {
+        // Nothing more can be done when this fails too.
+        let _ = fs::remove_file(&part);
+    }
+    written.with_context(|| format!("cannot write {}", out.display()))
+}
+
+#[cfg(not(feature = "compiler"))]
+fn compile(_: &Path, _: &Path) -> Result<()> {
+    anyhow::bail!("this program was built without the compiler (cargo feature `compiler`): compile on the host")
+}
+
+/// The bundle in a few lines: its name, tasks, finder and parts.
+fn info(path: &Path) -> Result<String> {
+    let bundle = network::open(path)?;
+    let manifest = bundle.manifest();
+    let mut text = format!("{} {}, {:.2} MB\n", manifest.name, manifest.version, bundle.len_bytes() as f64 / 1e6);
+    text += &format!("sha256   {}\n", bundle.sha256());
+    let tasks: Vec<&str> = manifest.tasks.iter().map(|task| task.name.as_str()).collect();
+    text += &format!("tasks    {}\n", if tasks.is_empty() { "none".to_owned() } else { tasks.join(", ") });
+    if let Some(finder) = &manifest.finder {
+        let sizes: Vec<String> = finder.sizes.iter().map(|size| format!("{}x{}", size.width, size.height)).collect();
+        text += &format!("finder   {} at {}\n", finder.name, sizes.join(", "));
+    }
+    if !manifest.licence.is_empty() {
+        text += &format!("weights  {}\n", manifest.licence.trim());
+    }
+    text += &format!("\n{:<22}{:>11}{:>9}{:>6}  inputs -> outputs\n", "part", "weights KB", "MMAC", "ops");
+    for part in bundle.parts() {
+        text += &format!(
+            "{:<22}{:>11.1}{:>9.2}{:>6}  {} -> {}\n",
+            part.name,
+            part.parameter_bytes as f64 / 1e3,
+            part.macs as f64 / 1e6,
+            part.ops,
+            ports(&part.inputs),
+            ports(&part.outputs)
+        );
+    }
+    Ok(text)
+}
+
+/// Tensor names with their shapes.
+fn ports(ports: &[TensorInfo]) -> String {
+    let one = |tensor: &TensorInfo| {
+        let sides: Vec<String> = tensor.shape.iter().map(usize::to_string).collect();
+        format!("{} {}", tensor.name, sides.join("x"))
+    };
+    ports.iter().map(one).collect::<Vec<_>>().join(", ")
+}

@@ -1,0 +1,133 @@
+//! `faceptor image`: photos and folders of photos.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+use clap::Args;
+
+use super::Outcome;
+use super::network::{NetworkArguments, TaskArguments};
+use super::output;
+use crate::capture::{Picture, Pixels, folder, photo};
+use crate::locate::{MAX_FACES, Purpose};
+use crate::pace::clock::Stopwatch;
+use crate::perceive::{Analysis, Locate, Pipeline};
+use crate::present::json::{Around, Line, Origin};
+use crate::present::names::Names;
+use crate::present::{mask, overlay, png, text};
+
+#[derive(Args)]
+pub struct ImageArguments {
+    /// Photos (JPEG, PNG, WebP, first frame of a GIF) or folders, which are walked in sorted order.
+    #[arg(required = true, value_name = "PATH")]
+    paths: Vec<PathBuf>,
+    #[command(flatten)]
+    tasks: TaskArguments,
+    #[command(flatten)]
+    network: NetworkArguments,
+    /// One JSON object per photo and line.
+    #[arg(long)]
+    json: bool,
+    /// Write annotated PNGs into this folder.
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+    /// Write parsing masks into this folder: grey PNGs of the photo's size, pixel value = class, 255 = outside the crop.
+    #[arg(long, value_name = "DIR")]
+    masks: Option<PathBuf>,
+    /// Each photo is an aligned square crop already; the finder is not used.
+    #[arg(long)]
+    aligned: bool,
+    /// The most faces of a photo, best first.
+    #[arg(long, value_name = "N", default_value_t = MAX_FACES as u16, value_parser = clap::value_parser!(u16).range(1..=MAX_FACES as i64))]
+    max_faces: u16,
+}
+
+/// Where annotated pictures and masks go.
+struct Destination {
+    annotated: Option<Names>,
+    masks: Option<Names>,
+}
+
+pub fn run(arguments: ImageArguments) -> Result<Outcome> {
+    let bundle = arguments.network.open()?;
+    let mut pipeline = arguments.tasks.pipeline(&bundle)?;
+    let results: Vec<PathBuf> = [&arguments.out, &arguments.masks].into_iter().flatten().cloned().collect();
+    let listing = folder::list(&arguments.paths, &results);
+    let mut outcome = Outcome::Done;
+    for (path, reason) in &listing.failures {
+        log::error!("{}: {reason:#}", path.display());
+        outcome = Outcome::SomeFailed;
+    }
+    let names = |folder: &Option<PathBuf>| folder.as_ref().map(|f| Names::new(f, &listing.photos)).transpose();
+    let mut destination = Destination { annotated: names(&arguments.out)?, masks: names(&arguments.masks)? };
+    let locate = match arguments.aligned {
+        true => Locate::Aligned,
+        false => Locate::Find { purpose: Purpose::Photo, limit: usize::from(arguments.max_faces) },
+    };
+    for path in &listing.photos {
+        let described = process(path, locate, &mut pipeline, &mut destination, arguments.json);
+        match described {
+            Ok(description) => output::print(&description)?,
+            Err(reason) => {
+                log::error!("{}: {reason:#}", path.display());
+                outcome = Outcome::SomeFailed;
+            }
+        }
+    }
+    Ok(outcome)
+}
+
+/// One photo to its text, files written on the way. Its failure does not keep the next photo from being processed.
+fn process(
+    path: &Path,
+    locate: Locate,
+    pipeline: &mut Pipeline,
+    destination: &mut Destination,
+    json: bool,
+) -> Result<String> {
+    let (mut whole, mut stage) = (Stopwatch::start(), Stopwatch::start());
+    let photo = photo::read(path)?;
+    if photo.animated {
+        log::warn!("{}: animated, its first frame is used", path.display());
+    }
+    let picture = photo.picture;
+    let mut around = Around { capture_us: stage.lap_us(), ..Around::default() };
+    let analysis = pipeline.analyse(&picture, locate)?;
+    stage.lap_us();
+    let masks = write_files(path, &picture, &analysis, pipeline, destination)?;
+    around.present_us = stage.lap_us();
+    around.total_us = whole.lap_us();
+    let name = path.to_string_lossy().into_owned();
+    if !json {
+        return Ok(text::describe(&name, picture.width(), picture.height(), &analysis, pipeline.readers()));
+    }
+    let origin = Origin { path: Some(name), width: picture.width(), height: picture.height(), frame: None };
+    let line = Line { origin: &origin, readers: pipeline.readers(), analysis: &analysis, masks: &masks, around };
+    Ok(serde_json::to_string(&line)? + "\n")
+}
+
+/// Writes the annotated picture and the masks that were asked for; returns the masks' paths by face and answer.
+fn write_files(
+    path: &Path,
+    picture: &Picture,
+    analysis: &Analysis,
+    pipeline: &Pipeline,
+    destination: &mut Destination,
+) -> Result<Vec<Vec<Option<String>>>> {
+    let mut paths = vec![vec![None; pipeline.readers().len()]; analysis.faces.len()];
+    if let Some(names) = &mut destination.masks {
+        for (face, row) in analysis.faces.iter().zip(&mut paths) {
+            for (index, parsing) in mask::parsings(face) {
+                let task = &pipeline.readers()[index].task().name;
+                let target = names.claim(path, &format!(".face{}.{task}.png", face.id));
+                let labels = mask::labels(parsing, face, picture, pipeline);
+                png::write_grey(&target, &labels, picture.width(), picture.height())?;
+                row[index] = Some(target.to_string_lossy().into_owned());
+            }
+        }
+    }
+    if let Some(names) = &mut destination.annotated {
+        png::write_picture(&names.claim(path, ".png"), &overlay::annotate(picture, analysis, pipeline))?;
+    }
+    Ok(paths)
+}

@@ -1,0 +1,91 @@
+//! The command line: one file for each verb.
+
+mod compile;
+mod image;
+mod logger;
+mod network;
+mod output;
+mod run;
+mod tasks;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::perceive::tasks::SelectionError;
+
+/// Reads faces with one small quantized network: landmarks, parsing, age, expression, attributes, recognition.
+///
+/// Results go to standard output, logs to standard error. Exit status: 0 success, 1 a failure while running (also
+/// when some of several files failed), 2 wrong usage.
+#[derive(Parser)]
+#[command(name = "faceptor", version, propagate_version = true)]
+struct Arguments {
+    #[command(subcommand)]
+    verb: Verb,
+    /// Also log what is skipped and why.
+    #[arg(short, long, global = true)]
+    verbose: bool,
+    /// Log errors only.
+    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    quiet: bool,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// Photos (JPEG, PNG, WebP) or folders of them through the network.
+    Image(image::ImageArguments),
+    /// Frames of a source through the network, one after the other, with the time that each stage takes.
+    Run(run::RunArguments),
+    /// The tasks of a network with their queries, size and measured cost.
+    Tasks(tasks::TasksArguments),
+    /// An export folder (ONNX files and manifest.toml) to a bundle, or what a bundle holds.
+    Compile(compile::CompileArguments),
+}
+
+/// How a command ended that did not fail as a whole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    Done,
+    /// Each failure has been reported; the rest was done.
+    SomeFailed,
+}
+
+/// Parses the arguments of the process, runs the verb, and turns the result into an exit status.
+pub fn main() -> ExitCode {
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(message) => {
+            // Help goes to standard output; that its reader is gone is no failure.
+            let _ = message.print();
+            return ExitCode::from(message.exit_code() as u8);
+        }
+    };
+    logger::start(arguments.verbose, arguments.quiet);
+    let result = match arguments.verb {
+        Verb::Image(arguments) => image::run(arguments),
+        Verb::Run(arguments) => run::run(arguments),
+        Verb::Tasks(arguments) => tasks::run(arguments),
+        Verb::Compile(arguments) => compile::run(arguments),
+    };
+    match result {
+        Ok(Outcome::Done) => ExitCode::SUCCESS,
+        Ok(Outcome::SomeFailed) => ExitCode::FAILURE,
+        Err(error) if error.downcast_ref::<output::Closed>().is_some() => ExitCode::SUCCESS,
+        Err(error) => {
+            log::error!("{error:#}");
+            let usage = error.downcast_ref::<SelectionError>().is_some();
+            ExitCode::from(if usage { 2 } else { 1 })
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_arguments_do_not_contradict_each_other() {
+        super::Arguments::command().debug_assert();
+    }
+}
