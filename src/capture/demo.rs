@@ -68,33 +68,36 @@ impl Demo {
             *picture = Picture::filled(WIDTH, HEIGHT, WALL);
         }
         let Pose { middle, scale, cos, sin } = pose(frame);
-        let (step_x, step_y) = (cos / scale, -sin / scale);
+        // Portrait coordinates in 65536ths of a pixel: they grow by whole steps along a row.
+        let fixed = |value: f64| (value * 65536.0).round() as i64;
+        let (step_u, step_v) = (cos / scale, -sin / scale);
         for (y, row) in picture.bytes_mut().chunks_exact_mut(WIDTH * 3).enumerate() {
-            let dy = y as f64 - middle.1;
-            for (x, pixel) in row.chunks_exact_mut(3).enumerate() {
-                let dx = x as f64 - middle.0;
-                let u = FACE.0 + step_x * dx - step_y * dy;
-                let v = FACE.1 + step_y * dx + step_x * dy;
+            let (dx, dy) = (-middle.0, y as f64 - middle.1);
+            let mut u = fixed(FACE.0 + step_u * dx - step_v * dy);
+            let mut v = fixed(FACE.1 + step_v * dx + step_u * dy);
+            for pixel in row.chunks_exact_mut(3) {
                 pixel.copy_from_slice(&self.sample(u, v));
+                u += fixed(step_u);
+                v += fixed(step_v);
             }
         }
     }
 
-    /// The portrait at a point, bilinear; the wall outside.
-    fn sample(&self, u: f64, v: f64) -> [u8; 3] {
-        let (last_x, last_y) = (self.portrait.width() - 1, self.portrait.height() - 1);
-        if u < 0.0 || v < 0.0 || u > last_x as f64 || v > last_y as f64 {
+    /// The portrait at a point given in 65536ths of a pixel, bilinear; the wall outside.
+    #[inline]
+    fn sample(&self, u: i64, v: i64) -> [u8; 3] {
+        let (width, height) = (self.portrait.width() as i64, self.portrait.height() as i64);
+        if u < 0 || v < 0 || u >= (width - 1) << 16 || v >= (height - 1) << 16 {
             return WALL;
         }
-        let (x, y) = (u as usize, v as usize);
-        let (x1, y1) = ((x + 1).min(last_x), (y + 1).min(last_y));
-        // Weights in 256ths: whole numbers, the same on every machine.
-        let (fx, fy) = (((u - x as f64) * 256.0) as u32, ((v - y as f64) * 256.0) as u32);
-        let corners = [(x, y), (x1, y), (x, y1), (x1, y1)].map(|(x, y)| self.portrait.rgb(x, y));
-        let weights = [(256 - fx) * (256 - fy), fx * (256 - fy), (256 - fx) * fy, fx * fy];
+        let at = ((v >> 16) * width + (u >> 16)) as usize * 3;
+        let stride = width as usize * 3;
+        let bytes = self.portrait.bytes();
+        let (upper, lower) = (&bytes[at..at + 6], &bytes[at + stride..at + stride + 6]);
+        let (fu, fv) = ((u >> 8 & 255) as u32, (v >> 8 & 255) as u32);
         std::array::from_fn(|c| {
-            let sum: u32 = corners.iter().zip(weights).map(|(corner, weight)| u32::from(corner[c]) * weight).sum();
-            ((sum + (1 << 15)) >> 16) as u8
+            let mix = |row: &[u8]| u32::from(row[c]) * (256 - fu) + u32::from(row[c + 3]) * fu;
+            ((mix(upper) * (256 - fv) + mix(lower) * fv + (1 << 15)) >> 16) as u8
         })
     }
 

@@ -83,7 +83,8 @@ impl Pixels for Picture {
     #[inline]
     fn rgb(&self, x: usize, y: usize) -> [u8; 3] {
         let at = (y * self.width + x) * 3;
-        [self.rgb[at], self.rgb[at + 1], self.rgb[at + 2]]
+        let pixel = &self.rgb[at..at + 3];
+        [pixel[0], pixel[1], pixel[2]]
     }
 }
 

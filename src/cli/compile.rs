@@ -1,9 +1,8 @@
 //! `faceptor compile`: an export folder to a bundle, and what a bundle holds.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use clap::Args;
 
 use super::{Outcome, network, output};
@@ -35,6 +34,10 @@ pub fn run(arguments: CompileArguments) -> Result<Outcome> {
 
 #[cfg(feature = "compiler")]
 fn compile(folder: &Path, out: &Path) -> Result<()> {
+    use std::fs;
+
+    use anyhow::Context;
+
     let bytes = crate::model::compile_folder(folder).with_context(|| format!("{}", folder.display()))?;
     // Whole or not at all, as with pictures.
     let mut part = out.as_os_str().to_owned();

@@ -29,17 +29,23 @@ pub struct Crop {
     normalization: Normalization,
     along: Vec<f64>,
     spans: Vec<Span>,
+    /// What the samples of a column and of a row add to the picture coordinates x, y.
+    across: Vec<[f32; 2]>,
+    down: Vec<[f32; 2]>,
 }
 
 impl Crop {
     /// For a square input of `size` pixels, at least 1.
     pub fn new(size: usize, warp: Warp, normalization: Normalization) -> Crop {
+        let samples = size * MAX_SAMPLES;
         Crop {
             size,
             warp,
             normalization,
-            along: Vec::with_capacity(size * MAX_SAMPLES),
+            along: Vec::with_capacity(samples),
             spans: Vec::with_capacity(size),
+            across: Vec::with_capacity(samples),
+            down: Vec::with_capacity(samples),
         }
     }
 
@@ -57,20 +63,24 @@ impl Crop {
     /// The same, straight from a source of pixels.
     pub fn fill(&mut self, picture: &impl Pixels, to_picture: &Similarity, input: &mut [f32]) {
         self.place_samples(to_picture.scale());
+        let Similarity { a, b, tx, ty } = *to_picture;
+        self.across.clear();
+        self.across.extend(self.along.iter().map(|f| [(a * f + tx) as f32, (b * f + ty) as f32]));
+        self.down.clear();
+        self.down.extend(self.along.iter().map(|f| [(-b * f) as f32, (a * f) as f32]));
         let plane = self.size * self.size;
         for (y, row) in self.spans.iter().enumerate() {
             for (x, column) in self.spans.iter().enumerate() {
-                let mut sum = [0.0f32; 3];
-                for &fy in &self.along[row.first..row.first + row.count] {
-                    for &fx in &self.along[column.first..column.first + column.count] {
-                        let (px, py) = to_picture.apply(fx, fy);
-                        let rgb = bilinear(picture, px as f32, py as f32);
+                let mut sum = [0u32; 3];
+                for down in &self.down[row.first..row.first + row.count] {
+                    for across in &self.across[column.first..column.first + column.count] {
+                        let rgb = bilinear(picture, across[0] + down[0], across[1] + down[1]);
                         sum.iter_mut().zip(rgb).for_each(|(sum, value)| *sum += value);
                     }
                 }
-                let share = 1.0 / (row.count * column.count) as f32;
+                let share = 1.0 / (row.count * column.count * 65536) as f32;
                 for (channel, &value) in sum.iter().enumerate() {
-                    let (to, value) = self.normalization.apply(channel, value * share);
+                    let (to, value) = self.normalization.apply(channel, value as f32 * share);
                     input[to * plane + y * self.size + x] = value;
                 }
             }
@@ -95,20 +105,20 @@ impl Crop {
     }
 }
 
-/// RGB at a point, the picture's edge repeated outside.
+/// RGB in 65536ths at a point, the picture's edge repeated outside. A sum of 64 of them fits its type.
 #[inline]
-fn bilinear(picture: &impl Pixels, x: f32, y: f32) -> [f32; 3] {
+fn bilinear(picture: &impl Pixels, x: f32, y: f32) -> [u32; 3] {
     let (last_x, last_y) = (picture.width() - 1, picture.height() - 1);
     let (x, y) = (x.clamp(0.0, last_x as f32), y.clamp(0.0, last_y as f32));
     let (left, top) = (x as usize, y as usize);
     let (right, below) = ((left + 1).min(last_x), (top + 1).min(last_y));
-    let (fx, fy) = (x - left as f32, y - top as f32);
+    let (fx, fy) = (((x - left as f32) * 256.0) as u32, ((y - top as f32) * 256.0) as u32);
     let (a, b) = (picture.rgb(left, top), picture.rgb(right, top));
     let (c, d) = (picture.rgb(left, below), picture.rgb(right, below));
     std::array::from_fn(|i| {
-        let upper = f32::from(a[i]) * (1.0 - fx) + f32::from(b[i]) * fx;
-        let lower = f32::from(c[i]) * (1.0 - fx) + f32::from(d[i]) * fx;
-        upper * (1.0 - fy) + lower * fy
+        let upper = u32::from(a[i]) * (256 - fx) + u32::from(b[i]) * fx;
+        let lower = u32::from(c[i]) * (256 - fx) + u32::from(d[i]) * fx;
+        upper * (256 - fy) + lower * fy
     })
 }
 
