@@ -6,9 +6,11 @@ use super::plan::{Element, Op, Plan, Product, Residual, Step, Value, ValueId, Wa
 /// Largest number of elements of one value.
 const MAX_ELEMENTS: usize = 1 << 26;
 /// Largest sum of the elements of all values of one plan.
-const MAX_ALL_ELEMENTS: usize = 1 << 28;
+const MAX_ALL_ELEMENTS: usize = 1 << 27;
 /// Largest number of steps.
 const MAX_STEPS: usize = 100_000;
+/// Largest number of multiply-accumulates of one run: a thousand times what the shipped network needs.
+const MAX_MACS: u64 = 1 << 39;
 
 /// What a constant of the tensor table is.
 pub type Constant<'a> = (Element, &'a [usize]);
@@ -61,6 +63,10 @@ pub fn check_plan<'a>(plan: &Plan, table: impl Fn(u32) -> Option<Constant<'a>>) 
         }
         check_step(plan, step).map_err(|e| format!("step {} ({}): {e}", step.name, step.op.name()))?;
     }
+    let macs = plan.steps.iter().try_fold(0u64, |n, s| n.checked_add(plan.checked_step_macs(s)?));
+    if macs != Some(plan.macs) || plan.macs > MAX_MACS {
+        return Err(format!("needs {macs:?} multiply-accumulates, says {}, at most {MAX_MACS}", plan.macs));
+    }
     for port in plan.inputs.iter().chain(&plan.outputs) {
         let float = plan.values.get(port.value as usize).is_some_and(|v| v.element == Element::F32);
         if !float || !written[port.value as usize] {
@@ -97,6 +103,8 @@ fn check_step(plan: &Plan, step: &Step) -> Result<(), String> {
             ensure(float && m.outer.len() <= MAX_RANK, "is not float32, or has too many axes")?;
             ensure(m.m.b == 0 && m.n.a == 0 && m.k.out == 0, "has strides where none may be")?;
             ensure(walks().all(|w| w.len > 0), "has an empty axis")?;
+            let area = |a: &Walk, b: &Walk| a.len.checked_mul(b.len).is_some_and(|n| n <= MAX_ELEMENTS);
+            ensure(area(&m.n, &m.k) && area(&m.n, &m.m), "is too large")?;
             let reach = |stride: fn(&Walk) -> usize| {
                 walks().try_fold(0usize, |n, w| n.checked_add((w.len - 1).checked_mul(stride(w))?))
             };
@@ -137,10 +145,11 @@ fn check_step(plan: &Plan, step: &Step) -> Result<(), String> {
             let sum: usize = inputs.iter().map(|v| v.shape[*axis]).sum();
             ensure(sum == out.shape[*axis], "has lengths that do not add up")
         }
-        Op::Slice { axis, start } => {
+        Op::Slice { axis, start, step } => {
             let others = x.shape.len() == out.shape.len()
                 && x.shape.iter().zip(&out.shape).enumerate().all(|(i, (a, b))| i == *axis || a == b);
-            let within = || start.checked_add(out.shape[*axis]).is_some_and(|end| end <= x.shape[*axis]);
+            let last = |axis: usize| (out.shape[axis] - 1).checked_mul(*step).and_then(|l| l.checked_add(*start));
+            let within = || *step > 0 && last(*axis).is_some_and(|last| last < x.shape[*axis]);
             ensure(alike && *axis < x.shape.len() && others && within(), "reaches outside its operand")
         }
         Op::Pad { before, .. } => {

@@ -107,8 +107,8 @@ pub enum Op {
     /// Repeats axes of length 1.
     Broadcast,
     Concat { axis: usize },
-    /// Keeps `start..start + output length` of the axis.
-    Slice { axis: usize, start: usize },
+    /// Keeps every `step`th index of the axis, from `start` on, as many as the output is long.
+    Slice { axis: usize, start: usize, step: usize },
     /// Adds `before[axis]` elements in front of each axis, and what the output shape asks for behind it.
     Pad { before: Vec<usize>, value: f32 },
     /// Float32 to unsigned 8 bit, half to even.
@@ -231,6 +231,11 @@ pub enum Reduction {
 }
 
 impl Op {
+    /// Whether it is a product of 8 bit integers.
+    pub fn is_integer(&self) -> bool {
+        matches!(self, Op::Product(p) if p.zero_point.is_some())
+    }
+
     /// Short name for listings.
     pub fn name(&self) -> &'static str {
         match self {
@@ -261,16 +266,21 @@ impl Op {
 impl Plan {
     /// Multiply-accumulates of one step.
     pub fn step_macs(&self, step: &Step) -> u64 {
+        self.checked_step_macs(step).unwrap_or(u64::MAX)
+    }
+
+    /// The same; none if there are more than can be counted.
+    pub fn checked_step_macs(&self, step: &Step) -> Option<u64> {
         match &step.op {
             Op::Product(p) => {
                 let results = step.outputs.first().map_or(0, |o| self.values[*o as usize].len());
-                results as u64 * p.depth as u64
+                (results as u64).checked_mul(p.depth as u64)
             }
             Op::MatMul(m) => {
-                let walks = m.outer.iter().chain([&m.m, &m.n, &m.k]);
-                walks.map(|w| w.len as u64).product()
+                let mut walks = m.outer.iter().chain([&m.m, &m.n, &m.k]);
+                walks.try_fold(1u64, |n, w| n.checked_mul(w.len as u64))
             }
-            _ => 0,
+            _ => Some(0),
         }
     }
 }

@@ -180,7 +180,8 @@ fn prepare(plan: &Plan, step: &Step, constants: &dyn Constants, packs: &mut Pack
             let run = |id: &u32| shape(*id)[*axis..].iter().product();
             Work::Concat { runs: step.inputs.iter().map(run).collect() }
         }
-        Op::Slice { axis, start } => {
+        Op::Slice { axis, start, step } if *step != 1 => Work::Gather(Gather::sample(x, out, *axis, *start, *step)),
+        Op::Slice { axis, start, .. } => {
             let behind: usize = x[*axis + 1..].iter().product();
             Work::Slice { run: out[*axis] * behind, start: start * behind, pitch: x[*axis] * behind }
         }

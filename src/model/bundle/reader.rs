@@ -33,6 +33,8 @@ pub struct PartInfo {
     pub name: String,
     /// Multiply-accumulates of one run.
     pub macs: u64,
+    /// Those of them that are done on 8 bit integers.
+    pub integer_macs: u64,
     /// Steps of one run.
     pub ops: usize,
     /// Constants that the part uses, those shared with other parts included.
@@ -345,6 +347,7 @@ fn part_info(plan: &Plan, table: &[TensorEntry]) -> PartInfo {
     PartInfo {
         name: plan.name.clone(),
         macs: plan.macs,
+        integer_macs: plan.steps.iter().filter(|s| s.op.is_integer()).map(|s| plan.step_macs(s)).sum(),
         ops: plan.steps.len(),
         parameter_bytes: plan.values.iter().filter_map(|v| v.constant).map(|c| table[c as usize].bytes()).sum(),
         inputs: describe(&plan.inputs),

@@ -194,10 +194,10 @@ fn sink(graph: &mut Graph, i: usize) -> bool {
             shape[order[*axis]] = graph.shape(out)[*axis];
             op = Op::Concat { axis: order[*axis] };
         }
-        Op::Slice { axis, start } => {
+        Op::Slice { axis, start, step } => {
             let Some(order) = &order else { return false };
             shape[order[*axis]] = graph.shape(out)[*axis];
-            op = Op::Slice { axis: order[*axis], start: *start };
+            op = Op::Slice { axis: order[*axis], start: *start, step: *step };
             inputs[0] = moves.inputs[0];
         }
         Op::Pad { before, value } => {

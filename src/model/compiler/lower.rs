@@ -8,6 +8,7 @@ use tract_onnx::tract_hir::tract_core::ops::array::{MultiBroadcastTo, Pad, PadMo
 use tract_onnx::tract_hir::tract_core::ops::binary::TypedBinOp;
 use tract_onnx::tract_hir::tract_core::ops::cast::Cast;
 use tract_onnx::tract_hir::tract_core::ops::cnn::{Conv, KernelFormat};
+use tract_onnx::tract_hir::tract_core::ops::Downsample;
 use tract_onnx::tract_hir::tract_core::ops::einsum::EinSum;
 use tract_onnx::tract_hir::tract_core::ops::element_wise::ElementWiseOp;
 use tract_onnx::tract_hir::tract_core::ops::konst::Const;
@@ -225,7 +226,12 @@ impl Lowering<'_> {
             return self.emit(node, PlanOp::Concat { axis: concat.axis }, &inputs);
         }
         if let Some(slice) = op.downcast_ref::<Slice>() {
-            return self.emit(node, PlanOp::Slice { axis: slice.axis, start: slice.start.to_usize()? }, &[x]);
+            let op = PlanOp::Slice { axis: slice.axis, start: slice.start.to_usize()?, step: 1 };
+            return self.emit(node, op, &[x]);
+        }
+        if let Some(sample) = op.downcast_ref::<Downsample>() {
+            let step = usize::try_from(sample.stride).context("only forward steps are supported")?;
+            return self.emit(node, PlanOp::Slice { axis: sample.axis, start: sample.modulo, step }, &[x]);
         }
         if op.downcast_ref::<MultiBroadcastTo>().is_some() {
             return self.emit(node, PlanOp::Broadcast, &[x]);

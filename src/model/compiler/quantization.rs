@@ -33,6 +33,11 @@ impl Expansion for Unresolved {
         if self.quantize { "FaceptorQuantizeExpansion".into() } else { "FaceptorDequantizeExpansion".into() }
     }
 
+    fn runs_out_of_plan(&self) -> bool {
+        // Else the analysis would replace dequantized weights by float constants.
+        false
+    }
+
     fn rules<'r, 'p: 'r, 's: 'r>(
         &'s self,
         solver: &mut Solver<'r>,

@@ -5,6 +5,8 @@ use super::{Odometer, broadcast_strides, collapse, dense_strides};
 /// Where each element of the output comes from, joined to as few axes as possible.
 #[derive(Debug, Clone)]
 pub struct Gather {
+    /// Of the first element.
+    start: usize,
     outer: Vec<usize>,
     outer_strides: Vec<usize>,
     inner: usize,
@@ -16,7 +18,7 @@ impl Gather {
         let (mut outer, [mut outer_strides]) = collapse(shape, [strides]);
         let inner = outer.pop().unwrap_or(1);
         let inner_stride = outer_strides.pop().unwrap_or(0);
-        Gather { outer, outer_strides, inner, inner_stride }
+        Gather { start: 0, outer, outer_strides, inner, inner_stride }
     }
 
     /// Output axis `i` is input axis `order[i]`.
@@ -31,11 +33,19 @@ impl Gather {
         Gather::new(out, broadcast_strides(input, out))
     }
 
+    /// Every `step`th index of an axis, from `start` on.
+    pub fn sample(input: &[usize], out: &[usize], axis: usize, start: usize, step: usize) -> Gather {
+        let mut strides = dense_strides(input);
+        let first = strides[axis] * start;
+        strides[axis] *= step;
+        Gather { start: first, ..Gather::new(out, strides) }
+    }
+
     #[inline(always)]
     pub fn run<T: Copy>(&self, x: &[T], out: &mut [T]) {
         let mut odometer = Odometer::new(&self.outer, [&self.outer_strides]);
         for out in out.chunks_exact_mut(self.inner) {
-            let x = &x[odometer.at[0]..];
+            let x = &x[self.start + odometer.at[0]..];
             match self.inner_stride {
                 1 => out.copy_from_slice(&x[..self.inner]),
                 0 => out.fill(x[0]),

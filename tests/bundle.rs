@@ -1,0 +1,261 @@
+//! A bundle that is not exactly what was written is refused, with its reason, without a panic and without asking for
+//! more memory than the file is long.
+#![cfg(feature = "compiler")]
+
+use std::path::Path;
+use std::sync::OnceLock;
+
+use faceptor_edge::model::{Bundle, BundleError, Engine, Kernel, compile_folder};
+use sha2::{Digest, Sha256};
+
+const FIXED_BYTES: usize = 24;
+const ENTRY_BYTES: usize = 56;
+
+fn compiled() -> &'static [u8] {
+    static BYTES: OnceLock<Vec<u8>> = OnceLock::new();
+    BYTES.get_or_init(|| {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/tiny");
+        compile_folder(&folder).expect("the fixture compiles")
+    })
+}
+
+fn number(bytes: &[u8], at: usize, len: usize) -> usize {
+    bytes[at..at + len].iter().rev().fold(0, |n, b| n << 8 | *b as usize)
+}
+
+/// Offset and length of each section, as the header has them.
+fn sections(bytes: &[u8]) -> Vec<(usize, usize)> {
+    let entry = |i: usize| FIXED_BYTES + i * ENTRY_BYTES;
+    (0..number(bytes, 12, 4)).map(|i| (number(bytes, entry(i) + 8, 8), number(bytes, entry(i) + 16, 8))).collect()
+}
+
+/// Makes all hashes fit again, as somebody would who changes a bundle on purpose.
+fn rehash(bytes: &mut [u8]) {
+    let sections = sections(bytes);
+    for (i, (offset, len)) in sections.iter().enumerate() {
+        let digest = Sha256::digest(&bytes[*offset..offset + len]);
+        let at = FIXED_BYTES + i * ENTRY_BYTES + 24;
+        bytes[at..at + 32].copy_from_slice(&digest);
+    }
+    let end = FIXED_BYTES + sections.len() * ENTRY_BYTES;
+    let digest = Sha256::digest(&bytes[..end]);
+    bytes[end..end + 32].copy_from_slice(&digest);
+}
+
+fn refusal(bytes: &[u8]) -> BundleError {
+    match Bundle::from_bytes(bytes) {
+        Ok(_) => panic!("a changed bundle was accepted"),
+        Err(error) => error,
+    }
+}
+
+#[test]
+fn what_was_written_is_read() {
+    let bundle = Bundle::from_bytes(compiled()).unwrap();
+    assert_eq!(bundle.manifest().name, "tiny fixture");
+    assert_eq!(bundle.sha256().len(), 64);
+    let names: Vec<&str> = bundle.parts().map(|p| p.name.as_str()).collect();
+    assert_eq!(names[..3], ["encoder", "memory", "pixel"]);
+    let encoder = bundle.parts().next().unwrap();
+    assert_eq!(encoder.outputs[0].shape, [1, 16, 16, 16]);
+    // The 3x3 convolutions of the encoder in make_fixtures.py: output pixels, channels from, channels to.
+    let by_hand: u64 = [(256, 3, 16), (256, 16, 16), (256, 16, 16), (64, 16, 24), (64, 24, 24), (64, 24, 24), (16, 24, 40)]
+        .iter()
+        .map(|(pixels, from, to)| pixels * 9 * from * to)
+        .sum();
+    assert_eq!(encoder.macs, by_hand);
+    assert_eq!(encoder.integer_macs, by_hand, "every convolution of the fixture is quantized");
+}
+
+#[test]
+fn compiling_twice_gives_equal_bytes() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/tiny");
+    assert!(compile_folder(&folder).unwrap() == compiled());
+}
+
+#[test]
+fn shared_weights_are_stored_once() {
+    let bundle = Bundle::from_bytes(compiled()).unwrap();
+    let used: usize = bundle.parts().map(|p| p.parameter_bytes).sum();
+    let stored = sections(compiled()).last().map_or(0, |s| s.1);
+    assert!(stored < used * 2 / 3, "{stored} bytes are stored, {used} are used: the decoder's weights are shared");
+}
+
+#[test]
+fn a_flipped_bit_is_found_wherever_it_is() {
+    let bytes = compiled();
+    let sections = sections(bytes);
+    let header_end = FIXED_BYTES + sections.len() * ENTRY_BYTES + 32;
+    let mut places: Vec<usize> = (0..header_end).collect();
+    for (offset, len) in &sections {
+        places.extend([*offset, offset + 1, offset + len / 3, offset + len / 2, offset + len - 1]);
+    }
+    for place in places {
+        let mut changed = bytes.to_vec();
+        changed[place] ^= 1 << (place % 8);
+        let error = refusal(&changed);
+        let expected = match place {
+            0..8 => matches!(error, BundleError::NotABundle),
+            8..12 => matches!(error, BundleError::Older { .. } | BundleError::Newer { .. }),
+            12..24 => matches!(
+                error,
+                BundleError::Damaged(_)
+                    | BundleError::TooLarge(_)
+                    | BundleError::Truncated { .. }
+                    | BundleError::Trailing { .. }
+            ),
+            _ => matches!(error, BundleError::Damaged(_)),
+        };
+        assert!(expected, "byte {place}: {error}");
+    }
+}
+
+#[test]
+fn damage_names_the_section() {
+    let bytes = compiled();
+    let sections = sections(bytes);
+    for (i, name) in [(0, "manifest"), (1, "tensor table"), (2, "plan 0"), (sections.len() - 1, "tensor data")] {
+        let mut changed = bytes.to_vec();
+        changed[sections[i].0] ^= 4;
+        assert!(refusal(&changed).to_string().contains(name), "section {i}");
+    }
+}
+
+#[test]
+fn padding_is_checked_too() {
+    let mut changed = compiled().to_vec();
+    let (offset, len) = sections(compiled())[0];
+    assert_ne!((offset + len) % 64, 0, "the fixture's manifest happens to need no padding: change its name");
+    changed[offset + len] = 1;
+    assert!(matches!(refusal(&changed), BundleError::Damaged(what) if what == "padding"));
+}
+
+#[test]
+fn a_truncated_bundle_is_refused() {
+    let bytes = compiled();
+    let lengths = (0..400).chain((400..bytes.len()).step_by(977)).chain([bytes.len() - 1]);
+    for len in lengths {
+        let error = refusal(&bytes[..len]);
+        let expected = match len {
+            0 => matches!(error, BundleError::NotABundle),
+            _ => matches!(error, BundleError::Truncated { .. }),
+        };
+        assert!(expected, "{len} bytes: {error}");
+    }
+}
+
+#[test]
+fn something_behind_the_bundle_is_refused() {
+    let mut longer = compiled().to_vec();
+    longer.push(0);
+    assert!(matches!(refusal(&longer), BundleError::Trailing { .. }));
+}
+
+#[test]
+fn other_versions_are_told_apart() {
+    let mut changed = compiled().to_vec();
+    changed[8] = 0;
+    assert!(matches!(refusal(&changed), BundleError::Older { found: 0 }));
+    changed[8] = 2;
+    assert!(matches!(refusal(&changed), BundleError::Newer { found: 2 }));
+    assert!(refusal(&changed).to_string().contains("update the program"));
+}
+
+#[test]
+fn huge_counts_are_refused_before_anything_is_allocated() {
+    let mut sections = compiled().to_vec();
+    sections[12..16].copy_from_slice(&u32::MAX.to_le_bytes());
+    assert!(matches!(refusal(&sections), BundleError::TooLarge(_)));
+    let mut length = compiled().to_vec();
+    length[16..24].copy_from_slice(&u64::MAX.to_le_bytes());
+    assert!(matches!(refusal(&length), BundleError::TooLarge(_)));
+}
+
+/// Changed on purpose, with fitting hashes: the contents are checked as well.
+#[test]
+fn changed_contents_with_fitting_hashes_never_panic() {
+    let bytes = compiled();
+    let sections = sections(bytes);
+    let mut seed = 0x9E37_79B9_7F4A_7C15u64;
+    let mut random = move || {
+        seed ^= seed << 13;
+        seed ^= seed >> 7;
+        seed ^= seed << 17;
+        seed as usize
+    };
+    let (mut accepted, mut refused) = (0, 0);
+    for _ in 0..1500 {
+        // The tables and plans; the manifest is text and the data is only numbers.
+        let (offset, len) = sections[1 + random() % (sections.len() - 2)];
+        let mut changed = bytes.to_vec();
+        for _ in 0..1 + random() % 3 {
+            changed[offset + random() % len] = [0, 1, 0x7f, 0x80, 0xff, random() as u8][random() % 6];
+        }
+        rehash(&mut changed);
+        match Bundle::from_bytes(&changed) {
+            Ok(bundle) => {
+                accepted += 1;
+                // Nothing that passes the check may panic when it is prepared and run.
+                if let Ok(mut engine) = Engine::with_kernel(bundle.clone(), Kernel::Scalar) {
+                    let small = bundle.parts().map(|p| p.macs).sum::<u64>() < 100_000_000;
+                    if small && engine.input("image").is_ok() && accepted % 4 == 0 {
+                        for task in &bundle.manifest().tasks {
+                            let _ = engine.output(&task.output);
+                        }
+                    }
+                }
+            }
+            Err(_) => refused += 1,
+        }
+    }
+    assert!(refused > 300, "{refused} refused, {accepted} accepted");
+}
+
+#[test]
+fn a_manifest_of_another_format_is_refused() {
+    let mut changed = compiled().to_vec();
+    let (offset, _) = sections(compiled())[0];
+    assert_eq!(&changed[offset..offset + 10], b"format = 1");
+    changed[offset + 9] = b'7';
+    rehash(&mut changed);
+    assert!(matches!(refusal(&changed), BundleError::Manifest(_)));
+}
+
+#[test]
+fn files_that_are_no_bundle_are_refused() {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR"));
+    let path = folder.join("no.bundle");
+    std::fs::write(&path, b"GIF89a and so on, for more than a header's length").unwrap();
+    assert!(matches!(Bundle::open(&path), Err(BundleError::NotABundle)));
+    std::fs::write(&path, b"").unwrap();
+    assert!(matches!(Bundle::open(&path), Err(BundleError::NotABundle)));
+    assert!(matches!(Bundle::open(&folder.join("absent.bundle")), Err(BundleError::Io(_))));
+    assert!(Bundle::open(folder).is_err(), "a folder");
+    std::fs::write(&path, compiled()).unwrap();
+    assert!(Bundle::open(&path).is_ok());
+}
+
+#[test]
+fn a_wrong_export_folder_is_refused_with_its_reason() {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/odd");
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("wrong-export");
+    std::fs::create_dir_all(&folder).unwrap();
+    let manifest = std::fs::read_to_string(source.join("manifest.toml")).unwrap();
+    let reason = |manifest: &str, onnx: &[u8]| {
+        std::fs::write(folder.join("manifest.toml"), manifest).unwrap();
+        std::fs::write(folder.join("odd.onnx"), onnx).unwrap();
+        format!("{:#}", compile_folder(&folder).expect_err("a wrong folder was compiled"))
+    };
+    let onnx = std::fs::read(source.join("odd.onnx")).unwrap();
+    let mut damaged = onnx.clone();
+    damaged[100] ^= 1;
+    assert!(reason(&manifest, &damaged).contains("SHA-256"));
+    let hash = |bytes: &[u8]| Sha256::digest(bytes).iter().map(|b| format!("{b:02x}")).collect::<String>();
+    let other_hash = manifest.replace(&hash(&onnx), &hash(b"no ONNX at all"));
+    assert!(reason(&other_hash, b"no ONNX at all").contains("tract cannot"));
+    assert!(reason(&manifest.replace("\"odd.onnx\"", "\"../odd.onnx\""), &onnx).contains("inside the export folder"));
+    assert!(reason(&manifest.replace("[\"y\", \"z\"]", "[\"y\", \"w\"]"), &onnx).contains("outputs"));
+    assert!(reason("format = 9", &onnx).contains("format 9"));
+    std::fs::remove_file(folder.join("manifest.toml")).unwrap();
+    assert!(format!("{:#}", compile_folder(&folder).unwrap_err()).contains("manifest.toml"));
+}

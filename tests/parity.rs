@@ -1,0 +1,285 @@
+//! The bundle answers what ONNX Runtime (graph optimizations off) answers on the same QDQ files, and nearly what the float
+//! network answers.
+//!
+//! The fixtures always run. The shipped network is compared over 64 real crops, whose answers `models/golden.py` writes to
+//! target/golden (or `FACEPTOR_GOLDEN`): `golden.toml` (count, size, manifest_sha256), `image.f32` (`[count, 3, size,
+//! size]`, the network's input), and for each task `ort.<task>.f32` and `float.<task>.f32`, raw little-endian float32.
+
+use std::path::{Path, PathBuf};
+
+use faceptor_edge::model::manifest::TaskKind;
+use faceptor_edge::model::{Bundle, Engine, Kernel};
+use serde::Deserialize;
+
+fn floats(path: &Path) -> Vec<f32> {
+    let bytes = std::fs::read(path).unwrap_or_else(|e| panic!("cannot read {}: {e}", path.display()));
+    bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect()
+}
+
+#[cfg(feature = "compiler")]
+fn compare_fixture(name: &str, input: &str, outputs: &[&str]) {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name);
+    let bundle = Bundle::from_bytes(&faceptor_edge::model::compile_folder(&folder).unwrap()).unwrap();
+    let images = floats(&folder.join(format!("in.{input}.f32")));
+    for kernel in Kernel::all().iter().copied().filter(|k| k.is_supported()) {
+        let mut engine = Engine::with_kernel(bundle.clone(), kernel).unwrap();
+        let len = engine.input(input).unwrap().len();
+        for (sample, image) in images.chunks_exact(len).enumerate() {
+            engine.input(input).unwrap().copy_from_slice(image);
+            for output in outputs {
+                let found = engine.output(output).unwrap();
+                let expected = floats(&folder.join(format!("ort.{output}.f32")));
+                let expected = &expected[sample * found.len()..][..found.len()];
+                let largest = expected.iter().fold(0f32, |m, x| m.max(x.abs()));
+                let errors = found.iter().zip(expected).map(|(a, b)| (a - b).abs() / largest);
+                // A sum that lies on the border of two quantization steps may round to the other one: rare and small.
+                let off = errors.clone().filter(|e| *e > 1e-4).count();
+                let worst = errors.fold(0f32, f32::max);
+                let what = format!("{name}, {}, sample {sample}, {output}", kernel.name());
+                assert!(off * 200 <= found.len(), "{what}: {off} of {} elements differ", found.len());
+                assert!(worst < 0.02, "{what}: differs by {worst} of the largest");
+            }
+        }
+    }
+}
+
+#[test]
+#[cfg(feature = "compiler")]
+fn network_like_fixture_equals_onnx_runtime() {
+    let names = ["landmarks", "parsing", "age", "expression", "attributes", "recognition"];
+    let tasks: Vec<String> = names.iter().map(|t| format!("out_{t}")).collect();
+    let mut outputs = vec!["feature4", "feature8", "feature16", "key0", "value0", "key1", "value1", "pixel"];
+    outputs.extend(tasks.iter().map(String::as_str));
+    compare_fixture("tiny", "image", &outputs);
+}
+
+#[test]
+#[cfg(feature = "compiler")]
+fn odd_shapes_equal_onnx_runtime() {
+    compare_fixture("odd", "x", &["y", "z"]);
+}
+
+#[test]
+#[cfg(feature = "compiler")]
+fn signed_activations_and_one_scale_per_tensor_equal_onnx_runtime() {
+    compare_fixture("odd_int8", "x", &["y", "z"]);
+}
+
+#[test]
+#[cfg(feature = "compiler")]
+fn integer_results_are_equal_on_every_kernel() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/tiny");
+    let bundle = Bundle::from_bytes(&faceptor_edge::model::compile_folder(&folder).unwrap()).unwrap();
+    let image = floats(&folder.join("in.image.f32"));
+    let mut answers: Vec<Vec<u32>> = Vec::new();
+    for kernel in Kernel::all().iter().copied().filter(|k| k.is_supported()) {
+        let mut engine = Engine::with_kernel(bundle.clone(), kernel).unwrap();
+        let input = engine.input("image").unwrap();
+        let len = input.len();
+        input.copy_from_slice(&image[..len]);
+        // The encoder has nothing but integer products.
+        answers.push(engine.output("feature16").unwrap().iter().map(|v| v.to_bits()).collect());
+    }
+    assert!(answers.windows(2).all(|pair| pair[0] == pair[1]));
+}
+
+#[test]
+#[cfg(feature = "compiler")]
+fn a_task_that_is_not_asked_for_costs_nothing() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/tiny");
+    let bundle = Bundle::from_bytes(&faceptor_edge::model::compile_folder(&folder).unwrap()).unwrap();
+    let mut engine = Engine::new(bundle).unwrap();
+    assert!(engine.output("out_age").is_err(), "no image has been written");
+    let runs = |engine: &Engine| engine.counters().filter(|c| c.runs > 0).map(|c| c.part.clone()).collect::<Vec<_>>();
+    engine.input("image").unwrap().fill(0.5);
+    let alone = engine.output("out_age").unwrap().to_vec();
+    assert_eq!(runs(&engine), ["encoder", "memory", "task_age"]);
+    engine.output("out_landmarks").unwrap();
+    engine.output("out_landmarks").unwrap();
+    assert_eq!(runs(&engine), ["encoder", "memory", "pixel", "task_landmarks", "task_age"]);
+    assert!(engine.counters().all(|c| c.runs <= 1), "what was computed for this image is not computed again");
+    assert_eq!(engine.output("out_age").unwrap(), alone, "alone and beside others the answer is the same");
+    engine.input("image").unwrap().fill(-0.5);
+    assert_ne!(engine.output("out_age").unwrap(), alone);
+    assert_eq!(engine.counters().find(|c| c.part == "encoder").map(|c| c.runs), Some(2));
+    assert!(engine.input("feature4").is_err() && engine.output("nothing").is_err());
+}
+
+/// What a task may differ, over all crops.
+struct Tolerance {
+    /// Mean of the absolute difference, in the task's unit.
+    mean: f64,
+    /// Share of decisions that may turn out differently.
+    flips: f64,
+}
+
+/// Against ONNX Runtime on the same QDQ files: the arithmetic is the same, only float rounding may differ.
+fn against_ort(kind: TaskKind) -> Tolerance {
+    match kind {
+        TaskKind::Landmarks => Tolerance { mean: 0.02, flips: 0.002 },
+        TaskKind::Parsing => Tolerance { mean: 0.02, flips: 0.002 },
+        TaskKind::Age => Tolerance { mean: 0.1, flips: 0.02 },
+        TaskKind::Expression => Tolerance { mean: 0.005, flips: 0.02 },
+        TaskKind::Attributes => Tolerance { mean: 0.005, flips: 0.005 },
+        TaskKind::Recognition => Tolerance { mean: 0.001, flips: 0.0 },
+    }
+}
+
+/// Against the float network: what quantization costs.
+fn against_float(kind: TaskKind) -> Tolerance {
+    match kind {
+        TaskKind::Landmarks => Tolerance { mean: 0.5, flips: 0.25 },
+        TaskKind::Parsing => Tolerance { mean: 1.0, flips: 0.05 },
+        TaskKind::Age => Tolerance { mean: 1.0, flips: 0.35 },
+        TaskKind::Expression => Tolerance { mean: 0.05, flips: 0.12 },
+        TaskKind::Attributes => Tolerance { mean: 0.03, flips: 0.03 },
+        TaskKind::Recognition => Tolerance { mean: 0.05, flips: 0.0 },
+    }
+}
+
+#[derive(Default)]
+struct Difference {
+    sum: f64,
+    count: usize,
+    flips: usize,
+    decisions: usize,
+}
+
+impl Difference {
+    fn add(&mut self, difference: f32) {
+        self.sum += difference as f64;
+        self.count += 1;
+    }
+
+    fn decide(&mut self, differs: bool) {
+        self.flips += differs as usize;
+        self.decisions += 1;
+    }
+
+    fn mean(&self) -> f64 {
+        self.sum / self.count.max(1) as f64
+    }
+
+    fn share(&self) -> f64 {
+        self.flips as f64 / self.decisions.max(1) as f64
+    }
+}
+
+fn argmax(values: impl Iterator<Item = f32>) -> Option<usize> {
+    values.enumerate().max_by(|a, b| a.1.total_cmp(&b.1)).map(|(i, _)| i)
+}
+
+/// Compares one crop's answers; lengths in pixels of the crop, ages in years.
+fn compare(kind: TaskKind, shape: &[usize], size: f32, bins: &[f32], found: &[f32], expected: &[f32], d: &mut Difference) {
+    match kind {
+        TaskKind::Landmarks => {
+            for (a, b) in found.chunks_exact(2).zip(expected.chunks_exact(2)) {
+                let moved = ((a[0] - b[0]).powi(2) + (a[1] - b[1]).powi(2)).sqrt() * size;
+                d.add(moved);
+                d.decide(moved > 0.5);
+            }
+        }
+        TaskKind::Parsing => {
+            let (classes, pixels) = (shape[1], shape[2] * shape[3]);
+            found.iter().zip(expected).for_each(|(a, b)| d.add((a - b).abs()));
+            for p in 0..pixels {
+                let label = |v: &[f32]| argmax((0..classes).map(|c| v[c * pixels + p]));
+                d.decide(label(found) != label(expected));
+            }
+        }
+        TaskKind::Age => {
+            let years = |v: &[f32]| v.iter().zip(bins).map(|(p, b)| p * b).sum::<f32>();
+            let difference = (years(found) - years(expected)).abs();
+            d.add(difference);
+            d.decide(difference > 1.0);
+        }
+        TaskKind::Expression => {
+            found.iter().zip(expected).for_each(|(a, b)| d.add((a - b).abs()));
+            d.decide(argmax(found.iter().copied()) != argmax(expected.iter().copied()));
+        }
+        TaskKind::Attributes => {
+            for (a, b) in found.iter().zip(expected) {
+                d.add((a - b).abs());
+                d.decide((*a > 0.5) != (*b > 0.5));
+            }
+        }
+        TaskKind::Recognition => {
+            let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f32>();
+            d.add(1.0 - dot(found, expected) / (dot(found, found) * dot(expected, expected)).sqrt());
+        }
+    }
+}
+
+#[derive(Deserialize)]
+struct Golden {
+    count: usize,
+    size: usize,
+    manifest_sha256: String,
+}
+
+#[test]
+fn shipped_network_equals_onnx_runtime_on_real_crops() {
+    let folder = std::env::var_os("FACEPTOR_GOLDEN").map(PathBuf::from);
+    let folder = folder.unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("target/golden"));
+    if !folder.join("golden.toml").exists() {
+        assert!(
+            std::env::var("FACEPTOR_REQUIRE_SHARED").as_deref() != Ok("1"),
+            "{} is absent: models/golden.py writes it",
+            folder.display()
+        );
+        println!("skipped: {} is absent (models/golden.py writes it)", folder.display());
+        return;
+    }
+    let golden: Golden = toml::from_str(&std::fs::read_to_string(folder.join("golden.toml")).unwrap()).unwrap();
+    let bundle = Bundle::embedded().unwrap();
+    let manifest = bundle.manifest().clone();
+    let digest = <sha2::Sha256 as sha2::Digest>::digest(bundle.manifest_text());
+    let digest: String = digest.iter().map(|b| format!("{b:02x}")).collect();
+    assert_eq!(golden.manifest_sha256, digest, "the golden answers are of another network: run models/golden.py again");
+    let input = manifest.input.as_ref().expect("a network with tasks has an input");
+    assert_eq!(golden.size, input.size);
+    let mut engine = Engine::new(bundle.clone()).unwrap();
+    let images = floats(&folder.join("image.f32"));
+    let len = engine.input(&input.tensor).unwrap().len();
+    assert_eq!(images.len(), golden.count * len);
+    assert!(golden.count >= 64, "{} crops are too few", golden.count);
+
+    let references = ["ort", "float"];
+    let mut differences: Vec<[Difference; 2]> = manifest.tasks.iter().map(|_| Default::default()).collect();
+    let expected: Vec<[Vec<f32>; 2]> = manifest
+        .tasks
+        .iter()
+        .map(|task| references.map(|reference| floats(&folder.join(format!("{reference}.{}.f32", task.name)))))
+        .collect();
+    for (i, image) in images.chunks_exact(len).enumerate() {
+        engine.input(&input.tensor).unwrap().copy_from_slice(image);
+        for (t, task) in manifest.tasks.iter().enumerate() {
+            let shape = engine.shape(&task.output).unwrap().to_vec();
+            let found = engine.output(&task.output).unwrap();
+            assert!(found.iter().all(|v| v.is_finite()), "{}: crop {i} has answers that are not finite", task.name);
+            for (reference, difference) in differences[t].iter_mut().enumerate() {
+                let expected = &expected[t][reference][i * found.len()..][..found.len()];
+                compare(task.kind, &shape, input.size as f32, &task.bins, found, expected, difference);
+            }
+        }
+    }
+    let mut failures = Vec::new();
+    println!("{:12} {:6} {:>10} {:>10} {:>9} {:>9}", "task", "to", "mean", "tolerated", "flips", "tolerated");
+    for (task, differences) in manifest.tasks.iter().zip(&differences) {
+        let tolerances = [against_ort(task.kind), against_float(task.kind)];
+        for ((reference, d), tolerance) in references.iter().zip(differences).zip(tolerances) {
+            let flips = format!("{}/{}", d.flips, d.decisions);
+            println!(
+                "{:12} {reference:6} {:10.5} {:10.5} {flips:>9} {:>8.1}%",
+                task.name,
+                d.mean(),
+                tolerance.mean,
+                tolerance.flips * 100.0
+            );
+            if d.mean() > tolerance.mean || d.share() > tolerance.flips {
+                failures.push(format!("{} against {reference}", task.name));
+            }
+        }
+    }
+    assert!(failures.is_empty(), "beyond the tolerance: {}", failures.join(", "));
+}
