@@ -41,12 +41,12 @@ def fill_border(rgb, mask):
     return np.where(mask[..., None] > 0, soft, rgb)
 
 
-def pack(faces, cache):
-    """Writes the cache where it is missing; returns {source: array}."""
+def pack(faces, cache, mapped=False):
+    """Writes the cache where it is missing; returns {source: array}, memory-mapped where only a few crops are wanted."""
     faces, cache = Path(faces), Path(cache)
     cache.mkdir(parents=True, exist_ok=True)
     labels = np.load(faces / "train/labels.npz")
-    arrays = {}
+    arrays, mode = {}, "r" if mapped else None
     for source in SOURCES:
         target = cache / f"{source}.npy"
         if not target.exists():
@@ -63,14 +63,14 @@ def pack(faces, cache):
                 np.save(out, np.stack(crops))
             part.rename(target)
             print(f"packed {source}: {len(crops)} crops", flush=True)
-        arrays[source] = np.load(target)
+        arrays[source] = np.load(target, mmap_mode=mode)
     if not (cache / "masks.npy").exists():
         rows = labels["mask"][labels["source"] == "celebamask"]
         with zipfile.ZipFile(faces / "train/celebamask.zip") as archive:
             names = archive.NameToInfo
             masks = [Image.open(io.BytesIO(archive.read(r if r in names else r.split("/", 1)[1]))) for r in rows]
             np.save(cache / "masks.npy", np.stack([np.asarray(m) for m in masks]))
-    arrays["masks"] = np.load(cache / "masks.npy")
+    arrays["masks"] = np.load(cache / "masks.npy", mmap_mode=mode)
     return arrays
 
 

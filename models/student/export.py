@@ -30,7 +30,7 @@ LICENCE = "Non-commercial research use only: see LICENSE-WEIGHTS.md"
 
 def calibration_images(faces, cache, size, count=240, seed=7):
     """Lightly augmented training crops of every source, [count, 3, size, size] float."""
-    arrays = pack(faces, cache)
+    arrays = pack(faces, cache, mapped=True)
     rng = np.random.default_rng(seed)
     images = []
     for i in range(count):

@@ -1,0 +1,56 @@
+"""Keeps what a training run leaves: half-precision averaged weights, the log, its curve and the arguments.
+
+    python -m student.release RUN_FOLDER --out edge
+
+The export and the float column of the card start from these weights, so the repository alone reproduces them.
+"""
+
+import argparse
+import json
+import shutil
+from pathlib import Path
+
+import torch
+
+CURVES = ["age", "expression", "attributes", "landmarks", "heatmap", "parsing", "embedding", "relation"]
+WIDTH, HEIGHT, LEFT, TOP = 640, 300, 16, 24
+COLOURS = ["#1b6ca8", "#c0392b", "#1e8449", "#8e44ad", "#b9770e", "#117a65", "#616a6b", "#d35400"]
+
+
+def curve(log):
+    """The loss terms over the samples seen, each as a share of its first value, as SVG text."""
+    top = [f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH + 150} {HEIGHT + 50}" font-family="sans-serif" font-size="12">']
+    top.append(f'<rect x="{LEFT}" y="{TOP}" width="{WIDTH}" height="{HEIGHT}" fill="none" stroke="#999"/>')
+    top.append(f'<text x="{LEFT}" y="16">training loss terms, each relative to its first value (1 = top edge)</text>')
+    last = log[-1]["step"]
+    for i, name in enumerate(CURVES):
+        first = log[0][name]
+        points = [(LEFT + WIDTH * r["step"] / last, TOP + HEIGHT * (1 - min(r[name] / first, 1.0))) for r in log]
+        line = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
+        top.append(f'<polyline points="{line}" fill="none" stroke="{COLOURS[i]}" stroke-width="1.5"/>')
+        top.append(f'<text x="{LEFT + WIDTH + 8}" y="{TOP + 14 + 18 * i}" fill="{COLOURS[i]}">{name} {log[-1][name]:.3g}</text>')
+    top.append(f'<text x="{LEFT}" y="{TOP + HEIGHT + 18}">0</text>')
+    top.append(f'<text x="{LEFT + WIDTH - 90}" y="{TOP + HEIGHT + 18}">{last} steps</text></svg>')
+    return "\n".join(top)
+
+
+def main():
+    p = argparse.ArgumentParser(description=__doc__)
+    p.add_argument("run")
+    p.add_argument("--out", required=True)
+    args = p.parse_args()
+    run, out = Path(args.run), Path(args.out)
+    out.mkdir(parents=True, exist_ok=True)
+    state = torch.load(run / "checkpoint.pt", map_location="cpu", weights_only=True)
+    half = {k: v.half() if v.dtype.is_floating_point else v for k, v in state["average"].items()}
+    torch.save({"size": state["size"], "step": state["step"], "average": half}, out / "weights.pt")
+    shutil.copyfile(run / "log.csv", out / "training_log.csv")
+    (out / "training_curve.svg").write_text(curve(state["log"]))
+    arguments = {k: v for k, v in state["arguments"].items() if k not in ("faces", "cache", "out", "start_from")}
+    (out / "training_arguments.json").write_text(json.dumps(arguments, indent=1) + "\n")
+    seen = state["step"] * arguments["batch"]
+    print(f"{out}: step {state['step']}, {seen} samples, {state['used_seconds'] / 60:.1f} minutes, seed {arguments['seed']}")
+
+
+if __name__ == "__main__":
+    main()
