@@ -9,7 +9,8 @@ use super::kernels::{Kernel, PackedInt8, pack_float, padded_columns};
 use super::ops::elementwise::{self, Broadcast};
 use super::ops::movement::{self, Gather};
 use super::ops::product::{Finish, Geometry, Scratch, added};
-use super::ops::{Data, matmul, reduce};
+use super::ops::reduce::{self, Reduced};
+use super::ops::{Data, matmul};
 use super::plan::{Binary, MatMul, Op, Plan, Quantization, Reduction, Residual, Step, Unary};
 use super::storage::{Place, Storage};
 
@@ -65,7 +66,7 @@ enum Work {
     MatMul(Box<MatMul>),
     Binary(Binary, Broadcast),
     Unary(Unary),
-    Reduce { by: Reduction, strides: Vec<usize>, shape: Vec<usize>, count: f32 },
+    Reduce(Reduction, Reduced),
     Softmax { len: usize, stride: usize },
     LayerNorm { epsilon: f32 },
     Gather(Gather),
@@ -167,10 +168,7 @@ fn prepare(plan: &Plan, step: &Step, constants: &dyn Constants, packs: &mut Pack
         Op::MatMul(op) => Work::MatMul(Box::new(op.clone())),
         Op::Binary(op) => Work::Binary(*op, Broadcast::new(x, shape(step.inputs[1]), out)),
         Op::Unary(op) => Work::Unary(*op),
-        Op::Reduce { by, axes } => {
-            let (strides, count) = reduce::reduction_strides(x, axes);
-            Work::Reduce { by: *by, strides, shape: x.to_vec(), count: count as f32 }
-        }
+        Op::Reduce { by, axes } => Work::Reduce(*by, Reduced::new(x, axes)),
         Op::Softmax { axis } => Work::Softmax { len: x[*axis], stride: x[*axis + 1..].iter().product() },
         Op::LayerNorm { epsilon } => Work::LayerNorm { epsilon: *epsilon },
         Op::Transpose { order } => Work::Gather(Gather::transpose(x, order)),
@@ -329,9 +327,7 @@ impl Ready {
                 elementwise::binary(*op, broadcast, operands.floats(0), operands.floats(1), out.floats(len));
             }
             Work::Unary(op) => elementwise::unary(*op, operands.floats(0), out.floats(len)),
-            Work::Reduce { by, strides, shape, count } => {
-                reduce::reduce(*by, strides, shape, *count, operands.floats(0), out.floats(len));
-            }
+            Work::Reduce(by, reduced) => reduce::reduce(*by, reduced, operands.floats(0), out.floats(len)),
             Work::Softmax { len: axis, stride } => {
                 reduce::softmax(*axis, *stride, operands.floats(0), out.floats(len));
             }

@@ -13,7 +13,7 @@ pub fn simplify_movement(graph: &mut Graph) -> bool {
     let mut changed = false;
     let mut i = 0;
     while i < graph.steps.len() {
-        changed |= plain(graph, i) || compose(graph, i) || sink(graph, i) || absorb(graph, i);
+        changed |= plain(graph, i) || compose(graph, i) || raise(graph, i) || sink(graph, i) || absorb(graph, i);
         i += 1;
     }
     graph.sort();
@@ -155,13 +155,47 @@ fn compose(graph: &mut Graph, i: usize) -> bool {
     true
 }
 
+/// A reshape that only joins axes which a transposition has left together goes before the transposition, where others
+/// like it can meet it.
+fn raise(graph: &mut Graph, i: usize) -> bool {
+    let step = graph.steps[i].clone();
+    let Some(before) = mover(graph, step.inputs[0]).filter(|_| step.op == Op::Reshape) else { return false };
+    let Op::Transpose { order } = &before.op else { return false };
+    let source = before.inputs[0];
+    let shape = graph.shape(source).to_vec();
+    let from = strides(&shape);
+    let atoms: Vec<Atom> = order.iter().map(|a| Atom { len: shape[*a], stride: from[*a] }).collect();
+    let out = graph.shape(step.outputs[0]).to_vec();
+    let Some(groups) = regroup(&atoms, &out) else { return false };
+    let joined: Vec<Vec<Atom>> = groups.into_iter().map(|g| join(g.into_iter())).collect();
+    if joined.iter().any(|g| g.len() > 1) {
+        return false;
+    }
+    // The output's axes in the order in which the source has them; axes of length 1 first.
+    let stride = |axis: &usize| joined[*axis].first().map_or(usize::MAX, |a| a.stride);
+    let mut natural: Vec<usize> = (0..out.len()).collect();
+    natural.sort_by_key(|axis| std::cmp::Reverse(stride(axis)));
+    let reshaped: Vec<usize> = natural.iter().map(|axis| out[*axis]).collect();
+    let order = (0..out.len()).filter_map(|axis| natural.iter().position(|n| *n == axis)).collect();
+    let element = graph.slot(source).element;
+    let value = graph.push(&step.name, Op::Reshape, &[source], &reshaped, element);
+    graph.steps[i].op = Op::Transpose { order };
+    graph.steps[i].inputs = vec![value];
+    true
+}
+
+/// The movement that should sink through a step: a transposition of something computed, if there is one.
+fn movement_above(graph: &Graph, step: &Step) -> Option<Step> {
+    let movers: Vec<Step> = step.inputs.iter().filter_map(|v| mover(graph, *v)).collect();
+    let plain = movers.iter().position(|m| m.op != Op::Reshape && mover(graph, m.inputs[0]).is_none());
+    movers.into_iter().nth(plain.unwrap_or(0))
+}
+
 /// `op(move(x))` becomes `move(op(x))`.
 fn sink(graph: &mut Graph, i: usize) -> bool {
     let step = graph.steps[i].clone();
     let out = step.outputs[0];
-    let Some(moves) = step.inputs.iter().map(|v| mover(graph, *v)).collect::<Vec<_>>().into_iter().flatten().next() else {
-        return false;
-    };
+    let Some(moves) = movement_above(graph, &step) else { return false };
     let from = graph.shape(moves.inputs[0]).to_vec();
     let to = graph.shape(moves.outputs[0]).to_vec();
     let keeps_rows = moves.op == Op::Reshape && from.last() == to.last();
@@ -242,7 +276,17 @@ fn before_movement(
         return Some(own.inputs[0]);
     }
     let slot = graph.slot(value).clone();
-    slot.constant.as_ref()?;
+    if slot.constant.is_none() {
+        // What is moved anyhow can be moved back as well: the two become one.
+        let Op::Transpose { order } = &moves.op else { return None };
+        if mover(graph, moves.inputs[0]).is_some() || slot.shape != to {
+            return None;
+        }
+        mover(graph, value)?;
+        let mut inverse = vec![0; order.len()];
+        order.iter().enumerate().for_each(|(i, axis)| inverse[*axis] = i);
+        return Some(graph.push(name, Op::Transpose { order: inverse }, &[value], from, Element::F32));
+    }
     if slot.len() == 1 {
         return Some(graph.push(name, Op::Reshape, &[value], &[1], Element::F32));
     }

@@ -96,3 +96,36 @@ fn optimize(graph: &mut Graph) -> Result<()> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn floats(path: &Path) -> Vec<f32> {
+        let bytes = std::fs::read(path).expect("a fixture");
+        bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect()
+    }
+
+    /// The rewritten graph still runs in tract, on the integer operators' scalar references.
+    #[test]
+    fn tract_runs_the_integer_operators() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/odd_int8");
+        let manifest = Manifest::parse(&std::fs::read_to_string(folder.join("manifest.toml")).unwrap()).unwrap();
+        let part = &manifest.parts[0];
+        let model = parse(&read_onnx(&folder, part).unwrap(), part).unwrap();
+        let integer = |n: &&TypedNode| n.op_is::<integer::QuantizedConv>() || n.op_is::<integer::QuantizedLinear>();
+        assert_eq!(model.nodes().iter().filter(integer).count(), 5, "four convolutions and a linear layer");
+        let shape = model.input_fact(0).unwrap().shape.as_concrete().unwrap().to_vec();
+        let x = floats(&folder.join("in.x.f32"));
+        let len = shape.iter().product();
+        let x = Tensor::from_shape(&shape, &x[..len]).unwrap();
+        let found = model.into_runnable().unwrap().run(tvec!(x.into_tvalue())).unwrap();
+        for (found, name) in found.iter().zip(&part.outputs) {
+            let expected = floats(&folder.join(format!("ort.{name}.f32")));
+            let found = found.try_as_plain_ram().unwrap();
+            for (a, b) in found.as_slice::<f32>().unwrap().iter().zip(expected) {
+                assert!((a - b).abs() < 2e-3, "{name}: {a} {b}");
+            }
+        }
+    }
+}

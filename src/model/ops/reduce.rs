@@ -3,46 +3,71 @@
 use super::{Odometer, dense_strides};
 use crate::model::plan::Reduction;
 
-/// Keeps the reduced axes with length 1. `shape` is the input's.
-#[inline(always)]
-pub fn reduce(by: Reduction, strides: &[usize], shape: &[usize], count: f32, x: &[f32], out: &mut [f32]) {
-    let (start, combine): (f32, fn(f32, f32) -> f32) = match by {
-        Reduction::Sum => (0.0, |a, b| a + b),
-        Reduction::Max => (f32::NEG_INFINITY, f32::max),
-        Reduction::Min => (f32::INFINITY, f32::min),
-        Reduction::MeanOfSquares => (0.0, |a, b| a + b * b),
-    };
-    // Only trailing axes: one run of neighbours per result.
-    let run = x.len() / out.len().max(1);
-    let trailing = strides.iter().zip(shape).skip_while(|(s, len)| **s != 0 || **len == 1);
-    if trailing.clone().all(|(s, len)| *s == 0 || *len == 1) {
-        for (out, x) in out.iter_mut().zip(x.chunks_exact(run.max(1))) {
-            *out = match by {
-                Reduction::Sum => sum_of(x, |x| x),
-                Reduction::MeanOfSquares => sum_of(x, |x| x * x),
-                _ => x.iter().fold(start, |a, b| combine(a, *b)),
-            };
-        }
-    } else {
-        out.fill(start);
-        let mut odometer = Odometer::new(shape, [strides]);
-        for x in x {
-            let out = &mut out[odometer.at[0]];
-            *out = combine(*out, *x);
-            odometer.advance();
-        }
+/// What a reduction walks: `outer` blocks of `len` rows of `inner` elements, each block becoming one row.
+#[derive(Debug, Clone)]
+pub struct Reduced {
+    len: usize,
+    inner: usize,
+    /// Strides of the output over the input's shape, if the reduced axes do not lie side by side.
+    scattered: Option<(Vec<usize>, Vec<usize>)>,
+    /// Elements that become one.
+    count: f32,
+}
+
+impl Reduced {
+    /// Axes of an input of that shape.
+    pub fn new(shape: &[usize], axes: &[usize]) -> Reduced {
+        let count = axes.iter().map(|a| shape[*a]).product::<usize>();
+        let first = axes.iter().copied().min().unwrap_or(0);
+        let last = axes.iter().copied().max().unwrap_or(0);
+        let side_by_side = (first..=last).all(|a| axes.contains(&a) || shape[a] == 1);
+        let scattered = (!side_by_side).then(|| {
+            let kept = shape.iter().enumerate().map(|(i, d)| if axes.contains(&i) { 1 } else { *d });
+            let mut strides = dense_strides(&kept.collect::<Vec<_>>());
+            axes.iter().for_each(|a| strides[*a] = 0);
+            (shape.to_vec(), strides)
+        });
+        Reduced { len: count, inner: shape[last + 1..].iter().product(), scattered, count: count as f32 }
     }
-    if by == Reduction::MeanOfSquares {
-        out.iter_mut().for_each(|o| *o /= count);
+
+    #[inline(always)]
+    fn run(&self, start: f32, x: &[f32], out: &mut [f32], combine: impl Fn(f32, f32) -> f32) {
+        out.fill(start);
+        if let Some((shape, strides)) = &self.scattered {
+            let mut odometer = Odometer::new(shape, [strides]);
+            for x in x {
+                let out = &mut out[odometer.at[0]];
+                *out = combine(*out, *x);
+                odometer.advance();
+            }
+            return;
+        }
+        for (x, out) in x.chunks_exact(self.len * self.inner).zip(out.chunks_exact_mut(self.inner)) {
+            for x in x.chunks_exact(self.inner) {
+                out.iter_mut().zip(x).for_each(|(o, x)| *o = combine(*o, *x));
+            }
+        }
     }
 }
 
-/// Where each element of the input goes: the strides of the output, 0 on the reduced axes; and how many go to each.
-pub fn reduction_strides(shape: &[usize], axes: &[usize]) -> (Vec<usize>, usize) {
-    let kept: Vec<usize> = shape.iter().enumerate().map(|(i, d)| if axes.contains(&i) { 1 } else { *d }).collect();
-    let mut strides = dense_strides(&kept);
-    axes.iter().for_each(|a| strides[*a] = 0);
-    (strides, axes.iter().map(|a| shape[*a]).product())
+/// Keeps the reduced axes with length 1.
+#[inline(always)]
+pub fn reduce(by: Reduction, reduced: &Reduced, x: &[f32], out: &mut [f32]) {
+    if reduced.inner == 1 && reduced.scattered.is_none() && matches!(by, Reduction::Sum | Reduction::MeanOfSquares) {
+        for (out, x) in out.iter_mut().zip(x.chunks_exact(reduced.len)) {
+            *out = if by == Reduction::Sum { sum_of(x, |x| x) } else { sum_of(x, |x| x * x) };
+        }
+    } else {
+        match by {
+            Reduction::Sum => reduced.run(0.0, x, out, |a, b| a + b),
+            Reduction::Max => reduced.run(f32::NEG_INFINITY, x, out, f32::max),
+            Reduction::Min => reduced.run(f32::INFINITY, x, out, f32::min),
+            Reduction::MeanOfSquares => reduced.run(0.0, x, out, |a, b| a + b * b),
+        }
+    }
+    if by == Reduction::MeanOfSquares {
+        out.iter_mut().for_each(|o| *o /= reduced.count);
+    }
 }
 
 /// A sum in sixteen lanes, which vectorizes and errs less than one after another.
@@ -98,5 +123,34 @@ pub fn layer_norm(epsilon: f32, gain: &[f32], offset: &[f32], x: &[f32], out: &m
         for ((out, x), (gain, offset)) in out.iter_mut().zip(x).zip(gain.iter().zip(offset)) {
             *out = (x - mean) * factor * gain + offset;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reduces_any_axes() {
+        let x: Vec<f32> = (0..24).map(|i| i as f32).collect();
+        let sums = |axes: &[usize], len: usize| {
+            let mut out = vec![0.0; len];
+            reduce(Reduction::Sum, &Reduced::new(&[2, 3, 4], axes), &x, &mut out);
+            out
+        };
+        assert_eq!(sums(&[2], 6), [6., 22., 38., 54., 70., 86.]);
+        assert_eq!(sums(&[1], 8), [12., 15., 18., 21., 48., 51., 54., 57.]);
+        assert_eq!(sums(&[0, 2], 3), [60., 92., 124.]);
+        assert_eq!(sums(&[1, 2], 2), [66., 210.]);
+    }
+
+    #[test]
+    fn softmax_over_a_middle_axis_equals_the_last() {
+        let x: Vec<f32> = (0..12).map(|i| (i * 7 % 5) as f32).collect();
+        let (mut middle, mut last) = ([0.0; 12], [0.0; 12]);
+        softmax(3, 2, &x, &mut middle);
+        let moved = |v: &[f32]| -> Vec<f32> { (0..12).map(|i| v[i / 6 * 6 + i % 3 * 2 + i / 3 % 2]).collect() };
+        softmax(3, 1, &moved(&x), &mut last);
+        assert!(moved(&middle).iter().zip(last).all(|(a, b)| (a - b).abs() < 1e-6));
     }
 }
