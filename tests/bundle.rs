@@ -59,10 +59,11 @@ fn what_was_written_is_read() {
     let encoder = bundle.parts().next().unwrap();
     assert_eq!(encoder.outputs[0].shape, [1, 16, 16, 16]);
     // The 3x3 convolutions of the encoder in make_fixtures.py: output pixels, channels from, channels to.
-    let by_hand: u64 = [(256, 3, 16), (256, 16, 16), (256, 16, 16), (64, 16, 24), (64, 24, 24), (64, 24, 24), (16, 24, 40)]
-        .iter()
-        .map(|(pixels, from, to)| pixels * 9 * from * to)
-        .sum();
+    let by_hand: u64 =
+        [(256, 3, 16), (256, 16, 16), (256, 16, 16), (64, 16, 24), (64, 24, 24), (64, 24, 24), (16, 24, 40)]
+            .iter()
+            .map(|(pixels, from, to)| pixels * 9 * from * to)
+            .sum();
     assert_eq!(encoder.macs, by_hand);
     assert_eq!(encoder.integer_macs, by_hand, "every convolution of the fixture is quantized");
 }

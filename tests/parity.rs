@@ -113,14 +113,16 @@ struct Tolerance {
     flips: f64,
 }
 
-/// Against ONNX Runtime on the same QDQ files: the arithmetic is the same, only float rounding may differ.
+/// Against ONNX Runtime on the same QDQ files. Only float rounding differs; but a sum that it moves across the border of a
+/// quantization step moves everything after it by up to that step, so that the answers differ by a part of what
+/// quantization costs anyhow. (Part by part, on equal inputs, nearly all elements are equal to the last bits.)
 fn against_ort(kind: TaskKind) -> Tolerance {
     match kind {
-        TaskKind::Landmarks => Tolerance { mean: 0.02, flips: 0.002 },
-        TaskKind::Parsing => Tolerance { mean: 0.02, flips: 0.002 },
+        TaskKind::Landmarks => Tolerance { mean: 0.05, flips: 0.005 },
+        TaskKind::Parsing => Tolerance { mean: 0.06, flips: 0.006 },
         TaskKind::Age => Tolerance { mean: 0.1, flips: 0.02 },
         TaskKind::Expression => Tolerance { mean: 0.005, flips: 0.02 },
-        TaskKind::Attributes => Tolerance { mean: 0.005, flips: 0.005 },
+        TaskKind::Attributes => Tolerance { mean: 0.003, flips: 0.004 },
         TaskKind::Recognition => Tolerance { mean: 0.001, flips: 0.0 },
     }
 }
@@ -128,12 +130,12 @@ fn against_ort(kind: TaskKind) -> Tolerance {
 /// Against the float network: what quantization costs.
 fn against_float(kind: TaskKind) -> Tolerance {
     match kind {
-        TaskKind::Landmarks => Tolerance { mean: 0.5, flips: 0.25 },
-        TaskKind::Parsing => Tolerance { mean: 1.0, flips: 0.05 },
-        TaskKind::Age => Tolerance { mean: 1.0, flips: 0.35 },
-        TaskKind::Expression => Tolerance { mean: 0.05, flips: 0.12 },
-        TaskKind::Attributes => Tolerance { mean: 0.03, flips: 0.03 },
-        TaskKind::Recognition => Tolerance { mean: 0.05, flips: 0.0 },
+        TaskKind::Landmarks => Tolerance { mean: 0.25, flips: 0.05 },
+        TaskKind::Parsing => Tolerance { mean: 0.4, flips: 0.03 },
+        TaskKind::Age => Tolerance { mean: 0.6, flips: 0.12 },
+        TaskKind::Expression => Tolerance { mean: 0.02, flips: 0.05 },
+        TaskKind::Attributes => Tolerance { mean: 0.015, flips: 0.015 },
+        TaskKind::Recognition => Tolerance { mean: 0.01, flips: 0.0 },
     }
 }
 
@@ -170,7 +172,15 @@ fn argmax(values: impl Iterator<Item = f32>) -> Option<usize> {
 }
 
 /// Compares one crop's answers; lengths in pixels of the crop, ages in years.
-fn compare(kind: TaskKind, shape: &[usize], size: f32, bins: &[f32], found: &[f32], expected: &[f32], d: &mut Difference) {
+fn compare(
+    kind: TaskKind,
+    shape: &[usize],
+    size: f32,
+    bins: &[f32],
+    found: &[f32],
+    expected: &[f32],
+    d: &mut Difference,
+) {
     match kind {
         TaskKind::Landmarks => {
             for (a, b) in found.chunks_exact(2).zip(expected.chunks_exact(2)) {

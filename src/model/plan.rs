@@ -96,21 +96,39 @@ pub enum Op {
     Binary(Binary),
     Unary(Unary),
     /// Keeps the reduced axes with length 1.
-    Reduce { by: Reduction, axes: Vec<usize> },
-    Softmax { axis: usize },
+    Reduce {
+        by: Reduction,
+        axes: Vec<usize>,
+    },
+    Softmax {
+        axis: usize,
+    },
     /// Inputs x, gain, offset; over the last axis.
-    LayerNorm { epsilon: f32 },
+    LayerNorm {
+        epsilon: f32,
+    },
     /// Output axis `i` is input axis `order[i]`.
-    Transpose { order: Vec<usize> },
+    Transpose {
+        order: Vec<usize>,
+    },
     /// The same elements in the same order; costs nothing.
     Reshape,
     /// Repeats axes of length 1.
     Broadcast,
-    Concat { axis: usize },
+    Concat {
+        axis: usize,
+    },
     /// Keeps every `step`th index of the axis, from `start` on, as many as the output is long.
-    Slice { axis: usize, start: usize, step: usize },
+    Slice {
+        axis: usize,
+        start: usize,
+        step: usize,
+    },
     /// Adds `before[axis]` elements in front of each axis, and what the output shape asks for behind it.
-    Pad { before: Vec<usize>, value: f32 },
+    Pad {
+        before: Vec<usize>,
+        value: f32,
+    },
     /// Float32 to unsigned 8 bit, half to even.
     Quantize(Quantization),
     /// Unsigned 8 bit to float32.

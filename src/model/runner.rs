@@ -67,15 +67,31 @@ enum Work {
     Binary(Binary, Broadcast),
     Unary(Unary),
     Reduce(Reduction, Reduced),
-    Softmax { len: usize, stride: usize },
-    LayerNorm { epsilon: f32 },
+    Softmax {
+        len: usize,
+        stride: usize,
+    },
+    LayerNorm {
+        epsilon: f32,
+    },
     Gather(Gather),
     /// Nothing, if both lie in one place.
     Copy,
     /// The length of each input's rows.
-    Concat { runs: Vec<usize> },
-    Slice { run: usize, start: usize, pitch: usize },
-    Pad { shape: Vec<usize>, before: Vec<usize>, out: Vec<usize>, value: f32 },
+    Concat {
+        runs: Vec<usize>,
+    },
+    Slice {
+        run: usize,
+        start: usize,
+        pitch: usize,
+    },
+    Pad {
+        shape: Vec<usize>,
+        before: Vec<usize>,
+        out: Vec<usize>,
+        value: f32,
+    },
     Quantize(Quantization),
     Dequantize(Quantization),
 }

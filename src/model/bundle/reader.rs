@@ -192,8 +192,10 @@ impl Bundle {
                 return Err(BundleError::Malformed("its plans are out of order".into()));
             }
             let plan: Plan = decode(body(section), "plan")?;
-            super::super::check::check_plan(&plan, |index| table.get(index as usize).map(|t| (t.element, &t.shape[..])))
-                .map_err(|e| BundleError::Malformed(format!("plan {}: {e}", plan.name)))?;
+            super::super::check::check_plan(&plan, |index| {
+                table.get(index as usize).map(|t| (t.element, &t.shape[..]))
+            })
+            .map_err(|e| BundleError::Malformed(format!("plan {}: {e}", plan.name)))?;
             plans.push(plan);
         }
         check_parts(&manifest, &plans)?;

@@ -25,7 +25,13 @@ pub fn strides(shape: &[usize]) -> Vec<usize> {
 }
 
 /// Adds the steps of the sum and returns its value.
-pub fn lower(graph: &mut Graph, name: &str, axes: &AxesMapping, inputs: [ValueId; 2], out: &[usize]) -> Result<ValueId> {
+pub fn lower(
+    graph: &mut Graph,
+    name: &str,
+    axes: &AxesMapping,
+    inputs: [ValueId; 2],
+    out: &[usize],
+) -> Result<ValueId> {
     ensure!(
         inputs.iter().all(|i| graph.slot(*i).element == Element::F32),
         "products of quantized values are not supported, dequantize them first"

@@ -382,8 +382,7 @@ fn through(source: &[usize], order: &[usize], len: usize, stride: usize) -> Opti
     }
     let from = strides(source);
     let moved: Vec<usize> = order.iter().map(|a| source[*a]).collect();
-    let flat: Vec<Atom> =
-        moved.iter().zip(order).map(|(len, axis)| Atom { len: *len, stride: from[*axis] }).collect();
+    let flat: Vec<Atom> = moved.iter().zip(order).map(|(len, axis)| Atom { len: *len, stride: from[*axis] }).collect();
     // The walk's own digits: `stride` elements behind it, `len` steps, the rest before.
     let total: usize = moved.iter().product();
     if total % (stride * len) != 0 {
@@ -397,12 +396,7 @@ fn through(source: &[usize], order: &[usize], len: usize, stride: usize) -> Opti
 }
 
 fn remap(op: &MatMul, f: impl Fn(&Walk) -> Option<Walk>) -> Option<MatMul> {
-    Some(MatMul {
-        outer: op.outer.iter().map(&f).collect::<Option<_>>()?,
-        m: f(&op.m)?,
-        n: f(&op.n)?,
-        k: f(&op.k)?,
-    })
+    Some(MatMul { outer: op.outer.iter().map(&f).collect::<Option<_>>()?, m: f(&op.m)?, n: f(&op.n)?, k: f(&op.k)? })
 }
 
 fn matmul_input(graph: &mut Graph, i: usize, side: usize, op: &MatMul) -> bool {

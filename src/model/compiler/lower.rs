@@ -4,16 +4,18 @@ use std::collections::HashMap;
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use tract_onnx::tract_hir::internal::*;
+use tract_onnx::tract_hir::tract_core::ops::Downsample;
 use tract_onnx::tract_hir::tract_core::ops::array::{MultiBroadcastTo, Pad, PadMode, Slice, TypedConcat};
 use tract_onnx::tract_hir::tract_core::ops::binary::TypedBinOp;
 use tract_onnx::tract_hir::tract_core::ops::cast::Cast;
 use tract_onnx::tract_hir::tract_core::ops::cnn::{Conv, KernelFormat};
-use tract_onnx::tract_hir::tract_core::ops::Downsample;
 use tract_onnx::tract_hir::tract_core::ops::einsum::EinSum;
 use tract_onnx::tract_hir::tract_core::ops::element_wise::ElementWiseOp;
 use tract_onnx::tract_hir::tract_core::ops::konst::Const;
 use tract_onnx::tract_hir::tract_core::ops::math::PowConst;
-use tract_onnx::tract_hir::tract_core::ops::nn::{DataFormat, LeakyRelu, Reduce, Reducer, RmsNorm, Softmax, SoftmaxKind};
+use tract_onnx::tract_hir::tract_core::ops::nn::{
+    DataFormat, LeakyRelu, Reduce, Reducer, RmsNorm, Softmax, SoftmaxKind,
+};
 use tract_onnx::tract_hir::tract_core::ops::source::TypedSource;
 
 use super::einsum;
@@ -149,8 +151,7 @@ impl Lowering<'_> {
             return self.emit(node, PlanOp::Dequantize(to), &[x]);
         }
         if let Some(conv) = op.downcast_ref::<QuantizedConv>() {
-            let window =
-                Window { size: conv.size, stride: conv.stride, dilation: conv.dilation, before: conv.before };
+            let window = Window { size: conv.size, stride: conv.stride, dilation: conv.dilation, before: conv.before };
             let (product, operands) = self.integer_product(node, &conv.weights, Some(window))?;
             return self.image_product(node, product, &operands, DataFormat::NCHW);
         }
@@ -248,7 +249,9 @@ impl Lowering<'_> {
             self.values.insert(OutletId::new(node.id, 0), x);
             return Ok(());
         }
-        bail!("this operator is not supported; supported are convolution, matrix product, normalisation, softmax, reduction, element-wise and shape operators")
+        bail!(
+            "this operator is not supported; supported are convolution, matrix product, normalisation, softmax, reduction, element-wise and shape operators"
+        )
     }
 
     fn binary(&mut self, node: &TypedNode, name: &str) -> Result<()> {
@@ -320,7 +323,13 @@ impl Lowering<'_> {
     }
 
     /// A convolution's product, with the transpositions around it that its channels-last layout needs.
-    fn image_product(&mut self, node: &TypedNode, product: Product, operands: &[ValueId], format: DataFormat) -> Result<()> {
+    fn image_product(
+        &mut self,
+        node: &TypedNode,
+        product: Product,
+        operands: &[ValueId],
+        format: DataFormat,
+    ) -> Result<()> {
         let outlet = OutletId::new(node.id, 0);
         let out = self.shape_of(outlet)?;
         match format {

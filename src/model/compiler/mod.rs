@@ -38,7 +38,8 @@ pub fn compile_folder(folder: &Path) -> Result<Vec<u8>> {
     for part in &manifest.parts {
         let file = folder.join(&part.file);
         let graph = compile_part(folder, part).with_context(|| format!("part {} ({})", part.name, file.display()))?;
-        let plan = graph.into_plan(&part.name, |slot, constant| writer.tensor(slot.element, &slot.shape, &constant.bytes));
+        let plan =
+            graph.into_plan(&part.name, |slot, constant| writer.tensor(slot.element, &slot.shape, &constant.bytes));
         writer.plan(plan);
     }
     writer.finish().context("writing the bundle")

@@ -13,7 +13,6 @@ pub fn register(onnx: &mut tract_onnx::Onnx) {
     onnx.op_register.insert("DequantizeLinear", |_, node| parse(node, false));
 }
 
-
 fn parse(node: &NodeProto, quantize: bool) -> TractResult<(Box<dyn InferenceOp>, Vec<String>)> {
     let block_size = node.get_attr_opt::<i64>("block_size")?.unwrap_or(0);
     ensure!(block_size == 0, "{}: blocked quantization is not supported", node.name);
@@ -76,7 +75,8 @@ impl Expansion for Unresolved {
         let axis = if self.axis < 0 { self.axis + rank } else { self.axis };
         let table = Scales::new(scale, zero_point, axis.max(0) as usize);
         ensure!(
-            table.scale.len() == 1 || model.outlet_fact(inputs[0])?.shape.get(table.axis) == Some(&table.scale.len().to_dim()),
+            table.scale.len() == 1
+                || model.outlet_fact(inputs[0])?.shape.get(table.axis) == Some(&table.scale.len().to_dim()),
             "{prefix}: {} scales do not fit axis {}",
             table.scale.len(),
             table.axis

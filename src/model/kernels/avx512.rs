@@ -57,7 +57,12 @@ unsafe fn rows_int8<const N: usize>(a: *const u8, rows: usize, p: &PackedInt8, w
 
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
-unsafe fn tile_int8<const M: usize, const N: usize>(a: *const u8, p: &PackedInt8, w: *const i8, out: *mut i32) -> usize {
+unsafe fn tile_int8<const M: usize, const N: usize>(
+    a: *const u8,
+    p: &PackedInt8,
+    w: *const i8,
+    out: *mut i32,
+) -> usize {
     let mut sums = [[_mm512_setzero_si512(); N]; M];
     for group in 0..p.depth_padded / DEPTH_GROUP {
         // Safety: group by group within the panel and within each row; the reads need no alignment.

@@ -230,9 +230,8 @@ mod tests {
                 kernel.multiply_int8(&a, rows, &packed, &mut out);
                 for row in 0..rows {
                     for column in 0..columns {
-                        let expected: i32 = (0..depth)
-                            .map(|k| a[row * padded + k] as i32 * weights[column * depth + k] as i32)
-                            .sum();
+                        let expected: i32 =
+                            (0..depth).map(|k| a[row * padded + k] as i32 * weights[column * depth + k] as i32).sum();
                         let found = out[row * packed.columns_padded + column];
                         assert_eq!(found, expected, "{} {rows}x{depth}x{columns}", kernel.name());
                     }

@@ -107,8 +107,8 @@ pub fn collapse<const TENSORS: usize>(
     let mut out_shape: Vec<usize> = Vec::new();
     let mut out: [Vec<usize>; TENSORS] = std::array::from_fn(|_| Vec::new());
     for (axis, len) in shape.iter().copied().enumerate().filter(|(_, len)| *len != 1) {
-        let joins = !out_shape.is_empty()
-            && (0..TENSORS).all(|t| out[t].last().copied() == Some(strides[t][axis] * len));
+        let joins =
+            !out_shape.is_empty() && (0..TENSORS).all(|t| out[t].last().copied() == Some(strides[t][axis] * len));
         if joins {
             if let Some(last) = out_shape.last_mut() {
                 *last *= len;
