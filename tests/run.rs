@@ -10,9 +10,9 @@ use util::{Folder, PORTRAIT, faceptor};
 
 #[test]
 fn the_face_of_the_demo_is_followed_through_the_clip() {
-    let run = faceptor(&["run", "--source", "demo", "--json", "--frames", "240", "--tasks", "landmarks"]).expect(0);
+    let run = faceptor(&["run", "--source", "demo", "--json", "--tasks", "landmarks"]).expect(0);
     let lines = run.json();
-    assert_eq!(lines.len(), 240);
+    assert_eq!(lines.len() as u64, demo::PERIOD, "the clip is shown once");
     let mut seen = 0;
     for (number, line) in lines.iter().enumerate() {
         assert_eq!((&line["frame"], &line["sequence"]), (&number.into(), &number.into()));
@@ -28,7 +28,6 @@ fn the_face_of_the_demo_is_followed_through_the_clip() {
         seen += usize::from(line["faces"].as_array().expect("a list").iter().any(near));
     }
     assert!(seen >= 235, "found in {seen} of 240 frames");
-    assert!(demo::PERIOD == 240, "the clip was shown once as a whole");
     let table: Vec<&str> = run.err.lines().collect();
     assert_eq!(table[0], "240 frames");
     for stage in ["capture", "find", "align", "encode", "decode landmarks", "total"] {

@@ -212,7 +212,7 @@ mod tests {
     fn a_line_has_the_contract_keys_in_order() {
         let readers =
             [reader("age", TaskKind::Age, &[]), reader("expression", TaskKind::Expression, &["neutral", "happiness"])];
-        let detection = Detection { score: 0.97001, edges: [1.0, 2.0, 11.004, 22.0], keypoints: [[3.14159, 4.0]; 5] };
+        let detection = Detection { score: 0.97001, edges: [1.0, 2.0, 11.004, 22.0], keypoints: [[3.23459, 4.0]; 5] };
         let answers = vec![Answer::Age(Age { years: 31.4159, std: 5.0 }), Answer::Expression(vec![0.25, 0.75])];
         let face = Face { id: 1, detection, to_picture: Similarity::scaling(10.0), answers };
         let timing = Timing { find_us: 5, align_us: 6, encode_us: 7, decode_us: vec![8, 9] };
@@ -224,7 +224,7 @@ mod tests {
         assert_eq!(
             text,
             "{\"path\":\"a.jpg\",\"width\":640,\"height\":480,\"faces\":[{\"id\":1,\"score\":0.97,\
-             \"box\":[1.0,2.0,10.0,20.0],\"keypoints\":[[3.14,4.0],[3.14,4.0],[3.14,4.0],[3.14,4.0],[3.14,4.0]],\
+             \"box\":[1.0,2.0,10.0,20.0],\"keypoints\":[[3.23,4.0],[3.23,4.0],[3.23,4.0],[3.23,4.0],[3.23,4.0]],\
              \"age\":{\"years\":31.42,\"std\":5.0},\
              \"expression\":{\"label\":\"happiness\",\"scores\":{\"neutral\":0.25,\"happiness\":0.75}}}],\
              \"timing_us\":{\"capture\":1,\"convert\":2,\"find\":5,\"align\":6,\"encode\":7,\

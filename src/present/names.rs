@@ -71,7 +71,7 @@ mod tests {
         let folder = crate::scratch::Folder::new()?;
         let input = folder.path().join("a.png");
         fs::write(&input, b"x")?;
-        let mut names = Names::new(folder.path(), &[input.clone()])?;
+        let mut names = Names::new(folder.path(), std::slice::from_ref(&input))?;
         assert_eq!(names.claim(&input, ".png"), folder.path().join("a-2.png"));
         Ok(())
     }
