@@ -40,9 +40,10 @@ SIZES = (
     Size(160, 120, photo=False, live=True),
     Size(160, 160, photo=True, live=False),
     Size(320, 320, photo=True, live=False),
+    Size(640, 640, photo=True, live=False),
 )
-SCORE_THRESHOLD = 0.7
-NMS_IOU = 0.4
+SCORE_THRESHOLD = 0.72
+NMS_IOU = 0.3
 
 
 def float_graph(network: Finder) -> onnx.ModelProto:
