@@ -22,7 +22,8 @@ fn each_bad_file_gets_one_line_and_the_others_are_processed() {
         ("text.png", b"no picture at all".to_vec(), "not a JPEG, PNG or WebP picture"),
         ("head.jpg", whole[..20].to_vec(), "JPEG"),
     ];
-    let mut arguments = vec!["image".to_owned(), "--json".to_owned(), folder.file("missing.jpg")];
+    let mut arguments = ["image", "--json", "--tasks", "none"].map(String::from).to_vec();
+    arguments.push(folder.file("missing.jpg"));
     arguments.extend(bad.iter().map(|(name, bytes, _)| folder.write(name, bytes)));
     arguments.push(PORTRAIT.to_owned());
     let run = faceptor(&arguments.iter().map(String::as_str).collect::<Vec<_>>()).expect(1);
@@ -63,7 +64,7 @@ fn unusual_pictures_show_the_same_face() {
     ];
     for (name, bytes) in &files {
         let file = folder.write(name, bytes);
-        let run = faceptor(&["image", "--json", "--tasks", "age", &file]).expect(0);
+        let run = faceptor(&["image", "--json", "--tasks", "none", &file]).expect(0);
         let line = &run.json()[0];
         assert_eq!((&line["width"], &line["height"]), (&512.into(), &512.into()), "{name}");
         assert_eq!(line["faces"].as_array().map(Vec::len), Some(1), "{name}: {line}");

@@ -7,8 +7,10 @@
 
 use std::path::{Path, PathBuf};
 
+#[cfg(feature = "compiler")]
+use faceptor_edge::model::Kernel;
 use faceptor_edge::model::manifest::TaskKind;
-use faceptor_edge::model::{Bundle, Engine, Kernel};
+use faceptor_edge::model::{Bundle, Engine};
 use serde::Deserialize;
 
 fn floats(path: &Path) -> Vec<f32> {

@@ -139,7 +139,7 @@ fn record(table: &mut Table, analysis: &Analysis, pipeline: &Pipeline, around: &
     table.record("capture", around.capture_us);
     table.record("find", timing.find_us);
     // Stages that a frame without a face does not have are not counted as free.
-    if !analysis.faces.is_empty() {
+    if !analysis.faces.is_empty() && !pipeline.readers().is_empty() {
         table.record("align", timing.align_us);
         table.record("encode", timing.encode_us);
         for (reader, &us) in pipeline.readers().iter().zip(&timing.decode_us) {

@@ -31,8 +31,8 @@ pub struct Measured {
     pub all_us: u64,
 }
 
-/// Runs every choice of tasks `rounds` times, interleaved so that a busy machine disturbs all alike. The time of a
-/// face does not depend on what it shows, so the network's input is plain grey.
+/// Runs every choice of tasks `rounds` times, interleaved, and takes the shortest time of each: whatever else the
+/// machine does can only add to it. The time of a face does not depend on what it shows, so the input is plain grey.
 pub fn measure(bundle: &Arc<Bundle>, rounds: u32) -> Result<Measured> {
     let manifest = bundle.manifest();
     let input = manifest.input.as_ref().context("this bundle answers no tasks: its manifest has no [input]")?;
@@ -50,25 +50,23 @@ pub fn measure(bundle: &Arc<Bundle>, rounds: u32) -> Result<Measured> {
     let except = |left_out: usize| outputs.iter().enumerate().filter(move |(i, _)| *i != left_out).map(|(_, o)| *o);
     // The first face pays for cold caches.
     face(&mut every())?;
-    let mut all = Vec::with_capacity(rounds as usize);
-    let mut alone = vec![Vec::with_capacity(rounds as usize); outputs.len()];
-    let mut marginal = alone.clone();
-    for _ in 0..rounds {
+    let mut all_us = u64::MAX;
+    let mut without_us = vec![u64::MAX; outputs.len()];
+    let mut alone_us = without_us.clone();
+    for _ in 0..rounds.max(1) {
+        all_us = all_us.min(face(&mut every())?);
         for index in 0..outputs.len() {
-            let with = face(&mut every())? as i64;
-            let without = face(&mut except(index))? as i64;
-            marginal[index].push(with - without);
-            all.push(with);
-            alone[index].push(face(&mut std::iter::once(outputs[index]))? as i64);
+            without_us[index] = without_us[index].min(face(&mut except(index))?);
+            alone_us[index] = alone_us[index].min(face(&mut std::iter::once(outputs[index]))?);
         }
     }
     let mut tasks = Vec::with_capacity(outputs.len());
     for (index, output) in outputs.iter().enumerate() {
         let (runs_alone, operators_alone) = count_runs(bundle, &input.tensor, output)?;
-        let (alone, marginal) = (median(&mut alone[index]), median(&mut marginal[index]));
-        tasks.push(Cost { alone_us: alone.max(0) as u64, marginal_us: marginal, runs_alone, operators_alone });
+        let marginal_us = all_us as i64 - without_us[index] as i64;
+        tasks.push(Cost { alone_us: alone_us[index], marginal_us, runs_alone, operators_alone });
     }
-    Ok(Measured { tasks, all_us: median(&mut all).max(0) as u64 })
+    Ok(Measured { tasks, all_us })
 }
 
 /// Counts, with a fresh engine, what runs for one output of one face.
@@ -81,19 +79,4 @@ fn count_runs(bundle: &Arc<Bundle>, input: &str, output: &str) -> Result<(BTreeM
     let ran = bundle.parts().filter(|part| runs.get(&part.name).is_some_and(|&runs| runs > 0));
     let operators = ran.map(|part| part.ops).sum();
     Ok((runs, operators))
-}
-
-fn median(values: &mut [i64]) -> i64 {
-    values.sort_unstable();
-    values.get(values.len() / 2).copied().unwrap_or(0)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::median;
-
-    #[test]
-    fn the_median_is_the_middle_one() {
-        assert_eq!((median(&mut [5, -1, 9]), median(&mut [])), (5, 0));
-    }
 }

@@ -3,6 +3,7 @@
 pub mod canvas;
 pub mod caption;
 pub mod json;
+pub mod lettering;
 pub mod mask;
 pub mod names;
 pub mod overlay;
