@@ -67,7 +67,12 @@ pub fn check_plan<'a>(plan: &Plan, table: impl Fn(u32) -> Option<Constant<'a>>) 
     if macs != Some(plan.macs) || plan.macs > MAX_MACS {
         return Err(format!("needs {macs:?} multiply-accumulates, says {}, at most {MAX_MACS}", plan.macs));
     }
-    for port in plan.inputs.iter().chain(&plan.outputs) {
+    let ports = plan.inputs.iter().chain(&plan.outputs);
+    if let Some((_, port)) = ports.clone().enumerate().find(|(i, p)| ports.clone().take(*i).any(|o| o.value == p.value))
+    {
+        return Err(format!("tensor {} shares its value with another", port.name));
+    }
+    for port in ports {
         let float = plan.values.get(port.value as usize).is_some_and(|v| v.element == Element::F32);
         if !float || !written[port.value as usize] {
             return Err(format!("tensor {} is not float32 or is never written", port.name));

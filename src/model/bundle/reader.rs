@@ -320,7 +320,7 @@ impl TensorEntry {
             _ => return Err(format!("has too many elements: {:?}", self.shape)),
         }
         let end = self.offset.checked_add(self.bytes() as u64);
-        if end.is_none_or(|end| end > data_len as u64) || self.offset % ALIGNMENT as u64 != 0 {
+        if end.is_none_or(|end| end > data_len as u64) || !self.offset.is_multiple_of(ALIGNMENT as u64) {
             return Err("lies outside the data section, or is not aligned".into());
         }
         Ok(())

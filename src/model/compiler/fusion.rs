@@ -138,7 +138,8 @@ fn take_quantize(graph: &mut Graph, i: usize, mut product: Product, value: Value
         });
         if let Some((next, to)) = quantizer {
             let step = graph.steps.remove(next);
-            let quantized = graph.add_value(&graph.shape(value).to_vec(), Element::U8);
+            let shape = graph.shape(value).to_vec();
+            let quantized = graph.add_value(&shape, Element::U8);
             graph.replace(step.outputs[0], quantized);
             product.quantized_output = Some(to);
             graph.steps[i].outputs = vec![value, quantized];

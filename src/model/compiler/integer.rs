@@ -158,7 +158,7 @@ pub fn rewrite(model: &mut TypedModel) -> TractResult<()> {
 }
 
 /// Scale and zero point of an activation that comes straight from an 8 bit tensor.
-fn activations<'m>(model: &'m TypedModel, outlet: OutletId) -> TractResult<Option<&'m Scales>> {
+fn activations(model: &TypedModel, outlet: OutletId) -> TractResult<Option<&Scales>> {
     let node = model.node(outlet.node);
     let Some(Dequantize(scales)) = node.op_as::<Dequantize>() else { return Ok(None) };
     let from = model.outlet_fact(node.inputs[0])?.datum_type;

@@ -210,11 +210,15 @@ fn sink(graph: &mut Graph, i: usize) -> bool {
             if graph.shape(out) != to {
                 return false;
             }
-            for slot in 0..2 {
-                let Some(input) = before_movement(graph, inputs[slot], &moves, &from, &to, &step.name) else {
+            let before = (graph.steps.len(), graph.slots.len());
+            for input in &mut inputs {
+                let Some(source) = before_movement(graph, *input, &moves, &from, &to, &step.name) else {
+                    // What was added for the other operand is not needed then.
+                    graph.steps.truncate(before.0);
+                    graph.slots.truncate(before.1);
                     return false;
                 };
-                inputs[slot] = input;
+                *input = source;
             }
         }
         Op::Concat { axis } => {
@@ -385,7 +389,7 @@ fn through(source: &[usize], order: &[usize], len: usize, stride: usize) -> Opti
     let flat: Vec<Atom> = moved.iter().zip(order).map(|(len, axis)| Atom { len: *len, stride: from[*axis] }).collect();
     // The walk's own digits: `stride` elements behind it, `len` steps, the rest before.
     let total: usize = moved.iter().product();
-    if total % (stride * len) != 0 {
+    if !total.is_multiple_of(stride * len) {
         return None;
     }
     let groups = regroup(&flat, &[total / (stride * len), len, stride])?;

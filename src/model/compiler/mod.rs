@@ -22,6 +22,7 @@ use tract_onnx::tract_hir::internal::*;
 
 use super::bundle::Writer;
 use super::manifest::{Manifest, Part};
+use super::plan::{Element, Op as PlanOp, ValueId};
 use graph::Graph;
 
 /// Largest ONNX file read, bytes.
@@ -95,7 +96,22 @@ fn optimize(graph: &mut Graph) -> Result<()> {
             break;
         }
     }
+    separate_outputs(graph);
     Ok(())
+}
+
+/// Gives every output a value of its own: one that is an input, a constant or another output as well is copied.
+fn separate_outputs(graph: &mut Graph) {
+    let mut taken: Vec<ValueId> = graph.inputs.iter().map(|p| p.value).collect();
+    for i in 0..graph.outputs.len() {
+        let value = graph.outputs[i].value;
+        if taken.contains(&value) || graph.slot(value).constant.is_some() {
+            let shape = graph.shape(value).to_vec();
+            let name = graph.outputs[i].name.clone();
+            graph.outputs[i].value = graph.push(&name, PlanOp::Reshape, &[value], &shape, Element::F32);
+        }
+        taken.push(graph.outputs[i].value);
+    }
 }
 
 #[cfg(test)]
@@ -105,6 +121,28 @@ mod tests {
     fn floats(path: &Path) -> Vec<f32> {
         let bytes = std::fs::read(path).expect("a fixture");
         bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect()
+    }
+
+    #[test]
+    fn outputs_that_are_inputs_constants_or_equal_are_copied() {
+        use super::super::plan::{Port, Unary};
+        let mut graph = Graph::default();
+        let x = graph.add_value(&[2], Element::F32);
+        let y = graph.push("y", PlanOp::Unary(Unary::Relu), &[x], &[2], Element::F32);
+        let constant = graph.add_floats(&[1], &[3.0]);
+        graph.inputs.push(Port { name: "x".into(), value: x });
+        for (name, value) in [("same", x), ("a", y), ("b", y), ("three", constant)] {
+            graph.outputs.push(Port { name: name.into(), value });
+        }
+        optimize(&mut graph).unwrap();
+        assert_eq!(graph.steps.len(), 4, "one activation and three copies");
+        let mut table = Vec::new();
+        let plan = graph.into_plan("part", |slot, _| {
+            table.push((slot.element, slot.shape.clone()));
+            (table.len() - 1) as u32
+        });
+        let lookup = |i: u32| table.get(i as usize).map(|t| (t.0, &t.1[..]));
+        assert_eq!(super::super::check::check_plan(&plan, lookup), Ok(()));
     }
 
     /// The rewritten graph still runs in tract, on the integer operators' scalar references.

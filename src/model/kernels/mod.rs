@@ -4,6 +4,8 @@
 //! sums are equal on every family; float sums differ by rounding.
 
 #[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
 mod avx512;
 mod float;
 mod scalar;
@@ -13,7 +15,7 @@ mod scalar;
 pub enum Kernel {
     /// Plain Rust for any CPU; the reference.
     Scalar,
-    /// The same, compiled for AVX2 and FMA.
+    /// AVX2 and FMA, without the 8 bit dot product.
     #[cfg(target_arch = "x86_64")]
     Avx2,
     /// AVX-512 with the 8 bit dot product.
@@ -87,6 +89,15 @@ impl Kernel {
         }
     }
 
+    /// Neighbouring weights of one column in a panel.
+    fn group(self) -> usize {
+        match self {
+            Kernel::Scalar => 1,
+            #[cfg(target_arch = "x86_64")]
+            Kernel::Avx2 | Kernel::Avx512Vnni => DEPTH_GROUP,
+        }
+    }
+
     /// Runs a closure compiled for the family's instructions; what it calls must be inlined to profit.
     #[inline(always)]
     pub fn vectorize<R>(self, work: impl FnOnce() -> R) -> R {
@@ -111,10 +122,10 @@ impl Kernel {
             // Safety: features as in `vectorize`; lengths asserted above, and the packing is our own.
             #[cfg(target_arch = "x86_64")]
             Kernel::Avx512Vnni => unsafe { avx512::multiply_int8(a, rows, weights, out) },
-            _ => self.vectorize(
-                #[inline(always)]
-                || scalar::multiply_int8(a, rows, weights, out),
-            ),
+            // Safety: the same.
+            #[cfg(target_arch = "x86_64")]
+            Kernel::Avx2 => unsafe { avx2::multiply_int8(a, rows, weights, out) },
+            Kernel::Scalar => scalar::multiply_int8(a, rows, weights, out),
         }
     }
 
@@ -168,13 +179,13 @@ impl PackedInt8 {
         let columns_padded = padded_columns(columns);
         let depth_padded = depth.next_multiple_of(DEPTH_GROUP);
         let mut values = vec![0i8; columns_padded * depth_padded];
-        let panel = kernel.panel();
+        let (panel, group) = (kernel.panel(), kernel.group());
         for column in 0..columns {
             let first = column / panel * panel;
             let width = panel.min(columns_padded - first);
             let base = first * depth_padded;
             for k in 0..depth {
-                let at = base + (k / DEPTH_GROUP * width + column - first) * DEPTH_GROUP + k % DEPTH_GROUP;
+                let at = base + (k / group * width + column - first) * group + k % group;
                 values[at] = weights[column * depth + k];
             }
         }

@@ -10,6 +10,9 @@ use crate::model::plan::{Activation, Product, Quantization, Residual, Window};
 /// Bytes of gathered activations that should stay in the first-level cache, beside the weights' panel.
 const BLOCK_BYTES: usize = 24 << 10;
 
+/// Elements of a line that is copied with a fixed length.
+const SHORT: usize = 16;
+
 /// Everything about a product that does not change from run to run.
 #[derive(Debug)]
 pub struct Geometry {
@@ -175,14 +178,26 @@ impl Geometry {
             let (i, j) = (row / self.output[1], row % self.output[1]);
             for dy in 0..window.size[0] {
                 let y = (i * window.stride[0] + dy * window.dilation[0]).wrapping_sub(window.before[0]);
-                let line = &mut out[dy * window.size[1] * channels..][..window.size[1] * channels];
+                let start = dy * window.size[1] * channels;
+                let len = window.size[1] * channels;
+                // A few channels make short lines: where there is room, one copy of fixed length, whose surplus the next
+                // line overwrites, is faster than one of exact length.
+                let left = (j * window.stride[1]).wrapping_sub(window.before[1]);
+                let right = left.wrapping_add(window.size[1]);
+                let inside = window.dilation[1] == 1 && left < right && right <= width;
+                if inside && y < height && len <= SHORT {
+                    let from = &x[(y * width + left) * channels..];
+                    if let (Some(from), Some(to)) = (from.get(..SHORT), out.get_mut(start..start + SHORT)) {
+                        to.copy_from_slice(from);
+                        continue;
+                    }
+                }
+                let line = &mut out[start..start + len];
                 if y >= height {
                     line.fill(outside);
                     continue;
                 }
-                let left = (j * window.stride[1]).wrapping_sub(window.before[1]);
-                let right = left.wrapping_add(window.size[1]);
-                if window.dilation[1] == 1 && left < right && right <= width {
+                if inside {
                     line.copy_from_slice(&x[(y * width + left) * channels..][..line.len()]);
                     continue;
                 }
