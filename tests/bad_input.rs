@@ -56,6 +56,7 @@ fn unusual_pictures_show_the_same_face() {
         ("deep_grey.png", png(deep_grey)),
         ("alpha.png", png(clear)),
         ("still.webp", encode(portrait.clone(), image::ImageFormat::WebP)),
+        ("still.gif", encode(portrait.clone(), image::ImageFormat::Gif)),
         ("moving.webp", animated_webp(&portrait, &other)),
         ("moving.gif", animated_gif(&portrait, &other)),
         ("turned.jpg", jpeg_with_orientation(&image::imageops::rotate270(&portrait), 6)),

@@ -3,6 +3,7 @@
 //! Grey, CMYK and 16-bit pictures become 8-bit RGB; transparency is laid over white; the EXIF orientation is
 //! applied; of an animation the first frame is taken. The format is told by the content, not by the name.
 
+use std::error::Error;
 use std::fs::File;
 use std::io::{Cursor, Read};
 use std::path::Path;
@@ -10,7 +11,7 @@ use std::path::Path;
 use anyhow::{Context, Result, bail};
 use image::codecs::{gif::GifDecoder, jpeg::JpegDecoder, png::PngDecoder, webp::WebPDecoder};
 use image::metadata::Orientation;
-use image::{DynamicImage, ImageDecoder, ImageFormat, Limits};
+use image::{AnimationDecoder, DynamicImage, ImageDecoder, ImageError, ImageFormat, Limits};
 
 use super::jpeg_end;
 use super::picture::Picture;
@@ -59,7 +60,7 @@ pub fn decode(bytes: &[u8]) -> Result<Photo> {
     let limits = limits();
     match image::guess_format(bytes) {
         Ok(ImageFormat::Jpeg) => {
-            let decoder = JpegDecoder::new(reader).context("not a readable JPEG")?;
+            let decoder = JpegDecoder::new(reader).map_err(|error| broken("JPEG", &error))?;
             check_size(&decoder)?;
             if !jpeg_end::reaches_end(bytes) {
                 bail!("truncated JPEG: its end is missing");
@@ -67,22 +68,34 @@ pub fn decode(bytes: &[u8]) -> Result<Photo> {
             develop(decoder, "JPEG", false)
         }
         Ok(ImageFormat::Png) => {
-            let decoder = PngDecoder::with_limits(reader, limits).context("not a readable PNG")?;
+            let decoder = PngDecoder::with_limits(reader, limits).map_err(|error| broken("PNG", &error))?;
             let animated = decoder.is_apng().unwrap_or(false);
             develop(decoder, "PNG", animated)
         }
         Ok(ImageFormat::WebP) => {
-            let decoder = WebPDecoder::new(reader).context("not a readable WebP")?;
+            let decoder = WebPDecoder::new(reader).map_err(|error| broken("WebP", &error))?;
             let animated = decoder.has_animation();
             develop(decoder, "WebP", animated)
         }
         Ok(ImageFormat::Gif) => {
-            let decoder = GifDecoder::new(reader).context("not a readable GIF")?;
-            develop(decoder, "GIF", true)
+            let decoder = GifDecoder::new(reader.clone()).map_err(|error| broken("GIF", &error))?;
+            check_size(&decoder)?;
+            let frames = GifDecoder::new(reader).map(|decoder| decoder.into_frames());
+            let animated = frames.is_ok_and(|mut frames| frames.nth(1).is_some());
+            develop(decoder, "GIF", animated)
         }
         Ok(other) => bail!("{other:?} pictures are not read: save it as JPEG, PNG or WebP"),
         Err(_) => bail!("not a JPEG, PNG or WebP picture"),
     }
+}
+
+/// What the decoder found, in its own words and once: its errors repeat those that caused them.
+fn broken(format: &str, error: &ImageError) -> anyhow::Error {
+    let mut cause: &dyn Error = error;
+    while let Some(deeper) = cause.source() {
+        cause = deeper;
+    }
+    anyhow::anyhow!("broken {format}: {cause}")
 }
 
 fn limits() -> Limits {
@@ -106,7 +119,7 @@ fn develop(mut decoder: impl ImageDecoder, format: &str, animated: bool) -> Resu
     check_size(&decoder)?;
     decoder.set_limits(limits()).with_context(|| format!("this {format} needs too much memory"))?;
     let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
-    let mut image = DynamicImage::from_decoder(decoder).with_context(|| format!("broken {format}"))?;
+    let mut image = DynamicImage::from_decoder(decoder).map_err(|error| broken(format, &error))?;
     image.apply_orientation(orientation);
     let (width, height) = (image.width() as usize, image.height() as usize);
     let rgb = if image.color().has_alpha() { over_white(&image) } else { image.into_rgb8().into_raw() };
