@@ -57,7 +57,11 @@ def export_float(part, path, tensors):
 
 
 def quantize(source, target, tensors, inputs, method):
-    """QDQ: activations u8 per tensor, weights i8 per output channel, only products with constant weights."""
+    """QDQ: activations u8 per tensor, weights i8 per output channel, only products with constant weights.
+
+    Linear layers are Gemm after the preparation; a MatMul is a product of activations (attention, the dot product with
+    pixels), which stays in float: `MatMulConstBOnly` has no effect on QDQ files.
+    """
     with tempfile.TemporaryDirectory() as folder:
         prepared = Path(folder) / "prepared.onnx"
         quant_pre_process(str(source), str(prepared), skip_symbolic_shape=True)
@@ -66,12 +70,12 @@ def quantize(source, target, tensors, inputs, method):
             str(target),
             Tensors(tensors, inputs),
             quant_format=QuantFormat.QDQ,
-            op_types_to_quantize=["Conv", "MatMul", "Gemm"],
+            op_types_to_quantize=["Conv", "Gemm"],
             per_channel=True,
             activation_type=QuantType.QUInt8,
             weight_type=QuantType.QInt8,
             calibrate_method=method,
-            extra_options={"MatMulConstBOnly": True, "OpTypesToExcludeOutputQuantization": ["Conv", "MatMul", "Gemm"]},
+            extra_options={"OpTypesToExcludeOutputQuantization": ["Conv", "Gemm"]},
         )
     onnx.checker.check_model(onnx.load(str(target)))
 
