@@ -69,7 +69,7 @@ def parse_args():
     p.add_argument("--small-px", type=int, default=80, help="input side of the first part of the run")
     p.add_argument("--full-px", type=int, default=96)
     p.add_argument("--full-from", type=float, default=0.6, help="share of the run after which the full input is used")
-    p.add_argument("--landmark-limit", type=int, default=36, help="faces a batch of 128 that learn landmarks")
+    p.add_argument("--landmark-limit", type=int, default=32, help="faces a batch of 128 that learn landmarks")
     p.add_argument("--seed", type=int, default=2048)
     p.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     p.add_argument("--threads", type=int, default=2)
