@@ -1,7 +1,6 @@
 //! The face finder: the picture at a few sizes through a small network, its cells decoded into faces.
 
 use anyhow::{Context, Result, ensure};
-use serde::Deserialize;
 
 use super::detection::{Candidates, Detection, Detections};
 use super::letterbox::{Letterbox, Normalization};
@@ -24,33 +23,6 @@ pub enum Purpose {
     Live,
 }
 
-/// `photo` and `live` of a `[[finder.size]]`; a size without them serves both.
-#[derive(Deserialize)]
-struct Uses {
-    #[serde(default = "yes")]
-    photo: bool,
-    #[serde(default = "yes")]
-    live: bool,
-}
-
-fn yes() -> bool {
-    true
-}
-
-/// The part of the manifest's text that says what the sizes are for, in their order.
-fn uses(manifest_text: &str) -> Result<Vec<Uses>> {
-    #[derive(Deserialize)]
-    struct Text {
-        finder: Section,
-    }
-    #[derive(Deserialize)]
-    struct Section {
-        size: Vec<Uses>,
-    }
-    let text: Text = toml::from_str(manifest_text).context("finder: photo or live of a size")?;
-    Ok(text.finder.size)
-}
-
 /// One output of one size.
 struct Grid {
     tensor: String,
@@ -66,14 +38,15 @@ struct Size {
     grids: Vec<Grid>,
     width: usize,
     height: usize,
-    uses: Uses,
+    photo: bool,
+    live: bool,
 }
 
 impl Size {
     fn serves(&self, purpose: Purpose) -> bool {
         match purpose {
-            Purpose::Photo => self.uses.photo,
-            Purpose::Live => self.uses.live,
+            Purpose::Photo => self.photo,
+            Purpose::Live => self.live,
         }
     }
 }
@@ -89,9 +62,9 @@ pub struct Finder {
 
 impl Finder {
     /// Checks the shapes that the engine announces against the manifest's strides.
-    pub fn new(spec: &manifest::Finder, manifest_text: &str, engine: &Engine) -> Result<Finder> {
+    pub fn new(spec: &manifest::Finder, engine: &Engine) -> Result<Finder> {
         let mut sizes = Vec::with_capacity(spec.sizes.len());
-        for (size, uses) in spec.sizes.iter().zip(uses(manifest_text)?) {
+        for size in &spec.sizes {
             let expected = [1, 3, size.height, size.width];
             let input = engine.shape(&size.input).with_context(|| format!("finder: no input {}", size.input))?;
             ensure!(input == expected, "finder: input {} has shape {input:?} instead of {expected:?}", size.input);
@@ -109,7 +82,8 @@ impl Finder {
                 grids,
                 width: size.width,
                 height: size.height,
-                uses,
+                photo: size.photo,
+                live: size.live,
             });
         }
         sizes.sort_by_key(|size| size.width * size.height);
@@ -213,14 +187,6 @@ mod tests {
         assert_eq!(found.edges, [15.5, 3.5, 31.5, 27.5]);
         assert_eq!(found.keypoints[0], [39.5, 35.5]);
         assert_eq!(found.keypoints[4], [71.5, 67.5]);
-    }
-
-    #[test]
-    fn sizes_serve_both_purposes_unless_the_manifest_says_otherwise() -> Result<()> {
-        let text = "format = 1\n[finder]\nname = 'f'\n[[finder.size]]\npart = 'a'\nphoto = false\n[[finder.size]]\n";
-        let uses: Vec<_> = uses(text)?.iter().map(|size| (size.photo, size.live)).collect();
-        assert_eq!(uses, [(false, true), (true, true)]);
-        Ok(())
     }
 
     #[test]

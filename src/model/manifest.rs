@@ -73,6 +73,18 @@ pub struct Frame {
     /// `a` of `v = a u + (1 - a) u^3`, for [`Warp::Cubic`].
     #[serde(default = "one")]
     pub warp_linear: f32,
+    /// What the network sees of a frame that reaches beyond the photo.
+    #[serde(default)]
+    pub border: Border,
+}
+
+/// The look of the area outside the photo.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Border {
+    /// The photo's nearest pixel.
+    #[default]
+    Replicate,
 }
 
 /// How a network coordinate `u` in -1..1 maps to a frame coordinate `v` in -1..1, on each axis.
@@ -187,6 +199,16 @@ pub struct FinderSize {
     pub height: usize,
     pub input: String,
     pub outputs: Vec<String>,
+    /// Used for photos, where small faces count and time does not.
+    #[serde(default = "yes")]
+    pub photo: bool,
+    /// Used in a loop with a frame period.
+    #[serde(default = "yes")]
+    pub live: bool,
+}
+
+fn yes() -> bool {
+    true
 }
 
 /// Largest side, in pixels, of any input tensor: keeps a hostile manifest from asking for huge buffers.
@@ -269,9 +291,9 @@ impl Manifest {
             if !frame.template.iter().flatten().all(|v| v.is_finite()) {
                 return fail("frame: template is not finite".into());
             }
-            // Below 0 or from 1.5 up the cubic is no longer increasing, and could not be inverted.
-            if !(frame.warp_linear > 0.0 && frame.warp_linear < 1.5) {
-                return fail(format!("frame: warp_linear {} is not in 0..1.5", frame.warp_linear));
+            // At 0 the cubic is flat in the middle; above 1 it would look at the rim more closely than at the face.
+            if !(frame.warp_linear > 0.0 && frame.warp_linear <= 1.0) {
+                return fail(format!("frame: warp_linear {} is not above 0 and at most 1", frame.warp_linear));
             }
         }
         if let Some(finder) = &self.finder {
@@ -340,5 +362,29 @@ mod tests {
     fn task_of_an_absent_part_is_refused() {
         let text = format!("{MINIMAL}\n[[task]]\nname='age'\nkind='age'\npart='q'\noutput='y'");
         assert!(matches!(Manifest::parse(&text), Err(ManifestError::Content(t)) if t.contains("part q")));
+    }
+
+    fn framed(frame: &str) -> Result<Manifest, ManifestError> {
+        let template = "[[0.4,0.4],[0.6,0.4],[0.5,0.5],[0.4,0.6],[0.6,0.6]]";
+        Manifest::parse(&format!("{MINIMAL}\n[frame]\ntemplate = {template}\n{frame}"))
+    }
+
+    #[test]
+    fn a_warp_or_border_that_the_runtime_lacks_is_refused() {
+        assert!(framed("warp = 'cubic'\nwarp_linear = 0.5\nborder = 'replicate'").is_ok());
+        assert!(matches!(framed("border = 'mirror'"), Err(ManifestError::Syntax(t)) if t.contains("mirror")));
+        for linear in ["0.0", "1.2", "nan"] {
+            let found = framed(&format!("warp = 'cubic'\nwarp_linear = {linear}"));
+            assert!(matches!(found, Err(ManifestError::Content(t)) if t.contains("warp_linear")), "{linear}");
+        }
+    }
+
+    #[test]
+    fn finder_sizes_serve_photos_and_the_loop_unless_they_say_otherwise() {
+        let size = |more: &str| {
+            toml::from_str::<FinderSize>(&format!("part='p'\nwidth=32\nheight=32\ninput='i'\noutputs=[]\n{more}"))
+        };
+        let uses = |more| size(more).map(|s| (s.photo, s.live));
+        assert_eq!((uses(""), uses("photo = false")), (Ok((true, true)), Ok((false, true))));
     }
 }

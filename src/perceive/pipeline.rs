@@ -81,7 +81,7 @@ impl Pipeline {
         let bgr = input.colour == manifest::Colour::Bgr;
         let normalization = Normalization { mean: input.mean, std: input.std, bgr };
         let finder = manifest.finder.as_ref();
-        let finder = finder.map(|spec| Finder::new(spec, bundle.manifest_text(), &engine)).transpose()?;
+        let finder = finder.map(|spec| Finder::new(spec, &engine)).transpose()?;
         let mut pipeline = Pipeline {
             input: input.tensor.clone(),
             crop: Crop::new(input.size, warp, normalization),
