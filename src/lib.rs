@@ -21,6 +21,25 @@
 //! ```
 //!
 //! [`perceive::Pipeline`] is the middle of it: `Pipeline::analyse` takes a picture and gives its faces.
+//!
+//! ```
+//! use faceptor_edge::capture::photo;
+//! use faceptor_edge::locate::Purpose;
+//! use faceptor_edge::model::Bundle;
+//! use faceptor_edge::perceive::{Answer, Locate, Pipeline, tasks};
+//!
+//! # fn main() -> anyhow::Result<()> {
+//! let bundle = Bundle::embedded()?;
+//! let chosen = tasks::select(bundle.manifest(), Some("age"))?;
+//! let mut pipeline = Pipeline::new(bundle, &chosen)?;
+//! let photo = photo::read("models/demo/astronaut.jpg".as_ref())?;
+//! let analysis = pipeline.analyse(&photo.picture, Locate::Find { purpose: Purpose::Photo, limit: 4 })?;
+//! assert_eq!(analysis.faces.len(), 1);
+//! let Answer::Age(age) = &analysis.faces[0].answers[0] else { panic!("age was asked for") };
+//! assert!((15.0..60.0).contains(&age.years));
+//! # Ok(())
+//! # }
+//! ```
 
 pub mod model;
 
