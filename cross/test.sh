@@ -19,6 +19,9 @@ say() { echo "cross: $*"; }
 [ -x "$host" ] || { echo "cross: $host is missing: run 'make build' first" >&2; exit 1; }
 export CARGO_TARGET_DIR=${FACEPTOR_CROSS_TARGET:-$host_target/cross}
 mkdir -p "$CARGO_TARGET_DIR"
+# One at a time: the program is put aside for a script below.
+exec {lock}>"$CARGO_TARGET_DIR/test.lock"
+flock "$lock"
 
 # Replaced only when it differs: its time stamp decides whether cargo builds again.
 bundle=$CARGO_TARGET_DIR/edge.bundle
@@ -32,8 +35,9 @@ source cross/env.sh
 build=(--release --target "$target" --no-default-features --features embedded)
 read -ra flags <<<"${CARGO_FLAGS:-}"
 say "building with $("$RUSTC" --version)"
-cargo build "${build[@]}" "${flags[@]}"
 arm64=$CARGO_TARGET_DIR/$target/release/faceptor
+rm -f "$arm64" # the last run's script: cargo puts the program back
+cargo build "${build[@]}" "${flags[@]}"
 
 needed=$(aarch64-linux-gnu-objdump -T "$arm64" | grep -o 'GLIBC_[0-9.]*' | sort -Vu | tail -n 1)
 if [ "$(printf '%s\n' "${needed#GLIBC_}" "$glibc_limit" | sort -V | tail -n 1)" != "$glibc_limit" ]; then
