@@ -36,7 +36,9 @@ build=(--release --target "$target" --no-default-features --features embedded)
 read -ra flags <<<"${CARGO_FLAGS:-}"
 say "building with $("$RUSTC" --version)"
 arm64=$CARGO_TARGET_DIR/$target/release/faceptor
-rm -f "$arm64" # the last run's script: cargo puts the program back
+# The last run's script, and the program it started: cargo puts the program back, as a hard link that mv would not move
+# onto itself.
+rm -f "$arm64" "$arm64.elf"
 cargo build "${build[@]}" "${flags[@]}"
 
 needed=$(aarch64-linux-gnu-objdump -T "$arm64" | grep -o 'GLIBC_[0-9.]*' | sort -Vu | tail -n 1)
