@@ -1,0 +1,40 @@
+"""The breakdown's measures against numbers worked out by hand."""
+
+import numpy as np
+
+from student.accuracy import replace_block
+from student.breakdown import at_temperature, confusion, reliability, temperature, turn
+
+
+def test_turn_is_the_nose_offset_along_the_eyes():
+    frontal = [[40, 50], [60, 50], [50, 60], [43, 70], [57, 70]]
+    turned = [[40, 50], [60, 50], [56, 60], [43, 70], [57, 70]]
+    # The same face rolled by 90 degrees is as little turned as before.
+    rolled = [[50, 40], [50, 60], [40, 50], [30, 43], [30, 57]]
+    assert np.allclose(turn(np.array([frontal, turned, rolled], float)), [0.0, 0.3, 0.0])
+
+
+def test_confusions_are_shares_of_the_labelled_row():
+    text = confusion(np.array([0, 1, 1, 1]), np.array([0, 0, 1, 1]), ["a", "b"]).splitlines()
+    assert text[2] == "| a | 50 | 50 | 2 |" and text[3] == "| b | 0 | 100 | 2 |"
+
+
+def test_reliability_weighs_the_gaps_by_their_rows():
+    confidence, right = np.array([0.95, 0.95, 0.55, 0.55]), np.array([1, 0, 1, 0])
+    error, bins = reliability(confidence, right)
+    assert np.isclose(error, 0.5 * 0.45 + 0.5 * 0.05)
+    assert [n for _, _, n in bins] == [2, 2]
+
+
+def test_the_temperature_of_overconfident_scores_is_found_again():
+    rng = np.random.default_rng(1)
+    logits = rng.normal(size=(20000, 4)) * 1.5
+    p = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    truth = (p.cumsum(1) < rng.random((len(p), 1))).sum(1)
+    sharp = at_temperature(p, 0.5)
+    assert abs(temperature(sharp, truth) - 2.0) < 0.06
+    assert np.allclose(at_temperature(sharp, 2.0), p, atol=1e-4)
+
+
+def test_a_block_is_replaced_between_its_marks():
+    assert replace_block("a <m>old</m> b", ("<m>", "</m>"), "new") == "a <m>\nnew\n</m> b"
