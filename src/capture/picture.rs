@@ -13,6 +13,19 @@ pub trait Pixels {
     fn height(&self) -> usize;
     /// Red, green and blue of one pixel, 0..255.
     fn rgb(&self, x: usize, y: usize) -> [u8; 3];
+
+    /// One pixel as it is stored: RGB, or Y, U, V of a camera. Means of these, taken through `mean_rgb`, are means of
+    /// pixels: that way a network pixel is converted once and not each of its samples.
+    #[inline]
+    fn stored(&self, x: usize, y: usize) -> [u8; 3] {
+        self.rgb(x, y)
+    }
+
+    /// Red, green and blue, 0..255, of a mean of stored pixels.
+    #[inline]
+    fn mean_rgb(&self, mean: [f32; 3]) -> [f32; 3] {
+        mean
+    }
 }
 
 /// An RGB picture, 8 bits a channel, rows without padding.
@@ -34,6 +47,12 @@ impl Picture {
     pub fn from_rgb(width: usize, height: usize, rgb: Vec<u8>) -> Option<Picture> {
         let expected = width.checked_mul(height)?.checked_mul(3)?;
         (rgb.len() == expected).then_some(Picture { width, height, rgb })
+    }
+
+    /// Makes it `width` x `height` pixels, whatever they show; the memory is used again.
+    pub fn reshape(&mut self, width: usize, height: usize) {
+        (self.width, self.height) = (width, height);
+        self.rgb.resize(width * height * 3, 0);
     }
 
     /// The bytes, row by row, three a pixel.

@@ -1,32 +1,64 @@
-//! Time in microseconds.
+//! Time in microseconds, on the clock that V4L2 stamps frames with.
 
-use std::sync::OnceLock;
-use std::time::Instant;
+use std::io;
 
-static START: OnceLock<Instant> = OnceLock::new();
-
-/// Microseconds of the monotonic clock since this was first called in the process.
+/// Microseconds of `CLOCK_MONOTONIC`, the time base of every `captured_us`: the kernel's frame times compare with it.
 pub fn now_us() -> u64 {
-    START.get_or_init(Instant::now).elapsed().as_micros() as u64
+    let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: `now` is a timespec of ours that the call only writes to. It cannot fail: the clock exists on every Linux.
+    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &mut now) };
+    now.tv_sec as u64 * 1_000_000 + now.tv_nsec as u64 / 1000
+}
+
+/// Sleeps until `now_us()` is `until_us` or later; returns at once when that is past. Signals do not end it early.
+pub fn sleep_until_us(until_us: u64) {
+    let until = libc::timespec {
+        tv_sec: (until_us / 1_000_000) as libc::time_t,
+        tv_nsec: (until_us % 1_000_000 * 1000) as libc::c_long,
+    };
+    loop {
+        // SAFETY: `until` outlives the call and is only read; no remaining time is asked for, because it is absolute.
+        let result =
+            unsafe { libc::clock_nanosleep(libc::CLOCK_MONOTONIC, libc::TIMER_ABSTIME, &until, std::ptr::null_mut()) };
+        if io::Error::from_raw_os_error(result).kind() != io::ErrorKind::Interrupted {
+            return;
+        }
+    }
 }
 
 /// Measures one stage after another.
 #[derive(Clone, Copy, Debug)]
 pub struct Stopwatch {
-    since: Instant,
+    since_us: u64,
 }
 
 impl Stopwatch {
     /// Starts now.
     pub fn start() -> Stopwatch {
-        Stopwatch { since: Instant::now() }
+        Stopwatch { since_us: now_us() }
     }
 
     /// Microseconds since the start or the last lap.
     pub fn lap_us(&mut self) -> u64 {
-        let now = Instant::now();
-        let lap = now.duration_since(self.since).as_micros() as u64;
-        self.since = now;
+        let now = now_us();
+        let lap = now - self.since_us;
+        self.since_us = now;
         lap
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sleeping_ends_after_the_time_asked_for_and_at_once_when_it_is_past() {
+        let start = now_us();
+        sleep_until_us(start + 3000);
+        let woken = now_us();
+        assert!(woken >= start + 3000, "{}", woken - start);
+        sleep_until_us(start);
+        sleep_until_us(0);
+        assert!(now_us() - woken < 1_000_000);
     }
 }

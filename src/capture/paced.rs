@@ -1,0 +1,170 @@
+//! A file or the demo clip at a camera's pace.
+
+use std::path::Path;
+
+use super::feed::{Feed, FeedCounters, FeedError, Grab, Stamp};
+use super::view::View;
+use crate::pace::clock;
+
+/// Plays a feed as a camera would deliver it: frame `k` is taken at start + k periods, and a frame that was not
+/// fetched by then is passed over and counted. A frame is read before it is due, so reading is not part of its latency.
+pub struct Paced<F> {
+    feed: F,
+    period_us: f64,
+    /// When frame 0 was due: the first grab.
+    start_us: Option<u64>,
+    /// Frames that were read or passed over.
+    next: u64,
+    /// A frame that has been read and is not due yet.
+    waiting: Option<Stamp>,
+    stale_dropped: u64,
+}
+
+impl<F: Feed> Paced<F> {
+    /// At `fps` frames a second, more than 0.
+    pub fn new(feed: F, fps: f64) -> Paced<F> {
+        let period_us = 1e6 / fps.max(1e-3);
+        Paced { feed, period_us, start_us: None, next: 0, waiting: None, stale_dropped: 0 }
+    }
+
+    fn due_us(&self, start_us: u64, frame: u64) -> u64 {
+        start_us + (frame as f64 * self.period_us) as u64
+    }
+
+    /// Reads the frame that is the newest one at this time, or the next one when that is not due yet.
+    fn read(&mut self, start_us: u64) -> Result<Grab, FeedError> {
+        let current = ((clock::now_us() - start_us) as f64 / self.period_us) as u64;
+        let mut dropped = 0;
+        while self.next < current {
+            self.next += 1;
+            if !self.feed.skip()? {
+                return Ok(Grab::Ended);
+            }
+            dropped += 1;
+        }
+        self.stale_dropped += u64::from(dropped);
+        let frame = self.next;
+        self.next += 1;
+        let Grab::Frame(stamp) = self.feed.grab(0)? else { return Ok(Grab::Ended) };
+        let captured_us = self.due_us(start_us, frame);
+        Ok(Grab::Frame(Stamp { captured_us, stale_dropped: stamp.stale_dropped + dropped, ..stamp }))
+    }
+}
+
+impl<F: Feed> Feed for Paced<F> {
+    fn grab(&mut self, until_us: u64) -> Result<Grab, FeedError> {
+        let start_us = *self.start_us.get_or_insert_with(clock::now_us);
+        let stamp = match self.waiting.take() {
+            Some(stamp) => stamp,
+            None => match self.read(start_us)? {
+                Grab::Frame(stamp) => stamp,
+                other => return Ok(other),
+            },
+        };
+        if stamp.captured_us > until_us {
+            clock::sleep_until_us(until_us);
+            self.waiting = Some(stamp);
+            return Ok(Grab::Nothing);
+        }
+        clock::sleep_until_us(stamp.captured_us);
+        Ok(Grab::Frame(stamp))
+    }
+
+    fn view(&self) -> View<'_> {
+        self.feed.view()
+    }
+
+    fn counters(&self) -> FeedCounters {
+        let inner = self.feed.counters();
+        FeedCounters { stale_dropped: inner.stale_dropped + self.stale_dropped, ..inner }
+    }
+
+    fn period_us(&self) -> Option<u64> {
+        Some(self.period_us as u64)
+    }
+
+    fn describe(&self) -> String {
+        format!("{} at {} frames/s", self.feed.describe(), (1e9 / self.period_us).round() / 1e3)
+    }
+
+    fn path(&self) -> Option<&Path> {
+        self.feed.path()
+    }
+
+    fn rewind(&mut self) -> bool {
+        self.feed.rewind()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Frames without pixels, ten of them.
+    #[derive(Default)]
+    struct Ten(u64);
+
+    impl Feed for Ten {
+        fn grab(&mut self, _until_us: u64) -> Result<Grab, FeedError> {
+            self.0 += 1;
+            let stamp = Stamp { sequence: self.0 - 1, captured_us: 0, stale_dropped: 0 };
+            Ok(if self.0 > 10 { Grab::Ended } else { Grab::Frame(stamp) })
+        }
+
+        fn view(&self) -> View<'_> {
+            View::blank()
+        }
+
+        fn counters(&self) -> FeedCounters {
+            FeedCounters::default()
+        }
+
+        fn describe(&self) -> String {
+            "ten".to_owned()
+        }
+    }
+
+    fn frame(grab: Grab) -> Stamp {
+        let Grab::Frame(stamp) = grab else { panic!("{grab:?}") };
+        stamp
+    }
+
+    #[test]
+    fn frames_are_due_at_equal_distances_and_not_before() -> Result<(), FeedError> {
+        let mut feed = Paced::new(Ten::default(), 100.0);
+        let first = frame(feed.grab(u64::MAX)?);
+        // A machine under load may wake so late that frames are passed over: distances are in whole periods then.
+        let mut last = first;
+        while let Grab::Frame(stamp) = feed.grab(u64::MAX)? {
+            assert!(clock::now_us() >= stamp.captured_us);
+            assert_eq!(stamp.captured_us, first.captured_us + stamp.sequence * 10_000);
+            assert_eq!(stamp.sequence, last.sequence + 1 + u64::from(stamp.stale_dropped));
+            last = stamp;
+        }
+        assert_eq!((feed.period_us(), feed.describe().as_str()), (Some(10_000), "ten at 100 frames/s"));
+        Ok(())
+    }
+
+    #[test]
+    fn a_slow_reader_gets_the_newest_frame() -> Result<(), FeedError> {
+        let mut feed = Paced::new(Ten::default(), 100.0);
+        let first = frame(feed.grab(u64::MAX)?);
+        clock::sleep_until_us(first.captured_us + 35_000);
+        let later = frame(feed.grab(u64::MAX)?);
+        assert!(later.sequence >= 3 && u64::from(later.stale_dropped) == later.sequence - 1, "{later:?}");
+        assert_eq!(feed.counters().stale_dropped, later.sequence - 1);
+        clock::sleep_until_us(first.captured_us + 200_000);
+        assert_eq!(feed.grab(u64::MAX)?, Grab::Ended);
+        Ok(())
+    }
+
+    #[test]
+    fn nothing_comes_before_it_is_due_and_the_frame_is_kept() -> Result<(), FeedError> {
+        let mut feed = Paced::new(Ten::default(), 5.0);
+        let first = frame(feed.grab(u64::MAX)?);
+        assert_eq!(feed.grab(first.captured_us + 20_000)?, Grab::Nothing);
+        let second = frame(feed.grab(u64::MAX)?);
+        assert_eq!(second.captured_us - first.captured_us, 200_000 * second.sequence);
+        Ok(())
+    }
+}
