@@ -12,7 +12,7 @@ use super::output;
 use crate::capture::{Frame, Picture, Pixels, Source};
 use crate::locate::Purpose;
 use crate::pace::clock::Stopwatch;
-use crate::pace::statistics::Table;
+use crate::pace::statistics::{Row, Table};
 use crate::perceive::{Analysis, Locate, Pipeline};
 use crate::present::json::{Around, Line, Origin};
 use crate::present::{caption, overlay, png};
@@ -74,7 +74,9 @@ pub fn run(arguments: RunArguments) -> Result<Outcome> {
     let bundle = arguments.network.open()?;
     let mut pipeline = arguments.tasks.pipeline(&bundle)?;
     let locate = Locate::Find { purpose: Purpose::Live, limit: usize::from(arguments.max_faces) };
-    let (mut table, mut picture, mut last) = (Table::default(), Picture::default(), None);
+    let mut table = Table::default();
+    let rows = Rows::register(&mut table, &pipeline);
+    let (mut picture, mut last) = (Picture::default(), None);
     let mut shown = 0;
     for number in 0..arguments.frames.unwrap_or_else(|| source.length()) {
         let (mut whole, mut stage) = (Stopwatch::start(), Stopwatch::start());
@@ -105,7 +107,7 @@ pub fn run(arguments: RunArguments) -> Result<Outcome> {
             let readers = pipeline.readers();
             output::print_json(&Line { origin: &origin, readers, analysis: &analysis, masks: &[], around })?;
         }
-        record(&mut table, &analysis, &pipeline, &around);
+        rows.record(&mut table, &analysis, &around);
         shown += 1;
         last = Some(analysis);
     }
@@ -134,18 +136,38 @@ fn describe(number: u64, frame: &Frame, analysis: &Analysis, pipeline: &Pipeline
     format!("frame {number}{name}: {}\n", if faces.is_empty() { "no face".to_owned() } else { faces.join("; ") })
 }
 
-fn record(table: &mut Table, analysis: &Analysis, pipeline: &Pipeline, around: &Around) {
-    let timing = &analysis.timing;
-    table.record("capture", around.capture_us);
-    table.record("find", timing.find_us);
-    // Stages that a frame without a face does not have are not counted as free.
-    if !analysis.faces.is_empty() && !pipeline.readers().is_empty() {
-        table.record("align", timing.align_us);
-        table.record("encode", timing.encode_us);
-        for (reader, &us) in pipeline.readers().iter().zip(&timing.decode_us) {
-            table.record(&format!("decode {}", reader.task().name), us);
-        }
+/// The stages of a run.
+struct Rows {
+    capture: Row,
+    find: Row,
+    align: Row,
+    encode: Row,
+    decode: Vec<Row>,
+    present: Row,
+    total: Row,
+}
+
+impl Rows {
+    fn register(table: &mut Table, pipeline: &Pipeline) -> Rows {
+        let mut row = |name: &str| table.register(name, None);
+        let [capture, find, align, encode] = ["capture", "find", "align", "encode"].map(&mut row);
+        let decode = pipeline.readers().iter().map(|reader| row(&format!("decode {}", reader.task().name))).collect();
+        Rows { capture, find, align, encode, decode, present: row("present"), total: row("total") }
     }
-    table.record("present", around.present_us);
-    table.record("total", around.total_us);
+
+    fn record(&self, table: &mut Table, analysis: &Analysis, around: &Around) {
+        let timing = &analysis.timing;
+        table.record(self.capture, around.capture_us);
+        table.record(self.find, timing.find_us);
+        // Stages that a frame without a face does not have are not counted as free.
+        if !analysis.faces.is_empty() && !self.decode.is_empty() {
+            table.record(self.align, timing.align_us);
+            table.record(self.encode, timing.encode_us);
+            for (&row, &us) in self.decode.iter().zip(&timing.decode_us) {
+                table.record(row, us);
+            }
+        }
+        table.record(self.present, around.present_us);
+        table.record(self.total, around.total_us);
+    }
 }

@@ -1,4 +1,5 @@
-//! Time: clocks and latency statistics.
+//! Time: clocks, latency statistics, and the count of allocations.
 
+pub mod allocations;
 pub mod clock;
 pub mod statistics;

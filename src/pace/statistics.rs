@@ -1,6 +1,8 @@
-//! Latency statistics in fixed memory, and the table of a run.
+//! Latency statistics in fixed memory: recording neither allocates nor locks, so the loop does it on every frame.
 
 use std::fmt;
+
+use serde::{Deserialize, Serialize};
 
 /// Each power of two is split into so many equal steps: a quantile is at most 1/32 too high.
 const STEPS: usize = 32;
@@ -13,14 +15,15 @@ const BUCKETS: usize = STEPS * 32;
 pub struct Statistics {
     buckets: Box<[u64; BUCKETS]>,
     count: u64,
-    sum_us: u64,
+    added: u64,
+    sum_us: u128,
     min_us: u64,
     max_us: u64,
 }
 
 impl Default for Statistics {
     fn default() -> Statistics {
-        Statistics { buckets: Box::new([0; BUCKETS]), count: 0, sum_us: 0, min_us: u64::MAX, max_us: 0 }
+        Statistics { buckets: Box::new([0; BUCKETS]), count: 0, added: 0, sum_us: 0, min_us: u64::MAX, max_us: 0 }
     }
 }
 
@@ -42,17 +45,75 @@ fn upper_end(bucket: usize) -> u64 {
     (((STEPS + step + 1) as u64) << exponent) - 1
 }
 
+/// The figures of a stage, as the reports have them. Quantiles are over the measured durations and over those that were
+/// added for coordinated omission.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Summary {
+    /// Durations that were measured.
+    pub n: u64,
+    pub min_us: u64,
+    pub p50_us: u64,
+    pub p90_us: u64,
+    pub p99_us: u64,
+    pub p999_us: u64,
+    pub max_us: u64,
+    /// Durations that were added for frames which could not be measured because an earlier one took so long.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub added: u64,
+}
+
+fn is_zero(number: &u64) -> bool {
+    *number == 0
+}
+
 impl Statistics {
     /// Counts one duration.
     pub fn record(&mut self, us: u64) {
-        self.buckets[bucket(us)] += 1;
         self.count += 1;
-        self.sum_us = self.sum_us.saturating_add(us);
+        self.put(us, 1);
+    }
+
+    /// Counts one duration of something that is due once every `period_us`, corrected for coordinated omission in the
+    /// way of HdrHistogram: while one takes longer than a period, those due meanwhile are not measured at all, though
+    /// they would have waited `us - period_us`, `us - 2 period_us` and so on. Constant time, however long the stall.
+    pub fn record_periodic(&mut self, us: u64, period_us: u64) {
+        self.record(us);
+        let periods = us.checked_div(period_us).unwrap_or(0);
+        if periods < 2 {
+            return;
+        }
+        // The k-th that waited, k = 1..periods, took us - k period_us, which is at least a period. The first bucket
+        // that can hold one is that of a period; the loop ends with the bucket of `us`.
+        let mut done = periods - 1;
+        for index in bucket(period_us)..=bucket(us) {
+            // Those with k >= least are not above this bucket; all with k > done are below it.
+            let least =
+                if index == BUCKETS - 1 { 1 } else { (us.saturating_sub(upper_end(index))).div_ceil(period_us).max(1) };
+            if least <= done {
+                self.buckets[index] += done - least + 1;
+                done = least - 1;
+            }
+        }
+        let waited = u128::from(periods - 1);
+        self.added += periods - 1;
+        self.sum_us += waited * u128::from(us) - waited * u128::from(periods) / 2 * u128::from(period_us);
+        self.min_us = self.min_us.min(us - (periods - 1) * period_us);
+    }
+
+    fn put(&mut self, us: u64, times: u64) {
+        self.buckets[bucket(us)] += times;
+        self.sum_us += u128::from(us) * u128::from(times);
         self.min_us = self.min_us.min(us);
         self.max_us = self.max_us.max(us);
     }
 
-    /// How many were counted.
+    /// Forgets everything, without giving memory back: what a warm-up measured is no result.
+    pub fn reset(&mut self) {
+        self.buckets.fill(0);
+        (self.count, self.added, self.sum_us, self.min_us, self.max_us) = (0, 0, 0, u64::MAX, 0);
+    }
+
+    /// How many were measured.
     pub fn count(&self) -> u64 {
         self.count
     }
@@ -69,58 +130,135 @@ impl Statistics {
 
     /// The mean; 0 when none was counted.
     pub fn mean_us(&self) -> u64 {
-        self.sum_us / self.count.max(1)
+        (self.sum_us / u128::from((self.count + self.added).max(1))) as u64
     }
 
     /// The smallest recorded value that a share `q` (0..1) of all do not exceed, rounded up by at most 3 %.
     pub fn quantile_us(&self, q: f64) -> u64 {
-        let wanted = ((q * self.count as f64).ceil() as u64).clamp(1, self.count.max(1));
-        let mut seen = 0;
+        self.quantiles_us([q])[0]
+    }
+
+    /// The same for several shares, which must rise, in one pass.
+    pub fn quantiles_us<const N: usize>(&self, shares: [f64; N]) -> [u64; N] {
+        let all = self.count + self.added;
+        let wanted = shares.map(|q| ((q * all as f64).ceil() as u64).clamp(1, all.max(1)));
+        let mut found = [self.max_us; N];
+        let (mut seen, mut next) = (0, 0);
         for (index, &here) in self.buckets.iter().enumerate() {
             seen += here;
-            if seen >= wanted {
-                return upper_end(index).clamp(self.min_us(), self.max_us);
+            while next < N && seen >= wanted[next] {
+                found[next] = upper_end(index).clamp(self.min_us(), self.max_us);
+                next += 1;
             }
         }
-        self.max_us
+        found
+    }
+
+    /// Everything that the reports show.
+    pub fn summary(&self) -> Summary {
+        let [p50_us, p90_us, p99_us, p999_us] = self.quantiles_us([0.5, 0.9, 0.99, 0.999]);
+        let (n, added, min_us, max_us) = (self.count, self.added, self.min_us(), self.max_us);
+        Summary { n, min_us, p50_us, p90_us, p99_us, p999_us, max_us, added }
     }
 }
 
-/// Statistics by name, in the order of their first appearance.
+/// Deadlines kept and missed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Deadlines {
+    /// What a frame may take; 0 when no deadline was set, and then none is missed.
+    pub budget_us: u64,
+    pub frames: u64,
+    pub missed: u64,
+    /// The most misses without a frame in time between them.
+    pub longest_miss_run: u64,
+    #[serde(skip)]
+    run: u64,
+}
+
+impl Deadlines {
+    /// Nothing counted yet.
+    pub fn new(budget_us: u64) -> Deadlines {
+        Deadlines { budget_us, ..Deadlines::default() }
+    }
+
+    /// Counts a frame that took `used_us`; true when that is a miss.
+    pub fn record(&mut self, used_us: u64) -> bool {
+        let missed = self.budget_us > 0 && used_us > self.budget_us;
+        self.count(missed);
+        missed
+    }
+
+    /// Counts a frame of which the caller knows whether it was late.
+    pub fn count(&mut self, missed: bool) {
+        self.frames += 1;
+        self.missed += u64::from(missed);
+        self.run = if missed { self.run + 1 } else { 0 };
+        self.longest_miss_run = self.longest_miss_run.max(self.run);
+    }
+}
+
+/// One row of a [`Table`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Row(usize);
+
+struct Entry {
+    name: String,
+    period_us: u64,
+    statistics: Statistics,
+}
+
+/// Statistics of a run's stages. Rows are registered at the start; recording into them does not allocate.
 #[derive(Default)]
 pub struct Table {
-    rows: Vec<(String, Statistics)>,
+    entries: Vec<Entry>,
 }
 
 impl Table {
-    /// Counts a duration of the stage `name`.
-    pub fn record(&mut self, name: &str, us: u64) {
-        let row = match self.rows.iter().position(|(known, _)| known == name) {
-            Some(row) => row,
-            None => {
-                self.rows.push((name.to_owned(), Statistics::default()));
-                self.rows.len() - 1
-            }
-        };
-        self.rows[row].1.record(us);
+    /// A row for the stage `name`. With a period (us), its durations are corrected for coordinated omission.
+    pub fn register(&mut self, name: &str, period_us: Option<u64>) -> Row {
+        let name = name.to_owned();
+        self.entries.push(Entry { name, period_us: period_us.unwrap_or(0), statistics: Statistics::default() });
+        Row(self.entries.len() - 1)
     }
 
-    /// The stages with their statistics.
+    /// Counts a duration. A row of another table is passed over.
+    pub fn record(&mut self, row: Row, us: u64) {
+        match self.entries.get_mut(row.0) {
+            Some(Entry { statistics, period_us: 0, .. }) => statistics.record(us),
+            Some(Entry { statistics, period_us, .. }) => statistics.record_periodic(us, *period_us),
+            None => {}
+        }
+    }
+
+    /// Forgets all durations and keeps the rows.
+    pub fn reset(&mut self) {
+        self.entries.iter_mut().for_each(|entry| entry.statistics.reset());
+    }
+
+    /// The stages with their statistics, in the order of registration; those without a duration too.
     pub fn rows(&self) -> impl Iterator<Item = (&str, &Statistics)> {
-        self.rows.iter().map(|(name, statistics)| (name.as_str(), statistics))
+        self.entries.iter().map(|entry| (entry.name.as_str(), &entry.statistics))
     }
 }
 
+/// For people; rows without a duration are left out.
 impl fmt::Display for Table {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        let ms = |us: u64| format!("{:.2}", us as f64 / 1000.0);
-        write!(f, "{:<24}{:>8}{:>9}{:>9}{:>9}{:>9}", "stage, ms", "n", "p50", "p90", "p99", "max")?;
-        for (name, s) in self.rows() {
-            let [p50, p90, p99] = [0.5, 0.9, 0.99].map(|q| ms(s.quantile_us(q)));
-            write!(f, "\n{name:<24}{:>8}{p50:>9}{p90:>9}{p99:>9}{:>9}", s.count(), ms(s.max_us()))?;
-        }
-        Ok(())
+        let shown = self.rows().filter(|(_, statistics)| statistics.count() > 0);
+        write_table(f, shown.map(|(name, statistics)| (name, statistics.summary())))
     }
+}
+
+/// The head and a line for each stage, milliseconds.
+pub fn write_table<'a>(f: &mut impl fmt::Write, rows: impl Iterator<Item = (&'a str, Summary)>) -> fmt::Result {
+    write!(f, "{:<24}{:>8}{:>9}{:>9}{:>9}{:>9}{:>9}", "stage, ms", "n", "p50", "p90", "p99", "p99.9", "max")?;
+    for (name, s) in rows {
+        write!(f, "\n{name:<24}{:>8}", s.n)?;
+        for us in [s.p50_us, s.p90_us, s.p99_us, s.p999_us, s.max_us] {
+            write!(f, "{:>9.2}", us as f64 / 1000.0)?;
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -140,27 +278,89 @@ mod tests {
     fn quantiles_are_within_three_percent() {
         let mut statistics = Statistics::default();
         (1..=10_000).rev().for_each(|us| statistics.record(us));
-        for (q, exact) in [(0.5, 5000.0), (0.9, 9000.0), (0.99, 9900.0)] {
+        for (q, exact) in [(0.5, 5000.0), (0.9, 9000.0), (0.99, 9900.0), (0.999, 9990.0)] {
             let ratio = statistics.quantile_us(q) as f64 / exact;
             assert!((1.0..1.032).contains(&ratio), "{q}: {ratio}");
         }
         assert_eq!((statistics.min_us(), statistics.max_us(), statistics.mean_us()), (1, 10_000, 5000));
         assert_eq!(statistics.quantile_us(1.0), 10_000);
+        let summary = statistics.summary();
+        assert_eq!((summary.n, summary.added, summary.p99_us), (10_000, 0, statistics.quantile_us(0.99)));
     }
 
     #[test]
     fn nothing_counted_is_zero() {
-        let statistics = Statistics::default();
-        assert_eq!((statistics.quantile_us(0.5), statistics.min_us(), statistics.mean_us()), (0, 0, 0));
+        assert_eq!(Statistics::default().summary(), Summary::default());
+        assert_eq!(Statistics::default().mean_us(), 0);
+        let mut used = Statistics::default();
+        used.record_periodic(500, 10);
+        used.reset();
+        assert_eq!(used.summary(), Summary::default());
+    }
+
+    /// HdrHistogram's loop, as its documentation has it.
+    fn corrected_one_by_one(statistics: &mut Statistics, us: u64, period_us: u64) {
+        statistics.record(us);
+        let mut missing = us.saturating_sub(period_us);
+        while missing >= period_us {
+            statistics.put(missing, 1);
+            statistics.added += 1;
+            missing -= period_us;
+        }
     }
 
     #[test]
-    fn the_table_keeps_the_order_of_the_stages() {
-        let mut table = Table::default();
-        for (name, us) in [("find", 1500), ("encode", 20), ("find", 2500)] {
-            table.record(name, us);
+    fn omitted_frames_are_added_as_hdr_histogram_adds_them() {
+        for period_us in [1, 7, 33, 1000, 33_333] {
+            for us in (0..300).chain([1000, 33_333, 66_665, 66_666, 99_999, 100_000, 1_234_567]) {
+                let (mut quick, mut slow) = (Statistics::default(), Statistics::default());
+                quick.record_periodic(us, period_us);
+                corrected_one_by_one(&mut slow, us, period_us);
+                assert_eq!(quick.buckets, slow.buckets, "{us} every {period_us}");
+                assert_eq!((quick.summary(), quick.sum_us), (slow.summary(), slow.sum_us), "{us} every {period_us}");
+            }
         }
-        assert_eq!(table.rows().map(|(n, s)| (n, s.count())).collect::<Vec<_>>(), [("find", 2), ("encode", 1)]);
-        assert!(table.to_string().lines().nth(1).is_some_and(|line| line.starts_with("find") && line.contains("2.50")));
+    }
+
+    #[test]
+    fn a_stall_of_a_hundred_periods_moves_the_tail_and_endless_ones_end() {
+        let mut statistics = Statistics::default();
+        (0..900).for_each(|_| statistics.record_periodic(5000, 33_333));
+        statistics.record_periodic(3_333_300, 33_333);
+        let summary = statistics.summary();
+        assert_eq!((summary.n, summary.added), (901, 99));
+        assert!(summary.p90_us < 5200 && summary.p99_us > 2_900_000, "{summary:?}");
+        let mut endless = Statistics::default();
+        endless.record_periodic(u64::MAX, 1);
+        endless.record_periodic(5, 0);
+        assert_eq!(endless.summary().n, 2);
+    }
+
+    #[test]
+    fn the_longest_run_of_misses_is_kept() {
+        let mut deadlines = Deadlines::new(10);
+        for us in [11, 5, 12, 13, 14, 10, 11] {
+            deadlines.record(us);
+        }
+        assert_eq!((deadlines.frames, deadlines.missed, deadlines.longest_miss_run), (7, 5, 3));
+        let mut none = Deadlines::new(0);
+        assert!(!none.record(u64::MAX));
+    }
+
+    #[test]
+    fn the_table_keeps_the_order_of_the_rows_and_hides_empty_ones() {
+        let mut table = Table::default();
+        let [find, encode, _] = ["find", "encode", "decode"].map(|name| table.register(name, None));
+        let frame = table.register("frame", Some(100));
+        for (row, us) in [(encode, 20), (find, 1500), (find, 2500), (frame, 250), (Row(9), 1)] {
+            table.record(row, us);
+        }
+        let counts: Vec<_> = table.rows().map(|(name, s)| (name, s.count(), s.summary().added)).collect();
+        assert_eq!(counts, [("find", 2, 0), ("encode", 1, 0), ("decode", 0, 0), ("frame", 1, 1)]);
+        let text = table.to_string();
+        assert!(text.lines().nth(1).is_some_and(|line| line.starts_with("find") && line.contains("2.50")), "{text}");
+        assert!(!text.contains("decode"), "{text}");
+        table.reset();
+        assert_eq!(table.to_string().lines().count(), 1);
     }
 }
