@@ -35,7 +35,8 @@
 //! let photo = photo::read("models/demo/astronaut.jpg".as_ref())?;
 //! let analysis = pipeline.analyse(&photo.picture, Locate::Find { purpose: Purpose::Photo, limit: 4 })?;
 //! assert_eq!(analysis.faces.len(), 1);
-//! let Answer::Age(age) = &analysis.faces[0].answers[0] else { panic!("age was asked for") };
+//! let (_, _, age) = analysis.faces[0].known(pipeline.readers()).next().expect("age was asked for");
+//! let Answer::Age(age) = &age.answer else { panic!("age was asked for") };
 //! assert!((15.0..60.0).contains(&age.years));
 //! # Ok(())
 //! # }

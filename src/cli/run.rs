@@ -160,11 +160,13 @@ impl Rows {
         table.record(self.capture, around.capture_us);
         table.record(self.find, timing.find_us);
         // Stages that a frame without a face does not have are not counted as free.
-        if !analysis.faces.is_empty() && !self.decode.is_empty() {
+        if !analysis.faces.is_empty() && !analysis.tasks.is_empty() {
             table.record(self.align, timing.align_us);
             table.record(self.encode, timing.encode_us);
-            for (&row, &us) in self.decode.iter().zip(&timing.decode_us) {
-                table.record(row, us);
+            for task in analysis.tasks.iter().map(|&task| usize::from(task)) {
+                if let (Some(&row), Some(&us)) = (self.decode.get(task), timing.decode_us.get(task)) {
+                    table.record(row, us);
+                }
             }
         }
         table.record(self.present, around.present_us);

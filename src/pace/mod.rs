@@ -2,4 +2,5 @@
 
 pub mod allocations;
 pub mod clock;
+pub mod live;
 pub mod statistics;

@@ -11,7 +11,7 @@ use crate::locate::alignment::Similarity;
 use crate::model::manifest::{Task, TaskKind};
 
 /// What one task says of one face.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Debug, PartialEq)]
 pub enum Answer {
     Landmarks(Landmarks),
     Parsing(Parsing),
@@ -24,12 +24,70 @@ pub enum Answer {
     Recognition(Vec<f32>),
 }
 
+impl Clone for Answer {
+    fn clone(&self) -> Answer {
+        match self {
+            Answer::Landmarks(landmarks) => Answer::Landmarks(landmarks.clone()),
+            Answer::Parsing(parsing) => Answer::Parsing(parsing.clone()),
+            Answer::Age(age) => Answer::Age(*age),
+            Answer::Expression(scores) => Answer::Expression(scores.clone()),
+            Answer::Attributes(values) => Answer::Attributes(values.clone()),
+            Answer::Recognition(embedding) => Answer::Recognition(embedding.clone()),
+        }
+    }
+
+    /// Takes no new memory when both are answers of one task and `self` has held one before.
+    fn clone_from(&mut self, other: &Answer) {
+        match (self, other) {
+            (Answer::Landmarks(to), Answer::Landmarks(from)) => to.points.clone_from(&from.points),
+            (Answer::Parsing(to), Answer::Parsing(from)) => to.clone_from(from),
+            (Answer::Expression(to), Answer::Expression(from))
+            | (Answer::Attributes(to), Answer::Attributes(from))
+            | (Answer::Recognition(to), Answer::Recognition(from)) => to.clone_from(from),
+            (to, from) => *to = from.clone(),
+        }
+    }
+}
+
+/// An answer that is kept from frame to frame, with its age.
+#[derive(Debug, PartialEq)]
+pub struct Held {
+    pub answer: Answer,
+    /// Whether the task has been answered for this face at all; `answer` means nothing otherwise.
+    pub known: bool,
+    /// How many frames ago the face was seen that it is about; 0 is this frame.
+    pub stale_frames: u32,
+}
+
+impl Held {
+    /// An answer of this frame.
+    pub fn fresh(answer: Answer) -> Held {
+        Held { answer, known: true, stale_frames: 0 }
+    }
+}
+
+impl Clone for Held {
+    fn clone(&self) -> Held {
+        Held { answer: self.answer.clone(), known: self.known, stale_frames: self.stale_frames }
+    }
+
+    /// Copies an answer that is known only: what is not known is not read.
+    fn clone_from(&mut self, other: &Held) {
+        (self.known, self.stale_frames) = (other.known, other.stale_frames);
+        if other.known {
+            self.answer.clone_from(&other.answer);
+        }
+    }
+}
+
 /// Reads the answers of one task. Two tasks of one kind have a reader each.
 #[derive(Clone, Debug)]
 pub struct Reader {
     task: Task,
     /// Classes, height and width of a parsing output; unused otherwise.
     grid: [usize; 3],
+    /// Points, labels, bins or numbers.
+    outputs: usize,
 }
 
 impl Reader {
@@ -54,7 +112,7 @@ impl Reader {
             TaskKind::Landmarks | TaskKind::Recognition => shape[1],
         };
         ensure!(named == shape[1], "task {name}: {} outputs, but {named} labels or bins", shape[1]);
-        Ok(Reader { task: task.clone(), grid })
+        Ok(Reader { task: task.clone(), grid, outputs: shape[1] })
     }
 
     /// The task as the manifest has it.
@@ -62,28 +120,44 @@ impl Reader {
         &self.task
     }
 
-    /// Reads `output`, whose shape was checked, for the face that `to_picture` (frame to picture) points at.
-    pub fn read(&self, output: &[f32], warp: &Warp, to_picture: &Similarity) -> Answer {
-        match self.task.kind {
-            TaskKind::Landmarks => {
-                let mut landmarks = Landmarks::default();
-                landmarks.read(output, warp, to_picture);
-                Answer::Landmarks(landmarks)
+    /// Reads `output`, whose shape was checked, for the face that `to_picture` (frame to picture) points at, into an
+    /// answer of this reader (see [`Reader::blank`]), whose memory is used again.
+    pub fn read_into(&self, output: &[f32], warp: &Warp, to_picture: &Similarity, answer: &mut Answer) {
+        match (self.task.kind, answer) {
+            (TaskKind::Landmarks, Answer::Landmarks(landmarks)) => landmarks.read(output, warp, to_picture),
+            (TaskKind::Parsing, Answer::Parsing(parsing)) => parsing.read(output, self.grid, warp),
+            (TaskKind::Age, Answer::Age(age)) => *age = Age::read(output, &self.task.bins),
+            (TaskKind::Expression, Answer::Expression(numbers))
+            | (TaskKind::Attributes, Answer::Attributes(numbers)) => {
+                numbers.clear();
+                numbers.extend_from_slice(output);
             }
-            TaskKind::Parsing => {
-                let mut parsing = Parsing::default();
-                parsing.read(output, self.grid, warp);
-                Answer::Parsing(parsing)
-            }
-            TaskKind::Age => Answer::Age(Age::read(output, &self.task.bins)),
-            TaskKind::Expression => Answer::Expression(output.to_vec()),
-            TaskKind::Attributes => Answer::Attributes(output.to_vec()),
-            TaskKind::Recognition => {
-                let mut embedding = Vec::new();
-                recognition::read(output, &mut embedding);
-                Answer::Recognition(embedding)
+            (TaskKind::Recognition, Answer::Recognition(embedding)) => recognition::read(output, embedding),
+            (_, answer) => {
+                // An answer of another task: only its memory is lost.
+                *answer = self.blank();
+                self.read_into(output, warp, to_picture, answer);
             }
         }
+    }
+
+    /// An answer of the right kind with the memory that reading needs.
+    pub fn blank(&self) -> Answer {
+        match self.task.kind {
+            TaskKind::Landmarks => Answer::Landmarks(Landmarks { points: Vec::with_capacity(self.outputs) }),
+            TaskKind::Parsing => Answer::Parsing(Parsing::with_grid(self.grid)),
+            TaskKind::Age => Answer::Age(Age::default()),
+            TaskKind::Expression => Answer::Expression(Vec::with_capacity(self.outputs)),
+            TaskKind::Attributes => Answer::Attributes(Vec::with_capacity(self.outputs)),
+            TaskKind::Recognition => Answer::Recognition(Vec::with_capacity(self.outputs)),
+        }
+    }
+
+    /// The same as a new answer.
+    pub fn read(&self, output: &[f32], warp: &Warp, to_picture: &Similarity) -> Answer {
+        let mut answer = self.blank();
+        self.read_into(output, warp, to_picture, &mut answer);
+        answer
     }
 }
 
@@ -136,5 +210,27 @@ mod tests {
         };
         assert_eq!(landmarks.points, [[5.0, 2.5]]);
         assert_eq!(largest(&[0.1, 0.7, 0.7, 0.2]), 1);
+    }
+    #[test]
+    fn a_second_answer_takes_the_memory_of_the_first() {
+        let warp = Warp::new(1.0).expect("allowed");
+        let to_picture = Similarity::scaling(1.0);
+        for kind in [TaskKind::Expression, TaskKind::Recognition] {
+            let reader = Reader::new(&task(kind, 2), &[1, 2]).expect("fits");
+            let mut held = Held { answer: reader.blank(), known: false, stale_frames: 3 };
+            let memory = |answer: &Answer| match answer {
+                Answer::Expression(numbers) | Answer::Recognition(numbers) => numbers.as_ptr(),
+                other => panic!("{other:?}"),
+            };
+            let before = memory(&held.answer);
+            reader.read_into(&[0.0, 1.0], &warp, &to_picture, &mut held.answer);
+            held.clone_from(&Held::fresh(reader.read(&[1.0, 0.0], &warp, &to_picture)));
+            assert_eq!((memory(&held.answer), held.known, held.stale_frames), (before, true, 0));
+            assert_eq!(held.answer, reader.read(&[1.0, 0.0], &warp, &to_picture));
+        }
+        let reader = Reader::new(&task(TaskKind::Expression, 2), &[1, 2]).expect("fits");
+        let mut other = Answer::Age(Age::default());
+        reader.read_into(&[0.5, 0.5], &warp, &to_picture, &mut other);
+        assert_eq!(other, Answer::Expression(vec![0.5, 0.5]));
     }
 }

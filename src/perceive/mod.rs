@@ -1,6 +1,7 @@
 //! What the tasks say of a face: the fovea, the choice of tasks, and one interpreter for each kind of task.
 
 pub mod age;
+pub mod analysis;
 pub mod answer;
 pub mod cost;
 pub mod crop;
@@ -11,5 +12,7 @@ pub mod recognition;
 pub mod tasks;
 pub mod warp;
 
-pub use answer::{Answer, Reader};
-pub use pipeline::{Analysis, Face, Locate, Pipeline, Timing};
+pub use analysis::{Analysis, Deadline, Face, Faces, Timing};
+pub use answer::{Answer, Held, Reader};
+pub use pipeline::{Locate, Pipeline};
+pub use tasks::TaskList;

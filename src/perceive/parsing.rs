@@ -7,7 +7,7 @@ use crate::locate::alignment::Similarity;
 pub const OUTSIDE: u8 = 255;
 
 /// Class scores of one face on the network's grid, and the share of each class.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Debug, Default, PartialEq)]
 pub struct Parsing {
     /// Share of the aligned frame's area for each class; sums to 1.
     pub share: Vec<f32>,
@@ -17,7 +17,26 @@ pub struct Parsing {
     width: usize,
 }
 
+impl Clone for Parsing {
+    fn clone(&self) -> Parsing {
+        let (share, scores) = (self.share.clone(), self.scores.clone());
+        Parsing { share, scores, height: self.height, width: self.width }
+    }
+
+    fn clone_from(&mut self, other: &Parsing) {
+        self.share.clone_from(&other.share);
+        self.scores.clone_from(&other.scores);
+        (self.height, self.width) = (other.height, other.width);
+    }
+}
+
 impl Parsing {
+    /// Nothing read yet, with memory for `classes` planes of `height` x `width` cells.
+    pub fn with_grid([classes, height, width]: [usize; 3]) -> Parsing {
+        let (share, scores) = (Vec::with_capacity(classes), Vec::with_capacity(classes * height * width));
+        Parsing { share, scores, height: 0, width: 0 }
+    }
+
     /// `output` holds logits, `classes` planes of `height` x `width` cells of the network's input.
     pub fn read(&mut self, output: &[f32], [classes, height, width]: [usize; 3], warp: &Warp) {
         (self.height, self.width) = (height, width);

@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, bail, ensure};
 
+use super::analysis::{Analysis, Face, Faces, Timing};
 use super::answer::{Answer, Reader};
 use super::crop::Crop;
-use super::tasks;
+use super::tasks::{self, MAX_TASKS, SharedPart, TaskList};
 use super::warp::{Unwarp, Warp};
 use crate::capture::{Picture, Pixels, Pyramid};
 use crate::locate::{Detection, Detections, Finder, MAX_FACES, Normalization, Point, Purpose, Similarity};
@@ -22,34 +23,6 @@ pub enum Locate {
     Aligned,
 }
 
-/// A face and what the tasks say of it, the answers in the order of `Pipeline::readers`.
-#[derive(Clone, Debug)]
-pub struct Face {
-    /// From 1 on, in the order of the finder's score.
-    pub id: u32,
-    pub detection: Detection,
-    /// The aligned frame (0..1) to picture pixels.
-    pub to_picture: Similarity,
-    pub answers: Vec<Answer>,
-}
-
-/// Time spent on one picture, all faces together, in microseconds.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Timing {
-    pub find_us: u64,
-    pub align_us: u64,
-    pub encode_us: u64,
-    /// One for each reader.
-    pub decode_us: Vec<u64>,
-}
-
-/// The faces of one picture.
-#[derive(Clone, Debug, Default)]
-pub struct Analysis {
-    pub faces: Vec<Face>,
-    pub timing: Timing,
-}
-
 /// The engine with everything between pixels and answers.
 pub struct Pipeline {
     engine: Engine,
@@ -60,12 +33,14 @@ pub struct Pipeline {
     unwarp: Unwarp,
     template: [Point; 5],
     readers: Vec<Reader>,
-    shared: Vec<String>,
+    shared: Vec<SharedPart>,
+    tasks: TaskList,
 }
 
 impl Pipeline {
-    /// For the tasks `chosen` (indices into the manifest). Fails when the bundle contradicts itself or has no tasks.
-    pub fn new(bundle: Arc<Bundle>, chosen: &[usize]) -> Result<Pipeline> {
+    /// Ready for every task of the bundle; `tasks` are chosen. Fails when the bundle contradicts itself or has no
+    /// tasks, or more than [`MAX_TASKS`].
+    pub fn new(bundle: Arc<Bundle>, tasks: &TaskList) -> Result<Pipeline> {
         let engine = Engine::new(bundle.clone()).context("the bundle cannot be run")?;
         let manifest = bundle.manifest();
         let input = manifest.input.as_ref().context("this bundle answers no tasks: its manifest has no [input]")?;
@@ -82,37 +57,49 @@ impl Pipeline {
         let normalization = Normalization { mean: input.mean, std: input.std, bgr };
         let finder = manifest.finder.as_ref();
         let finder = finder.map(|spec| Finder::new(spec, &engine)).transpose()?;
+        let count = manifest.tasks.len();
+        ensure!(count <= MAX_TASKS, "this bundle has {count} tasks, the most are {MAX_TASKS}");
+        let mut readers = Vec::with_capacity(count);
+        for task in &manifest.tasks {
+            let shape = engine.shape(&task.output).with_context(|| format!("no output {}", task.output))?;
+            readers.push(Reader::new(task, shape)?);
+        }
         let mut pipeline = Pipeline {
             input: input.tensor.clone(),
             crop: Crop::new(input.size, warp, normalization),
             unwarp: Unwarp::new(&warp),
             template: frame.template,
+            shared: tasks::shared_parts(manifest),
+            tasks: TaskList::new(),
             engine,
             finder,
             warp,
-            readers: Vec::new(),
-            shared: Vec::new(),
+            readers,
         };
-        pipeline.choose(&bundle, chosen)?;
+        pipeline.choose(tasks);
         Ok(pipeline)
     }
 
-    /// Changes the tasks; it takes effect with the next picture. Nothing is compiled or optimized for it.
-    pub fn choose(&mut self, bundle: &Bundle, chosen: &[usize]) -> Result<()> {
-        let manifest = bundle.manifest();
-        let mut readers = Vec::with_capacity(chosen.len());
-        for task in chosen.iter().filter_map(|&index| manifest.tasks.get(index)) {
-            let shape = self.engine.shape(&task.output).with_context(|| format!("no output {}", task.output))?;
-            readers.push(Reader::new(task, shape)?);
-        }
-        self.readers = readers;
-        self.shared = tasks::shared_tensors(manifest, chosen);
-        Ok(())
+    /// Changes the tasks of [`Pipeline::analyse`]; nothing is compiled, optimized or allocated for it. Indices beyond
+    /// the manifest's tasks are left out.
+    pub fn choose(&mut self, tasks: &TaskList) {
+        let known = |task: &u8| usize::from(*task) < self.readers.len();
+        self.tasks = tasks.iter().copied().filter(known).collect();
     }
 
-    /// One for each chosen task.
+    /// The chosen tasks.
+    pub fn tasks(&self) -> &TaskList {
+        &self.tasks
+    }
+
+    /// One for each task of the manifest, in its order.
     pub fn readers(&self) -> &[Reader] {
         &self.readers
+    }
+
+    /// Parts that tasks have in common, producers first.
+    pub fn shared(&self) -> &[SharedPart] {
+        &self.shared
     }
 
     /// The engine, for its counters.
@@ -125,38 +112,75 @@ impl Pipeline {
         &self.unwarp
     }
 
+    /// Where the five keypoints lie in the aligned frame.
+    pub fn template(&self) -> &[Point; 5] {
+        &self.template
+    }
+
+    /// The aligned frame of a face, as a transform to the picture. `None` when the keypoints are not distinct.
+    pub fn frame_of(&self, keypoints: &[Point; 5]) -> Option<Similarity> {
+        Similarity::fit(keypoints, &self.template).map(|to_frame| to_frame.inverse())
+    }
+
+    /// Step 1: the faces of a picture, best first, at most `limit`.
+    pub fn find(&mut self, picture: &impl Pixels, purpose: Purpose, limit: usize) -> Result<Detections> {
+        match &mut self.finder {
+            Some(finder) => finder.find(&mut self.engine, picture, purpose, limit.min(MAX_FACES)),
+            None => bail!("this bundle has no face finder: give aligned crops with --aligned"),
+        }
+    }
+
+    /// Step 2: samples one face into the network's input. What was encoded of the last face is forgotten.
+    pub fn look(&mut self, picture: &impl Pixels, to_picture: &Similarity) -> Result<()> {
+        self.crop.fill(picture, to_picture, self.engine.input(&self.input)?);
+        Ok(())
+    }
+
+    /// Step 3: computes one shared part (an index into [`Pipeline::shared`]) and what it needs, unless that is done.
+    pub fn encode(&mut self, part: usize) -> Result<()> {
+        if let Some(part) = self.shared.get(part) {
+            self.engine.output(&part.tensor)?;
+        }
+        Ok(())
+    }
+
+    /// Step 4: answers one task for the face that was looked at, into memory of [`Reader::blank`]. Shared parts that
+    /// were not encoded yet are computed now.
+    pub fn decode(&mut self, task: usize, to_picture: &Similarity, answer: &mut Answer) -> Result<()> {
+        let reader = self.readers.get(task).with_context(|| format!("the bundle has no task number {task}"))?;
+        let output = self.engine.output(&reader.task().output)?;
+        reader.read_into(output, &self.warp, to_picture, answer);
+        Ok(())
+    }
+
     /// Everything about one picture.
     pub fn analyse(&mut self, picture: &Picture, locate: Locate) -> Result<Analysis> {
         let mut watch = Stopwatch::start();
         let detections = self.locate(picture, locate)?;
-        let mut timing = Timing { find_us: watch.lap_us(), ..Timing::default() };
-        timing.decode_us.resize(self.readers.len(), 0);
+        let mut timing = Timing { find_us: watch.lap_us(), ..Timing::new(self.readers.len()) };
         let pyramid = Pyramid::new(picture);
-        let mut faces = Vec::with_capacity(detections.len());
+        let mut faces = Faces::default();
         for detection in &detections {
             let to_picture = match locate {
                 // Frame coordinate f is pixel f * side: models/student/geometry.py.
                 Locate::Aligned => Some(Similarity::scaling(picture.width() as f64)),
-                Locate::Find { .. } => {
-                    Similarity::fit(&detection.keypoints, &self.template).map(|to_frame| to_frame.inverse())
-                }
+                Locate::Find { .. } => self.frame_of(&detection.keypoints),
             };
             let Some(to_picture) = to_picture else {
                 log::debug!("a detection without distinct keypoints is left out");
                 continue;
             };
-            let answers = self.perceive(&pyramid, &to_picture, &mut timing)?;
-            faces.push(Face { id: faces.len() as u32 + 1, detection: *detection, to_picture, answers });
+            let mut face = Face::blank(&self.readers);
+            (face.id, face.detection, face.to_picture) = (faces.len() as u32 + 1, *detection, to_picture);
+            self.perceive(&pyramid, &mut face, &mut timing)?;
+            faces.push(face);
         }
-        Ok(Analysis { faces, timing })
+        Ok(Analysis { tasks: self.tasks.clone(), faces, timing, deadline: None })
     }
 
     fn locate(&mut self, picture: &Picture, locate: Locate) -> Result<Detections> {
         match locate {
-            Locate::Find { purpose, limit } => match &mut self.finder {
-                Some(finder) => finder.find(&mut self.engine, picture, purpose, limit.min(MAX_FACES)),
-                None => bail!("this bundle has no face finder: give aligned crops with --aligned"),
-            },
+            Locate::Find { purpose, limit } => self.find(picture, purpose, limit),
             Locate::Aligned => {
                 let (width, height) = (picture.width(), picture.height());
                 ensure!(width == height, "an aligned crop is square, this picture has {width} x {height} pixels");
@@ -169,23 +193,27 @@ impl Pipeline {
     }
 
     /// Looks at one face and decodes the chosen tasks, adding to `timing`.
-    fn perceive(&mut self, photo: &Pyramid, to_picture: &Similarity, timing: &mut Timing) -> Result<Vec<Answer>> {
-        if self.readers.is_empty() {
-            return Ok(Vec::new());
+    fn perceive(&mut self, photo: &Pyramid, face: &mut Face, timing: &mut Timing) -> Result<()> {
+        if self.tasks.is_empty() {
+            return Ok(());
         }
         let mut watch = Stopwatch::start();
-        self.crop.fill_from_photo(photo, to_picture, self.engine.input(&self.input)?);
+        self.crop.fill_from_photo(photo, &face.to_picture, self.engine.input(&self.input)?);
         timing.align_us += watch.lap_us();
-        for tensor in &self.shared {
-            self.engine.output(tensor)?;
+        let chosen = self.tasks.iter().fold(0u32, |mask, task| mask | 1 << task);
+        for part in 0..self.shared.len() {
+            if self.shared[part].needed_by & chosen != 0 {
+                self.encode(part)?;
+            }
         }
         timing.encode_us += watch.lap_us();
-        let mut answers = Vec::with_capacity(self.readers.len());
-        for (reader, spent_us) in self.readers.iter().zip(&mut timing.decode_us) {
-            let output = self.engine.output(&reader.task().output)?;
-            answers.push(reader.read(output, &self.warp, to_picture));
-            *spent_us += watch.lap_us();
+        for place in 0..self.tasks.len() {
+            let task = usize::from(self.tasks[place]);
+            let held = &mut face.answers[task];
+            self.decode(task, &face.to_picture, &mut held.answer)?;
+            held.known = true;
+            timing.decode_us[task] += watch.lap_us();
         }
-        Ok(answers)
+        Ok(())
     }
 }

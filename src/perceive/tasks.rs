@@ -2,6 +2,12 @@
 
 use crate::model::manifest::{Manifest, Task};
 
+/// The most tasks of a bundle.
+pub const MAX_TASKS: usize = 32;
+
+/// Tasks in the order of their priority, as indices into the manifest's tasks.
+pub type TaskList = heapless::Vec<u8, MAX_TASKS>;
+
 /// A wrong `--tasks`.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum SelectionError {
@@ -13,17 +19,18 @@ pub enum SelectionError {
 
 /// Indices into the manifest's tasks in the order of the request; `None` asks for the manifest's defaults.
 /// `all` and `none` stand for themselves; a name given twice counts once, with a warning.
-pub fn select(manifest: &Manifest, request: Option<&str>) -> Result<Vec<usize>, SelectionError> {
-    let every = 0..manifest.tasks.len();
+pub fn select(manifest: &Manifest, request: Option<&str>) -> Result<TaskList, SelectionError> {
+    // A pipeline refuses bundles with more tasks.
+    let every = 0..manifest.tasks.len().min(MAX_TASKS) as u8;
     let Some(request) = request else {
-        return Ok(every.filter(|&index| manifest.tasks[index].default).collect());
+        return Ok(every.filter(|&index| manifest.tasks[usize::from(index)].default).collect());
     };
-    let mut chosen: Vec<usize> = Vec::new();
+    let mut chosen = TaskList::new();
     let names: Vec<&str> = request.split(',').map(str::trim).filter(|name| !name.is_empty()).collect();
     match names.as_slice() {
         [] => return Err(SelectionError::Empty),
         ["all"] => return Ok(every.collect()),
-        ["none"] => return Ok(Vec::new()),
+        ["none"] => return Ok(chosen),
         _ => {}
     }
     for name in names {
@@ -31,10 +38,11 @@ pub fn select(manifest: &Manifest, request: Option<&str>) -> Result<Vec<usize>, 
             let known: Vec<&str> = manifest.tasks.iter().map(|task| task.name.as_str()).collect();
             return Err(SelectionError::Unknown { name: name.to_owned(), known: known.join(", ") });
         };
-        if chosen.contains(&index) {
+        if chosen.contains(&(index as u8)) {
             log::warn!("task {name} is named twice; once is enough");
         } else {
-            chosen.push(index);
+            // There is room for every task of a bundle.
+            let _ = chosen.push(index as u8);
         }
     }
     Ok(chosen)
@@ -62,18 +70,34 @@ fn visit<'a>(manifest: &'a Manifest, name: &'a str, order: &mut Vec<&'a str>) {
     order.push(name);
 }
 
-/// One output tensor of each part that several tasks share (encoder, memory, pixel decoder), producers first, for the
-/// chosen tasks alone: computing these is the cost of a face before any task is decoded.
-pub fn shared_tensors(manifest: &Manifest, chosen: &[usize]) -> Vec<String> {
-    let mut parts: Vec<&str> = Vec::new();
-    for task in chosen.iter().filter_map(|&index| manifest.tasks.get(index)) {
-        for part in parts_of(manifest, task) {
-            if part != task.part && !parts.contains(&part) {
-                parts.push(part);
+/// A part that is no task's own (encoder, memory, pixel decoder): computed once a face for all tasks that need it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SharedPart {
+    pub name: String,
+    /// One of its outputs: asking for it makes the part run.
+    pub tensor: String,
+    /// Tasks of the manifest that need it, a bit each.
+    pub needed_by: u32,
+}
+
+/// The shared parts of a bundle, producers first.
+pub fn shared_parts(manifest: &Manifest) -> Vec<SharedPart> {
+    let mut parts: Vec<SharedPart> = Vec::new();
+    for (index, task) in manifest.tasks.iter().enumerate().take(MAX_TASKS) {
+        for name in parts_of(manifest, task).into_iter().filter(|name| *name != task.part) {
+            match parts.iter_mut().find(|part| part.name == name) {
+                Some(part) => part.needed_by |= 1 << index,
+                None => {
+                    parts.extend(manifest.part(name).and_then(|part| part.outputs.first()).map(|tensor| SharedPart {
+                        name: name.to_owned(),
+                        tensor: tensor.clone(),
+                        needed_by: 1 << index,
+                    }))
+                }
             }
         }
     }
-    parts.iter().filter_map(|name| manifest.part(name)?.outputs.first().cloned()).collect()
+    parts
 }
 
 #[cfg(test)]
@@ -107,14 +131,18 @@ mod tests {
         Manifest::parse(&text).expect("a valid manifest")
     }
 
+    fn list(indices: &[u8]) -> TaskList {
+        TaskList::from_slice(indices).expect("few")
+    }
+
     #[test]
     fn names_all_none_and_defaults() {
         let manifest = manifest();
-        assert_eq!(select(&manifest, None), Ok(vec![0, 1]));
-        assert_eq!(select(&manifest, Some("all")), Ok(vec![0, 1, 2]));
-        assert_eq!(select(&manifest, Some("none")), Ok(vec![]));
-        assert_eq!(select(&manifest, Some("recognition, age")), Ok(vec![2, 1]));
-        assert_eq!(select(&manifest, Some("age,age,landmarks,age")), Ok(vec![1, 0]));
+        assert_eq!(select(&manifest, None), Ok(list(&[0, 1])));
+        assert_eq!(select(&manifest, Some("all")), Ok(list(&[0, 1, 2])));
+        assert_eq!(select(&manifest, Some("none")), Ok(list(&[])));
+        assert_eq!(select(&manifest, Some("recognition, age")), Ok(list(&[2, 1])));
+        assert_eq!(select(&manifest, Some("age,age,landmarks,age")), Ok(list(&[1, 0])));
         assert_eq!(select(&manifest, Some(" ,")), Err(SelectionError::Empty));
     }
 
@@ -125,12 +153,11 @@ mod tests {
     }
 
     #[test]
-    fn only_what_the_chosen_tasks_need_is_shared() {
+    fn shared_parts_know_who_needs_them() {
         let manifest = manifest();
-        assert_eq!(shared_tensors(&manifest, &[0, 1, 2]), ["feature", "key", "pixel"]);
-        assert_eq!(shared_tensors(&manifest, &[1]), ["feature", "key"]);
-        assert_eq!(shared_tensors(&manifest, &[2]), ["feature"]);
-        assert!(shared_tensors(&manifest, &[]).is_empty());
+        let shared: Vec<_> = shared_parts(&manifest).into_iter().map(|p| (p.name, p.tensor, p.needed_by)).collect();
+        let part = |name: &str, tensor: &str, needed_by| (name.to_owned(), tensor.to_owned(), needed_by);
+        assert_eq!(shared, [part("encoder", "feature", 7), part("memory", "key", 3), part("pixel", "pixel", 1)]);
         assert_eq!(parts_of(&manifest, &manifest.tasks[1]), ["encoder", "memory", "t_age"]);
     }
 }

@@ -12,11 +12,11 @@ const MOST_ATTRIBUTES: usize = 5;
 /// A task whose name is not its kind's usual one is named, so that two of a kind can be told apart.
 pub fn phrases(face: &Face, readers: &[Reader]) -> Vec<String> {
     let mut phrases = Vec::new();
-    for (reader, answer) in readers.iter().zip(&face.answers) {
+    for (_, reader, held) in face.known(readers) {
         let task = reader.task();
         let usual = ["age", "expression", "attributes"].contains(&task.name.as_str());
         let prefix = if usual { String::new() } else { format!("{}: ", task.name) };
-        match answer {
+        match &held.answer {
             Answer::Age(age) => phrases.push(format!("{prefix}{:.0} y \u{b1}{:.0}", age.years, age.std)),
             Answer::Expression(scores) => {
                 let best = largest(scores);

@@ -5,7 +5,7 @@ use serde::ser::{Serialize, SerializeMap, Serializer};
 use crate::locate::Point;
 use crate::model::manifest::Task;
 use crate::perceive::answer::largest;
-use crate::perceive::{Analysis, Answer, Face, Reader};
+use crate::perceive::{Analysis, Answer, Deadline, Face, Held, Reader};
 
 /// Where the picture came from.
 #[derive(Clone, Debug, Default)]
@@ -49,17 +49,74 @@ impl Serialize for Line<'_> {
             map.serialize_entry("sequence", &sequence)?;
             map.serialize_entry("captured_us", &captured_us)?;
         }
-        let none = Vec::new();
-        let faces: Vec<FaceEntry> = (self.analysis.faces.iter().enumerate())
-            .map(|(index, face)| FaceEntry {
-                face,
-                readers: self.readers,
-                masks: self.masks.get(index).unwrap_or(&none),
-            })
-            .collect();
-        map.serialize_entry("faces", &faces)?;
+        map.serialize_entry("faces", &FacesEntry { line: self })?;
+        if let Some(deadline) = &self.analysis.deadline {
+            map.serialize_entry("deadline", &DeadlineEntry { deadline, readers: self.readers })?;
+        }
         map.serialize_entry("timing_us", &TimingEntry { line: self })?;
         map.end()
+    }
+}
+
+// Lists are written as they are gone through: a line in a buffer of its own takes no memory.
+
+struct FacesEntry<'a> {
+    line: &'a Line<'a>,
+}
+
+impl Serialize for FacesEntry<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let Line { readers, analysis, masks, .. } = self.line;
+        let entries = analysis.faces.iter().enumerate().map(|(index, face)| {
+            let masks = masks.get(index).map(Vec::as_slice).unwrap_or_default();
+            FaceEntry { face, readers, masks }
+        });
+        serializer.collect_seq(entries)
+    }
+}
+
+/// How many frames ago an answer was given, for those that are not of this frame.
+struct StaleEntry<'a> {
+    face: &'a Face,
+    readers: &'a [Reader],
+}
+
+fn is_stale((_, _, held): (usize, &Reader, &Held)) -> bool {
+    held.stale_frames > 0
+}
+
+impl Serialize for StaleEntry<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let stale = self.face.known(self.readers).filter(|known| is_stale(*known));
+        serializer.collect_map(stale.map(|(_, reader, held)| (&reader.task().name, held.stale_frames)))
+    }
+}
+
+struct DeadlineEntry<'a> {
+    deadline: &'a Deadline,
+    readers: &'a [Reader],
+}
+
+impl Serialize for DeadlineEntry<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let deferred = Sequence(self.deadline.deferred.as_slice(), |&task: &u8| {
+            self.readers.get(usize::from(task)).map(|reader| reader.task().name.as_str())
+        });
+        let mut map = serializer.serialize_map(None)?;
+        map.serialize_entry("budget_us", &self.deadline.budget_us)?;
+        map.serialize_entry("used_us", &self.deadline.used_us)?;
+        map.serialize_entry("missed", &self.deadline.missed)?;
+        map.serialize_entry("deferred", &deferred)?;
+        map.end()
+    }
+}
+
+/// A list with a function to be applied to each.
+struct Sequence<'a, T, F>(&'a [T], F);
+
+impl<'a, T, V: Serialize, F: Fn(&'a T) -> V> Serialize for Sequence<'a, T, F> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(self.0.iter().map(&self.1))
     }
 }
 
@@ -77,9 +134,12 @@ impl Serialize for FaceEntry<'_> {
         map.serialize_entry("score", &rounded(found.score, 4))?;
         map.serialize_entry("box", &found.xywh().map(|v| rounded(v, 2)))?;
         map.serialize_entry("keypoints", &found.keypoints.map(rounded_point))?;
-        for (index, (reader, answer)) in self.readers.iter().zip(&self.face.answers).enumerate() {
-            let mask = self.masks.get(index).and_then(Option::as_deref);
-            map.serialize_entry(&reader.task().name, &AnswerEntry { task: reader.task(), answer, mask })?;
+        for (index, reader, held) in self.face.known(self.readers) {
+            let (task, mask) = (reader.task(), self.masks.get(index).and_then(Option::as_deref));
+            map.serialize_entry(&task.name, &AnswerEntry { task, answer: &held.answer, mask })?;
+        }
+        if self.face.known(self.readers).any(is_stale) {
+            map.serialize_entry("stale_frames", &StaleEntry { face: self.face, readers: self.readers })?;
         }
         map.end()
     }
@@ -97,13 +157,11 @@ impl Serialize for AnswerEntry<'_> {
         let mut map = serializer.serialize_map(None)?;
         match self.answer {
             Answer::Landmarks(landmarks) => {
-                let points: Vec<[f64; 2]> = landmarks.points.iter().copied().map(rounded_point).collect();
-                map.serialize_entry("points", &points)?;
+                map.serialize_entry("points", &Sequence(&landmarks.points, |&point| rounded_point(point)))?;
             }
             Answer::Parsing(parsing) => {
-                let share: Vec<f64> = parsing.share.iter().map(|&v| rounded(v, 4)).collect();
                 map.serialize_entry("classes", labels)?;
-                map.serialize_entry("share", &share)?;
+                map.serialize_entry("share", &Sequence(&parsing.share, |&share| rounded(share, 4)))?;
                 map.serialize_entry("mask", &self.mask)?;
             }
             Answer::Age(age) => {
@@ -120,8 +178,7 @@ impl Serialize for AnswerEntry<'_> {
                 }
             }
             Answer::Recognition(embedding) => {
-                let embedding: Vec<f64> = embedding.iter().map(|&v| rounded(v, 6)).collect();
-                map.serialize_entry("embedding", &embedding)?;
+                map.serialize_entry("embedding", &Sequence(embedding, |&value| rounded(value, 6)))?;
                 // Names and similarities need a gallery; without one they are null.
                 map.serialize_entry("name", &None::<&str>)?;
                 map.serialize_entry("similarity", &None::<f32>)?;
@@ -156,21 +213,24 @@ impl Serialize for TimingEntry<'_> {
         map.serialize_entry("find", &timing.find_us)?;
         map.serialize_entry("align", &timing.align_us)?;
         map.serialize_entry("encode", &timing.encode_us)?;
-        map.serialize_entry("decode", &DecodeEntry { readers: self.line.readers, us: &timing.decode_us })?;
+        map.serialize_entry("decode", &DecodeEntry { line: self.line })?;
         map.serialize_entry("present", &around.present_us)?;
         map.serialize_entry("total", &around.total_us)?;
         map.end()
     }
 }
 
+/// Of the chosen tasks.
 struct DecodeEntry<'a> {
-    readers: &'a [Reader],
-    us: &'a [u64],
+    line: &'a Line<'a>,
 }
 
 impl Serialize for DecodeEntry<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_map(self.readers.iter().map(|reader| &reader.task().name).zip(self.us))
+        let Line { readers, analysis, .. } = self.line;
+        let tasks = readers.iter().zip(&analysis.timing.decode_us).enumerate();
+        let chosen = tasks.filter(|(index, _)| analysis.tasks.contains(&(*index as u8)));
+        serializer.collect_map(chosen.map(|(_, (reader, us))| (&reader.task().name, us)))
     }
 }
 
@@ -189,8 +249,8 @@ mod tests {
     use super::*;
     use crate::locate::{Detection, Similarity};
     use crate::model::manifest::{Interpreter, TaskKind};
-    use crate::perceive::Timing;
     use crate::perceive::age::Age;
+    use crate::perceive::{TaskList, Timing};
 
     fn reader(name: &str, kind: TaskKind, labels: &[&str]) -> Reader {
         let task = Task {
@@ -213,10 +273,13 @@ mod tests {
         let readers =
             [reader("age", TaskKind::Age, &[]), reader("expression", TaskKind::Expression, &["neutral", "happiness"])];
         let detection = Detection { score: 0.97001, edges: [1.0, 2.0, 11.004, 22.0], keypoints: [[3.23459, 4.0]; 5] };
-        let answers = vec![Answer::Age(Age { years: 31.4159, std: 5.0 }), Answer::Expression(vec![0.25, 0.75])];
+        let answers = [Answer::Age(Age { years: 31.4159, std: 5.0 }), Answer::Expression(vec![0.25, 0.75])];
+        let answers = answers.map(Held::fresh).into();
         let face = Face { id: 1, detection, to_picture: Similarity::scaling(10.0), answers };
         let timing = Timing { find_us: 5, align_us: 6, encode_us: 7, decode_us: vec![8, 9] };
-        let analysis = Analysis { faces: vec![face], timing };
+        let tasks = TaskList::from_slice(&[0, 1]).expect("few");
+        let mut analysis = Analysis { tasks, timing, ..Analysis::default() };
+        analysis.faces.push(face);
         let origin = Origin { path: Some("a.jpg".into()), width: 640, height: 480, frame: None };
         let around = Around { capture_us: 1, convert_us: 2, present_us: 3, total_us: 41 };
         let line = Line { origin: &origin, readers: &readers, analysis: &analysis, masks: &[], around };
@@ -230,6 +293,25 @@ mod tests {
              \"timing_us\":{\"capture\":1,\"convert\":2,\"find\":5,\"align\":6,\"encode\":7,\
              \"decode\":{\"age\":8,\"expression\":9},\"present\":3,\"total\":41}}"
         );
+    }
+
+    #[test]
+    fn what_was_put_off_is_named_with_its_age() {
+        let readers = [reader("age", TaskKind::Age, &[]), reader("mood", TaskKind::Expression, &["calm", "glad"])];
+        let mut analysis = Analysis::with_room(1, &readers);
+        let mut face = Face::blank(&readers);
+        face.answers[0] = Held { answer: Answer::Age(Age::default()), known: true, stale_frames: 3 };
+        analysis.tasks = TaskList::from_slice(&[1, 0]).expect("few");
+        analysis.faces.push_copy(&face);
+        let deferred = TaskList::from_slice(&[1, 0]).expect("few");
+        analysis.deadline = Some(Deadline { budget_us: 9, used_us: 10, missed: true, deferred });
+        let (origin, around) = (Origin::default(), Around::default());
+        let line = Line { origin: &origin, readers: &readers, analysis: &analysis, masks: &[], around };
+        let value = serde_json::to_value(&line).expect("numbers and texts");
+        let face = &value["faces"][0];
+        assert_eq!((&face["stale_frames"], face.get("mood")), (&serde_json::json!({"age": 3}), None));
+        let deadline = serde_json::json!({"budget_us": 9, "used_us": 10, "missed": true, "deferred": ["mood", "age"]});
+        assert_eq!(value["deadline"], deadline);
     }
 
     #[test]

@@ -13,8 +13,8 @@ pub fn labels(parsing: &Parsing, face: &Face, picture: &Picture, pipeline: &Pipe
 
 /// The parsing answers of a face with their places among its answers.
 pub fn parsings(face: &Face) -> impl Iterator<Item = (usize, &Parsing)> {
-    face.answers.iter().enumerate().filter_map(|(index, answer)| match answer {
-        Answer::Parsing(parsing) => Some((index, parsing)),
+    face.answers.iter().enumerate().filter_map(|(index, held)| match &held.answer {
+        Answer::Parsing(parsing) if held.known => Some((index, parsing)),
         _ => None,
     })
 }

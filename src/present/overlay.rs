@@ -118,8 +118,8 @@ fn box_of(face: &Face, scale: &Scale) -> Rectangle {
 fn draw_face(canvas: &mut Canvas, face: &Face, area: Rectangle, scale: &Scale) -> Result<(), Infallible> {
     area.into_styled(PrimitiveStyle::with_stroke(BOX, scale.line)).draw(canvas)?;
     let marks: Vec<&[[f32; 2]]> = (face.answers.iter())
-        .filter_map(|answer| match answer {
-            Answer::Landmarks(landmarks) => Some(landmarks.points.as_slice()),
+        .filter_map(|held| match &held.answer {
+            Answer::Landmarks(landmarks) if held.known => Some(landmarks.points.as_slice()),
             _ => None,
         })
         .collect();

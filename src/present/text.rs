@@ -32,9 +32,9 @@ fn describe_face(text: &mut String, face: &Face, readers: &[Reader]) -> std::fmt
     if !phrases.is_empty() {
         writeln!(text, "    {}", phrases.join(", "))?;
     }
-    for (reader, answer) in readers.iter().zip(&face.answers) {
+    for (_, reader, held) in face.known(readers) {
         let task = reader.task();
-        match answer {
+        match &held.answer {
             Answer::Landmarks(landmarks) => {
                 writeln!(text, "    {}: {} points", task.name, landmarks.points.len())?;
             }
