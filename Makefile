@@ -11,7 +11,10 @@ TEST_ARGS ?=
 FRAMES ?= 60
 DEMO_OUT ?= target/demo.png
 
-.PHONY: help demo build test lint models-test cross-test clean tools
+# A real board for `make board-test`, as ssh knows it: BOARD=user@host. Without it, the virtual one.
+BOARD ?=
+
+.PHONY: help demo build test lint models-test cross cross-test board-test clean tools
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -35,9 +38,18 @@ lint: tools  ## formatting and clippy, both without a complaint
 models-test: ## the networks' Python tests; makes their environment (PyTorch, about 6 GB) when it is missing
 	$(MAKE) -C models test
 
+cross: build  ## the program for arm64 (glibc at most 2.35); installs the cross toolchain when it is missing
+	cross/toolchain.sh
+	cross/build.sh
+
 cross-test: build  ## builds for arm64 and runs the tests under QEMU; installs the cross toolchain when it is missing
 	cross/toolchain.sh
 	cross/test.sh
+
+board-test: build  ## the camera loop on an arm64 board: a virtual one, or BOARD=user@host over ssh; see cross/README.md
+	cargo build --release $(CARGO_FLAGS) --example demo_clip
+	cross/toolchain.sh
+	cross/board/test.sh $(if $(BOARD),--board $(BOARD))
 
 clean:  ## removes what the build made
 	cargo clean

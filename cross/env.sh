@@ -8,6 +8,8 @@ export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER=aarch64-linux-gnu-gcc
 export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUNNER="qemu-aarch64-static -L /usr/aarch64-linux-gnu"
 export CC_aarch64_unknown_linux_gnu=aarch64-linux-gnu-gcc
 export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUSTFLAGS=""
+# bindgen reads the kernel's V4L2 headers: the arm64 ones of Debian's linux-libc-dev-arm64-cross.
+export BINDGEN_EXTRA_CLANG_ARGS_aarch64_unknown_linux_gnu="-isystem /usr/aarch64-linux-gnu/include"
 
 if [ -d "$(rustc --print sysroot 2>/dev/null)/lib/rustlib/$_target" ]; then
     RUSTC=$(rustc --print sysroot)/bin/rustc

@@ -12,11 +12,14 @@ here=$(cd "$(dirname "$0")" && pwd)
 cross=${FACEPTOR_CROSS:-$HOME/.cache/faceptor-cross}
 target=aarch64-unknown-linux-gnu
 say() { echo "toolchain: $*" >&2; }
+# shellcheck source=apt.sh
+source "$here/apt.sh"
 
 # 1. The C side and the emulator.
 declare -A provides=(
     [gcc-aarch64-linux-gnu]=aarch64-linux-gnu-gcc
     [libc6-dev-arm64-cross]=/usr/aarch64-linux-gnu/lib/ld-linux-aarch64.so.1
+    [linux-libc-dev-arm64-cross]=/usr/aarch64-linux-gnu/include/linux/videodev2.h
     [qemu-user-static]=qemu-aarch64-static
 )
 missing=()
@@ -37,15 +40,11 @@ elif ! grep -qx 'ID=debian' /etc/os-release; then
     say "this is not Debian: run 'rustup target add $target' and start me again"
     exit 1
 else
-    # A private package list with arm64 in it, so that the system's own configuration stays as it is.
     work=$(mktemp -d)
     trap 'rm -rf "$work"' EXIT
-    mkdir -p "$work/lists/partial" "$work/cache/archives/partial" "$work/debs"
-    apt=(apt-get -q -o APT::Architecture=amd64 -o APT::Architectures::=amd64 -o APT::Architectures::=arm64
-        -o Dir::State::lists="$work/lists" -o Dir::Cache="$work/cache" -o APT::Sandbox::User=)
+    mkdir "$work/debs"
     say "reading Debian's package lists"
-    "${apt[@]}" update >"$work/log" 2>&1 || { cat "$work/log" >&2; exit 1; }
-    cache=(apt-cache "${apt[@]:2}")
+    private_apt "$work"
     depends() { "${cache[@]}" show --no-all-versions "$1" | sed -n 's/^Depends: //p' | tr ',' '\n' | sed 's/^ *//;s/ .*//' | grep -E "$2" | head -1; }
     std=$(depends libstd-rust-web-dev '^libstd-rust-web-[0-9]')
     llvm=$(depends "$std" '^libllvm')

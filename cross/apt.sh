@@ -1,0 +1,14 @@
+# Source me: private_apt WORK [SOURCES] makes package lists of our own in the folder WORK, with arm64 among the
+# architectures, and sets the arrays `apt` (apt-get) and `cache` (apt-cache) to use them. The system's configuration,
+# architectures and installed packages stay as they are. SOURCES is a sources.list; without it, the system's own.
+private_apt() {
+    local work=$1 sources=${2:-}
+    mkdir -p "$work/lists/partial" "$work/cache/archives/partial"
+    local options=(-o APT::Architecture=amd64 -o APT::Architectures::=amd64 -o APT::Architectures::=arm64
+        -o Dir::State::lists="$work/lists" -o Dir::Cache="$work/cache" -o APT::Sandbox::User=)
+    [ -z "$sources" ] || options+=(-o Dir::Etc::sourcelist="$sources" -o Dir::Etc::sourceparts=/dev/null)
+    apt=(apt-get -q "${options[@]}")
+    # shellcheck disable=SC2034  # used by those who source this
+    cache=(apt-cache "${options[@]}")
+    "${apt[@]}" update >"$work/log" 2>&1 || { cat "$work/log" >&2; return 1; }
+}

@@ -1,0 +1,48 @@
+# Sourced by the scenarios on the board (busybox sh). The shared folder is the working directory; a scenario writes what it
+# saw to $results, a folder of its own, and the host judges it.
+
+# Seconds since the board was started: the clock of `captured_us`.
+now() { cut -d' ' -f1 /proc/uptime; }
+
+say() { echo "board: $*"; }
+
+# event WORDS: what was done, and when.
+event() { echo "$(now) $*" >>"$results/events"; }
+
+# until_true LIMIT_S COMMAND...: tries it ten times a second; fails, and says so, when the time is over.
+until_true() {
+    local limit=$(($1 * 10)) tries=0
+    shift
+    while ! "$@"; do
+        tries=$((tries + 1))
+        if [ $tries -gt $limit ]; then
+            say "waited $((limit / 10)) s in vain: $*"
+            event "in vain: $*"
+            return 1
+        fi
+        sleep 0.1
+    done
+}
+
+has_lines() { [ "$(wc -l <"$1")" -ge "$2" ]; }
+
+# more FILE N [LIMIT_S]: waits until N lines have been added to it from now on.
+more() { until_true "${3:-30}" has_lines "$1" $(($(wc -l <"$1") + $2)); }
+
+# ask_host WORD ARGUMENTS: see machine.py; fails when the host could not do it.
+ask_host() {
+    echo "@host $*"
+    local answer
+    answer=answers/$(echo "$*" | tr ' ' .)
+    until_true 20 test -s "$answer" && [ "$(cat "$answer")" = done ]
+}
+
+# A camera made of software, fed by cross/board/feeder.c: feed WIDTH HEIGHT FOURCC FPS FILE, then unfeed.
+feed() {
+    ./feeder /dev/video10 "$@" &
+    feeder=$!
+}
+unfeed() {
+    kill $feeder
+    wait $feeder 2>/dev/null
+}

@@ -1,0 +1,21 @@
+# What the board runs: the scenarios that the host chose, each in a shell of its own.
+. ./lib.sh
+mkdir /tmp/clips
+cp clips/* /tmp/clips/
+modprobe vivid n_devs=1 node_types=0x1 num_inputs=1 input_types=0
+modprobe v4l2loopback video_nr=10 max_buffers=4
+until_true 5 test -e /dev/video10
+status=0
+for scenario in $(cat scenarios); do
+    results=$PWD/results/$scenario
+    mkdir -p "$results"
+    say "scenario $scenario"
+    start=$(now)
+    if ! (. "./$scenario.sh"); then
+        say "scenario $scenario FAILED"
+        status=1
+        echo failed >"$results/failed"
+    fi
+    echo "$start $(now)" >"$results/time"
+done
+exit $status

@@ -1,0 +1,57 @@
+"""What the board's cases came to: a table for people, JSON, and JUnit XML for a lab's CI."""
+
+import dataclasses
+import json
+import xml.etree.ElementTree as ElementTree
+
+
+@dataclasses.dataclass
+class Case:
+    """One thing that was tried. `failures` is empty when it went as it shall."""
+
+    scenario: str
+    name: str
+    failures: list = dataclasses.field(default_factory=list)
+    # Numbers with units in their names, or short words.
+    facts: dict = dataclasses.field(default_factory=dict)
+    seconds: float = 0.0
+
+    def check(self, condition, complaint):
+        """Notes `complaint` unless `condition` holds."""
+        if not condition:
+            self.failures.append(complaint)
+
+    def limit(self, name, value, most):
+        """Notes a fact, and a failure when it exceeds `most` or is not known."""
+        self.facts[name] = value
+        self.check(value is not None and value <= most, f"{name} is {value}, the limit is {most}")
+
+
+def table(cases):
+    """A line a case; a failure's reasons below it."""
+    width = max(len(case.name) for case in cases)
+    lines = []
+    for case in cases:
+        facts = ", ".join(f"{name} {value}" for name, value in case.facts.items())
+        lines.append(f"{'FAILED' if case.failures else 'passed'}  {case.scenario:<9} {case.name:<{width}}  {facts}".rstrip())
+        lines += [f"        - {failure}" for failure in case.failures]
+    return "\n".join(lines)
+
+
+def write(cases, board, folder):
+    """board.json and board.xml in `folder`; `board` is what is known of the machine."""
+    result = {"board": board, "passed": not any(case.failures for case in cases)}
+    result["cases"] = [dataclasses.asdict(case) for case in cases]
+    (folder / "board.json").write_text(json.dumps(result, indent=1) + "\n")
+    root = ElementTree.Element("testsuites")
+    for scenario in dict.fromkeys(case.scenario for case in cases):
+        mine = [case for case in cases if case.scenario == scenario]
+        failed = sum(bool(case.failures) for case in mine)
+        suite = ElementTree.SubElement(root, "testsuite", name=scenario, tests=str(len(mine)), failures=str(failed))
+        for case in mine:
+            attributes = {"classname": f"board.{scenario}", "name": case.name, "time": f"{case.seconds:.3f}"}
+            element = ElementTree.SubElement(suite, "testcase", attributes)
+            if case.failures:
+                ElementTree.SubElement(element, "failure", message=case.failures[0]).text = "\n".join(case.failures)
+            ElementTree.SubElement(element, "system-out").text = json.dumps(case.facts)
+    ElementTree.ElementTree(root).write(folder / "board.xml", encoding="unicode", xml_declaration=True)

@@ -1,0 +1,37 @@
+#!/usr/bin/env bash
+# Tests faceptor on an arm64 board: the virtual one, or a real one over ssh.
+#
+#     cross/board/test.sh                      boots the virtual board and runs every scenario (README.md beside this file)
+#     cross/board/test.sh --board user@host    copies the program there, runs doctor, bench, verify and the camera
+#     cross/board/test.sh --help               the rest
+#
+# After cross/toolchain.sh and a host build; `make board-test` does all of it. Results: $BOARD_OUT, by default
+# board/ in the target folder.
+set -euo pipefail
+here=$(cd "$(dirname "$0")" && pwd)
+
+declare -A provides=([qemu-system-arm]=qemu-system-aarch64 [cpio]=cpio [kmod]=modprobe [openssh-client]=ssh [python3]=python3)
+missing=()
+for package in "${!provides[@]}"; do
+    PATH=$PATH:/usr/sbin command -v "${provides[$package]}" >/dev/null || missing+=("$package")
+done
+if [ ${#missing[@]} -gt 0 ]; then
+    echo "board: installing ${missing[*]}"
+    "$here/../../.ci/install" "${missing[@]}"
+fi
+
+"$here/fetch.sh"
+# shellcheck source=../build.sh
+source "$here/../build.sh"
+out=${BOARD_OUT:-$host_target/board}
+mkdir -p "$out/clips"
+
+# Frames that show a face, drawn by the host's own build. 40 frames apart: the portrait moves from one to the next.
+for clip in face.yuyv face.mjpg; do
+    if [ ! -s "$out/clips/$clip" ] || [ "$host_target/release/examples/demo_clip" -nt "$out/clips/$clip" ]; then
+        "$host_target/release/examples/demo_clip" "$out/clips/$clip" 6 40 >"$out/clips/truth.json"
+    fi
+done
+aarch64-linux-gnu-gcc -O2 -Wall -Wextra -Werror -static -o "$out/feeder" "$here/feeder.c"
+flock -u "$lock"
+exec python3 "$here/test.py" --program "$arm64" --host "$host" --out "$out" "$@"

@@ -1,0 +1,52 @@
+#!/usr/bin/env bash
+# Builds faceptor for arm64 and checks that it starts on systems as old as it is meant for.
+#
+#     cross/build.sh              after cross/toolchain.sh and a host build (`make cross` does all three)
+#
+# The host's program compiles the network; the arm64 build takes that bundle as it is (FACEPTOR_BUNDLE). So tract is
+# compiled neither for arm64 nor once more for the host, and both programs hold the very same bytes.
+# The scripts beside this one source it, for what it sets: $host and $arm64 (the programs), $build (cargo's arguments),
+# and the environment of env.sh.
+set -euo pipefail
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+cd "$root"
+host_target=$(realpath -m "${CARGO_TARGET_DIR:-target}")
+host=$host_target/release/faceptor
+target=aarch64-unknown-linux-gnu
+# The oldest system that the program must start on: Ubuntu 22.04 and JetPack 6 have glibc 2.35.
+glibc_limit=2.35
+say() { echo "cross: $*"; }
+
+[ -x "$host" ] || { echo "cross: $host is missing: run 'make build' first" >&2; exit 1; }
+export CARGO_TARGET_DIR=${FACEPTOR_CROSS_TARGET:-$host_target/cross}
+mkdir -p "$CARGO_TARGET_DIR"
+# One at a time: test.sh puts the program aside.
+exec {lock}>"$CARGO_TARGET_DIR/build.lock"
+flock "$lock"
+
+# Replaced only when it differs: its time stamp decides whether cargo builds again.
+bundle=$CARGO_TARGET_DIR/edge.bundle
+"$host" compile models/edge --out "$bundle.new" >/dev/null
+cmp -s "$bundle.new" "$bundle" || mv "$bundle.new" "$bundle"
+rm -f "$bundle.new"
+export FACEPTOR_BUNDLE=$bundle
+
+# shellcheck source=env.sh
+source cross/env.sh
+build=(--release --target "$target" --no-default-features --features embedded)
+read -ra flags <<<"${CARGO_FLAGS:-}"
+build+=("${flags[@]}")
+say "building with $("$RUSTC" --version)"
+arm64=$CARGO_TARGET_DIR/$target/release/faceptor
+# test.sh's script, and the program that it starts: cargo puts the program back, as a hard link that mv would not move
+# onto itself.
+rm -f "$arm64" "$arm64.elf"
+cargo build "${build[@]}"
+
+needed=$(aarch64-linux-gnu-objdump -T "$arm64" | grep -o 'GLIBC_[0-9.]*' | sort -Vu | tail -n 1)
+if [ "$(printf '%s\n' "${needed#GLIBC_}" "$glibc_limit" | sort -V | tail -n 1)" != "$glibc_limit" ]; then
+    say "the program needs $needed, the limit is $glibc_limit:"
+    aarch64-linux-gnu-objdump -T "$arm64" | grep -F "$needed"
+    exit 1
+fi
+say "$arm64: $(stat -c %s "$arm64") bytes, needs at most $needed (limit $glibc_limit)"
