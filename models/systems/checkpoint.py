@@ -1,0 +1,124 @@
+"""Reads a checkpoint without ever running what is in it, and loads it into a model strictly."""
+
+import argparse
+import math
+import pickle
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import torch
+
+# How many names a message lists.
+LISTED = 6
+
+
+class Refused(Exception):
+    """A checkpoint, option or array that cannot be used; the message says why."""
+
+
+def read(path):
+    """The object that a .pth, .pth.tar, .pt or .npz file holds: tensors in plain containers.
+
+    PyTorch's restricted unpickler builds tensors, containers and numbers only, and argparse.Namespace besides, because
+    official files hold their arguments in one. Anything else in the pickle is refused before it is made.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise Refused(f"{path} is not there or is no file")
+    if path.stat().st_size == 0:
+        raise Refused(f"{path} is empty")
+    try:
+        return read_npz(path) if path.suffix == ".npz" else read_torch(path)
+    except Refused:
+        raise
+    except pickle.UnpicklingError as error:
+        raise Refused(f"{path} holds more than tensors and settings, or is damaged; it was not run: {first_line(error)}") from error
+    # The readers fail in many ways on damaged bytes.
+    except Exception as error:
+        raise Refused(f"{path} is no readable checkpoint (truncated or damaged?): {type(error).__name__}: {first_line(error)}") from error
+
+
+def first_line(error):
+    text = str(error).replace("WeightsUnpickler error: ", "").strip()
+    hint = "Unsupported "
+    if hint in text:
+        text = text[text.index(hint) :]
+    return text.splitlines()[0][:300] if text else "no further reason"
+
+
+def read_torch(path):
+    with torch.serialization.safe_globals([argparse.Namespace]):
+        return torch.load(path, map_location="cpu", weights_only=True)
+
+
+def read_npz(path):
+    if not zipfile.is_zipfile(path):
+        raise Refused(f"{path} is no .npz file (truncated or damaged?)")
+    with np.load(path, allow_pickle=False) as arrays:
+        return {name: torch.from_numpy(np.array(arrays[name])) for name in arrays.files}
+
+
+def is_state(value):
+    """True for a non-empty {name: tensor}."""
+    return isinstance(value, dict) and bool(value) and all(isinstance(k, str) and isinstance(v, torch.Tensor) for k, v in value.items())
+
+
+def listed(names):
+    names = list(names)
+    more = f" and {len(names) - LISTED} more" if len(names) > LISTED else ""
+    return ", ".join(names[:LISTED]) + more
+
+
+def shape_text(tensor):
+    return "x".join(str(n) for n in tensor.shape) or "a number"
+
+
+def load_strictly(model, state, optional=()):
+    """Loads `state` into `model`: every tensor must be there, fit and be finite.
+
+    `optional`: endings of names that may be missing (`num_batches_tracked` of older files; the tied copies `.ln.*`).
+    """
+    wanted = model.state_dict()
+    unknown = [k for k in state if k not in wanted]
+    missing = [k for k in wanted if k not in state and not k.endswith(tuple(optional))]
+    wrong = [
+        f"{k} is {shape_text(state[k])} instead of {shape_text(wanted[k])}" for k in wanted if k in state and state[k].shape != wanted[k].shape
+    ]
+    problems = []
+    if missing:
+        problems.append(f"{len(missing)} missing: {listed(missing)}")
+    if unknown:
+        problems.append(f"{len(unknown)} not known: {listed(unknown)}")
+    if wrong:
+        problems.append(f"{len(wrong)} of another shape than the rest of the file asks for: {listed(wrong)}")
+    if problems:
+        raise Refused("the tensors do not fit: " + "; ".join(problems))
+    for name, tensor in state.items():
+        if tensor.is_complex() or tensor.is_quantized or tensor.layout != torch.strided:
+            raise Refused(f"tensor {name} is {tensor.dtype}, {tensor.layout}: only dense real numbers are read")
+        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+            raise Refused(f"tensor {name} holds numbers that are not finite")
+        if wanted[name].is_floating_point() != tensor.is_floating_point():
+            raise Refused(f"tensor {name} holds {tensor.dtype} instead of {wanted[name].dtype}")
+    model.load_state_dict(state, strict=False)
+    check_ties(model, state)
+    return model.eval()
+
+
+def check_ties(model, state):
+    """Two names of one tensor must have had equal values."""
+    names = {}
+    for name, parameter in model.named_parameters(remove_duplicate=False):
+        names.setdefault(id(parameter), []).append(name)
+    for group in names.values():
+        held = [n for n in group if n in state]
+        if any(not torch.equal(state[held[0]], state[n]) for n in held[1:]):
+            raise Refused(f"{listed(held)} are one tensor under several names, but the file gives them different values")
+
+
+def square_root(count, what):
+    root = math.isqrt(max(count, 0))
+    if root < 1 or root * root != count:
+        raise Refused(f"{what}: {count} rows are not a square")
+    return root

@@ -1,0 +1,123 @@
+"""Which system a checkpoint holds and in which size, from its names and shapes; what shapes cannot tell has options."""
+
+from dataclasses import dataclass, field
+
+from . import build
+from .checkpoint import Refused, is_state, load_strictly
+
+
+@dataclass
+class Options:
+    """What the file cannot tell, each None for the official default."""
+
+    prefix: str | None = None
+    encoder_heads: int | None = None
+    decoder_heads: int | None = None
+    perceptual_heads: int | None = None
+    levels: tuple | None = None
+    new_levels: tuple | None = None
+    value_levels: tuple | None = None
+    map_levels: tuple | None = None
+    # Naive Faceptor's dense tasks, {task: outputs} in order.
+    map_tasks: dict | None = None
+    # {task of the file: official task whose preprocessing and class names it has}
+    like: dict = field(default_factory=dict)
+    # Names of the tasks to export; None for all.
+    tasks: tuple | None = None
+
+
+@dataclass
+class Recognised:
+    system: str
+    model: object
+    # Tensors left out on purpose: {name: why}.
+    skipped: dict
+    notes: list
+    # Tensors of the file that the model holds.
+    used: int
+
+
+@dataclass(frozen=True)
+class System:
+    name: str
+    title: str
+    wrapper: str | None
+    prefix: str
+    # Endings of names that only this system has; one is enough.
+    markers: tuple
+    builder: object
+
+
+SYSTEMS = [
+    System("faceptor", "Faceptor", "state_dict", "module.", ("heads_module.decoder.level_embed.weight", "heads_module.decoder.adapt_pos2d.0.weight"), build.faceptor),
+    System("naive", "Naive Faceptor", "state_dict", "module.", tuple(f"heads_module.heads.{k}" for k in build.NAIVE_MARKERS), build.naive),
+    System("mcf", "MCF", "model", "", ("online_encoder.patch_embed.proj.weight", "online_encoder.cls_token", "online_encoder.norm.weight"), build.mcf),
+    System("dmlcsr", "DML-CSR", None, "", ("context.dualgcn.gamma1", "context.dualgcn.phi.weight", "layer6.conv4.weight"), build.dmlcsr),
+    System("tcdcn", "TCDCN", None, "", ("landmark.weight", "landmark.bias"), build.tcdcn),
+]  # fmt: skip
+WRAPPERS = ("state_dict", "model")
+
+
+def states(held):
+    """[(wrapper, {name: tensor})] of everything in the file that could be a model's state."""
+    if is_state(held):
+        return [(None, held)]
+    if not isinstance(held, dict):
+        raise Refused(f"the file holds a {type(held).__name__}, not named tensors")
+    found = [(w, held[w]) for w in WRAPPERS if is_state(held.get(w))]
+    if not found:
+        keys = ", ".join(str(k)[:40] for k in list(held)[:8])
+        raise Refused(f"the file holds no named tensors, neither itself nor under {' or '.join(WRAPPERS)}; it has: {keys or 'nothing'}")
+    return found
+
+
+def identify(held):
+    """(system, wrapper, state, prefix found)."""
+    for wrapper, state in states(held):
+        for system in SYSTEMS:
+            for marker in system.markers:
+                # A marker stands alone or after a prefix that ends in a point.
+                prefixes = [k[: -len(marker)] for k in state if k == marker or k.endswith("." + marker)]
+                if prefixes:
+                    return system, wrapper, state, min(prefixes, key=len)
+    names = ", ".join(list(states(held)[0][1])[:4])
+    known = ", ".join(s.title for s in SYSTEMS)
+    raise Refused(f"this is no checkpoint of {known}: its tensors are named {names}, ...")
+
+
+def without_prefix(system, state, found, options):
+    """The state with its prefix taken off; another prefix than the official one must be named."""
+    prefix = system.prefix if options.prefix is None else options.prefix
+
+    def quoted(p):
+        return f'begin with "{p}"' if p else "have no prefix"
+
+    if found != prefix:
+        expected = "the official file's" if options.prefix is None else "by --prefix, the"
+        raise Refused(
+            f"wrong prefix: {expected} names of {system.title} {quoted(prefix)}, this file's {quoted(found)} "
+            f"(--prefix '{found}' reads it)"
+        )
+    others = [k for k in state if not k.startswith(prefix)]
+    if others:
+        raise Refused(f"{len(others)} names lack the prefix \"{prefix}\" of the others, {others[0]} for one")
+    return {k[len(prefix) :]: v for k, v in state.items()}
+
+
+def recognise(held, options):
+    """The model in evaluation mode with every tensor of the file loaded, or Refused."""
+    system, wrapper, state, found = identify(held)
+    state = without_prefix(system, state, found, options)
+    try:
+        model, state, skipped, notes = system.builder(state, options)
+    except (KeyError, ValueError, IndexError, RuntimeError) as error:
+        reason = f"tensor {error} is missing" if isinstance(error, KeyError) else str(error)
+        raise Refused(f"this looks like {system.title}, but {reason}") from error
+    try:
+        load_strictly(model, state, optional=("num_batches_tracked", ".ln.weight", ".ln.bias"))
+    except Refused as error:
+        raise Refused(f"this looks like {system.title}, but {error}") from None
+    if wrapper != system.wrapper:
+        where = f'under "{wrapper}"' if wrapper else "at its top"
+        notes.append(f"the tensors lie {where}, where the official file has {system.wrapper or 'no wrapper'}")
+    return Recognised(system.name, model, skipped, notes, len(state))

@@ -1,0 +1,115 @@
+"""TCDCN: landmarks and four auxiliary tasks from a 40 x 40 grey face (SPEC D1)."""
+
+from dataclasses import dataclass, field
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from .portable import max_pool
+
+
+@dataclass(frozen=True)
+class TcdcnConfig:
+    """`blocks`: filters a side of each convolution's output: 1 is ordinary sharing, the output's size is a filter per place."""
+
+    size: int = 40
+    widths: tuple = (16, 48, 64, 64)
+    kernels: tuple = (5, 3, 3, 2)
+    blocks: tuple = (1, 1, 1, 1)
+    features: int = 100
+    heads: dict = field(default_factory=lambda: {"landmark": 10, "gender": 2, "smile": 2, "glasses": 2, "pose": 5})
+
+    @property
+    def sides(self):
+        """Side of each convolution's output."""
+        sides, side = [], self.size
+        for i, kernel in enumerate(self.kernels):
+            side = side - kernel + 1
+            sides.append(side)
+            side = side // 2 if i < len(self.kernels) - 1 else side
+        return sides
+
+
+def per_location(config=TcdcnConfig()):
+    """The same network with a filter for every place."""
+    return TcdcnConfig(config.size, config.widths, config.kernels, tuple(config.sides), config.features, config.heads)
+
+
+class BlockConv(nn.Module):
+    """Valid convolution whose output is cut into blocks x blocks regions with filters of their own.
+
+    `weight` [rows, columns, out, in, k, k], `bias` [rows, columns, out].
+    """
+
+    def __init__(self, cin, cout, kernel, side, blocks):
+        super().__init__()
+        if not 1 <= blocks <= side:
+            raise ValueError(f"{blocks} blocks do not fit a side of {side}")
+        self.side, self.blocks = side, blocks
+        bound = (cin * kernel * kernel) ** -0.5
+        self.weight = nn.Parameter(torch.empty(blocks, blocks, cout, cin, kernel, kernel).uniform_(-bound, bound))
+        self.bias = nn.Parameter(torch.zeros(blocks, blocks, cout))
+
+    def edges(self):
+        """First row (or column) of each block and the one after the last; blocks differ by at most one."""
+        return [i * self.side // self.blocks for i in range(self.blocks + 1)]
+
+    def forward(self, x):
+        edges, kernel = self.edges(), self.weight.shape[-1]
+        if self.blocks == self.side:
+            return self.per_place(x)
+        rows = []
+        for i, (top, below) in enumerate(zip(edges, edges[1:])):
+            row = [
+                F.conv2d(x[:, :, top : below + kernel - 1, left : right + kernel - 1], self.weight[i, j], self.bias[i, j])
+                for j, (left, right) in enumerate(zip(edges, edges[1:]))
+            ]
+            rows.append(torch.cat(row, 3))
+        return torch.cat(rows, 2)
+
+    def per_place(self, x):
+        kernel, side = self.weight.shape[-1], self.side
+        taps = [x[:, :, i : i + side, j : j + side] for i in range(kernel) for j in range(kernel)]
+        b, cin = int(x.shape[0]), int(x.shape[1])
+        # [places, B, in * k * k] times [places, in * k * k, out]
+        columns = torch.stack(taps, 2).reshape(b, cin * kernel * kernel, side * side).permute(2, 0, 1)
+        cout = self.weight.shape[2]
+        weight = self.weight.reshape(side * side, cout, cin * kernel * kernel).transpose(1, 2)
+        out = columns @ weight + self.bias.reshape(side * side, 1, cout)
+        return out.permute(1, 2, 0).reshape(b, cout, side, side)
+
+
+class Tcdcn(nn.Module):
+    """Grey faces [B, 1, size, size] to {head: numbers}: coordinates and class logits, both linear."""
+
+    def __init__(self, config):
+        super().__init__()
+        c = self.config = config
+        channels = (1, *c.widths)
+        for i, (kernel, side, blocks) in enumerate(zip(c.kernels, c.sides, c.blocks)):
+            if blocks == 1:
+                conv = nn.Conv2d(channels[i], channels[i + 1], kernel)
+            else:
+                conv = BlockConv(channels[i], channels[i + 1], kernel, side, blocks)
+            self.add_module(f"conv{i + 1}", conv)
+        self.fc = nn.Linear(c.widths[-1] * c.sides[-1] ** 2, c.features)
+        for head, count in c.heads.items():
+            self.add_module(head, nn.Linear(c.features, count))
+
+    def features(self, image):
+        x, last = image, len(self.config.kernels)
+        for i in range(1, last + 1):
+            x = torch.tanh(getattr(self, f"conv{i}")(x)).abs()
+            if i < last:
+                x = max_pool(x, 2, 2)
+        return torch.tanh(self.fc(x.flatten(1))).abs()
+
+    def forward(self, image):
+        shared = self.features(image)
+        return {head: getattr(self, head)(shared) for head in self.config.heads}
+
+
+@torch.no_grad()
+def run_arrays(model, arrays):
+    return {f"out.{head}": value.numpy() for head, value in model(torch.from_numpy(arrays["image"]).float()).items()}

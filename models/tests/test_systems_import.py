@@ -1,0 +1,345 @@
+"""`faceptor-models import`: official files of every system load, run, export and are refused with the reason."""
+
+import os
+import pickle
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import numpy as np
+import onnxruntime as ort
+import pytest
+import torch
+from systems import command, official
+
+from . import official_files as files
+
+torch.set_num_threads(1)
+SHARED = Path(os.environ.get("FACEPTOR_SHARED", Path(__file__).resolve().parents[2] / "../shared"))
+RNG = np.random.default_rng(4)
+FACEPTOR_OPTIONS = ["--encoder-heads", "4", "--decoder-heads", "4"]
+
+
+def image(batch, channels, side):
+    return RNG.standard_normal((batch, channels, side, side)).astype(np.float32)
+
+
+def run_import(*arguments):
+    return command.main(["import", *map(str, arguments), "--finder", ""])
+
+
+def npz(path, **arrays):
+    np.savez(path, **arrays)
+    return path
+
+
+def outputs(tmp_path, checkpoint, arrays, *options):
+    """What `--npz` writes for `arrays`."""
+    out = tmp_path / "out.npz"
+    assert run_import(checkpoint, "--npz", npz(tmp_path / "in.npz", **arrays), out, *options) == 0
+    return dict(np.load(out))
+
+
+def torch_of(arrays):
+    return {k: torch.from_numpy(v) for k, v in arrays.items()}
+
+
+def answers(folder, images):
+    """The exported folder in ONNX Runtime, connected by tensor name: {tensor: array}."""
+    manifest = tomllib.loads((folder / "manifest.toml").read_text())
+    found = dict(images)
+    for part in manifest["part"]:
+        session = ort.InferenceSession(str(folder / part["file"]), providers=["CPUExecutionProvider"])
+        inner_in, inner_out = part.get("graph_inputs", part["inputs"]), part.get("graph_outputs", part["outputs"])
+        found |= zip(part["outputs"], session.run(inner_out, {g: found[n] for g, n in zip(inner_in, part["inputs"])}))
+    return manifest, found
+
+
+def close(a, b, atol=1e-3):
+    assert a.shape == b.shape
+    np.testing.assert_allclose(a, b, atol=atol, rtol=1e-3)
+
+
+@pytest.mark.parametrize("name", ["faceptor_tiny_level", "naive_tiny"])
+def test_official_references_agree(tmp_path, name):
+    reference = SHARED / "spec/reference" / name
+    if not reference.is_dir():
+        pytest.skip(f"the reference checkpoints are not in FACEPTOR_SHARED ({SHARED})")
+    expected = np.load(reference / "outputs.npz")
+    out = tmp_path / "out.npz"
+    assert run_import(reference / "checkpoint_rank0_iter_50000.pth.tar", "--encoder-heads", 4, "--npz", reference / "inputs.npz", out) == 0
+    found = np.load(out)
+    for key in expected.files:
+        tolerance = 1e-5 if key.endswith(".landmark") else 1e-4
+        assert found[key].shape == expected[key].shape
+        np.testing.assert_allclose(found[key], expected[key], atol=tolerance, rtol=tolerance, err_msg=key)
+
+
+def test_encoder_agrees_with_the_reference_at_three_grids():
+    reference = SHARED / "spec/reference/faceptor_tiny_level"
+    if not reference.is_dir():
+        pytest.skip(f"the reference checkpoints are not in FACEPTOR_SHARED ({SHARED})")
+    from systems.checkpoint import read
+    from systems.recognise import Options, recognise
+
+    model = recognise(read(reference / "checkpoint_rank0_iter_50000.pth.tar"), Options(encoder_heads=4)).model
+    inputs, inner = np.load(reference / "inputs.npz"), np.load(reference / "intermediates.npz")
+    with torch.no_grad():
+        for which, picture in (("small", inputs["image_small"]), ("large", inputs["image_large"]), ("mid", inner["image_mid"])):
+            maps = model.backbone_module(torch.from_numpy(picture))
+            for level, found in enumerate(maps):
+                key = f"backbone_{which}_layer{level:02d}"
+                if key in inner.files:
+                    np.testing.assert_allclose(found.numpy(), inner[key], atol=1e-4, rtol=1e-4, err_msg=key)
+        for which, side in (("small", 7), ("large", 8)):
+            np.testing.assert_allclose(model.heads_module.decoder.position(side, side).numpy(), inner[f"pos_embed_{which}"][:, 0], atol=1e-5)
+
+
+@pytest.mark.parametrize("new_levels", [(), (1, 3, 5, 7, 9)])
+def test_faceptor_runs_and_exports(tmp_path, new_levels):
+    model = files.faceptor_model(new_levels)
+    path = files.save(tmp_path / "checkpoint_rank0_iter_newest.pth.tar", files.ddp(model))
+    arrays = {"image_small": image(2, 3, 112), "image_large": image(2, 3, 64)}
+    found = outputs(tmp_path, path, arrays, "--out", tmp_path / "export", *FACEPTOR_OPTIONS)
+    assert found["parsing_lapa"].shape == (2, 64, 64, 11) and found["align_300w.landmark"].shape == (2, 68, 2)
+    with torch.no_grad():
+        small = model(torch.from_numpy(arrays["image_small"]), ["age_morph2", "recog_ms1mv3"])
+        large = model(torch.from_numpy(arrays["image_large"]), ["align_aflw"])
+    close(found["age_morph2"], small["age_morph2"].numpy(), 1e-5)
+    close(found["recog_ms1mv3"], small["recog_ms1mv3"].numpy(), 1e-5)
+    close(found["align_aflw.landmark"], large["align_aflw"]["landmark"].numpy(), 1e-5)
+    groups = {"face112": "image_small", "celebam": "image_large", "lapa": "image_large", "box80": "image_large", "box100": "image_large"}
+    manifest, tensors = answers(tmp_path / "export", {f"image_{g}": arrays[a][:1] for g, a in groups.items()})
+    assert [g["name"] for g in manifest["group"]] == list(groups)
+    assert {t["name"]: t["kind"] for t in manifest["task"]}["affect_rafdb"] == "expression"
+    for task in ("align_300w", "align_aflw"):
+        close(tensors[f"out_{task}"], found[f"{task}.landmark"][:1])
+    age = torch.sigmoid(torch.from_numpy(found["age_morph2"][:1]))
+    close(tensors["out_age_morph2"], (age / age.sum()).numpy())
+    close(tensors["out_biattr_celeba"], torch.sigmoid(torch.from_numpy(found["biattr_celeba"][:1])).numpy())
+    close(tensors["out_recog_ms1mv3"], found["recog_ms1mv3"][:1])
+    up = torch.nn.functional.interpolate(torch.from_numpy(tensors["out_parsing_lapa"]), size=(64, 64), mode="bilinear")
+    close(up.permute(0, 2, 3, 1).numpy(), found["parsing_lapa"][:1])
+
+
+def test_stage_2_without_classifier_and_without_the_tied_copies(tmp_path):
+    state = {k: v for k, v in files.ddp(files.faceptor_model((1, 3, 5, 7, 9)))["state_dict"].items() if ".ln." not in k and "losses" not in k}
+    path = files.save(tmp_path / "stage2.pth.tar", {"step": 20000, "state_dict": state, "optimizer": {}})
+    found = outputs(tmp_path, path, {"image_small": image(1, 3, 112)}, *FACEPTOR_OPTIONS)
+    assert found["recog_ms1mv3"].shape == (1, 12) and "parsing_lapa" not in found
+
+
+def test_naive_runs_and_exports(tmp_path):
+    model = files.naive_model()
+    path = files.save(tmp_path / "naive.pth.tar", files.ddp(model))
+    arrays = {"image_small": image(1, 3, 112), "image_large": image(1, 3, 64)}
+    found = outputs(tmp_path, path, arrays, "--out", tmp_path / "export", "--encoder-heads", "4")
+    images = {"image_face112": arrays["image_small"], "image_celebam": arrays["image_large"], "image_box80": arrays["image_large"]}
+    _, tensors = answers(tmp_path / "export", images)
+    close(tensors["out_align_300w"], found["align_300w.landmark"])
+    close(tensors["out_affect_rafdb"], torch.softmax(torch.from_numpy(found["affect_rafdb"]), -1).numpy())
+    up = torch.nn.functional.interpolate(torch.from_numpy(tensors["out_parsing_celebam"]), size=(64, 64), mode="bilinear")
+    close(up.permute(0, 2, 3, 1).numpy(), found["parsing_celebam"])
+
+
+def test_mcf_runs_and_exports(tmp_path):
+    model = files.mcf_model()
+    path = files.save(tmp_path / "checkpoint-15.pth", files.mcf_file(model))
+    arrays = {"image": image(2, 3, 32), "noise_online": RNG.random((2, 16), dtype=np.float32)}
+    found = outputs(tmp_path, path, arrays, "--out", tmp_path / "export", *FACEPTOR_OPTIONS)
+    assert found["vit_cls"].shape == (2, 24) and found["vit_block05"].shape == (2, 17, 24)
+    assert found["latent"].shape == (2, 5, 24) and found["mask"].sum(1).tolist() == [12, 12]
+    assert found["decoder_pred"].shape == (2, 16, 8 * 8 * 3)
+    # The mask lies where the noise is not among the four smallest of its row.
+    for noise, mask in zip(arrays["noise_online"], found["mask"]):
+        assert set(np.flatnonzero(mask == 0)) == set(np.argsort(noise)[:4])
+    manifest, tensors = answers(tmp_path / "export", {"image_face": arrays["image"][:1]})
+    assert "task" not in manifest
+    close(tensors["class_face"], found["vit_cls"][:1])
+    close(tensors["tokens8_face"], found["vit_block08"][:1])
+
+
+@pytest.mark.parametrize("edges", [True, False])
+def test_dmlcsr_runs_and_exports(tmp_path, edges):
+    model = files.dmlcsr_model(edges=edges)
+    path = files.save(tmp_path / "best.pth", model.state_dict())
+    arrays = {"image": image(1, 3, 97)}
+    found = outputs(tmp_path, path, arrays, "--out", tmp_path / "export", "--size", "97")
+    assert found["seg"].shape == (1, 19, 25, 25) and found["argmax_473"].shape == (1, 97, 97)
+    assert ("binary_edge" in found, "semantic_edge" in found) == (edges, edges)
+    manifest, tensors = answers(tmp_path / "export", {"image_bgr": arrays["image"]})
+    assert manifest["group"][0]["colour"] == "bgr" and manifest["task"][0]["labels"] == official.CELEBAMASK_OWN
+    up = torch.nn.functional.interpolate(torch.from_numpy(found["seg"]), size=(97, 97), mode="bilinear", align_corners=True)
+    close(tensors["out_parsing"], up.numpy())
+
+
+def test_dmlcsr_of_an_older_library_lacks_counters(tmp_path):
+    state = {k: v for k, v in files.dmlcsr_model().state_dict().items() if not k.endswith("num_batches_tracked")}
+    assert "seg" in outputs(tmp_path, files.save(tmp_path / "best.pth", state), {"image": image(1, 3, 65)})
+
+
+@pytest.mark.parametrize("blocks", [(1, 1, 1, 1), (2, 2, 3, 2), (36, 16, 6, 2)])
+@pytest.mark.parametrize("ending", ["npz", "pth"])
+def test_tcdcn_runs_and_exports(tmp_path, blocks, ending):
+    model = files.tcdcn_model(blocks)
+    path = tmp_path / f"tcdcn.{ending}"
+    (files.save_npz if ending == "npz" else files.save)(path, model.state_dict())
+    arrays = {"image": image(2, 1, 40)}
+    found = outputs(tmp_path, path, arrays, "--out", tmp_path / "export")
+    assert {k: v.shape[1] for k, v in found.items()} == {"out.landmark": 10, "out.gender": 2, "out.smile": 2, "out.glasses": 2, "out.pose": 5}
+    manifest, tensors = answers(tmp_path / "export", {"image_grey": arrays["image"][:1]})
+    assert manifest["group"][0] | {"frame": 0} == {
+        "name": "grey", "tensor": "image_grey", "size": 40, "colour": "grey", "mean": [127.5], "std": [127.5], "frame": 0,
+    }  # fmt: skip
+    close(tensors["out_landmarks"][0, :, 1], found["out.landmark"][0, 5:])
+    close(tensors["out_pose"], torch.softmax(torch.from_numpy(found["out.pose"][:1]), -1).numpy())
+
+
+def drop(name):
+    return lambda held: held["state_dict"].pop(name)
+
+
+def reshape(name, *shape):
+    return lambda held: held["state_dict"].update({name: torch.zeros(*shape)})
+
+
+def rename(old, new):
+    def change(held):
+        held["state_dict"] = {k.replace(old, new, 1): v for k, v in held["state_dict"].items()}
+
+    return change
+
+
+DECODER = "module.heads_module.decoder."
+FAULTS = {
+    "missing tensor": (drop(DECODER + "input_proj.0.bias"), "missing: heads_module.decoder.input_proj.0.bias"),
+    "missing block": (drop("module.backbone_module.visual.transformer.resblocks.3.ln_1.weight"), "resblocks.3.ln_1.weight"),
+    "changed shape": (reshape(DECODER + "query_feat.align_300w.weight", 67, 16), "query_embed.align_300w.weight"),
+    "changed rank": (reshape("module.backbone_module.visual.class_embedding", 4, 6), "class_embedding"),
+    "table not square": (reshape("module.backbone_module.visual.positional_embedding", 16, 24), "square"),
+    "extra tensor": (reshape("module.heads_module.decoder.surprise", 3), "not known: heads_module.decoder.surprise"),
+    "not finite": (reshape(DECODER + "input_proj.0.bias", 16, ), ""),
+    "prefix of another wrapper": (rename("module.", "model."), 'begin with "model."'),
+    "no prefix": (rename("module.", ""), "wrong prefix"),
+    "one name without prefix": (rename("module.backbone_module.visual.proj", "backbone_module.visual.proj"), "lack the prefix"),
+    "unknown task": (rename("age_morph2", "gaze_mpii"), "unknown task gaze_mpii"),
+    "untied copies": (reshape("module.heads_module.interpreters.map_v2.mask_map.1.ln.bias", 16), "different values"),
+    "another network": (rename("module.", "resnet50."), "wrong prefix"),
+}  # fmt: skip
+FAULTS["not finite"] = (lambda held: held["state_dict"][DECODER + "input_proj.0.bias"].fill_(float("nan")), "not finite")
+
+
+def renamed_task(held):
+    held["state_dict"] = {k.replace("age_morph2", "gaze_mpii"): v for k, v in held["state_dict"].items()}
+
+
+FAULTS["unknown task"] = (renamed_task, "unknown task gaze_mpii")
+
+
+def refused(tmp_path, capsys, path, *options):
+    """The message; and nothing was written."""
+    before = sorted(p.name for p in tmp_path.iterdir())
+    source = npz(tmp_path.parent / f"{tmp_path.name}_in.npz", image=image(1, 3, 32), image_small=image(1, 3, 112))
+    assert run_import(path, "--out", tmp_path / "export", "--npz", source, tmp_path / "out.npz", *options) == 1
+    assert sorted(p.name for p in tmp_path.iterdir()) == before
+    error = capsys.readouterr().err
+    assert error.startswith("faceptor-models import: ") and "Traceback" not in error
+    return error
+
+
+@pytest.mark.parametrize("fault", list(FAULTS))
+def test_faulty_files_are_refused_with_the_reason(tmp_path, capsys, fault):
+    change, reason = FAULTS[fault]
+    held = files.ddp(files.faceptor_model())
+    held["state_dict"] = dict(held["state_dict"])
+    change(held)
+    error = refused(tmp_path, capsys, files.save(tmp_path / "c.pth.tar", held), *FACEPTOR_OPTIONS)
+    assert reason in error, error
+
+
+def test_damaged_and_foreign_files_are_refused(tmp_path, capsys):
+    good = files.save(tmp_path / "good.pth.tar", files.ddp(files.faceptor_model()))
+    data = good.read_bytes()
+    for name, content in {"cut.pth": data[: len(data) // 2], "start.pth": data[:40], "empty.pth": b"", "text.pth": b"hello", "cut.npz": data[:99]}.items():
+        (tmp_path / name).write_bytes(content)
+        assert name in refused(tmp_path, capsys, tmp_path / name)
+    files.save(tmp_path / "other.pth", {"fc.weight": torch.zeros(2, 2), "layer1.0.conv1.weight": torch.zeros(1)})
+    assert "no checkpoint of Faceptor" in refused(tmp_path, capsys, tmp_path / "other.pth")
+    files.save(tmp_path / "list.pth", [1, 2])
+    assert "list" in refused(tmp_path, capsys, tmp_path / "list.pth")
+    assert "is not there" in refused(tmp_path, capsys, tmp_path / "absent.pth")
+
+
+class Malicious:
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return (os.system, (f"touch {self.path}",))
+
+
+def test_a_pickle_that_calls_something_is_refused_before_it_does(tmp_path, capsys):
+    mark = tmp_path.parent / f"{tmp_path.name}_called"
+    held = files.mcf_file(files.mcf_model())
+    files.save(tmp_path / "bad.pth", held | {"args": Malicious(mark)})
+    (tmp_path / "plain.pth").write_bytes(pickle.dumps({"model": Malicious(mark)}))
+    np.savez(tmp_path / "bad.npz", **{"conv1.weight": np.array([Malicious(mark)], dtype=object)})
+    for name in ("bad.pth", "plain.pth", "bad.npz"):
+        error = refused(tmp_path, capsys, tmp_path / name)
+        assert name in error
+    assert not mark.exists()
+
+
+def test_wrong_options_are_refused(tmp_path, capsys):
+    path = files.save(tmp_path / "c.pth.tar", files.ddp(files.faceptor_model()))
+    assert "unknown task gaze" in refused(tmp_path, capsys, path, *FACEPTOR_OPTIONS, "--tasks", "gaze")
+    assert "--encoder-heads" in refused(tmp_path, capsys, path, "--encoder-heads", "7")
+    assert "--levels" in refused(tmp_path, capsys, path, *FACEPTOR_OPTIONS, "--levels", "12")
+    assert "--levels" in refused(tmp_path, capsys, path, *FACEPTOR_OPTIONS, "--levels", "1,2")
+
+
+def test_arrays_that_do_not_fit_are_refused(tmp_path, capsys):
+    path = files.save(tmp_path / "c.pth.tar", files.ddp(files.faceptor_model()))
+    cases = {
+        "has no array": {"picture": image(1, 3, 32)}, "shape": {"image_small": image(1, 1, 112)}, "finite": {"image_small": image(1, 3, 112) * np.nan},
+        "square": {"image_small": image(1, 3, 112)[:, :, :96]},
+    }  # fmt: skip
+    for reason, arrays in cases.items():
+        source = npz(tmp_path / "in.npz", **arrays)
+        assert run_import(path, *FACEPTOR_OPTIONS, "--out", tmp_path / "export", "--npz", source, tmp_path / "out.npz") == 1
+        assert reason in capsys.readouterr().err
+        assert not (tmp_path / "export").exists() and not (tmp_path / "out.npz").exists()
+
+
+def test_a_folder_with_other_files_is_left_alone(tmp_path, capsys):
+    path = files.save(tmp_path / "t.pth", files.tcdcn_model().state_dict())
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    (folder / "letter.txt").write_text("dear")
+    assert run_import(path, "--out", folder) == 1
+    assert "holds other files" in capsys.readouterr().err and [p.name for p in folder.iterdir()] == ["letter.txt"]
+    assert run_import(path, "--out", tmp_path / "export") == 0
+    assert run_import(path, "--out", tmp_path / "export", "--tasks", "landmarks,pose") == 0
+    assert not (tmp_path / "export" / "task_smile.onnx").exists()
+
+
+def test_a_task_of_one_s_own_takes_an_official_one_s_place(tmp_path):
+    held = files.ddp(files.faceptor_model())
+    held["state_dict"] = {k.replace("align_aflw", "align_mine"): v for k, v in held["state_dict"].items()}
+    path = files.save(tmp_path / "c.pth.tar", held)
+    options = [*FACEPTOR_OPTIONS, "--like", "align_mine=align_aflw", "--tasks", "align_mine"]
+    assert run_import(path, "--out", tmp_path / "export", *options) == 0
+    manifest = tomllib.loads((tmp_path / "export/manifest.toml").read_text())
+    assert [(t["name"], t["group"]) for t in manifest["task"]] == [("align_mine", "box100")]
+
+
+def test_the_module_is_a_program(tmp_path):
+    path = files.save(tmp_path / "t.pth", files.tcdcn_model().state_dict())
+    source = npz(tmp_path / "in.npz", image=image(1, 1, 40))
+    models = Path(__file__).resolve().parents[1]
+    done = subprocess.run(
+        [sys.executable, "-m", "systems", "import", path, "--npz", source, tmp_path / "o.npz"], cwd=models, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert np.load(tmp_path / "o.npz")["out.pose"].shape == (1, 5)
