@@ -14,7 +14,7 @@ DEMO_OUT ?= target/demo.png
 # A real board for `make board-test`, as ssh knows it: BOARD=user@host. Without it, the virtual one.
 BOARD ?=
 
-.PHONY: help demo build test lint models-test cross cross-test board-test bench-peers clean tools
+.PHONY: help demo build test lint models-test cross cross-test board-test clean tools
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -50,9 +50,6 @@ board-test: build  ## the camera loop on an arm64 board: a virtual one, or BOARD
 	cargo build --release $(CARGO_FLAGS) --example demo_clip
 	cross/toolchain.sh
 	cross/board/test.sh $(if $(BOARD),--board $(BOARD))
-
-bench-peers: build  ## every engine that a user would pick instead, on the same network, interleaved: a table; installs them (about 1 GB)
-	benches/peers/run
 
 clean:  ## removes what the build made
 	cargo clean

@@ -16,7 +16,8 @@
 //! present    JSON lines, text, annotated PNG, parsing masks
 //!
 //! model      manifest, compiler (ONNX -> bundle), bundle, executor, kernels
-//! pace       clocks and latency statistics
+//! pace       clocks and latency statistics, real-time set-up, temperatures
+//! control    a Unix socket for `faceptor ctl`, signals
 //! cli        one file for each verb, with the loop that ties the stages together
 //! ```
 //!
@@ -46,6 +47,7 @@ pub mod model;
 
 pub mod capture;
 pub mod cli;
+pub mod control;
 pub mod locate;
 pub mod pace;
 pub mod perceive;

@@ -1,10 +1,12 @@
 //! The command line: one file for each verb.
 
 mod compile;
+mod ctl;
 mod image;
 mod logger;
 mod network;
 mod output;
+mod report;
 mod run;
 mod tasks;
 
@@ -37,11 +39,18 @@ enum Verb {
     Image(image::ImageArguments),
     /// Frames of a source through the network, one after the other, with the time that each stage takes.
     Run(run::RunArguments),
+    /// Steers a running loop over its socket: which tasks, which budget, statistics, a snapshot, the end.
+    Ctl(ctl::CtlArguments),
     /// The tasks of a network with their queries, size and measured cost.
     Tasks(tasks::TasksArguments),
     /// An export folder (ONNX files and manifest.toml) to a bundle, or what a bundle holds.
     Compile(compile::CompileArguments),
 }
+
+/// Arguments that are wrong in a way only seen once the command has begun.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct UsageError(pub String);
 
 /// How a command ended that did not fail as a whole.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,6 +74,7 @@ pub fn main() -> ExitCode {
     let result = match arguments.verb {
         Verb::Image(arguments) => image::run(arguments),
         Verb::Run(arguments) => run::run(arguments),
+        Verb::Ctl(arguments) => ctl::run(arguments),
         Verb::Tasks(arguments) => tasks::run(arguments),
         Verb::Compile(arguments) => compile::run(arguments),
     };
@@ -74,7 +84,7 @@ pub fn main() -> ExitCode {
         Err(error) if error.downcast_ref::<output::Closed>().is_some() => ExitCode::SUCCESS,
         Err(error) => {
             log::error!("{error:#}");
-            let usage = error.downcast_ref::<SelectionError>().is_some();
+            let usage = error.is::<SelectionError>() || error.is::<UsageError>();
             ExitCode::from(if usage { 2 } else { 1 })
         }
     }

@@ -1,6 +1,11 @@
-//! Time: clocks, latency statistics, and the count of allocations.
+//! Time: clocks, latency statistics, the live loop's channels; and what the machine grants: priority, memory, heat.
 
 pub mod allocations;
 pub mod clock;
+pub mod heat;
 pub mod live;
+pub mod memory;
+pub mod realtime;
+pub mod sensors;
 pub mod statistics;
+pub mod wakeup;

@@ -1,0 +1,140 @@
+//! `faceptor ctl`: asks a running loop, over its socket.
+
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, Result, anyhow, bail};
+use clap::{Args, Subcommand};
+use serde_json::{Value, json};
+
+use super::{Outcome, UsageError, output, report};
+use crate::control::protocol::MAX_RESPONSE;
+use crate::control::socket;
+
+/// How long the loop is waited for.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+#[derive(Args)]
+pub struct CtlArguments {
+    /// The socket of the loop, as `faceptor run --control` has it [default: $XDG_RUNTIME_DIR/faceptor.sock, or
+    /// /run/faceptor/faceptor.sock].
+    #[arg(long, value_name = "SOCKET", global = true)]
+    control: Option<PathBuf>,
+    /// The answer as one JSON object.
+    #[arg(long, global = true)]
+    json: bool,
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// The tasks that are chosen, and all there are.
+    Tasks,
+    /// Chooses tasks, from the next frame on.
+    SetTasks {
+        /// Names separated by commas, in order of priority; `all`, or `none` for the finder alone.
+        #[arg(value_name = "NAMES")]
+        names: String,
+    },
+    /// Sets the time that a frame may take, or shows it.
+    Budget {
+        #[arg(value_name = "MS")]
+        ms: Option<f64>,
+    },
+    /// Where the loop stands.
+    Status,
+    /// Latency statistics.
+    Stats,
+    /// Writes the next frame, annotated, as a PNG.
+    Snapshot {
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+    },
+    /// Ends the loop.
+    Quit,
+}
+
+pub fn run(arguments: CtlArguments) -> Result<Outcome> {
+    let request = request(&arguments.verb)?;
+    let path = arguments.control.unwrap_or_else(socket::default_path);
+    let mut response = ask(&path, &request)?;
+    if response["ok"] == true {
+        match arguments.json {
+            true => output::print_json(&response["result"])?,
+            false => output::print(&report::text(&response["result"]))?,
+        }
+        return Ok(Outcome::Done);
+    }
+    let error = response["error"].take();
+    let message = error["message"].as_str().unwrap_or("the loop refused without a reason").to_owned();
+    match error["code"].as_str() {
+        Some("bad-argument") => Err(UsageError(message).into()),
+        _ => Err(anyhow!(message)),
+    }
+}
+
+fn request(verb: &Verb) -> Result<Value> {
+    Ok(match verb {
+        Verb::Tasks => json!({"verb": "tasks"}),
+        Verb::SetTasks { names } => json!({"verb": "set-tasks", "tasks": names}),
+        Verb::Budget { ms } => match ms {
+            // Neither has a form in JSON.
+            Some(ms) if !ms.is_finite() => bail!(UsageError(format!("budget: {ms} is not a number of milliseconds"))),
+            Some(ms) => json!({"verb": "budget", "ms": ms}),
+            None => json!({"verb": "budget"}),
+        },
+        Verb::Status => json!({"verb": "status"}),
+        Verb::Stats => json!({"verb": "stats"}),
+        Verb::Snapshot { file } => {
+            // The loop may run in another folder.
+            let file = std::path::absolute(file).with_context(|| format!("cannot write {}", file.display()))?;
+            let Some(file) = file.to_str() else {
+                bail!(UsageError(format!("{}: the path is not UTF-8", file.display())));
+            };
+            json!({"verb": "snapshot", "file": file})
+        }
+        Verb::Quit => json!({"verb": "quit"}),
+    })
+}
+
+/// Sends one request and waits for its response.
+fn ask(path: &Path, request: &Value) -> Result<Value> {
+    let stream = socket::connect(path, PATIENCE).map_err(|error| unreachable(path, &error))?;
+    let failed = || format!("no answer from the loop at {}", path.display());
+    stream.set_read_timeout(Some(PATIENCE)).with_context(failed)?;
+    stream.set_write_timeout(Some(PATIENCE)).with_context(failed)?;
+    // What was refused at once (too many clients) has an answer, although this could not be written.
+    let written = (&stream).write_all(format!("{request}\n").as_bytes());
+    let mut line = String::new();
+    let read = BufReader::new((&stream).take(MAX_RESPONSE as u64)).read_line(&mut line);
+    if line.is_empty() {
+        written.with_context(failed)?;
+    }
+    match read {
+        Ok(0) => bail!("{}: it ended without one", failed()),
+        Ok(_) => serde_json::from_str(&line).with_context(|| format!("{}: this is not one", failed())),
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+            bail!("{} within {} s", failed(), PATIENCE.as_secs())
+        }
+        Err(error) => Err(error).with_context(failed),
+    }
+}
+
+fn unreachable(path: &Path, error: &io::Error) -> anyhow::Error {
+    let path = path.display();
+    match error.kind() {
+        io::ErrorKind::NotFound => {
+            anyhow!("nobody listens at {path}: there is no such socket; start `faceptor run --control {path}`")
+        }
+        io::ErrorKind::ConnectionRefused => {
+            anyhow!("nobody listens at {path} any more: its faceptor has ended; start `faceptor run --control {path}`")
+        }
+        io::ErrorKind::PermissionDenied => {
+            anyhow!("{path}: the loop of another user, who alone may steer it")
+        }
+        io::ErrorKind::WouldBlock => anyhow!("{path}: the loop does not take connections"),
+        _ => anyhow!("{path}: {error}"),
+    }
+}

@@ -1,0 +1,173 @@
+//! One connection of the control socket: fixed buffers, and limits on how long it may take.
+
+use std::io::{self, Read, Write};
+use std::os::fd::{AsRawFd, RawFd};
+use std::os::unix::net::UnixStream;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use super::Steering;
+use super::protocol::{self, MAX_REQUEST, Refusal};
+
+/// How long a connection may take.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Without a byte in either direction.
+    pub idle: Duration,
+    /// From the first byte of a request to its last, and from a response to the client having taken it.
+    pub line: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits { idle: Duration::from_secs(300), line: Duration::from_secs(5) }
+    }
+}
+
+/// A connection. Requests are carried out one after the other: the next one is looked at when the response to the last
+/// has left, so that at most one response is held.
+pub struct Client {
+    stream: UnixStream,
+    input: Box<[u8; MAX_REQUEST + 1]>,
+    filled: usize,
+    output: Vec<u8>,
+    sent: usize,
+    /// When the last byte went either way.
+    moved: Instant,
+    /// When the request or response that is under way began.
+    begun: Option<Instant>,
+    /// The client sends no more.
+    ended: bool,
+    /// Nothing more is read: the connection closes when the response has left.
+    closing: bool,
+}
+
+impl Client {
+    pub fn new(stream: UnixStream, now: Instant) -> io::Result<Client> {
+        stream.set_nonblocking(true)?;
+        Ok(Client {
+            stream,
+            input: Box::new([0; MAX_REQUEST + 1]),
+            filled: 0,
+            output: Vec::new(),
+            sent: 0,
+            moved: now,
+            begun: None,
+            ended: false,
+            closing: false,
+        })
+    }
+
+    pub fn descriptor(&self) -> RawFd {
+        self.stream.as_raw_fd()
+    }
+
+    /// What poll shall wait for; 0 when the client waits for its turn.
+    pub fn interest(&self) -> libc::c_short {
+        match self.is_writing() {
+            true => libc::POLLOUT,
+            false if self.ended || self.has_line() => 0,
+            false => libc::POLLIN,
+        }
+    }
+
+    /// Whether a whole request waits here.
+    pub fn has_line(&self) -> bool {
+        !self.is_writing() && !self.closing && self.line_end().is_some()
+    }
+
+    /// Whether nothing more will come of this connection.
+    pub fn is_done(&self) -> bool {
+        !self.is_writing() && (self.closing || (self.ended && self.line_end().is_none()))
+    }
+
+    /// When its patience ends.
+    pub fn deadline(&self, limits: &Limits) -> Instant {
+        let idle = self.moved + limits.idle;
+        self.begun.map_or(idle, |begun| idle.min(begun + limits.line))
+    }
+
+    /// One round: takes what has come, carries out one request, sends what there is to send.
+    pub fn step(&mut self, events: libc::c_short, steering: &dyn Steering, now: Instant) -> io::Result<()> {
+        if events != 0 && !self.is_writing() && !self.has_line() && !self.ended {
+            self.read(now)?;
+        }
+        self.serve(steering, now);
+        self.write(now)
+    }
+
+    /// Takes what the client has sent, as far as there is room for it.
+    fn read(&mut self, now: Instant) -> io::Result<()> {
+        let count = match self.stream.read(&mut self.input[self.filled..]) {
+            Err(error) if is_transient(&error) => return Ok(()),
+            count => count?,
+        };
+        match count {
+            0 => self.ended = true,
+            _ => self.moved = now,
+        }
+        self.filled += count;
+        if self.filled == self.input.len() && self.line_end().is_none() {
+            self.refuse(&Refusal::TooLong, now);
+        } else if self.filled > 0 {
+            self.begun.get_or_insert(now);
+        }
+        Ok(())
+    }
+
+    /// Carries out the next request, if one is there.
+    fn serve(&mut self, steering: &dyn Steering, now: Instant) {
+        let Some(end) = self.line_end().filter(|_| self.has_line()) else { return };
+        let line = self.input[..end].trim_ascii();
+        // Blank lines are for people who type.
+        let blank = line.is_empty();
+        if !blank {
+            (self.output, self.sent) = (protocol::answer(line, steering), 0);
+        }
+        self.input.copy_within(end + 1..self.filled, 0);
+        self.filled -= end + 1;
+        self.begun = (!blank || self.filled > 0).then_some(now);
+    }
+
+    /// Sends what is left of the response.
+    pub fn write(&mut self, now: Instant) -> io::Result<()> {
+        while self.is_writing() {
+            match self.stream.write(&self.output[self.sent..]) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(count) => (self.sent, self.moved) = (self.sent + count, now),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+                Err(error) => return Err(error),
+            }
+            if !self.is_writing() {
+                self.begun = (self.filled > 0).then_some(now);
+            }
+        }
+        Ok(())
+    }
+
+    /// Tells the client why the connection ends.
+    pub fn refuse(&mut self, refusal: &Refusal, now: Instant) {
+        (self.output, self.sent) = (protocol::response(&Value::Null, &Err(refusal.clone())), 0);
+        (self.closing, self.begun) = (true, Some(now));
+    }
+
+    /// The connection has failed: nothing more is sent.
+    pub fn abandon(&mut self) {
+        self.output.clear();
+        (self.sent, self.closing) = (0, true);
+    }
+
+    fn is_writing(&self) -> bool {
+        self.sent < self.output.len()
+    }
+
+    fn line_end(&self) -> Option<usize> {
+        self.input[..self.filled].iter().position(|byte| *byte == b'\n')
+    }
+}
+
+fn is_transient(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted)
+}

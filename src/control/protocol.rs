@@ -1,0 +1,283 @@
+//! Requests and responses: one JSON object a line.
+
+use std::path::PathBuf;
+
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::Steering;
+
+/// The longest request in bytes, without its newline.
+pub const MAX_REQUEST: usize = 4096;
+/// The longest response in bytes, with its newline.
+pub const MAX_RESPONSE: usize = 256 * 1024;
+/// The longest frame budget that is taken: a minute.
+pub const MAX_BUDGET_MS: f64 = 60_000.0;
+
+/// Why a request was not carried out.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    #[error("{0}")]
+    Malformed(String),
+    #[error("there is no verb {0}: tasks, set-tasks, budget, status, stats, snapshot, quit")]
+    UnknownVerb(String),
+    #[error("{0}")]
+    BadArgument(String),
+    /// The loop has not yet taken the commands before this one.
+    #[error("the loop is busy with earlier commands; ask again")]
+    Busy,
+    #[error("a request is at most {MAX_REQUEST} bytes long; the connection is closed")]
+    TooLong,
+    #[error("too many clients are connected; the connection is closed")]
+    TooManyClients,
+    #[error("{0}")]
+    Failed(String),
+}
+
+impl Refusal {
+    /// What programs tell refusals apart by.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Refusal::Malformed(_) => "malformed",
+            Refusal::UnknownVerb(_) => "unknown-verb",
+            Refusal::BadArgument(_) => "bad-argument",
+            Refusal::Busy => "busy",
+            Refusal::TooLong => "too-long",
+            Refusal::TooManyClients => "too-many-clients",
+            Refusal::Failed(_) => "failed",
+        }
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Request {
+    #[serde(default)]
+    id: Value,
+    verb: String,
+    tasks: Option<Names>,
+    ms: Option<f64>,
+    file: Option<PathBuf>,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Names {
+    Text(String),
+    List(Vec<String>),
+}
+
+impl Names {
+    fn joined(self) -> String {
+        match self {
+            Names::Text(names) => names,
+            // What `--tasks none` says: a list without a name.
+            Names::List(names) if names.is_empty() => "none".to_owned(),
+            Names::List(names) => names.join(","),
+        }
+    }
+}
+
+/// Carries out one line and gives the response, with its newline.
+pub fn answer(line: &[u8], steering: &dyn Steering) -> Vec<u8> {
+    let (id, result) = match serde_json::from_slice::<Value>(line) {
+        Ok(value) => (value.get("id").cloned().unwrap_or(Value::Null), request(value, steering)),
+        Err(reason) => (Value::Null, Err(Refusal::Malformed(format!("this line is not JSON: {reason}")))),
+    };
+    let response = response(&id, &result);
+    match response.len() <= MAX_RESPONSE {
+        true => response,
+        false => self::response(&id, &Err(Refusal::Failed("the answer is too long for a response".to_owned()))),
+    }
+}
+
+/// A response line.
+pub fn response(id: &Value, result: &Result<Value, Refusal>) -> Vec<u8> {
+    let mut object = match result {
+        Ok(result) => json!({"ok": true, "result": result}),
+        Err(refusal) => json!({"ok": false, "error": {"code": refusal.code(), "message": refusal.to_string()}}),
+    };
+    if !id.is_null() {
+        object["id"] = id.clone();
+    }
+    let mut line = object.to_string().into_bytes();
+    line.push(b'\n');
+    line
+}
+
+fn request(value: Value, steering: &dyn Steering) -> Result<Value, Refusal> {
+    let request: Request =
+        serde_json::from_value(value).map_err(|reason| Refusal::Malformed(format!("not a request: {reason}")))?;
+    if !matches!(request.id, Value::Null | Value::Number(_) | Value::String(_)) {
+        return Err(Refusal::Malformed("an id is a number or a text".to_owned()));
+    }
+    let wrong = |what: &str| Refusal::BadArgument(format!("{}: {what}", request.verb));
+    let given = [("tasks", request.tasks.is_some()), ("ms", request.ms.is_some()), ("file", request.file.is_some())];
+    let taken = match request.verb.as_str() {
+        "set-tasks" => "tasks",
+        "budget" => "ms",
+        "snapshot" => "file",
+        _ => "",
+    };
+    if let Some((name, _)) = given.iter().find(|(name, is_given)| *is_given && *name != taken) {
+        return Err(wrong(&format!("takes no {name}")));
+    }
+    match request.verb.as_str() {
+        "tasks" => Ok(steering.tasks()),
+        "set-tasks" => match request.tasks {
+            Some(names) => steering.set_tasks(&names.joined()),
+            None => Err(wrong("tasks are missing, a list of names or one text with commas")),
+        },
+        "budget" => match request.ms {
+            None => Ok(steering.budget()),
+            Some(ms) if ms > 0.0 && ms <= MAX_BUDGET_MS => steering.set_budget_ms(ms),
+            Some(ms) => Err(wrong(&format!("{ms} ms is not above 0 and at most {MAX_BUDGET_MS}"))),
+        },
+        "status" => Ok(steering.status()),
+        "stats" => Ok(steering.stats()),
+        "snapshot" => match &request.file {
+            Some(file) if file.is_absolute() => steering.snapshot(file),
+            Some(file) => Err(wrong(&format!("{} is not an absolute path", file.display()))),
+            None => Err(wrong("file is missing, the absolute path of a PNG")),
+        },
+        "quit" => steering.quit(),
+        other => Err(Refusal::UnknownVerb(other.chars().take(40).collect())),
+    }
+}
+
+#[cfg(test)]
+pub mod tests {
+    use std::path::Path;
+    use std::sync::{Arc, Mutex};
+
+    use super::*;
+
+    /// A loop that notes what it was told, and is busy when a test says so.
+    #[derive(Clone, Default)]
+    pub struct FakeLoop {
+        pub told: Arc<Mutex<Vec<String>>>,
+        pub busy: Arc<Mutex<bool>>,
+        pub padding: usize,
+    }
+
+    impl FakeLoop {
+        fn tell(&self, what: String) -> Result<Value, Refusal> {
+            if *self.busy.lock().expect("no test panics with it") {
+                return Err(Refusal::Busy);
+            }
+            self.told.lock().expect("no test panics with it").push(what);
+            Ok(json!({}))
+        }
+    }
+
+    impl Steering for FakeLoop {
+        fn tasks(&self) -> Value {
+            json!({"tasks": ["age"]})
+        }
+        fn set_tasks(&self, names: &str) -> Result<Value, Refusal> {
+            match names {
+                "nose" => Err(Refusal::BadArgument("there is no task nose".to_owned())),
+                _ => self.tell(format!("tasks {names}")),
+            }
+        }
+        fn budget(&self) -> Value {
+            json!({"budget_ms": 33.0})
+        }
+        fn set_budget_ms(&self, ms: f64) -> Result<Value, Refusal> {
+            self.tell(format!("budget {ms}"))
+        }
+        fn status(&self) -> Value {
+            json!({"frames": 7, "padding": "x".repeat(self.padding)})
+        }
+        fn stats(&self) -> Value {
+            json!({"stages": {}})
+        }
+        fn snapshot(&self, file: &Path) -> Result<Value, Refusal> {
+            self.tell(format!("snapshot {}", file.display()))
+        }
+        fn quit(&self) -> Result<Value, Refusal> {
+            self.tell("quit".to_owned())
+        }
+    }
+
+    fn ask(steering: &FakeLoop, line: &str) -> Value {
+        let response = answer(line.as_bytes(), steering);
+        assert!(response.ends_with(b"\n") && response.iter().filter(|byte| **byte == b'\n').count() == 1);
+        serde_json::from_slice(&response).expect("a response is JSON")
+    }
+
+    #[test]
+    fn commands_reach_the_loop_and_ids_come_back() {
+        let steering = FakeLoop::default();
+        let lines = [
+            (r#"{"id": 1, "verb": "set-tasks", "tasks": ["age", "parsing"]}"#, json!(1)),
+            (r#"{"id": "b", "verb": "set-tasks", "tasks": "all"}"#, json!("b")),
+            (r#"{"verb": "set-tasks", "tasks": []}"#, Value::Null),
+            (r#"{"id": 1.5, "verb": "budget", "ms": 12.5}"#, json!(1.5)),
+            (r#"{"verb": "snapshot", "file": "/tmp/a b.png"}"#, Value::Null),
+            (r#"{"verb": "quit", "id": null}"#, Value::Null),
+        ];
+        for (line, id) in lines {
+            let response = ask(&steering, line);
+            assert_eq!((&response["ok"], &response["id"]), (&json!(true), &id), "{line}");
+        }
+        let told = steering.told.lock().expect("no test panics with it").clone();
+        assert_eq!(
+            told,
+            ["tasks age,parsing", "tasks all", "tasks none", "budget 12.5", "snapshot /tmp/a b.png", "quit"]
+        );
+    }
+
+    #[test]
+    fn reports_are_results() {
+        let steering = FakeLoop::default();
+        assert_eq!(ask(&steering, r#"{"verb": "tasks"}"#)["result"]["tasks"], json!(["age"]));
+        assert_eq!(ask(&steering, r#"{"verb": "status"}"#)["result"]["frames"], json!(7));
+        assert_eq!(ask(&steering, r#"{"verb": "stats"}"#)["result"], json!({"stages": {}}));
+        assert_eq!(ask(&steering, r#"{"verb": "budget"}"#)["result"]["budget_ms"], json!(33.0));
+    }
+
+    #[test]
+    fn what_cannot_be_done_is_refused_with_a_code_and_a_reason() {
+        let steering = FakeLoop::default();
+        let cases = [
+            ("nonsense", "malformed", "not JSON"),
+            ("", "malformed", "not JSON"),
+            ("[1, 2]", "malformed", "not a request"),
+            ("{}", "malformed", "verb"),
+            (r#"{"id": [1], "verb": "quit"}"#, "malformed", "an id is"),
+            (r#"{"verb": 3}"#, "malformed", "not a request"),
+            (r#"{"verb": "tasks", "extra": 1}"#, "malformed", "extra"),
+            (r#"{"verb": "reboot"}"#, "unknown-verb", "set-tasks"),
+            (r#"{"verb": "quit", "ms": 3}"#, "bad-argument", "takes no ms"),
+            (r#"{"verb": "set-tasks"}"#, "bad-argument", "tasks are missing"),
+            (r#"{"verb": "set-tasks", "tasks": "nose"}"#, "bad-argument", "no task nose"),
+            (r#"{"verb": "budget", "ms": 0}"#, "bad-argument", "above 0"),
+            (r#"{"verb": "budget", "ms": 1e9}"#, "bad-argument", "at most 60000"),
+            (r#"{"verb": "snapshot", "file": "a.png"}"#, "bad-argument", "absolute"),
+            (r#"{"verb": "snapshot"}"#, "bad-argument", "file is missing"),
+        ];
+        for (line, code, reason) in cases {
+            let response = ask(&steering, line);
+            assert_eq!((&response["ok"], &response["error"]["code"]), (&json!(false), &json!(code)), "{line}");
+            assert!(response["error"]["message"].as_str().is_some_and(|text| text.contains(reason)), "{response}");
+        }
+        assert!(steering.told.lock().expect("no test panics with it").is_empty());
+        *steering.busy.lock().expect("no test panics with it") = true;
+        let response = ask(&steering, r#"{"id": 9, "verb": "quit"}"#);
+        assert_eq!((&response["error"]["code"], &response["id"]), (&json!("busy"), &json!(9)));
+    }
+
+    #[test]
+    fn a_line_of_brackets_does_not_exhaust_the_stack() {
+        let response = ask(&FakeLoop::default(), &"[".repeat(MAX_REQUEST));
+        assert_eq!(response["error"]["code"], "malformed");
+    }
+
+    #[test]
+    fn an_answer_that_is_too_long_is_refused() {
+        let response =
+            ask(&FakeLoop { padding: MAX_RESPONSE, ..FakeLoop::default() }, r#"{"id": 4, "verb": "status"}"#);
+        assert_eq!((&response["error"]["code"], &response["id"]), (&json!("failed"), &json!(4)));
+    }
+}

@@ -1,0 +1,372 @@
+//! The thread of the control socket.
+
+use std::io::{self, Write};
+use std::os::fd::AsRawFd;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use super::Steering;
+use super::client::{Client, Limits};
+use super::protocol::Refusal;
+use super::socket::{self, Bound, SocketError};
+use crate::pace::realtime;
+
+/// The most connections at a time; a further one is told so and closed.
+pub const MAX_CLIENTS: usize = 8;
+/// The least time between two rounds, in each of which every client is served once: whoever sends requests without end
+/// gets a thousand a second, and does not take a CPU from the loop.
+const ROUND: Duration = Duration::from_millis(1);
+/// How long no connection is accepted after that has failed, for want of descriptors for instance.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
+
+/// A control socket with its thread; dropping it ends the thread and removes the socket's file.
+#[derive(Debug)]
+pub struct Server {
+    path: PathBuf,
+    wake: UnixStream,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Server {
+    /// Listens at `path` until it is dropped.
+    pub fn start(path: &Path, steering: impl Steering + 'static) -> Result<Server, SocketError> {
+        Server::with_limits(path, steering, Limits::default())
+    }
+
+    fn with_limits(path: &Path, steering: impl Steering + 'static, limits: Limits) -> Result<Server, SocketError> {
+        let failed = |error| SocketError::Io(path.to_owned(), error);
+        // The absolute path, so that the file is found again should somebody change the folder.
+        let path = std::path::absolute(path).map_err(failed)?;
+        let bound = socket::bind(&path)?;
+        let (wake, woken) = UnixStream::pair().map_err(failed)?;
+        let work = move || Rounds::new(bound, woken, limits).run(&steering);
+        let thread = thread::Builder::new().name("control".to_owned()).spawn(work).map_err(failed)?;
+        Ok(Server { path, wake, thread: Some(thread) })
+    }
+
+    /// Where it listens.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // It ends on this byte, or because the other end is closed.
+        let _ = self.wake.write_all(b"e");
+        if let Some(thread) = self.thread.take() {
+            // A panic there has been printed; the loop does not depend on it.
+            let _ = thread.join();
+        }
+    }
+}
+
+struct Rounds {
+    bound: Bound,
+    woken: UnixStream,
+    clients: Vec<Client>,
+    limits: Limits,
+    accept_from: Instant,
+}
+
+/// Entries of the poll list before those of the clients.
+const FIXED: usize = 2;
+
+impl Rounds {
+    fn new(bound: Bound, woken: UnixStream, limits: Limits) -> Rounds {
+        let clients = Vec::with_capacity(MAX_CLIENTS);
+        Rounds { bound, woken, clients, limits, accept_from: Instant::now() }
+    }
+
+    fn run(mut self, steering: &dyn Steering) {
+        realtime::yield_to_others();
+        loop {
+            let ready = match self.wait() {
+                Ok(ready) => ready,
+                Err(error) => {
+                    log::warn!("control socket: {error}; it is closed, the loop goes on");
+                    return;
+                }
+            };
+            if ready[0] != 0 {
+                return;
+            }
+            let now = Instant::now();
+            for (client, events) in self.clients.iter_mut().zip(&ready[FIXED..]) {
+                if client.step(*events, steering, now).is_err() {
+                    client.abandon();
+                }
+            }
+            let limits = self.limits;
+            self.clients.retain(|client| !client.is_done() && now < client.deadline(&limits));
+            if ready[1] != 0 {
+                self.accept(now);
+            }
+            if self.clients.iter().any(Client::has_line) || ready[FIXED..].iter().any(|events| *events != 0) {
+                thread::sleep(ROUND);
+            }
+        }
+    }
+
+    /// Waits until something can be done, and gives the events of: the end, the listener, each client.
+    fn wait(&self) -> io::Result<[libc::c_short; FIXED + MAX_CLIENTS]> {
+        let now = Instant::now();
+        let entry = |fd, events| libc::pollfd { fd, events, revents: 0 };
+        let mut list = [entry(-1, 0); FIXED + MAX_CLIENTS];
+        list[0] = entry(self.woken.as_raw_fd(), libc::POLLIN);
+        let mut until = now + self.limits.idle;
+        if self.accept_from <= now {
+            list[1] = entry(self.bound.listener.as_raw_fd(), libc::POLLIN);
+        } else {
+            until = until.min(self.accept_from);
+        }
+        for (entry_of, client) in list[FIXED..].iter_mut().zip(&self.clients) {
+            *entry_of = entry(client.descriptor(), client.interest());
+            until = until.min(if client.has_line() { now } else { client.deadline(&self.limits) });
+        }
+        // Rounded up, so that it does not turn without end in the last millisecond.
+        let timeout = until.saturating_duration_since(now).as_micros().div_ceil(1000).min(60_000);
+        // SAFETY: `list` is an array of that many entries, alive and ours alone during the call.
+        let count = unsafe { libc::poll(list.as_mut_ptr(), list.len() as libc::nfds_t, timeout as libc::c_int) };
+        if count < 0 {
+            let error = io::Error::last_os_error();
+            if error.kind() != io::ErrorKind::Interrupted {
+                return Err(error);
+            }
+            return Ok([0; FIXED + MAX_CLIENTS]);
+        }
+        Ok(list.map(|entry| entry.revents))
+    }
+
+    fn accept(&mut self, now: Instant) {
+        match accept(&self.bound.listener, now) {
+            Ok(Some(mut client)) if self.clients.len() == MAX_CLIENTS => {
+                client.refuse(&Refusal::TooManyClients, now);
+                // One try: it fits into the empty buffer of a new connection.
+                let _ = client.write(now);
+            }
+            Ok(Some(client)) => self.clients.push(client),
+            Ok(None) => {}
+            Err(error) => {
+                log::debug!("control socket: no connection accepted: {error}");
+                self.accept_from = now + ACCEPT_PAUSE;
+            }
+        }
+    }
+}
+
+fn accept(listener: &UnixListener, now: Instant) -> io::Result<Option<Client>> {
+    match listener.accept() {
+        Ok((stream, _)) => Client::new(stream, now).map(Some),
+        Err(error) => match error.kind() {
+            io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted | io::ErrorKind::ConnectionAborted => Ok(None),
+            _ => Err(error),
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{BufRead, BufReader, Read};
+    use std::net::Shutdown;
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use serde_json::Value;
+
+    use super::super::protocol::tests::FakeLoop;
+    use super::super::protocol::{MAX_REQUEST, MAX_RESPONSE};
+    use super::*;
+    use crate::scratch::Folder;
+
+    /// Long enough for a loaded machine.
+    const PATIENCE: Duration = Duration::from_secs(30);
+
+    struct Bench {
+        folder: Folder,
+        steering: FakeLoop,
+        server: Option<Server>,
+    }
+
+    impl Bench {
+        fn new(limits: Limits, padding: usize) -> Bench {
+            let folder = Folder::new().expect("a folder");
+            let steering = FakeLoop { padding, ..FakeLoop::default() };
+            let server = Server::with_limits(&folder.path().join("s"), steering.clone(), limits).expect("a server");
+            Bench { folder, steering, server: Some(server) }
+        }
+
+        fn patient() -> Bench {
+            Bench::new(Limits::default(), 0)
+        }
+
+        fn connect(&self) -> Talk {
+            let stream = socket::connect(&self.folder.path().join("s"), PATIENCE).expect("connected");
+            stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+            Talk { stream: BufReader::new(stream) }
+        }
+
+        fn told(&self) -> Vec<String> {
+            self.steering.told.lock().expect("no test panics with it").clone()
+        }
+    }
+
+    struct Talk {
+        stream: BufReader<UnixStream>,
+    }
+
+    impl Talk {
+        fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
+            self.stream.get_mut().write_all(bytes)
+        }
+
+        /// The next response; `None` when the connection has been closed.
+        fn receive(&mut self) -> Option<Value> {
+            let mut line = String::new();
+            match self.stream.read_line(&mut line) {
+                Ok(0) => None,
+                Ok(_) => Some(serde_json::from_str(&line).expect("a response is JSON")),
+                Err(error) if error.kind() == io::ErrorKind::ConnectionReset => None,
+                Err(error) => panic!("no response: {error}"),
+            }
+        }
+
+        fn ask(&mut self, line: &str) -> Value {
+            self.send(format!("{line}\n").as_bytes()).expect("sent");
+            self.receive().expect("a response")
+        }
+    }
+
+    #[test]
+    fn requests_are_answered_in_order_however_they_arrive() {
+        let bench = Bench::patient();
+        let mut talk = bench.connect();
+        assert_eq!(talk.ask(r#"{"id": 1, "verb": "tasks"}"#)["id"], 1);
+        // Many at once, with blank lines, another line end, and one in pieces.
+        let many: String =
+            (0..50).map(|id| format!("{{\"id\":{id},\"verb\":\"set-tasks\",\"tasks\":\"t{id}\"}}\n\r\n")).collect();
+        talk.send(many.as_bytes()).expect("sent");
+        (0..50).for_each(|id| assert_eq!(talk.receive().expect("a response")["id"], id));
+        for piece in ["{\"id\": 99, ", "\"verb\": \"qu", "it\"}", "\n"] {
+            talk.send(piece.as_bytes()).expect("sent");
+            thread::sleep(Duration::from_millis(5));
+        }
+        assert_eq!(talk.receive().expect("a response")["id"], 99);
+        let expected: Vec<String> = (0..50).map(|id| format!("tasks t{id}")).chain(["quit".to_owned()]).collect();
+        assert_eq!(bench.told(), expected);
+    }
+
+    #[test]
+    fn a_client_that_stops_sending_still_gets_its_answers() {
+        let bench = Bench::patient();
+        let mut talk = bench.connect();
+        talk.send(b"{\"id\":1,\"verb\":\"tasks\"}\n{\"id\":2,\"verb\":\"tasks\"}\n{\"id\":3").expect("sent");
+        talk.stream.get_ref().shutdown(Shutdown::Write).expect("shut down");
+        assert_eq!(talk.receive().expect("a response")["id"], 1);
+        assert_eq!(talk.receive().expect("a response")["id"], 2);
+        assert_eq!(talk.receive(), None, "and half a request is none");
+    }
+
+    #[test]
+    fn garbage_is_refused_and_the_connection_goes_on() {
+        let bench = Bench::patient();
+        let mut talk = bench.connect();
+        talk.send(b"\xff\x00\xfe{{{\n").expect("sent");
+        assert_eq!(talk.receive().expect("a response")["error"]["code"], "malformed");
+        assert_eq!(talk.ask(r#"{"verb": "tasks"}"#)["ok"], true);
+    }
+
+    #[test]
+    fn a_request_without_end_is_cut_off() {
+        let bench = Bench::patient();
+        let mut talk = bench.connect();
+        let longest = format!("{}{}", r#"{"verb": "tasks"}"#, " ".repeat(MAX_REQUEST - 17));
+        assert_eq!(talk.ask(&longest)["ok"], true, "{MAX_REQUEST} bytes are taken");
+        // It may be cut off while it still sends.
+        let _ = talk.send(&vec![b'x'; 1 << 20]);
+        assert_eq!(talk.receive().expect("a reason")["error"]["code"], "too-long");
+        assert_eq!(talk.receive(), None);
+        assert_eq!(bench.connect().ask(r#"{"verb": "tasks"}"#)["ok"], true);
+    }
+
+    #[test]
+    fn slow_and_silent_clients_are_closed_and_others_served_meanwhile() {
+        let limits = Limits { idle: Duration::from_millis(800), line: Duration::from_millis(200) };
+        let bench = Bench::new(limits, 0);
+        let (mut slow, mut silent, mut other) = (bench.connect(), bench.connect(), bench.connect());
+        let ended = AtomicBool::new(false);
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                // A byte now and then: it is never idle, and never done either.
+                while slow.send(b"{").is_ok() {
+                    thread::sleep(Duration::from_millis(20));
+                }
+                assert_eq!(silent.receive(), None);
+                ended.store(true, Ordering::Relaxed);
+            });
+            let until = Instant::now() + PATIENCE;
+            while !ended.load(Ordering::Relaxed) && Instant::now() < until {
+                assert_eq!(other.ask(r#"{"verb": "tasks"}"#)["ok"], true);
+            }
+        });
+        assert!(ended.load(Ordering::Relaxed));
+    }
+
+    #[test]
+    fn who_does_not_read_is_closed_and_costs_one_response() {
+        let limits = Limits { line: Duration::from_millis(200), ..Limits::default() };
+        // Larger than what the kernel takes off our hands.
+        let bench = Bench::new(limits, MAX_RESPONSE - 1000);
+        let mut deaf = bench.connect();
+        let until = Instant::now() + PATIENCE;
+        // Until the server has had enough of it.
+        while deaf.send(b"{\"verb\":\"status\"}\n").is_ok() && Instant::now() < until {
+            thread::sleep(Duration::from_millis(1));
+        }
+        assert!(Instant::now() < until, "it was closed");
+        assert_eq!(bench.connect().ask(r#"{"verb": "tasks"}"#)["ok"], true);
+    }
+
+    #[test]
+    fn one_client_too_many_is_told_so_and_a_place_that_is_left_is_free_again() {
+        let bench = Bench::patient();
+        let mut clients: Vec<Talk> = (0..MAX_CLIENTS).map(|_| bench.connect()).collect();
+        clients.iter_mut().for_each(|talk| assert_eq!(talk.ask(r#"{"verb": "tasks"}"#)["ok"], true));
+        let mut late = bench.connect();
+        assert_eq!(late.receive().expect("a reason")["error"]["code"], "too-many-clients");
+        assert_eq!(late.receive(), None);
+        clients.pop();
+        let until = Instant::now() + PATIENCE;
+        loop {
+            let mut next = bench.connect();
+            let _ = next.send(b"{\"verb\":\"tasks\"}\n");
+            if next.receive().is_some_and(|response| response["ok"] == true) {
+                break;
+            }
+            assert!(Instant::now() < until, "the place stays taken");
+        }
+        assert_eq!(clients[0].ask(r#"{"verb": "tasks"}"#)["ok"], true);
+    }
+
+    #[test]
+    fn a_client_that_never_stops_asking_gets_about_a_thousand_answers_a_second() {
+        let bench = Bench::patient();
+        let (mut greedy, start) = (bench.connect(), Instant::now());
+        let lines = b"{\"verb\":\"tasks\"}\n".repeat(300);
+        greedy.send(&lines).expect("sent");
+        (0..300).for_each(|_| drop(greedy.receive().expect("a response")));
+        assert!(start.elapsed() >= Duration::from_millis(290), "{:?}", start.elapsed());
+    }
+
+    #[test]
+    fn it_ends_at_once_with_clients_connected_and_removes_its_file() {
+        let mut bench = Bench::patient();
+        let mut talk = bench.connect();
+        assert_eq!(talk.ask(r#"{"verb": "tasks"}"#)["ok"], true);
+        drop(bench.server.take());
+        assert!(!bench.folder.path().join("s").exists());
+        let mut rest = Vec::new();
+        assert_eq!(talk.stream.read_to_end(&mut rest).expect("the end"), 0);
+    }
+}
