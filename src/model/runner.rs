@@ -158,7 +158,7 @@ fn prepare(plan: &Plan, step: &Step, constants: &dyn Constants, packs: &mut Pack
     let (x, out) = (shape(step.inputs[0]), shape(step.outputs[0]));
     match &step.op {
         Op::Product(product) => {
-            let geometry = Box::new(Geometry::new(product, x, out));
+            let geometry = Box::new(Geometry::new(packs.kernel, product, x, out));
             // Present, as the plan's check has it.
             let index = plan.values[step.inputs[1] as usize].constant.unwrap_or(0);
             let kernel = packs.kernel;

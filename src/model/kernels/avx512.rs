@@ -9,7 +9,8 @@ const PANEL: usize = 64;
 /// Columns of one register.
 const LANES: usize = 16;
 
-/// Safety: the CPU has the features; `a` has `rows` rows of `depth_padded`, `out` `rows` rows of `columns_padded`.
+/// # Safety
+/// The CPU has the features; `a` has `rows` rows of `depth_padded`, `out` `rows` rows of `columns_padded`.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
 pub unsafe fn multiply_int8(a: &[u8], rows: usize, weights: &PackedInt8, out: &mut [i32]) {
     let columns = weights.columns_padded;
@@ -18,7 +19,7 @@ pub unsafe fn multiply_int8(a: &[u8], rows: usize, weights: &PackedInt8, out: &m
         let width = PANEL.min(columns - first);
         let values = weights.values[first * weights.depth_padded..].as_ptr();
         let out = out[first..].as_mut_ptr();
-        // Safety: as the caller's; a panel has width x depth_padded weights, and its columns end within each row.
+        // SAFETY: as the caller's; a panel has width x depth_padded weights, and its columns end within each row.
         unsafe {
             match width / LANES {
                 1 => rows_int8::<1>(a.as_ptr(), rows, weights, values, out),
@@ -36,7 +37,7 @@ pub unsafe fn multiply_int8(a: &[u8], rows: usize, weights: &PackedInt8, out: &m
 unsafe fn rows_int8<const N: usize>(a: *const u8, rows: usize, p: &PackedInt8, w: *const i8, out: *mut i32) {
     let mut row = 0;
     while row < rows {
-        // Safety: rows `row..row + taken` exist, see `multiply_int8`.
+        // SAFETY: rows `row..row + taken` exist, see `multiply_int8`.
         unsafe {
             let (a, out) = (a.add(row * p.depth_padded), out.add(row * p.columns_padded));
             row += match rows - row {
@@ -65,7 +66,7 @@ unsafe fn tile_int8<const M: usize, const N: usize>(
 ) -> usize {
     let mut sums = [[_mm512_setzero_si512(); N]; M];
     for group in 0..p.depth_padded / DEPTH_GROUP {
-        // Safety: group by group within the panel and within each row; the reads need no alignment.
+        // SAFETY: group by group within the panel and within each row; the reads need no alignment.
         unsafe {
             let w = w.add(group * N * LANES * DEPTH_GROUP);
             let mut columns = [_mm512_setzero_si512(); N];
@@ -83,14 +84,15 @@ unsafe fn tile_int8<const M: usize, const N: usize>(
     }
     for (m, sums) in sums.iter().enumerate() {
         for (n, sum) in sums.iter().enumerate() {
-            // Safety: M rows of N x 16 columns lie within `out`.
+            // SAFETY: M rows of N x 16 columns lie within `out`.
             unsafe { _mm512_storeu_si512(out.add(m * p.columns_padded + n * LANES).cast(), *sum) };
         }
     }
     M
 }
 
-/// Safety: the CPU has the features; the lengths fit, as `Kernel::multiply_float` asserts.
+/// # Safety
+/// The CPU has the features; the lengths fit, as `Kernel::multiply_float` asserts.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
 pub unsafe fn multiply_float(a: Strided<'_>, rows: usize, depth: usize, b: &[f32], out: &mut [f32]) {
     let columns = b.len() / depth;
@@ -99,7 +101,7 @@ pub unsafe fn multiply_float(a: Strided<'_>, rows: usize, depth: usize, b: &[f32
         let width = PANEL.min(columns - first);
         let panel = Panel { b: b[first * depth..].as_ptr(), depth, columns };
         let out = out[first..].as_mut_ptr();
-        // Safety: as the caller's.
+        // SAFETY: as the caller's.
         unsafe {
             match width / LANES {
                 1 => rows_float::<1>(a, rows, panel, out),
@@ -125,7 +127,7 @@ unsafe fn rows_float<const N: usize>(a: Strided<'_>, rows: usize, panel: Panel, 
     let mut row = 0;
     while row < rows {
         let here = Strided { values: &a.values[row * a.row_stride..], ..a };
-        // Safety: rows `row..row + taken` exist.
+        // SAFETY: rows `row..row + taken` exist.
         unsafe {
             let out = out.add(row * panel.columns);
             row += match rows - row {
@@ -149,7 +151,7 @@ unsafe fn tile_float<const M: usize, const N: usize>(a: Strided<'_>, panel: Pane
     let mut sums = [[_mm512_setzero_ps(); N]; M];
     let values = a.values.as_ptr();
     for k in 0..panel.depth {
-        // Safety: within the panel, and within the strided rows.
+        // SAFETY: within the panel, and within the strided rows.
         unsafe {
             let b = panel.b.add(k * N * LANES);
             let mut columns = [_mm512_setzero_ps(); N];
@@ -166,7 +168,7 @@ unsafe fn tile_float<const M: usize, const N: usize>(a: Strided<'_>, panel: Pane
     }
     for (m, sums) in sums.iter().enumerate() {
         for (n, sum) in sums.iter().enumerate() {
-            // Safety: M rows of N x 16 columns lie within `out`.
+            // SAFETY: M rows of N x 16 columns lie within `out`.
             unsafe { _mm512_storeu_ps(out.add(m * panel.columns + n * LANES), *sum) };
         }
     }

@@ -21,7 +21,7 @@ pub fn pack(kernel: Kernel, b: &[f32], columns: usize, depth: usize, strides: [u
     let all = padded(columns);
     let mut first = 0;
     while first < all {
-        let width = kernel.panel().min(all - first);
+        let width = kernel.panel_float().min(all - first);
         let panel = &mut out[first * depth..][..width * depth];
         let used = width.min(columns.saturating_sub(first));
         if strides[1] == 1 {

@@ -1,14 +1,30 @@
 //! Inner loops of the products, for each family of CPUs, chosen once at start.
 //!
-//! The only place with `unsafe`: calls of functions compiled for CPU features, after those features were seen. Integer
-//! sums are equal on every family; float sums differ by rounding.
+//! The only place of the network with `unsafe`: calls of functions compiled for CPU features, after those features were
+//! seen. Integer sums are equal on every family; float sums differ by rounding.
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+#[cfg(target_arch = "x86_64")]
+mod avxvnni;
 mod float;
+#[cfg(target_arch = "aarch64")]
+mod i8mm;
+#[cfg(target_arch = "aarch64")]
+mod neon;
+#[cfg(target_arch = "aarch64")]
+mod neon_float;
+mod packed;
 mod scalar;
+#[cfg(target_arch = "aarch64")]
+mod sdot;
+#[cfg(test)]
+mod tests;
+
+pub use float::{Strided, pack as pack_float, padded as padded_columns};
+pub use packed::PackedInt8;
 
 /// A family of CPUs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,10 +34,25 @@ pub enum Kernel {
     /// AVX2 and FMA, without the 8 bit dot product.
     #[cfg(target_arch = "x86_64")]
     Avx2,
+    /// AVX2 with the 8 bit dot product.
+    #[cfg(target_arch = "x86_64")]
+    AvxVnni,
     /// AVX-512 with the 8 bit dot product.
     #[cfg(target_arch = "x86_64")]
     Avx512Vnni,
+    /// NEON without the 8 bit dot product: Cortex-A53, A57, A72.
+    #[cfg(target_arch = "aarch64")]
+    Neon,
+    /// NEON with the 8 bit dot product: Cortex-A55, A75, A76 and later.
+    #[cfg(target_arch = "aarch64")]
+    Sdot,
+    /// NEON with 8 bit matrix products: Neoverse V1, Cortex-A510, A710 and later.
+    #[cfg(target_arch = "aarch64")]
+    I8mm,
 }
+
+/// Name of a CPU feature, and what tells whether this CPU has it.
+pub type Feature = (&'static str, fn() -> bool);
 
 /// Environment variable that overrides the choice.
 pub const OVERRIDE: &str = "FACEPTOR_KERNEL";
@@ -34,7 +65,15 @@ impl Kernel {
             #[cfg(target_arch = "x86_64")]
             Kernel::Avx2,
             #[cfg(target_arch = "x86_64")]
+            Kernel::AvxVnni,
+            #[cfg(target_arch = "x86_64")]
             Kernel::Avx512Vnni,
+            #[cfg(target_arch = "aarch64")]
+            Kernel::Neon,
+            #[cfg(target_arch = "aarch64")]
+            Kernel::Sdot,
+            #[cfg(target_arch = "aarch64")]
+            Kernel::I8mm,
         ]
     }
 
@@ -45,26 +84,56 @@ impl Kernel {
             #[cfg(target_arch = "x86_64")]
             Kernel::Avx2 => "avx2",
             #[cfg(target_arch = "x86_64")]
+            Kernel::AvxVnni => "avxvnni",
+            #[cfg(target_arch = "x86_64")]
             Kernel::Avx512Vnni => "avx512vnni",
+            #[cfg(target_arch = "aarch64")]
+            Kernel::Neon => "neon",
+            #[cfg(target_arch = "aarch64")]
+            Kernel::Sdot => "sdot",
+            #[cfg(target_arch = "aarch64")]
+            Kernel::I8mm => "i8mm",
+        }
+    }
+
+    /// The CPU features that the family needs, as the system names them; each with whether this CPU has it.
+    pub fn features(self) -> &'static [Feature] {
+        match self {
+            Kernel::Scalar => &[],
+            #[cfg(target_arch = "x86_64")]
+            Kernel::Avx2 => {
+                &[("avx2", || is_x86_feature_detected!("avx2")), ("fma", || is_x86_feature_detected!("fma")), BMI2]
+            }
+            #[cfg(target_arch = "x86_64")]
+            Kernel::AvxVnni => &[
+                ("avx2", || is_x86_feature_detected!("avx2")),
+                ("fma", || is_x86_feature_detected!("fma")),
+                BMI2,
+                ("avx_vnni", || is_x86_feature_detected!("avxvnni")),
+            ],
+            #[cfg(target_arch = "x86_64")]
+            Kernel::Avx512Vnni => &[
+                ("avx2", || is_x86_feature_detected!("avx2")),
+                ("fma", || is_x86_feature_detected!("fma")),
+                BMI2,
+                ("avx512f", || is_x86_feature_detected!("avx512f")),
+                ("avx512bw", || is_x86_feature_detected!("avx512bw")),
+                ("avx512vl", || is_x86_feature_detected!("avx512vl")),
+                ("avx512dq", || is_x86_feature_detected!("avx512dq")),
+                ("avx512_vnni", || is_x86_feature_detected!("avx512vnni")),
+            ],
+            #[cfg(target_arch = "aarch64")]
+            Kernel::Neon => &[ASIMD],
+            #[cfg(target_arch = "aarch64")]
+            Kernel::Sdot => &[ASIMD, ("asimddp", || std::arch::is_aarch64_feature_detected!("dotprod"))],
+            #[cfg(target_arch = "aarch64")]
+            Kernel::I8mm => &[ASIMD, ("i8mm", || std::arch::is_aarch64_feature_detected!("i8mm"))],
         }
     }
 
     /// Whether this CPU has what the family needs.
     pub fn is_supported(self) -> bool {
-        match self {
-            Kernel::Scalar => true,
-            #[cfg(target_arch = "x86_64")]
-            Kernel::Avx2 => is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma"),
-            #[cfg(target_arch = "x86_64")]
-            Kernel::Avx512Vnni => {
-                Kernel::Avx2.is_supported()
-                    && is_x86_feature_detected!("avx512f")
-                    && is_x86_feature_detected!("avx512bw")
-                    && is_x86_feature_detected!("avx512vl")
-                    && is_x86_feature_detected!("avx512dq")
-                    && is_x86_feature_detected!("avx512vnni")
-            }
-        }
+        self.features().iter().all(|(_, present)| present())
     }
 
     /// The fastest family that this CPU supports, or the one that `FACEPTOR_KERNEL` names.
@@ -80,8 +149,23 @@ impl Kernel {
         Ok(kernel)
     }
 
-    /// Columns side by side in a panel of packed weights; results are padded to a multiple of 16.
-    pub fn panel(self) -> usize {
+    /// Columns side by side in a panel of packed int8 weights; results are padded to a multiple of 16.
+    fn panel_int8(self) -> usize {
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            Kernel::Avx512Vnni => 64,
+            #[cfg(target_arch = "aarch64")]
+            Kernel::Neon => neon::WIDTH,
+            #[cfg(target_arch = "aarch64")]
+            Kernel::Sdot => sdot::WIDTH,
+            #[cfg(target_arch = "aarch64")]
+            Kernel::I8mm => i8mm::WIDTH,
+            _ => 16,
+        }
+    }
+
+    /// Columns side by side in a panel of packed float32 factors.
+    fn panel_float(self) -> usize {
         match self {
             #[cfg(target_arch = "x86_64")]
             Kernel::Avx512Vnni => 64,
@@ -94,7 +178,22 @@ impl Kernel {
         match self {
             Kernel::Scalar => 1,
             #[cfg(target_arch = "x86_64")]
-            Kernel::Avx2 | Kernel::Avx512Vnni => DEPTH_GROUP,
+            Kernel::Avx2 | Kernel::AvxVnni | Kernel::Avx512Vnni => DEPTH_GROUP,
+            #[cfg(target_arch = "aarch64")]
+            Kernel::Neon => neon::GROUP,
+            #[cfg(target_arch = "aarch64")]
+            Kernel::Sdot => sdot::GROUP,
+            #[cfg(target_arch = "aarch64")]
+            Kernel::I8mm => i8mm::GROUP,
+        }
+    }
+
+    /// What rows of 8 bit activations are padded to a multiple of, elements.
+    pub fn depth_group(self) -> usize {
+        match self {
+            #[cfg(target_arch = "aarch64")]
+            Kernel::Neon | Kernel::Sdot | Kernel::I8mm => 16,
+            _ => DEPTH_GROUP,
         }
     }
 
@@ -103,11 +202,15 @@ impl Kernel {
     pub fn vectorize<R>(self, work: impl FnOnce() -> R) -> R {
         match self {
             Kernel::Scalar => work(),
-            // Safety: a kernel is only ever chosen, and handed to an engine, if `is_supported` has seen its features.
+            // SAFETY: a kernel is only ever chosen, and handed to an engine, if `is_supported` has seen its features.
             #[cfg(target_arch = "x86_64")]
-            Kernel::Avx2 => unsafe { with_avx2(work) },
+            Kernel::Avx2 | Kernel::AvxVnni => unsafe { with_avx2(work) },
+            // SAFETY: the same.
             #[cfg(target_arch = "x86_64")]
             Kernel::Avx512Vnni => unsafe { with_avx512(work) },
+            // Every build for arm64 has NEON.
+            #[cfg(target_arch = "aarch64")]
+            Kernel::Neon | Kernel::Sdot | Kernel::I8mm => work(),
         }
     }
 
@@ -119,12 +222,24 @@ impl Kernel {
         assert!(weights.kernel == self, "weights are packed for another kernel");
         assert!(a.len() >= rows * weights.depth_padded && out.len() >= rows * weights.columns_padded);
         match self {
-            // Safety: features as in `vectorize`; lengths asserted above, and the packing is our own.
+            // SAFETY: features as in `vectorize`; lengths asserted above, and the packing is our own.
             #[cfg(target_arch = "x86_64")]
             Kernel::Avx512Vnni => unsafe { avx512::multiply_int8(a, rows, weights, out) },
-            // Safety: the same.
+            // SAFETY: the same.
+            #[cfg(target_arch = "x86_64")]
+            Kernel::AvxVnni => unsafe { avxvnni::multiply_int8(a, rows, weights, out) },
+            // SAFETY: the same.
             #[cfg(target_arch = "x86_64")]
             Kernel::Avx2 => unsafe { avx2::multiply_int8(a, rows, weights, out) },
+            // SAFETY: the same.
+            #[cfg(target_arch = "aarch64")]
+            Kernel::I8mm => unsafe { i8mm::multiply_int8(a, rows, weights, out) },
+            // SAFETY: the same.
+            #[cfg(target_arch = "aarch64")]
+            Kernel::Sdot => unsafe { sdot::multiply_int8(a, rows, weights, out) },
+            // SAFETY: the same.
+            #[cfg(target_arch = "aarch64")]
+            Kernel::Neon => unsafe { neon::multiply_int8(a, rows, weights, out) },
             Kernel::Scalar => scalar::multiply_int8(a, rows, weights, out),
         }
     }
@@ -141,61 +256,29 @@ impl Kernel {
         assert!(a.values.len() > last && b.len() == columns * depth && columns.is_multiple_of(16));
         assert!(out.len() >= rows * columns);
         match self {
-            // Safety: features as in `vectorize`; lengths asserted above.
+            // SAFETY: features as in `vectorize`; lengths asserted above.
             #[cfg(target_arch = "x86_64")]
             Kernel::Avx512Vnni => unsafe { avx512::multiply_float(a, rows, depth, b, out) },
             #[cfg(target_arch = "x86_64")]
-            Kernel::Avx2 => self.vectorize(
+            Kernel::Avx2 | Kernel::AvxVnni => self.vectorize(
                 #[inline(always)]
                 || float::multiply::<true>(a, rows, depth, b, out),
             ),
+            // SAFETY: the same.
+            #[cfg(target_arch = "aarch64")]
+            Kernel::Neon | Kernel::Sdot | Kernel::I8mm => unsafe { neon_float::multiply_float(a, rows, depth, b, out) },
             Kernel::Scalar => float::multiply::<{ cfg!(target_arch = "aarch64") }>(a, rows, depth, b, out),
         }
     }
 }
 
-pub use float::{Strided, pack as pack_float, padded as padded_columns};
+#[cfg(target_arch = "x86_64")]
+const BMI2: Feature = ("bmi2", || is_x86_feature_detected!("bmi2"));
+#[cfg(target_arch = "aarch64")]
+const ASIMD: Feature = ("asimd", || std::arch::is_aarch64_feature_detected!("neon"));
 
-/// Int8 weights in a kernel's order: panels of columns, and within them groups of depth.
-#[derive(Debug)]
-pub struct PackedInt8 {
-    pub kernel: Kernel,
-    pub columns: usize,
-    /// Multiple of 16.
-    pub columns_padded: usize,
-    /// Multiple of 4.
-    pub depth_padded: usize,
-    pub values: Vec<i8>,
-    /// Sum of each column's weights: what a zero point of 1 adds to every result.
-    pub sums: Vec<i32>,
-}
-
-/// Depth taken at once by the dot product instructions; rows of activations are padded to a multiple of it.
-pub const DEPTH_GROUP: usize = 4;
-
-impl PackedInt8 {
-    /// Packs `[columns, depth]`.
-    pub fn new(kernel: Kernel, weights: &[i8], columns: usize, depth: usize) -> PackedInt8 {
-        let columns_padded = padded_columns(columns);
-        let depth_padded = depth.next_multiple_of(DEPTH_GROUP);
-        let mut values = vec![0i8; columns_padded * depth_padded];
-        let (panel, group) = (kernel.panel(), kernel.group());
-        for column in 0..columns {
-            let first = column / panel * panel;
-            let width = panel.min(columns_padded - first);
-            let base = first * depth_padded;
-            for k in 0..depth {
-                let at = base + (k / group * width + column - first) * group + k % group;
-                values[at] = weights[column * depth + k];
-            }
-        }
-        let mut sums = vec![0i32; columns_padded];
-        for (sum, row) in sums.iter_mut().zip(weights.chunks_exact(depth.max(1))) {
-            *sum = row.iter().map(|w| *w as i32).sum();
-        }
-        PackedInt8 { kernel, columns, columns_padded, depth_padded, values, sums }
-    }
-}
+/// Depth that the dot product instructions take at once.
+const DEPTH_GROUP: usize = 4;
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2,fma,bmi2")]
@@ -207,76 +290,4 @@ fn with_avx2<R>(work: impl FnOnce() -> R) -> R {
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma,bmi2")]
 fn with_avx512<R>(work: impl FnOnce() -> R) -> R {
     work()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// A small generator of our own, so that the tests need no crate.
-    fn random(seed: &mut u64) -> u64 {
-        *seed ^= *seed << 13;
-        *seed ^= *seed >> 7;
-        *seed ^= *seed << 17;
-        *seed
-    }
-
-    #[test]
-    fn integer_kernels_equal_the_plain_sum() {
-        let mut seed = 88172645463325252;
-        for case in 0..300 {
-            let rows = (random(&mut seed) % 20) as usize + 1;
-            let columns = (random(&mut seed) % 150) as usize + 1;
-            let depth = (random(&mut seed) % 90) as usize + 1;
-            // Every third case at the limits, where a 16 bit intermediate would saturate.
-            let extreme = case % 3 == 0;
-            let mut byte = || if extreme { 255 } else { random(&mut seed) as u8 };
-            let padded = depth.next_multiple_of(DEPTH_GROUP);
-            let a: Vec<u8> = (0..rows * padded).map(|_| byte()).collect();
-            let weights: Vec<i8> =
-                (0..columns * depth).map(|i| if extreme { [127, -128][i % 7 % 2] } else { byte() as i8 }).collect();
-            for kernel in Kernel::all().iter().copied().filter(|k| k.is_supported()) {
-                let packed = PackedInt8::new(kernel, &weights, columns, depth);
-                let mut out = vec![-1; rows * packed.columns_padded];
-                kernel.multiply_int8(&a, rows, &packed, &mut out);
-                for row in 0..rows {
-                    for column in 0..columns {
-                        let expected: i32 =
-                            (0..depth).map(|k| a[row * padded + k] as i32 * weights[column * depth + k] as i32).sum();
-                        let found = out[row * packed.columns_padded + column];
-                        assert_eq!(found, expected, "{} {rows}x{depth}x{columns}", kernel.name());
-                    }
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn float_kernels_equal_the_plain_sum() {
-        let mut seed = 1234567;
-        for _ in 0..200 {
-            let rows = (random(&mut seed) % 20) as usize + 1;
-            let columns = (random(&mut seed) % 100) as usize + 1;
-            let depth = (random(&mut seed) % 50) as usize + 1;
-            let mut number = || (random(&mut seed) % 2001) as f32 / 1000.0 - 1.0;
-            // Depth outermost: a transposed left factor.
-            let a: Vec<f32> = (0..rows * depth).map(|_| number()).collect();
-            let b: Vec<f32> = (0..columns * depth).map(|_| number()).collect();
-            for kernel in Kernel::all().iter().copied().filter(|k| k.is_supported()) {
-                let mut packed = vec![0.0; padded_columns(columns) * depth];
-                pack_float(kernel, &b, columns, depth, [columns, 1], &mut packed);
-                let width = padded_columns(columns);
-                let mut out = vec![f32::NAN; rows * width];
-                let strided = Strided { values: &a, row_stride: 1, depth_stride: rows };
-                kernel.multiply_float(strided, rows, depth, &packed, &mut out);
-                for row in 0..rows {
-                    for column in 0..columns {
-                        let expected: f32 = (0..depth).map(|k| a[k * rows + row] * b[k * columns + column]).sum();
-                        let found = out[row * width + column];
-                        assert!((found - expected).abs() < 1e-4, "{}: {found} {expected}", kernel.name());
-                    }
-                }
-            }
-        }
-    }
 }

@@ -4,7 +4,7 @@
 //! scale, bias, activation, residual, requantization.
 
 use super::elementwise::quantize;
-use crate::model::kernels::{DEPTH_GROUP, Kernel, PackedInt8, Strided, padded_columns};
+use crate::model::kernels::{Kernel, PackedInt8, Strided, padded_columns};
 use crate::model::plan::{Activation, Product, Quantization, Residual, Window};
 
 /// Bytes of gathered activations that should stay in the first-level cache, beside the weights' panel.
@@ -56,8 +56,8 @@ pub struct Finish<'a> {
 
 impl Geometry {
     /// For the shapes of the input and the output, which the plan's check has found to fit.
-    pub fn new(op: &Product, input: &[usize], output: &[usize]) -> Geometry {
-        let group = if op.zero_point.is_some() { DEPTH_GROUP } else { 1 };
+    pub fn new(kernel: Kernel, op: &Product, input: &[usize], output: &[usize]) -> Geometry {
+        let group = if op.zero_point.is_some() { kernel.depth_group() } else { 1 };
         let pitch = op.depth.next_multiple_of(group);
         let element = if op.zero_point.is_some() { 1 } else { 4 };
         let block = (BLOCK_BYTES / (pitch * element).max(1)).clamp(6, 96) / 6 * 6;
@@ -263,3 +263,7 @@ pub fn added<'a>(residual: Residual, operand: Option<super::Data<'a>>) -> Added<
         _ => Added::Nothing,
     }
 }
+
+#[cfg(test)]
+#[path = "product_tests.rs"]
+mod tests;
