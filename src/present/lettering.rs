@@ -153,7 +153,7 @@ mod tests {
 
     #[test]
     fn the_letters_are_drawn_inside_their_block() {
-        let mut canvas = Canvas::new(&Picture::filled(100, 40, [200; 3]), 1);
+        let mut canvas = Canvas::new(Picture::filled(100, 40, [200; 3]));
         let lettering = Lettering::of_height(10);
         let lines = ["31 y \u{b1}5".to_owned()];
         let Ok(()) = lettering.draw(&mut canvas, &lines, Point::new(5, 5));

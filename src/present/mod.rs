@@ -13,5 +13,6 @@ pub mod outlet;
 pub mod overlay;
 pub mod png;
 pub mod record;
+pub mod resize;
 mod tail;
 pub mod text;

@@ -1,6 +1,7 @@
 //! The annotated picture: parsing colours, box, landmarks and a caption for each face.
 
 use std::convert::Infallible;
+use std::sync::Arc;
 
 use embedded_graphics::pixelcolor::Rgb888;
 use embedded_graphics::prelude::{Drawable, OriginDimensions, Point, Primitive};
@@ -8,9 +9,11 @@ use embedded_graphics::primitives::{Circle, PrimitiveStyle, Rectangle};
 
 use super::canvas::Canvas;
 use super::lettering::{Lettering, Places};
+use super::resize::Resizer;
 use super::{caption, mask};
-use crate::capture::{Picture, Pixels};
+use crate::capture::{Picture, Pixels, View};
 use crate::perceive::parsing::OUTSIDE;
+use crate::perceive::warp::Unwarp;
 use crate::perceive::{Analysis, Answer, Face, Pipeline, Reader};
 
 /// Small pictures are magnified by a whole factor to about this side, so that a caption can be read on them.
@@ -46,66 +49,129 @@ const PALETTE: [[u8; 3]; 19] = [
     [120, 150, 190],
 ];
 
-/// Sizes that follow the picture's.
+/// What drawing has to know of the network, for as long as it runs.
+#[derive(Clone)]
+pub struct Legend {
+    pub readers: Vec<Reader>,
+    pub unwarp: Unwarp,
+}
+
+impl Legend {
+    pub fn of(pipeline: &Pipeline) -> Legend {
+        Legend { readers: pipeline.readers().to_vec(), unwarp: pipeline.unwarp().clone() }
+    }
+}
+
+/// Sizes that follow the canvas.
 struct Scale {
     /// Canvas pixels for a picture pixel.
-    factor: usize,
+    factor: f32,
     /// Width of lines, canvas pixels.
     line: u32,
     lettering: Lettering,
 }
 
 impl Scale {
-    fn of(picture: &Picture) -> Scale {
-        let longer = picture.width().max(picture.height());
-        let factor = ((READABLE_SIDE + longer / 2) / longer).clamp(1, MAX_FACTOR);
-        let shorter = picture.width().min(picture.height()) * factor;
+    /// For a picture drawn on a canvas of this size.
+    fn of(picture: &Picture, [width, height]: [usize; 2]) -> Scale {
+        let shorter = width.min(height);
         // A line of text is about a 32nd of the shorter side.
-        Scale { factor, line: (shorter / 400).max(1) as u32, lettering: Lettering::of_height(shorter / 32) }
+        let lettering = Lettering::of_height(shorter / 32);
+        Scale { factor: width as f32 / picture.width() as f32, line: (shorter / 400).max(1) as u32, lettering }
     }
 
     /// Canvas coordinate of a picture coordinate.
     fn place(&self, v: f32) -> i32 {
         // Beyond the picture lies nothing that is drawn; the limit keeps sums of coordinates within i32.
-        (((v + 0.5) * self.factor as f32 - 0.5).round()).clamp(-1e6, 1e6) as i32
+        (((v + 0.5) * self.factor - 0.5).round()).clamp(-1e6, 1e6) as i32
     }
+}
+
+/// The size at which a caption can be read on a picture: its own, or a whole multiple when it is small.
+pub fn readable_size(picture: &Picture) -> [usize; 2] {
+    let longer = picture.width().max(picture.height()).max(1);
+    let factor = ((READABLE_SIDE + longer / 2) / longer).clamp(1, MAX_FACTOR);
+    [picture.width() * factor, picture.height() * factor]
 }
 
 /// Draws everything that the analysis says onto a copy of the picture.
 pub fn annotate(picture: &Picture, analysis: &Analysis, pipeline: &Pipeline) -> Picture {
-    let scale = Scale::of(picture);
-    let mut canvas = Canvas::new(picture, scale.factor);
+    let mut canvas = Canvas::new(Picture::default());
+    Resizer::default().resize(picture, readable_size(picture), canvas.picture_mut());
+    draw(&mut canvas, picture, analysis, pipeline.readers(), pipeline.unwarp(), &mut Vec::new());
+    canvas.into_picture()
+}
+
+/// Draws frame after frame, in the same memory.
+pub struct Artist {
+    legend: Arc<Legend>,
+    resizer: Resizer,
+    source: Picture,
+    canvas: Canvas,
+    mask: Vec<u8>,
+}
+
+impl Artist {
+    pub fn new(legend: Arc<Legend>) -> Artist {
+        let (source, canvas) = (Picture::default(), Canvas::new(Picture::default()));
+        Artist { legend, resizer: Resizer::default(), source, canvas, mask: Vec::new() }
+    }
+
+    /// Draws a frame with everything that the analysis says, at the size that `size` gives to the frame's.
+    pub fn draw(&mut self, view: &View, analysis: &Analysis, size: impl FnOnce(&Picture) -> [usize; 2]) -> &Picture {
+        view.to_picture(&mut self.source);
+        self.resizer.resize(&self.source, size(&self.source), self.canvas.picture_mut());
+        let Legend { readers, unwarp } = self.legend.as_ref();
+        draw(&mut self.canvas, &self.source, analysis, readers, unwarp, &mut self.mask);
+        self.canvas.picture()
+    }
+}
+
+/// Draws on a canvas that shows `picture`, at any size.
+fn draw(
+    canvas: &mut Canvas,
+    picture: &Picture,
+    analysis: &Analysis,
+    readers: &[Reader],
+    unwarp: &Unwarp,
+    mask: &mut Vec<u8>,
+) {
+    let scale = Scale::of(picture, [canvas.picture().width(), canvas.picture().height()]);
     for face in &analysis.faces {
         for (_, parsing) in mask::parsings(face) {
-            let labels = mask::labels(parsing, face, picture, pipeline);
-            tint(&mut canvas, &labels, picture.width(), scale.factor);
+            mask::paint(parsing, face, picture, unwarp, mask);
+            tint(canvas, mask, picture, &scale);
         }
     }
     let boxes: Vec<Rectangle> = analysis.faces.iter().map(|face| box_of(face, &scale)).collect();
     for (face, area) in analysis.faces.iter().zip(&boxes) {
         // Drawing on a canvas cannot fail: its error type has no values.
-        let Ok(()) = draw_face(&mut canvas, face, *area, &scale);
+        let Ok(()) = draw_face(canvas, face, *area, &scale);
     }
     let mut places = Places::new(canvas.size(), &boxes);
     for (face, area) in analysis.faces.iter().zip(&boxes) {
         let alone = boxes.len() == 1;
-        let Ok(()) = draw_caption(&mut canvas, face, pipeline.readers(), area, &mut places, alone, scale.lettering);
+        let Ok(()) = draw_caption(canvas, face, readers, area, &mut places, alone, scale.lettering);
     }
-    canvas.into_picture()
 }
 
-fn tint(canvas: &mut Canvas, labels: &[u8], width: usize, factor: usize) {
-    for (at, &label) in labels.iter().enumerate() {
-        if label == OUTSIDE || label == 0 {
+/// Mixes the colours of the classes in, where the mask (at the size of the picture) has a class but background.
+fn tint(canvas: &mut Canvas, mask: &[u8], picture: &Picture, scale: &Scale) {
+    let (width, height) = (canvas.picture().width(), canvas.picture().height());
+    let back = |at: usize, limit: usize| (((at as f32 + 0.5) / scale.factor) as usize).min(limit - 1);
+    for y in 0..height {
+        let row = &mask[back(y, picture.height()) * picture.width()..][..picture.width()];
+        if row.iter().all(|&label| label == OUTSIDE) {
             continue;
         }
-        let class = usize::from(label);
-        let [r, g, b] = PALETTE[if class < PALETTE.len() { class } else { 1 + (class - 1) % (PALETTE.len() - 1) }];
-        let (left, top) = (at % width * factor, at / width * factor);
-        for y in top..top + factor {
-            for x in left..left + factor {
-                canvas.blend(x, y, Rgb888::new(r, g, b), TINT);
+        for x in 0..width {
+            let label = row[back(x, picture.width())];
+            if label == OUTSIDE || label == 0 {
+                continue;
             }
+            let class = usize::from(label);
+            let [r, g, b] = PALETTE[if class < PALETTE.len() { class } else { 1 + (class - 1) % (PALETTE.len() - 1) }];
+            canvas.blend(x, y, Rgb888::new(r, g, b), TINT);
         }
     }
 }
@@ -171,18 +237,41 @@ fn draw_caption(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::perceive::warp::Warp;
 
     #[test]
     fn sizes_follow_the_picture() {
-        let scale = |width, height| Scale::of(&Picture::filled(width, height, [0; 3]));
+        let scale = |width, height| {
+            let picture = Picture::filled(width, height, [0; 3]);
+            Scale::of(&picture, readable_size(&picture))
+        };
         let (crop, camera, photo) = (scale(96, 96), scale(640, 480), scale(4000, 3000));
-        assert_eq!((crop.factor, camera.factor, photo.factor), (5, 1, 1));
+        assert_eq!((crop.factor, camera.factor, photo.factor), (5.0, 1.0, 1.0));
         let height = |scale: &Scale| scale.lettering.character().height;
         assert!(height(&crop) >= 10 && height(&camera) == 15);
         assert!((80..110).contains(&height(&photo)), "{}", height(&photo));
-        assert_eq!(scale(1, 1).factor, MAX_FACTOR);
+        assert_eq!(scale(1, 1).factor, MAX_FACTOR as f32);
         assert_eq!(height(&scale(20_000, 10)), 10);
         assert_eq!(crop.place(0.0), 2);
         assert_eq!(camera.place(17.0), 17);
+    }
+
+    #[test]
+    fn one_artist_draws_every_size_like_the_first_time() {
+        let picture = Picture::filled(64, 48, [90, 90, 90]);
+        let mut analysis = Analysis::default();
+        let mut face = Face::blank(&[]);
+        (face.id, face.detection.edges) = (1, [10.0, 10.0, 40.0, 40.0]);
+        analysis.faces.push(face);
+        let unwarp = Unwarp::new(&Warp::new(1.0).expect("allowed"));
+        let legend = Arc::new(Legend { readers: Vec::new(), unwarp });
+        let mut artist = Artist::new(legend.clone());
+        for size in [[64, 48], [320, 240], [32, 24], [320, 240]] {
+            let drawn = artist.draw(&picture.view(), &analysis, |_| size).clone();
+            assert_eq!([drawn.width(), drawn.height()], size);
+            assert_eq!(Artist::new(legend.clone()).draw(&picture.view(), &analysis, |_| size), &drawn);
+            let green = drawn.bytes().chunks_exact(3).filter(|pixel| *pixel == [70, 220, 110]).count();
+            assert!(green > size[0] / 2, "the box is on it: {green} pixels");
+        }
     }
 }

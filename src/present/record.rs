@@ -315,7 +315,7 @@ mod tests {
     }
 
     fn line(number: u32) -> Vec<u8> {
-        format!("{{\"frame\":{number:06}}}\n").into_bytes()
+        format!("{{\"frame\":{number:>6}}}\n").into_bytes()
     }
 
     #[test]
@@ -360,7 +360,7 @@ mod tests {
     fn a_torn_line_is_cut_off_and_other_files_are_left_alone() -> Result<()> {
         let folder = Folder::new()?;
         let path = folder.path().join("a.jsonl");
-        fs::write(&path, [line(1), line(2), b"{\"frame\":0000".to_vec()].concat())?;
+        fs::write(&path, [line(1), line(2), b"{\"frame\":    ".to_vec()].concat())?;
         let mut recorder = Recorder::open(options(path.clone()))?;
         assert_eq!(recorder.counters().cut_bytes, 13);
         recorder.write(&line(3));
