@@ -3,6 +3,8 @@
 
 pub mod canvas;
 pub mod caption;
+pub mod display;
+pub mod framebuffer;
 pub mod json;
 pub mod lettering;
 pub mod lines;
@@ -12,7 +14,15 @@ pub mod notify;
 pub mod outlet;
 pub mod overlay;
 pub mod png;
+pub mod presenters;
+pub mod preview;
 pub mod record;
 pub mod resize;
+pub mod scene;
+pub mod snapshot;
 mod tail;
 pub mod text;
+
+pub use presenters::{Facts, PresentOptions, Presenters, Shown};
+pub use scene::Stills;
+pub use snapshot::Watch;

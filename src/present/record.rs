@@ -371,7 +371,7 @@ mod tests {
         fs::write(&photo, b"\xff\xd8\xff\xe0 not lines\n of JSON")?;
         let error = Recorder::open(options(photo.clone())).err().context("not a recording")?;
         assert!(error.to_string().contains("photo.jpg is no recording"), "{error}");
-        assert_eq!(fs::read(photo)?.len(), 22);
+        assert_eq!(fs::read(photo)?.len(), 23);
         let error = Recorder::open(options(folder.path().into())).err().context("a folder")?;
         assert!(error.to_string().ends_with("it is not a file"), "{error}");
         Ok(())

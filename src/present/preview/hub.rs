@@ -1,0 +1,143 @@
+//! The newest picture and result for everybody who watches, and how many do.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::time::Duration;
+
+/// Something that was published, with its number.
+pub type Numbered = (u64, Arc<Vec<u8>>);
+
+/// What the drawing thread leaves and the connections take. The loop and the publisher never come here.
+#[derive(Default)]
+pub struct Hub {
+    newest: Mutex<Newest>,
+    changed: Condvar,
+    /// Connections that show the picture.
+    viewers: AtomicUsize,
+}
+
+#[derive(Default)]
+struct Newest {
+    picture: Numbered,
+    event: Numbered,
+    closed: bool,
+}
+
+/// Which of the two.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    Picture,
+    Event,
+}
+
+impl Newest {
+    fn get(&self, kind: Kind) -> &Numbered {
+        match kind {
+            Kind::Picture => &self.picture,
+            Kind::Event => &self.event,
+        }
+    }
+}
+
+impl Hub {
+    /// Leaves something for everybody.
+    pub fn publish(&self, kind: Kind, bytes: Vec<u8>) {
+        let mut newest = self.lock();
+        let place = match kind {
+            Kind::Picture => &mut newest.picture,
+            Kind::Event => &mut newest.event,
+        };
+        *place = (place.0 + 1, Arc::new(bytes));
+        drop(newest);
+        self.changed.notify_all();
+    }
+
+    /// The newest there is; number 0 is nothing.
+    pub fn newest(&self, kind: Kind) -> Numbered {
+        self.lock().get(kind).clone()
+    }
+
+    /// Waits for something newer than number `seen`, at most `patience`. `Ok(None)` when nothing came, `Err` at the end.
+    pub fn wait(&self, kind: Kind, seen: u64, patience: Duration) -> Result<Option<Numbered>, Closed> {
+        let waiting = |newest: &mut Newest| !newest.closed && newest.get(kind).0 <= seen;
+        let newest = match self.changed.wait_timeout_while(self.lock(), patience, waiting) {
+            Ok((newest, _)) => newest,
+            Err(poisoned) => poisoned.into_inner().0,
+        };
+        match newest.get(kind) {
+            _ if newest.closed => Err(Closed),
+            found if found.0 > seen => Ok(Some(found.clone())),
+            _ => Ok(None),
+        }
+    }
+
+    /// Ends all waiting.
+    pub fn close(&self) {
+        self.lock().closed = true;
+        self.changed.notify_all();
+    }
+
+    /// How many connections show the picture.
+    pub fn viewers(&self) -> usize {
+        self.viewers.load(Ordering::Relaxed)
+    }
+
+    /// Counts a viewer until it is dropped.
+    pub fn view(self: &Arc<Hub>) -> Viewer {
+        self.viewers.fetch_add(1, Ordering::Relaxed);
+        Viewer { hub: self.clone() }
+    }
+
+    /// What is behind the lock is whole at all times, also when a thread panicked with it.
+    fn lock(&self) -> MutexGuard<'_, Newest> {
+        self.newest.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+}
+
+/// The program ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Closed;
+
+/// A connection that shows the picture.
+pub struct Viewer {
+    hub: Arc<Hub>,
+}
+
+impl Drop for Viewer {
+    fn drop(&mut self) {
+        self.hub.viewers.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_is_slow_gets_the_newest_only() {
+        let hub = Arc::new(Hub::default());
+        assert_eq!(hub.wait(Kind::Picture, 0, Duration::from_millis(1)), Ok(None));
+        for number in 1..=5 {
+            hub.publish(Kind::Picture, vec![number]);
+        }
+        hub.publish(Kind::Event, vec![9]);
+        assert_eq!(hub.wait(Kind::Picture, 2, Duration::ZERO), Ok(Some((5, Arc::new(vec![5])))));
+        assert_eq!(hub.wait(Kind::Picture, 5, Duration::ZERO), Ok(None));
+        assert_eq!(hub.newest(Kind::Event), (1, Arc::new(vec![9])));
+        let waiting = std::thread::spawn({
+            let hub = hub.clone();
+            move || hub.wait(Kind::Picture, 5, Duration::from_secs(60))
+        });
+        hub.close();
+        assert_eq!(waiting.join().ok(), Some(Err(Closed)));
+    }
+
+    #[test]
+    fn viewers_are_counted() {
+        let hub = Arc::new(Hub::default());
+        let (one, two) = (hub.view(), hub.view());
+        assert_eq!(hub.viewers(), 2);
+        drop((one, two));
+        assert_eq!(hub.viewers(), 0);
+    }
+}
