@@ -289,9 +289,9 @@ impl Followers {
         };
         if follower.elapsed_s > 0.0 && !follower.anchor_is_new {
             let (from, to) = (middle(&follower.observed), middle(&now));
-            for axis in 0..2 {
-                let speed = (to[axis] - from[axis]) / follower.elapsed_s;
-                follower.speed[axis] += SPEED_SHARE * (speed - follower.speed[axis]);
+            let now = [(to[0] - from[0]) / follower.elapsed_s, (to[1] - from[1]) / follower.elapsed_s];
+            for (speed, now) in follower.speed.iter_mut().zip(now) {
+                *speed += SPEED_SHARE * (now - *speed);
             }
         }
         if follower.anchor_is_new {

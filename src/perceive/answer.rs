@@ -120,6 +120,11 @@ impl Reader {
         &self.task
     }
 
+    /// How many points, labels, bins or numbers an answer has.
+    pub fn outputs(&self) -> usize {
+        self.outputs
+    }
+
     /// Reads `output`, whose shape was checked, for the face that `to_picture` (frame to picture) points at, into an
     /// answer of this reader (see [`Reader::blank`]), whose memory is used again.
     pub fn read_into(&self, output: &[f32], warp: &Warp, to_picture: &Similarity, answer: &mut Answer) {
