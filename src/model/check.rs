@@ -1,7 +1,7 @@
 //! Checks of a plan that was read from a file: after them no step can reach outside its operands.
 
 use super::ops::{MAX_RANK, broadcast_strides};
-use super::plan::{Element, Op, Plan, Product, Residual, Step, Value, ValueId, Walk};
+use super::plan::{Attention, Element, Op, Plan, Product, Reach, Residual, Step, Value, ValueId, Walk};
 
 /// Largest number of elements of one value.
 const MAX_ELEMENTS: usize = 1 << 26;
@@ -91,7 +91,7 @@ fn check_step(plan: &Plan, step: &Step) -> Result<(), String> {
     }
     let operands = match step.op {
         Op::MatMul(_) | Op::Binary(_) => 2,
-        Op::LayerNorm { .. } => 3,
+        Op::LayerNorm { .. } | Op::Attention(_) => 3,
         Op::Concat { .. } => inputs.len().max(1),
         _ => 1,
     };
@@ -167,7 +167,35 @@ fn check_step(plan: &Plan, step: &Step) -> Result<(), String> {
             ensure(element(x, Element::F32) && element(out, Element::U8) && same && q.scale > 0.0, "does not fit")
         }
         Op::Dequantize(_) => ensure(element(x, Element::U8) && element(out, Element::F32) && same, "does not fit"),
+        Op::Attention(a) => check_attention(a, &inputs, out),
     }
+}
+
+fn check_attention(a: &Attention, inputs: &[&Value], out: &Value) -> Result<(), String> {
+    let ensure = |ok: bool, what: &str| if ok { Ok(()) } else { Err(what.to_string()) };
+    let walks = || a.outer.iter().chain([&a.queries, &a.keys, &a.depth, &a.columns]);
+    let float = inputs.iter().all(|v| v.element == Element::F32);
+    ensure(float && a.outer.len() <= MAX_RANK && a.scale > 0.0, "is not float32, or has too many axes or no scale")?;
+    let element = if a.quantized_output.is_some() { Element::U8 } else { Element::F32 };
+    let beside = a.quantized_output.is_none_or(|q| q.scale > 0.0 && a.columns.out == 1);
+    ensure(out.element == element && beside, "has an output of a wrong type")?;
+    ensure(
+        walks().all(|w| w.len > 0)
+            && [a.queries.key, a.queries.value, a.keys.query, a.keys.out].iter().all(|s| *s == 0)
+            && [a.depth.value, a.depth.out, a.columns.query, a.columns.key].iter().all(|s| *s == 0),
+        "has an empty axis, or strides where none may be",
+    )?;
+    let largest = MAX_ELEMENTS / 256;
+    ensure(a.depth.len <= largest && a.columns.len <= largest, "is too large")?;
+    let reach = |stride: fn(&Reach) -> usize| {
+        walks().try_fold(0usize, |n, w| n.checked_add((w.len - 1).checked_mul(stride(w))?))
+    };
+    let within = |reach: Option<usize>, v: &Value| reach.is_some_and(|r| r < v.len());
+    let fits = within(reach(|w| w.query), inputs[0])
+        && within(reach(|w| w.key), inputs[1])
+        && within(reach(|w| w.value), inputs[2])
+        && within(reach(|w| w.out), out);
+    ensure(fits, "reaches outside its operands")
 }
 
 fn broadcasts(from: &[usize], to: &[usize]) -> bool {

@@ -183,7 +183,7 @@ impl Engine {
     /// Bytes of all buffers and packed weights.
     pub fn memory_bytes(&self) -> usize {
         let scratch = &self.scratch;
-        let floats = scratch.floats.len() + scratch.results.len() + scratch.row.len() + scratch.sums.len();
+        let floats = scratch.floats.len() + scratch.results.len() + scratch.offsets.len() + scratch.sums.len();
         let packed: usize = self.parts.iter().map(|p| p.runner.own_bytes()).sum();
         self.storage.bytes() + scratch.bytes.len() + floats * 4 + packed
     }

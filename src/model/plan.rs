@@ -133,6 +133,8 @@ pub enum Op {
     Quantize(Quantization),
     /// Unsigned 8 bit to float32.
     Dequantize(Quantization),
+    /// Inputs queries, keys, values: scores, their softmax and the mean of the values, without the scores in memory.
+    Attention(Attention),
 }
 
 /// Rows of activations times constant weights, and what is done to each result before it is stored.
@@ -199,6 +201,36 @@ pub struct Walk {
     pub len: usize,
     pub a: usize,
     pub b: usize,
+    pub out: usize,
+}
+
+/// `out[.., q, c] = sum over n of p[.., q, n] values[.., n, c]`, where `p[.., q, ..]` is the softmax of
+/// `scale * sum over d of queries[.., q, d] keys[.., n, d]`; all axes by strides in elements, all float32.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Attention {
+    /// Axes walked one by one, such as the heads.
+    pub outer: Vec<Reach>,
+    /// In queries and out.
+    pub queries: Reach,
+    /// In keys and values.
+    pub keys: Reach,
+    /// In queries and keys.
+    pub depth: Reach,
+    /// In values and out.
+    pub columns: Reach,
+    /// Above zero.
+    pub scale: f32,
+    /// The output is unsigned 8 bit; its columns then lie side by side.
+    pub quantized_output: Option<Quantization>,
+}
+
+/// An axis of attention; strides are 0 where it does not occur.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reach {
+    pub len: usize,
+    pub query: usize,
+    pub key: usize,
+    pub value: usize,
     pub out: usize,
 }
 
@@ -277,6 +309,7 @@ impl Op {
             Op::Pad { .. } => "pad",
             Op::Quantize(_) => "quantize",
             Op::Dequantize(_) => "dequantize",
+            Op::Attention(_) => "attention f32",
         }
     }
 }
@@ -297,6 +330,11 @@ impl Plan {
             Op::MatMul(m) => {
                 let mut walks = m.outer.iter().chain([&m.m, &m.n, &m.k]);
                 walks.try_fold(1u64, |n, w| n.checked_mul(w.len as u64))
+            }
+            Op::Attention(a) => {
+                let mut walks = a.outer.iter().chain([&a.queries, &a.keys]);
+                let rows = walks.try_fold(1u64, |n, w| n.checked_mul(w.len as u64))?;
+                rows.checked_mul((a.depth.len as u64).checked_add(a.columns.len as u64)?)
             }
             _ => Some(0),
         }

@@ -6,12 +6,12 @@ use std::time::Instant;
 
 use super::bundle::Bundle;
 use super::kernels::{Kernel, PackedInt8, pack_float, padded_columns};
-use super::ops::elementwise::{self, Broadcast};
+use super::ops::elementwise::{self, Broadcast, Quantizer};
 use super::ops::movement::{self, Gather};
 use super::ops::product::{Finish, Geometry, Scratch, added};
 use super::ops::reduce::{self, Reduced};
-use super::ops::{Data, matmul};
-use super::plan::{Binary, MatMul, Op, Plan, Quantization, Reduction, Residual, Step, Unary};
+use super::ops::{Data, attention, matmul};
+use super::plan::{Attention, Binary, MatMul, Op, Plan, Quantization, Reduction, Residual, Step, Unary};
 use super::storage::{Place, Storage};
 
 /// Where constants come from.
@@ -64,6 +64,7 @@ enum Work {
     Int8(Box<Geometry>, Arc<PackedInt8>),
     Float(Box<Geometry>, Arc<Vec<f32>>),
     MatMul(Box<MatMul>),
+    Attention(Box<Attention>),
     Binary(Binary, Broadcast),
     Unary(Unary),
     Reduce(Reduction, Reduced),
@@ -116,6 +117,10 @@ impl Runner {
                     let [packed, results] = matmul::scratch_len(op);
                     scratch.floats.resize(scratch.floats.len().max(packed), 0.0);
                     scratch.results.resize(scratch.results.len().max(results), 0.0);
+                }
+                Work::Attention(op) => {
+                    let len = attention::scratch_len(packs.kernel, op);
+                    scratch.floats.resize(scratch.floats.len().max(len), 0.0);
                 }
                 _ => {}
             }
@@ -182,6 +187,7 @@ fn prepare(plan: &Plan, step: &Step, constants: &dyn Constants, packs: &mut Pack
             }
         }
         Op::MatMul(op) => Work::MatMul(Box::new(op.clone())),
+        Op::Attention(op) => Work::Attention(Box::new(op.clone())),
         Op::Binary(op) => Work::Binary(*op, Broadcast::new(x, shape(step.inputs[1]), out)),
         Op::Unary(op) => Work::Unary(*op),
         Op::Reduce { by, axes } => Work::Reduce(*by, Reduced::new(x, axes)),
@@ -297,6 +303,14 @@ impl Ready {
             Work::MatMul(op) => {
                 let (a, b) = (operands.floats(0), operands.floats(1));
                 matmul::run(kernel, op, a, b, first.floats(len), &mut scratch.floats, &mut scratch.results);
+            }
+            Work::Attention(op) => {
+                let inputs = [operands.floats(0), operands.floats(1), operands.floats(2)];
+                let mut out = match op.quantized_output {
+                    Some(to) => attention::Out::Bytes(first.bytes(len), Quantizer::new(to)),
+                    None => attention::Out::Floats(first.floats(len)),
+                };
+                attention::run(kernel, op, inputs, &mut out, &mut scratch.floats);
             }
             Work::Gather(gather) => match operands.get(0) {
                 Data::F32(x) => gather.run(x, first.floats(len)),

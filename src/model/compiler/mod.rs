@@ -4,6 +4,7 @@
 //! integer operators ([`integer`]). [`lower`] turns the graph into our own steps, the passes here fuse them, and the
 //! result holds nothing of the machine it was compiled on.
 
+mod attention;
 mod einsum;
 mod fold;
 mod fusion;
@@ -81,8 +82,23 @@ fn parse(bytes: &[u8], part: &Part) -> Result<TypedModel> {
     Ok(model)
 }
 
-/// Our own passes, to a fixed point.
+/// Our own passes: first those that bring products into their final form, then attention out of products.
 fn optimize(graph: &mut Graph) -> Result<()> {
+    simplify(graph)?;
+    if attention::find_attention(graph) {
+        // Once more, because a mean of coordinates becomes a product on the way.
+        attention::find_attention(graph);
+        graph.drop_dead_steps();
+        simplify(graph)?;
+        attention::absorb(graph);
+        simplify(graph)?;
+    }
+    separate_outputs(graph);
+    Ok(())
+}
+
+/// The passes that work on every step, to a fixed point.
+fn simplify(graph: &mut Graph) -> Result<()> {
     // Each pass only ever removes or moves work; the bound guards against two that undo each other.
     for _ in 0..100 {
         let mut changed = fold::fold_constants(graph)?;
@@ -96,7 +112,6 @@ fn optimize(graph: &mut Graph) -> Result<()> {
             break;
         }
     }
-    separate_outputs(graph);
     Ok(())
 }
 

@@ -165,7 +165,7 @@ impl Kernel {
     }
 
     /// Columns side by side in a panel of packed float32 factors.
-    fn panel_float(self) -> usize {
+    pub fn panel_float(self) -> usize {
         match self {
             #[cfg(target_arch = "x86_64")]
             Kernel::Avx512Vnni => 64,
@@ -195,6 +195,11 @@ impl Kernel {
             Kernel::Neon | Kernel::Sdot | Kernel::I8mm => 16,
             _ => DEPTH_GROUP,
         }
+    }
+
+    /// Whether fused multiply-add is one instruction within [`Kernel::vectorize`], and not a call of a library.
+    pub fn is_fused(self) -> bool {
+        cfg!(target_arch = "aarch64") || self != Kernel::Scalar
     }
 
     /// Runs a closure compiled for the family's instructions; what it calls must be inlined to profit.

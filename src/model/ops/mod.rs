@@ -1,5 +1,6 @@
 //! The operators, over slices: each a plain function of its inputs, with no memory of its own.
 
+pub mod attention;
 pub mod elementwise;
 pub mod matmul;
 pub mod movement;

@@ -3,7 +3,9 @@
 //! Blocks of rows are gathered (for a convolution: the window of each output pixel), multiplied into sums, and finished:
 //! scale, bias, activation, residual, requantization.
 
-use super::elementwise::quantize;
+use std::ops::Range;
+
+use super::elementwise::Quantizer;
 use crate::model::kernels::{Kernel, PackedInt8, Strided, padded_columns};
 use crate::model::plan::{Activation, Product, Quantization, Residual, Window};
 
@@ -25,6 +27,8 @@ pub struct Geometry {
     pitch: usize,
     /// Rows of a block.
     block: usize,
+    /// In place of a bias, where there is none.
+    zeros: Vec<f32>,
 }
 
 /// Buffers that products share, grown before the first run.
@@ -34,7 +38,8 @@ pub struct Scratch {
     pub sums: Vec<i32>,
     pub floats: Vec<f32>,
     pub results: Vec<f32>,
-    pub row: Vec<f32>,
+    /// What the zero point adds to each column's sum.
+    pub offsets: Vec<i32>,
 }
 
 /// What is added before the second activation.
@@ -66,7 +71,8 @@ impl Geometry {
             (Some(_), [_, h, w, c], [_, oh, ow, _]) => ([*h, *w, *c], [*oh, *ow]),
             _ => ([1, rows, op.depth], [1, rows]),
         };
-        Geometry { op: op.clone(), input, output, pitch, block }
+        let zeros = if op.bias { Vec::new() } else { vec![0.0; op.columns] };
+        Geometry { op: op.clone(), input, output, pitch, block, zeros }
     }
 
     /// Grows the scratch to what a run needs.
@@ -75,11 +81,11 @@ impl Geometry {
         if self.op.zero_point.is_some() {
             grow(&mut scratch.bytes, self.block * self.pitch);
             grow(&mut scratch.sums, self.block * columns);
+            grow(&mut scratch.offsets, columns);
         } else {
             grow(&mut scratch.floats, self.block * self.pitch);
             grow(&mut scratch.results, self.block * columns);
         }
-        grow(&mut scratch.row, columns);
     }
 
     fn rows(&self) -> usize {
@@ -107,6 +113,9 @@ impl Geometry {
     ) {
         let zero_point = self.op.zero_point.unwrap_or(0);
         let columns = weights.columns_padded;
+        let offsets = &mut scratch.offsets[..self.op.columns];
+        offsets.iter_mut().zip(&weights.sums).for_each(|(o, sum)| *o = sum * i32::from(zero_point));
+        let bias = if finish.bias.is_empty() { &self.zeros } else { finish.bias };
         let mut first = 0;
         while first < self.rows() {
             let rows = self.block.min(self.rows() - first);
@@ -118,16 +127,14 @@ impl Geometry {
             };
             let sums = &mut scratch.sums[..rows * columns];
             kernel.multiply_int8(gathered, rows, weights, sums);
-            let row_buffer = &mut scratch.row[..self.op.columns];
+            let offsets = &scratch.offsets[..self.op.columns];
             kernel.vectorize(
                 #[inline(always)]
                 || {
                     for (i, sums) in sums.chunks_exact(columns).enumerate() {
-                        let row = row_buffer.iter_mut().zip(sums).zip(weights.sums.iter().zip(scale));
-                        for ((value, sum), (weight_sum, scale)) in row {
-                            *value = (sum - weight_sum * zero_point as i32) as f32 * scale;
-                        }
-                        self.finish_row(first + i, row_buffer, finish);
+                        let columns = sums.iter().zip(offsets).zip(scale.iter().zip(bias));
+                        let values = columns.map(|((sum, offset), (scale, bias))| (sum - offset) as f32 * scale + bias);
+                        self.finish_row(first + i, values, finish);
                     }
                 },
             );
@@ -145,6 +152,7 @@ impl Geometry {
         scratch: &mut Scratch,
     ) {
         let columns = padded_columns(self.op.columns);
+        let bias = if finish.bias.is_empty() { &self.zeros } else { finish.bias };
         let mut first = 0;
         while first < self.rows() {
             let rows = self.block.min(self.rows() - first);
@@ -160,8 +168,8 @@ impl Geometry {
             kernel.vectorize(
                 #[inline(always)]
                 || {
-                    for (i, results) in results.chunks_exact_mut(columns).enumerate() {
-                        self.finish_row(first + i, &mut results[..self.op.columns], finish);
+                    for (i, results) in results.chunks_exact(columns).enumerate() {
+                        self.finish_row(first + i, results.iter().zip(bias).map(|(r, b)| r + b), finish);
                     }
                 },
             );
@@ -214,38 +222,57 @@ impl Geometry {
         }
     }
 
-    /// Bias, activations and residual on one row, and its storage.
+    /// Activations and residual on one row, and its storage: one pass, whatever there is to do.
     #[inline(always)]
-    fn finish_row(&self, row: usize, values: &mut [f32], finish: &mut Finish<'_>) {
+    fn finish_row(&self, row: usize, values: impl Iterator<Item = f32>, finish: &mut Finish<'_>) {
         let at = row * self.op.columns..(row + 1) * self.op.columns;
-        if !finish.bias.is_empty() {
-            values.iter_mut().zip(finish.bias).for_each(|(v, b)| *v += b);
-        }
-        activate(self.op.first, values);
+        let (first, second) = (floor(self.op.first), floor(self.op.second));
         match finish.added {
-            Added::Nothing => {}
-            Added::Floats(added) => values.iter_mut().zip(&added[at.clone()]).for_each(|(v, a)| *v += a),
-            Added::Bytes(added, from) => {
-                let zero_point = from.zero_point as i32;
-                let added = &added[at.clone()];
-                values.iter_mut().zip(added).for_each(|(v, a)| *v += (*a as i32 - zero_point) as f32 * from.scale);
+            Added::Nothing => store(at, values.map(|v| at_least(second, at_least(first, v))), finish),
+            Added::Floats(added) => {
+                let values = values.zip(&added[at.clone()]);
+                store(at, values.map(|(v, a)| at_least(second, at_least(first, v) + a)), finish);
             }
-        }
-        activate(self.op.second, values);
-        if let Some(out) = &mut finish.floats {
-            out[at.clone()].copy_from_slice(values);
-        }
-        if let Some((out, to)) = &mut finish.bytes {
-            quantize(*to, values, &mut out[at]);
+            Added::Bytes(added, from) => {
+                let zero_point = i32::from(from.zero_point);
+                let values = values.zip(&added[at.clone()]);
+                let added = |a: u8| (i32::from(a) - zero_point) as f32 * from.scale;
+                store(at, values.map(|(v, a)| at_least(second, at_least(first, v) + added(*a))), finish);
+            }
         }
     }
 }
 
-#[inline(always)]
-fn activate(activation: Activation, values: &mut [f32]) {
+/// What an activation does not let values fall below.
+fn floor(activation: Activation) -> f32 {
     match activation {
-        Activation::None => {}
-        Activation::Relu => values.iter_mut().for_each(|v| *v = v.max(0.0)),
+        Activation::None => f32::NEG_INFINITY,
+        Activation::Relu => 0.0,
+    }
+}
+
+/// The larger one; a value that is no number stays what it is.
+#[inline(always)]
+fn at_least(low: f32, value: f32) -> f32 {
+    if low > value { low } else { value }
+}
+
+#[inline(always)]
+fn store(at: Range<usize>, values: impl Iterator<Item = f32>, finish: &mut Finish<'_>) {
+    match (&mut finish.floats, &mut finish.bytes) {
+        (Some(floats), None) => floats[at].iter_mut().zip(values).for_each(|(out, v)| *out = v),
+        (None, Some((bytes, to))) => {
+            let quantizer = Quantizer::new(*to);
+            bytes[at].iter_mut().zip(values).for_each(|(out, v)| *out = quantizer.quantize(v));
+        }
+        (Some(floats), Some((bytes, to))) => {
+            let quantizer = Quantizer::new(*to);
+            for ((float, byte), v) in floats[at.clone()].iter_mut().zip(&mut bytes[at]).zip(values) {
+                *float = v;
+                *byte = quantizer.quantize(v);
+            }
+        }
+        (None, None) => {}
     }
 }
 

@@ -107,7 +107,7 @@ impl Case {
         }
         let mut bytes = vec![0; floats.len()];
         if let Some(to) = op.quantized_output {
-            quantize(to, &floats, &mut bytes);
+            crate::model::ops::elementwise::quantize(to, &floats, &mut bytes);
         }
         (floats, bytes)
     }
