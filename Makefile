@@ -4,6 +4,9 @@
 SHELL := /bin/bash
 export PATH := $(HOME)/.cargo/bin:$(PATH)
 
+# For the reports of `faceptor bench`.
+export FACEPTOR_GIT ?= $(shell git describe --always --dirty --abbrev=12 2>/dev/null)
+
 CARGO_FLAGS ?=
 # Passed to the test programs, for example TEST_ARGS=--show-output.
 TEST_ARGS ?=

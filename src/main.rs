@@ -7,5 +7,6 @@ use faceptor_edge::pace::allocations::Counting;
 static ALLOCATOR: Counting = Counting;
 
 fn main() -> ExitCode {
-    faceptor_edge::cli::main()
+    // Set by the Makefile. Here and not in the library, so that a new commit costs a link and no compilation.
+    faceptor_edge::cli::main(option_env!("FACEPTOR_GIT"))
 }

@@ -1,19 +1,23 @@
 //! The command line: one file for each verb.
 
+mod bench;
 mod compile;
 mod ctl;
 mod image;
 mod logger;
 mod network;
 mod output;
+mod reference;
 mod report;
 mod run;
 mod tasks;
+mod verify;
 
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+use crate::pace::assertion::AssertionError;
 use crate::perceive::tasks::SelectionError;
 
 /// Reads faces with one small quantized network: landmarks, parsing, age, expression, attributes, recognition.
@@ -41,6 +45,12 @@ enum Verb {
     Run(run::RunArguments),
     /// Steers a running loop over its socket: which tasks, which budget, statistics, a snapshot, the end.
     Ctl(ctl::CtlArguments),
+    /// Latency of each stage on this machine, as a report that can be compared and asserted.
+    Bench(bench::BenchArguments),
+    /// Golden inputs with this machine's outputs and times, for `verify` on another machine.
+    Reference(reference::ReferenceArguments),
+    /// This machine's outputs and times beside a reference: errors, decisions that differ, latency ratios.
+    Verify(verify::VerifyArguments),
     /// The tasks of a network with their queries, size and measured cost.
     Tasks(tasks::TasksArguments),
     /// An export folder (ONNX files and manifest.toml) to a bundle, or what a bundle holds.
@@ -60,8 +70,9 @@ pub(crate) enum Outcome {
     SomeFailed,
 }
 
-/// Parses the arguments of the process, runs the verb, and turns the result into an exit status.
-pub fn main() -> ExitCode {
+/// Parses the arguments of the process, runs the verb, and turns the result into an exit status. `git` is the commit that
+/// the program was built from, if the build knew it.
+pub fn main(git: Option<&'static str>) -> ExitCode {
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
         Err(message) => {
@@ -70,11 +81,15 @@ pub fn main() -> ExitCode {
             return ExitCode::from(message.exit_code() as u8);
         }
     };
+    let git = git.filter(|commit| !commit.is_empty());
     logger::start(arguments.verbose, arguments.quiet);
     let result = match arguments.verb {
         Verb::Image(arguments) => image::run(arguments),
         Verb::Run(arguments) => run::run(arguments),
         Verb::Ctl(arguments) => ctl::run(arguments),
+        Verb::Bench(arguments) => bench::run(arguments, git),
+        Verb::Reference(arguments) => reference::run(arguments, git),
+        Verb::Verify(arguments) => verify::run(arguments, git),
         Verb::Tasks(arguments) => tasks::run(arguments),
         Verb::Compile(arguments) => compile::run(arguments),
     };
@@ -84,7 +99,7 @@ pub fn main() -> ExitCode {
         Err(error) if error.downcast_ref::<output::Closed>().is_some() => ExitCode::SUCCESS,
         Err(error) => {
             log::error!("{error:#}");
-            let usage = error.is::<SelectionError>() || error.is::<UsageError>();
+            let usage = error.is::<SelectionError>() || error.is::<UsageError>() || error.is::<AssertionError>();
             ExitCode::from(if usage { 2 } else { 1 })
         }
     }

@@ -5,11 +5,15 @@ pub mod analysis;
 pub mod answer;
 pub mod cost;
 pub mod crop;
+pub mod difference;
+pub mod golden;
 pub mod landmarks;
 pub mod parsing;
 pub mod pipeline;
+pub mod probe;
 pub mod recognition;
 pub mod tasks;
+pub mod verification;
 pub mod warp;
 
 pub use analysis::{Analysis, Deadline, Face, Faces, Timing};

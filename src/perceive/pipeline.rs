@@ -107,6 +107,11 @@ impl Pipeline {
         &self.engine
     }
 
+    /// The engine, to be asked for tensors of the face that was looked at.
+    pub fn engine_mut(&mut self) -> &mut Engine {
+        &mut self.engine
+    }
+
     /// Frame coordinates to network coordinates, for painting masks.
     pub fn unwarp(&self) -> &Unwarp {
         &self.unwarp

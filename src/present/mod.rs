@@ -6,6 +6,7 @@ pub mod caption;
 pub mod display;
 pub mod framebuffer;
 pub mod json;
+pub mod junit;
 pub mod lettering;
 pub mod lines;
 pub mod mask;

@@ -1,0 +1,147 @@
+//! `faceptor bench`: what the loop's stages take on this machine.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, ensure};
+use clap::Args;
+use serde_json::Value;
+
+use super::network::{NetworkArguments, TaskArguments};
+use super::{Outcome, UsageError, output};
+use crate::capture::{self, FeedRequest};
+use crate::locate::MAX_FACES;
+use crate::pace::assertion::{Assertion, Scope};
+use crate::pace::bench::{self, Settings};
+use crate::pace::report::{SHORTCUTS, WARM_UP_FRAMES};
+use crate::perceive::tasks;
+
+/// The most frames of a run: a day at 30 a second.
+const MAX_FRAMES: u64 = 30 * 86_400;
+
+/// What is measured, shared with `reference` and `verify`.
+#[derive(Args, Clone)]
+pub struct MeasureArguments {
+    /// Frames that are measured; 662 at least for a p99.
+    #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u64).range(1..=MAX_FRAMES))]
+    pub frames: u64,
+    /// Frames before that, which are not counted.
+    #[arg(long, value_name = "N", default_value_t = WARM_UP_FRAMES, value_parser = clap::value_parser!(u64).range(1..=MAX_FRAMES))]
+    pub warm_up: u64,
+    /// Threads of the engine. It has one in this version.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1))]
+    pub threads: u32,
+    /// The deadline that misses are counted against.
+    #[arg(long, value_name = "MS", default_value_t = 33.333)]
+    pub budget_ms: f64,
+    /// The most faces of a frame, best first.
+    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=MAX_FACES as i64))]
+    pub max_faces: u16,
+}
+
+/// Latency of the loop's stages on this machine: quantiles, misses, memory, allocations.
+#[derive(Args)]
+pub struct BenchArguments {
+    /// `demo` (the embedded clip), a camera, a film, a photo or a folder of photos.
+    #[arg(long, value_name = "SOURCE", default_value = "demo")]
+    source: String,
+    /// Play the source at this rate, as a camera would [default: as fast as the frames are taken].
+    #[arg(long, value_name = "F")]
+    fps: Option<f64>,
+    #[command(flatten)]
+    tasks: TaskArguments,
+    #[command(flatten)]
+    network: NetworkArguments,
+    #[command(flatten)]
+    measure: MeasureArguments,
+    /// Write the report as JSON; `-` writes it to standard output instead of the table.
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Compare with another report of `--json`.
+    #[arg(long, value_name = "FILE")]
+    reference: Option<PathBuf>,
+    /// Fail unless this holds: `frame.p99_us < 8000 && allocations_per_frame.ours == 0`, `valid`,
+    /// `ratio(encode.p50_us) < 1.2` (needs --reference). May be given several times.
+    #[arg(long = "assert", value_name = "EXPR")]
+    assertions: Vec<Assertion>,
+}
+
+impl MeasureArguments {
+    /// With the tasks of a command line. A budget that is no time is refused.
+    pub fn settings(&self, tasks: crate::perceive::TaskList, git: Option<&'static str>) -> Result<Settings> {
+        let budget_us = self.budget_ms * 1000.0;
+        ensure!(
+            (0.0..3.6e9).contains(&budget_us),
+            "--budget-ms {}: a time from 0 to an hour is needed",
+            self.budget_ms
+        );
+        Ok(Settings {
+            tasks,
+            max_faces: usize::from(self.max_faces),
+            warm_up: self.warm_up,
+            frames: self.frames,
+            budget_us: budget_us as u64,
+            git,
+        })
+    }
+}
+
+pub fn run(arguments: BenchArguments, git: Option<&'static str>) -> Result<Outcome> {
+    // Read first: a wrong name is told of before minutes are spent.
+    let reference = arguments.reference.as_deref().map(read_report).transpose()?;
+    let mut feed = capture::open(&arguments.source, &FeedRequest { fps: arguments.fps })?;
+    let report = bench::measure(
+        || arguments.network.open(),
+        |bundle| {
+            let chosen = tasks::select(bundle.manifest(), arguments.tasks.tasks.as_deref())?;
+            arguments.measure.settings(chosen, git)
+        },
+        &mut *feed,
+    )?;
+    let value = report.to_value().context("the report cannot be written as JSON")?;
+    match &arguments.json {
+        Some(path) if path == Path::new("-") => output::print_json(&report)?,
+        Some(path) => {
+            write_json(path, &report)?;
+            output::print(&report.table(reference.as_ref()))?;
+        }
+        None => output::print(&report.table(reference.as_ref()))?,
+    }
+    if let Some(other) = reference.as_ref().and_then(|report| report.pointer("/model/sha256"))
+        && *other != value["model"]["sha256"]
+    {
+        log::warn!("the reference measured another network");
+    }
+    let shortcuts = &SHORTCUTS;
+    let scope = Scope { report: &value, shortcuts, reference: reference.as_ref().map(|value| (value, &shortcuts[..])) };
+    let mut outcome = Outcome::Done;
+    for assertion in &arguments.assertions {
+        if let Some(reason) = assertion.violation(&scope)? {
+            log::error!("assertion failed: {reason}");
+            outcome = Outcome::SomeFailed;
+        }
+    }
+    if outcome == Outcome::Done && !arguments.assertions.is_empty() && !report.valid {
+        log::warn!("the assertions hold, but the report is INVALID");
+    }
+    Ok(outcome)
+}
+
+/// Reads another report, or says why it is none.
+pub fn read_report(path: &Path) -> Result<Value> {
+    let text = fs::read_to_string(path).with_context(|| format!("cannot read the report {}", path.display()))?;
+    let report: Value = serde_json::from_str(&text)
+        .with_context(|| format!("{} is not JSON: it is no bench report", path.display()))?;
+    ensure!(
+        report.pointer("/frame/p50_us").is_some() && report.get("stages").is_some(),
+        "{} is no bench report: it has no stages and no frame.p50_us",
+        path.display()
+    );
+    Ok(report)
+}
+
+/// Writes a report for people and programs.
+pub fn write_json(path: &Path, report: &impl serde::Serialize) -> Result<()> {
+    let text = serde_json::to_string_pretty(report).context("the report cannot be written as JSON")? + "\n";
+    fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))
+}

@@ -1,0 +1,146 @@
+//! `faceptor reference`: golden inputs with this machine's outputs, for `faceptor verify` on another one.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::{Result, ensure};
+use clap::Args;
+
+use super::bench::{MeasureArguments, write_json};
+use super::network::{NetworkArguments, TaskArguments};
+use super::{Outcome, output};
+use crate::capture::demo::{self, Demo};
+use crate::capture::{DemoFeed, Picture, folder, photo};
+use crate::model::Bundle;
+use crate::pace::bench;
+use crate::pace::report::Report;
+use crate::perceive::difference::Limit;
+use crate::perceive::golden::{BENCH, FORMAT, Golden, INPUT, Index, Limits, Output, Writer};
+use crate::perceive::probe::Probe;
+use crate::perceive::tasks;
+use crate::present::png;
+
+/// Golden inputs, every task's outputs and this machine's bench report, for `verify` on a device.
+#[derive(Args)]
+pub struct ReferenceArguments {
+    /// The folder to write; it is made, or an older reference in it is replaced.
+    #[arg(long, value_name = "DIR")]
+    out: PathBuf,
+    /// Photos or folders besides the demo clip. They are copied into the folder, with what the network says of them.
+    #[arg(value_name = "PATH")]
+    paths: Vec<PathBuf>,
+    /// Frames of the demo clip, evenly spread over it.
+    #[arg(long, value_name = "N", default_value_t = 12, value_parser = clap::value_parser!(u64).range(1..=demo::PERIOD))]
+    pictures: u64,
+    #[command(flatten)]
+    tasks: TaskArguments,
+    #[command(flatten)]
+    network: NetworkArguments,
+    #[command(flatten)]
+    measure: MeasureArguments,
+}
+
+pub fn run(arguments: ReferenceArguments, git: Option<&'static str>) -> Result<Outcome> {
+    let bundle = arguments.network.open()?;
+    let chosen = tasks::select(bundle.manifest(), arguments.tasks.tasks.as_deref())?;
+    let settings = arguments.measure.settings(chosen, git)?;
+    let mut writer = Writer::create(&arguments.out)?;
+    let mut feed = DemoFeed::new()?;
+    let report = bench::measure(|| arguments.network.open(), |_| Ok(settings), &mut feed)?;
+    write_json(&writer.path(BENCH), &report)?;
+    writer.enter(BENCH)?;
+    let (pictures, outcome) = collect(&arguments)?;
+    let index = answer(&bundle, &pictures, &mut writer, &report)?;
+    let faces: usize = index.pictures.iter().map(|picture| picture.faces.len()).sum();
+    writer.finish(index)?;
+    output::print(&format!(
+        "{}: {} pictures, {faces} faces, {} tasks\n\n{}",
+        arguments.out.display(),
+        pictures.len(),
+        bundle.manifest().tasks.len(),
+        report.table(None)
+    ))?;
+    Ok(outcome)
+}
+
+/// The pictures with their origins: frames of the clip, then the photos that can be read.
+fn collect(arguments: &ReferenceArguments) -> Result<(Vec<(String, Picture)>, Outcome)> {
+    let clip = Demo::new()?;
+    let mut pictures = Vec::new();
+    for index in 0..arguments.pictures {
+        let frame = index * demo::PERIOD / arguments.pictures;
+        let mut picture = Picture::default();
+        clip.render(frame, &mut picture);
+        pictures.push((format!("demo frame {frame}"), picture));
+    }
+    let listing = folder::list(&arguments.paths, std::slice::from_ref(&arguments.out));
+    let mut outcome = Outcome::Done;
+    let mut failed = |path: &Path, reason: &anyhow::Error| {
+        log::error!("{}: {reason:#}", path.display());
+        outcome = Outcome::SomeFailed;
+    };
+    listing.failures.iter().for_each(|(path, reason)| failed(path, reason));
+    for path in &listing.photos {
+        match photo::read(path) {
+            // Only its name: where it lay on this machine is nobody's business.
+            Ok(photo) => {
+                let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+                pictures.push((name, photo.picture));
+            }
+            Err(reason) => failed(path, &reason),
+        }
+    }
+    Ok((pictures, outcome))
+}
+
+/// Runs the network over the pictures and writes all tensors.
+fn answer(bundle: &Arc<Bundle>, pictures: &[(String, Picture)], writer: &mut Writer, report: &Report) -> Result<Index> {
+    let mut probe = Probe::new(bundle.clone())?;
+    let (tasks, limits): (Vec<Output>, BTreeMap<String, Limit>) =
+        probe.tasks().map(|(task, output)| (output, (task.name.clone(), Limit::of(task.kind)))).unzip();
+    let parts: Vec<Output> = probe.parts().collect();
+    let mut inputs = Vec::new();
+    let mut tensors: Vec<Vec<f32>> = vec![Vec::new(); parts.len() + tasks.len()];
+    let mut golden = Vec::new();
+    for (number, (origin, picture)) in pictures.iter().enumerate() {
+        let file = format!("{number:03}.png");
+        png::write_picture(&writer.path(&file), picture)?;
+        writer.enter(&file)?;
+        let faces = probe.find(picture)?;
+        for face in &faces {
+            inputs.extend_from_slice(probe.look(picture, &face.keypoints)?);
+            for (output, numbers) in parts.iter().chain(&tasks).zip(&mut tensors) {
+                numbers.extend_from_slice(probe.output(&output.tensor)?);
+            }
+        }
+        golden.push(Golden { file, origin: origin.clone(), faces });
+    }
+    ensure!(!inputs.is_empty(), "no face was found in any of the {} pictures", pictures.len());
+    writer.floats(INPUT, &inputs)?;
+    for (output, numbers) in parts.iter().chain(&tasks).zip(&tensors) {
+        writer.floats(&output.file, numbers)?;
+    }
+    let end_to_end = limits.iter().map(|(name, limit)| (name.clone(), limit.end_to_end())).collect();
+    let build = &report.build;
+    Ok(Index {
+        format: FORMAT,
+        machine: report.machine.describe(),
+        program: format!("faceptor {}{}", build.version, build.git.map(|g| format!(" {g}")).unwrap_or_default()),
+        kernel: probe.kernel().to_owned(),
+        network: format!("{} {}", bundle.manifest().name, bundle.manifest().version),
+        network_sha256: bundle.sha256().to_owned(),
+        purpose: "golden inputs and outputs; faceptor verify --reference compares another machine with them".to_owned(),
+        tasks,
+        parts,
+        pictures: golden,
+        limits: Limits {
+            tasks: limits,
+            end_to_end,
+            keypoints: Limit { mean: 0.05, max: 1.0, flips: 0.0 },
+            input: Limit { mean: 0.2, max: 40.0, flips: 0.0 },
+            parts: Limit { mean: 1e-3, max: 0.1, flips: 0.0 },
+        },
+        files: BTreeMap::new(),
+    })
+}

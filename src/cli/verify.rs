@@ -1,0 +1,155 @@
+//! `faceptor verify`: this machine's answers and times beside those that `faceptor reference` stored on another.
+
+use std::fmt::Write;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::{Context, Result};
+use clap::Args;
+use serde_json::Value;
+
+use super::bench::{MeasureArguments, write_json};
+use super::network::NetworkArguments;
+use super::{Outcome, output};
+use crate::capture::DemoFeed;
+use crate::model::Bundle;
+use crate::pace::assertion::{Assertion, Scope};
+use crate::pace::bench;
+use crate::pace::report::{Report, SHORTCUTS, WARM_UP_FRAMES};
+use crate::perceive::golden::{BENCH, Reference};
+use crate::perceive::tasks;
+use crate::perceive::verification::{Check, Verification, compare};
+use crate::present::junit;
+
+/// Objects in which a path of `--assert` is looked up too: `landmarks.max` for `tasks.landmarks.max`, `encode.p50_us`
+/// for `bench.stages.encode.p50_us`.
+const PLACES: [&str; 4] = ["/tasks", "/end_to_end", "/bench", "/bench/stages"];
+
+/// Answers and times of this machine beside a reference of another.
+#[derive(Args)]
+pub struct VerifyArguments {
+    /// A folder that `faceptor reference` wrote.
+    #[arg(long, value_name = "DIR")]
+    reference: PathBuf,
+    #[command(flatten)]
+    network: NetworkArguments,
+    /// Frames of the bench whose times are set beside the reference's; 0 leaves it out.
+    #[arg(long, value_name = "N", default_value_t = 700)]
+    frames: u64,
+    /// Frames before that, which are not counted.
+    #[arg(long, value_name = "N", default_value_t = WARM_UP_FRAMES, value_parser = clap::value_parser!(u64).range(1..))]
+    warm_up: u64,
+    /// Write everything as JSON; `-` writes it to standard output instead of the text.
+    #[arg(long, value_name = "FILE", num_args = 0..=1, default_missing_value = "-")]
+    json: Option<PathBuf>,
+    /// Write the checks as JUnit XML.
+    #[arg(long, value_name = "FILE")]
+    junit: Option<PathBuf>,
+    /// Fail unless this holds, besides the limits of the reference: `landmarks.max < 0.1`, `age.flips == 0`,
+    /// `ratio(encode.p50_us) < 30` (this machine's time by the reference's). May be given several times.
+    #[arg(long = "assert", value_name = "EXPR")]
+    assertions: Vec<Assertion>,
+}
+
+pub fn run(arguments: VerifyArguments, git: Option<&'static str>) -> Result<Outcome> {
+    let bundle = arguments.network.open()?;
+    let reference = Reference::open(&arguments.reference, bundle.sha256())?;
+    let there: Value = serde_json::from_slice(&reference.bytes(BENCH)?)
+        .with_context(|| format!("{} is no bench report", reference.path(BENCH).display()))?;
+    let verification = compare(&bundle, &reference)?;
+    let report = match arguments.frames {
+        0 => None,
+        frames => Some(measure(&arguments, &bundle, &there, frames, git)?),
+    };
+    let mut checks = verification.checks(&reference.index.limits);
+    let value = value(&verification, &report)?;
+    let shortcuts = &SHORTCUTS[..];
+    let scope = Scope { report: &value, shortcuts: &PLACES, reference: Some((&there, shortcuts)) };
+    for assertion in &arguments.assertions {
+        let violation = assertion.violation(&scope)?;
+        let (passed, message) = (violation.is_none(), violation.unwrap_or_else(|| "holds".to_owned()));
+        checks.push(Check { group: "assertions", name: assertion.to_string(), passed, message });
+    }
+    let passed = checks.iter().all(|check| check.passed);
+    if let Some(path) = &arguments.junit {
+        junit::write(path, "faceptor-verify", &checks)?;
+    }
+    let json = with_checks(value, &checks, passed)?;
+    match &arguments.json {
+        Some(path) if path == Path::new("-") => output::print_json(&json)?,
+        Some(path) => {
+            write_json(path, &json)?;
+            output::print(&text(&reference, &verification, report.as_ref(), &there, &checks))?;
+        }
+        None => output::print(&text(&reference, &verification, report.as_ref(), &there, &checks))?,
+    }
+    Ok(if passed { Outcome::Done } else { Outcome::SomeFailed })
+}
+
+/// The bench with the settings of the reference's.
+fn measure(
+    arguments: &VerifyArguments,
+    bundle: &Arc<Bundle>,
+    there: &Value,
+    frames: u64,
+    git: Option<&'static str>,
+) -> Result<Report> {
+    let names = there["tasks"].as_array().context("the reference's bench report names no tasks")?;
+    let names: Vec<&str> = names.iter().filter_map(Value::as_str).collect();
+    let names = if names.is_empty() { "none".to_owned() } else { names.join(",") };
+    let measure = MeasureArguments {
+        frames,
+        warm_up: arguments.warm_up,
+        threads: 1,
+        budget_ms: there.pointer("/deadline/budget_us").and_then(Value::as_f64).unwrap_or(0.0) / 1000.0,
+        max_faces: there["max_faces"].as_u64().and_then(|faces| faces.try_into().ok()).unwrap_or(4),
+    };
+    let settings = measure.settings(tasks::select(bundle.manifest(), Some(&names))?, git)?;
+    bench::measure(|| arguments.network.open(), |_| Ok(settings), &mut DemoFeed::new()?)
+}
+
+fn value(verification: &Verification, report: &Option<Report>) -> Result<Value> {
+    let mut value = serde_json::to_value(verification).context("the result cannot be written as JSON")?;
+    value["bench"] = serde_json::to_value(report).context("the report cannot be written as JSON")?;
+    Ok(value)
+}
+
+fn with_checks(mut value: Value, checks: &[Check], passed: bool) -> Result<Value> {
+    value["checks"] = serde_json::to_value(checks).context("the checks cannot be written as JSON")?;
+    value["passed"] = passed.into();
+    Ok(value)
+}
+
+fn text(
+    reference: &Reference,
+    verification: &Verification,
+    report: Option<&Report>,
+    there: &Value,
+    checks: &[Check],
+) -> String {
+    let index = &reference.index;
+    let mut text = format!(
+        "reference: {}, {}, {} kernel\nhere: {} kernel; {} pictures, {} faces\n\n{}",
+        index.machine,
+        index.program,
+        index.kernel,
+        verification.kernel,
+        index.pictures.len(),
+        reference.faces(),
+        verification.table()
+    );
+    if let Some(report) = report {
+        // Writing to a String does not fail.
+        let _ = write!(text, "\n{}", report.table(Some(there)));
+    }
+    text.push('\n');
+    let failed: Vec<&Check> = checks.iter().filter(|check| !check.passed).collect();
+    for check in &failed {
+        let _ = writeln!(text, "FAILED {}, {}: {}", check.group, check.name, check.message);
+    }
+    let _ = match failed.len() {
+        0 => writeln!(text, "all {} checks passed", checks.len()),
+        failed => writeln!(text, "{failed} of {} checks failed", checks.len()),
+    };
+    text
+}

@@ -1,0 +1,395 @@
+//! Measures the loop's stages: frame after frame through the same steps, as fast as the source gives them.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use sha2::{Digest, Sha256};
+
+use super::allocations::{self, Count};
+use super::clock::{Stopwatch, now_us};
+use super::machine::{self, Watch};
+use super::report::{Allocations, Build, Marginal, Memory, Named, Network, Report, per_frame, too_short};
+use super::statistics::{Deadlines, Row, Table};
+use crate::capture::view::each_format;
+use crate::capture::{Feed, FeedError, Grab, Pixels, Still, View};
+use crate::locate::{Purpose, Similarity};
+use crate::model::bundle::hexadecimal;
+use crate::model::{Bundle, Engine};
+use crate::perceive::{Analysis, Face, Pipeline, TaskList, Timing};
+
+/// A source that gives nothing for so long is given up.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// Between two looks at the CPU's clock.
+const SAMPLE_US: u64 = 500_000;
+/// Pairs of frames from which the cost of a task is taken.
+const MARGINAL_PAIRS: usize = 200;
+/// Runs of the engine alone, to count its allocations.
+const ENGINE_RUNS: u64 = 10;
+
+/// What is to be measured.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    pub tasks: TaskList,
+    pub max_faces: usize,
+    pub warm_up: u64,
+    pub frames: u64,
+    /// What a frame may take; 0 for no deadline.
+    pub budget_us: u64,
+    /// Commit that the program was built from.
+    pub git: Option<&'static str>,
+}
+
+/// Loads the network with `open` and measures it on the frames of `feed`.
+///
+/// # Errors
+/// When the network cannot be run, or the source gives no frame for ten seconds.
+pub fn measure(
+    open: impl FnOnce() -> Result<Arc<Bundle>>,
+    choose: impl FnOnce(&Bundle) -> Result<Settings>,
+    feed: &mut dyn Feed,
+) -> Result<Report> {
+    let init = machine::resident_bytes().map_or(0, |(now, _)| now);
+    let mut watch = Stopwatch::start();
+    let bundle = open()?;
+    let settings = choose(&bundle)?;
+    let pipeline = Pipeline::new(bundle.clone(), &settings.tasks)?;
+    let load_us = watch.lap_us();
+    let mut bench = Bench::new(pipeline, feed, &settings);
+    let mut machine = Watch::start();
+
+    bench.run(settings.warm_up.max(1), &mut machine)?;
+    let first_us = bench.first_us;
+    let warm_up_us = watch.lap_us();
+    bench.forget();
+    machine.restart();
+    bench.run(settings.frames, &mut machine)?;
+    let (machine, mut troubles) = machine.finish();
+    let (steady, peak) = machine::resident_bytes().unwrap_or_default();
+    troubles.extend(too_short(settings.warm_up, warm_up_us, settings.frames));
+
+    let names: Vec<String> = bench.names();
+    let task_marginal_us = bench.marginals()?;
+    let mut stages = Named::default();
+    let mut frame = Default::default();
+    for (name, statistics) in bench.table.rows() {
+        match name {
+            FRAME => frame = statistics.summary(),
+            _ if statistics.count() > 0 => stages.0.push((name.to_owned(), statistics.summary())),
+            _ => {}
+        }
+    }
+    let allocations_per_frame = match allocations::are_counted() {
+        true => {
+            let engine = engine_allocations(&bundle, &settings.tasks)? * bench.faces as f64 / settings.frames as f64;
+            Allocations::per_frame(bench.allocated, bench.allocated_by_source, engine, settings.frames)
+        }
+        false => Allocations::default(),
+    };
+    let manifest = bundle.manifest();
+    Ok(Report {
+        machine,
+        build: build(settings.git),
+        model: Network {
+            name: manifest.name.clone(),
+            version: manifest.version.clone(),
+            sha256: bundle.sha256().to_owned(),
+        },
+        kernel: bench.pipeline.engine().kernel().name(),
+        source: bench.feed.describe(),
+        tasks: names,
+        threads: 1,
+        max_faces: settings.max_faces,
+        warm_up: settings.warm_up,
+        frames: settings.frames,
+        faces: per_frame(bench.faces, settings.frames),
+        stages,
+        frame,
+        task_marginal_us,
+        deadline: bench.deadlines,
+        load_us,
+        first_us,
+        rss_bytes: Memory { init, steady, peak },
+        allocations_per_frame,
+        valid: troubles.is_empty(),
+        invalid_because: (!troubles.is_empty()).then(|| troubles.join("; ")),
+    })
+}
+
+const FRAME: &str = "frame";
+
+struct Rows {
+    capture: Row,
+    find: Row,
+    align: Row,
+    encode: Row,
+    /// One for each chosen task.
+    decode: Vec<Row>,
+    frame: Row,
+    /// Where the source has a rate of its own: from the capture to the answers.
+    since_capture: Option<Row>,
+}
+
+struct Bench<'a> {
+    pipeline: Pipeline,
+    feed: &'a mut dyn Feed,
+    limit: usize,
+    analysis: Analysis,
+    blank: Face,
+    table: Table,
+    rows: Rows,
+    deadlines: Deadlines,
+    first_us: u64,
+    faces: u64,
+    allocated: Count,
+    allocated_by_source: Count,
+    sampled_us: u64,
+    /// The last frame with a face, and where that is.
+    kept: Still,
+    kept_at: Option<Similarity>,
+}
+
+impl<'a> Bench<'a> {
+    fn new(pipeline: Pipeline, feed: &'a mut dyn Feed, settings: &Settings) -> Bench<'a> {
+        let mut table = Table::default();
+        let period_us = feed.period_us();
+        let [capture, find, align, encode] =
+            ["capture", "find", "align", "encode"].map(|name| table.register(name, None));
+        let task = |&task: &u8| format!("decode_{}", pipeline.readers()[usize::from(task)].task().name);
+        let decode = pipeline.tasks().iter().map(|index| table.register(&task(index), None)).collect();
+        let since_capture = period_us.map(|_| table.register("since_capture", period_us));
+        let rows =
+            Rows { capture, find, align, encode, decode, frame: table.register(FRAME, period_us), since_capture };
+        Bench {
+            limit: settings.max_faces,
+            analysis: Analysis::with_room(settings.max_faces, pipeline.readers()),
+            blank: Face::blank(pipeline.readers()),
+            pipeline,
+            feed,
+            table,
+            rows,
+            deadlines: Deadlines::new(settings.budget_us),
+            first_us: 0,
+            faces: 0,
+            allocated: Count::default(),
+            allocated_by_source: Count::default(),
+            sampled_us: 0,
+            kept: Still::default(),
+            kept_at: None,
+        }
+    }
+
+    /// Names of the chosen tasks.
+    fn names(&self) -> Vec<String> {
+        let readers = self.pipeline.readers();
+        self.pipeline.tasks().iter().map(|&task| readers[usize::from(task)].task().name.clone()).collect()
+    }
+
+    /// Forgets what the warm-up measured.
+    fn forget(&mut self) {
+        self.table.reset();
+        self.deadlines = Deadlines::new(self.deadlines.budget_us);
+        (self.faces, self.allocated, self.allocated_by_source) = (0, Count::default(), Count::default());
+    }
+
+    fn run(&mut self, frames: u64, machine: &mut Watch) -> Result<()> {
+        for _ in 0..frames {
+            self.frame()?;
+            let now = now_us();
+            if now - self.sampled_us > SAMPLE_US {
+                self.sampled_us = now;
+                machine.sample();
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits for a frame; a file begins again at its end.
+    fn grab(&mut self) -> Result<u64> {
+        let give_up_us = now_us() + PATIENCE.as_micros() as u64;
+        loop {
+            match self.feed.grab(give_up_us) {
+                Ok(Grab::Frame(stamp)) => return Ok(stamp.captured_us),
+                Ok(Grab::Ended) if self.feed.rewind() => {}
+                Ok(Grab::Ended) => bail!("{}: no frame", self.feed.describe()),
+                Ok(Grab::Nothing) => {}
+                Err(error @ FeedError::Frame { .. }) => log::warn!("{error}"),
+                Err(error) => return Err(error.into()),
+            }
+            if now_us() >= give_up_us {
+                bail!("{}: no frame within {} s", self.feed.describe(), PATIENCE.as_secs());
+            }
+        }
+    }
+
+    /// One frame, measured.
+    fn frame(&mut self) -> Result<()> {
+        let (before, mut stage) = (allocations::of_this_thread(), Stopwatch::start());
+        let captured_us = self.grab()?;
+        let capture_us = stage.lap_us();
+        let grabbed = allocations::of_this_thread();
+        let view = self.feed.view();
+        each_format!(view, pixels => analyse(&mut self.pipeline, pixels, self.limit, &self.blank, &mut self.analysis))?;
+        let frame_us = stage.lap_us();
+        let done = allocations::of_this_thread();
+        let add = |sum: &mut Count, more: Count| {
+            (sum.calls, sum.bytes) = (sum.calls + more.calls, sum.bytes + more.bytes);
+        };
+        add(&mut self.allocated_by_source, grabbed.since(before));
+        add(&mut self.allocated, done.since(grabbed));
+        self.record(captured_us, capture_us, frame_us);
+        Ok(())
+    }
+
+    fn record(&mut self, captured_us: u64, capture_us: u64, frame_us: u64) {
+        if self.first_us == 0 {
+            self.first_us = frame_us;
+        }
+        let (timing, rows, table) = (&self.analysis.timing, &self.rows, &mut self.table);
+        table.record(rows.capture, capture_us);
+        table.record(rows.find, timing.find_us);
+        // Stages that a frame without a face does not have are not counted as free.
+        if let Some(face) = self.analysis.faces.first()
+            && !rows.decode.is_empty()
+        {
+            table.record(rows.align, timing.align_us);
+            table.record(rows.encode, timing.encode_us);
+            for (&row, &task) in rows.decode.iter().zip(self.pipeline.tasks()) {
+                table.record(row, timing.decode_us[usize::from(task)]);
+            }
+            if self.kept_at.is_none() {
+                self.kept.copy_from(&self.feed.view());
+                self.kept_at = Some(face.to_picture);
+            }
+        }
+        table.record(rows.frame, frame_us);
+        if let Some(row) = rows.since_capture {
+            table.record(row, now_us().saturating_sub(captured_us));
+        }
+        self.deadlines.record(frame_us);
+        self.faces += self.analysis.faces.len() as u64;
+    }
+
+    /// What each chosen task adds: one face with all tasks, and with all but this one, in turns.
+    fn marginals(&mut self) -> Result<Named<Marginal>> {
+        let Some(at) = self.kept_at else { return Ok(Named::default()) };
+        let (all, names) = (self.pipeline.tasks().clone(), self.names());
+        let mut found = Named::default();
+        for (&left_out, name) in all.iter().zip(names) {
+            let others: TaskList = all.iter().copied().filter(|&task| task != left_out).collect();
+            let mut differences = Vec::with_capacity(MARGINAL_PAIRS);
+            for pair in 0..MARGINAL_PAIRS {
+                // Whichever comes first has the colder caches, so they take turns in that too.
+                let mut time = |tasks: &TaskList| {
+                    let Analysis { timing, .. } = &mut self.analysis;
+                    time_face(&mut self.pipeline, &self.kept.view(), &at, tasks, &mut self.blank, timing)
+                };
+                let difference = match pair % 2 {
+                    0 => time(&all)? - time(&others)?,
+                    _ => -(time(&others)? - time(&all)?),
+                };
+                differences.push(difference);
+            }
+            found.0.push((name, Marginal::of(&mut differences)));
+        }
+        self.pipeline.choose(&all);
+        Ok(found)
+    }
+}
+
+/// The loop's steps: find, and for each face look, encode, decode.
+fn analyse(
+    pipeline: &mut Pipeline,
+    pixels: &impl Pixels,
+    limit: usize,
+    blank: &Face,
+    analysis: &mut Analysis,
+) -> Result<()> {
+    let mut watch = Stopwatch::start();
+    analysis.faces.clear();
+    analysis.timing.clear();
+    let detections = pipeline.find(pixels, Purpose::Live, limit)?;
+    analysis.timing.find_us = watch.lap_us();
+    for detection in &detections {
+        let Some(to_picture) = pipeline.frame_of(&detection.keypoints) else { continue };
+        analysis.faces.push_copy(blank);
+        let Some(face) = analysis.faces.last_mut() else { continue };
+        (face.detection, face.to_picture) = (*detection, to_picture);
+        if pipeline.tasks().is_empty() {
+            continue;
+        }
+        watch.lap_us();
+        pipeline.look(pixels, &to_picture)?;
+        analysis.timing.align_us += watch.lap_us();
+        answer(pipeline, face, &mut analysis.timing, &mut watch)?;
+    }
+    Ok(())
+}
+
+/// Encodes and decodes the face that was looked at.
+fn answer(pipeline: &mut Pipeline, face: &mut Face, timing: &mut Timing, watch: &mut Stopwatch) -> Result<()> {
+    let chosen = pipeline.tasks().iter().fold(0u32, |mask, task| mask | 1 << task);
+    for part in 0..pipeline.shared().len() {
+        if pipeline.shared()[part].needed_by & chosen != 0 {
+            pipeline.encode(part)?;
+        }
+    }
+    timing.encode_us += watch.lap_us();
+    for place in 0..pipeline.tasks().len() {
+        let task = usize::from(pipeline.tasks()[place]);
+        let held = &mut face.answers[task];
+        pipeline.decode(task, &face.to_picture, &mut held.answer)?;
+        (held.known, held.stale_frames) = (true, 0);
+        timing.decode_us[task] += watch.lap_us();
+    }
+    Ok(())
+}
+
+/// Microseconds from one face in the network's input to the answers of `tasks`.
+fn time_face(
+    pipeline: &mut Pipeline,
+    view: &View,
+    at: &Similarity,
+    tasks: &TaskList,
+    face: &mut Face,
+    timing: &mut Timing,
+) -> Result<i64> {
+    pipeline.choose(tasks);
+    face.to_picture = *at;
+    each_format!(view, pixels => pipeline.look(pixels, at))?;
+    let (mut whole, mut watch) = (Stopwatch::start(), Stopwatch::start());
+    answer(pipeline, face, timing, &mut watch)?;
+    Ok(whole.lap_us() as i64)
+}
+
+/// Allocations within the engine for one face.
+fn engine_allocations(bundle: &Arc<Bundle>, tasks: &TaskList) -> Result<f64> {
+    let manifest = bundle.manifest();
+    let input = manifest.input.as_ref().context("this bundle answers no tasks: its manifest has no [input]")?;
+    let mut engine = Engine::new(bundle.clone())?;
+    let outputs: Vec<&str> = tasks
+        .iter()
+        .filter_map(|&task| manifest.tasks.get(usize::from(task)))
+        .map(|task| task.output.as_str())
+        .collect();
+    let mut calls = 0;
+    for run in 0..=ENGINE_RUNS {
+        let before = allocations::of_this_thread();
+        engine.input(&input.tensor)?.fill(0.0);
+        for output in &outputs {
+            engine.output(output)?;
+        }
+        // The first run may still make room.
+        calls += if run > 0 { allocations::of_this_thread().since(before).calls } else { 0 };
+    }
+    Ok(per_frame(calls, ENGINE_RUNS))
+}
+
+/// This program.
+pub fn build(git: Option<&'static str>) -> Build {
+    let features = [("compiler", cfg!(feature = "compiler")), ("embedded", cfg!(feature = "embedded"))];
+    let features = features.into_iter().filter(|(_, on)| *on).map(|(name, _)| name).collect();
+    let program = std::env::current_exe().and_then(std::fs::read).ok();
+    let program_sha256 = program.map(|bytes| hexadecimal(&Sha256::digest(bytes)));
+    Build { version: env!("CARGO_PKG_VERSION"), git, features, program_sha256 }
+}

@@ -1,0 +1,233 @@
+//! `faceptor bench`, `reference` and `verify`: few frames through the real program.
+
+mod util;
+
+use std::fs;
+
+use serde_json::Value;
+use util::{Folder, PORTRAIT, faceptor};
+
+/// A quick bench with its report.
+fn bench(folder: &Folder, extra: &[&str]) -> (util::Output, Value) {
+    let path = folder.file("report.json");
+    let mut arguments = vec!["bench", "--frames", "6", "--warm-up", "2", "--tasks", "age,landmarks", "--json", &path];
+    arguments.extend(extra);
+    let run = faceptor(&arguments);
+    let report =
+        fs::read_to_string(&path).ok().and_then(|text| serde_json::from_str(&text).ok()).unwrap_or(Value::Null);
+    (run, report)
+}
+
+#[test]
+fn the_report_has_the_fields_of_the_contract() {
+    let folder = Folder::new();
+    let (run, report) = bench(&folder, &[]);
+    let run = run.expect(0);
+    for stage in ["capture", "find", "align", "encode", "decode_age", "decode_landmarks"] {
+        let stage = &report["stages"][stage];
+        assert_eq!(stage["n"], 6, "{stage}");
+        let us = |key: &str| stage[key].as_u64().expect("a time");
+        let rising = ["min_us", "p50_us", "p90_us", "p99_us", "p999_us", "max_us"].map(us);
+        assert!(rising.is_sorted() && rising[5] > 0, "{rising:?}");
+    }
+    assert_eq!(report["stages"].as_object().map(serde_json::Map::len), Some(6));
+    let us = |pointer: &str| report.pointer(pointer).and_then(Value::as_u64).expect(pointer);
+    assert!(us("/frame/p50_us") >= us("/stages/encode/p50_us"));
+    assert!(us("/load_us") > 0 && us("/first_us") > 0);
+    assert_eq!(report["tasks"], serde_json::json!(["age", "landmarks"]));
+    assert_eq!((&report["threads"], &report["frames"]), (&1.into(), &6.into()));
+    assert_eq!(us("/deadline/budget_us"), 33_333);
+    assert!(us("/deadline/missed") <= 6 && us("/deadline/longest_miss_run") <= us("/deadline/missed"));
+    assert!(us("/rss_bytes/init") > 0 && us("/rss_bytes/steady") >= us("/rss_bytes/init"));
+    assert!(us("/rss_bytes/peak") >= us("/rss_bytes/steady"));
+    for task in ["age", "landmarks"] {
+        let marginal = &report["task_marginal_us"][task];
+        assert!(marginal["n"].as_u64() > Some(10) && marginal["p50_us"].is_i64(), "{marginal}");
+    }
+    for kind in ["ours", "engine", "capture"] {
+        assert_eq!(report["allocations_per_frame"][kind].as_f64(), Some(0.0), "{kind}");
+    }
+    // 6 frames are too few, and the report says so.
+    assert_eq!(report["valid"], false);
+    assert!(report["invalid_because"].as_str().is_some_and(|why| why.contains("6 frames are too few for a p99: 662")));
+    assert!(report["model"]["sha256"].as_str().is_some_and(|sha| sha.len() == 64));
+    assert!(report["build"]["features"].as_array().is_some() && report["build"].get("git").is_some());
+    assert!(report["build"]["program_sha256"].as_str().is_some_and(|sha| sha.len() == 64));
+    for fact in ["cpu", "kernel", "cpus", "arch", "governor", "load_average", "before", "after"] {
+        assert!(report["machine"].get(fact).is_some(), "{fact}");
+    }
+    assert!(run.out.contains("stage, ms") && run.out.contains("INVALID: "), "{}", run.out);
+    assert!(run.out.contains("allocations per frame: ours 0, engine 0, source 0"), "{}", run.out);
+}
+
+#[test]
+fn assertions_decide_the_exit_status() {
+    let folder = Folder::new();
+    let holds = "frame.p99_us < 60000000 && allocations_per_frame.ours == 0 && !valid";
+    let (run, report) = bench(&folder, &["--assert", holds]);
+    assert!(run.expect(0).err.contains("INVALID"), "what holds of an invalid report is told with a warning");
+    let reference = folder.write("first.json", report.to_string().as_bytes());
+    let assertions = ["encode.p50_us < 1", "ratio(frame.p50_us) > 0.000001", "ratio(encode.p50_us) > 1e9"];
+    let options: Vec<&str> = assertions.iter().flat_map(|text| ["--assert", text]).collect();
+    let run = bench(&folder, &[&["--reference", &reference][..], &options].concat()).0.expect(1);
+    assert!(
+        run.err.contains("encode.p50_us < 1 does not hold") && run.err.contains("ratio(encode.p50_us) > "),
+        "{run:?}"
+    );
+    assert_eq!(run.err.matches("assertion failed").count(), 2, "{}", run.err);
+    assert!(run.out.contains("times the reference"), "{}", run.out);
+}
+
+#[test]
+fn mistakes_on_the_command_line_are_wrong_usage() {
+    let short = ["bench", "--frames", "1", "--warm-up", "1", "--tasks", "none"];
+    let wrong = |extra: &[&str], status: i32, reason: &str| {
+        let run = faceptor(&[&short[..], extra].concat()).expect(status);
+        assert!(run.err.contains(reason), "{extra:?}: {}", run.err);
+    };
+    wrong(&["--assert", "frame.p99_us <"], 2, "at character 15");
+    wrong(&["--assert", "frame.p42_us < 1"], 2, "the report has no frame.p42_us: frame has");
+    wrong(&["--assert", "ratio(frame.p50_us) < 2"], 2, "--reference");
+    wrong(&["--assert", "frame < 1"], 2, "a group of values");
+    wrong(&["--threads", "2"], 2, "threads");
+    wrong(&["--budget-ms=-1"], 2, "--budget-ms -1");
+    wrong(&["--source", "nowhere"], 1, "source nowhere does not exist");
+    let folder = Folder::new();
+    wrong(&["--reference", &folder.file("no.json")], 1, "no.json");
+    let other = folder.write("other.json", b"{\"frames\": 3}");
+    wrong(&["--reference", &other], 1, "is no bench report");
+}
+
+#[test]
+fn without_a_face_and_without_tasks_there_is_still_a_report() {
+    let folder = Folder::new();
+    let photo = folder.write("photos/plain.png", &util::files::png(util::files::gradient(320, 240)));
+    let run = faceptor(&["bench", "--source", &photo, "--frames", "3", "--warm-up", "1", "--json", "-"]).expect(0);
+    let report = &run.json()[0];
+    assert_eq!((&report["faces"], &report["frame"]["n"]), (&0.0.into(), &3.into()));
+    assert!(report["stages"].get("encode").is_none(), "what did not run is not counted as free");
+    assert_eq!(report["task_marginal_us"], serde_json::json!({}));
+}
+
+/// A reference of two demo frames and the portrait.
+fn reference(folder: &Folder) -> String {
+    let path = folder.file("reference");
+    let quick = ["--frames", "3", "--warm-up", "1", "--pictures", "2"];
+    faceptor(&[&["reference", "--out", &path, PORTRAIT][..], &quick].concat()).expect(0);
+    path
+}
+
+fn verify(reference: &str, extra: &[&str]) -> util::Output {
+    faceptor(&[&["verify", "--reference", reference, "--frames", "0"][..], extra].concat())
+}
+
+#[test]
+fn the_same_machine_differs_in_nothing() {
+    let folder = Folder::new();
+    let path = reference(&folder);
+    let index: Value =
+        serde_json::from_slice(&fs::read(folder.file("reference/reference.json")).expect("an index")).expect("JSON");
+    assert!(!index.to_string().contains(env!("CARGO_MANIFEST_DIR")), "no path of this machine is in it");
+    let (json, junit) = (folder.file("verify.json"), folder.file("verify.xml"));
+    let assertions =
+        ["landmarks.unequal == 0 && age.flips == 0 && end_to_end.tasks.parsing.max == 0", "ratio(frame.p50_us) > 0"];
+    let extra = ["--frames", "2", "--warm-up", "1", "--json", &json, "--junit", &junit];
+    let options: Vec<&str> = assertions.iter().flat_map(|text| ["--assert", text]).collect();
+    let run = faceptor(&[&["verify", "--reference", &path][..], &extra, &options].concat()).expect(0);
+    assert!(run.out.contains("times the reference") && run.out.contains(" checks passed"), "{}", run.out);
+    let found: Value = serde_json::from_slice(&fs::read(&json).expect("written")).expect("JSON");
+    assert_eq!(found["passed"], true);
+    for task in ["landmarks", "parsing", "age", "expression", "attributes", "recognition"] {
+        for measured in [&found["tasks"][task], &found["end_to_end"]["tasks"][task]] {
+            assert!(measured["values"].as_u64() > Some(0), "{task}: {measured}");
+            assert_eq!((&measured["unequal"], &measured["flips"]), (&0.into(), &0.into()), "{task}: {measured}");
+        }
+    }
+    assert!(found["parts"].as_object().is_some_and(|parts| parts.values().all(|part| part["unequal"] == 0)));
+    assert_eq!((&found["end_to_end"]["faces"], &found["end_to_end"]["missing"]), (&3.into(), &0.into()));
+    assert_eq!(found["bench"]["frames"], 2);
+    // The XML can be read again by the library's own reader.
+    let xml = quick_junit::Report::deserialize_from_str(&fs::read_to_string(&junit).expect("written")).expect("JUnit");
+    assert_eq!((xml.tests, xml.failures), (found["checks"].as_array().map_or(0, Vec::len), 0));
+    assert!(xml.test_suites.iter().any(|suite| suite.name.as_str() == "assertions" && suite.tests == 2));
+}
+
+/// Changes a stored file and its checksum in the index, as a device with other answers would have written it.
+fn alter(folder: &Folder, name: &str, change: impl Fn(&mut [u8])) {
+    use sha2::{Digest, Sha256};
+    let path = folder.file(&format!("reference/{name}"));
+    let mut bytes = fs::read(&path).expect("it is there");
+    change(&mut bytes);
+    fs::write(&path, &bytes).expect("writable");
+    let index = folder.file("reference/reference.json");
+    let mut text: Value = serde_json::from_slice(&fs::read(&index).expect("an index")).expect("JSON");
+    let digest: String = Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect();
+    text["files"][name]["sha256"] = digest.into();
+    fs::write(&index, text.to_string()).expect("writable");
+}
+
+#[test]
+fn an_answer_that_differs_fails_and_is_named() {
+    let folder = Folder::new();
+    let path = reference(&folder);
+    // A probability of the first face's first age bin: 0.5 more.
+    alter(&folder, "task.age.f32", |bytes| {
+        let first = f32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
+        bytes[..4].copy_from_slice(&(first + 0.5).to_le_bytes());
+    });
+    let junit = folder.file("verify.xml");
+    let run = verify(&path, &["--junit", &junit]).expect(1);
+    assert!(run.out.contains("FAILED stored input, tasks, age: "), "{}", run.out);
+    assert!(
+        run.out.contains("FAILED from the picture, age: ") && run.out.contains("2 of 18 checks failed"),
+        "{}",
+        run.out
+    );
+    assert!(run.out.contains("1/63"), "one of 63 numbers differs: {}", run.out);
+    let xml = quick_junit::Report::deserialize_from_str(&fs::read_to_string(&junit).expect("written")).expect("JUnit");
+    assert_eq!(xml.failures, 2);
+    // What is no number fails too.
+    alter(&folder, "task.age.f32", |bytes| bytes[..4].copy_from_slice(&f32::NAN.to_le_bytes()));
+    assert!(verify(&path, &[]).expect(1).out.contains("FAILED stored input, tasks, age: "));
+    // An assertion fails by itself, and a wrong one is wrong usage.
+    assert!(
+        verify(&path, &["--assert", "landmarks.max > 1"])
+            .expect(1)
+            .out
+            .contains("FAILED assertions, landmarks.max > 1")
+    );
+    assert!(verify(&path, &["--assert", "lamdmarks.max > 1"]).expect(2).err.contains("lamdmarks"));
+}
+
+#[test]
+fn a_bad_reference_folder_is_told_apart() {
+    let folder = Folder::new();
+    let bad = |path: &str, reason: &str| {
+        let run = verify(path, &[]).expect(1);
+        assert!(run.err.contains(reason) && run.err.lines().count() == 1, "{reason}: {}", run.err);
+    };
+    bad(&folder.file("nowhere"), "is no reference folder");
+    let path = reference(&folder);
+    let tensor = folder.file("reference/task.landmarks.f32");
+    let whole = fs::read(&tensor).expect("it is there");
+    fs::write(&tensor, &whole[..100]).expect("writable");
+    bad(&path, "task.landmarks.f32: 100 bytes instead of 1632");
+    fs::write(&tensor, vec![0; whole.len()]).expect("writable");
+    bad(&path, "task.landmarks.f32 is damaged");
+    fs::remove_file(&tensor).expect("removable");
+    bad(&path, "task.landmarks.f32 is missing");
+    fs::write(&tensor, &whole).expect("writable");
+    let index = folder.file("reference/reference.json");
+    let text = fs::read_to_string(&index).expect("an index");
+    let other = text.replace("\"network_sha256\": \"", "\"network_sha256\": \"0");
+    assert_ne!(other, text);
+    fs::write(&index, other).expect("writable");
+    bad(&path, "use the same bundle on both machines");
+    fs::write(&index, &text[..text.len() / 2]).expect("writable");
+    bad(&path, "reference.json: ");
+    // What somebody keeps in a folder is not written over.
+    folder.write("mine/thesis.txt", b"x");
+    let run = faceptor(&["reference", "--out", &folder.file("mine"), "--frames", "1", "--warm-up", "1"]).expect(1);
+    assert!(run.err.contains("is not empty"), "{}", run.err);
+    assert_eq!(folder.names("mine"), ["thesis.txt"]);
+}
