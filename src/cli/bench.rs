@@ -70,11 +70,11 @@ impl MeasureArguments {
     /// With the tasks of a command line. A budget that is no time is refused.
     pub fn settings(&self, tasks: crate::perceive::TaskList, git: Option<&'static str>) -> Result<Settings> {
         let budget_us = self.budget_ms * 1000.0;
-        ensure!(
-            (0.0..3.6e9).contains(&budget_us),
-            "--budget-ms {}: a time from 0 to an hour is needed",
-            self.budget_ms
-        );
+        if !(0.0..3.6e9).contains(&budget_us) {
+            return Err(
+                UsageError(format!("--budget-ms {}: a time from 0 to an hour is needed", self.budget_ms)).into()
+            );
+        }
         Ok(Settings {
             tasks,
             max_faces: usize::from(self.max_faces),

@@ -60,10 +60,16 @@ impl Ord for Detection {
 }
 
 /// The best candidates so far, the worst of them on top, ready to give way.
-#[derive(Default)]
 pub struct Candidates {
     heap: BinaryHeap<Detection, Min, MAX_CANDIDATES>,
     sorted: Vec<Detection>,
+}
+
+impl Default for Candidates {
+    /// With all the memory that a crowd may need: the first one must not cost a frame its time.
+    fn default() -> Candidates {
+        Candidates { heap: BinaryHeap::new(), sorted: Vec::with_capacity(MAX_CANDIDATES) }
+    }
 }
 
 impl Candidates {

@@ -22,8 +22,8 @@ use crate::perceive::{Analysis, Face, Pipeline, TaskList, Timing};
 const PATIENCE: Duration = Duration::from_secs(10);
 /// Between two looks at the CPU's clock.
 const SAMPLE_US: u64 = 500_000;
-/// Pairs of frames from which the cost of a task is taken.
-const MARGINAL_PAIRS: usize = 200;
+/// Pairs of frames from which the cost of a task is taken: as many as are measured, within these.
+const MARGINAL_PAIRS: [u64; 2] = [20, 200];
 /// Runs of the engine alone, to count its allocations.
 const ENGINE_RUNS: u64 = 10;
 
@@ -69,7 +69,7 @@ pub fn measure(
     troubles.extend(too_short(settings.warm_up, warm_up_us, settings.frames));
 
     let names: Vec<String> = bench.names();
-    let task_marginal_us = bench.marginals()?;
+    let task_marginal_us = bench.marginals(settings.frames)?;
     let mut stages = Named::default();
     let mut frame = Default::default();
     for (name, statistics) in bench.table.rows() {
@@ -271,14 +271,15 @@ impl<'a> Bench<'a> {
     }
 
     /// What each chosen task adds: one face with all tasks, and with all but this one, in turns.
-    fn marginals(&mut self) -> Result<Named<Marginal>> {
+    fn marginals(&mut self, frames: u64) -> Result<Named<Marginal>> {
         let Some(at) = self.kept_at else { return Ok(Named::default()) };
         let (all, names) = (self.pipeline.tasks().clone(), self.names());
         let mut found = Named::default();
         for (&left_out, name) in all.iter().zip(names) {
             let others: TaskList = all.iter().copied().filter(|&task| task != left_out).collect();
-            let mut differences = Vec::with_capacity(MARGINAL_PAIRS);
-            for pair in 0..MARGINAL_PAIRS {
+            let pairs = frames.clamp(MARGINAL_PAIRS[0], MARGINAL_PAIRS[1]);
+            let mut differences = Vec::with_capacity(pairs as usize);
+            for pair in 0..pairs {
                 // Whichever comes first has the colder caches, so they take turns in that too.
                 let mut time = |tasks: &TaskList| {
                     let Analysis { timing, .. } = &mut self.analysis;
