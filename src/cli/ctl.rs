@@ -123,18 +123,23 @@ fn ask(path: &Path, request: &Value) -> Result<Value> {
 }
 
 fn unreachable(path: &Path, error: &io::Error) -> anyhow::Error {
-    let path = path.display();
+    let shown = path.display();
     match error.kind() {
         io::ErrorKind::NotFound => {
-            anyhow!("nobody listens at {path}: there is no such socket; start `faceptor run --control {path}`")
+            anyhow!("nobody listens at {shown}: there is no such socket; start `faceptor run --control {shown}`")
+        }
+        io::ErrorKind::ConnectionRefused if !socket::is_socket(path) => {
+            anyhow!("{shown}: this file is no socket; give the one of `faceptor run --control`")
         }
         io::ErrorKind::ConnectionRefused => {
-            anyhow!("nobody listens at {path} any more: its faceptor has ended; start `faceptor run --control {path}`")
+            anyhow!(
+                "nobody listens at {shown} any more: its faceptor has ended; start `faceptor run --control {shown}`"
+            )
         }
         io::ErrorKind::PermissionDenied => {
-            anyhow!("{path}: the loop of another user, who alone may steer it")
+            anyhow!("{shown}: the loop of another user, who alone may steer it")
         }
-        io::ErrorKind::WouldBlock => anyhow!("{path}: the loop does not take connections"),
-        _ => anyhow!("{path}: {error}"),
+        io::ErrorKind::WouldBlock => anyhow!("{shown}: the loop does not take connections"),
+        _ => anyhow!("{shown}: {error}"),
     }
 }

@@ -3,6 +3,7 @@
 mod bench;
 mod compile;
 mod ctl;
+mod doctor;
 mod image;
 mod logger;
 mod network;
@@ -51,6 +52,8 @@ enum Verb {
     Reference(reference::ReferenceArguments),
     /// This machine's outputs and times beside a reference: errors, decisions that differ, latency ratios.
     Verify(verify::VerifyArguments),
+    /// Checks the machine: kernel, clocks, heat, priority, memory, cameras, CPU features, and whether the network works.
+    Doctor(doctor::DoctorArguments),
     /// The tasks of a network with their queries, size and measured cost.
     Tasks(tasks::TasksArguments),
     /// An export folder (ONNX files and manifest.toml) to a bundle, or what a bundle holds.
@@ -90,6 +93,7 @@ pub fn main(git: Option<&'static str>) -> ExitCode {
         Verb::Bench(arguments) => bench::run(arguments, git),
         Verb::Reference(arguments) => reference::run(arguments, git),
         Verb::Verify(arguments) => verify::run(arguments, git),
+        Verb::Doctor(arguments) => doctor::run(arguments),
         Verb::Tasks(arguments) => tasks::run(arguments),
         Verb::Compile(arguments) => compile::run(arguments),
     };

@@ -24,6 +24,8 @@ pub enum SocketError {
     InUse(PathBuf),
     #[error("control socket {0}: a file that is no socket is there; remove it, or give another --control")]
     NoSocket(PathBuf),
+    #[error("control socket {0}: its folder is not there; make it, or give another --control")]
+    NoFolder(PathBuf),
     #[error("control socket {0}: {1}")]
     Io(PathBuf, io::Error),
 }
@@ -66,7 +68,10 @@ pub fn bind(path: &Path) -> Result<Bound, SocketError> {
         }
         other => other,
     };
-    let listener = listener.map_err(failed)?;
+    let listener = listener.map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound => SocketError::NoFolder(path.to_owned()),
+        _ => failed(error),
+    })?;
     Ok(Bound { listener, path: path.to_owned(), identity: identity(path) })
 }
 
@@ -79,6 +84,11 @@ pub fn connect(path: &Path, patience: Duration) -> io::Result<UnixStream> {
             other => return other,
         }
     }
+}
+
+/// Whether the file is a socket, of a live program or a dead one.
+pub fn is_socket(path: &Path) -> bool {
+    fs::metadata(path).is_ok_and(|file| file.file_type().is_socket())
 }
 
 fn identity(path: &Path) -> Option<(u64, u64)> {
@@ -256,7 +266,7 @@ mod tests {
         let long = bind(&folder.path().join("x".repeat(108))).expect_err("too long").to_string();
         assert!(long.contains("1 to 107 bytes"), "{long}");
         let missing = bind(&folder.path().join("no/s")).expect_err("no folder").to_string();
-        assert!(missing.contains("no/s: No such file"), "{missing}");
+        assert!(missing.contains("no/s: its folder is not there"), "{missing}");
         assert!(bind(Path::new("")).is_err());
     }
 }

@@ -44,6 +44,11 @@ pub struct Report {
     pub reading: Reading,
 }
 
+/// The level of one reading by itself, with its reasons.
+pub fn level_of(reading: &Reading) -> (u8, Vec<String>) {
+    judge(reading, reading, 0.0)
+}
+
 /// The level of a reading, with its reasons; `eased` degrees are added to each temperature.
 fn judge(reading: &Reading, start: &Reading, eased: f32) -> (u8, Vec<String>) {
     let mut found: Vec<(u8, String)> = Vec::new();
