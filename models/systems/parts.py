@@ -266,7 +266,7 @@ def mcf_parts(model, groups):
         embed = Apply(lambda image: encoder.with_class_token(encoder.patches(image)), encoder)
         shape = (c.grid**2 + 1, c.width, c.mlp, c.heads)
         parts += vit_parts(group, embed, encoder.blocks, shape, {*levels, last}, last)
-        norm = Apply(lambda tokens: encoder.norm(tokens)[:, 0], encoder.norm)
+        norm = Apply(lambda tokens: encoder.norm(tokens[:, :1]).reshape(1, -1), encoder.norm)
         parts.append(ExportPart(f"class_{group.name}", norm, [f"tokens{last}_{group.name}"], [f"class_{group.name}"]))
     return parts
 

@@ -6,6 +6,8 @@ use std::collections::HashSet;
 
 use serde::{Deserialize, Serialize};
 
+use super::group::Group;
+
 /// The manifest format that this version reads and writes.
 pub const FORMAT: u32 = 1;
 
@@ -33,6 +35,9 @@ pub struct Manifest {
     pub input: Option<Input>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub frame: Option<Frame>,
+    /// Instead of `input` and `frame` where tasks look at the face in several ways.
+    #[serde(rename = "group", default, skip_serializing_if = "Vec::is_empty")]
+    pub groups: Vec<Group>,
     #[serde(rename = "part")]
     pub parts: Vec<Part>,
     #[serde(rename = "task", default, skip_serializing_if = "Vec::is_empty")]
@@ -112,6 +117,24 @@ pub struct Part {
     pub sha256: String,
     pub inputs: Vec<String>,
     pub outputs: Vec<String>,
+    /// What the file itself calls them, in the same order; empty where it uses the same names. Parts that differ in
+    /// nothing but their names share a file.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub graph_inputs: Vec<String>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub graph_outputs: Vec<String>,
+}
+
+impl Part {
+    /// The file's name for each input, in the order of `inputs`.
+    pub fn file_inputs(&self) -> &[String] {
+        if self.graph_inputs.is_empty() { &self.inputs } else { &self.graph_inputs }
+    }
+
+    /// The file's name for each output, in the order of `outputs`.
+    pub fn file_outputs(&self) -> &[String] {
+        if self.graph_outputs.is_empty() { &self.outputs } else { &self.graph_outputs }
+    }
 }
 
 /// One task of the network.
@@ -152,7 +175,8 @@ pub enum TaskKind {
     Parsing,
     /// `[1, bins]`: probabilities that sum to one.
     Age,
-    /// `[1, classes]`: probabilities that sum to one.
+    /// `[1, classes]`: probabilities that sum to one. `classes` is the same for other things than expressions.
+    #[serde(alias = "classes")]
     Expression,
     /// `[1, attributes]`: one probability each.
     Attributes,
@@ -242,6 +266,43 @@ impl Manifest {
         self.parts.iter().find(|p| p.name == name)
     }
 
+    /// The group that a task looks through: the one whose tensor its part needs, by way of others or not.
+    pub fn group_of(&self, task: &Task) -> Option<&Group> {
+        let mut open = vec![task.part.as_str()];
+        let mut seen = HashSet::new();
+        while let Some(name) = open.pop() {
+            let Some(part) = self.part(name).filter(|p| seen.insert(p.name.as_str())) else { continue };
+            for input in &part.inputs {
+                if let Some(group) = self.groups.iter().find(|g| g.tensor == *input) {
+                    return Some(group);
+                }
+                open.extend(self.parts.iter().filter(|p| p.outputs.contains(input)).map(|p| p.name.as_str()));
+            }
+        }
+        None
+    }
+
+    fn check_groups(&self) -> Result<(), ManifestError> {
+        let fail = |text: String| Err(ManifestError::Content(text));
+        if self.input.is_some() || self.frame.is_some() {
+            return fail("it has [[group]] and [input] or [frame]: one or the other".into());
+        }
+        let mut used = HashSet::new();
+        for group in &self.groups {
+            let fresh = used.insert(("name", group.name.as_str())) && used.insert(("tensor", group.tensor.as_str()));
+            if group.name.is_empty() || group.tensor.is_empty() || !fresh {
+                return fail(format!("group {:?}: its name or tensor is empty or used twice", group.name));
+            }
+            if let Some(problem) = group.problem(MAX_SIDE) {
+                return fail(format!("group {}: {problem}", group.name));
+            }
+        }
+        match self.tasks.iter().find(|task| self.group_of(task).is_none()) {
+            Some(task) => fail(format!("task {}: no part that it needs reads a group's tensor", task.name)),
+            None => Ok(()),
+        }
+    }
+
     fn check(&self) -> Result<(), ManifestError> {
         let fail = |text: String| Err(ManifestError::Content(text));
         if self.parts.is_empty() {
@@ -255,6 +316,12 @@ impl Manifest {
             }
             if part.outputs.is_empty() {
                 return fail(format!("part {} has no outputs", part.name));
+            }
+            if part.file_inputs().len() != part.inputs.len() || part.file_outputs().len() != part.outputs.len() {
+                return fail(format!(
+                    "part {} has another number of graph_inputs or graph_outputs than of its own",
+                    part.name
+                ));
             }
             for output in &part.outputs {
                 if !produced.insert(output.as_str()) {
@@ -278,7 +345,9 @@ impl Manifest {
                 return fail(format!("task {}: queries end before they begin", task.name));
             }
         }
-        if !self.tasks.is_empty() && (self.input.is_none() || self.frame.is_none()) {
+        if !self.groups.is_empty() {
+            self.check_groups()?;
+        } else if !self.tasks.is_empty() && (self.input.is_none() || self.frame.is_none()) {
             return fail("it has tasks, so it needs [input] and [frame]".into());
         }
         if let Some(input) = &self.input {
@@ -362,6 +431,31 @@ mod tests {
     fn task_of_an_absent_part_is_refused() {
         let text = format!("{MINIMAL}\n[[task]]\nname='age'\nkind='age'\npart='q'\noutput='y'");
         assert!(matches!(Manifest::parse(&text), Err(ManifestError::Content(t)) if t.contains("part q")));
+    }
+
+    #[test]
+    fn groups_take_the_place_of_input_and_frame_and_tasks_find_theirs() {
+        let group = |name: &str| {
+            let head = format!("[[group]]\nname = '{name}'\ntensor = 'image_{name}'\nsize = 8\n");
+            format!("{head}mean = [0, 0, 0]\nstd = [1, 1, 1]\nframe = {{ align = 'box', box_scale = 1.0 }}\n")
+        };
+        let part = |name: &str, input: &str| {
+            let names = format!("name = '{name}'\ninputs = ['{input}']\noutputs = ['o_{name}']\n");
+            format!("[[part]]\n{names}file = 'shared.onnx'\nsha256 = ''\ngraph_inputs = ['x']\ngraph_outputs = ['y']\n")
+        };
+        let task =
+            |name: &str| format!("[[task]]\nname = '{name}'\nkind = 'classes'\npart = '{name}'\noutput = 'o_{name}'\n");
+        let text = format!("format = 1\nname = 'n'\nversion = '0'\n{}{}", group("a"), group("b"));
+        let parts = part("first", "image_b") + &part("second", "o_first");
+        let manifest = Manifest::parse(&format!("{text}{parts}{}", task("second"))).unwrap();
+        assert_eq!(manifest.group_of(&manifest.tasks[0]).map(|g| g.name.as_str()), Some("b"));
+        assert_eq!(manifest.parts[1].file_inputs(), ["x"]);
+        let without = Manifest::parse(&format!("{text}{}{}", part("second", "image_c"), task("second")));
+        assert!(matches!(without, Err(ManifestError::Content(t)) if t.contains("task second")));
+        let uneven = parts.replacen("['y']", "['y', 'z']", 1);
+        assert!(
+            matches!(Manifest::parse(&(text + &uneven)), Err(ManifestError::Content(t)) if t.contains("graph_inputs"))
+        );
     }
 
     fn framed(frame: &str) -> Result<Manifest, ManifestError> {

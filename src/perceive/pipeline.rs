@@ -43,6 +43,11 @@ impl Pipeline {
     pub fn new(bundle: Arc<Bundle>, tasks: &TaskList) -> Result<Pipeline> {
         let engine = Engine::new(bundle.clone()).context("the bundle cannot be run")?;
         let manifest = bundle.manifest();
+        ensure!(
+            manifest.groups.is_empty(),
+            "the tasks of this bundle look at the face in {} ways of their own ([[group]]), which this version cannot prepare",
+            manifest.groups.len()
+        );
         let input = manifest.input.as_ref().context("this bundle answers no tasks: its manifest has no [input]")?;
         let frame = manifest.frame.as_ref().context("this bundle answers no tasks: its manifest has no [frame]")?;
         let shape = [1, 3, input.size, input.size];

@@ -38,9 +38,10 @@ pub fn lower(model: &TypedModel, part: &Part) -> Result<Graph> {
     }
     let mut graph = lowering.graph;
     for outlet in inputs {
-        let name = model.node(outlet.node).name.clone();
-        ensure!(part.inputs.contains(&name), "input {name} is not in the manifest");
-        graph.inputs.push(Port { name, value: lowering.values[outlet] });
+        let name = &model.node(outlet.node).name;
+        let named = part.file_inputs().iter().zip(&part.inputs).find(|(file, _)| *file == name);
+        let (_, name) = named.with_context(|| format!("input {name} is not in the manifest"))?;
+        graph.inputs.push(Port { name: name.clone(), value: lowering.values[outlet] });
     }
     for (outlet, name) in model.output_outlets()?.iter().zip(&part.outputs) {
         let value = *lowering.values.get(outlet).with_context(|| format!("output {name} was not lowered"))?;
@@ -331,22 +332,38 @@ impl Lowering<'_> {
         format: DataFormat,
     ) -> Result<()> {
         let outlet = OutletId::new(node.id, 0);
-        let out = self.shape_of(outlet)?;
-        match format {
-            DataFormat::NHWC => self.emit(node, PlanOp::Product(product), operands),
-            DataFormat::NCHW => {
-                let &[n, c, h, w] = self.graph.shape(operands[0]) else { bail!("expects a rank of 4") };
-                let element = self.graph.slot(operands[0]).element;
-                let order = vec![0, 2, 3, 1];
-                let transpose = PlanOp::Transpose { order };
-                let mut inputs = operands.to_vec();
-                inputs[0] = self.graph.push(&node.name, transpose, &operands[..1], &[n, h, w, c], element);
-                let last = [out[0], out[2], out[3], out[1]];
-                let y = self.graph.push(&node.name, PlanOp::Product(product), &inputs, &last, Element::F32);
-                self.emit(node, PlanOp::Transpose { order: vec![0, 3, 1, 2] }, &[y])
-            }
-            other => bail!("layout {other:?} is not supported"),
+        let mut out = self.shape_of(outlet)?;
+        let mut inputs = operands.to_vec();
+        // tract drops a batch axis of 1 where that saves it moving axes.
+        let batched = format.has_n();
+        if !batched {
+            inputs[0] = self.with_batch(node, inputs[0]);
+            out.insert(0, 1);
         }
+        let y = if format.c_is_last() {
+            self.graph.push(&node.name, PlanOp::Product(product), &inputs, &out, Element::F32)
+        } else {
+            let &[n, c, h, w] = self.graph.shape(inputs[0]) else { bail!("expects a rank of 4") };
+            let element = self.graph.slot(inputs[0]).element;
+            let transpose = PlanOp::Transpose { order: vec![0, 2, 3, 1] };
+            inputs[0] = self.graph.push(&node.name, transpose, &inputs[..1], &[n, h, w, c], element);
+            let last = [out[0], out[2], out[3], out[1]];
+            let y = self.graph.push(&node.name, PlanOp::Product(product), &inputs, &last, Element::F32);
+            let back = PlanOp::Transpose { order: vec![0, 3, 1, 2] };
+            self.graph.push(&node.name, back, &[y], &out, Element::F32)
+        };
+        if !batched {
+            return self.emit(node, PlanOp::Reshape, &[y]);
+        }
+        self.values.insert(outlet, y);
+        Ok(())
+    }
+
+    /// The same value with an axis of 1 in front.
+    fn with_batch(&mut self, node: &TypedNode, value: ValueId) -> ValueId {
+        let shape = [&[1], self.graph.shape(value)].concat();
+        let element = self.graph.slot(value).element;
+        self.graph.push(&node.name, PlanOp::Reshape, &[value], &shape, element)
     }
 
     fn float_conv(&mut self, node: &TypedNode, conv: &Conv) -> Result<()> {
@@ -356,9 +373,9 @@ impl Lowering<'_> {
         let bias = self.graph.floats(bias).context("the bias must be constant")?;
         let format = conv.pool_spec.data_format;
         let input = self.graph.shape(x).to_vec();
-        ensure!(input.len() == 4 && input[0] == 1, "batch must be 1");
-        let spatial = if format == DataFormat::NCHW { &input[2..] } else { &input[1..3] };
-        let geometry = conv.pool_spec.computed_padding(spatial);
+        let layout = format.shape(&input[..])?;
+        ensure!(layout.hw_rank() == 2 && layout.n().is_none_or(|n| *n == 1), "batch must be 1");
+        let geometry = conv.pool_spec.computed_padding(layout.hw_dims());
         let size = [conv.pool_spec.kernel_shape[0], conv.pool_spec.kernel_shape[1]];
         let taps = size[0] * size[1];
         let (columns, channels) = (conv.output_channels(), conv.input_channels());

@@ -75,7 +75,7 @@ fn parse(bytes: &[u8], part: &Part) -> Result<TypedModel> {
     let mut onnx = tract_onnx::onnx();
     quantization::register(&mut onnx);
     let mut inference = onnx.model_for_read(&mut std::io::Cursor::new(bytes)).context("tract cannot parse it")?;
-    inference.select_outputs_by_name(&part.outputs).context("the manifest's outputs are not in the graph")?;
+    inference.select_outputs_by_name(part.file_outputs()).context("the manifest's outputs are not in the graph")?;
     let mut model = inference.into_typed().context("tract cannot type it")?;
     integer::rewrite(&mut model)?;
     model.declutter().context("tract cannot declutter it")?;

@@ -1,0 +1,144 @@
+"""DML-CSR's criterion: parsing, two kinds of edges, and attention to the edges (SPEC E6).
+
+`official_bugs=True` computes what the official code computes (quirk 26): the parsing term counts four times and the
+category edges twice, category weights grow with frequency, the category attention multiplies by the class index, an image
+without edges divides by zero, refined parsing targets are read from the category edges (by a wrong index, which crashes on
+labels; here the averaged network's category edges stand there), and refining turns ignored labels into background in place.
+Without it each term counts once, rare categories weigh more, both attentions are masks, images
+without edges are left out, and ignored pixels stay ignored.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch.nn import functional as F
+
+from .lovasz import lovasz_softmax
+
+IGNORE = 255
+
+
+@dataclass
+class Targets:
+    """Labels [B, H, W] and, in the cycles of self-regulation, logits of the averaged network [B, C, h, w]."""
+
+    parsing: torch.Tensor
+    binary: torch.Tensor
+    category: torch.Tensor
+    soft_parsing: torch.Tensor | None = None
+    soft_binary: torch.Tensor | None = None
+    soft_category: torch.Tensor | None = None
+
+
+@dataclass
+class Weights:
+    parsing: float = 1.0
+    binary: float = 1.0
+    category: float = 0.1
+    attention_binary: float = 4.0
+    attention_category: float = 1.0
+
+
+def edges_of(labels, width=3):
+    """(binary edges, category edges) of labels [B, H, W]: changes to a neighbour, ignored labels apart, widened."""
+    edge = torch.zeros(labels.shape, device=labels.device)
+    h, w = labels.shape[1:]
+    for rows, columns, other_rows, other_columns in (
+        (slice(1, h), slice(0, w), slice(0, h - 1), slice(0, w)),
+        (slice(0, h), slice(0, w - 1), slice(0, h), slice(1, w)),
+        (slice(0, h - 1), slice(0, w - 1), slice(1, h), slice(1, w)),
+        (slice(0, h - 1), slice(1, w), slice(1, h), slice(0, w - 1)),
+    ):
+        here, there = labels[:, rows, columns], labels[:, other_rows, other_columns]
+        edge[:, rows, columns] = torch.maximum(edge[:, rows, columns], ((here != there) & (here != IGNORE) & (there != IGNORE)).float())
+    binary = (F.max_pool2d(edge[:, None], width, 1, width // 2)[:, 0] > 0).long()
+    category = torch.where(labels == IGNORE, labels, labels * binary)
+    return binary, category
+
+
+def enlarged(logits, labels):
+    return F.interpolate(logits, size=labels.shape[1:], mode="bilinear", align_corners=True)
+
+
+def one_hot(labels, classes):
+    """[B, C, H, W]; ignored pixels count as class 0."""
+    return F.one_hot(torch.where(labels == IGNORE, 0, labels), classes).permute(0, 3, 1, 2).float()
+
+
+def refined(soft, labels, n):
+    """Targets of cycle n: (1 - 1 / (n + 1)) of the averaged network's logits, 1 / (n + 1) of the labels, one-hot."""
+    share = 1.0 / (n + 1)
+    return (1 - share) * enlarged(soft, labels) + share * one_hot(labels, soft.shape[1])
+
+
+def divergence(logits, soft, valid):
+    """Mean over the valid pixels of KL(softmax(soft) || softmax(logits))."""
+    target = soft.softmax(1)
+    pixels = (torch.xlogy(target, target) - target * logits.log_softmax(1)).sum(1)
+    return (pixels * valid).sum() / valid.sum().clamp(min=1)
+
+
+def binary_weights(labels):
+    """Each of the two classes weighs the share of the other."""
+    positive = (labels == 1).sum().float()
+    count = positive + (labels == 0).sum()
+    share = positive / count.clamp(min=1)
+    return torch.stack([share, 1 - share])
+
+
+def category_weights(labels, classes, official_bugs):
+    """A weight per class, by its share of the pixels; officially the share itself, so that rare ones count little."""
+    counts = torch.bincount(labels[labels != IGNORE].flatten(), minlength=classes)[:classes].float()
+    share = counts / counts.sum().clamp(min=1)
+    return share if official_bugs else 1 - share
+
+
+def attention(logits, labels, edges, official_bugs):
+    """Parsing cross-entropy at the edges, mean over an image's edge pixels, then over the images."""
+    pixels = F.cross_entropy(logits, labels, ignore_index=IGNORE, reduction="none")
+    held = edges != IGNORE
+    count = ((edges > 0) & held).sum((1, 2)).float()
+    if official_bugs:
+        return ((pixels * edges).sum((1, 2)) / count).sum() / len(labels)
+    summed = (pixels * ((edges > 0) & held)).sum((1, 2))
+    return (summed / count.clamp(min=1)).sum() / len(labels)
+
+
+def weighted(logits, labels, weights):
+    """Weighted cross-entropy; zero where no pixel has a weight."""
+    valid = labels != IGNORE
+    if not bool((weights[labels[valid]] > 0).any()):
+        return logits.sum() * 0
+    return F.cross_entropy(logits, labels, weight=weights, ignore_index=IGNORE)
+
+
+def criterion(outputs, targets, weights=None, cycle=0, official_bugs=False):
+    """(loss, {term: value}) of the network's {seg, binary_edge, semantic_edge}; `cycle` n >= 1 uses the soft targets."""
+    w = weights or Weights()
+    labels = targets.parsing
+    seg, binary, category = (enlarged(outputs[k], labels) for k in ("seg", "binary_edge", "semantic_edge"))
+    soft = targets.soft_category if official_bugs else targets.soft_parsing
+    hard_seg = lovasz_softmax(seg, labels)
+    valid = labels != IGNORE
+    if cycle and targets.soft_parsing is not None:
+        if official_bugs:
+            labels = torch.where(valid, labels, 0)
+            valid = torch.ones_like(valid)
+        seg_term = divergence(seg, refined(soft, labels, cycle), valid)
+        # Both edge terms are masked by the parsing's labels.
+        binary_term = divergence(binary, refined(targets.soft_binary, targets.binary, cycle), valid)
+        category_term = divergence(category, refined(targets.soft_category, targets.category, cycle), valid)
+    else:
+        seg_term = F.cross_entropy(seg, labels, ignore_index=IGNORE)
+        binary_term = weighted(binary, targets.binary, binary_weights(targets.binary))
+        category_term = weighted(category, targets.category, category_weights(targets.category, category.shape[1], official_bugs))
+    terms = {
+        "parsing": 0.5 * w.parsing * (hard_seg + seg_term),
+        "binary": w.binary * binary_term,
+        "category": w.category * category_term,
+        "attention_binary": attention(seg, labels, targets.binary, official_bugs),
+        "attention_category": attention(seg, labels, targets.category, official_bugs),
+    }
+    repeats = {"parsing": 4, "category": 2} if official_bugs else {}
+    factors = {"attention_binary": w.attention_binary, "attention_category": w.attention_category}
+    return sum(factors.get(k, 1.0) * repeats.get(k, 1) * v for k, v in terms.items()), terms
