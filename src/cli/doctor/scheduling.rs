@@ -47,7 +47,7 @@ fn priority(root: &Root, obtained: &Obtained) -> Check {
     let groups = ["cpu", "cpu,cpuacct"].map(|name| root.path(&format!("sys/fs/cgroup/{name}/cpu.rt_runtime_us")));
     let advice = match groups.iter().any(|file| file.exists()) {
         true => format!(
-            "{advice}; this kernel shares out real-time among groups: `sudo sysctl -w kernel.sched_rt_runtime_us=-1`"
+            "{advice}; if that is not enough, this kernel shares out real-time among groups: `sudo sysctl -w kernel.sched_rt_runtime_us=-1`"
         ),
         false => advice.to_owned(),
     };
