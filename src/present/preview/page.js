@@ -6,7 +6,7 @@ const HISTORY = 240; // frames in the sparkline and in the counts
 const QUIET_MS = 2500; // without a frame for so long, the picture counts as old
 const MOST = 6; // bars or chips of one answer
 
-const history = []; // { us, budget, missed, at }
+const past = []; // { us, budget, missed, at }
 let tasks = []; // names in the order of the network
 let chosen = null; // names that the loop decodes, as the newest frame says
 let wanted = null; // what was asked for and has not been seen yet
@@ -63,7 +63,7 @@ function faceCard(face) {
   const card = element("div", "face");
   const [x, y, width, height] = face.box;
   const title = element("h3", "", `Face ${face.id}`);
-  title.append(element("span", "", `${percent(face.score)}  ${width.toFixed(0)} × ${height.toFixed(0)} px at ${x.toFixed(0)}, ${y.toFixed(0)}`));
+  title.append(element("span", "", `${percent(face.score)} · ${width.toFixed(0)} × ${height.toFixed(0)} px · at ${x.toFixed(0)}, ${y.toFixed(0)}`));
   const table = element("table");
   for (const task of tasks) {
     if (!chosen.includes(task.name)) continue;
@@ -154,19 +154,21 @@ function showPace(event) {
   const { frame } = event;
   const used = frame.deadline ? frame.deadline.used_us : frame.timing_us.total;
   const budget = frame.deadline ? frame.deadline.budget_us : 0;
-  history.push({ us: used, budget, missed: Boolean(frame.deadline && frame.deadline.missed), at: frame.captured_us, number: frame.frame });
-  if (history.length > HISTORY) history.shift();
-  const earlier = history[Math.max(0, history.length - 31)];
+  past.push({ us: used, budget, missed: Boolean(frame.deadline && frame.deadline.missed), at: frame.captured_us, number: frame.frame });
+  if (past.length > HISTORY) past.shift();
+  const earlier = past[Math.max(0, past.length - 31)];
   // The numbers of frames tell the rate also when this page does not get all of them.
   const [span, count] = [frame.captured_us - earlier.at, frame.frame - earlier.number];
   byId("rate").textContent = span > 0 && count > 0 ? ((count * 1e6) / span).toFixed(1) : "–";
   byId("used").textContent = ms(used);
-  byId("budget").textContent = budget ? ms(budget) : "–";
+  byId("budget").textContent = budget ? ms(budget) : "none";
+  byId("budget").nextElementSibling.hidden = !budget;
+  for (const key of document.querySelectorAll(".key.missed, .key.budget")) key.hidden = !budget;
   byId("delay").textContent = ms(event.delay_us);
-  const missed = history.filter((one) => one.missed).length;
+  const missed = past.filter((one) => one.missed).length;
   byId("missed").textContent = missed;
   byId("missed").parentElement.classList.toggle("bad", missed > 0);
-  byId("counted").textContent = history.length;
+  byId("counted").textContent = past.length;
 }
 
 function drawSpark() {
@@ -182,8 +184,8 @@ function drawSpark() {
   pen.clearRect(0, 0, width, height);
   const style = getComputedStyle(document.documentElement);
   const colour = (name) => style.getPropertyValue(name);
-  const budget = history.length ? history[history.length - 1].budget : 0;
-  const top = Math.max(1000, budget, ...history.map((one) => one.us)) * 1.12;
+  const budget = past.length ? past[past.length - 1].budget : 0;
+  const top = Math.max(1000, budget, ...past.map((one) => one.us)) * 1.12;
   const y = (us) => height - 1 - (us / top) * (height - 2);
   const step = width / HISTORY;
   pen.font = `10px ${colour("--mono")}`;
@@ -196,8 +198,8 @@ function drawSpark() {
     pen.fillStyle = colour("--dim");
     pen.fillText(`${value} ms`, 2, y(value * 1000) - 2);
   }
-  const from = HISTORY - history.length;
-  history.forEach((one, index) => {
+  const from = HISTORY - past.length;
+  past.forEach((one, index) => {
     pen.fillStyle = colour(one.missed ? "--bad" : "--blue");
     pen.fillRect((from + index) * step, y(one.us), Math.max(1, step - 1), height - y(one.us));
   });
@@ -232,6 +234,8 @@ function link(state, text) {
 
 function picture(state, why) {
   byId("picture").classList.toggle("old", state !== "live");
+  document.querySelector("main").classList.toggle("old", state === "old");
+  if (state !== "live") boxes().forEach((box) => { box.disabled = true; });
   byId("no-picture").hidden = state === "live";
   byId("no-picture").firstElementChild.textContent = state === "old" ? "The picture stands still" : "No picture yet";
   byId("no-picture-why").textContent = why || "";
