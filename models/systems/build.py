@@ -172,7 +172,7 @@ def naive(state, options):
     for task in tasks:
         check_task(task, options)
     config = NaiveConfig(
-        tasks=in_order(tasks),
+        tasks=tasks,
         encoder=encoder,
         value_levels=check_levels(options.value_levels or (5, 7, 9, 11), encoder.layers, "--value-levels"),
         map_levels=check_levels(options.map_levels or (3, 5, 7, 11), encoder.layers, "--map-levels"),

@@ -74,8 +74,8 @@ def shape_text(tensor):
     return "x".join(str(n) for n in tensor.shape) or "a number"
 
 
-def load_strictly(model, state, optional=()):
-    """Loads `state` into `model`: every tensor must be there, fit and be finite.
+def check_fit(model, state, optional=()):
+    """Every tensor of `model`, which may be one without memory, must be in `state` with its shape, and no other.
 
     `optional`: endings of names that may be missing (`num_batches_tracked` of older files; the tied copies `.ln.*`).
     """
@@ -97,17 +97,12 @@ def load_strictly(model, state, optional=()):
     for name, tensor in state.items():
         if tensor.is_complex() or tensor.is_quantized or tensor.layout != torch.strided:
             raise Refused(f"tensor {name} is {tensor.dtype}, {tensor.layout}: only dense real numbers are read")
+        if tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
+            raise Refused(f"tensor {name} claims to be larger than the numbers that the file holds for it")
         if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
             raise Refused(f"tensor {name} holds numbers that are not finite")
         if wanted[name].is_floating_point() != tensor.is_floating_point():
             raise Refused(f"tensor {name} holds {tensor.dtype} instead of {wanted[name].dtype}")
-    model.load_state_dict(state, strict=False)
-    check_ties(model, state)
-    return model.eval()
-
-
-def check_ties(model, state):
-    """Two names of one tensor must have had equal values."""
     names = {}
     for name, parameter in model.named_parameters(remove_duplicate=False):
         names.setdefault(id(parameter), []).append(name)
@@ -115,6 +110,12 @@ def check_ties(model, state):
         held = [n for n in group if n in state]
         if any(not torch.equal(state[held[0]], state[n]) for n in held[1:]):
             raise Refused(f"{listed(held)} are one tensor under several names, but the file gives them different values")
+
+
+def load(model, state):
+    """Loads a state that fits; what is optional and missing stays as it is."""
+    model.load_state_dict(state, strict=False)
+    return model.eval()
 
 
 def square_root(count, what):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from . import checkpoint, importing, manifest, recognise
+from . import checkpoint, importing, manifest, parity, recognise
 from .checkpoint import Refused
 
 
@@ -50,6 +50,20 @@ def parser():
     p.add_argument("--out", metavar="DIR", help="export folder to write: ONNX parts and manifest.toml")
     p.add_argument("--npz", nargs=2, metavar=("IN", "OUT"), help="run the normalised arrays of IN through the network and write OUT")
     p.add_argument("--tasks", type=names, help="export only these tasks, separated by commas")
+    size_options(p)
+    p.add_argument("--size", type=int, metavar="PX", help="DML-CSR: side of the exported input (official: 473)")
+    p.add_argument("--interleaved", action="store_true", help="TCDCN: landmark coordinates are x1 y1 x2 y2 .. (default x1 x2 .. y1 y2 ..)")
+    p.add_argument("--finder", default=str(manifest.FINDER), metavar="DIR", help="face finder to put into the export; '' for none")
+    p.set_defaults(run=run_import, verb_parser=p)
+    p = verbs.add_parser("parity", help="a reference folder's outputs against those of its imported checkpoint")
+    p.add_argument("folders", nargs="+", metavar="DIR", help="folder with a checkpoint, inputs.npz and outputs.npz")
+    size_options(p)
+    p.set_defaults(run=run_parity)
+    return top
+
+
+def size_options(p):
+    """What a file cannot tell about its network."""
     p.add_argument("--prefix", help="prefix of the tensor names where it is not the official one")
     p.add_argument("--encoder-heads", type=int, metavar="N", help="attention heads of the encoder (official: 12)")
     p.add_argument("--decoder-heads", type=int, metavar="N", help="attention heads of the decoder (official: Faceptor 8, MCF 16)")
@@ -60,16 +74,15 @@ def parser():
     p.add_argument("--map-levels", type=numbers, metavar="I,..", help="Naive Faceptor: blocks of the dense heads (official: 3,5,7,11)")
     p.add_argument("--map-tasks", type=counts, metavar="T=N,..", help="Naive Faceptor: dense tasks and their outputs, in order")
     p.add_argument("--like", type=pairs, default={}, metavar="T=U,..", help="read task T of the file as the official task U")
-    p.add_argument("--size", type=int, metavar="PX", help="DML-CSR: side of the exported input (official: 473)")
-    p.add_argument("--interleaved", action="store_true", help="TCDCN: landmark coordinates are x1 y1 x2 y2 .. (default x1 x2 .. y1 y2 ..)")
-    p.add_argument("--finder", default=str(manifest.FINDER), metavar="DIR", help="face finder to put into the export; '' for none")
-    p.set_defaults(run=run_import)
-    return top
+
+
+def run_parity(args):
+    return 0 if all([parity.report(folder, args) for folder in args.folders]) else 1
 
 
 def run_import(args):
     if not args.out and not args.npz:
-        raise SystemExit("faceptor-models import: give --out DIR, or --npz IN OUT, or both")
+        args.verb_parser.error("give --out DIR, or --npz IN OUT, or both")
     if args.size is not None and not 32 <= args.size <= 4096:
         raise Refused(f"--size {args.size} is not in 32..4096")
     found = recognise.recognise(checkpoint.read(args.checkpoint), args)
@@ -86,6 +99,7 @@ def run_import(args):
     if args.npz:
         importing.write_npz(made, args.npz[1])
         print(f"{args.npz[1]}: {', '.join(made)}")
+    return 0
 
 
 def main(arguments=None):
@@ -95,11 +109,7 @@ def main(arguments=None):
     warnings.filterwarnings("ignore", category=DeprecationWarning)
     warnings.filterwarnings("ignore", category=torch.jit.TracerWarning)
     try:
-        args.run(args)
-    except Refused as error:
+        return args.run(args)
+    except (Refused, OSError) as error:
         print(f"faceptor-models {args.verb}: {error}", file=sys.stderr)
         return 1
-    except OSError as error:
-        print(f"faceptor-models {args.verb}: {error}", file=sys.stderr)
-        return 1
-    return 0

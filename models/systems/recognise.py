@@ -2,8 +2,10 @@
 
 from dataclasses import dataclass, field
 
+import torch
+
 from . import build
-from .checkpoint import Refused, is_state, load_strictly
+from .checkpoint import Refused, check_fit, is_state, load
 
 
 @dataclass
@@ -109,15 +111,17 @@ def recognise(held, options):
     system, wrapper, state, found = identify(held)
     state = without_prefix(system, state, found, options)
     try:
-        model, state, skipped, notes = system.builder(state, options)
+        # First without memory: a hostile file's sizes are believed only when its tensors have them.
+        with torch.device("meta"):
+            draft, used, skipped, notes = system.builder(state, options)
+        check_fit(draft, used, optional=("num_batches_tracked", ".ln.weight", ".ln.bias"))
+        model = load(system.builder(state, options)[0], used)
+    except Refused as error:
+        raise Refused(f"this looks like {system.title}, but {error}") from None
     except (KeyError, ValueError, IndexError, RuntimeError) as error:
         reason = f"tensor {error} is missing" if isinstance(error, KeyError) else str(error)
         raise Refused(f"this looks like {system.title}, but {reason}") from error
-    try:
-        load_strictly(model, state, optional=("num_batches_tracked", ".ln.weight", ".ln.bias"))
-    except Refused as error:
-        raise Refused(f"this looks like {system.title}, but {error}") from None
     if wrapper != system.wrapper:
         where = f'under "{wrapper}"' if wrapper else "at its top"
         notes.append(f"the tensors lie {where}, where the official file has {system.wrapper or 'no wrapper'}")
-    return Recognised(system.name, model, skipped, notes, len(state))
+    return Recognised(system.name, model, skipped, notes, len(used))

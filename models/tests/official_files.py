@@ -37,9 +37,10 @@ def faceptor_model(new_levels=(), tasks=TASKS):
     return shaken(faceptor.Faceptor(faceptor.FaceptorConfig(dict(tasks), VIT, decoder, 24, 12, {"recog_ms1mv3": 5})))
 
 
-def naive_model():
-    tasks = {t: official.TASKS[t] for t in official.BASE_TASKS}
-    config = naive.NaiveConfig(tasks, VIT, 24, 12, value_width=16, squeeze=2, map_width=8, identities={"recog_ms1mv3": 5})
+def naive_model(tasks=None):
+    tasks = tasks or {t: official.TASKS[t] for t in official.BASE_TASKS}
+    identities = {"recog_ms1mv3": 5} if "recog_ms1mv3" in tasks else {}
+    config = naive.NaiveConfig(tasks, VIT, 24, 12, value_width=16, squeeze=2, map_width=8, identities=identities)
     return shaken(naive.NaiveFaceptor(config))
 
 

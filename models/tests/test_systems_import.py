@@ -291,6 +291,38 @@ def test_a_pickle_that_calls_something_is_refused_before_it_does(tmp_path, capsy
     assert not mark.exists()
 
 
+def test_a_tensor_that_claims_more_than_the_file_holds_is_refused(tmp_path, capsys):
+    """Sizes are taken from tensors; one number repeated must not make us build a network of a hundred gigabytes."""
+    state = {f"module.{k}": torch.zeros(()).expand(v.shape) for k, v in files.faceptor_model().state_dict().items()}
+    path = files.save(tmp_path / "hollow.pth.tar", {"step": 1, "state_dict": state, "optimizer": {}})
+    assert "claims to be larger" in refused(tmp_path, capsys, path, *FACEPTOR_OPTIONS)
+    state["module.backbone_module.visual.class_embedding"] = torch.zeros(1).expand(6_000_000)
+    path = files.save(tmp_path / "huge.pth.tar", {"step": 1, "state_dict": state, "optimizer": {}})
+    assert "do not fit" in refused(tmp_path, capsys, path, *FACEPTOR_OPTIONS)
+
+
+def test_wrong_usage_has_status_2(capsys):
+    for arguments in (["import", "c.pth"], ["import"], ["import", "c.pth", "--out", "d", "--levels", "x"], ["export"]):
+        with pytest.raises(SystemExit) as stop:
+            command.main(arguments)
+        assert stop.value.code == 2
+    assert "--npz" in capsys.readouterr().err
+
+
+def test_naive_dense_tasks_are_told_by_their_outputs_or_named(tmp_path, capsys):
+    tasks = {"parsing_lapa": 11, "align_300w": 68, "align_cofw": 29}
+    model = files.naive_model(tasks)
+    path = files.save(tmp_path / "n.pth.tar", files.ddp(model))
+    arrays = {"image_large": image(1, 3, 64)}
+    found = outputs(tmp_path, path, arrays, "--encoder-heads", "4")
+    assert found["align_cofw.heatmap"].shape == (1, 29, 16, 16) and found["parsing_lapa"].shape == (1, 64, 64, 11)
+    named = outputs(tmp_path, path, arrays, "--encoder-heads", "4", "--map-tasks", "parsing_lapa=11,align_cofw=29,align_300w=68")
+    np.testing.assert_array_equal(named["align_cofw.heatmap"][:, :29], torch.cat([torch.from_numpy(found[f"align_{t}.heatmap"]) for t in ("300w", "cofw")], 1)[:, :29])
+    (tmp_path / "out.npz").unlink()
+    odd = files.save(tmp_path / "o.pth.tar", files.ddp(files.naive_model({"align_300w": 70})))
+    assert "--map-tasks" in refused(tmp_path, capsys, odd, "--encoder-heads", "4")
+
+
 def test_wrong_options_are_refused(tmp_path, capsys):
     path = files.save(tmp_path / "c.pth.tar", files.ddp(files.faceptor_model()))
     assert "unknown task gaze" in refused(tmp_path, capsys, path, *FACEPTOR_OPTIONS, "--tasks", "gaze")
@@ -332,6 +364,22 @@ def test_a_task_of_one_s_own_takes_an_official_one_s_place(tmp_path):
     assert run_import(path, "--out", tmp_path / "export", *options) == 0
     manifest = tomllib.loads((tmp_path / "export/manifest.toml").read_text())
     assert [(t["name"], t["group"]) for t in manifest["task"]] == [("align_mine", "box100")]
+
+
+def test_parity_tells_agreement_from_disagreement(tmp_path, capsys):
+    model = files.tcdcn_model()
+    files.save(tmp_path / "tcdcn.pth", model.state_dict())
+    arrays = {"image": image(2, 1, 40)}
+    npz(tmp_path / "inputs.npz", **arrays)
+    with torch.no_grad():
+        out = {f"out.{k}": v.numpy() for k, v in model(torch.from_numpy(arrays["image"])).items()}
+    npz(tmp_path / "outputs.npz", **out)
+    assert command.main(["parity", str(tmp_path)]) == 0 and "out.pose" in capsys.readouterr().out
+    out["out.pose"][1, 2] += 1e-3
+    npz(tmp_path / "outputs.npz", **out)
+    assert command.main(["parity", str(tmp_path)]) == 1
+    npz(tmp_path / "outputs.npz", **out, more=np.zeros(1))
+    assert command.main(["parity", str(tmp_path)]) == 1 and "more" in capsys.readouterr().err
 
 
 def test_the_module_is_a_program(tmp_path):

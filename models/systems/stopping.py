@@ -1,0 +1,158 @@
+"""TCDCN's task-wise early stopping (SPEC D3), for any joint training: auxiliary tasks leave when they begin to overfit.
+
+A task's index is its trend times its generalisation gap. The trend compares the training losses of the last `window` + 1
+looks with their median: small while they fall fast, the window's length on a flat curve. The gap is how far the validation
+loss lies above the least training loss so far, relative to that and to the task's coefficient: an important task stops later.
+"""
+
+import csv
+import math
+from dataclasses import asdict, dataclass, fields
+from statistics import median
+
+GUARDS = ("skip", "infinite")
+MINIMA = ("training", "validation")
+
+
+@dataclass
+class Decision:
+    """One look at one task. `index` is None while the window is not full or when the guard skips the look."""
+
+    iteration: int
+    task: str
+    training: float
+    validation: float
+    trend: float | None
+    gap: float | None
+    index: float | None
+    above: int
+    stopped: bool
+
+
+class TaskwiseStopping:
+    """`coefficients`: {auxiliary task: lambda}; the main task is not among them and never stops.
+
+    `window` is k and `threshold` is epsilon of the formula, whose values the paper does not give. `guard` says what a trend
+    with a denominator of zero or less means: `skip` the look, or `infinite`. `patience` looks in a row must be above the
+    threshold (the paper has 1; the index jitters). `minimum` of the training losses as in the paper, or of the validation
+    losses as in a public re-implementation. `floor` keeps the gap finite when a loss reaches zero.
+    """
+
+    def __init__(self, coefficients, window, threshold, guard="skip", patience=1, minimum="training", floor=1e-6):
+        if any(not value > 0 for value in coefficients.values()):
+            raise ValueError(f"coefficients must be above zero: {coefficients}")
+        if window < 2 or patience < 1 or not threshold > 0 or not floor > 0:
+            raise ValueError(f"window {window} must be at least 2, patience {patience} at least 1, threshold {threshold} and floor {floor} above zero")
+        if guard not in GUARDS or minimum not in MINIMA:
+            raise ValueError(f"guard {guard!r} is not one of {GUARDS} or minimum {minimum!r} not one of {MINIMA}")
+        self.coefficients = dict(coefficients)
+        self.window, self.threshold, self.guard, self.patience, self.minimum, self.floor = window, threshold, guard, patience, minimum, floor
+        self.losses = {task: [] for task in coefficients}
+        self.least = {task: math.inf for task in coefficients}
+        self.above = {task: 0 for task in coefficients}
+        self.stopped_at = {}
+        self.log = []
+
+    def weight(self, task):
+        """The task's coefficient now: zero once it has stopped."""
+        return 0.0 if task in self.stopped_at else self.coefficients[task]
+
+    def active(self):
+        return [task for task in self.coefficients if task not in self.stopped_at]
+
+    def trend(self, task):
+        """k med / (sum of the window's k + 1 losses - k med); None when there are too few or the guard skips it."""
+        held = self.losses[task][-(self.window + 1) :]
+        if len(held) <= self.window:
+            return None
+        middle = self.window * median(held)
+        rest = sum(held) - middle
+        if rest <= 0:
+            return math.inf if self.guard == "infinite" else None
+        return middle / rest
+
+    def gap(self, task, validation):
+        least = max(self.least[task], self.floor)
+        return (validation - self.least[task]) / (self.coefficients[task] * least)
+
+    def update(self, iteration, training, validation):
+        """One look: the losses of this iteration by task. Returns the tasks that stop now."""
+        stopping = []
+        for task in self.active():
+            self.losses[task].append(float(training[task]))
+            del self.losses[task][: -(self.window + 1)]
+            seen = training if self.minimum == "training" else validation
+            self.least[task] = min(self.least[task], float(seen[task]))
+            trend, gap = self.trend(task), self.gap(task, float(validation[task]))
+            # An infinite trend says nothing about a task that generalises: no gap, no index.
+            index = None if trend is None else trend * gap if gap > 0 or math.isfinite(trend) else 0.0
+            self.above[task] = self.above[task] + 1 if index is not None and index > self.threshold else 0
+            stopped = self.above[task] >= self.patience
+            if stopped:
+                self.stopped_at[task] = iteration
+                stopping.append(task)
+            row = (iteration, task, float(training[task]), float(validation[task]), trend, gap, index, self.above[task], stopped)
+            self.log.append(Decision(*row))
+        return stopping
+
+    def state_dict(self):
+        """Everything that a resumed run needs, in plain containers."""
+        return {"losses": self.losses, "least": self.least, "above": self.above, "stopped_at": self.stopped_at, "log": [asdict(d) for d in self.log]}
+
+    def load_state_dict(self, state):
+        if set(state["losses"]) != set(self.coefficients):
+            raise ValueError(f"the state is of the tasks {sorted(state['losses'])}, not {sorted(self.coefficients)}")
+        self.losses = {t: list(v) for t, v in state["losses"].items()}
+        self.least, self.above, self.stopped_at = dict(state["least"]), dict(state["above"]), dict(state["stopped_at"])
+        self.log = [Decision(**row) for row in state["log"]]
+
+    def write_csv(self, path):
+        with open(path, "w", newline="") as file:
+            writer = csv.writer(file)
+            writer.writerow([f.name for f in fields(Decision)])
+            writer.writerows(asdict(d).values() for d in self.log)
+
+    def write_svg(self, path):
+        with open(path, "w") as file:
+            file.write(plot(self.log, self.threshold, self.stopped_at))
+
+
+COLOURS = ("#1b6ca8", "#c8553d", "#588157", "#7b2d8b", "#b08900", "#444444")
+WIDTH, HEIGHT, MARGIN = 720, 320, 48
+
+
+def plot(log, threshold, stopped_at):
+    """The indices over the iterations on a signed logarithmic scale, the threshold, and where each task stopped."""
+    tasks = list(dict.fromkeys(d.task for d in log))
+    shown = [(d.iteration, d.task, squeeze(d.index)) for d in log if d.index is not None]
+    first, last = min((d.iteration for d in log), default=0), max((d.iteration for d in log), default=1)
+    low = min([squeeze(threshold), 0.0, *(v for _, _, v in shown)])
+    high = max([squeeze(threshold), 1.0, *(v for _, _, v in shown)])
+
+    def place(iteration, value):
+        x = MARGIN + (WIDTH - 2 * MARGIN) * (iteration - first) / max(1, last - first)
+        return f"{x:.1f},{HEIGHT - MARGIN - (HEIGHT - 2 * MARGIN) * (value - low) / (high - low):.1f}"
+
+    level = place(first, squeeze(threshold)).split(",")[1]
+    lines = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" font-family="sans-serif" font-size="11">',
+        f'<rect width="{WIDTH}" height="{HEIGHT}" fill="white"/>',
+        f'<path d="M{MARGIN} {MARGIN}V{HEIGHT - MARGIN}H{WIDTH - MARGIN}" fill="none" stroke="#888"/>',
+        f'<path d="M{MARGIN} {level}H{WIDTH - MARGIN}" stroke="#888" stroke-dasharray="4 3"/>',
+        f'<text x="{WIDTH - MARGIN}" y="{float(level) - 4:.1f}" text-anchor="end">threshold {threshold:g}</text>',
+        f'<text x="{MARGIN}" y="{HEIGHT - MARGIN + 16}">{first}</text>',
+        f'<text x="{WIDTH - MARGIN}" y="{HEIGHT - MARGIN + 16}" text-anchor="end">iteration {last}</text>',
+        f'<text x="{MARGIN}" y="{MARGIN - 26}">stopping index, sign(x) log10(1 + |x|)</text>',
+    ]
+    for i, task in enumerate(tasks):
+        colour = COLOURS[i % len(COLOURS)]
+        points = " ".join(place(t, v) for t, name, v in shown if name == task)
+        end = f"stopped at {stopped_at[task]}" if task in stopped_at else "to the end"
+        lines.append(f'<polyline points="{points}" fill="none" stroke="{colour}" stroke-width="1.5"/>')
+        lines.append(f'<text x="{MARGIN + i * 130}" y="{MARGIN - 10}" fill="{colour}">{task}: {end}</text>')
+    return "\n".join([*lines, "</svg>\n"])
+
+
+def squeeze(value):
+    bounded = max(-1e12, min(1e12, value))
+    return math.copysign(math.log10(1 + abs(bounded)), bounded)
