@@ -118,9 +118,9 @@ fn write_files(
     if let Some(names) = &mut destination.masks {
         for (face, row) in analysis.faces.iter().zip(&mut paths) {
             for (index, parsing) in mask::parsings(face) {
-                let task = &pipeline.readers()[index].task().name;
-                let target = names.claim(path, &format!(".face{}.{task}.png", face.id));
-                let labels = mask::labels(parsing, face, picture, pipeline);
+                let reader = &pipeline.readers()[index];
+                let target = names.claim(path, &format!(".face{}.{}.png", face.id, reader.task().name));
+                let labels = mask::labels(parsing, reader, face, picture);
                 png::write_grey(&target, &labels, picture.width(), picture.height())?;
                 row[index] = Some(target.to_string_lossy().into_owned());
             }

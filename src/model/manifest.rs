@@ -282,6 +282,12 @@ impl Manifest {
         None
     }
 
+    /// The tensors that a picture is sampled into: those of the groups, or of `[input]`.
+    pub fn image_tensors(&self) -> impl Iterator<Item = &str> {
+        let alone = self.input.iter().map(|input| input.tensor.as_str());
+        self.groups.iter().map(|group| group.tensor.as_str()).chain(alone)
+    }
+
     fn check_groups(&self) -> Result<(), ManifestError> {
         let fail = |text: String| Err(ManifestError::Content(text));
         if self.input.is_some() || self.frame.is_some() {

@@ -1,9 +1,12 @@
 //! From a task's output tensor to its answer, by the kind that the manifest gives the task.
 
+use std::sync::Arc;
+
 use anyhow::{Result, ensure};
 
 use super::age::Age;
 use super::landmarks::Landmarks;
+use super::look::Gaze;
 use super::parsing::{OUTSIDE, Parsing};
 use super::recognition;
 use super::warp::Warp;
@@ -88,6 +91,7 @@ pub struct Reader {
     grid: [usize; 3],
     /// Points, labels, bins or numbers.
     outputs: usize,
+    gaze: Arc<Gaze>,
 }
 
 impl Reader {
@@ -112,7 +116,19 @@ impl Reader {
             TaskKind::Landmarks | TaskKind::Recognition => shape[1],
         };
         ensure!(named == shape[1], "task {name}: {} outputs, but {named} labels or bins", shape[1]);
-        Ok(Reader { task: task.clone(), grid, outputs: shape[1] })
+        let gaze = Arc::new(Gaze::new(Warp::NONE, Similarity::scaling(1.0)));
+        Ok(Reader { task: task.clone(), grid, outputs: shape[1], gaze })
+    }
+
+    /// For a network that looks at the face in this way; otherwise at the aligned frame as it is.
+    pub fn seen_through(mut self, gaze: Arc<Gaze>) -> Reader {
+        self.gaze = gaze;
+        self
+    }
+
+    /// What the task sees of a face.
+    pub fn gaze(&self) -> &Gaze {
+        &self.gaze
     }
 
     /// The task as the manifest has it.
@@ -125,11 +141,12 @@ impl Reader {
         self.outputs
     }
 
-    /// Reads `output`, whose shape was checked, for the face that `to_picture` (frame to picture) points at, into an
-    /// answer of this reader (see [`Reader::blank`]), whose memory is used again.
-    pub fn read_into(&self, output: &[f32], warp: &Warp, to_picture: &Similarity, answer: &mut Answer) {
+    /// Reads `output`, whose shape was checked, for the face that `to_picture` (aligned frame to picture) points at,
+    /// into an answer of this reader (see [`Reader::blank`]), whose memory is used again.
+    pub fn read_into(&self, output: &[f32], to_picture: &Similarity, answer: &mut Answer) {
+        let (warp, seen) = (&self.gaze.warp, self.gaze.to_picture(to_picture));
         match (self.task.kind, answer) {
-            (TaskKind::Landmarks, Answer::Landmarks(landmarks)) => landmarks.read(output, warp, to_picture),
+            (TaskKind::Landmarks, Answer::Landmarks(landmarks)) => landmarks.read(output, warp, &seen),
             (TaskKind::Parsing, Answer::Parsing(parsing)) => parsing.read(output, self.grid, warp),
             (TaskKind::Age, Answer::Age(age)) => *age = Age::read(output, &self.task.bins),
             (TaskKind::Expression, Answer::Expression(numbers))
@@ -141,7 +158,7 @@ impl Reader {
             (_, answer) => {
                 // An answer of another task: only its memory is lost.
                 *answer = self.blank();
-                self.read_into(output, warp, to_picture, answer);
+                self.read_into(output, to_picture, answer);
             }
         }
     }
@@ -159,9 +176,9 @@ impl Reader {
     }
 
     /// The same as a new answer.
-    pub fn read(&self, output: &[f32], warp: &Warp, to_picture: &Similarity) -> Answer {
+    pub fn read(&self, output: &[f32], to_picture: &Similarity) -> Answer {
         let mut answer = self.blank();
-        self.read_into(output, warp, to_picture, &mut answer);
+        self.read_into(output, to_picture, &mut answer);
         answer
     }
 }
@@ -205,12 +222,11 @@ mod tests {
 
     #[test]
     fn the_kind_decides_how_numbers_are_read() {
-        let warp = Warp::new(1.0).expect("allowed");
         let to_picture = Similarity::scaling(10.0);
         let reader = Reader::new(&task(TaskKind::Recognition, 0), &[1, 2]).expect("fits");
-        assert_eq!(reader.read(&[0.0, 2.0], &warp, &to_picture), Answer::Recognition(vec![0.0, 1.0]));
+        assert_eq!(reader.read(&[0.0, 2.0], &to_picture), Answer::Recognition(vec![0.0, 1.0]));
         let reader = Reader::new(&task(TaskKind::Landmarks, 0), &[1, 1, 2]).expect("fits");
-        let Answer::Landmarks(landmarks) = reader.read(&[0.5, 0.25], &warp, &to_picture) else {
+        let Answer::Landmarks(landmarks) = reader.read(&[0.5, 0.25], &to_picture) else {
             panic!("landmarks are read as landmarks");
         };
         assert_eq!(landmarks.points, [[5.0, 2.5]]);
@@ -218,7 +234,6 @@ mod tests {
     }
     #[test]
     fn a_second_answer_takes_the_memory_of_the_first() {
-        let warp = Warp::new(1.0).expect("allowed");
         let to_picture = Similarity::scaling(1.0);
         for kind in [TaskKind::Expression, TaskKind::Recognition] {
             let reader = Reader::new(&task(kind, 2), &[1, 2]).expect("fits");
@@ -228,14 +243,14 @@ mod tests {
                 other => panic!("{other:?}"),
             };
             let before = memory(&held.answer);
-            reader.read_into(&[0.0, 1.0], &warp, &to_picture, &mut held.answer);
-            held.clone_from(&Held::fresh(reader.read(&[1.0, 0.0], &warp, &to_picture)));
+            reader.read_into(&[0.0, 1.0], &to_picture, &mut held.answer);
+            held.clone_from(&Held::fresh(reader.read(&[1.0, 0.0], &to_picture)));
             assert_eq!((memory(&held.answer), held.known, held.stale_frames), (before, true, 0));
-            assert_eq!(held.answer, reader.read(&[1.0, 0.0], &warp, &to_picture));
+            assert_eq!(held.answer, reader.read(&[1.0, 0.0], &to_picture));
         }
         let reader = Reader::new(&task(TaskKind::Expression, 2), &[1, 2]).expect("fits");
         let mut other = Answer::Age(Age::default());
-        reader.read_into(&[0.5, 0.5], &warp, &to_picture, &mut other);
+        reader.read_into(&[0.5, 0.5], &to_picture, &mut other);
         assert_eq!(other, Answer::Expression(vec![0.5, 0.5]));
     }
 }

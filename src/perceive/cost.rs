@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use anyhow::{Context, Result};
+use anyhow::{Result, ensure};
 use serde::Serialize;
 
 use crate::model::{Bundle, Engine};
@@ -35,11 +35,14 @@ pub struct Measured {
 /// machine does can only add to it. The time of a face does not depend on what it shows, so the input is plain grey.
 pub fn measure(bundle: &Arc<Bundle>, rounds: u32) -> Result<Measured> {
     let manifest = bundle.manifest();
-    let input = manifest.input.as_ref().context("this bundle answers no tasks: its manifest has no [input]")?;
+    let inputs: Vec<&str> = manifest.image_tensors().collect();
+    ensure!(!inputs.is_empty(), "this bundle answers no tasks: its manifest has neither [input] nor [[group]]");
     let outputs: Vec<&str> = manifest.tasks.iter().map(|task| task.output.as_str()).collect();
     let mut engine = Engine::new(bundle.clone())?;
     let mut face = |asked: &mut dyn Iterator<Item = &str>| -> Result<u64> {
-        engine.input(&input.tensor)?.fill(0.0);
+        for input in &inputs {
+            engine.input(input)?.fill(0.0);
+        }
         let mut watch = Stopwatch::start();
         for output in asked {
             engine.output(output)?;
@@ -62,7 +65,7 @@ pub fn measure(bundle: &Arc<Bundle>, rounds: u32) -> Result<Measured> {
     }
     let mut tasks = Vec::with_capacity(outputs.len());
     for (index, output) in outputs.iter().enumerate() {
-        let (runs_alone, operators_alone) = count_runs(bundle, &input.tensor, output)?;
+        let (runs_alone, operators_alone) = count_runs(bundle, &inputs, output)?;
         let marginal_us = all_us as i64 - without_us[index] as i64;
         tasks.push(Cost { alone_us: alone_us[index], marginal_us, runs_alone, operators_alone });
     }
@@ -70,9 +73,11 @@ pub fn measure(bundle: &Arc<Bundle>, rounds: u32) -> Result<Measured> {
 }
 
 /// Counts, with a fresh engine, what runs for one output of one face.
-fn count_runs(bundle: &Arc<Bundle>, input: &str, output: &str) -> Result<(BTreeMap<String, u64>, usize)> {
+fn count_runs(bundle: &Arc<Bundle>, inputs: &[&str], output: &str) -> Result<(BTreeMap<String, u64>, usize)> {
     let mut engine = Engine::new(bundle.clone())?;
-    engine.input(input)?.fill(0.0);
+    for input in inputs {
+        engine.input(input)?.fill(0.0);
+    }
     engine.output(output)?;
     let counters = engine.counters();
     let runs: BTreeMap<String, u64> = counters.map(|counter| (counter.part.clone(), counter.runs)).collect();

@@ -15,6 +15,9 @@ const MAX_SAMPLES: usize = 4;
 /// Picture pixels for a network pixel in the middle of the view, above which the halved picture is taken.
 const MAX_STEP: f64 = 2.0;
 
+/// Luma of red, green and blue (ITU-R BT.601).
+const LUMA: [f32; 3] = [0.299, 0.587, 0.114];
+
 /// The samples of one network column or row: frame coordinates `first..first + count` of `Crop::along`.
 #[derive(Clone, Copy, Debug)]
 struct Span {
@@ -28,6 +31,10 @@ pub struct Crop {
     size: usize,
     warp: Warp,
     normalization: Normalization,
+    /// Mean and standard deviation of a single plane of luma instead of three of colour.
+    grey: Option<[f32; 2]>,
+    /// Zero instead of the nearest pixel beyond the picture.
+    black: bool,
     along: Vec<f64>,
     spans: Vec<Span>,
     /// What the samples of a column and of a row add to the picture coordinates x, y.
@@ -43,11 +50,25 @@ impl Crop {
             size,
             warp,
             normalization,
+            grey: None,
+            black: false,
             along: Vec::with_capacity(samples),
             spans: Vec::with_capacity(size),
             across: Vec::with_capacity(samples),
             down: Vec::with_capacity(samples),
         }
+    }
+
+    /// One plane of luma, normalised by a mean and a standard deviation, instead of three planes of colour.
+    pub fn grey(mut self, mean: f32, std: f32) -> Crop {
+        self.grey = Some([mean, std]);
+        self
+    }
+
+    /// Black beyond the picture, where otherwise its nearest pixel is repeated.
+    pub fn black_beyond(mut self) -> Crop {
+        self.black = true;
+        self
     }
 
     /// Fills `input` (three planes of `size * size` numbers) with the face that `to_picture` (frame to picture) points
@@ -75,13 +96,20 @@ impl Crop {
                 let mut sum = [0u32; 3];
                 for down in &self.down[row.first..row.first + row.count] {
                     for across in &self.across[column.first..column.first + column.count] {
-                        let rgb = bilinear(picture, across[0] + down[0], across[1] + down[1]);
+                        let (x, y) = (across[0] + down[0], across[1] + down[1]);
+                        let rgb = if self.black { bilinear_on_black(picture, x, y) } else { bilinear(picture, x, y) };
                         sum.iter_mut().zip(rgb).for_each(|(sum, value)| *sum += value);
                     }
                 }
                 let share = 1.0 / (row.count * column.count * 65536) as f32;
-                for (channel, &value) in sum.iter().enumerate() {
-                    let (to, value) = self.normalization.apply(channel, value as f32 * share);
+                let rgb = sum.map(|value| value as f32 * share);
+                if let Some([mean, std]) = self.grey {
+                    let luma = rgb.iter().zip(LUMA).map(|(value, weight)| value * weight).sum::<f32>();
+                    input[y * self.size + x] = (luma - mean) / std;
+                    continue;
+                }
+                for (channel, value) in rgb.into_iter().enumerate() {
+                    let (to, value) = self.normalization.apply(channel, value);
                     input[to * plane + y * self.size + x] = value;
                 }
             }
@@ -121,6 +149,17 @@ fn bilinear(picture: &impl Pixels, x: f32, y: f32) -> [u32; 3] {
         let lower = u32::from(c[i]) * (256 - fx) + u32::from(d[i]) * fx;
         upper * (256 - fy) + lower * fy
     })
+}
+
+/// The same with nothing but black outside, where the edge fades out over one pixel.
+fn bilinear_on_black(picture: &impl Pixels, x: f32, y: f32) -> [u32; 3] {
+    let (width, height) = (picture.width() as f32, picture.height() as f32);
+    if !(x > -1.0 && y > -1.0 && x < width && y < height) {
+        return [0; 3];
+    }
+    let inside = |v: f32, last: f32| if v < 0.0 { 1.0 + v } else { (last - v).clamp(0.0, 1.0) };
+    let share = (inside(x, width) * inside(y, height) * 256.0) as u32;
+    bilinear(picture, x, y).map(|value| (value >> 8) * share)
 }
 
 #[cfg(test)]
@@ -192,5 +231,23 @@ mod tests {
         let warp = Warp::new(1.0).expect("allowed");
         Crop::new(4, warp, PLAIN).fill(&ramp(10, 10, 1), &to_picture, &mut input);
         assert_eq!((input[0], input[3], input[12 + 16]), (0.0, 9.0, 9.0));
+    }
+
+    #[test]
+    fn beyond_the_picture_it_may_be_black_and_grey_is_luma() {
+        let mut input = vec![9.0; 16];
+        let to_picture = Similarity { a: 8.0, b: 0.0, tx: -4.5, ty: -4.5 };
+        let picture = Picture::filled(10, 10, [100, 200, 50]);
+        let warp = Warp::new(1.0).expect("allowed");
+        Crop::new(4, warp, PLAIN).grey(100.0, 2.0).black_beyond().fill(&picture, &to_picture, &mut input);
+        // Columns at x = -3.5, -1.5, 0.5 and 2.5.
+        let luma = (29.9 + 117.4 + 5.7 - 100.0) / 2.0;
+        assert_eq!(input[..4], [-50.0; 4]);
+        assert_eq!(input[8..10], [-50.0; 2]);
+        assert!(input[10..12].iter().all(|v| (v - luma).abs() < 0.5), "{input:?}");
+        // Half a pixel beyond the edge half of it is left.
+        let to_picture = Similarity { a: 4.0, b: 0.0, tx: -1.0, ty: 3.0 };
+        Crop::new(4, warp, PLAIN).grey(0.0, 1.0).black_beyond().fill(&picture, &to_picture, &mut input);
+        assert!((input[0] - 153.0 / 2.0).abs() < 1.5, "{input:?}");
     }
 }

@@ -8,6 +8,7 @@ pub mod crop;
 pub mod difference;
 pub mod golden;
 pub mod landmarks;
+pub mod look;
 pub mod parsing;
 pub mod pipeline;
 pub mod probe;

@@ -9,7 +9,7 @@ pub const OUTSIDE: u8 = 255;
 /// Class scores of one face on the network's grid, and the share of each class.
 #[derive(Debug, Default, PartialEq)]
 pub struct Parsing {
-    /// Share of the aligned frame's area for each class; sums to 1.
+    /// Share of the area that the network sees for each class; sums to 1.
     pub share: Vec<f32>,
     /// Scores by row, column, class.
     scores: Vec<f32>,
@@ -44,10 +44,11 @@ impl Parsing {
         self.share.clear();
         self.share.resize(classes, 0.0);
         let plane = height * width;
-        // What a cell covers of the frame: the warp makes the cells at the rim larger.
+        // What a cell covers of all that the network sees: the warp makes the cells at the rim larger.
+        let [first, last] = warp.view();
         let extent = |index: usize, count: usize| {
             let edge = |i: usize| warp.to_frame(i as f64 / count as f64);
-            (edge(index + 1) - edge(index)) as f32
+            ((edge(index + 1) - edge(index)) / (last - first)) as f32
         };
         for y in 0..height {
             let tall = extent(y, height);
@@ -66,12 +67,14 @@ impl Parsing {
         let to_frame = to_picture.inverse();
         let classes = self.share.len();
         let mut scores = vec![0.0f32; classes];
-        let (left, right) = bounds(to_picture, width, |s, x, y| s.apply(x, y).0);
-        let (top, bottom) = bounds(to_picture, height, |s, x, y| s.apply(x, y).1);
+        let view = unwarp.view();
+        let (left, right) = bounds(to_picture, view, width, |s, x, y| s.apply(x, y).0);
+        let (top, bottom) = bounds(to_picture, view, height, |s, x, y| s.apply(x, y).1);
+        let seen = |f: f64| (f64::from(view[0])..=f64::from(view[1])).contains(&f);
         for y in top..bottom {
             for x in left..right {
                 let (fx, fy) = to_frame.apply(x as f64, y as f64);
-                if (0.0..=1.0).contains(&fx) && (0.0..=1.0).contains(&fy) {
+                if seen(fx) && seen(fy) {
                     self.interpolate(unwarp.at(fx as f32), unwarp.at(fy as f32), &mut scores);
                     mask[y * width + x] = best_class(&scores) as u8;
                 }
@@ -110,9 +113,15 @@ fn best_class(scores: &[f32]) -> usize {
     best
 }
 
-/// First and past-the-last whole coordinate within `0..limit` that the frame's corners enclose on one axis.
-fn bounds(to_picture: &Similarity, limit: usize, axis: impl Fn(&Similarity, f64, f64) -> f64) -> (usize, usize) {
-    let corners = [(0.0, 0.0), (1.0, 0.0), (0.0, 1.0), (1.0, 1.0)].map(|(x, y)| axis(to_picture, x, y));
+/// First and past-the-last whole coordinate within `0..limit` that the view's corners enclose on one axis.
+fn bounds(
+    to_picture: &Similarity,
+    view: [f32; 2],
+    limit: usize,
+    axis: impl Fn(&Similarity, f64, f64) -> f64,
+) -> (usize, usize) {
+    let [low, high] = view.map(f64::from);
+    let corners = [(low, low), (high, low), (low, high), (high, high)].map(|(x, y)| axis(to_picture, x, y));
     let low = corners.iter().copied().fold(f64::INFINITY, f64::min).floor().clamp(0.0, limit as f64);
     let high = corners.iter().copied().fold(f64::NEG_INFINITY, f64::max).ceil().clamp(-1.0, limit as f64 - 1.0);
     (low as usize, (high + 1.0) as usize)

@@ -6,12 +6,12 @@ use anyhow::{Context, Result, bail, ensure};
 
 use super::analysis::{Analysis, Face, Faces, Timing};
 use super::answer::{Answer, Reader};
-use super::crop::Crop;
+use super::look::Look;
 use super::tasks::{self, MAX_TASKS, SharedPart, TaskList};
-use super::warp::{Unwarp, Warp};
 use crate::capture::{Picture, Pixels, Pyramid};
-use crate::locate::{Detection, Detections, Finder, MAX_FACES, Normalization, Point, Purpose, Similarity};
-use crate::model::{Bundle, Engine, manifest};
+use crate::locate::{Detection, Detections, Finder, MAX_FACES, Point, Purpose, Similarity};
+use crate::model::manifest::TaskKind;
+use crate::model::{Bundle, Engine};
 use crate::pace::clock::Stopwatch;
 
 /// How the faces of a picture are found.
@@ -27,12 +27,11 @@ pub enum Locate {
 pub struct Pipeline {
     engine: Engine,
     finder: Option<Finder>,
-    input: String,
-    crop: Crop,
-    warp: Warp,
-    unwarp: Unwarp,
+    looks: Vec<Look>,
     template: [Point; 5],
     readers: Vec<Reader>,
+    /// The look of each reader.
+    look_of: Vec<usize>,
     shared: Vec<SharedPart>,
     tasks: TaskList,
 }
@@ -43,42 +42,27 @@ impl Pipeline {
     pub fn new(bundle: Arc<Bundle>, tasks: &TaskList) -> Result<Pipeline> {
         let engine = Engine::new(bundle.clone()).context("the bundle cannot be run")?;
         let manifest = bundle.manifest();
-        ensure!(
-            manifest.groups.is_empty(),
-            "the tasks of this bundle look at the face in {} ways of their own ([[group]]), which this version cannot prepare",
-            manifest.groups.len()
-        );
-        let input = manifest.input.as_ref().context("this bundle answers no tasks: its manifest has no [input]")?;
-        let frame = manifest.frame.as_ref().context("this bundle answers no tasks: its manifest has no [frame]")?;
-        let shape = [1, 3, input.size, input.size];
-        let found = engine.shape(&input.tensor).with_context(|| format!("no part reads {}", input.tensor))?;
-        ensure!(found == shape, "input {} has shape {found:?} instead of {shape:?}", input.tensor);
-        let linear = match frame.warp {
-            manifest::Warp::None => 1.0,
-            manifest::Warp::Cubic => f64::from(frame.warp_linear),
-        };
-        let warp = Warp::new(linear).with_context(|| format!("frame: warp_linear {linear} is not in 0..=1"))?;
-        let bgr = input.colour == manifest::Colour::Bgr;
-        let normalization = Normalization { mean: input.mean, std: input.std, bgr };
+        let (looks, template) = Look::all(manifest, &engine)?;
         let finder = manifest.finder.as_ref();
         let finder = finder.map(|spec| Finder::new(spec, &engine)).transpose()?;
         let count = manifest.tasks.len();
         ensure!(count <= MAX_TASKS, "this bundle has {count} tasks, the most are {MAX_TASKS}");
-        let mut readers = Vec::with_capacity(count);
+        let (mut readers, mut look_of) = (Vec::with_capacity(count), Vec::with_capacity(count));
         for task in &manifest.tasks {
+            let group = manifest.group_of(task).map(|group| group.tensor.as_str());
+            let look = group.and_then(|tensor| looks.iter().position(|look| look.tensor == tensor)).unwrap_or(0);
+            look_of.push(look);
             let shape = engine.shape(&task.output).with_context(|| format!("no output {}", task.output))?;
-            readers.push(Reader::new(task, shape)?);
+            readers.push(Reader::new(task, shape)?.seen_through(looks[look].gaze.clone()));
         }
         let mut pipeline = Pipeline {
-            input: input.tensor.clone(),
-            crop: Crop::new(input.size, warp, normalization),
-            unwarp: Unwarp::new(&warp),
-            template: frame.template,
+            looks,
+            template,
+            look_of,
             shared: tasks::shared_parts(manifest),
             tasks: TaskList::new(),
             engine,
             finder,
-            warp,
             readers,
         };
         pipeline.choose(tasks);
@@ -117,11 +101,6 @@ impl Pipeline {
         &mut self.engine
     }
 
-    /// Frame coordinates to network coordinates, for painting masks.
-    pub fn unwarp(&self) -> &Unwarp {
-        &self.unwarp
-    }
-
     /// Where the five keypoints lie in the aligned frame.
     pub fn template(&self) -> &[Point; 5] {
         &self.template
@@ -140,10 +119,24 @@ impl Pipeline {
         }
     }
 
-    /// Step 2: samples one face into the network's input. What was encoded of the last face is forgotten.
+    /// Step 2: samples one face into the network's input, or into all inputs that the chosen tasks need where there are
+    /// several. What was encoded of the last face is forgotten.
     pub fn look(&mut self, picture: &impl Pixels, to_picture: &Similarity) -> Result<()> {
-        self.crop.fill(picture, to_picture, self.engine.input(&self.input)?);
+        for index in 0..self.looks.len() {
+            if self.is_needed(index) {
+                let look = &mut self.looks[index];
+                let to_picture = look.gaze.to_picture(to_picture);
+                look.crop.fill(picture, &to_picture, self.engine.input(&look.tensor)?);
+            }
+        }
         Ok(())
+    }
+
+    /// Whether a chosen task, or the points that faces are followed by, need a look; a single one always is.
+    fn is_needed(&self, look: usize) -> bool {
+        let followed = |task: usize| self.readers[task].task().kind == TaskKind::Landmarks;
+        let wants = |task: usize| self.look_of[task] == look && (followed(task) || self.tasks.contains(&(task as u8)));
+        self.looks.len() == 1 || (0..self.readers.len()).any(wants)
     }
 
     /// Step 3: computes one shared part (an index into [`Pipeline::shared`]) and what it needs, unless that is done.
@@ -159,7 +152,7 @@ impl Pipeline {
     pub fn decode(&mut self, task: usize, to_picture: &Similarity, answer: &mut Answer) -> Result<()> {
         let reader = self.readers.get(task).with_context(|| format!("the bundle has no task number {task}"))?;
         let output = self.engine.output(&reader.task().output)?;
-        reader.read_into(output, &self.warp, to_picture, answer);
+        reader.read_into(output, to_picture, answer);
         Ok(())
     }
 
@@ -208,7 +201,13 @@ impl Pipeline {
             return Ok(());
         }
         let mut watch = Stopwatch::start();
-        self.crop.fill_from_photo(photo, &face.to_picture, self.engine.input(&self.input)?);
+        for index in 0..self.looks.len() {
+            if self.is_needed(index) {
+                let look = &mut self.looks[index];
+                let to_picture = look.gaze.to_picture(&face.to_picture);
+                look.crop.fill_from_photo(photo, &to_picture, self.engine.input(&look.tensor)?);
+            }
+        }
         timing.align_us += watch.lap_us();
         let chosen = self.tasks.iter().fold(0u32, |mask, task| mask | 1 << task);
         for part in 0..self.shared.len() {

@@ -5,47 +5,97 @@
 //! `v = 2f - 1`, where v = a u + (1 - a) u^3. With a = 0.5 the middle of the face gets twice the density of a uniform
 //! grid. `models/student/geometry.py` is the same in Python, and `tests/image.rs` holds numbers from it.
 
-/// The warp of one network, the same on both axes.
+/// The warp of one input, the same on both axes.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Warp {
-    linear: f64,
+pub enum Warp {
+    /// `v = a u + (1 - a) u^3`; `linear` is `a`, and 1 is no warp at all.
+    Cubic { linear: f64 },
+    /// LaPa's: `v = u` up to `1 - rim` from the middle, then `v = rim atanh(..) + 1 - rim`. Its `u` belongs to a pixel's
+    /// corner, not to its centre (SPEC A8): `half` is half a pixel of the network, 0..1.
+    Tanh { rim: f64, half: f64 },
 }
 
+/// Where the official code clips the argument of atanh.
+const TANH_LIMIT: f64 = 0.999;
+
 impl Warp {
-    /// `linear` is the cubic's `a`, above 0 and at most 1, where 1 is no warp at all. `None` for any other.
+    /// Network and frame coordinates are the same.
+    pub const NONE: Warp = Warp::Cubic { linear: 1.0 };
+
+    /// The cubic one; `linear` is above 0 and at most 1. `None` for any other.
     pub fn new(linear: f64) -> Option<Warp> {
-        (linear > 0.0 && linear <= 1.0).then_some(Warp { linear })
+        (linear > 0.0 && linear <= 1.0).then_some(Warp::Cubic { linear })
+    }
+
+    /// LaPa's, for an input of `size` pixels; `rim` is above 0 and at most 1. `None` for any other.
+    pub fn tanh(rim: f64, size: usize) -> Option<Warp> {
+        (rim > 0.0 && rim <= 1.0 && size > 0).then_some(Warp::Tanh { rim, half: 0.5 / size as f64 })
     }
 
     /// Network to frame coordinate.
     #[inline]
     pub fn to_frame(&self, n: f64) -> f64 {
-        let u = 2.0 * n - 1.0;
-        let v = self.linear * u + (1.0 - self.linear) * u * u * u;
-        (v + 1.0) / 2.0
+        match *self {
+            Warp::Cubic { linear } => {
+                let u = 2.0 * n - 1.0;
+                let v = linear * u + (1.0 - linear) * u * u * u;
+                (v + 1.0) / 2.0
+            }
+            Warp::Tanh { rim, half } => {
+                let u = 2.0 * (n - half) - 1.0;
+                let beyond = ((u.abs() - 1.0 + rim) / rim).clamp(0.0, TANH_LIMIT);
+                let v = if u.abs() <= 1.0 - rim { u } else { (rim * beyond.atanh() + 1.0 - rim).copysign(u) };
+                (v + 1.0) / 2.0 + half
+            }
+        }
     }
 
-    /// Frame to network coordinate: Cardano's formula for the one real root, the cubic being monotone.
+    /// Frame to network coordinate. The cubic by Cardano's formula for its one real root, being monotone.
     #[inline]
     pub fn to_network(&self, f: f64) -> f64 {
-        let v = 2.0 * f - 1.0;
-        if self.linear == 1.0 {
-            return f;
+        match *self {
+            Warp::Cubic { linear } => {
+                let v = 2.0 * f - 1.0;
+                if linear == 1.0 {
+                    return f;
+                }
+                let p = linear / (1.0 - linear);
+                let half = v / (1.0 - linear) / 2.0;
+                let root = (half * half + p * p * p / 27.0).sqrt();
+                // The two cube roots have the product -p / 3: taking the larger one and dividing keeps every digit.
+                let large = (half.abs() + root).cbrt();
+                let u = (large - p / (3.0 * large)).copysign(v);
+                (u + 1.0) / 2.0
+            }
+            Warp::Tanh { rim, half } => {
+                let v = 2.0 * (f - half) - 1.0;
+                let beyond = (v.abs() - 1.0 + rim) / rim;
+                let u = if beyond <= 0.0 { v } else { (rim * beyond.tanh() + 1.0 - rim).copysign(v) };
+                (u + 1.0) / 2.0 + half
+            }
         }
-        let p = self.linear / (1.0 - self.linear);
-        let half = v / (1.0 - self.linear) / 2.0;
-        let root = (half * half + p * p * p / 27.0).sqrt();
-        // The two cube roots have the product -p / 3: taking the larger one and dividing keeps every digit.
-        let large = (half.abs() + root).cbrt();
-        let u = (large - p / (3.0 * large)).copysign(v);
-        (u + 1.0) / 2.0
     }
 
-    /// How much of the frame a small step of the network covers, df/dn: `a` in the middle, 3 - 2a at the rim.
+    /// How much of the frame a small step of the network covers, df/dn: for the cubic `a` in the middle, 3 - 2a at the
+    /// rim.
     #[inline]
     pub fn stretch(&self, n: f64) -> f64 {
-        let u = 2.0 * n - 1.0;
-        self.linear + 3.0 * (1.0 - self.linear) * u * u
+        match *self {
+            Warp::Cubic { linear } => {
+                let u = 2.0 * n - 1.0;
+                linear + 3.0 * (1.0 - linear) * u * u
+            }
+            Warp::Tanh { rim, half } => {
+                let u = 2.0 * (n - half) - 1.0;
+                let beyond = ((u.abs() - 1.0 + rim) / rim).clamp(0.0, TANH_LIMIT);
+                1.0 / (1.0 - beyond * beyond)
+            }
+        }
+    }
+
+    /// First and last frame coordinate that the network sees.
+    pub fn view(&self) -> [f64; 2] {
+        [self.to_frame(0.0), self.to_frame(1.0)]
     }
 }
 
@@ -53,21 +103,29 @@ impl Warp {
 #[derive(Clone, Debug)]
 pub struct Unwarp {
     table: Vec<f32>,
+    low: f32,
+    high: f32,
 }
 
 const INTERVALS: usize = 4096;
 
 impl Unwarp {
-    /// Tabulates the inverse of `warp` over the frame.
+    /// Tabulates the inverse of `warp` over what the network sees of the frame.
     pub fn new(warp: &Warp) -> Unwarp {
-        let at = |index: usize| warp.to_network(index as f64 / INTERVALS as f64) as f32;
-        Unwarp { table: (0..=INTERVALS).map(at).collect() }
+        let [low, high] = warp.view();
+        let at = |index: usize| warp.to_network(low + (high - low) * index as f64 / INTERVALS as f64) as f32;
+        Unwarp { table: (0..=INTERVALS).map(at).collect(), low: low as f32, high: high as f32 }
     }
 
-    /// Network coordinate of a frame coordinate within 0..=1.
+    /// First and last frame coordinate of the table.
+    pub fn view(&self) -> [f32; 2] {
+        [self.low, self.high]
+    }
+
+    /// Network coordinate of a frame coordinate within the view.
     #[inline]
     pub fn at(&self, f: f32) -> f32 {
-        let position = f.clamp(0.0, 1.0) * INTERVALS as f32;
+        let position = ((f - self.low) / (self.high - self.low)).clamp(0.0, 1.0) * INTERVALS as f32;
         let index = (position as usize).min(INTERVALS - 1);
         let part = position - index as f32;
         self.table[index] + part * (self.table[index + 1] - self.table[index])
@@ -99,6 +157,29 @@ mod tests {
             }
         }
         assert!(Warp::new(0.0).is_none() && Warp::new(1.1).is_none() && Warp::new(f64::NAN).is_none());
+    }
+
+    #[test]
+    fn tanh_is_the_official_formula_and_comes_back() {
+        let warp = Warp::tanh(0.8, 512).expect("allowed");
+        // SPEC A8, worked out for pixels 256, 100 and 500 of 512: u = 2 i / 512 - 1, and back to a pixel of the frame.
+        for (pixel, u) in [(256.0, 0.0f64), (100.0, -0.609_375), (500.0, 0.953_125)] {
+            let v = if u.abs() <= 0.2 { u } else { (0.8 * ((u.abs() - 0.2) / 0.8f64).atanh() + 0.2).copysign(u) };
+            let expected = (v + 1.0) * 256.0;
+            let found = warp.to_frame((pixel + 0.5) / 512.0) * 512.0 - 0.5;
+            assert!((found - expected).abs() < 1e-9, "{pixel}: {found} {expected}");
+            let back = warp.to_network(warp.to_frame((pixel + 0.5) / 512.0)) * 512.0 - 0.5;
+            assert!((back - pixel).abs() < 1e-6, "{pixel}: {back}");
+            let slope =
+                (warp.to_frame((pixel + 0.5) / 512.0 + 1e-7) - warp.to_frame((pixel + 0.5) / 512.0 - 1e-7)) / 2e-7;
+            assert!((slope / warp.stretch((pixel + 0.5) / 512.0) - 1.0).abs() < 1e-4, "{pixel}: {slope}");
+        }
+        assert!(warp.view()[0] < -0.9 && warp.view()[1] > 1.9, "{:?}", warp.view());
+        assert!(Warp::tanh(0.0, 512).is_none() && Warp::tanh(1.1, 512).is_none() && Warp::tanh(0.8, 0).is_none());
+        let table = Unwarp::new(&warp);
+        for f in [-0.5, 0.1, 0.5, 1.4] {
+            assert!((f64::from(table.at(f as f32)) - warp.to_network(f)).abs() < 1e-4, "{f}");
+        }
     }
 
     #[test]

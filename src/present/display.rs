@@ -55,7 +55,6 @@ impl Sink<Scene> for Display {
 mod tests {
     use super::*;
     use crate::perceive::Face;
-    use crate::perceive::warp::{Unwarp, Warp};
     use crate::present::framebuffer::{Field, Geometry};
     use crate::present::overlay::Legend;
     use crate::present::scene::Stills;
@@ -77,8 +76,7 @@ mod tests {
         let [red, green, blue] = [16, 8, 0].map(|offset| Field { offset, length: 8, msb_right: 0 });
         let geometry =
             Geometry { width: 200, height: 100, stride: 800, pixel_bytes: 4, start: 0, red, green, blue, opaque: 0 };
-        let unwarp = Unwarp::new(&Warp::new(1.0).expect("allowed"));
-        let artist = Artist::new(Arc::new(Legend { readers: Vec::new(), unwarp }));
+        let artist = Artist::new(Arc::new(Legend { readers: Vec::new() }));
         let mut display = Display::new(Framebuffer::on(&path, file, geometry)?, artist);
         let mut scene = Scene::default();
         let mut face = Face::blank(&[]);

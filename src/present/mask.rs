@@ -2,22 +2,22 @@
 
 use crate::capture::{Picture, Pixels};
 use crate::perceive::parsing::{OUTSIDE, Parsing};
-use crate::perceive::warp::Unwarp;
-use crate::perceive::{Answer, Face, Pipeline};
+use crate::perceive::{Answer, Face, Reader};
 
-/// Class numbers of one face for each pixel of the picture, 255 outside its crop.
-pub fn labels(parsing: &Parsing, face: &Face, picture: &Picture, pipeline: &Pipeline) -> Vec<u8> {
+/// Class numbers of one face for each pixel of the picture, 255 outside what the reader's task sees.
+pub fn labels(parsing: &Parsing, reader: &Reader, face: &Face, picture: &Picture) -> Vec<u8> {
     let mut mask = Vec::new();
-    paint(parsing, face, picture, pipeline.unwarp(), &mut mask);
+    paint(parsing, reader, face, picture, &mut mask);
     mask
 }
 
 /// The same into memory that is used again.
-pub fn paint(parsing: &Parsing, face: &Face, picture: &Picture, unwarp: &Unwarp, mask: &mut Vec<u8>) {
+pub fn paint(parsing: &Parsing, reader: &Reader, face: &Face, picture: &Picture, mask: &mut Vec<u8>) {
     let (width, height) = (picture.width(), picture.height());
     mask.clear();
     mask.resize(width * height, OUTSIDE);
-    parsing.paint(&face.to_picture, unwarp, width, height, mask);
+    let gaze = reader.gaze();
+    parsing.paint(&gaze.to_picture(&face.to_picture), &gaze.unwarp, width, height, mask);
 }
 
 /// The parsing answers of a face with their places among its answers.

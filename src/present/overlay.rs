@@ -13,7 +13,6 @@ use super::resize::Resizer;
 use super::{caption, mask};
 use crate::capture::{Picture, Pixels, View};
 use crate::perceive::parsing::OUTSIDE;
-use crate::perceive::warp::Unwarp;
 use crate::perceive::{Analysis, Answer, Face, Pipeline, Reader};
 
 /// Small pictures are magnified by a whole factor to about this side, so that a caption can be read on them.
@@ -53,12 +52,11 @@ const PALETTE: [[u8; 3]; 19] = [
 #[derive(Clone)]
 pub struct Legend {
     pub readers: Vec<Reader>,
-    pub unwarp: Unwarp,
 }
 
 impl Legend {
     pub fn of(pipeline: &Pipeline) -> Legend {
-        Legend { readers: pipeline.readers().to_vec(), unwarp: pipeline.unwarp().clone() }
+        Legend { readers: pipeline.readers().to_vec() }
     }
 }
 
@@ -98,7 +96,7 @@ pub fn readable_size(picture: &Picture) -> [usize; 2] {
 pub fn annotate(picture: &Picture, analysis: &Analysis, pipeline: &Pipeline) -> Picture {
     let mut canvas = Canvas::new(Picture::default());
     Resizer::default().resize(picture, readable_size(picture), canvas.picture_mut());
-    draw(&mut canvas, picture, analysis, pipeline.readers(), pipeline.unwarp(), &mut Vec::new());
+    draw(&mut canvas, picture, analysis, pipeline.readers(), &mut Vec::new());
     canvas.into_picture()
 }
 
@@ -121,25 +119,17 @@ impl Artist {
     pub fn draw(&mut self, view: &View, analysis: &Analysis, size: impl FnOnce(&Picture) -> [usize; 2]) -> &Picture {
         view.to_picture(&mut self.source);
         self.resizer.resize(&self.source, size(&self.source), self.canvas.picture_mut());
-        let Legend { readers, unwarp } = self.legend.as_ref();
-        draw(&mut self.canvas, &self.source, analysis, readers, unwarp, &mut self.mask);
+        draw(&mut self.canvas, &self.source, analysis, &self.legend.readers, &mut self.mask);
         self.canvas.picture()
     }
 }
 
 /// Draws on a canvas that shows `picture`, at any size.
-fn draw(
-    canvas: &mut Canvas,
-    picture: &Picture,
-    analysis: &Analysis,
-    readers: &[Reader],
-    unwarp: &Unwarp,
-    mask: &mut Vec<u8>,
-) {
+fn draw(canvas: &mut Canvas, picture: &Picture, analysis: &Analysis, readers: &[Reader], mask: &mut Vec<u8>) {
     let scale = Scale::of(picture, [canvas.picture().width(), canvas.picture().height()]);
     for face in &analysis.faces {
-        for (_, parsing) in mask::parsings(face) {
-            mask::paint(parsing, face, picture, unwarp, mask);
+        for (task, parsing) in mask::parsings(face) {
+            mask::paint(parsing, &readers[task], face, picture, mask);
             tint(canvas, mask, picture, &scale);
         }
     }
@@ -237,7 +227,6 @@ fn draw_caption(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::perceive::warp::Warp;
 
     #[test]
     fn sizes_follow_the_picture() {
@@ -263,8 +252,7 @@ mod tests {
         let mut face = Face::blank(&[]);
         (face.id, face.detection.edges) = (1, [10.0, 10.0, 40.0, 40.0]);
         analysis.faces.push(face);
-        let unwarp = Unwarp::new(&Warp::new(1.0).expect("allowed"));
-        let legend = Arc::new(Legend { readers: Vec::new(), unwarp });
+        let legend = Arc::new(Legend { readers: Vec::new() });
         let mut artist = Artist::new(legend.clone());
         for size in [[64, 48], [320, 240], [32, 24], [320, 240]] {
             let drawn = artist.draw(&picture.view(), &analysis, |_| size).clone();
