@@ -298,20 +298,25 @@ class Points(nn.Module):
         return x.reshape(b, n // 2, 2) if self.interleaved else x.reshape(b, 2, n // 2).transpose(1, 2)
 
 
-# Residual blocks in one part of DML-CSR.
-RESIDUAL_BLOCKS = 3
+def residual_ranges(blocks, side):
+    """[(first, last)] of a stage whose maps have `side` x `side` places; each map is counted with its copies in other layouts."""
+    inner, outer = blocks[0].conv1.out_channels, blocks[0].conv3.out_channels
+    numbers = side * side * (8 * outer + 6 * inner) + inner * (2 * outer + 9 * inner)
+    return block_ranges(len(blocks), numbers)
 
 
 def dmlcsr_parts(model, groups):
     """Backbone stages, context, parsing head; the edge branches are left out, as in the official test network."""
     model, (group,) = portable(model), groups
     parts = [ExportPart("stem", Apply(lambda image: model.stem(image), model), [f"image_{group.name}"], ["stem"])]
-    source = "stem"
+    # Each step of stride 2 gives half the places, rounded up.
+    source, side = "stem", (group.size + 3) // 4
     for stage in (1, 2, 3, 4):
         blocks = list(getattr(model, f"layer{stage}"))
-        for first in range(0, len(blocks), RESIDUAL_BLOCKS):
-            some = nn.Sequential(*blocks[first : first + RESIDUAL_BLOCKS])
-            name = f"layer{stage}_{first // RESIDUAL_BLOCKS}"
+        side = (side + 1) // 2 if stage == 2 else side
+        for i, (first, last) in enumerate(residual_ranges(blocks, side)):
+            some = nn.Sequential(*blocks[first : last + 1])
+            name = f"layer{stage}_{i}"
             parts.append(ExportPart(name, some, [source], [name]))
             source = name
         if stage == 1:
