@@ -1,24 +1,36 @@
-//! Where pictures come from: photos, folders and the embedded demo clip.
+//! Where pictures come from: cameras, photos, folders, video streams and the embedded demo clip.
+//!
+//! The live loop reads any of them as a [`Feed`], which [`open`] makes from a name; each frame is a [`View`] in the
+//! format in which it came.
 
+pub mod camera;
 mod clip;
 pub mod colour;
 pub mod demo;
 pub mod feed;
 pub mod folder;
+mod jpeg;
 mod jpeg_end;
+mod mjpg;
 mod open;
 mod paced;
 pub mod photo;
 pub mod picture;
 mod sampler;
+mod shrunk;
 pub mod source;
 pub mod view;
+mod y4m;
 
+pub use camera::{Camera, CameraRequest};
 pub use clip::{DemoFeed, Photos};
 pub use colour::Colour;
 pub use feed::{Feed, FeedCounters, FeedError, Grab, Stamp};
 pub use open::{FeedRequest, open};
 pub use paced::Paced;
 pub use picture::{Picture, Pixels, Pyramid};
+pub use mjpg::Mjpg;
+pub use shrunk::{Part, Shrunk};
 pub use source::{Frame, Source, SourceError};
 pub use view::{PixelFormat, Still, View};
+pub use y4m::Y4m;

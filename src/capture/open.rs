@@ -1,43 +1,132 @@
 //! From the name of a source on the command line to its feed.
 
+use std::fs::File;
+use std::io::{self, BufRead, BufReader};
+use std::os::fd::AsFd;
 use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 
+use super::camera::{Camera, CameraRequest};
 use super::clip::{DemoFeed, Photos};
 use super::feed::Feed;
+use super::mjpg::{self, Mjpg};
 use super::paced::Paced;
+use super::y4m::{self, Y4m};
+
+/// What is read of a stream at once.
+const BUFFER_BYTES: usize = 1 << 18;
 
 /// How a source is to be opened.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct FeedRequest {
-    /// Frames a second: what a camera is asked for, and the pace at which anything else is played. Without it a camera
-    /// chooses, and files and the demo clip come as fast as they are taken.
-    pub fps: Option<f64>,
+    /// What a camera is asked for. Its rate is also the pace at which anything else is played; without it files and
+    /// the demo clip come as fast as they are taken.
+    pub camera: CameraRequest,
 }
 
-/// Opens `demo`, a photo or a folder of photos.
+/// Opens a camera (`/dev/video0`, or a link to one), `demo`, a `.y4m` or `.mjpg` file, `-` for one of these on standard
+/// input (or a named pipe), a photo, or a folder of photos.
 ///
 /// # Errors
-/// When the source does not exist or is of no kind that is known; the message says what to do.
+/// When the source does not exist, may not be read, or is of no kind that is known; the message says what to do.
 pub fn open(name: &str, request: &FeedRequest) -> Result<Box<dyn Feed>> {
-    let path = Path::new(name);
-    let extension = path.extension().and_then(|e| e.to_str()).unwrap_or("");
-    if name == "-" || matches!(extension, "y4m" | "mjpg") || is_device(path) {
-        bail!("source {name} is not supported in this version: use demo, a photo or a folder");
-    }
-    let feed: Box<dyn Feed> = match name {
-        "demo" => Box::new(DemoFeed::new()?),
-        _ if path.exists() => Box::new(Photos::open(path)),
-        _ => bail!("source {name} does not exist: use demo, a photo or a folder"),
-    };
-    Ok(match request.fps {
-        Some(fps) => Box::new(Paced::new(feed, fps)),
-        None => feed,
+    let feed = open_source(name, request).with_context(|| format!("source {name}"))?;
+    Ok(match request.camera.fps {
+        Some(fps) if !is_device(Path::new(name)) => Box::new(Paced::new(feed, fps)),
+        _ => feed,
     })
 }
 
+fn open_source(name: &str, request: &FeedRequest) -> Result<Box<dyn Feed>> {
+    let path = Path::new(name);
+    let extension = path.extension().and_then(|e| e.to_str()).unwrap_or("").to_ascii_lowercase();
+    if name == "demo" {
+        return Ok(Box::new(DemoFeed::new()?));
+    }
+    if name == "-" {
+        let input = io::stdin().as_fd().try_clone_to_owned().context("standard input cannot be read")?;
+        return sniff("standard input", reader(File::from(input)));
+    }
+    if is_device(path) {
+        return Ok(Box::new(Camera::open(path, &request.camera)?));
+    }
+    if !path.exists() {
+        bail!("it does not exist: use /dev/videoN, demo, a .y4m or .mjpg file, a photo, a folder, or - for standard input");
+    }
+    let file = || File::open(path).context("it cannot be read").map(reader);
+    match extension.as_str() {
+        "y4m" => Ok(Box::new(Y4m::open(name, file()?)?)),
+        "mjpg" | "mjpeg" => Ok(Box::new(Mjpg::open(name, file()?)?)),
+        _ if path.metadata().is_ok_and(|data| data.file_type().is_fifo()) => sniff(name, file()?),
+        _ => Ok(Box::new(Photos::open(path))),
+    }
+}
+
+fn reader(file: File) -> BufReader<File> {
+    BufReader::with_capacity(BUFFER_BYTES, file)
+}
+
+/// A stream by its first byte.
+fn sniff(name: &str, mut reader: BufReader<File>) -> Result<Box<dyn Feed>> {
+    match reader.fill_buf().context("it cannot be read")?.first() {
+        None => bail!("it is empty: expected YUV4MPEG2 (ffmpeg -f yuv4mpegpipe) or JPEGs (ffmpeg -f mjpeg)"),
+        Some(first) if *first == y4m::MAGIC[0] => Ok(Box::new(Y4m::open(name, reader)?)),
+        Some(first) if *first == mjpg::MAGIC[0] => Ok(Box::new(Mjpg::open(name, reader)?)),
+        Some(_) => bail!("neither YUV4MPEG2 (ffmpeg -f yuv4mpegpipe) nor JPEGs (ffmpeg -f mjpeg)"),
+    }
+}
+
+/// A character device, or what would be one if it were there.
 fn is_device(path: &Path) -> bool {
-    path.starts_with("/dev") || path.metadata().is_ok_and(|data| data.file_type().is_char_device())
+    match path.metadata() {
+        Ok(data) => data.file_type().is_char_device(),
+        Err(_) => path.starts_with("/dev"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    fn reason(name: &str) -> String {
+        let error = open(name, &FeedRequest::default()).err().expect("a bad source");
+        format!("{error:#}")
+    }
+
+    #[test]
+    fn bad_sources_say_what_to_do() -> Result<()> {
+        let missing = reason("/dev/no-such-video");
+        assert!(missing.contains("/dev/no-such-video") && missing.contains("faceptor devices"), "{missing}");
+        assert!(reason("/dev/null").ends_with("not a camera: `faceptor devices` lists them"), "{}", reason("/dev/null"));
+        assert!(reason("no-such-file.y4m").starts_with("source no-such-file.y4m: it does not exist: use /dev/videoN"));
+        let root = crate::scratch::Folder::new()?;
+        for (name, expected) in [("a.y4m", "not YUV4MPEG2"), ("a.mjpg", "not concatenated JPEGs")] {
+            let path = root.path().join(name);
+            fs::write(&path, b"something else\n")?;
+            let text = reason(&path.to_string_lossy());
+            assert!(text.contains(name) && text.contains(expected), "{text}");
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn every_kind_of_file_is_told_by_its_name() -> Result<()> {
+        let root = crate::scratch::Folder::new()?;
+        let photo = include_bytes!("../../models/demo/astronaut.jpg");
+        fs::write(root.path().join("a.mjpg"), [photo.as_slice(), photo].concat())?;
+        fs::write(root.path().join("b.Y4M"), b"YUV4MPEG2 W2 H2 Cmono\nFRAME\nabcd")?;
+        fs::write(root.path().join("c.jpg"), photo)?;
+        for (name, width) in [("a.mjpg", 512), ("b.Y4M", 2), ("c.jpg", 512)] {
+            let mut feed = open(&root.path().join(name).to_string_lossy(), &FeedRequest::default())?;
+            feed.grab(0)?;
+            assert_eq!(feed.view().width(), width, "{}", feed.describe());
+        }
+        let paced = FeedRequest { camera: CameraRequest { fps: Some(25.0), ..CameraRequest::default() } };
+        assert_eq!(open("demo", &paced)?.period_us(), Some(40_000));
+        Ok(())
+    }
 }

@@ -20,7 +20,6 @@ macro_rules! each_format {
         }
     };
 }
-#[allow(unused_imports, reason = "the finder and the crop take it up next")]
 pub(crate) use each_format;
 
 /// How a frame's bytes make pixels.
@@ -67,6 +66,11 @@ impl PixelFormat {
             PixelFormat::I444 => luma.saturating_mul(2),
         };
         luma.saturating_add(chroma)
+    }
+
+    /// Stored pixels are Y, U, V.
+    pub fn is_yuv(self) -> bool {
+        self != PixelFormat::Rgb24
     }
 
     /// The name that V4L2 users know: the four characters of its code.

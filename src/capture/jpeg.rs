@@ -1,0 +1,247 @@
+//! One JPEG after another, as webcams and `.mjpg` files have them, into the same picture.
+
+use std::panic::{self, AssertUnwindSafe};
+
+use zune_core::bytestream::ZCursor;
+use zune_core::colorspace::ColorSpace;
+use zune_core::options::DecoderOptions;
+use zune_jpeg::JpegDecoder;
+
+use super::picture::Picture;
+use super::view::View;
+
+/// The most pixels along a side.
+const MAX_SIDE: usize = 8192;
+/// After so many frames in a row that break the standard, frames that do are shown as far as they can be decoded.
+const MAX_REFUSED: u32 = 30;
+/// An APP0 segment as in AVI files: with it the decoder takes the standard's Huffman tables for those that are missing.
+const AVI1: [u8; 12] = [0xff, 0xe0, 0, 10, b'A', b'V', b'I', b'1', 0, 0, 0, 0];
+
+/// A frame that could not be decoded.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum JpegError {
+    #[error("not a JPEG")]
+    NotJpeg,
+    #[error("the frame is cut off")]
+    CutOff,
+    #[error("{0}")]
+    Broken(String),
+}
+
+/// What stands before the picture data.
+struct Headers {
+    /// Where the entropy-coded data begins.
+    data: usize,
+    has_huffman: bool,
+}
+
+impl Headers {
+    fn read(bytes: &[u8]) -> Result<Headers, JpegError> {
+        if !bytes.starts_with(&[0xff, 0xd8]) {
+            return Err(JpegError::NotJpeg);
+        }
+        let (mut at, mut has_huffman) = (2, false);
+        loop {
+            let Some(&[mark, kind, high, low]) = bytes.get(at..at + 4) else { return Err(JpegError::CutOff) };
+            match (mark, kind) {
+                // A byte too many, or a fill byte.
+                (0xff, 0xff) => at += 1,
+                (0xff, 0xd0..=0xd8 | 0x01) => at += 2,
+                (0xff, 0xd9) => return Err(JpegError::CutOff),
+                (0xff, _) => {
+                    has_huffman |= kind == 0xc4;
+                    at += 2 + usize::from(u16::from_be_bytes([high, low]));
+                    if kind == 0xda {
+                        return Ok(Headers { data: at, has_huffman });
+                    }
+                }
+                _ => at += 1,
+            }
+        }
+    }
+}
+
+/// Decodes frames; all memory but the decoder's own is used again.
+#[derive(Debug)]
+pub struct FrameDecoder {
+    picture: Picture,
+    patched: Vec<u8>,
+    strict: bool,
+    refused: u32,
+}
+
+impl Default for FrameDecoder {
+    fn default() -> FrameDecoder {
+        FrameDecoder { picture: Picture::default(), patched: Vec::new(), strict: true, refused: 0 }
+    }
+}
+
+impl FrameDecoder {
+    /// Decodes a frame; bytes after its end are ignored. When it fails, the picture is not to be shown.
+    ///
+    /// # Errors
+    /// When the frame is cut off (a decoder would fill what is missing with grey) or cannot be decoded. Damage that
+    /// still is code passes; drivers flag frames of which they lost a piece.
+    pub fn decode(&mut self, bytes: &[u8]) -> Result<(), JpegError> {
+        let headers = Headers::read(bytes)?;
+        // The end is looked for from behind: cameras fill the rest of their buffer with zeros. Inside the data there
+        // is no end marker.
+        let data = bytes.get(headers.data..).ok_or(JpegError::CutOff)?;
+        let end = data.windows(2).rposition(|pair| pair == [0xff, 0xd9]).ok_or(JpegError::CutOff)?;
+        let whole = &bytes[..headers.data + end + 2];
+        let decoded = if headers.has_huffman {
+            decode_into(whole, self.strict, &mut self.picture)
+        } else {
+            self.patched.clear();
+            self.patched.extend_from_slice(&whole[..2]);
+            self.patched.extend_from_slice(&AVI1);
+            self.patched.extend_from_slice(&whole[2..]);
+            decode_into(&self.patched, self.strict, &mut self.picture)
+        };
+        self.refused = if decoded.is_err() { self.refused + 1 } else { 0 };
+        if self.strict && self.refused == MAX_REFUSED {
+            log::warn!("{MAX_REFUSED} frames in a row break the JPEG standard: shown as far as they can be decoded");
+            self.strict = false;
+        }
+        decoded
+    }
+
+    /// The last frame that was decoded; one black pixel before that.
+    pub fn view(&self) -> View<'_> {
+        self.picture.view()
+    }
+}
+
+fn decode_into(bytes: &[u8], strict: bool, picture: &mut Picture) -> Result<(), JpegError> {
+    let options = DecoderOptions::default()
+        .jpeg_set_out_colorspace(ColorSpace::RGB)
+        .set_max_width(MAX_SIDE)
+        .set_max_height(MAX_SIDE)
+        .set_strict_mode(strict);
+    // A decoder is code that others wrote for files that others made: if it panics, a frame is lost and not the run.
+    let decode = || {
+        let broken = |error| JpegError::Broken(format!("{error:?}"));
+        let mut decoder = JpegDecoder::new_with_options(ZCursor::new(bytes), options);
+        decoder.decode_headers().map_err(broken)?;
+        let info = decoder.info().ok_or(JpegError::CutOff)?;
+        picture.reshape(usize::from(info.width), usize::from(info.height));
+        decoder.decode_into(picture.bytes_mut()).map_err(broken)
+    };
+    panic::catch_unwind(AssertUnwindSafe(decode))
+        .unwrap_or_else(|_| Err(JpegError::Broken("the decoder failed".to_owned())))
+}
+
+/// JPEGs for tests.
+#[cfg(test)]
+pub mod samples {
+    use image::ImageEncoder;
+
+    /// A smooth picture whose colours depend on `shade`.
+    pub fn jpeg(width: usize, height: usize, shade: u8) -> Vec<u8> {
+        let pixel = |x: usize, y: usize| [shade, (x * 255 / width) as u8, (y * 255 / height) as u8];
+        let pixels: Vec<u8> = (0..width * height).flat_map(|i| pixel(i % width, i / width)).collect();
+        let mut file = Vec::new();
+        image::codecs::jpeg::JpegEncoder::new_with_quality(&mut file, 90)
+            .write_image(&pixels, width as u32, height as u32, image::ExtendedColorType::Rgb8)
+            .expect("writing to memory");
+        file
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::capture::picture::Pixels;
+    use samples::jpeg;
+
+    /// The frame as a webcam sends it: without Huffman tables.
+    fn without_tables(file: &[u8]) -> Vec<u8> {
+        let (mut out, mut at) = (file[..2].to_vec(), 2);
+        loop {
+            let length = 2 + usize::from(u16::from_be_bytes([file[at + 2], file[at + 3]]));
+            if file[at + 1] != 0xc4 {
+                out.extend_from_slice(&file[at..at + length]);
+            }
+            if file[at + 1] == 0xda {
+                out.extend_from_slice(&file[at + length..]);
+                return out;
+            }
+            at += length;
+        }
+    }
+
+    /// The frame with twenty bytes of ones in its data.
+    fn damaged(file: &[u8]) -> Vec<u8> {
+        let at = Headers::read(file).expect("whole").data + 100;
+        [&file[..at], &[0xff, 0x00].repeat(20), &file[at + 40..]].concat()
+    }
+
+    #[test]
+    fn frames_are_decoded_into_the_same_picture() -> Result<(), JpegError> {
+        let mut decoder = FrameDecoder::default();
+        decoder.decode(&jpeg(64, 48, 200))?;
+        assert_eq!((decoder.view().width(), decoder.view().height()), (64, 48));
+        let rgb = decoder.picture.rgb(32, 24);
+        assert!(rgb[0].abs_diff(200) < 6 && rgb[1].abs_diff(127) < 8 && rgb[2].abs_diff(127) < 8, "{rgb:?}");
+        // With what cameras leave in the rest of the buffer, and at another size.
+        decoder.decode(&[jpeg(32, 32, 9), vec![0; 500]].concat())?;
+        assert_eq!((decoder.view().width(), decoder.picture.rgb(16, 16)[0].abs_diff(9) < 6), (32, true));
+        Ok(())
+    }
+
+    #[test]
+    fn the_tables_that_webcams_leave_out_are_the_standards() -> Result<(), JpegError> {
+        // The encoder writes the standard's tables, so nothing is lost with them.
+        let file = jpeg(80, 60, 77);
+        let bare = without_tables(&file);
+        assert!(bare.len() + 400 < file.len(), "{} of {}", bare.len(), file.len());
+        let (mut one, mut other) = (FrameDecoder::default(), FrameDecoder::default());
+        one.decode(&file)?;
+        other.decode(&bare)?;
+        assert_eq!(one.picture, other.picture);
+        Ok(())
+    }
+
+    #[test]
+    fn cut_and_damaged_frames_are_refused_and_the_next_goes_on() {
+        let file = jpeg(160, 120, 50);
+        let mut decoder = FrameDecoder::default();
+        assert_eq!(decoder.decode(&file[..file.len() / 2]), Err(JpegError::CutOff));
+        assert_eq!(decoder.decode(&file[..100]), Err(JpegError::CutOff));
+        assert_eq!(decoder.decode(&[]), Err(JpegError::NotJpeg));
+        assert_eq!(decoder.decode(&[0; 5000]), Err(JpegError::NotJpeg));
+        assert!(matches!(decoder.decode(&damaged(&file)), Err(JpegError::Broken(_))), "no code is all ones");
+        assert_eq!(decoder.decode(&file), Ok(()));
+    }
+
+    #[test]
+    fn no_damage_stops_the_decoder() {
+        let file = jpeg(96, 64, 120);
+        let mut decoder = FrameDecoder::default();
+        let mut state = 1u32;
+        let mut random = |below: usize| {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            (state >> 8) as usize % below
+        };
+        for _ in 0..2000 {
+            let mut bytes = file.clone();
+            for _ in 0..1 + random(4) {
+                let at = random(bytes.len());
+                bytes[at] = random(256) as u8;
+            }
+            bytes.truncate(file.len() - random(3) * random(file.len() / 3));
+            let _ = decoder.decode(&bytes);
+        }
+        assert_eq!(decoder.decode(&file), Ok(()));
+    }
+
+    #[test]
+    fn a_camera_that_never_keeps_to_the_standard_is_shown_all_the_same() {
+        let bad = damaged(&jpeg(160, 120, 50));
+        let mut decoder = FrameDecoder::default();
+        for _ in 0..MAX_REFUSED {
+            assert!(decoder.decode(&bad).is_err());
+        }
+        assert_eq!(decoder.decode(&bad), Ok(()));
+    }
+}

@@ -1,0 +1,360 @@
+//! YUV4MPEG2, the uncompressed video that `ffmpeg -f yuv4mpegpipe` writes: a line of parameters, then for each frame
+//! the line `FRAME` and its planes.
+
+use std::io::{self, BufRead, Read};
+
+use super::colour::Colour;
+use super::feed::{Feed, FeedCounters, FeedError, Grab, Stamp};
+use super::view::{PixelFormat, View};
+use crate::pace::clock;
+
+/// What every stream begins with.
+pub const MAGIC: &[u8] = b"YUV4MPEG2";
+/// Longer lines are no parameters.
+const MAX_LINE: u64 = 4096;
+/// The most pixels along a side.
+const MAX_SIDE: usize = 16_384;
+/// The most bytes of a frame: 8192 x 8192 in 4:4:4. A hostile header reserves no memory that its frames do not fill.
+const MAX_FRAME_BYTES: usize = 3 * 8192 * 8192;
+
+/// What is wrong with a stream.
+#[derive(Debug, thiserror::Error)]
+pub enum Y4mError {
+    #[error("not YUV4MPEG2: it begins with {0:?}, not with \"YUV4MPEG2 \" (write it with ffmpeg -f yuv4mpegpipe)")]
+    NotY4m(String),
+    #[error("its line of parameters is longer than {MAX_LINE} bytes or has no end")]
+    LongLine,
+    #[error("its parameters have no width (W) and height (H)")]
+    NoSize,
+    #[error("a size of {0} x {1} pixels, where 1 to {MAX_SIDE} along a side and frames of 192 MiB are read")]
+    Size(usize, usize),
+    #[error("colours {0}, where 420, 422, 444 and mono of 8 bits are read (add -pix_fmt yuv420p to the ffmpeg command)")]
+    Colours(String),
+    #[error("a frame begins with {0:?} instead of FRAME: the frames before it have another size than its header says")]
+    NotFrame(String),
+    #[error("it cannot be read: {0}")]
+    Read(#[from] io::Error),
+}
+
+/// The line of parameters.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Header {
+    pub width: usize,
+    pub height: usize,
+    pub format: PixelFormat,
+    pub colour: Colour,
+    /// Frames a second, where the stream says so.
+    pub fps: Option<f64>,
+    /// The rows of two moments alternate.
+    pub interlaced: bool,
+}
+
+/// The beginning of a line, for a message.
+fn beginning(line: &[u8]) -> String {
+    String::from_utf8_lossy(&line[..line.len().min(12)]).into_owned()
+}
+
+/// A line without its end into `line`; `false` at the end of the stream.
+fn read_line(reader: &mut impl BufRead, line: &mut Vec<u8>) -> Result<bool, Y4mError> {
+    line.clear();
+    reader.take(MAX_LINE).read_until(b'\n', line)?;
+    match line.pop() {
+        None => Ok(false),
+        Some(b'\n') => Ok(true),
+        Some(last) => {
+            line.push(last);
+            Err(if line.len() as u64 >= MAX_LINE { Y4mError::LongLine } else { Y4mError::NotFrame(beginning(line)) })
+        }
+    }
+}
+
+impl Header {
+    /// Reads the first line.
+    ///
+    /// # Errors
+    /// When the stream is something else, or of a kind that is not read.
+    pub fn read(reader: &mut impl BufRead) -> Result<Header, Y4mError> {
+        let mut line = Vec::new();
+        match read_line(reader, &mut line) {
+            Err(Y4mError::NotFrame(start)) if !line.starts_with(MAGIC) => return Err(Y4mError::NotY4m(start)),
+            Err(Y4mError::NotFrame(_)) => return Err(Y4mError::LongLine),
+            Err(Y4mError::LongLine) if !line.starts_with(MAGIC) => return Err(Y4mError::NotY4m(beginning(&line))),
+            other => other?,
+        };
+        Header::parse(&line)
+    }
+
+    fn parse(line: &[u8]) -> Result<Header, Y4mError> {
+        let mut words = line.split(|&byte| byte == b' ');
+        if words.next() != Some(MAGIC) {
+            return Err(Y4mError::NotY4m(beginning(line)));
+        }
+        let (mut width, mut height, mut fps, mut interlaced) = (None, None, None, false);
+        let (mut colours, mut full) = (String::from("420"), false);
+        for word in words {
+            let Some((&tag, value)) = word.split_first() else { continue };
+            let value = String::from_utf8_lossy(value);
+            match tag {
+                b'W' => width = value.parse::<usize>().ok(),
+                b'H' => height = value.parse::<usize>().ok(),
+                b'F' => fps = fraction(&value),
+                b'I' => interlaced = !matches!(value.as_ref(), "p" | "?"),
+                b'C' => colours = value.into_owned(),
+                b'X' => full |= value == "COLORRANGE=FULL",
+                _ => {}
+            }
+        }
+        let (width, height) = width.zip(height).ok_or(Y4mError::NoSize)?;
+        let format = match colours.as_str() {
+            "420" | "420jpeg" | "420mpeg2" | "420paldv" => PixelFormat::I420,
+            "422" => PixelFormat::I422,
+            "444" => PixelFormat::I444,
+            "mono" => PixelFormat::Grey,
+            _ => return Err(Y4mError::Colours(colours)),
+        };
+        let sides = 1..=MAX_SIDE;
+        if !sides.contains(&width)
+            || !sides.contains(&height)
+            || format.frame_bytes(width, height) > MAX_FRAME_BYTES
+        {
+            return Err(Y4mError::Size(width, height));
+        }
+        let colour = if full { Colour::Bt601Full } else { Colour::Bt601Limited };
+        Ok(Header { width, height, format, colour, fps, interlaced })
+    }
+
+    /// Bytes of the planes of a frame.
+    pub fn frame_bytes(&self) -> usize {
+        self.format.frame_bytes(self.width, self.height)
+    }
+}
+
+/// `30000:1001`; `None` for `0:0`, which means that the rate is not known.
+fn fraction(text: &str) -> Option<f64> {
+    let (numerator, denominator) = text.split_once(':')?;
+    let (numerator, denominator) = (numerator.parse::<f64>().ok()?, denominator.parse::<f64>().ok()?);
+    (numerator > 0.0 && denominator > 0.0).then(|| numerator / denominator)
+}
+
+/// The frames of a stream, each as soon as it can be read.
+pub struct Y4m<R> {
+    name: String,
+    reader: R,
+    header: Header,
+    line: Vec<u8>,
+    bytes: Vec<u8>,
+    next: u64,
+    ended: bool,
+    counters: FeedCounters,
+}
+
+impl<R: BufRead + Send> Y4m<R> {
+    /// Reads the header.
+    ///
+    /// # Errors
+    /// When the stream is something else, or of a kind that is not read.
+    pub fn open(name: &str, mut reader: R) -> Result<Y4m<R>, Y4mError> {
+        let header = Header::read(&mut reader)?;
+        if header.interlaced {
+            log::warn!("{name}: its frames are interlaced: what moves looks torn");
+        }
+        Ok(Y4m {
+            name: name.to_owned(),
+            reader,
+            header,
+            line: Vec::new(),
+            bytes: Vec::new(),
+            next: 0,
+            ended: false,
+            counters: FeedCounters::default(),
+        })
+    }
+
+    /// Reads a frame into `bytes`; `false` at the end. A last frame that is cut off is counted and left out.
+    fn read(&mut self) -> Result<bool, Y4mError> {
+        match read_line(&mut self.reader, &mut self.line) {
+            Ok(true) if self.line == b"FRAME" || self.line.starts_with(b"FRAME ") => {}
+            Ok(false) => return Ok(false),
+            // The stream was cut inside the word.
+            Err(Y4mError::NotFrame(_)) if b"FRAME".starts_with(&self.line) => return Ok(self.cut_off()),
+            Ok(true) => return Err(Y4mError::NotFrame(beginning(&self.line))),
+            Err(error) => return Err(error),
+        }
+        let wanted = self.header.frame_bytes();
+        if self.bytes.len() == wanted {
+            let whole = read_whole(&mut self.reader, &mut self.bytes)?;
+            return Ok(whole || self.cut_off());
+        }
+        // The first frame: memory grows with what is there, not with what the header promises.
+        self.bytes.clear();
+        let read = (&mut self.reader).take(wanted as u64).read_to_end(&mut self.bytes)?;
+        Ok(read == wanted || self.cut_off())
+    }
+
+    fn cut_off(&mut self) -> bool {
+        self.counters.decode_errors += 1;
+        log::warn!("{}: its last frame is cut off", self.name);
+        false
+    }
+}
+
+/// Fills `bytes`; `false` when the stream ends before.
+fn read_whole(reader: &mut impl Read, bytes: &mut [u8]) -> io::Result<bool> {
+    match reader.read_exact(bytes) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+impl<R: BufRead + Send> Feed for Y4m<R> {
+    fn grab(&mut self, _until_us: u64) -> Result<Grab, FeedError> {
+        if self.ended {
+            return Ok(Grab::Ended);
+        }
+        match self.read() {
+            Ok(true) => {}
+            Ok(false) => {
+                self.ended = true;
+                return Ok(Grab::Ended);
+            }
+            Err(error) => {
+                self.ended = true;
+                return Err(FeedError::Lost { name: self.name.clone(), reason: error.into() });
+            }
+        }
+        let stamp = Stamp { sequence: self.next, captured_us: clock::now_us(), stale_dropped: 0 };
+        self.next += 1;
+        self.counters.frames += 1;
+        Ok(Grab::Frame(stamp))
+    }
+
+    fn view(&self) -> View<'_> {
+        let Header { width, height, format, colour, .. } = self.header;
+        View::new(format, colour, [width, height], width, &self.bytes).unwrap_or(View::blank())
+    }
+
+    fn counters(&self) -> FeedCounters {
+        self.counters
+    }
+
+    fn describe(&self) -> String {
+        let Header { width, height, format, fps, .. } = self.header;
+        let rate = fps.map(|fps| format!(", made for {} frames/s", (fps * 100.0).round() / 100.0));
+        format!("{}: YUV4MPEG2 {} {width} x {height}{}", self.name, format.fourcc(), rate.unwrap_or_default())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::capture::picture::{Picture, Pixels};
+
+    fn parse(line: &str) -> Result<Header, Y4mError> {
+        Header::read(&mut format!("{line}\n").as_bytes())
+    }
+
+    fn reason(line: &[u8]) -> String {
+        Header::read(&mut &line[..]).expect_err("a bad header").to_string()
+    }
+
+    #[test]
+    fn headers_of_ffmpeg_are_read() -> Result<(), Y4mError> {
+        let header = parse("YUV4MPEG2 W640 H480 F30000:1001 Ip A1:1 C420mpeg2 XYSCSS=420MPEG2 XCOLORRANGE=LIMITED")?;
+        assert_eq!((header.width, header.height, header.format), (640, 480, PixelFormat::I420));
+        assert_eq!((header.frame_bytes(), header.interlaced, header.colour), (460_800, false, Colour::Bt601Limited));
+        assert!(header.fps.is_some_and(|fps| (fps - 29.97).abs() < 0.001));
+        for (colours, format) in [
+            ("C420jpeg", PixelFormat::I420),
+            ("C420paldv", PixelFormat::I420),
+            ("C422", PixelFormat::I422),
+            ("C444", PixelFormat::I444),
+            ("Cmono", PixelFormat::Grey),
+        ] {
+            assert_eq!(parse(&format!("YUV4MPEG2 W4 H2 {colours}"))?.format, format);
+        }
+        let other = parse("YUV4MPEG2 H2 W4 It F0:0 XCOLORRANGE=FULL")?;
+        assert_eq!((other.interlaced, other.fps, other.colour), (true, None, Colour::Bt601Full));
+        Ok(())
+    }
+
+    #[test]
+    fn hostile_headers_are_refused_in_words() {
+        assert!(reason(b"\x89PNG\r\n\x1a\n....").starts_with("not YUV4MPEG2: it begins with"));
+        assert!(reason(b"").starts_with("not YUV4MPEG2"));
+        assert!(reason(b"YUV4MPEG2 W640").contains("has no end"));
+        assert!(reason(&[b"YUV4MPEG2 ".to_vec(), vec![b'x'; 9000]].concat()).contains("longer than 4096"));
+        assert!(reason(&vec![0; 9000]).starts_with("not YUV4MPEG2"));
+        assert!(reason(b"YUV4MPEG2 W640 Hx\n").contains("no width"));
+        assert!(reason(b"YUV4MPEG2 W99999999999999999999 H4\n").contains("no width"));
+        for size in ["W0 H4", "W4 H0", "W16385 H1", "W16384 H16384 C444", "W18446744073709551615 H1"] {
+            assert!(reason(format!("YUV4MPEG2 {size}\n").as_bytes()).contains("a size of"), "{size}");
+        }
+        let deep = reason(b"YUV4MPEG2 W4 H4 C420p10\n");
+        assert!(deep.contains("colours 420p10") && deep.contains("-pix_fmt yuv420p"), "{deep}");
+    }
+
+    /// Three frames of 4 x 2 pixels in 4:2:0, the second with parameters.
+    fn stream() -> Vec<u8> {
+        let mut bytes = b"YUV4MPEG2 W4 H2 F25:1 C420jpeg XCOLORRANGE=FULL\n".to_vec();
+        for (number, line) in [(1u8, "FRAME\n"), (2, "FRAME Ip Xsomething\n"), (3, "FRAME\n")] {
+            bytes.extend_from_slice(line.as_bytes());
+            bytes.extend([number * 10; 8]);
+            bytes.extend([128, 128, 128, 148]);
+        }
+        bytes
+    }
+
+    /// How many frames come, and how it ends.
+    fn frames(bytes: &[u8]) -> (u64, Result<Grab, FeedError>, FeedCounters) {
+        let mut feed = Y4m::open("stream", bytes).expect("a good header");
+        loop {
+            match feed.grab(0) {
+                Ok(Grab::Frame(_)) => {}
+                other => return (feed.next, other, feed.counters()),
+            }
+        }
+    }
+
+    #[test]
+    fn frames_are_read_with_and_without_parameters() -> Result<(), Y4mError> {
+        let bytes = stream();
+        let mut feed = Y4m::open("stream", bytes.as_slice())?;
+        let mut picture = Picture::default();
+        for number in 1..=3 {
+            assert!(matches!(feed.grab(0), Ok(Grab::Frame(stamp)) if stamp.sequence == number - 1));
+            feed.view().to_picture(&mut picture);
+            let y = number as u8 * 10;
+            assert_eq!((picture.rgb(0, 0), picture.rgb(3, 1)), ([y; 3], [y + 28, y.saturating_sub(14), y]));
+        }
+        assert!(matches!(feed.grab(0), Ok(Grab::Ended)) && matches!(feed.grab(0), Ok(Grab::Ended)));
+        assert_eq!(feed.describe(), "stream: YUV4MPEG2 YU12 4 x 2, made for 25 frames/s");
+        Ok(())
+    }
+
+    #[test]
+    fn a_cut_last_frame_is_counted_and_not_fatal() {
+        let bytes = stream();
+        for cut in 1..=17 {
+            let (count, end, counters) = frames(&bytes[..bytes.len() - cut]);
+            assert_eq!((count, counters.decode_errors), (2, 1), "{cut} bytes are missing");
+            assert!(matches!(end, Ok(Grab::Ended)), "{end:?}");
+        }
+        let (count, _, counters) = frames(&bytes[..bytes.len() - 18]);
+        assert_eq!((count, counters.decode_errors), (2, 0));
+        let (count, end, counters) = frames(b"YUV4MPEG2 W16384 H8192\nFRAME\nabc");
+        assert_eq!((count, counters.decode_errors), (0, 1));
+        assert!(matches!(end, Ok(Grab::Ended)));
+    }
+
+    #[test]
+    fn frames_of_another_size_than_the_header_says_are_noticed() {
+        let mut bytes = stream();
+        let at = bytes.iter().position(|&b| b == b'\n').expect("a first line") + 7;
+        bytes.insert(at, 0);
+        let (count, end, _) = frames(&bytes);
+        assert_eq!(count, 1);
+        assert!(matches!(&end, Err(FeedError::Lost { .. })), "{end:?}");
+        assert!(end.expect_err("checked").to_string().contains("instead of FRAME"));
+    }
+}
