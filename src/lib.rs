@@ -3,7 +3,8 @@
 //! # A frame's way through the tree
 //!
 //! ```text
-//! capture    photo, folder or demo clip     -> Picture (RGB) or any other source of Pixels
+//! capture    camera, video stream, photos   -> View: a frame in the format in which it came
+//!    |       or the demo clip                  (each pixel is converted when it is needed)
 //!    |
 //! locate     letterbox -> finder -> NMS     -> Detection (score, box, five keypoints)
 //!    |       alignment                      -> Similarity: aligned frame (0..1) -> picture

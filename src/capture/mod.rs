@@ -22,14 +22,14 @@ pub mod source;
 pub mod view;
 mod y4m;
 
-pub use camera::{Camera, CameraRequest};
+pub use camera::Camera;
 pub use clip::{DemoFeed, Photos};
 pub use colour::Colour;
 pub use feed::{Feed, FeedCounters, FeedError, Grab, Stamp};
+pub use mjpg::Mjpg;
 pub use open::{FeedRequest, open};
 pub use paced::Paced;
 pub use picture::{Picture, Pixels, Pyramid};
-pub use mjpg::Mjpg;
 pub use shrunk::{Part, Shrunk};
 pub use source::{Frame, Source, SourceError};
 pub use view::{PixelFormat, Still, View};

@@ -7,8 +7,9 @@ use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
+use v4l::FourCC;
 
-use super::camera::{Camera, CameraRequest};
+use super::camera::Camera;
 use super::clip::{DemoFeed, Photos};
 use super::feed::Feed;
 use super::mjpg::{self, Mjpg};
@@ -18,12 +19,18 @@ use super::y4m::{self, Y4m};
 /// What is read of a stream at once.
 const BUFFER_BYTES: usize = 1 << 18;
 
-/// How a source is to be opened.
+/// How a source is to be opened; what is not said is chosen.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct FeedRequest {
-    /// What a camera is asked for. Its rate is also the pace at which anything else is played; without it files and
+    /// Frames a second: what a camera is asked for, and the pace at which anything else is played. Without it files and
     /// the demo clip come as fast as they are taken.
-    pub camera: CameraRequest,
+    pub fps: Option<f64>,
+    /// Width and height in pixels that a camera is asked for.
+    pub size: Option<[u32; 2]>,
+    /// The four characters of a V4L2 pixel format that a camera is asked for, `YUYV`.
+    pub fourcc: Option<FourCC>,
+    /// A camera that is lost ends the run; otherwise it is waited for.
+    pub exit_on_lost: bool,
 }
 
 /// Opens a camera (`/dev/video0`, or a link to one), `demo`, a `.y4m` or `.mjpg` file, `-` for one of these on standard
@@ -33,7 +40,7 @@ pub struct FeedRequest {
 /// When the source does not exist, may not be read, or is of no kind that is known; the message says what to do.
 pub fn open(name: &str, request: &FeedRequest) -> Result<Box<dyn Feed>> {
     let feed = open_source(name, request).with_context(|| format!("source {name}"))?;
-    Ok(match request.camera.fps {
+    Ok(match request.fps {
         Some(fps) if !is_device(Path::new(name)) => Box::new(Paced::new(feed, fps)),
         _ => feed,
     })
@@ -50,10 +57,12 @@ fn open_source(name: &str, request: &FeedRequest) -> Result<Box<dyn Feed>> {
         return sniff("standard input", reader(File::from(input)));
     }
     if is_device(path) {
-        return Ok(Box::new(Camera::open(path, &request.camera)?));
+        return Ok(Box::new(Camera::open(path, request)?));
     }
     if !path.exists() {
-        bail!("it does not exist: use /dev/videoN, demo, a .y4m or .mjpg file, a photo, a folder, or - for standard input");
+        bail!(
+            "it does not exist: use /dev/videoN, demo, a .y4m or .mjpg file, a photo, a folder, or - for standard input"
+        );
     }
     let file = || File::open(path).context("it cannot be read").map(reader);
     match extension.as_str() {
@@ -101,7 +110,11 @@ mod tests {
     fn bad_sources_say_what_to_do() -> Result<()> {
         let missing = reason("/dev/no-such-video");
         assert!(missing.contains("/dev/no-such-video") && missing.contains("faceptor devices"), "{missing}");
-        assert!(reason("/dev/null").ends_with("not a camera: `faceptor devices` lists them"), "{}", reason("/dev/null"));
+        assert!(
+            reason("/dev/null").ends_with("not a camera: `faceptor devices` lists them"),
+            "{}",
+            reason("/dev/null")
+        );
         assert!(reason("no-such-file.y4m").starts_with("source no-such-file.y4m: it does not exist: use /dev/videoN"));
         let root = crate::scratch::Folder::new()?;
         for (name, expected) in [("a.y4m", "not YUV4MPEG2"), ("a.mjpg", "not concatenated JPEGs")] {
@@ -125,7 +138,7 @@ mod tests {
             feed.grab(0)?;
             assert_eq!(feed.view().width(), width, "{}", feed.describe());
         }
-        let paced = FeedRequest { camera: CameraRequest { fps: Some(25.0), ..CameraRequest::default() } };
+        let paced = FeedRequest { fps: Some(25.0), ..FeedRequest::default() };
         assert_eq!(open("demo", &paced)?.period_us(), Some(40_000));
         Ok(())
     }

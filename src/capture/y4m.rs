@@ -28,7 +28,9 @@ pub enum Y4mError {
     NoSize,
     #[error("a size of {0} x {1} pixels, where 1 to {MAX_SIDE} along a side and frames of 192 MiB are read")]
     Size(usize, usize),
-    #[error("colours {0}, where 420, 422, 444 and mono of 8 bits are read (add -pix_fmt yuv420p to the ffmpeg command)")]
+    #[error(
+        "colours {0}, where 420, 422, 444 and mono of 8 bits are read (add -pix_fmt yuv420p to the ffmpeg command)"
+    )]
     Colours(String),
     #[error("a frame begins with {0:?} instead of FRAME: the frames before it have another size than its header says")]
     NotFrame(String),
@@ -113,10 +115,7 @@ impl Header {
             _ => return Err(Y4mError::Colours(colours)),
         };
         let sides = 1..=MAX_SIDE;
-        if !sides.contains(&width)
-            || !sides.contains(&height)
-            || format.frame_bytes(width, height) > MAX_FRAME_BYTES
-        {
+        if !sides.contains(&width) || !sides.contains(&height) || format.frame_bytes(width, height) > MAX_FRAME_BYTES {
             return Err(Y4mError::Size(width, height));
         }
         let colour = if full { Colour::Bt601Full } else { Colour::Bt601Limited };

@@ -89,7 +89,7 @@ impl MeasureArguments {
 pub fn run(arguments: BenchArguments, git: Option<&'static str>) -> Result<Outcome> {
     // Read first: a wrong name is told of before minutes are spent.
     let reference = arguments.reference.as_deref().map(read_report).transpose()?;
-    let mut feed = capture::open(&arguments.source, &FeedRequest { fps: arguments.fps })?;
+    let mut feed = capture::open(&arguments.source, &FeedRequest { fps: arguments.fps, ..FeedRequest::default() })?;
     let report = bench::measure(
         || arguments.network.open(),
         |bundle| {

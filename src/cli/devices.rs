@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use super::Outcome;
 use super::output;
-use crate::capture::CameraRequest;
+use crate::capture::FeedRequest;
 use crate::capture::camera::{self, Coding, Interval, Node, Rates, Sizes};
 
 #[derive(Args)]
@@ -102,7 +102,7 @@ fn fps(interval: Interval) -> f64 {
 
 fn describe(path: PathBuf, node: &Node) -> CameraReport {
     let identity = node.identity().clone();
-    let chosen = camera::survey(node, &CameraRequest::default()).ok().map(|choice| Chosen {
+    let chosen = camera::survey(node, &FeedRequest::default()).ok().map(|choice| Chosen {
         fourcc: choice.fourcc.to_string(),
         width: choice.size[0],
         height: choice.size[1],
@@ -131,12 +131,7 @@ fn describe(path: PathBuf, node: &Node) -> CameraReport {
     }
 }
 
-fn size_report(
-    [width, height]: [u32; 2],
-    up_to: Option<[u32; 2]>,
-    step: Option<[u32; 2]>,
-    rates: Rates,
-) -> SizeReport {
+fn size_report([width, height]: [u32; 2], up_to: Option<[u32; 2]>, step: Option<[u32; 2]>, rates: Rates) -> SizeReport {
     let (mut fps, any_fps_between) = match rates {
         Rates::Discrete(intervals) => (intervals.into_iter().map(fps).collect::<Vec<f64>>(), false),
         Rates::Range { shortest, longest } => (vec![fps(shortest), fps(longest)], true),

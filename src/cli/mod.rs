@@ -3,6 +3,7 @@
 mod bench;
 mod compile;
 mod ctl;
+mod devices;
 mod doctor;
 mod image;
 mod logger;
@@ -44,6 +45,8 @@ enum Verb {
     Image(image::ImageArguments),
     /// Frames of a source through the network, one after the other, with the time that each stage takes.
     Run(run::RunArguments),
+    /// The cameras of this machine with their formats, sizes and rates.
+    Devices(devices::DevicesArguments),
     /// Steers a running loop over its socket: which tasks, which budget, statistics, a snapshot, the end.
     Ctl(ctl::CtlArguments),
     /// Latency of each stage on this machine, as a report that can be compared and asserted.
@@ -93,6 +96,7 @@ pub fn main(git: Option<&'static str>) -> ExitCode {
         Verb::Bench(arguments) => bench::run(arguments, git),
         Verb::Reference(arguments) => reference::run(arguments, git),
         Verb::Verify(arguments) => verify::run(arguments, git),
+        Verb::Devices(arguments) => devices::run(arguments),
         Verb::Doctor(arguments) => doctor::run(arguments),
         Verb::Tasks(arguments) => tasks::run(arguments),
         Verb::Compile(arguments) => compile::run(arguments),

@@ -31,7 +31,7 @@ use std::path::Path;
 use anyhow::{Result, anyhow};
 
 pub use inventory::nodes;
-pub use mode::{CameraRequest, Choice, Coding, Interval, Mode, ModeError, Rates, Sizes};
+pub use mode::{Choice, Coding, Interval, Mode, ModeError, Rates, Sizes};
 pub use node::{FormatEntry, Identity, Node};
 pub use v4l2::{V4l2, advice, survey};
 
@@ -41,6 +41,7 @@ use timeline::Timeline;
 
 use super::feed::{Feed, FeedCounters, FeedError, Grab, Stamp};
 use super::jpeg::FrameDecoder;
+use super::open::FeedRequest;
 use super::view::{ShortFrame, View};
 
 /// The most buffers that a driver may have in the queue.
@@ -73,7 +74,7 @@ impl Camera {
     ///
     /// # Errors
     /// When there is no camera, it may not be used, or offers nothing that can be read; the message says what to do.
-    pub fn open(path: &Path, request: &CameraRequest) -> Result<Camera> {
+    pub fn open(path: &Path, request: &FeedRequest) -> Result<Camera> {
         Camera::with(V4l2::new(path, request), request.exit_on_lost)
     }
 }

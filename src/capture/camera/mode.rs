@@ -16,6 +16,7 @@ use v4l::v4l_sys::{
 
 use super::node::PixFormat;
 use crate::capture::colour::Colour;
+use crate::capture::open::FeedRequest;
 use crate::capture::view::PixelFormat;
 
 /// The size that is looked for when none is asked for: enough for a face of 60 pixels in a room, cheap to scan.
@@ -23,19 +24,6 @@ const USUAL_SIZE: [u32; 2] = [640, 480];
 /// The rate that is looked for when none is asked for, and the one that is enough.
 const USUAL_FPS: f64 = 30.0;
 const ENOUGH_FPS: f64 = 25.0;
-
-/// What a camera is asked for; what is not said is chosen.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct CameraRequest {
-    /// Width and height in pixels.
-    pub size: Option<[u32; 2]>,
-    /// Frames a second.
-    pub fps: Option<f64>,
-    /// The four characters of a V4L2 pixel format, `YUYV`.
-    pub fourcc: Option<FourCC>,
-    /// A camera that is lost ends the run; otherwise it is waited for.
-    pub exit_on_lost: bool,
-}
 
 /// Time from frame to frame in seconds, as V4L2 says it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -207,7 +195,7 @@ fn names(candidates: &[Candidate]) -> String {
 }
 
 /// The size that is looked for.
-pub fn wanted_size(request: &CameraRequest) -> [u32; 2] {
+pub fn wanted_size(request: &FeedRequest) -> [u32; 2] {
     request.size.unwrap_or(USUAL_SIZE)
 }
 
@@ -215,7 +203,7 @@ pub fn wanted_size(request: &CameraRequest) -> [u32; 2] {
 ///
 /// # Errors
 /// When the format that was asked for is not offered, or none that is offered can be read.
-pub fn choose(candidates: &[Candidate], request: &CameraRequest) -> Result<Choice, ModeError> {
+pub fn choose(candidates: &[Candidate], request: &FeedRequest) -> Result<Choice, ModeError> {
     if let Some(wanted) = request.fourcc {
         let unread = Coding::of(wanted).is_none();
         if unread || !candidates.iter().any(|candidate| candidate.fourcc == wanted) {
@@ -329,7 +317,7 @@ mod tests {
     }
 
     /// (format, width, frames a second) of the choice.
-    fn chosen(candidates: &[Candidate], request: &CameraRequest) -> (String, u32, f64) {
+    fn chosen(candidates: &[Candidate], request: &FeedRequest) -> (String, u32, f64) {
         let choice = choose(candidates, request).expect("something fits");
         (choice.fourcc.to_string(), choice.size[0], choice.interval.fps())
     }
@@ -347,11 +335,11 @@ mod tests {
 
     #[test]
     fn uncompressed_is_taken_where_its_rate_suffices() {
-        let any = CameraRequest::default();
+        let any = FeedRequest::default();
         assert_eq!(chosen(&webcam(), &any), ("YUYV".to_owned(), 640, 30.0));
         let slow = [candidate(b"YUYV", [640, 480], &[15]), candidate(b"MJPG", [640, 480], &[30])];
         assert_eq!(chosen(&slow, &any), ("MJPG".to_owned(), 640, 30.0));
-        let large = CameraRequest { size: Some([1920, 1080]), ..any.clone() };
+        let large = FeedRequest { size: Some([1920, 1080]), ..any.clone() };
         assert_eq!(chosen(&webcam(), &large), ("MJPG".to_owned(), 1920, 30.0));
         // A little too slow is better than a sixteenth of the pixels.
         let low = [candidate(b"YUYV", [640, 480], &[20]), candidate(b"YUYV", [160, 120], &[30])];
@@ -368,19 +356,19 @@ mod tests {
 
     #[test]
     fn what_is_asked_for_is_taken_or_named() {
-        let mjpg = CameraRequest { fourcc: Some(FourCC::new(b"MJPG")), ..CameraRequest::default() };
+        let mjpg = FeedRequest { fourcc: Some(FourCC::new(b"MJPG")), ..FeedRequest::default() };
         assert_eq!(chosen(&webcam(), &mjpg), ("MJPG".to_owned(), 640, 30.0));
-        let slow = CameraRequest { fps: Some(15.0), ..CameraRequest::default() };
+        let slow = FeedRequest { fps: Some(15.0), ..FeedRequest::default() };
         assert_eq!(chosen(&webcam(), &slow), ("YUYV".to_owned(), 640, 15.0));
-        let odd = CameraRequest { fps: Some(17.0), ..CameraRequest::default() };
+        let odd = FeedRequest { fps: Some(17.0), ..FeedRequest::default() };
         assert_eq!(chosen(&webcam(), &odd).2, 20.0);
-        let wrong = CameraRequest { fourcc: Some(FourCC::new(b"NV12")), ..CameraRequest::default() };
+        let wrong = FeedRequest { fourcc: Some(FourCC::new(b"NV12")), ..FeedRequest::default() };
         let error = choose(&webcam(), &wrong).expect_err("not offered").to_string();
         assert_eq!(error, "it does not offer NV12, but MJPG, YUYV");
         let h264 = [candidate(b"H264", [640, 480], &[30])];
-        let error = choose(&h264, &CameraRequest::default()).expect_err("not read").to_string();
+        let error = choose(&h264, &FeedRequest::default()).expect_err("not read").to_string();
         assert!(error.starts_with("none of its formats (H264) is read: MJPG, "), "{error}");
-        assert!(choose(&[], &CameraRequest::default()).is_err());
+        assert!(choose(&[], &FeedRequest::default()).is_err());
     }
 
     #[test]

@@ -8,22 +8,23 @@ use v4l::v4l_sys::V4L2_CID_EXPOSURE_AUTO_PRIORITY;
 
 use super::inventory;
 use super::kernel::Kernel;
-use super::mode::{self, CameraRequest, Candidate, Choice, Mode, ModeError};
+use super::mode::{self, Candidate, Choice, Mode, ModeError};
 use super::node::{Identity, Node};
 use super::stream::MappedStream;
+use crate::capture::open::FeedRequest;
 use crate::pace::clock;
 
 /// A camera of this machine.
 pub struct V4l2 {
     path: PathBuf,
-    request: CameraRequest,
+    request: FeedRequest,
     /// Who it was when it was opened first.
     identity: Option<Identity>,
 }
 
 impl V4l2 {
     /// A node, or a link to one (`/dev/v4l/by-id/...`).
-    pub fn new(path: &Path, request: &CameraRequest) -> V4l2 {
+    pub fn new(path: &Path, request: &FeedRequest) -> V4l2 {
         V4l2 { path: path.to_owned(), request: request.clone(), identity: None }
     }
 
@@ -58,7 +59,7 @@ pub fn advice(error: &io::Error) -> String {
 }
 
 /// Every format and size of the camera that is worth looking at.
-fn candidates(node: &Node, request: &CameraRequest) -> Vec<Candidate> {
+fn candidates(node: &Node, request: &FeedRequest) -> Vec<Candidate> {
     let wanted = mode::wanted_size(request);
     // Formats that the driver's library makes in software are no better than what they are made from.
     let formats = node.formats().into_iter().filter(|format| !format.emulated);
@@ -71,12 +72,12 @@ fn candidates(node: &Node, request: &CameraRequest) -> Vec<Candidate> {
 ///
 /// # Errors
 /// When nothing of it can be read, or not what was asked for.
-pub fn survey(node: &Node, request: &CameraRequest) -> Result<Choice, ModeError> {
+pub fn survey(node: &Node, request: &FeedRequest) -> Result<Choice, ModeError> {
     mode::choose(&candidates(node, request), request)
 }
 
 /// Sets the camera to the best of what it offers and starts it.
-fn start(node: Node, path: &Path, request: &CameraRequest) -> Result<MappedStream> {
+fn start(node: Node, path: &Path, request: &FeedRequest) -> Result<MappedStream> {
     if !node.streams() {
         bail!("it can only be read byte by byte, not mapped into memory");
     }
