@@ -8,6 +8,11 @@ set -euo pipefail
 # shellcheck source=build.sh
 source "$(dirname "$0")/build.sh"
 
+# The container's settings are these.
+while read -r setting; do
+    grep -qxF "export ${setting#ENV }" cross/env.sh || { echo "cross: env.sh does not say what cross/Dockerfile says: $setting" >&2; exit 1; }
+done < <(grep '^ENV ' cross/Dockerfile)
+
 # The tests start the program by its path, and a kernel without binfmt_misc cannot start it: a script of that name does.
 say "tests under $(qemu-aarch64-static --version | head -n 1)"
 list='import json, sys

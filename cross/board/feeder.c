@@ -1,8 +1,9 @@
-/* Feeds a v4l2loopback device at a camera's pace, over and over, until it is killed.
+/* Feeds a v4l2loopback device at a camera's pace, there and back and over again, until it is killed.
  *
  *     feeder DEVICE WIDTH HEIGHT FOURCC FPS FILE
  *
- * FILE holds raw frames, or concatenated JPEGs for MJPG. Frame k is due at the start + k / FPS. */
+ * FILE holds raw frames, or concatenated JPEGs for MJPG. Frame k is due at the start + k / FPS. For each frame it prints
+ * the monotonic clock in microseconds and the frame's number in the file. */
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/videodev2.h>
@@ -14,6 +15,8 @@
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
+
+#define MOST_FRAMES 1000
 
 static void fail(const char *what) {
     fprintf(stderr, "feeder: %s: %s\n", what, strerror(errno));
@@ -56,8 +59,6 @@ int main(int count, char **words) {
         close(device);
         usleep(20000);
     }
-    size_t frame = (size_t)format.fmt.pix.width * format.fmt.pix.height * 2;
-
     int file = open(words[6], O_RDONLY);
     struct stat status;
     if (file < 0 || fstat(file, &status) < 0) fail(words[6]);
@@ -65,20 +66,36 @@ int main(int count, char **words) {
     const unsigned char *bytes = mmap(NULL, size, PROT_READ, MAP_PRIVATE | MAP_POPULATE, file, 0);
     if (bytes == MAP_FAILED) fail(words[6]);
 
+    struct { size_t at, length; } frames[MOST_FRAMES];
+    long count_of_frames = 0;
+    for (size_t at = 0; at < size && count_of_frames < MOST_FRAMES; count_of_frames++) {
+        size_t raw = (size_t)format.fmt.pix.width * format.fmt.pix.height * 2;
+        size_t length = jpeg ? jpeg_length(bytes + at, size - at) : raw;
+        if (at + length > size) break;
+        frames[count_of_frames].at = at;
+        frames[count_of_frames].length = length;
+        at += length;
+    }
+    if (count_of_frames == 0) {
+        fprintf(stderr, "feeder: %s holds no whole frame\n", words[6]);
+        return 1;
+    }
+
+    setvbuf(stdout, NULL, _IOLBF, 0);
     struct timespec start;
     clock_gettime(CLOCK_MONOTONIC, &start);
-    size_t at = 0;
-    for (unsigned long number = 0;; number++) {
+    long turn = count_of_frames > 1 ? 2 * count_of_frames - 2 : 1;
+    for (long number = 0;; number++) {
         double due_ns = start.tv_nsec + number * period_ns;
         struct timespec due = {start.tv_sec + (time_t)(due_ns / 1e9), 0};
         due.tv_nsec = (long)(due_ns - (due.tv_sec - start.tv_sec) * 1e9);
         clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &due, NULL);
-        size_t length = jpeg ? jpeg_length(bytes + at, size - at) : frame;
-        if (at + length > size) {
-            fprintf(stderr, "feeder: %s does not hold whole frames\n", words[6]);
-            return 1;
-        }
-        if (write(device, bytes + at, length) != (ssize_t)length) fail("write");
-        at = at + length == size ? 0 : at + length;
+        long shown = number % turn;
+        if (shown >= count_of_frames) shown = turn - shown;
+        ssize_t length = frames[shown].length;
+        if (write(device, bytes + frames[shown].at, length) != length) fail("write");
+        struct timespec fed;
+        clock_gettime(CLOCK_MONOTONIC, &fed);
+        printf("%lld %ld\n", fed.tv_sec * 1000000LL + fed.tv_nsec / 1000, shown);
     }
 }

@@ -10,6 +10,8 @@ set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 board=${FACEPTOR_BOARD:-$HOME/.cache/faceptor-board}
 say() { echo "board: $*" >&2; }
+# depmod and modprobe lie there, where users who are not root do not look.
+PATH=$PATH:/usr/sbin:/sbin
 
 # Programs of the board, and the libraries that they are linked to.
 programs=(busybox-static v4l-utils dropbear-bin)

@@ -38,8 +38,22 @@ def table(cases):
     return "\n".join(lines)
 
 
+def faults(cases):
+    """A Markdown table of the faults, for people to paste."""
+    columns = ["without_frames_ms", "frames_lost", "recovered_after_ms"]
+    lines = ["| fault | " + " | ".join(column.replace("_", " ") for column in columns) + " | counted |", "|---|--:|--:|--:|---|"]
+    for case in cases:
+        if "without_frames_ms" in case.facts:
+            counted = ", ".join(f"{name} {value}" for name, value in case.facts.items() if name not in (*columns, "node"))
+            cells = [case.name + (" FAILED" if case.failures else ""), *(str(case.facts.get(column)) for column in columns)]
+            lines.append("| " + " | ".join([*cells, counted]) + " |")
+    return "\n".join(lines) + "\n"
+
+
 def write(cases, board, folder):
-    """board.json and board.xml in `folder`; `board` is what is known of the machine."""
+    """board.json, board.xml and, where there were faults, faults.md; `board` is what is known of the machine."""
+    if any("without_frames_ms" in case.facts for case in cases):
+        (folder / "faults.md").write_text(faults(cases))
     result = {"board": board, "passed": not any(case.failures for case in cases)}
     result["cases"] = [dataclasses.asdict(case) for case in cases]
     (folder / "board.json").write_text(json.dumps(result, indent=1) + "\n")

@@ -1,9 +1,9 @@
 # The board itself, without our program: what v4l2-ctl reads from the fed camera is what was fed.
 for format in YUYV MJPG; do
     name=$(echo $format | tr A-Z a-z)
-    feed 640 480 $format 10 /tmp/clips/face.$name
+    feed 640 480 $format 10 /tmp/clips/face.$name >/dev/null
     sleep 0.5
-    timeout 10 v4l2-ctl -d /dev/video10 --stream-mmap --stream-count=5 --stream-to="$results/got.$name" --verbose \
+    timeout 10 v4l2-ctl -d /dev/video10 --stream-mmap --stream-count=8 --stream-to="$results/got.$name" --verbose \
         2>&1 | grep 'cap dqbuf' >"$results/buffers.$name"
     unfeed
 done

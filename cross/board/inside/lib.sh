@@ -34,15 +34,15 @@ ask_host() {
     echo "@host $*"
     local answer
     answer=answers/$(echo "$*" | tr ' ' .)
-    until_true 20 test -s "$answer" && [ "$(cat "$answer")" = done ]
+    until_true "${answer_limit:-20}" test -s "$answer" && [ "$(cat "$answer")" = done ]
 }
 
 # A camera made of software, fed by cross/board/feeder.c: feed WIDTH HEIGHT FOURCC FPS FILE, then unfeed.
 feed() {
-    ./feeder /dev/video10 "$@" &
+    feeder /dev/video10 "$@" &
     feeder=$!
 }
 unfeed() {
     kill $feeder
-    wait $feeder 2>/dev/null
+    wait $feeder 2>/dev/null || true
 }
