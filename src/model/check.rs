@@ -1,7 +1,7 @@
 //! Checks of a plan that was read from a file: after them no step can reach outside its operands.
 
 use super::ops::{MAX_RANK, broadcast_strides};
-use super::plan::{Attention, Element, Op, Plan, Product, Reach, Residual, Step, Value, ValueId, Walk};
+use super::plan::{Attention, Element, Op, Plan, Product, Reach, Residual, Step, Value, ValueId, Walk, Window};
 
 /// Largest number of elements of one value.
 const MAX_ELEMENTS: usize = 1 << 26;
@@ -91,7 +91,8 @@ fn check_step(plan: &Plan, step: &Step) -> Result<(), String> {
     }
     let operands = match step.op {
         Op::MatMul(_) | Op::Binary(_) => 2,
-        Op::LayerNorm { .. } | Op::Attention(_) => 3,
+        Op::LayerNorm { .. } | Op::Attention(_) | Op::Select | Op::Depthwise(_) => 3,
+        Op::Sample(_) => inputs.len().clamp(1, 2),
         Op::Concat { .. } => inputs.len().max(1),
         _ => 1,
     };
@@ -168,6 +169,24 @@ fn check_step(plan: &Plan, step: &Step) -> Result<(), String> {
         }
         Op::Dequantize(_) => ensure(element(x, Element::U8) && element(out, Element::F32) && same, "does not fit"),
         Op::Attention(a) => check_attention(a, &inputs, out),
+        Op::Sample(s) => {
+            let others = x.shape.len() == out.shape.len()
+                && x.shape.iter().zip(&out.shape).enumerate().all(|(i, (a, b))| i == s.axis || a == b);
+            ensure(float && s.axis < x.shape.len() && others, "has shapes that do not fit")?;
+            let count = out.shape[s.axis].checked_mul(s.taps);
+            ensure(s.taps > 0 && count == Some(s.positions.len()), "has too few positions")?;
+            ensure(s.positions.iter().all(|p| (*p as usize) < x.shape[s.axis]), "reaches outside its operand")?;
+            ensure(inputs.get(1).is_none_or(|w| w.len() == s.positions.len()), "has too few weights")
+        }
+        Op::Select => ensure(float && inputs.iter().all(|v| v.shape == out.shape), "has shapes that do not fit"),
+        Op::Depthwise(window) => {
+            let (&[1, height, width, channels], &[1, rows, columns, depth]) = (&x.shape[..], &out.shape[..]) else {
+                return Err("is a convolution of something else than one image".into());
+            };
+            check_window(window, [height, width], [rows, columns])?;
+            let fits = inputs[1].len() == window.size[0] * window.size[1] * channels && inputs[2].len() == channels;
+            ensure(float && depth == channels && fits, "has shapes that do not fit")
+        }
     }
 }
 
@@ -240,12 +259,18 @@ fn check_product(p: &Product, inputs: &[&Value], outputs: &[&Value]) -> Result<(
     let (&[1, height, width, channels], &[1, rows, columns, depth]) = (&x.shape[..], &out.shape[..]) else {
         return Err("is a convolution of something else than one image".into());
     };
+    check_window(window, [height, width], [rows, columns])?;
+    ensure(window.size[0] * window.size[1] * channels == p.depth && depth == p.columns, "has a wrong depth")
+}
+
+/// Each output pixel's window must at least begin within the padded image, so that no index can wrap around.
+fn check_window(window: &Window, input: [usize; 2], output: [usize; 2]) -> Result<(), String> {
     let small = |values: &[usize; 2]| values.iter().all(|v| (1..=1024).contains(v));
-    ensure(small(&window.size) && small(&window.stride) && small(&window.dilation), "has a window out of range")?;
-    ensure(window.size[0] * window.size[1] * channels == p.depth && depth == p.columns, "has a wrong depth")?;
-    // Each output pixel's window must at least begin within the padded image, so that no index can wrap around.
-    let begins = |count: usize, axis: usize, len: usize| {
-        window.before[axis] <= 4096 && (count - 1).saturating_mul(window.stride[axis]) < len + 8192
+    if !(small(&window.size) && small(&window.stride) && small(&window.dilation)) {
+        return Err("has a window out of range".into());
+    }
+    let begins = |axis: usize| {
+        window.before[axis] <= 4096 && (output[axis] - 1).saturating_mul(window.stride[axis]) < input[axis] + 8192
     };
-    ensure(begins(rows, 0, height) && begins(columns, 1, width), "has an output that is too large")
+    if begins(0) && begins(1) { Ok(()) } else { Err("has an output that is too large".into()) }
 }

@@ -135,6 +135,12 @@ pub enum Op {
     Dequantize(Quantization),
     /// Inputs queries, keys, values: scores, their softmax and the mean of the values, without the scores in memory.
     Attention(Attention),
+    /// Inputs x and, if the positions are weighted, their weights.
+    Sample(Sample),
+    /// Inputs condition, a, b of the output's shape: a where the condition is not zero, else b.
+    Select,
+    /// Inputs x `[1, height, width, channels]`, weights `[places of the window, channels]`, bias `[channels]`.
+    Depthwise(Window),
 }
 
 /// Rows of activations times constant weights, and what is done to each result before it is stored.
@@ -224,6 +230,22 @@ pub struct Attention {
     pub quantized_output: Option<Quantization>,
 }
 
+/// Each index of the output's axis is made of `taps` indices of the input's: resizing, pooling, gathering.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Sample {
+    pub axis: usize,
+    pub taps: usize,
+    pub by: Combine,
+    /// `taps` for each index of the output.
+    pub positions: Vec<u32>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Combine {
+    Sum,
+    Max,
+}
+
 /// An axis of attention; strides are 0 where it does not occur.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Reach {
@@ -243,6 +265,11 @@ pub enum Binary {
     Min,
     Max,
     Pow,
+    /// 1 where it holds, else 0.
+    Less,
+    LessEqual,
+    Equal,
+    NotEqual,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -278,6 +305,7 @@ pub enum Reduction {
     Max,
     Min,
     MeanOfSquares,
+    Product,
 }
 
 impl Op {
@@ -310,6 +338,9 @@ impl Op {
             Op::Quantize(_) => "quantize",
             Op::Dequantize(_) => "dequantize",
             Op::Attention(_) => "attention f32",
+            Op::Sample(_) => "sample",
+            Op::Select => "select",
+            Op::Depthwise(_) => "depthwise f32",
         }
     }
 }
@@ -330,6 +361,10 @@ impl Plan {
             Op::MatMul(m) => {
                 let mut walks = m.outer.iter().chain([&m.m, &m.n, &m.k]);
                 walks.try_fold(1u64, |n, w| n.checked_mul(w.len as u64))
+            }
+            Op::Depthwise(window) => {
+                let results = step.outputs.first().map_or(0, |o| self.values[*o as usize].len());
+                (results as u64).checked_mul(window.size[0].checked_mul(window.size[1])? as u64)
             }
             Op::Attention(a) => {
                 let mut walks = a.outer.iter().chain([&a.queries, &a.keys]);

@@ -6,10 +6,12 @@ use std::time::Instant;
 
 use super::bundle::Bundle;
 use super::kernels::{Kernel, PackedInt8, pack_float, padded_columns};
+use super::ops::depthwise::Depthwise;
 use super::ops::elementwise::{self, Broadcast, Quantizer};
 use super::ops::movement::{self, Gather};
 use super::ops::product::{Finish, Geometry, Scratch, added};
 use super::ops::reduce::{self, Reduced};
+use super::ops::sample::Sampled;
 use super::ops::{Data, attention, matmul};
 use super::plan::{Attention, Binary, MatMul, Op, Plan, Quantization, Reduction, Residual, Step, Unary};
 use super::storage::{Place, Storage};
@@ -95,6 +97,9 @@ enum Work {
     },
     Quantize(Quantization),
     Dequantize(Quantization),
+    Sample(Sampled),
+    Select,
+    Depthwise(Depthwise),
 }
 
 impl Runner {
@@ -208,6 +213,9 @@ fn prepare(plan: &Plan, step: &Step, constants: &dyn Constants, packs: &mut Pack
         Op::Pad { before, value } => {
             Work::Pad { shape: x.to_vec(), before: before.clone(), out: out.to_vec(), value: *value }
         }
+        Op::Sample(op) => Work::Sample(Sampled::new(op, x)),
+        Op::Select => Work::Select,
+        Op::Depthwise(window) => Work::Depthwise(Depthwise::new(window, x, out)),
         Op::Quantize(to) => Work::Quantize(*to),
         Op::Dequantize(from) => Work::Dequantize(*from),
     }
@@ -366,6 +374,16 @@ impl Ready {
                 reduce::layer_norm(*epsilon, gain, offset, operands.floats(0), out.floats(len));
             }
             Work::Quantize(to) => elementwise::quantize(*to, operands.floats(0), out.bytes(len)),
+            Work::Sample(sampled) => {
+                let weights = if self.inputs.len() > 1 { operands.floats(1) } else { &[] };
+                sampled.run(operands.floats(0), weights, out.floats(len));
+            }
+            Work::Select => {
+                elementwise::select(operands.floats(0), operands.floats(1), operands.floats(2), out.floats(len));
+            }
+            Work::Depthwise(op) => {
+                op.run(operands.floats(0), operands.floats(1), operands.floats(2), out.floats(len));
+            }
             Work::Dequantize(from) => elementwise::dequantize(*from, operands.get(0).bytes(), out.floats(len)),
             _ => {}
         }

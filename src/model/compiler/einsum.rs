@@ -3,8 +3,9 @@
 use anyhow::{Context, Result, bail, ensure};
 use tract_onnx::tract_hir::internal::AxesMapping;
 
+use super::convolution::float_product;
 use super::graph::Graph;
-use crate::model::plan::{Activation, Element, MatMul, Op, Product, Residual, ValueId, Walk};
+use crate::model::plan::{Element, MatMul, Op, Product, ValueId, Walk};
 
 /// One letter of the sum: its length and its stride in each tensor, 0 where it does not occur.
 #[derive(Debug, Clone, Copy)]
@@ -171,18 +172,7 @@ fn with_weights(
             .collect();
         ensure!(x_shape.last().context("no axes")? == &depth, "depths do not fit");
         let weights = graph.add_floats(&[columns, depth], &matrix);
-        let product = Product {
-            window: None,
-            columns,
-            depth,
-            zero_point: None,
-            bias: false,
-            first: Activation::None,
-            residual: Residual::None,
-            second: Activation::None,
-            float_output: true,
-            quantized_output: None,
-        };
+        let product = float_product(None, columns, depth);
         return Ok(Some((product, vec![inputs[x], weights])));
     }
     Ok(None)

@@ -6,7 +6,7 @@
 
 use super::einsum::strides;
 use super::graph::Graph;
-use crate::model::plan::{Element, MatMul, Op, Step, ValueId, Walk};
+use crate::model::plan::{Element, MatMul, Op, Sample, Step, ValueId, Walk};
 
 /// Applies every rule once to every step; says whether anything changed.
 pub fn simplify_movement(graph: &mut Graph) -> bool {
@@ -236,6 +236,12 @@ fn sink(graph: &mut Graph, i: usize) -> bool {
             let Some(order) = &order else { return false };
             shape[order[*axis]] = graph.shape(out)[*axis];
             op = Op::Slice { axis: order[*axis], start: *start, step: *step };
+            inputs[0] = moves.inputs[0];
+        }
+        Op::Sample(sample) => {
+            let Some(order) = &order else { return false };
+            shape[order[sample.axis]] = graph.shape(out)[sample.axis];
+            op = Op::Sample(Sample { axis: order[sample.axis], ..sample.clone() });
             inputs[0] = moves.inputs[0];
         }
         Op::Pad { before, value } => {

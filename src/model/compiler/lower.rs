@@ -5,17 +5,16 @@ use std::collections::HashMap;
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use tract_onnx::tract_hir::internal::*;
 use tract_onnx::tract_hir::tract_core::ops::Downsample;
-use tract_onnx::tract_hir::tract_core::ops::array::{MultiBroadcastTo, Pad, PadMode, Slice, TypedConcat};
+use tract_onnx::tract_hir::tract_core::ops::array::{Gather, MultiBroadcastTo, Pad, PadMode, Slice, Tile, TypedConcat};
 use tract_onnx::tract_hir::tract_core::ops::binary::TypedBinOp;
 use tract_onnx::tract_hir::tract_core::ops::cast::Cast;
-use tract_onnx::tract_hir::tract_core::ops::cnn::{Conv, KernelFormat};
+use tract_onnx::tract_hir::tract_core::ops::cnn::{Conv, Deconv, MaxPool, SumPool};
 use tract_onnx::tract_hir::tract_core::ops::einsum::EinSum;
 use tract_onnx::tract_hir::tract_core::ops::element_wise::ElementWiseOp;
 use tract_onnx::tract_hir::tract_core::ops::konst::Const;
+use tract_onnx::tract_hir::tract_core::ops::logic::{Iff, Not};
 use tract_onnx::tract_hir::tract_core::ops::math::PowConst;
-use tract_onnx::tract_hir::tract_core::ops::nn::{
-    DataFormat, LeakyRelu, Reduce, Reducer, RmsNorm, Softmax, SoftmaxKind,
-};
+use tract_onnx::tract_hir::tract_core::ops::nn::{DataFormat, LeakyRelu, Reduce, Reducer, RmsNorm, Softmax};
 use tract_onnx::tract_hir::tract_core::ops::source::TypedSource;
 
 use super::einsum;
@@ -51,9 +50,10 @@ pub fn lower(model: &TypedModel, part: &Part) -> Result<Graph> {
     Ok(graph)
 }
 
-struct Lowering<'m> {
-    model: &'m TypedModel,
-    graph: Graph,
+/// A graph on its way from tract's operators to ours.
+pub struct Lowering<'m> {
+    pub model: &'m TypedModel,
+    pub graph: Graph,
     values: HashMap<OutletId, ValueId>,
 }
 
@@ -73,13 +73,13 @@ fn quantization(scale: f32, zero_point: i32, datum_type: DatumType) -> Result<Qu
 }
 
 impl Lowering<'_> {
-    fn shape_of(&self, outlet: OutletId) -> Result<Vec<usize>> {
+    pub fn shape_of(&self, outlet: OutletId) -> Result<Vec<usize>> {
         let fact = self.model.outlet_fact(outlet)?;
         Ok(fact.shape.as_concrete().context("a shape is not static")?.to_vec())
     }
 
     /// The value of an input, which may be a constant that has not been read yet.
-    fn input(&mut self, node: &TypedNode, slot: usize) -> Result<ValueId> {
+    pub fn input(&mut self, node: &TypedNode, slot: usize) -> Result<ValueId> {
         let outlet = *node.inputs.get(slot).with_context(|| format!("has no input {slot}"))?;
         if let Some(value) = self.values.get(&outlet) {
             return Ok(*value);
@@ -100,7 +100,7 @@ impl Lowering<'_> {
                 let bytes = wide.try_as_plain_ram()?.as_slice::<i32>()?.iter().map(|v| (v + by) as u8).collect();
                 Ok(self.graph.add_constant(tensor.shape(), Element::U8, bytes))
             }
-            t if t.is_float() => {
+            t if t.is_float() || t == bool::datum_type() => {
                 let float = tensor.cast_to::<f32>()?;
                 Ok(self.graph.add_floats(tensor.shape(), float.try_as_plain_ram()?.as_slice::<f32>()?))
             }
@@ -109,11 +109,12 @@ impl Lowering<'_> {
     }
 
     /// Adds a step that gives the node's only output.
-    fn emit(&mut self, node: &TypedNode, op: PlanOp, inputs: &[ValueId]) -> Result<()> {
+    pub fn emit(&mut self, node: &TypedNode, op: PlanOp, inputs: &[ValueId]) -> Result<()> {
         let outlet = OutletId::new(node.id, 0);
         let shape = self.shape_of(outlet)?;
         let element = match self.model.outlet_fact(outlet)?.datum_type {
-            DatumType::F32 => Element::F32,
+            // Truth values are 1 and 0.
+            DatumType::F32 | DatumType::Bool => Element::F32,
             DatumType::U8 | DatumType::I8 => Element::U8,
             other => bail!("values of type {other:?} are not supported"),
         };
@@ -154,7 +155,7 @@ impl Lowering<'_> {
         if let Some(conv) = op.downcast_ref::<QuantizedConv>() {
             let window = Window { size: conv.size, stride: conv.stride, dilation: conv.dilation, before: conv.before };
             let (product, operands) = self.integer_product(node, &conv.weights, Some(window))?;
-            return self.image_product(node, product, &operands, DataFormat::NCHW);
+            return self.image_step(node, PlanOp::Product(product), &operands, DataFormat::NCHW);
         }
         if let Some(linear) = op.downcast_ref::<QuantizedLinear>() {
             let (product, operands) = self.integer_product(node, &linear.weights, None)?;
@@ -176,6 +177,11 @@ impl Lowering<'_> {
         }
         if let Some(element_wise) = op.downcast_ref::<ElementWiseOp>() {
             let mini = element_wise.0.as_ref();
+            if mini.is::<Not>() {
+                let x = self.input(node, 0)?;
+                let zero = self.graph.add_floats(&[], &[0.0]);
+                return self.emit(node, PlanOp::Binary(Binary::Equal), &[x, zero]);
+            }
             let unary = if let Some(op) = mini.downcast_ref::<PowConst>() {
                 Unary::Power(op.exponent)
             } else if let Some(op) = mini.downcast_ref::<LeakyRelu>() {
@@ -192,15 +198,31 @@ impl Lowering<'_> {
                 Reducer::Max => Reduction::Max,
                 Reducer::Min => Reduction::Min,
                 Reducer::MeanOfSquares => Reduction::MeanOfSquares,
+                Reducer::Prod => Reduction::Product,
                 other => bail!("reduction {other:?} is not supported"),
             };
             let x = self.input(node, 0)?;
             return self.emit(node, PlanOp::Reduce { by, axes: reduce.axes.to_vec() }, &[x]);
         }
         if let Some(softmax) = op.downcast_ref::<Softmax>() {
-            ensure!(softmax.kind == SoftmaxKind::Softmax && softmax.axes.len() == 1, "only over one axis");
-            let x = self.input(node, 0)?;
-            return self.emit(node, PlanOp::Softmax { axis: softmax.axes[0] }, &[x]);
+            return self.softmax(node, &softmax.axes, &softmax.kind);
+        }
+        if let Some(pool) = op.downcast_ref::<MaxPool>() {
+            ensure!(pool.with_index_outputs.is_none(), "the places of the maxima are not supported");
+            return self.max_pool(node, &pool.pool_spec);
+        }
+        if let Some(pool) = op.downcast_ref::<SumPool>() {
+            return self.sum_pool(node, pool);
+        }
+        if let Some(deconv) = op.downcast_ref::<Deconv>() {
+            return self.deconvolution(node, deconv);
+        }
+        if node.op_is::<Iff>() {
+            return self.select(node);
+        }
+        // tract's operator for all modes is in a crate that is not ours to name.
+        if node.op.name() == "Resize" {
+            return self.resize(node);
         }
         if let Some(norm) = op.downcast_ref::<RmsNorm>() {
             return self.rms_norm(node, norm.axis, norm.eps.cast_to_scalar::<f32>()?);
@@ -231,27 +253,36 @@ impl Lowering<'_> {
             let op = PlanOp::Slice { axis: slice.axis, start: slice.start.to_usize()?, step: 1 };
             return self.emit(node, op, &[x]);
         }
+        if let Some(gather) = op.downcast_ref::<Gather>() {
+            return self.gather(node, gather.axis);
+        }
+        if let Some(tile) = op.downcast_ref::<Tile>() {
+            return self.tile(node, &tile.multipliers);
+        }
         if let Some(sample) = op.downcast_ref::<Downsample>() {
-            let step = usize::try_from(sample.stride).context("only forward steps are supported")?;
+            let Ok(step) = usize::try_from(sample.stride) else {
+                return self.backwards(node, sample.axis, sample.modulo, sample.stride.unsigned_abs());
+            };
             return self.emit(node, PlanOp::Slice { axis: sample.axis, start: sample.modulo, step }, &[x]);
         }
         if op.downcast_ref::<MultiBroadcastTo>().is_some() {
             return self.emit(node, PlanOp::Broadcast, &[x]);
         }
         if let Some(pad) = op.downcast_ref::<Pad>() {
-            let PadMode::Constant(value) = &pad.mode else { bail!("only padding with a constant is supported") };
+            let PadMode::Constant(value) = &pad.mode else { return self.pad_by_repetition(node, pad) };
             ensure!(self.graph.slot(x).element == Element::F32, "only float32 can be padded");
             let before = pad.pads.iter().map(|p| p.0).collect();
             return self.emit(node, PlanOp::Pad { before, value: value.cast_to_scalar::<f32>()? }, &[x]);
         }
         if let Some(cast) = op.downcast_ref::<Cast>() {
             let from = self.model.outlet_fact(node.inputs[0])?.datum_type;
-            ensure!(cast.to == from, "cast from {from:?} to {:?} is not supported", cast.to);
+            let truth = from == bool::datum_type() && cast.to == f32::datum_type();
+            ensure!(truth || cast.to == from, "cast from {from:?} to {:?} is not supported", cast.to);
             self.values.insert(OutletId::new(node.id, 0), x);
             return Ok(());
         }
         bail!(
-            "this operator is not supported; supported are convolution, matrix product, normalisation, softmax, reduction, element-wise and shape operators"
+            "this operator is not supported; supported are convolution, matrix product, normalisation, softmax, reduction, pooling, resizing, element-wise and shape operators"
         )
     }
 
@@ -269,6 +300,16 @@ impl Lowering<'_> {
             "Min" => Binary::Min,
             "Max" => Binary::Max,
             "Pow" => Binary::Pow,
+            "Eq" => Binary::Equal,
+            "NE" => Binary::NotEqual,
+            "LT" => Binary::Less,
+            "LTE" => Binary::LessEqual,
+            "GT" | "GTE" => {
+                std::mem::swap(&mut a, &mut b);
+                if name == "GT" { Binary::Less } else { Binary::LessEqual }
+            }
+            "And" => Binary::Min,
+            "Or" => Binary::Max,
             other => bail!("binary operator {other} is not supported"),
         };
         ensure!(
@@ -323,14 +364,8 @@ impl Lowering<'_> {
         Ok((product, operands))
     }
 
-    /// A convolution's product, with the transpositions around it that its channels-last layout needs.
-    fn image_product(
-        &mut self,
-        node: &TypedNode,
-        product: Product,
-        operands: &[ValueId],
-        format: DataFormat,
-    ) -> Result<()> {
+    /// A convolution's step, with the transpositions around it that its channels-last layout needs.
+    pub fn image_step(&mut self, node: &TypedNode, op: PlanOp, operands: &[ValueId], format: DataFormat) -> Result<()> {
         let outlet = OutletId::new(node.id, 0);
         let mut out = self.shape_of(outlet)?;
         let mut inputs = operands.to_vec();
@@ -341,14 +376,14 @@ impl Lowering<'_> {
             out.insert(0, 1);
         }
         let y = if format.c_is_last() {
-            self.graph.push(&node.name, PlanOp::Product(product), &inputs, &out, Element::F32)
+            self.graph.push(&node.name, op, &inputs, &out, Element::F32)
         } else {
             let &[n, c, h, w] = self.graph.shape(inputs[0]) else { bail!("expects a rank of 4") };
             let element = self.graph.slot(inputs[0]).element;
             let transpose = PlanOp::Transpose { order: vec![0, 2, 3, 1] };
             inputs[0] = self.graph.push(&node.name, transpose, &inputs[..1], &[n, h, w, c], element);
             let last = [out[0], out[2], out[3], out[1]];
-            let y = self.graph.push(&node.name, PlanOp::Product(product), &inputs, &last, Element::F32);
+            let y = self.graph.push(&node.name, op, &inputs, &last, Element::F32);
             let back = PlanOp::Transpose { order: vec![0, 3, 1, 2] };
             self.graph.push(&node.name, back, &[y], &out, Element::F32)
         };
@@ -364,64 +399,6 @@ impl Lowering<'_> {
         let shape = [&[1], self.graph.shape(value)].concat();
         let element = self.graph.slot(value).element;
         self.graph.push(&node.name, PlanOp::Reshape, &[value], &shape, element)
-    }
-
-    fn float_conv(&mut self, node: &TypedNode, conv: &Conv) -> Result<()> {
-        ensure!(conv.q_params.is_none() && conv.pool_spec.rank() == 2, "only two-dimensional float32 ones");
-        let (x, kernel, bias) = (self.input(node, 0)?, self.input(node, 1)?, self.input(node, 2)?);
-        let kernel = self.graph.floats(kernel).context("the weights must be constant")?;
-        let bias = self.graph.floats(bias).context("the bias must be constant")?;
-        let format = conv.pool_spec.data_format;
-        let input = self.graph.shape(x).to_vec();
-        let layout = format.shape(&input[..])?;
-        ensure!(layout.hw_rank() == 2 && layout.n().is_none_or(|n| *n == 1), "batch must be 1");
-        let geometry = conv.pool_spec.computed_padding(layout.hw_dims());
-        let size = [conv.pool_spec.kernel_shape[0], conv.pool_spec.kernel_shape[1]];
-        let taps = size[0] * size[1];
-        let (columns, channels) = (conv.output_channels(), conv.input_channels());
-        let (per_group, group_columns) = (channels / conv.group, columns / conv.group);
-        let depth = taps * channels;
-        ensure!(kernel.len() == columns * taps * per_group, "the weights' shape does not fit");
-        // As for integers: groups become one dense product.
-        let mut weights = vec![0f32; columns * depth];
-        for o in 0..columns {
-            for c in 0..per_group {
-                for tap in 0..taps {
-                    let from = match conv.kernel_fmt {
-                        KernelFormat::OIHW => (o * per_group + c) * taps + tap,
-                        KernelFormat::OHWI => (o * taps + tap) * per_group + c,
-                        KernelFormat::HWIO if conv.group == 1 => (tap * channels + c) * columns + o,
-                        KernelFormat::HWIO => bail!("grouped weights in this order are not supported"),
-                    };
-                    weights[(o * taps + tap) * channels + o / group_columns * per_group + c] = kernel[from];
-                }
-            }
-        }
-        let has_bias = bias.iter().any(|b| *b != 0.0);
-        let mut operands = vec![x, self.graph.add_floats(&[columns, depth], &weights)];
-        if has_bias {
-            let bias: Vec<f32> = (0..columns).map(|o| bias[if bias.len() == 1 { 0 } else { o }]).collect();
-            operands.push(self.graph.add_floats(&[columns], &bias));
-        }
-        let (stride, dilation) = (conv.pool_spec.strides(), conv.pool_spec.dilations());
-        let product = Product {
-            window: Some(Window {
-                size,
-                stride: [stride[0], stride[1]],
-                dilation: [dilation[0], dilation[1]],
-                before: [geometry[0].pad_before, geometry[1].pad_before],
-            }),
-            columns,
-            depth,
-            zero_point: None,
-            bias: has_bias,
-            first: Activation::None,
-            residual: Residual::None,
-            second: Activation::None,
-            float_output: true,
-            quantized_output: None,
-        };
-        self.image_product(node, product, &operands, format)
     }
 }
 

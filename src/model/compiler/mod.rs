@@ -5,6 +5,8 @@
 //! result holds nothing of the machine it was compiled on.
 
 mod attention;
+mod convolution;
+mod deconvolution;
 mod einsum;
 mod fold;
 mod fusion;
@@ -14,6 +16,8 @@ mod layout;
 mod lower;
 mod norm;
 mod quantization;
+mod sampling;
+mod softmax;
 
 use std::path::Path;
 
@@ -74,7 +78,11 @@ fn read_onnx(folder: &Path, part: &Part) -> Result<Vec<u8>> {
 fn parse(bytes: &[u8], part: &Part) -> Result<TypedModel> {
     let mut onnx = tract_onnx::onnx();
     quantization::register(&mut onnx);
-    let mut inference = onnx.model_for_read(&mut std::io::Cursor::new(bytes)).context("tract cannot parse it")?;
+    let inference = onnx.model_for_read(&mut std::io::Cursor::new(bytes)).context("tract cannot parse it")?;
+    typed(inference, part)
+}
+
+fn typed(mut inference: InferenceModel, part: &Part) -> Result<TypedModel> {
     inference.select_outputs_by_name(part.file_outputs()).context("the manifest's outputs are not in the graph")?;
     let mut model = inference.into_typed().context("tract cannot type it")?;
     integer::rewrite(&mut model)?;
@@ -128,6 +136,9 @@ fn separate_outputs(graph: &mut Graph) {
         taken.push(graph.outputs[i].value);
     }
 }
+
+#[cfg(test)]
+mod onnx_tests;
 
 #[cfg(test)]
 mod tests {

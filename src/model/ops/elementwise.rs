@@ -49,6 +49,18 @@ pub fn binary(op: Binary, broadcast: &Broadcast, a: &[f32], b: &[f32], out: &mut
         Binary::Min => broadcast.run(a, b, out, f32::min),
         Binary::Max => broadcast.run(a, b, out, f32::max),
         Binary::Pow => broadcast.run(a, b, out, f32::powf),
+        Binary::Less => broadcast.run(a, b, out, |a, b| f32::from(a < b)),
+        Binary::LessEqual => broadcast.run(a, b, out, |a, b| f32::from(a <= b)),
+        Binary::Equal => broadcast.run(a, b, out, |a, b| f32::from(a == b)),
+        Binary::NotEqual => broadcast.run(a, b, out, |a, b| f32::from(a != b)),
+    }
+}
+
+/// `a` where the condition is not zero, else `b`.
+#[inline(always)]
+pub fn select(condition: &[f32], a: &[f32], b: &[f32], out: &mut [f32]) {
+    for ((out, c), (a, b)) in out.iter_mut().zip(condition).zip(a.iter().zip(b)) {
+        *out = if *c != 0.0 { *a } else { *b };
     }
 }
 

@@ -1,11 +1,13 @@
 //! The operators, over slices: each a plain function of its inputs, with no memory of its own.
 
 pub mod attention;
+pub mod depthwise;
 pub mod elementwise;
 pub mod matmul;
 pub mod movement;
 pub mod product;
 pub mod reduce;
+pub mod sample;
 
 /// The elements of a value.
 #[derive(Debug, Clone, Copy)]

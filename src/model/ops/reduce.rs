@@ -63,6 +63,7 @@ pub fn reduce(by: Reduction, reduced: &Reduced, x: &[f32], out: &mut [f32]) {
             Reduction::Max => reduced.run(f32::NEG_INFINITY, x, out, f32::max),
             Reduction::Min => reduced.run(f32::INFINITY, x, out, f32::min),
             Reduction::MeanOfSquares => reduced.run(0.0, x, out, |a, b| a + b * b),
+            Reduction::Product => reduced.run(1.0, x, out, |a, b| a * b),
         }
     }
     if by == Reduction::MeanOfSquares {
