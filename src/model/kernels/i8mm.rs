@@ -98,7 +98,7 @@ unsafe fn tile<const M: usize, const ODD: bool>(
 /// The intrinsic is not stable yet.
 #[inline]
 #[target_feature(enable = "neon,i8mm")]
-fn multiply(sum: int32x4_t, rows: uint8x16_t, columns: int8x16_t) -> int32x4_t {
+pub fn multiply(sum: int32x4_t, rows: uint8x16_t, columns: int8x16_t) -> int32x4_t {
     let mut sum = sum;
     // SAFETY: one instruction on registers, which the target feature promises.
     unsafe {

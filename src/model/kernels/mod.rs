@@ -17,6 +17,7 @@ mod neon;
 #[cfg(target_arch = "aarch64")]
 mod neon_float;
 mod packed;
+mod peak;
 mod scalar;
 #[cfg(target_arch = "aarch64")]
 mod sdot;
@@ -147,6 +148,12 @@ impl Kernel {
         };
         anyhow::ensure!(kernel.is_supported(), "{OVERRIDE}={name}: this CPU does not support it");
         Ok(kernel)
+    }
+
+    /// Multiply-accumulates of 8 bit integers per second that one core of this machine can do with the family's
+    /// instructions, measured now, in some milliseconds; 0 if the CPU lacks them.
+    pub fn int8_peak(self) -> f64 {
+        peak::int8_macs_per_second(self)
     }
 
     /// Columns side by side in a panel of packed int8 weights; results are padded to a multiple of 16.

@@ -112,7 +112,7 @@ unsafe fn group<const M: usize, const LANE: usize>(
 /// The intrinsic is not stable yet.
 #[inline]
 #[target_feature(enable = "neon,dotprod")]
-fn dot<const LANE: usize>(sum: int32x4_t, weights: int8x16_t, row: int8x16_t) -> int32x4_t {
+pub fn dot<const LANE: usize>(sum: int32x4_t, weights: int8x16_t, row: int8x16_t) -> int32x4_t {
     let mut sum = sum;
     // SAFETY: one instruction on registers, which the target feature promises.
     unsafe {

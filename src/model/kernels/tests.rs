@@ -116,3 +116,11 @@ fn families_have_names_of_their_own_and_one_is_always_there() {
     #[cfg(target_arch = "aarch64")]
     assert!(Kernel::Neon.is_supported());
 }
+
+#[test]
+fn the_peak_is_above_what_a_product_reaches() {
+    for kernel in supported() {
+        let peak = kernel.int8_peak();
+        assert!(peak > 1e6 && peak < 1e13, "{}: {peak} multiply-accumulates a second", kernel.name());
+    }
+}
