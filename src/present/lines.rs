@@ -88,7 +88,7 @@ impl Sink<Vec<u8>> for Lines {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::present::outlet::Outlet;
+    use crate::present::outlet::{Loss, Outlet};
     use std::fs::OpenOptions;
     use std::io::Read;
     use std::os::fd::{FromRawFd, OwnedFd};
@@ -107,7 +107,7 @@ mod tests {
     #[test]
     fn lines_come_out_whole_also_through_a_non_blocking_pipe() -> Result<()> {
         let (mut reader, writer) = pipe(libc::O_NONBLOCK);
-        let mut outlet = Outlet::start("lines", 4, Vec::new, Lines::on(writer))?;
+        let mut outlet = Outlet::start("lines", 4, Loss::Matters, Vec::new, Lines::on(writer))?;
         let line = |number: usize| format!("{{\"number\":{number},\"rest\":\"{}\"}}\n", "x".repeat(50_000));
         let wanted: String = (0..20).map(line).collect();
         let reading = std::thread::spawn(move || {

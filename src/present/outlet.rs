@@ -10,11 +10,14 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use log::Level;
 
 /// How often a sink without work may look after itself.
 const TICK: Duration = Duration::from_millis(250);
 /// So many frames without a loss end the state in which frames are lost.
 const CALM: u64 = 100;
+/// How far threads that draw step back; 19 is the farthest.
+const NICE: libc::c_int = 10;
 /// Stack of an outlet's thread: drawing and encoding are shallow.
 const STACK_BYTES: usize = 512 << 10;
 
@@ -24,6 +27,15 @@ pub enum Flow {
     Go,
     /// Nothing more can ever be given out here.
     End,
+}
+
+/// What it means when an outlet loses frames.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Loss {
+    /// Somebody misses them: it is worth a warning.
+    Matters,
+    /// Pictures: people do not see each one anyhow. The thread steps back behind others too.
+    Expected,
 }
 
 /// The slow end of an outlet. All of it runs on the outlet's own thread.
@@ -66,6 +78,7 @@ impl Tally {
 /// The publisher's end of an outlet.
 pub struct Outlet<T> {
     name: &'static str,
+    loss: Loss,
     filled: SyncSender<T>,
     spare: Receiver<T>,
     done: Receiver<()>,
@@ -80,6 +93,7 @@ impl<T: Send + 'static> Outlet<T> {
     pub fn start(
         name: &'static str,
         depth: usize,
+        loss: Loss,
         buffer: impl Fn() -> T,
         sink: impl Sink<T> + 'static,
     ) -> Result<Outlet<T>> {
@@ -92,13 +106,16 @@ impl<T: Send + 'static> Outlet<T> {
             let _ = outgoing.try_send(buffer());
         }
         let tally = Arc::new(Tally::default());
-        let mut worker = Worker { name, incoming, outgoing, sink, tally: tally.clone(), losing: false };
+        let mut worker = Worker { name, incoming, outgoing, sink, tally: tally.clone(), loss, losing: false };
         let thread = thread::Builder::new().name(name.to_owned()).stack_size(STACK_BYTES).spawn(move || {
+            if loss == Loss::Expected {
+                step_back();
+            }
             worker.work();
             let _ = farewell.try_send(());
         });
         thread.with_context(|| format!("cannot start the thread for {name}"))?;
-        Ok(Outlet { name, filled, spare, done, tally })
+        Ok(Outlet { name, loss, filled, spare, done, tally })
     }
 
     /// Hands over what `fill` puts into a buffer, or counts a loss when no buffer is spare. Never waits.
@@ -137,7 +154,7 @@ impl<T: Send + 'static> Outlet<T> {
     /// Lets everything that was handed over go out, but waits no longer than `limit`. Returns whether that was enough;
     /// otherwise the thread is left behind with what it holds.
     pub fn finish(self, limit: Duration) -> bool {
-        let Outlet { name, filled, spare, done, tally } = self;
+        let Outlet { name, loss, filled, spare, done, tally } = self;
         drop((filled, spare));
         // A thread that is gone without a farewell has nothing left to wait for either.
         let finished = !matches!(done.recv_timeout(limit), Err(RecvTimeoutError::Timeout));
@@ -145,10 +162,26 @@ impl<T: Send + 'static> Outlet<T> {
             log::warn!("{name}: still busy after {} ms, what it holds is lost", limit.as_millis());
         }
         if tally.lost() > 0 {
-            log::warn!("{name}: {} frames given out, {} lost because it was busy", tally.given(), tally.lost());
+            let (given, lost) = (tally.given(), tally.lost());
+            log::log!(loss.level(), "{name}: {given} frames given out, {lost} lost because it was busy");
         }
         finished
     }
+}
+
+impl Loss {
+    fn level(self) -> Level {
+        match self {
+            Loss::Matters => Level::Warn,
+            Loss::Expected => Level::Debug,
+        }
+    }
+}
+
+/// Lets the loop and the publisher go first where they have no real-time priority.
+pub fn step_back() {
+    // SAFETY: no memory is involved. On Linux this is about the calling thread; where it is refused, nothing is lost.
+    unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, NICE) };
 }
 
 /// The outlet's thread.
@@ -158,6 +191,7 @@ struct Worker<T, S> {
     outgoing: SyncSender<T>,
     sink: S,
     tally: Arc<Tally>,
+    loss: Loss,
     losing: bool,
 }
 
@@ -193,10 +227,10 @@ impl<T, S: Sink<T>> Worker<T, S> {
     fn tell(&mut self, lost: u64, calm: u64) {
         if !self.losing && lost > 0 && calm == 0 {
             self.losing = true;
-            log::warn!("{}: cannot keep up, frames are lost there (not in the loop)", self.name);
+            log::log!(self.loss.level(), "{}: cannot keep up, frames are lost there (not in the loop)", self.name);
         } else if self.losing && calm >= CALM {
             self.losing = false;
-            log::info!("{}: keeps up again, {lost} frames lost so far", self.name);
+            log::log!(self.loss.level().max(Level::Info), "{}: keeps up again, {lost} frames lost so far", self.name);
         }
     }
 }
@@ -226,7 +260,7 @@ mod tests {
 
     fn gated(depth: usize) -> (Outlet<Vec<u8>>, mpsc::Sender<Flow>, mpsc::Receiver<Vec<u8>>) {
         let ((open, gate), (taken, seen)) = (mpsc::channel(), mpsc::channel());
-        let outlet = Outlet::start("test", depth, Vec::new, Gated { gate, taken }).expect("a thread");
+        let outlet = Outlet::start("test", depth, Loss::Matters, Vec::new, Gated { gate, taken }).expect("a thread");
         (outlet, open, seen)
     }
 

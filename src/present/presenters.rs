@@ -15,7 +15,7 @@ use super::display::Display;
 use super::framebuffer::Framebuffer;
 use super::lines::{End, Lines};
 use super::notify::Notifier;
-use super::outlet::{Outlet, Tally};
+use super::outlet::{Loss, Outlet, Tally};
 use super::overlay::{Artist, Legend};
 use super::preview::hub::Hub;
 use super::preview::{Preview, Server, SetTasks, Site};
@@ -98,15 +98,15 @@ impl Presenters {
         presenters.notifier = Notifier::from_environment()?;
         if let Some(options) = options.record {
             let recorder = Recorder::open(options)?;
-            presenters.record = Some(Outlet::start("record", RECORD_DEPTH, Vec::new, recorder)?);
+            presenters.record = Some(Outlet::start("record", RECORD_DEPTH, Loss::Matters, Vec::new, recorder)?);
         }
         if let Some(path) = options.display {
             let display = Display::new(Framebuffer::open(&path)?, Artist::new(legend.clone()));
-            presenters.display = Some(Outlet::start("display", 1, Scene::default, display)?);
+            presenters.display = Some(Outlet::start("display", 1, Loss::Expected, Scene::default, display)?);
         }
         if let Some(address) = options.preview {
             let preview = Preview::new(hub.clone(), legend.clone());
-            presenters.preview = Some(Outlet::start("preview", 1, Scene::default, preview)?);
+            presenters.preview = Some(Outlet::start("preview", 1, Loss::Expected, Scene::default, preview)?);
             let site = Site { source: facts.source, legend: legend.clone(), set_tasks: facts.set_tasks };
             let server = Server::start(address, hub, site)?;
             if !server.address().ip().is_loopback() {
@@ -119,12 +119,12 @@ impl Presenters {
             presenters.server = Some(server);
         }
         let snapshots = Snapshots::new(Artist::new(legend));
-        presenters.snapshots = Some(Outlet::start("snapshot", 2, Snapshot::default, snapshots)?);
+        presenters.snapshots = Some(Outlet::start("snapshot", 2, Loss::Expected, Snapshot::default, snapshots)?);
         presenters.watch = Some(watch);
         if options.print {
             let lines = Lines::on_stdout()?;
             presenters.lines_end = lines.end();
-            presenters.lines = Some(Outlet::start("standard output", LINES_DEPTH, Vec::new, lines)?);
+            presenters.lines = Some(Outlet::start("standard output", LINES_DEPTH, Loss::Matters, Vec::new, lines)?);
         }
         Ok(presenters)
     }

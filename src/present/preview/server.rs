@@ -1,12 +1,12 @@
 //! The connections of the preview page: a limited number, a thread each.
 
-use std::io::{self, ErrorKind, Write};
+use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::AsRawFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 use super::http::{self, Names, Refusal, Request};
 use super::hub::{Closed, Hub, Kind};
 use super::site::Site;
+use crate::present::outlet::step_back;
 
 /// Connections at a time. A browser tab has two that last.
 const MAX_CONNECTIONS: usize = 32;
@@ -139,6 +140,7 @@ fn connect(mut stream: TcpStream, shared: &Arc<Shared>) {
     let builder = thread::Builder::new().name("preview-page".to_owned()).stack_size(STACK_BYTES);
     // Without a thread, the connection closes with what was moved into it.
     let _ = builder.spawn(move || {
+        step_back();
         // A reader that has gone is no event.
         let _ = serve(&mut stream, &seat.shared);
         let _ = stream.shutdown(Shutdown::Write);
@@ -172,14 +174,9 @@ fn serve(stream: &mut TcpStream, shared: &Shared) -> io::Result<()> {
 /// Reads a little of what is still coming: closing with unread bytes would take the answer from the other end.
 fn drain(stream: &mut TcpStream) -> io::Result<()> {
     stream.set_read_timeout(Some(TICK))?;
-    let mut left = 64 << 10;
+    let deadline = Instant::now() + TICK;
     let mut piece = [0; 4096];
-    while left > 0 {
-        match io::Read::read(stream, &mut piece)? {
-            0 => break,
-            count => left -= count.min(left),
-        }
-    }
+    while Instant::now() < deadline && stream.read(&mut piece)? > 0 {}
     Ok(())
 }
 
