@@ -92,6 +92,7 @@ mod tests {
     use std::fs::OpenOptions;
     use std::io::Read;
     use std::os::fd::{FromRawFd, OwnedFd};
+    use std::sync::atomic::AtomicBool;
     use std::time::Duration;
 
     fn pipe(flags: i32) -> (File, File) {
@@ -122,9 +123,9 @@ mod tests {
             }
         });
         for number in 0..20 {
-            assert!(outlet.push(|buffer| *buffer = line(number).into_bytes()));
+            assert!(outlet.push(&AtomicBool::new(false), |buffer| *buffer = line(number).into_bytes()));
         }
-        assert!(outlet.finish(Duration::from_secs(10)));
+        assert!(outlet.finish(&AtomicBool::new(true), Duration::from_secs(10)));
         assert!(reading.join().expect("it reads") == wanted.into_bytes());
         Ok(())
     }

@@ -14,6 +14,8 @@ use log::Level;
 
 /// How often a sink without work may look after itself.
 const TICK: Duration = Duration::from_millis(250);
+/// How often who waits for a spare buffer looks whether somebody is in a hurry.
+const GLANCE: Duration = Duration::from_millis(50);
 /// So many frames without a loss end the state in which frames are lost.
 const CALM: u64 = 100;
 /// How far threads that draw step back; 19 is the farthest.
@@ -134,11 +136,22 @@ impl<T: Send + 'static> Outlet<T> {
         sent
     }
 
-    /// Hands over what `fill` puts into a buffer, and waits until one is spare: for sources that wait too.
-    /// Returns whether it will go out: not when the sink has ended.
-    pub fn push(&mut self, fill: impl FnOnce(&mut T)) -> bool {
-        // The worker lives as long as it takes more; then its end of the queue is gone.
-        !self.tally.has_ended() && self.spare.recv().is_ok_and(|buffer| self.send(buffer, fill))
+    /// Hands over what `fill` puts into a buffer, and waits for a spare one until `hurry` is set: for sources that wait
+    /// too. Returns whether it will go out: not when the sink has ended or somebody is in a hurry.
+    pub fn push(&mut self, hurry: &AtomicBool, fill: impl FnOnce(&mut T)) -> bool {
+        while !self.tally.has_ended() {
+            match self.spare.recv_timeout(GLANCE) {
+                Ok(buffer) => return self.send(buffer, fill),
+                Err(RecvTimeoutError::Timeout) if hurry.load(Ordering::Relaxed) => {
+                    self.tally.lost.fetch_add(1, Ordering::Relaxed);
+                    return false;
+                }
+                Err(RecvTimeoutError::Timeout) => {}
+                // The worker lives as long as it takes more; then its end of the queue is gone.
+                Err(RecvTimeoutError::Disconnected) => return false,
+            }
+        }
+        false
     }
 
     fn send(&self, mut buffer: T, fill: impl FnOnce(&mut T)) -> bool {
@@ -151,13 +164,20 @@ impl<T: Send + 'static> Outlet<T> {
         &self.tally
     }
 
-    /// Lets everything that was handed over go out, but waits no longer than `limit`. Returns whether that was enough;
-    /// otherwise the thread is left behind with what it holds.
-    pub fn finish(self, limit: Duration) -> bool {
+    /// Lets everything that was handed over go out, but waits no longer than `limit` once `hurry` is set. Returns whether
+    /// that was enough; otherwise the thread is left behind with what it holds.
+    pub fn finish(self, hurry: &AtomicBool, limit: Duration) -> bool {
         let Outlet { name, loss, filled, spare, done, tally } = self;
         drop((filled, spare));
+        let mut waited = done.recv_timeout(GLANCE);
+        while waited == Err(RecvTimeoutError::Timeout) && !hurry.load(Ordering::Relaxed) {
+            waited = done.recv_timeout(GLANCE);
+        }
+        if waited == Err(RecvTimeoutError::Timeout) {
+            waited = done.recv_timeout(limit);
+        }
         // A thread that is gone without a farewell has nothing left to wait for either.
-        let finished = !matches!(done.recv_timeout(limit), Err(RecvTimeoutError::Timeout));
+        let finished = waited != Err(RecvTimeoutError::Timeout);
         if !finished {
             log::warn!("{name}: still busy after {} ms, what it holds is lost", limit.as_millis());
         }
@@ -241,6 +261,9 @@ mod tests {
     use std::sync::mpsc;
     use std::time::Instant;
 
+    static PATIENT: AtomicBool = AtomicBool::new(false);
+    static HURRY: AtomicBool = AtomicBool::new(true);
+
     /// Takes an item when the test allows it.
     struct Gated {
         gate: mpsc::Receiver<Flow>,
@@ -280,7 +303,7 @@ mod tests {
         assert_eq!(sent.iter().filter(|&&sent| sent).count(), 2);
         assert_eq!((outlet.tally().lost(), outlet.tally().given()), (98, 0));
         let (tally, _) = (outlet.tally().clone(), [open.send(Flow::Go), open.send(Flow::Go)]);
-        assert!(outlet.finish(Duration::from_secs(10)));
+        assert!(outlet.finish(&HURRY, Duration::from_secs(10)));
         // What was taken first goes out first, then the thread ends by itself.
         assert_eq!(seen.iter().collect::<Vec<_>>(), [vec![0], vec![1], b"end".to_vec()]);
         assert_eq!((tally.given(), tally.has_ended()), (2, true));
@@ -290,8 +313,8 @@ mod tests {
     fn who_can_wait_loses_nothing() {
         let (mut outlet, open, seen) = gated(2);
         drop(open);
-        assert!((0..200).all(|number| outlet.push(fill(number))));
-        assert!(outlet.finish(Duration::from_secs(10)));
+        assert!((0..200).all(|number| outlet.push(&PATIENT, fill(number))));
+        assert!(outlet.finish(&HURRY, Duration::from_secs(10)));
         assert_eq!(seen.iter().take(200).map(|item| item[0]).collect::<Vec<_>>(), (0..200).collect::<Vec<_>>());
     }
 
@@ -301,18 +324,19 @@ mod tests {
         assert!(outlet.offer(fill(1)));
         open.send(Flow::End).expect("it waits");
         // Waits for a buffer until the worker has gone.
-        assert!(!outlet.push(fill(2)));
+        assert!(!outlet.push(&PATIENT, fill(2)));
         assert!(outlet.tally().has_ended() && !outlet.offer(fill(3)));
         assert_eq!(outlet.tally().lost(), 0, "nothing was to be given out any more");
-        assert!(outlet.finish(Duration::from_secs(10)));
+        assert!(outlet.finish(&HURRY, Duration::from_secs(10)));
     }
 
     #[test]
     fn the_end_does_not_wait_for_ever() {
         let (mut outlet, open, _seen) = gated(1);
         assert!(outlet.offer(fill(1)));
+        assert!(!outlet.push(&HURRY, fill(2)), "nobody waits in a hurry");
         let before = Instant::now();
-        assert!(!outlet.finish(Duration::from_millis(50)));
+        assert!(!outlet.finish(&HURRY, Duration::from_millis(50)));
         assert!(before.elapsed() < Duration::from_secs(5));
         drop(open);
     }

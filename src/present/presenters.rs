@@ -5,6 +5,7 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::Receiver;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
@@ -29,7 +30,7 @@ use crate::perceive::Analysis;
 const LINES_DEPTH: usize = 64;
 /// Lines that wait while the disk is busy: about eight seconds of a camera.
 const RECORD_DEPTH: usize = 256;
-/// How long everything together may take at the end.
+/// How long lines, a recording, and everything else together may take at the end.
 const FAREWELL: Duration = Duration::from_secs(3);
 
 /// What is shown where.
@@ -80,6 +81,7 @@ pub struct Presenters {
     watch: Option<(Arc<Watch>, Receiver<PathBuf>)>,
     notifier: Option<Notifier>,
     source_waits: bool,
+    hurry: Arc<AtomicBool>,
     frames: u64,
 }
 
@@ -134,6 +136,11 @@ impl Presenters {
         self.watch.as_ref().map(|(watch, _)| watch.clone())
     }
 
+    /// Once this is set (by a signal, say), nobody is waited for any more, also where the source can wait.
+    pub fn hurry(&self) -> Arc<AtomicBool> {
+        self.hurry.clone()
+    }
+
     /// Where the preview listens.
     pub fn preview_address(&self) -> Option<SocketAddr> {
         self.server.as_ref().map(Server::address)
@@ -154,7 +161,7 @@ impl Presenters {
                 buffer.extend_from_slice(text);
             };
             if self.source_waits {
-                outlet.push(fill)
+                outlet.push(&self.hurry, fill)
             } else {
                 outlet.offer(fill)
             };
@@ -208,20 +215,21 @@ impl Presenters {
         if let Some(notifier) = &mut self.notifier {
             notifier.stop();
         }
+        // A source that waits has a reader that may take its time.
+        if !self.source_waits {
+            self.hurry.store(true, Ordering::Relaxed);
+        }
+        for lines in [self.lines.take(), self.record.take()].into_iter().flatten() {
+            lines.finish(&self.hurry, FAREWELL);
+        }
+        self.hurry.store(true, Ordering::Relaxed);
         let deadline = Instant::now() + FAREWELL;
         let left = || deadline.saturating_duration_since(Instant::now());
-        if let Some(lines) = self.lines.take() {
-            // A source that waits has a reader that may take its time.
-            lines.finish(if self.source_waits { Duration::MAX } else { left() });
-        }
-        if let Some(record) = self.record.take() {
-            record.finish(if self.source_waits { Duration::MAX } else { left() });
-        }
         if let Some(snapshots) = self.snapshots.take() {
-            snapshots.finish(left());
+            snapshots.finish(&self.hurry, left());
         }
         for outlet in [self.display.take(), self.preview.take()].into_iter().flatten() {
-            outlet.finish(left());
+            outlet.finish(&self.hurry, left());
         }
         drop(self.server.take());
         match self.lines_end.get() {
