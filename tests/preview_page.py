@@ -191,8 +191,8 @@ def check_marks(browser, out):
         event.frame.deadline.used_us = 24000 + 9000 * Math.abs(Math.sin(i / 9)) + (i % 50 === 7 ? 6000 : 0);
         event.frame.deadline.missed = event.frame.deadline.used_us > 33333;
         event.frame.captured_us += 33333 * i; event.frame.frame += i; onFrame({{data: JSON.stringify(event)}}); }}""")
-    browser.until("an answer of an earlier frame is marked", "document.querySelector('tr.stale .age-mark').textContent === '3 old'")
-    browser.until("a deferred task is marked", "document.querySelector('label[data-task=parsing].deferred .cost').textContent === 'deferred'")
+    browser.until("an answer of an earlier frame is marked", "document.querySelector('tr.stale .age-mark')?.textContent === '3 frames old'")
+    browser.until("a deferred task is marked", "document.querySelector('label[data-task=parsing].deferred .cost')?.textContent === 'deferred'")
     browser.until("missed deadlines are counted", "Number(document.getElementById('missed').textContent) > 0")
     browser.screenshot(out / "marks.png", 1280, 860)
     browser.value(f"(() => {{ const event = {event}; event.frame.faces = []; onFrame({{data: JSON.stringify(event)}}); }})()")

@@ -69,18 +69,19 @@ function faceCard(face) {
     if (!chosen.includes(task.name)) continue;
     const row = element("tr");
     row.dataset.task = task.name;
+    const head = element("th", "", words(task.name));
     const cell = element("td");
     const answer = face[task.name];
     const stale = (face.stale_frames || {})[task.name] || 0;
     if (stale > 0) {
       row.className = "stale";
-      const mark = element("span", "age-mark", `${stale} old`);
-      mark.title = `This answer is from ${stale} frame${stale === 1 ? "" : "s"} ago: there was no time since.`;
-      cell.append(mark);
+      const mark = element("span", "age-mark", `${stale} frame${stale === 1 ? "" : "s"} old`);
+      mark.title = "There was no time for this task since.";
+      head.append(mark);
     }
     if (answer === undefined) cell.append(element("small", "", "not decoded yet"));
     else cell.append(...views[task.kind](answer));
-    row.append(element("th", "", words(task.name)), cell);
+    row.append(head, cell);
     table.append(row);
   }
   card.append(title, table);
@@ -185,8 +186,11 @@ function drawSpark() {
   const style = getComputedStyle(document.documentElement);
   const colour = (name) => style.getPropertyValue(name);
   const budget = past.length ? past[past.length - 1].budget : 0;
-  const top = Math.max(1000, budget, ...past.map((one) => one.us)) * 1.12;
-  const y = (us) => height - 1 - (us / top) * (height - 2);
+  // A few outliers do not flatten the rest: they are cut, with a bright cap.
+  const sorted = past.map((one) => one.us).sort((a, b) => a - b);
+  const usual = sorted[Math.floor(0.97 * (sorted.length - 1))] || 0;
+  const top = Math.max(1000, budget, usual) * 1.25;
+  const y = (us) => height - 1 - Math.min(us / top, 1) * (height - 2);
   const step = width / HISTORY;
   pen.font = `10px ${colour("--mono")}`;
   // Round steps of time as faint lines.
@@ -195,13 +199,15 @@ function drawSpark() {
   for (let value = unit; value * 1000 < top; value += unit) {
     pen.fillStyle = colour("--line");
     pen.fillRect(0, Math.round(y(value * 1000)), width, 1);
-    pen.fillStyle = colour("--dim");
-    pen.fillText(`${value} ms`, 2, y(value * 1000) - 2);
   }
   const from = HISTORY - past.length;
   past.forEach((one, index) => {
     pen.fillStyle = colour(one.missed ? "--bad" : "--blue");
     pen.fillRect((from + index) * step, y(one.us), Math.max(1, step - 1), height - y(one.us));
+    if (one.us > top) {
+      pen.fillStyle = colour("--ink");
+      pen.fillRect((from + index) * step, 0, Math.max(1, step - 1), 3);
+    }
   });
   if (budget) {
     pen.strokeStyle = colour("--warn");
@@ -212,6 +218,14 @@ function drawSpark() {
     pen.stroke();
     pen.setLineDash([]);
   }
+  pen.strokeStyle = colour("--panel");
+  pen.fillStyle = colour("--ink");
+  pen.lineWidth = 3;
+  for (let value = unit; value * 1000 < top; value += unit) {
+    pen.strokeText(`${value} ms`, 2, y(value * 1000) - 2);
+    pen.fillText(`${value} ms`, 2, y(value * 1000) - 2);
+  }
+  pen.lineWidth = 1;
 }
 
 // ---- the whole page
