@@ -7,6 +7,7 @@
 //!    |       or the demo clip                  (each pixel is converted when it is needed)
 //!    |
 //! locate     letterbox -> finder -> NMS     -> Detection (score, box, five keypoints)
+//!    |       follow: from frame to frame    -> Follower (id, keypoints in the next frame)
 //!    |       alignment                      -> Similarity: aligned frame (0..1) -> picture
 //!    |
 //! perceive   crop: alignment and fovea      -> the network's input
@@ -17,12 +18,14 @@
 //! present    JSON lines, text, annotated PNG, parsing masks
 //!
 //! model      manifest, compiler (ONNX -> bundle), bundle, executor, kernels
-//! pace       clocks and latency statistics, real-time set-up, temperatures
+//! pace       the live loop: budget, schedule, fixed latency, publisher; statistics, real-time set-up, temperatures
 //! control    a Unix socket for `faceptor ctl`, signals
-//! cli        one file for each verb, with the loop that ties the stages together
+//! cli        one file for each verb
 //! ```
 //!
-//! [`perceive::Pipeline`] is the middle of it: `Pipeline::analyse` takes a picture and gives its faces.
+//! [`perceive::Pipeline`] is the middle of it: `Pipeline::analyse` takes a picture and gives its faces. A run goes the
+//! same way step by step: [`pace::live::Live::run`] reads as one frame's way, [`pace::frame::Faces::process`] as that of
+//! its faces.
 //!
 //! ```
 //! use faceptor_edge::capture::photo;

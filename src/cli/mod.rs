@@ -12,6 +12,8 @@ mod output;
 mod reference;
 mod report;
 mod run;
+mod run_arguments;
+mod steer;
 mod tasks;
 mod verify;
 
@@ -43,8 +45,8 @@ struct Arguments {
 enum Verb {
     /// Photos (JPEG, PNG, WebP) or folders of them through the network.
     Image(image::ImageArguments),
-    /// Frames of a source through the network, one after the other, with the time that each stage takes.
-    Run(run::RunArguments),
+    /// The live loop: frames of a camera or another source through the network, at a fixed latency.
+    Run(Box<run::RunArguments>),
     /// The cameras of this machine with their formats, sizes and rates.
     Devices(devices::DevicesArguments),
     /// Steers a running loop over its socket: which tasks, which budget, statistics, a snapshot, the end.
@@ -91,7 +93,7 @@ pub fn main(git: Option<&'static str>) -> ExitCode {
     logger::start(arguments.verbose, arguments.quiet);
     let result = match arguments.verb {
         Verb::Image(arguments) => image::run(arguments),
-        Verb::Run(arguments) => run::run(arguments),
+        Verb::Run(arguments) => run::run(*arguments),
         Verb::Ctl(arguments) => ctl::run(arguments),
         Verb::Bench(arguments) => bench::run(arguments, git),
         Verb::Reference(arguments) => reference::run(arguments, git),

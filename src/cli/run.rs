@@ -1,175 +1,191 @@
-//! `faceptor run`: frames of a source, one after the other, and what each stage took.
+//! `faceptor run`: the live loop between a source and all outlets.
 
 use std::io::Write;
-use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::sync::mpsc::{Receiver, sync_channel};
+use std::sync::{Arc, Mutex};
+use std::thread;
 
-use anyhow::{Result, bail};
-use clap::Args;
+use anyhow::{Context, Result, anyhow, bail};
+use serde_json::json;
 
-use super::Outcome;
-use super::network::{NetworkArguments, TaskArguments};
-use super::output;
-use crate::capture::{Frame, Picture, Pixels, Source};
-use crate::locate::Purpose;
-use crate::pace::clock::Stopwatch;
-use crate::pace::statistics::{Row, Table};
-use crate::perceive::{Analysis, Locate, Pipeline};
-use crate::present::json::{Around, Line, Origin};
-use crate::present::{caption, overlay, png};
+pub use super::run_arguments::RunArguments;
+use super::steer::Steer;
+use super::{Outcome, output};
+use crate::capture::{Feed, open};
+use crate::control::{Server, signals};
+use crate::locate::FollowOptions;
+use crate::pace::board::Board;
+use crate::pace::frame::Faces;
+use crate::pace::heat;
+use crate::pace::live::{self, Command, Live};
+use crate::pace::outcome::{self, Counters};
+use crate::pace::publisher::{self, Ending, Printing, Publisher};
+use crate::pace::realtime::{Obtained, Role};
+use crate::pace::ring::{self, Ring};
+use crate::pace::sensors::Sensors;
+use crate::perceive::Pipeline;
+use crate::present::overlay::{Artist, Legend, readable_size};
+use crate::present::{Facts, Presenters, Stills, png};
 
-/// The most faces that a run may follow.
-const MAX_FACES: i64 = 16;
+/// Commands that may wait for the next frame.
+const COMMANDS: usize = 16;
+/// Stills that outlets may hold, beside one in each result.
+const SHOWN_STILLS: usize = 8;
 
-#[derive(Args)]
-pub struct RunArguments {
-    /// `demo` (the embedded clip), a photo or a folder of photos.
-    #[arg(long, value_name = "SOURCE", default_value = "demo")]
-    source: String,
-    #[command(flatten)]
-    tasks: TaskArguments,
-    #[command(flatten)]
-    network: NetworkArguments,
-    /// Stop after so many frames; the source starts over when it ends [default: everything once].
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
-    frames: Option<u64>,
-    /// One JSON object per frame and line.
-    #[arg(long)]
-    json: bool,
-    /// Write the last frame, annotated, as a PNG.
-    #[arg(long, value_name = "PNG")]
-    out: Option<PathBuf>,
-    /// The most faces of a frame, best first.
-    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=MAX_FACES))]
-    max_faces: u16,
-    #[command(flatten)]
-    later: LaterArguments,
-}
+/// Sets a flag when it is dropped, also when a thread panics.
+struct AtEnd(Arc<AtomicBool>);
 
-/// Options that belong to the live loop: known, so that asking for one is told apart from a typing error.
-#[derive(Args)]
-struct LaterArguments {
-    #[arg(long, hide = true, value_name = "MS", value_parser = later)]
-    budget_ms: Option<String>,
-    #[arg(long, hide = true, value_name = "fb:DEVICE", value_parser = later)]
-    display: Option<String>,
-    #[arg(long, hide = true, value_name = "ADDRESS", value_parser = later)]
-    preview: Option<String>,
-    #[arg(long, hide = true, value_name = "FILE", value_parser = later)]
-    record: Option<String>,
-    #[arg(long, hide = true, value_name = "SOCKET", value_parser = later)]
-    control: Option<String>,
-}
-
-fn later(_: &str) -> Result<String, String> {
-    Err("not supported in this version".to_owned())
+impl Drop for AtEnd {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Release);
+    }
 }
 
 pub fn run(arguments: RunArguments) -> Result<Outcome> {
-    let (mut source, failures) = Source::open(&arguments.source)?;
-    let mut outcome = Outcome::Done;
-    for failure in &failures {
-        log::error!("{failure}");
-        outcome = Outcome::SomeFailed;
-    }
+    let mut feed = open(&arguments.source, &arguments.request())?;
     let bundle = arguments.network.open()?;
-    let mut pipeline = arguments.tasks.pipeline(&bundle)?;
-    let locate = Locate::Find { purpose: Purpose::Live, limit: usize::from(arguments.max_faces) };
-    let mut table = Table::default();
-    let rows = Rows::register(&mut table, &pipeline);
-    let (mut picture, mut last) = (Picture::default(), None);
-    let mut shown = 0;
-    for number in 0..arguments.frames.unwrap_or_else(|| source.length()) {
-        let (mut whole, mut stage) = (Stopwatch::start(), Stopwatch::start());
-        let frame = match source.next(&mut picture) {
-            Ok(Some(frame)) => frame,
-            Ok(None) => break,
-            Err(failure) => {
-                log::error!("{failure}");
-                outcome = Outcome::SomeFailed;
-                continue;
-            }
+    let pipeline = arguments.tasks.pipeline(&bundle)?;
+    let legend = Arc::new(Legend::of(&pipeline));
+    let live = feed.period_us().is_some();
+    // Files and photos have no deadline that priority would help to keep.
+    let mut obtained = if live { arguments.realtime.process() } else { Obtained::default() };
+
+    let (sender, commands) = sync_channel(COMMANDS);
+    let mut steer = Steer {
+        commands: sender,
+        board: Arc::default(),
+        chosen: Arc::new(Mutex::new(pipeline.tasks().clone())),
+        budget_us: Arc::default(),
+        stop: Arc::default(),
+        watch: None,
+        facts: json!({ "source": feed.describe(), "network": bundle.manifest().name, "sha256": bundle.sha256() }),
+        bundle,
+    };
+    let settings = arguments.settings();
+    steer.budget_us.store(settings.budget_us.or(feed.period_us()).unwrap_or(0), Ordering::Relaxed);
+    let chooser = steer.clone();
+    let facts = Facts {
+        legend: legend.clone(),
+        source: feed.describe(),
+        set_tasks: Arc::new(move |names| chooser.choose(names).map(drop).map_err(|refusal| refusal.to_string())),
+    };
+    let presenters = Presenters::start(arguments.outlets.present(live), facts)?;
+    steer.watch = presenters.watch();
+    let heat = if live { Some(heat::Watch::start(Sensors::of_this_machine())) } else { None };
+    let board = steer.board.clone();
+    let _signals = signals::start(steer.stop.clone(), move || print_report(&board)).context("signal handlers")?;
+    let server = arguments.outlets.socket().map(|path| Server::start(&path, steer.clone())).transpose()?;
+
+    let heat_level = heat.as_ref().map(heat::Watch::level).unwrap_or_default();
+    let run = Run { arguments: &arguments, steer, presenters, legend: legend.clone(), heat: heat_level };
+    let (counters, ending) = run.through(pipeline, settings, &mut *feed, commands, &mut obtained)?;
+    drop(server);
+    report(&arguments, &legend, &ending)?;
+    if ending.report.published == 0 && counters.frames == 0 {
+        bail!("source {} gave no frame", arguments.source);
+    }
+    Ok(if counters.bad_frames > 0 { Outcome::SomeFailed } else { Outcome::Done })
+}
+
+/// What the threads of a run are made of.
+struct Run<'a> {
+    arguments: &'a RunArguments,
+    steer: Steer,
+    presenters: Presenters,
+    legend: Arc<Legend>,
+    heat: Arc<AtomicU8>,
+}
+
+impl Run<'_> {
+    /// Starts the publisher, and runs the loop on this thread to its end.
+    fn through(
+        self,
+        pipeline: Pipeline,
+        settings: live::Settings,
+        feed: &mut dyn Feed,
+        commands: Receiver<Command>,
+        obtained: &mut Obtained,
+    ) -> Result<(Counters, Ending)> {
+        let (arguments, period_us) = (self.arguments, feed.period_us());
+        let limit = usize::from(arguments.following.max_faces);
+        let (realtime, is_live) = (&arguments.realtime, period_us.is_some());
+        let mut ring = Ring::new(|| outcome::Outcome::with_room(limit, pipeline.readers()));
+        let (results, published) = ring.split();
+        let ended = Arc::new(AtomicBool::new(false));
+        let links = publisher::Links {
+            results: published,
+            waiting: thread::current(),
+            ended: ended.clone(),
+            stop: self.steer.stop.clone(),
+            board: self.steer.board.clone(),
         };
-        let mut around = Around { capture_us: stage.lap_us(), ..Around::default() };
-        let analysis = pipeline.analyse(&picture, locate)?;
-        stage.lap_us();
-        if !arguments.json {
-            output::print(&describe(number, &frame, &analysis, &pipeline))?;
-            around.present_us = stage.lap_us();
-        }
-        around.total_us = whole.lap_us();
-        if arguments.json {
-            let origin = Origin {
-                path: frame.path.as_ref().map(|path| path.to_string_lossy().into_owned()),
-                width: picture.width(),
-                height: picture.height(),
-                frame: Some([number, frame.sequence, frame.captured_us]),
-            };
-            let readers = pipeline.readers();
-            output::print_json(&Line { origin: &origin, readers, analysis: &analysis, masks: &[], around })?;
-        }
-        rows.record(&mut table, &analysis, &around);
-        shown += 1;
-        last = Some(analysis);
-    }
-    let Some(last) = last else { bail!("source {} gave no frame", arguments.source) };
-    if let Some(path) = &arguments.out {
-        png::write_picture(path, &overlay::annotate(&picture, &last, &pipeline))?;
-    }
-    let report = format!("{shown} frames\n{table}\n");
-    match arguments.json {
-        // Standard output holds JSON only; when standard error is closed there is nobody to tell.
-        true => drop(std::io::stderr().write_all(report.as_bytes())),
-        false => output::print(&report)?,
-    }
-    Ok(outcome)
-}
-
-/// One line for people.
-fn describe(number: u64, frame: &Frame, analysis: &Analysis, pipeline: &Pipeline) -> String {
-    let faces = analysis.faces.iter().map(|face| {
-        let phrases = caption::phrases(face, pipeline.readers());
-        let [x, y, width, height] = face.detection.xywh();
-        format!("face {} at {x:.0},{y:.0} {width:.0} x {height:.0}: {}", face.id, phrases.join(", "))
-    });
-    let faces: Vec<String> = faces.collect();
-    let name = frame.path.as_ref().map(|path| format!(" {}", path.display())).unwrap_or_default();
-    format!("frame {number}{name}: {}\n", if faces.is_empty() { "no face".to_owned() } else { faces.join("; ") })
-}
-
-/// The stages of a run.
-struct Rows {
-    capture: Row,
-    find: Row,
-    align: Row,
-    encode: Row,
-    decode: Vec<Row>,
-    present: Row,
-    total: Row,
-}
-
-impl Rows {
-    fn register(table: &mut Table, pipeline: &Pipeline) -> Rows {
-        let mut row = |name: &str| table.register(name, None);
-        let [capture, find, align, encode] = ["capture", "find", "align", "encode"].map(&mut row);
-        let decode = pipeline.readers().iter().map(|reader| row(&format!("decode {}", reader.task().name))).collect();
-        Rows { capture, find, align, encode, decode, present: row("present"), total: row("total") }
-    }
-
-    fn record(&self, table: &mut Table, analysis: &Analysis, around: &Around) {
-        let timing = &analysis.timing;
-        table.record(self.capture, around.capture_us);
-        table.record(self.find, timing.find_us);
-        // Stages that a frame without a face does not have are not counted as free.
-        if !analysis.faces.is_empty() && !analysis.tasks.is_empty() {
-            table.record(self.align, timing.align_us);
-            table.record(self.encode, timing.encode_us);
-            for task in analysis.tasks.iter().map(|&task| usize::from(task)) {
-                if let (Some(&row), Some(&us)) = (self.decode.get(task), timing.decode_us.get(task)) {
-                    table.record(row, us);
+        let printing = if arguments.outlets.json { Printing::Json } else { Printing::Text };
+        let keep_last = arguments.outlets.out.is_some();
+        let publisher = Publisher::new(links, self.legend, self.presenters, printing, period_us, keep_last);
+        thread::scope(|scope| {
+            let stop = AtEnd(self.steer.stop.clone());
+            let publishing = thread::Builder::new().name("publisher".to_owned()).spawn_scoped(scope, move || {
+                let _stop = stop;
+                let mut obtained = Obtained::default();
+                if is_live {
+                    realtime.thread(Role::Publisher, &mut obtained);
                 }
-            }
-        }
-        table.record(self.present, around.present_us);
-        table.record(self.total, around.total_us);
+                publisher.run()
+            })?;
+            let looped = {
+                let _ended = AtEnd(ended);
+                if is_live {
+                    realtime.thread(Role::Loop, obtained);
+                    log::info!("{}", feed.describe());
+                    log::info!("{}", obtained.summary());
+                    obtained.missing.iter().for_each(|missing| log::warn!("{missing}"));
+                }
+                let links = live::Links {
+                    commands,
+                    stop: self.steer.stop.clone(),
+                    watch: self.steer.watch.clone(),
+                    keep_pixels: keep_last,
+                    heat: self.heat,
+                    results,
+                    publisher: publishing.thread().clone(),
+                    stills: Stills::new(ring::DEPTH + SHOWN_STILLS, 0),
+                };
+                let options = FollowOptions { limit, smoothing: !arguments.following.no_smoothing };
+                Live::new(Faces::new(pipeline, options), settings, period_us, links).and_then(|live| live.run(feed))
+            };
+            publishing.thread().unpark();
+            let ending = publishing.join().map_err(|_| anyhow!("the publisher's thread failed"));
+            Ok((looped?, ending??))
+        })
     }
+}
+
+/// The last frame and the table.
+fn report(arguments: &RunArguments, legend: &Arc<Legend>, ending: &Ending) -> Result<()> {
+    if let (Some(path), Some(last)) = (&arguments.outlets.out, &ending.last) {
+        match &last.still {
+            Some(still) => {
+                let mut artist = Artist::new(legend.clone());
+                png::write_picture(path, artist.draw(&still.view(), &last.analysis, readable_size))?;
+            }
+            None => bail!("the last frame was not kept, so {} is not written", path.display()),
+        }
+    }
+    if !ending.heard_out {
+        return Err(output::Closed.into());
+    }
+    if ending.report.published > 0 {
+        match arguments.outlets.json {
+            // Standard output holds JSON only; when standard error is closed there is nobody to tell.
+            true => drop(std::io::stderr().write_all(ending.report.table().as_bytes())),
+            false => output::print(&ending.report.table())?,
+        }
+    }
+    Ok(())
+}
+
+/// For SIGUSR1.
+fn print_report(board: &Board) {
+    drop(std::io::stderr().write_all(board.read().table().as_bytes()));
 }

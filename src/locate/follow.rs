@@ -22,6 +22,8 @@ pub const GUIDE_POINTS: usize = 68;
 pub const CHECK_FRAMES: u32 = 15;
 /// So many looks of the finder in a row that miss a face lose it.
 const MISSES: u32 = 4;
+/// Without landmarks a missed face is not shown, and its number is kept for so many frames.
+const UNSEEN_FRAMES: u32 = 15;
 /// Detections that overlap a face so much are that face.
 const SAME_FACE: f32 = 0.3;
 /// Of two followed faces that overlap so much, one is a duplicate.
@@ -139,11 +141,29 @@ impl Follower {
         (self.score, self.misses) = (found.score, 0);
         let apart = |(a, b): (&Point, &Point)| (a[0] - b[0]).hypot(a[1] - b[1]);
         let error = found.keypoints.iter().zip(&self.keypoints).map(apart).sum::<f32>() / 5.0;
-        if surely || self.doubtful || error > 0.1 * self.side() {
-            (self.keypoints, self.speed) = (found.keypoints, [0.0; 2]);
+        let elsewhere = self.doubtful || error > 0.1 * self.side();
+        if elsewhere {
+            self.speed = [0.0; 2];
+        }
+        if surely || elsewhere {
+            self.keypoints = found.keypoints;
             self.smoother.reset();
         }
         (self.anchor, self.anchor_keypoints, self.anchor_is_new) = (found.edges, self.keypoints, true);
+    }
+}
+
+impl Follower {
+    /// It has been seen here in this frame. `moved`: the keypoints compare with those of the last time.
+    fn arrive(&mut self, keypoints: [Point; 5], moved: bool) {
+        if moved && self.elapsed_s > 0.0 {
+            let (from, to) = (middle(&self.observed), middle(&keypoints));
+            let now = [(to[0] - from[0]) / self.elapsed_s, (to[1] - from[1]) / self.elapsed_s];
+            for (speed, now) in self.speed.iter_mut().zip(now) {
+                *speed += SPEED_SHARE * (now - *speed);
+            }
+        }
+        (self.keypoints, self.observed, self.elapsed_s) = (keypoints, keypoints, 0.0);
     }
 }
 
@@ -248,10 +268,11 @@ impl Followers {
                 }
             }
         }
+        let misses = if guided { MISSES } else { UNSEEN_FRAMES };
         for (slot, place) in self.slots.iter_mut().enumerate() {
             if let Some(follower) = place.as_mut().filter(|_| !seen[slot]) {
                 follower.misses += 1;
-                if cut || follower.misses >= MISSES || (follower.doubtful && follower.misses >= 2) {
+                if cut || follower.misses >= misses || (follower.doubtful && follower.misses >= 2) {
                     *place = None;
                 }
             }
@@ -287,23 +308,18 @@ impl Followers {
             follower.doubtful = true;
             return;
         };
-        if follower.elapsed_s > 0.0 && !follower.anchor_is_new {
-            let (from, to) = (middle(&follower.observed), middle(&now));
-            let now = [(to[0] - from[0]) / follower.elapsed_s, (to[1] - from[1]) / follower.elapsed_s];
-            for (speed, now) in follower.speed.iter_mut().zip(now) {
-                *speed += SPEED_SHARE * (now - *speed);
-            }
-        }
         if follower.anchor_is_new {
-            (follower.anchor_keypoints, follower.anchor_is_new) = (now, false);
+            follower.anchor_keypoints = now;
         }
-        (follower.keypoints, follower.observed, follower.elapsed_s) = (now, now, 0.0);
+        follower.arrive(now, !follower.anchor_is_new);
+        follower.anchor_is_new = false;
     }
 
     /// The face in `slot` was found in this frame, and no landmarks tell more.
     pub fn observe_nothing(&mut self, slot: usize) {
         if let Some(follower) = self.slots.get_mut(slot).and_then(Option::as_mut).filter(|f| f.misses == 0) {
-            (follower.observed, follower.elapsed_s) = (follower.keypoints, 0.0);
+            // A face that was found in this very frame has not moved.
+            follower.arrive(follower.keypoints, true);
         }
     }
 

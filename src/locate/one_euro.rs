@@ -1,33 +1,50 @@
 //! The One-Euro filter (Casiez, Roussel and Vogel 2012) for the points of a face: a low-pass filter whose cutoff rises
 //! with speed, so that a face at rest does not tremble and a moving one does not lag.
 //!
-//! Speed is measured in sides of the face's crop per second, so that the same motion is filtered alike near the camera
-//! and far from it.
+//! A face moves as a whole, and its points move within it. The motion of the whole is the mean over all points and has
+//! little noise, so its cutoff may rise steeply and a moving face does not lag; what is left to each point has its own,
+//! gentler filter. Speed is measured in sides of the face's crop per second, so that the same motion is filtered alike
+//! near the camera and far from it.
 
 use std::f32::consts::TAU;
 
-use super::alignment::Point;
+use super::alignment::{Point, Similarity};
 
 /// The most points that are filtered; a face's further points pass unchanged.
 pub const MAX_POINTS: usize = 68;
 /// Cutoff at rest. At 30 frames/s a third of the trembling is left.
 const MIN_CUTOFF_HZ: f32 = 1.5;
-/// How the cutoff rises: at half a side per second it is 20 Hz, and a point lags by less than a hundredth of the side.
-const CUTOFF_HZ_PER_SPEED: f32 = 40.0;
-/// Cutoff for the speed itself.
-const SPEED_CUTOFF_HZ: f32 = 1.0;
+/// How the cutoff of the whole face rises: at half a side per second it is 75 Hz.
+const WHOLE_HZ_PER_SPEED: f32 = 150.0;
+/// How that of a point within the face rises.
+const POINT_HZ_PER_SPEED: f32 = 40.0;
+/// Cutoff for the speeds themselves.
+const SPEED_CUTOFF_HZ: f32 = 1.5;
 
-#[derive(Clone, Copy, Debug)]
-struct Trace {
-    at: Point,
+/// A filtered value's motion.
+#[derive(Clone, Copy, Debug, Default)]
+struct Motion {
     /// Sides per second.
     speed: Point,
+}
+
+impl Motion {
+    /// Takes the newest step (sides per second); returns the share of the newest value in the filter's output.
+    fn share(&mut self, step: Point, hz_per_speed: f32, elapsed_s: f32) -> f32 {
+        let settled = share(SPEED_CUTOFF_HZ, elapsed_s);
+        for (speed, step) in self.speed.iter_mut().zip(step) {
+            *speed += settled * (step - *speed);
+        }
+        share(MIN_CUTOFF_HZ + hz_per_speed * self.speed[0].hypot(self.speed[1]), elapsed_s)
+    }
 }
 
 /// The filter of one face.
 #[derive(Clone, Debug, Default)]
 pub struct Smoother {
-    traces: heapless::Vec<Trace, MAX_POINTS>,
+    points: heapless::Vec<Point, MAX_POINTS>,
+    motions: heapless::Vec<Motion, MAX_POINTS>,
+    whole: Motion,
 }
 
 /// The share of the new value in a low-pass filter's output.
@@ -36,35 +53,48 @@ fn share(cutoff_hz: f32, elapsed_s: f32) -> f32 {
     periods / (periods + 1.0)
 }
 
+fn middle(points: &[Point]) -> Point {
+    let sum = points.iter().fold([0.0f32; 2], |sum, p| [sum[0] + p[0], sum[1] + p[1]]);
+    sum.map(|v| v / points.len().max(1) as f32)
+}
+
 impl Smoother {
     /// Forgets the past: the next points pass unchanged.
     pub fn reset(&mut self) {
-        self.traces.clear();
+        self.points.clear();
     }
 
     /// Filters the points (pixels) in place; `side` is that of the face's crop (pixels), `elapsed_s` the time since the
     /// last call. A face with another number of points begins anew.
     pub fn smooth(&mut self, points: &mut [Point], side: f32, elapsed_s: f32) {
         let count = points.len().min(MAX_POINTS);
-        if self.traces.len() != count || !(side > 0.0 && elapsed_s > 0.0) {
-            // It has room for so many.
-            self.traces = points.iter().take(count).map(|&at| Trace { at, speed: [0.0; 2] }).collect();
+        let points = &mut points[..count];
+        let (from, to) = (middle(&self.points), middle(points));
+        let moves = Similarity::fit(&self.points, points);
+        let Some(moves) = moves.filter(|_| self.points.len() == count && side > 0.0 && elapsed_s > 0.0) else {
+            self.begin(points);
             return;
-        }
-        let settled = share(SPEED_CUTOFF_HZ, elapsed_s);
-        for (point, trace) in points.iter_mut().zip(&mut self.traces) {
-            let moved = [point[0] - trace.at[0], point[1] - trace.at[1]];
-            for (speed, moved) in trace.speed.iter_mut().zip(moved) {
-                *speed += settled * (moved / (side * elapsed_s) - *speed);
+        };
+        let per_second = 1.0 / (side * elapsed_s);
+        let step = [(to[0] - from[0]) * per_second, (to[1] - from[1]) * per_second];
+        let whole = self.whole.share(step, WHOLE_HZ_PER_SPEED, elapsed_s);
+        for ((point, known), motion) in points.iter_mut().zip(&mut self.points).zip(&mut self.motions) {
+            let moved = moves.apply_point(*known);
+            let rest = [point[0] - moved[0], point[1] - moved[1]];
+            let own = motion.share(rest.map(|v| v * per_second), POINT_HZ_PER_SPEED, elapsed_s);
+            for axis in [0, 1] {
+                known[axis] += whole * (moved[axis] - known[axis]) + own * rest[axis];
             }
-            let cutoff = MIN_CUTOFF_HZ + CUTOFF_HZ_PER_SPEED * trace.speed[0].hypot(trace.speed[1]);
-            let new = share(cutoff, elapsed_s);
-            trace.at = [trace.at[0] + new * moved[0], trace.at[1] + new * moved[1]];
-            if !(trace.at[0].is_finite() && trace.at[1].is_finite()) {
-                *trace = Trace { at: *point, speed: [0.0; 2] };
-            }
-            *point = trace.at;
+            *point = *known;
         }
+    }
+
+    fn begin(&mut self, points: &[Point]) {
+        // There is room for so many. What is no number must not be remembered.
+        let finite = points.iter().flatten().all(|v| v.is_finite());
+        self.points = points.iter().filter(|_| finite).copied().collect();
+        self.motions = points.iter().map(|_| Motion::default()).collect();
+        self.whole = Motion::default();
     }
 }
 
@@ -80,22 +110,31 @@ mod tests {
         (mixed >> 8) as f32 / (1 << 23) as f32 - 1.0
     }
 
+    /// A grid of 64 points, 70 pixels wide.
+    fn face(x: f32, y: f32) -> Vec<Point> {
+        (0..64u8).map(|i| [x + f32::from(i % 8) * 10.0, y + f32::from(i / 8) * 10.0]).collect()
+    }
+
     #[test]
     fn a_face_at_rest_trembles_a_third_as_much() {
         let mut smoother = Smoother::default();
         let (mut raw, mut smoothed) = (0.0f32, 0.0f32);
         let mut last = [[0.0f32; 2]; 2];
         for frame in 0..300u32 {
-            let seen = [100.0 + noise(2 * frame), 50.0 + noise(2 * frame + 1)];
-            let mut points = [seen];
+            let mut points = face(100.0, 50.0);
+            for (index, point) in points.iter_mut().enumerate() {
+                let seed = 200 * frame + 2 * index as u32;
+                *point = [point[0] + 0.5 * noise(seed), point[1] + 0.5 * noise(seed + 1)];
+            }
+            let seen = points[20];
             smoother.smooth(&mut points, 200.0, FRAME_S);
             if frame > 30 {
                 raw += (seen[0] - last[0][0]).abs();
-                smoothed += (points[0][0] - last[1][0]).abs();
+                smoothed += (points[20][0] - last[1][0]).abs();
             }
-            last = [seen, points[0]];
+            last = [seen, points[20]];
         }
-        assert!(smoothed < 0.36 * raw, "{smoothed} of {raw}");
+        assert!(smoothed < 0.33 * raw, "{smoothed} of {raw}");
     }
 
     #[test]
@@ -104,10 +143,23 @@ mod tests {
         // Half a side per second.
         for frame in 0..60 {
             let x = 100.0 * frame as f32 * FRAME_S;
-            let mut points = [[x, 7.0]];
+            let mut points = face(x, 7.0);
             smoother.smooth(&mut points, 200.0, FRAME_S);
-            if frame > 30 {
-                assert!((points[0][0] - x).abs() < 2.0 && points[0][1] == 7.0, "{frame}: {points:?} at {x}");
+            if frame > 20 {
+                assert!((points[9][0] - x - 10.0).abs() < 0.4, "{frame}: {points:?} at {x}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_point_that_moves_within_the_face_follows() {
+        let mut smoother = Smoother::default();
+        for frame in 0..20 {
+            let mut points = face(0.0, 0.0);
+            points[36][1] += if frame < 5 { 0.0 } else { 12.0 };
+            smoother.smooth(&mut points, 200.0, FRAME_S);
+            if frame == 12 {
+                assert!(points[36][1] - 40.0 > 9.0, "{:?}", points[36]);
             }
         }
     }
@@ -116,7 +168,7 @@ mod tests {
     fn what_is_no_number_is_forgotten_again() {
         let mut smoother = Smoother::default();
         let mut pass = |x: f32| {
-            let mut points = [[x, 0.0]];
+            let mut points = face(x, 0.0);
             smoother.smooth(&mut points, 100.0, FRAME_S);
             points[0][0]
         };

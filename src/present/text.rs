@@ -24,6 +24,18 @@ pub fn describe(name: &str, width: usize, height: usize, analysis: &Analysis, re
     text
 }
 
+/// One line for a frame of a run.
+pub fn describe_frame(number: u64, path: Option<&str>, analysis: &Analysis, readers: &[Reader]) -> String {
+    let faces = analysis.faces.iter().map(|face| {
+        let phrases = caption::phrases(face, readers);
+        let [x, y, width, height] = face.detection.xywh();
+        format!("face {} at {x:.0},{y:.0} {width:.0} x {height:.0}: {}", face.id, phrases.join(", "))
+    });
+    let faces: Vec<String> = faces.collect();
+    let name = path.map(|path| format!(" {path}")).unwrap_or_default();
+    format!("frame {number}{name}: {}\n", if faces.is_empty() { "no face".to_owned() } else { faces.join("; ") })
+}
+
 fn describe_face(text: &mut String, face: &Face, readers: &[Reader]) -> std::fmt::Result {
     let [x, y, width, height] = face.detection.xywh();
     let score = face.detection.score;

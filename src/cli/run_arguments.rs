@@ -1,0 +1,178 @@
+//! The arguments of `faceptor run`.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use v4l::FourCC;
+
+use super::network::{NetworkArguments, TaskArguments};
+use crate::capture::FeedRequest;
+use crate::control::socket;
+use crate::locate::MAX_FOLLOWED;
+use crate::pace::live::Settings;
+use crate::pace::realtime::RealtimeArguments;
+use crate::present::PresentOptions;
+use crate::present::preview::parse_address;
+use crate::present::record::RecordOptions;
+
+#[derive(Args)]
+pub struct RunArguments {
+    /// A camera (/dev/video0), `demo` (the embedded clip), a .y4m or .mjpg file, `-` for such a stream on standard
+    /// input, a photo or a folder of photos.
+    #[arg(long, value_name = "SOURCE", default_value = "demo")]
+    pub source: String,
+    #[command(flatten)]
+    camera: CameraArguments,
+    #[command(flatten)]
+    pub tasks: TaskArguments,
+    #[command(flatten)]
+    pub network: NetworkArguments,
+    /// Stop after so many frames; the source starts over when it ends [default: everything once].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub frames: Option<u64>,
+    #[command(flatten)]
+    pub pace: PaceArguments,
+    #[command(flatten)]
+    pub following: FollowArguments,
+    #[command(flatten)]
+    pub outlets: OutletArguments,
+    #[command(flatten)]
+    pub realtime: RealtimeArguments,
+}
+
+#[derive(Args)]
+struct CameraArguments {
+    /// Frames a second: what a camera is asked for; demo, photos and files are played at this pace, and frames that the
+    /// loop is too slow for are dropped as a camera would [default: the camera's own; others give every frame].
+    #[arg(long, value_name = "F", value_parser = positive)]
+    fps: Option<f64>,
+    /// Width and height that a camera is asked for [default: near 640x480].
+    #[arg(long, value_name = "WxH", value_parser = size)]
+    size: Option<[u32; 2]>,
+    /// Pixel format that a camera is asked for: yuyv, mjpg, nv12, uyvy, grey, or another V4L2 code [default: the one that
+    /// costs least].
+    #[arg(long, value_name = "CODE", value_parser = fourcc)]
+    format: Option<FourCC>,
+}
+
+#[derive(Args)]
+pub struct PaceArguments {
+    /// Time for a frame; tasks that do not fit are put off and their last answers given again [default: the period of
+    /// a live source, no limit for others].
+    #[arg(long, value_name = "MS", value_parser = positive)]
+    pub budget_ms: Option<f64>,
+    /// Results of a live source leave this long after capture [default: chosen from what the first frames cost].
+    #[arg(long, value_name = "MS", value_parser = positive)]
+    pub latency_ms: Option<f64>,
+    /// End with a failure when the camera goes away, instead of waiting for it.
+    #[arg(long)]
+    pub exit_on_lost: bool,
+}
+
+#[derive(Args)]
+pub struct FollowArguments {
+    /// The most faces of a frame, best first.
+    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=MAX_FOLLOWED as i64))]
+    pub max_faces: u16,
+    /// Landmarks as the network gives them, without the One-Euro filter.
+    #[arg(long)]
+    pub no_smoothing: bool,
+}
+
+#[derive(Args)]
+pub struct OutletArguments {
+    /// One JSON object per frame and line.
+    #[arg(long)]
+    pub json: bool,
+    /// Write the last frame, annotated, as a PNG.
+    #[arg(long, value_name = "PNG")]
+    pub out: Option<PathBuf>,
+    /// Record the JSON lines in this file.
+    #[arg(long, value_name = "FILE")]
+    record: Option<PathBuf>,
+    /// A recording begins a new file at this size.
+    #[arg(long, value_name = "MB", default_value_t = 100.0, value_parser = positive, requires = "record")]
+    record_limit_mb: f64,
+    /// So many files of a recording are kept.
+    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=1000), requires = "record")]
+    record_files: u32,
+    /// Show the frames, annotated, on a framebuffer: fb:/dev/fb0.
+    #[arg(long, value_name = "fb:DEVICE", value_parser = framebuffer)]
+    display: Option<PathBuf>,
+    /// Serve a page with picture and results: 127.0.0.1:PORT, or a port.
+    #[arg(long, value_name = "ADDRESS", value_parser = parse_address)]
+    preview: Option<std::net::SocketAddr>,
+    /// Listen for `faceptor ctl` on this Unix socket [without a value: $XDG_RUNTIME_DIR/faceptor.sock, or
+    /// /run/faceptor/faceptor.sock].
+    #[arg(long, value_name = "SOCKET", num_args = 0..=1)]
+    control: Option<Option<PathBuf>>,
+}
+
+fn positive(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(number) if number > 0.0 && number <= 1e6 => Ok(number),
+        _ => Err("a number above 0 and at most 1000000 is needed".to_owned()),
+    }
+}
+
+fn size(text: &str) -> Result<[u32; 2], String> {
+    let sides =
+        text.split_once(['x', 'X']).and_then(|(width, height)| Some([width.parse().ok()?, height.parse().ok()?]));
+    let fits = |sides: &[u32; 2]| sides.iter().all(|side| (1..=16_384).contains(side));
+    sides.filter(fits).ok_or_else(|| "a size such as 640x480 is needed".to_owned())
+}
+
+fn fourcc(text: &str) -> Result<FourCC, String> {
+    let code = match text.to_ascii_uppercase().as_str() {
+        "MJPEG" => "MJPG".to_owned(),
+        "GRAY" => "GREY".to_owned(),
+        code => code.to_owned(),
+    };
+    let bytes: [u8; 4] = code.as_bytes().try_into().map_err(|_| "a code of four characters is needed".to_owned())?;
+    Ok(FourCC::new(&bytes))
+}
+
+fn framebuffer(text: &str) -> Result<PathBuf, String> {
+    let device = text.strip_prefix("fb:").filter(|device| !device.is_empty());
+    device.map(PathBuf::from).ok_or_else(|| "the only display is a framebuffer: fb:/dev/fb0".to_owned())
+}
+
+fn us(ms: f64) -> u64 {
+    (ms * 1000.0).round() as u64
+}
+
+impl RunArguments {
+    /// How the source is opened.
+    pub fn request(&self) -> FeedRequest {
+        let CameraArguments { fps, size, format: fourcc } = self.camera;
+        FeedRequest { fps, size, fourcc, exit_on_lost: self.pace.exit_on_lost }
+    }
+
+    /// What the loop is told.
+    pub fn settings(&self) -> Settings {
+        Settings {
+            frames: self.frames,
+            budget_us: self.pace.budget_ms.map(us),
+            latency_us: self.pace.latency_ms.map(us),
+            exit_on_lost: self.pace.exit_on_lost,
+        }
+    }
+}
+
+impl OutletArguments {
+    /// Where results go. `live`: the source has a rate and waits for nobody.
+    pub fn present(&self, live: bool) -> PresentOptions {
+        let record = self.record.as_ref().map(|path| RecordOptions {
+            path: path.clone(),
+            limit_bytes: (self.record_limit_mb * 1e6) as u64,
+            files: self.record_files,
+        });
+        let (display, preview) = (self.display.clone(), self.preview);
+        PresentOptions { print: true, record, display, preview, source_waits: !live }
+    }
+
+    /// Where `ctl` is heard, if it is.
+    pub fn socket(&self) -> Option<PathBuf> {
+        self.control.clone().map(|path| path.unwrap_or_else(socket::default_path))
+    }
+}

@@ -1,0 +1,104 @@
+//! What others may do with a running loop, by the control socket or the preview page.
+
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::{SyncSender, TrySendError};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use serde_json::{Value, json};
+
+use crate::control::Steering;
+use crate::control::protocol::Refusal;
+use crate::model::Bundle;
+use crate::pace::board::Board;
+use crate::pace::live::Command;
+use crate::perceive::{TaskList, tasks};
+use crate::present::Watch;
+
+/// Commands to the loop, and what it shows of itself. Copies steer the same loop.
+#[derive(Clone)]
+pub struct Steer {
+    pub bundle: Arc<Bundle>,
+    pub commands: SyncSender<Command>,
+    pub board: Arc<Board>,
+    pub chosen: Arc<Mutex<TaskList>>,
+    /// 0 without a budget.
+    pub budget_us: Arc<AtomicU64>,
+    pub stop: Arc<AtomicBool>,
+    pub watch: Option<Arc<Watch>>,
+    /// What does not change: the source, the network, what the machine granted.
+    pub facts: Value,
+}
+
+impl Steer {
+    fn send(&self, command: Command) -> Result<(), Refusal> {
+        self.commands.try_send(command).map_err(|error| match error {
+            TrySendError::Full(_) => Refusal::Busy,
+            TrySendError::Disconnected(_) => Refusal::Failed("the loop has ended".to_owned()),
+        })
+    }
+
+    fn names(&self, list: &TaskList) -> Vec<&str> {
+        let all = &self.bundle.manifest().tasks;
+        list.iter().filter_map(|&task| Some(all.get(usize::from(task))?.name.as_str())).collect()
+    }
+
+    /// Chooses tasks by name.
+    pub fn choose(&self, names: &str) -> Result<Vec<String>, Refusal> {
+        let list = tasks::select(self.bundle.manifest(), Some(names))
+            .map_err(|error| Refusal::BadArgument(error.to_string()))?;
+        // Held until the command is sent: two who choose at once must not leave another list here than the loop has.
+        let mut chosen = self.chosen.lock().unwrap_or_else(PoisonError::into_inner);
+        self.send(Command::SetTasks(list.clone()))?;
+        *chosen = list;
+        Ok(self.names(&chosen).into_iter().map(str::to_owned).collect())
+    }
+}
+
+impl Steering for Steer {
+    fn tasks(&self) -> Value {
+        let chosen = self.chosen.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let available: Vec<&str> = self.bundle.manifest().tasks.iter().map(|task| task.name.as_str()).collect();
+        json!({ "tasks": self.names(&chosen), "available": available })
+    }
+
+    fn set_tasks(&self, names: &str) -> Result<Value, Refusal> {
+        Ok(json!({ "tasks": self.choose(names)? }))
+    }
+
+    fn budget(&self) -> Value {
+        let us = self.budget_us.load(Ordering::Relaxed);
+        json!({ "budget_ms": (us > 0).then_some(us as f64 / 1e3) })
+    }
+
+    fn set_budget_ms(&self, ms: f64) -> Result<Value, Refusal> {
+        // The protocol has checked the range.
+        let us = (ms * 1e3).round().max(1.0) as u64;
+        self.send(Command::SetBudgetUs(us))?;
+        self.budget_us.store(us, Ordering::Relaxed);
+        Ok(self.budget())
+    }
+
+    fn status(&self) -> Value {
+        let mut status = self.board.read().status();
+        for part in [&self.facts, &self.tasks(), &self.budget()] {
+            status.extend(part.as_object().cloned().unwrap_or_default());
+        }
+        Value::Object(status)
+    }
+
+    fn stats(&self) -> Value {
+        self.board.read().stats()
+    }
+
+    fn snapshot(&self, file: &Path) -> Result<Value, Refusal> {
+        let watch = self.watch.as_ref().ok_or_else(|| Refusal::Failed("this run takes no snapshots".to_owned()))?;
+        watch.snapshot(file.to_owned()).map_err(|_| Refusal::Busy)?;
+        Ok(json!({ "file": file }))
+    }
+
+    fn quit(&self) -> Result<Value, Refusal> {
+        self.stop.store(true, Ordering::Relaxed);
+        Ok(json!({}))
+    }
+}

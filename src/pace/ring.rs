@@ -1,0 +1,125 @@
+//! Preallocated items that go from one thread to another and back, without a lock and without memory being taken.
+//!
+//! Two wait-free queues of one producer and one consumer each: filled items one way, spare ones the other way.
+
+use heapless::spsc::{Consumer, Producer, Queue};
+
+/// Places of each queue; the queue keeps one of them free.
+const PLACES: usize = 9;
+/// Items that go round.
+pub const DEPTH: usize = PLACES - 1;
+
+/// The items at rest.
+pub struct Ring<T> {
+    filled: Queue<Box<T>, PLACES>,
+    spare: Queue<Box<T>, PLACES>,
+}
+
+/// The end that fills items.
+pub struct Writer<'a, T> {
+    filled: Producer<'a, Box<T>, PLACES>,
+    spare: Consumer<'a, Box<T>, PLACES>,
+}
+
+/// The end that reads them.
+pub struct Reader<'a, T> {
+    filled: Consumer<'a, Box<T>, PLACES>,
+    spare: Producer<'a, Box<T>, PLACES>,
+}
+
+impl<T> Ring<T> {
+    /// Makes all items; none is made later.
+    pub fn new(mut item: impl FnMut() -> T) -> Ring<T> {
+        let mut spare = Queue::new();
+        for _ in 0..DEPTH {
+            // There is room for so many.
+            let _ = spare.enqueue(Box::new(item()));
+        }
+        Ring { filled: Queue::new(), spare }
+    }
+
+    /// The two ends.
+    pub fn split(&mut self) -> (Writer<'_, T>, Reader<'_, T>) {
+        let (filled, filled_out) = self.filled.split();
+        let (spare, spare_out) = self.spare.split();
+        (Writer { filled, spare: spare_out }, Reader { filled: filled_out, spare })
+    }
+}
+
+impl<T> Writer<'_, T> {
+    /// An item to be filled; `None` when the reader has them all.
+    pub fn take(&mut self) -> Option<Box<T>> {
+        self.spare.dequeue()
+    }
+
+    /// Sends an item off.
+    pub fn put(&mut self, item: Box<T>) {
+        // There is room for every item there is.
+        let _ = self.filled.enqueue(item);
+    }
+}
+
+impl<T> Reader<'_, T> {
+    /// The oldest item that was sent off.
+    pub fn take(&mut self) -> Option<Box<T>> {
+        self.filled.dequeue()
+    }
+
+    /// Gives an item back.
+    pub fn put(&mut self, item: Box<T>) {
+        // There is room for every item there is.
+        let _ = self.spare.enqueue(item);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::thread;
+
+    #[test]
+    fn items_arrive_in_order_and_come_back() {
+        let mut made = 0;
+        let mut ring = Ring::new(|| {
+            made += 1;
+            0u64
+        });
+        assert_eq!(made, DEPTH);
+        let (mut writer, mut reader) = ring.split();
+        thread::scope(|scope| {
+            scope.spawn(move || {
+                for number in 0..10_000 {
+                    let mut item = loop {
+                        match writer.take() {
+                            Some(item) => break item,
+                            None => thread::yield_now(),
+                        }
+                    };
+                    *item = number;
+                    writer.put(item);
+                }
+            });
+            let mut expected = 0;
+            while expected < 10_000 {
+                let Some(item) = reader.take() else {
+                    thread::yield_now();
+                    continue;
+                };
+                assert_eq!(*item, expected);
+                expected += 1;
+                reader.put(item);
+            }
+        });
+    }
+
+    #[test]
+    fn a_writer_without_a_reader_runs_dry_and_does_not_wait() {
+        let mut ring = Ring::new(|| 0u8);
+        let (mut writer, _reader) = ring.split();
+        for _ in 0..DEPTH {
+            let item = writer.take().expect("spare");
+            writer.put(item);
+        }
+        assert!(writer.take().is_none());
+    }
+}

@@ -1,0 +1,350 @@
+//! The live loop with scripted sources: what it allocates, how it switches tasks, what it does when frames do not come.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::thread;
+use std::time::Instant;
+
+use anyhow::{Result, anyhow};
+use faceptor_edge::capture::{DemoFeed, Feed, FeedCounters, FeedError, Grab, Picture, Stamp, View};
+use faceptor_edge::locate::FollowOptions;
+use faceptor_edge::model::Bundle;
+use faceptor_edge::pace::allocations::{self, Count, Counting};
+use faceptor_edge::pace::clock;
+use faceptor_edge::pace::frame::Faces;
+use faceptor_edge::pace::live::{Command, Links, Live, Settings};
+use faceptor_edge::pace::outcome::{Counters, Outcome};
+use faceptor_edge::pace::ring::Ring;
+use faceptor_edge::perceive::{Pipeline, TaskList, tasks};
+use faceptor_edge::present::Stills;
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+/// What the publisher would have got.
+#[derive(Debug, Default)]
+struct Seen {
+    number: Option<u64>,
+    sequence: u64,
+    ids: Vec<u32>,
+    tasks: TaskList,
+    known: usize,
+    deferred: usize,
+    counters: Counters,
+}
+
+impl From<&Outcome> for Seen {
+    fn from(outcome: &Outcome) -> Seen {
+        let faces = &outcome.analysis.faces;
+        Seen {
+            number: outcome.number,
+            sequence: outcome.stamp.sequence,
+            ids: faces.iter().map(|face| face.id).collect(),
+            tasks: outcome.analysis.tasks.clone(),
+            known: faces.iter().flat_map(|face| &face.answers).filter(|held| held.known).count(),
+            deferred: outcome.analysis.deadline.as_ref().map_or(0, |deadline| deadline.deferred.len()),
+            counters: outcome.counters,
+        }
+    }
+}
+
+struct Setup {
+    tasks: &'static str,
+    settings: Settings,
+    heat: u8,
+    commands: Receiver<Command>,
+}
+
+impl Setup {
+    fn new(tasks: &'static str, frames: Option<u64>) -> (Setup, SyncSender<Command>) {
+        let (sender, commands) = sync_channel(16);
+        (Setup { tasks, settings: Settings { frames, ..Settings::default() }, heat: 0, commands }, sender)
+    }
+}
+
+/// Runs the loop on this thread, and a reader of its results on another one.
+fn run(feed: &mut dyn Feed, setup: Setup) -> (Result<Counters>, Vec<Seen>) {
+    let bundle = Bundle::embedded().expect("the embedded network");
+    let chosen = tasks::select(bundle.manifest(), Some(setup.tasks)).expect("known tasks");
+    let pipeline = Pipeline::new(bundle, &chosen).expect("the network runs");
+    let mut ring = Ring::new(|| Outcome::with_room(4, pipeline.readers()));
+    let (results, mut published) = ring.split();
+    let ended = AtomicBool::new(false);
+    let waiting = thread::current();
+    thread::scope(|scope| {
+        let reader = scope.spawn(|| {
+            let mut seen = Vec::new();
+            loop {
+                let is_last = ended.load(Ordering::Acquire);
+                match published.take() {
+                    Some(outcome) => {
+                        seen.push(Seen::from(&*outcome));
+                        published.put(outcome);
+                        waiting.unpark();
+                    }
+                    None if is_last => return seen,
+                    None => thread::park_timeout(std::time::Duration::from_millis(20)),
+                }
+            }
+        });
+        let links = Links {
+            commands: setup.commands,
+            stop: Arc::default(),
+            watch: None,
+            keep_pixels: false,
+            heat: Arc::new(AtomicU8::new(setup.heat)),
+            results,
+            publisher: reader.thread().clone(),
+            stills: Stills::new(0, 0),
+        };
+        let faces = Faces::new(pipeline, FollowOptions { limit: 4, smoothing: true });
+        let counters = Live::new(faces, setup.settings, feed.period_us(), links).and_then(|live| live.run(feed));
+        ended.store(true, Ordering::Release);
+        (counters, reader.join().expect("it reads"))
+    })
+}
+
+/// The demo clip, with what the loop does between two grabs measured on its own thread.
+struct Probe {
+    clip: DemoFeed,
+    wall: Picture,
+    /// Frames in which there is no face.
+    empty: std::ops::Range<u64>,
+    frame: u64,
+    /// Allocations of the thread at each grab, and what the loop took for the frame before it, in ns.
+    counts: Vec<Count>,
+    times_ns: Vec<u64>,
+    since: Option<Instant>,
+    /// Called at each grab with the number of the frame.
+    steer: Box<dyn FnMut(u64) + Send>,
+}
+
+impl Probe {
+    fn new(empty: std::ops::Range<u64>, steer: impl FnMut(u64) + Send + 'static) -> Probe {
+        Probe {
+            clip: DemoFeed::new().expect("the clip"),
+            wall: Picture::filled(640, 480, [128, 134, 140]),
+            empty,
+            frame: 0,
+            counts: Vec::with_capacity(10_000),
+            times_ns: Vec::with_capacity(10_000),
+            since: None,
+            steer: Box::new(steer),
+        }
+    }
+}
+
+impl Feed for Probe {
+    fn grab(&mut self, until_us: u64) -> Result<Grab, FeedError> {
+        self.times_ns.extend(self.since.map(|since| since.elapsed().as_nanos() as u64));
+        self.counts.push(allocations::of_this_thread());
+        (self.steer)(self.counts.len() as u64 - 1);
+        if self.clip.grab(until_us)? == Grab::Ended {
+            self.clip.rewind();
+            self.clip.grab(until_us)?;
+        }
+        let stamp = Stamp { sequence: self.frame, captured_us: clock::now_us(), stale_dropped: 0 };
+        self.frame += 1;
+        self.since = Some(Instant::now());
+        Ok(Grab::Frame(stamp))
+    }
+
+    fn view(&self) -> View<'_> {
+        if self.empty.contains(&(self.frame - 1)) { self.wall.view() } else { self.clip.view() }
+    }
+
+    fn counters(&self) -> FeedCounters {
+        self.clip.counters()
+    }
+
+    fn describe(&self) -> String {
+        "probe".to_owned()
+    }
+}
+
+fn list(names: &str) -> TaskList {
+    tasks::select(Bundle::embedded().expect("the network").manifest(), Some(names)).expect("known tasks")
+}
+
+#[test]
+fn frames_take_no_memory_whatever_comes_and_whatever_is_asked() {
+    assert!(allocations::are_counted());
+    let (mut setup, sender) = Setup::new("all", Some(400));
+    setup.settings.budget_us = Some(4000);
+    let lists = [list("all"), list("none"), list("age,parsing"), list("landmarks")];
+    let mut feed = Probe::new(150..200, move |frame| {
+        if frame % 25 == 24 {
+            let next = lists[(frame / 25) as usize % lists.len()].clone();
+            sender.try_send(Command::SetTasks(next)).expect("there is room");
+        }
+    });
+    let (counters, seen) = run(&mut feed, setup);
+    assert_eq!(counters.expect("it runs").frames, 400);
+    assert!(seen[140].ids == [1] && seen[190].ids.is_empty() && seen[230].ids == [2], "a face goes, another comes");
+    // The first frame sizes the finder's tables for the picture.
+    let steady = feed.counts[399].since(feed.counts[2]);
+    assert_eq!(steady, Count::default(), "ours and the engine's together");
+}
+
+#[test]
+fn a_thousand_switches_cost_no_memory_and_no_time() {
+    let (setup, sender) = Setup::new("landmarks", Some(4000));
+    let lists = [list("landmarks"), list("landmarks,age,expression")];
+    let switched = lists.clone();
+    // Every fourth frame begins with another choice.
+    let mut feed = Probe::new(0..0, move |frame| {
+        if frame % 4 == 3 {
+            let next = switched[(frame / 4 + 1) as usize % 2].clone();
+            sender.try_send(Command::SetTasks(next)).expect("there is room");
+        }
+    });
+    let (counters, seen) = run(&mut feed, setup);
+    assert_eq!(counters.expect("it runs").frames, 4000);
+    for (number, seen) in seen.iter().enumerate() {
+        // Sent while frame `number` was grabbed, so it holds from the next one on.
+        assert_eq!(seen.tasks, lists[number / 4 % 2], "frame {number}");
+        assert_eq!(seen.known, seen.tasks.len(), "all answered at once, none left over: frame {number}");
+    }
+    assert_eq!(feed.counts[3999].since(feed.counts[2]), Count::default());
+    // The first frame after a switch against the third one, for each of the choices.
+    for choice in 0..2 {
+        let median = |offset: usize| {
+            let frames = (100..3990).filter(|frame| frame / 4 % 2 == choice && frame % 4 == offset);
+            let mut times: Vec<u64> = frames.map(|frame| feed.times_ns[frame]).collect();
+            times.sort_unstable();
+            times[times.len() / 2]
+        };
+        let (switched, settled) = (median(0), median(2));
+        assert!(switched < settled + settled / 2, "{switched} ns after a switch, {settled} ns later");
+    }
+}
+
+/// A source that does as it is told.
+struct Script {
+    steps: VecDeque<Step>,
+    wall: Picture,
+    sequence: u64,
+    lost: bool,
+    rewinds: usize,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Step {
+    Frame,
+    /// So many frames never arrive.
+    Gap(u64),
+    Nothing,
+    Bad,
+    Unplugged,
+    Gone,
+}
+
+impl Script {
+    fn new(steps: &[Step]) -> Script {
+        let steps = steps.iter().copied().collect();
+        Script { steps, wall: Picture::filled(160, 120, [90; 3]), sequence: 0, lost: false, rewinds: 0 }
+    }
+}
+
+impl Feed for Script {
+    fn grab(&mut self, _until_us: u64) -> Result<Grab, FeedError> {
+        let name = "script".to_owned();
+        match self.steps.pop_front() {
+            None => return Ok(Grab::Ended),
+            Some(Step::Frame) => {}
+            Some(Step::Gap(frames)) => self.sequence += frames,
+            Some(Step::Nothing) => {
+                thread::sleep(std::time::Duration::from_millis(30));
+                return Ok(Grab::Nothing);
+            }
+            Some(Step::Bad) => return Err(FeedError::Frame { name, reason: anyhow!("torn") }),
+            Some(Step::Unplugged) => {
+                self.lost = true;
+                return Ok(Grab::Nothing);
+            }
+            Some(Step::Gone) => return Err(FeedError::Lost { name, reason: anyhow!("for good") }),
+        }
+        self.sequence += 1;
+        Ok(Grab::Frame(Stamp { sequence: self.sequence - 1, captured_us: clock::now_us(), stale_dropped: 0 }))
+    }
+
+    fn view(&self) -> View<'_> {
+        self.wall.view()
+    }
+
+    fn counters(&self) -> FeedCounters {
+        FeedCounters { lost: u64::from(self.lost), frames: self.sequence, ..FeedCounters::default() }
+    }
+
+    fn period_us(&self) -> Option<u64> {
+        Some(1_000_000)
+    }
+
+    fn describe(&self) -> String {
+        "script".to_owned()
+    }
+
+    fn rewind(&mut self) -> bool {
+        self.rewinds += 1;
+        self.steps.push_back(Step::Frame);
+        self.rewinds < 10
+    }
+}
+
+#[test]
+fn gaps_bad_frames_and_pauses_are_passed_over() {
+    let mut steps = vec![Step::Frame, Step::Gap(3), Step::Bad, Step::Frame];
+    steps.extend([Step::Nothing; 20]);
+    steps.push(Step::Frame);
+    let (counters, seen) = run(&mut Script::new(&steps), Setup::new("none", None).0);
+    let frames: Vec<(u64, u64)> = seen.iter().filter_map(|seen| Some((seen.number?, seen.sequence))).collect();
+    assert_eq!(frames, [(0, 0), (1, 4), (3, 5), (4, 6)]);
+    let counters = counters.expect("it ends well");
+    assert_eq!((counters.frames, counters.bad_frames, counters.dropped_results), (4, 1, 0));
+    assert_eq!(seen.last().map(|seen| seen.counters), Some(counters), "each result has the counters so far");
+    // During the pause of 600 ms the counters were handed over without a frame.
+    assert_eq!(seen.iter().filter(|seen| seen.number.is_none()).count(), 1);
+}
+
+#[test]
+fn a_camera_that_goes_away_is_waited_for_unless_told_otherwise() {
+    let steps = [Step::Frame, Step::Unplugged, Step::Nothing, Step::Frame];
+    let (counters, _) = run(&mut Script::new(&steps), Setup::new("none", None).0);
+    assert_eq!(counters.expect("it waits").frames, 2);
+    let (mut setup, _sender) = Setup::new("none", None);
+    setup.settings.exit_on_lost = true;
+    let error = run(&mut Script::new(&steps), setup).0.expect_err("it is told to");
+    assert!(error.to_string().contains("script") && error.to_string().contains("--exit-on-lost"), "{error}");
+    let (counters, seen) = run(&mut Script::new(&[Step::Frame, Step::Gone]), Setup::new("none", None).0);
+    assert!(counters.expect_err("no frame will come").to_string().contains("for good"));
+    assert_eq!(seen.len(), 1, "what there was is published");
+}
+
+#[test]
+fn a_source_begins_again_until_there_are_enough_frames() {
+    let mut script = Script::new(&[Step::Frame, Step::Frame]);
+    let (counters, _) = run(&mut script, Setup::new("none", Some(5)).0);
+    assert_eq!((counters.expect("it ends well").frames, script.rewinds), (5, 3));
+    let mut script = Script::new(&[]);
+    let (counters, _) = run(&mut script, Setup::new("none", Some(50)).0);
+    assert_eq!(counters.expect("it ends").frames, 9, "when it cannot begin again, that is the end");
+}
+
+#[test]
+fn heat_gives_up_frames_and_tasks() {
+    let (mut setup, _sender) = Setup::new("none", None);
+    setup.heat = 5;
+    let (counters, seen) = run(&mut Script::new(&[Step::Frame; 10]), setup);
+    let counters = counters.expect("it ends well");
+    assert_eq!((counters.frames, counters.skipped_frames, counters.level), (5, 5, 5));
+    assert_eq!(seen.len(), 5);
+    // The demo clip waits: it loses no frame, but answers get older.
+    let (mut setup, _sender) = Setup::new("landmarks,age", Some(20));
+    setup.heat = 2;
+    setup.settings.budget_us = Some(60_000_000);
+    let (counters, seen) = run(&mut DemoFeed::new().expect("the clip"), setup);
+    assert_eq!(counters.expect("it ends well").stale_answers, 10);
+    assert_eq!(seen.iter().filter(|seen| seen.deferred == 1).count(), 10);
+}
