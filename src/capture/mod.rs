@@ -18,7 +18,6 @@ pub mod photo;
 pub mod picture;
 mod sampler;
 mod shrunk;
-pub mod source;
 pub mod view;
 mod y4m;
 
@@ -31,6 +30,5 @@ pub use open::{FeedRequest, open};
 pub use paced::Paced;
 pub use picture::{Picture, Pixels, Pyramid};
 pub use shrunk::{Part, Shrunk};
-pub use source::{Frame, Source, SourceError};
 pub use view::{PixelFormat, Still, View};
 pub use y4m::Y4m;
