@@ -15,7 +15,7 @@
 //!    |       answer: an interpreter for each kind of task, back through the fovea
 //!    |                                      -> Analysis (faces with their answers, time of each stage)
 //!    |
-//! present    JSON lines, text, annotated PNG, parsing masks
+//! present    JSON lines, text, annotated PNG, parsing masks; of a run also recordings, a framebuffer, a preview page
 //!
 //! model      manifest, compiler (ONNX -> bundle), bundle, executor, kernels
 //! pace       the live loop: budget, schedule, fixed latency, publisher; statistics, real-time set-up, temperatures

@@ -8,6 +8,7 @@ use std::thread;
 
 use anyhow::{Context, Result, anyhow, bail};
 use serde_json::json;
+use signal_hook::consts::{SIGINT, SIGTERM};
 
 pub use super::run_arguments::RunArguments;
 use super::steer::Steer;
@@ -58,6 +59,7 @@ pub fn run(arguments: RunArguments) -> Result<Outcome> {
         chosen: Arc::new(Mutex::new(pipeline.tasks().clone())),
         budget_us: Arc::default(),
         stop: Arc::default(),
+        hurry: Arc::default(),
         watch: None,
         facts: json!({ "source": feed.describe(), "network": bundle.manifest().name, "sha256": bundle.sha256() }),
         bundle,
@@ -75,6 +77,11 @@ pub fn run(arguments: RunArguments) -> Result<Outcome> {
     let heat = if live { Some(heat::Watch::start(Sensors::of_this_machine())) } else { None };
     let board = steer.board.clone();
     let _signals = signals::start(steer.stop.clone(), move || print_report(&board)).context("signal handlers")?;
+    // Told to end, a run waits for its readers no longer.
+    for signal in [SIGINT, SIGTERM] {
+        signal_hook::flag::register(signal, presenters.hurry()).context("signal handlers")?;
+    }
+    steer.hurry = presenters.hurry();
     let server = arguments.outlets.socket().map(|path| Server::start(&path, steer.clone())).transpose()?;
 
     let heat_level = heat.as_ref().map(heat::Watch::level).unwrap_or_default();

@@ -25,6 +25,8 @@ pub struct Steer {
     /// 0 without a budget.
     pub budget_us: Arc<AtomicU64>,
     pub stop: Arc<AtomicBool>,
+    /// Readers that are waited for otherwise are left behind.
+    pub hurry: Arc<AtomicBool>,
     pub watch: Option<Arc<Watch>>,
     /// What does not change: the source, the network, what the machine granted.
     pub facts: Value,
@@ -98,6 +100,7 @@ impl Steering for Steer {
     }
 
     fn quit(&self) -> Result<Value, Refusal> {
+        self.hurry.store(true, Ordering::Relaxed);
         self.stop.store(true, Ordering::Relaxed);
         Ok(json!({}))
     }
