@@ -17,7 +17,7 @@ DEMO_OUT ?= target/demo.png
 # A real board for `make board-test`, as ssh knows it: BOARD=user@host. Without it, the virtual one.
 BOARD ?=
 
-.PHONY: help demo build test lint models-test cross cross-test board-test clean tools
+.PHONY: help demo build test lint models-test preview-test cross cross-test board-test clean tools
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -40,6 +40,9 @@ lint: tools  ## formatting and clippy, both without a complaint
 
 models-test: ## the networks' Python tests; makes their environment (PyTorch, about 6 GB) when it is missing
 	$(MAKE) -C models test
+
+preview-test: build  ## the preview page in headless Chromium, with screenshots; installs Chromium when it is missing
+	tests/preview_page.py
 
 cross: build  ## the program for arm64 (glibc at most 2.35); installs the cross toolchain when it is missing
 	cross/toolchain.sh
