@@ -225,7 +225,7 @@ def main():
     with tempfile.TemporaryDirectory(prefix="faceptor-page-", ignore_cleanup_errors=True) as folder:
         lines = Path(folder) / "lines"
         with open(lines, "wb") as file:
-            run, url = start(arguments.faceptor, file)
+            run, url = start(arguments.faceptor.resolve(), file)
         browser = None
         try:
             browser = Browser(program, f"{folder}/profile")
