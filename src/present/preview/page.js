@@ -10,6 +10,8 @@ const past = []; // { us, budget, missed, at }
 let tasks = []; // names in the order of the network
 let chosen = null; // names that the loop decodes, as the newest frame says
 let wanted = null; // what was asked for and has not been seen yet
+let latest = null; // what was asked for last
+let sending = Promise.resolve(); // ends when the last request has been answered
 let newest = null; // the newest event
 let lastAt = 0; // when it came
 let drawing = false;
@@ -106,13 +108,18 @@ function buildTasks() {
 
 const boxes = () => [...document.querySelectorAll("#tasks input")];
 
-async function choose(event) {
+function choose(event) {
   // The order of the list is the order of priority: what runs keeps its place, what is new goes last.
   const checked = boxes().filter((box) => box.checked).map((box) => box.name);
   const base = wanted || chosen || [];
   const list = [...base.filter((name) => checked.includes(name)), ...checked.filter((name) => !base.includes(name))];
-  wanted = list;
+  wanted = latest = list;
   event.target.closest("label").classList.add("pending");
+  // One request after the other, or the last one to be asked for might not be the last one to arrive.
+  sending = sending.then(() => (latest === list ? send(list) : undefined));
+}
+
+async function send(list) {
   const error = byId("task-error");
   try {
     const answer = await fetch("tasks", {
