@@ -1,13 +1,13 @@
 """Keeps what a training run leaves: half-precision averaged weights, the log, its curve and the arguments.
 
-    python -m student.release RUN_FOLDER --out edge
+    python -m student.release RUN_FOLDER --out edge [--continued]
 
 The export and the float column of the card start from these weights, so the repository alone reproduces them.
 """
 
 import argparse
+import csv
 import json
-import shutil
 from pathlib import Path
 
 import torch
@@ -22,7 +22,7 @@ def curve(log):
     top = [f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH + 150} {HEIGHT + 50}" font-family="sans-serif" font-size="12">']
     top.append(f'<rect x="{LEFT}" y="{TOP}" width="{WIDTH}" height="{HEIGHT}" fill="none" stroke="#999"/>')
     top.append(f'<text x="{LEFT}" y="16">training loss terms, each relative to its first value (1 = top edge)</text>')
-    last = log[-1]["step"]
+    last = int(log[-1]["step"])
     for i, name in enumerate(CURVES):
         first = log[0][name]
         points = [(LEFT + WIDTH * r["step"] / last, TOP + HEIGHT * (1 - min(r[name] / first, 1.0))) for r in log]
@@ -34,22 +34,46 @@ def curve(log):
     return "\n".join(top)
 
 
+def rows_of(path):
+    """A training log's rows as numbers."""
+    with open(path, newline="") as file:
+        return [{k: float(v) for k, v in row.items()} for row in csv.DictReader(file)]
+
+
+def write_log(rows, path):
+    with open(path, "w", newline="") as file:
+        writer = csv.DictWriter(file, fieldnames=list(rows[0]))
+        writer.writeheader()
+        writer.writerows({k: int(v) if k in ("step", "size_px") else f"{v:.6g}" for k, v in row.items()} for row in rows)
+
+
+def joined(before, rows):
+    """The rows of a run that went on from another one's weights, counted on from its end."""
+    last = before[-1]
+    return before + [row | {"step": row["step"] + last["step"], "minutes": row["minutes"] + last["minutes"]} for row in rows]
+
+
 def main():
     p = argparse.ArgumentParser(description=__doc__)
     p.add_argument("run")
     p.add_argument("--out", required=True)
+    p.add_argument("--continued", action="store_true", help="the run began with the weights that --out holds: its log is appended")
     args = p.parse_args()
     run, out = Path(args.run), Path(args.out)
     out.mkdir(parents=True, exist_ok=True)
     state = torch.load(run / "checkpoint.pt", map_location="cpu", weights_only=True)
     half = {k: v.half() if v.dtype.is_floating_point else v for k, v in state["average"].items()}
-    torch.save({"size": state["size"], "step": state["step"], "average": half}, out / "weights.pt")
-    shutil.copyfile(run / "log.csv", out / "training_log.csv")
-    (out / "training_curve.svg").write_text(curve(state["log"]))
-    arguments = {k: v for k, v in state["arguments"].items() if k not in ("faces", "cache", "out", "start_from")}
+    rows = rows_of(run / "log.csv")
+    arguments = [{k: v for k, v in state["arguments"].items() if k not in ("faces", "cache", "out", "start_from")} | {"steps_done": state["step"]}]
+    if args.continued:
+        rows = joined(rows_of(out / "training_log.csv"), rows)
+        arguments = json.loads((out / "training_arguments.json").read_text()) + arguments
+    torch.save({"size": state["size"], "step": int(rows[-1]["step"]), "average": half}, out / "weights.pt")
+    write_log(rows, out / "training_log.csv")
+    (out / "training_curve.svg").write_text(curve(rows))
     (out / "training_arguments.json").write_text(json.dumps(arguments, indent=1) + "\n")
-    seen = state["step"] * arguments["batch"]
-    print(f"{out}: step {state['step']}, {seen} samples, {state['used_seconds'] / 60:.1f} minutes, seed {arguments['seed']}")
+    seen = state["step"] * arguments[-1]["batch"]
+    print(f"{out}: step {state['step']}, {seen} samples, {state['used_seconds'] / 60:.1f} minutes, seed {arguments[-1]['seed']}")
 
 
 if __name__ == "__main__":
