@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::bundle::Bundle;
-use super::kernels::{Kernel, PackedInt8, pack_float, padded_columns};
+use super::kernels::{Kernel, PackedInt8, pack_float};
 use super::ops::depthwise::Depthwise;
 use super::ops::elementwise::{self, Broadcast, Quantizer};
 use super::ops::movement::{self, Gather};
@@ -117,9 +117,9 @@ impl Runner {
         for step in &plan.steps {
             let work = prepare(plan, step, constants, packs, &mut own_bytes);
             match &work {
-                Work::Int8(geometry, _) | Work::Float(geometry, _) => geometry.reserve(scratch),
+                Work::Int8(geometry, _) | Work::Float(geometry, _) => geometry.reserve(packs.kernel, scratch),
                 Work::MatMul(op) => {
-                    let [packed, results] = matmul::scratch_len(op);
+                    let [packed, results] = matmul::scratch_len(packs.kernel, op);
                     scratch.floats.resize(scratch.floats.len().max(packed), 0.0);
                     scratch.results.resize(scratch.results.len().max(results), 0.0);
                 }
@@ -183,7 +183,7 @@ fn prepare(plan: &Plan, step: &Step, constants: &dyn Constants, packs: &mut Pack
             } else {
                 let packed = packs.float.entry(index).or_insert_with(|| {
                     let weights = constants.constant(index).floats();
-                    let mut packed = vec![0.0; padded_columns(product.columns) * product.depth];
+                    let mut packed = vec![0.0; kernel.pad_float(product.columns) * product.depth];
                     pack_float(kernel, weights, product.columns, product.depth, [1, product.depth], &mut packed);
                     *own_bytes += packed.len() * 4;
                     Arc::new(packed)

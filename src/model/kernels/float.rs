@@ -10,15 +10,10 @@ pub struct Strided<'a> {
     pub depth_stride: usize,
 }
 
-/// Columns that packed factors and results have.
-pub fn padded(columns: usize) -> usize {
-    columns.next_multiple_of(16)
-}
-
 /// Packs `b[k, column]`, at `k * strides[0] + column * strides[1]`, into panels of the kernel's width, each panel with
-/// one row of columns per depth; `out` has [`padded`] columns times depth elements.
+/// one row of columns per depth; `out` has [`Kernel::pad_float`] columns times depth elements.
 pub fn pack(kernel: Kernel, b: &[f32], columns: usize, depth: usize, strides: [usize; 2], out: &mut [f32]) {
-    let all = padded(columns);
+    let all = kernel.pad_float(columns);
     let mut first = 0;
     while first < all {
         let width = kernel.panel_float().min(all - first);

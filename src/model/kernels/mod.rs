@@ -24,8 +24,8 @@ mod sdot;
 #[cfg(test)]
 mod tests;
 
-pub use float::{Strided, pack as pack_float, padded as padded_columns};
-pub use packed::PackedInt8;
+pub use float::{Strided, pack as pack_float};
+pub use packed::{PackedInt8, padded_columns};
 
 /// A family of CPUs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -180,6 +180,15 @@ impl Kernel {
         }
     }
 
+    /// Columns that packed float32 factors and their results have: whole registers.
+    pub fn pad_float(self, columns: usize) -> usize {
+        columns.next_multiple_of(match self {
+            #[cfg(target_arch = "aarch64")]
+            Kernel::Neon | Kernel::Sdot | Kernel::I8mm => 4,
+            _ => 16,
+        })
+    }
+
     /// Neighbouring weights of one column in a panel.
     fn group(self) -> usize {
         match self {
@@ -257,7 +266,7 @@ impl Kernel {
     }
 
     /// `out[row, column] = sum over k of a[row, k] b[k, column]` in float32; `a` by strides, `b` packed, `out` with
-    /// rows of [`float::padded`] columns.
+    /// rows of [`Kernel::pad_float`] columns.
     pub fn multiply_float(self, a: Strided<'_>, rows: usize, depth: usize, b: &[f32], out: &mut [f32]) {
         if rows == 0 || depth == 0 {
             out.fill(0.0);
@@ -265,7 +274,7 @@ impl Kernel {
         }
         let last = (rows - 1) * a.row_stride + (depth - 1) * a.depth_stride;
         let columns = b.len() / depth;
-        assert!(a.values.len() > last && b.len() == columns * depth && columns.is_multiple_of(16));
+        assert!(a.values.len() > last && b.len() == columns * depth && columns == self.pad_float(columns));
         assert!(out.len() >= rows * columns);
         match self {
             // SAFETY: features as in `vectorize`; lengths asserted above.

@@ -1,6 +1,11 @@
 //! Int8 weights in the order in which a kernel reads them.
 
-use super::{Kernel, padded_columns};
+use super::Kernel;
+
+/// Columns that packed int8 weights and their results have.
+pub fn padded_columns(columns: usize) -> usize {
+    columns.next_multiple_of(16)
+}
 
 /// Int8 weights in a kernel's order: panels of columns, and within them groups of depth.
 #[derive(Debug)]

@@ -90,9 +90,9 @@ fn float_kernels_equal_the_plain_sum() {
         let a: Vec<f32> = (0..rows * depth).map(|_| number()).collect();
         let b: Vec<f32> = (0..columns * depth).map(|_| number()).collect();
         for kernel in supported() {
-            let mut packed = vec![0.0; padded_columns(columns) * depth];
+            let mut packed = vec![0.0; kernel.pad_float(columns) * depth];
             pack_float(kernel, &b, columns, depth, [columns, 1], &mut packed);
-            let width = padded_columns(columns);
+            let width = kernel.pad_float(columns);
             let mut out = vec![f32::NAN; rows * width];
             let strided = Strided { values: &a, row_stride, depth_stride };
             kernel.multiply_float(strided, rows, depth, &packed, &mut out);

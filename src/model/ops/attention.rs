@@ -5,13 +5,14 @@
 
 use super::elementwise::{Quantizer, exp_negative};
 use super::{MAX_RANK, Odometer};
-use crate::model::kernels::{Kernel, Strided, pack_float, padded_columns};
+use crate::model::kernels::{Kernel, Strided, pack_float};
 use crate::model::plan::{Attention, Reach};
 
 /// Keys of a block, at most: their scores stay in the first-level cache.
 const KEYS: usize = 96;
-/// Queries that are followed in one register on the widest CPUs.
+/// Queries that are followed at once: one register on the widest CPUs, and on the narrowest.
 const LANES: usize = 16;
+const FEW: usize = 4;
 
 /// Where the result goes.
 pub enum Out<'a> {
@@ -21,7 +22,7 @@ pub enum Out<'a> {
 
 /// Elements of scratch that [`run`] needs.
 pub fn scratch_len(kernel: Kernel, op: &Attention) -> usize {
-    let width = kernel.panel_float().min(padded_columns(op.queries.len));
+    let width = kernel.panel_float().min(kernel.pad_float(op.queries.len));
     // Packed queries, scores, mixed values twice, their statistics, a row of the result.
     width * (op.depth.len + block(op) + 2 * op.columns.len + 3) + op.columns.len
 }
@@ -72,7 +73,7 @@ fn columns(
     scratch: &mut [f32],
 ) {
     let used = kernel.panel_float().min(op.queries.len - first);
-    let width = padded_columns(used);
+    let width = kernel.pad_float(used);
     let mut rest = scratch;
     let mut take = |len: usize| {
         let (taken, left) = std::mem::take(&mut rest).split_at_mut(len);
@@ -131,28 +132,34 @@ impl Softmax<'_> {
     /// Turns a block of scores, keys x queries, into exponentials.
     #[inline(always)]
     fn take<const FUSED: bool>(&mut self, scores: &mut [f32], width: usize, scale: f32) {
-        for first in (0..width).step_by(LANES) {
-            let mut old = [0.0; LANES];
-            old.copy_from_slice(&self.max[first..first + LANES]);
-            let mut max = old;
-            for row in scores.chunks_exact(width) {
-                for (max, x) in max.iter_mut().zip(&row[first..first + LANES]) {
-                    *max = if *x > *max { *x } else { *max };
-                }
+        let wide = width / LANES * LANES;
+        (0..wide).step_by(LANES).for_each(|first| self.lanes::<FUSED, LANES>(scores, width, scale, first));
+        (wide..width).step_by(FEW).for_each(|first| self.lanes::<FUSED, FEW>(scores, width, scale, first));
+    }
+
+    /// The same for `N` queries from `first` on.
+    #[inline(always)]
+    fn lanes<const FUSED: bool, const N: usize>(&mut self, scores: &mut [f32], width: usize, scale: f32, first: usize) {
+        let mut old = [0.0; N];
+        old.copy_from_slice(&self.max[first..first + N]);
+        let mut max = old;
+        for row in scores.chunks_exact(width) {
+            for (max, x) in max.iter_mut().zip(&row[first..first + N]) {
+                *max = if *x > *max { *x } else { *max };
             }
-            let mut sum = [0.0; LANES];
-            for row in scores.chunks_exact_mut(width) {
-                for ((sum, max), x) in sum.iter_mut().zip(&max).zip(&mut row[first..first + LANES]) {
-                    *x = exp_negative::<FUSED>((*x - max) * scale);
-                    *sum += *x;
-                }
+        }
+        let mut sum = [0.0; N];
+        for row in scores.chunks_exact_mut(width) {
+            for ((sum, max), x) in sum.iter_mut().zip(&max).zip(&mut row[first..first + N]) {
+                *x = exp_negative::<FUSED>((*x - max) * scale);
+                *sum += *x;
             }
-            for i in 0..LANES {
-                let correction = exp_negative::<FUSED>((old[i] - max[i]) * scale);
-                self.correction[first + i] = correction;
-                self.sum[first + i] = self.sum[first + i] * correction + sum[i];
-                self.max[first + i] = max[i];
-            }
+        }
+        for i in 0..N {
+            let correction = exp_negative::<FUSED>((old[i] - max[i]) * scale);
+            self.correction[first + i] = correction;
+            self.sum[first + i] = self.sum[first + i] * correction + sum[i];
+            self.max[first + i] = max[i];
         }
     }
 }

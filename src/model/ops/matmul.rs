@@ -1,12 +1,12 @@
 //! Float32 products of activations with activations.
 
 use super::Odometer;
-use crate::model::kernels::{Kernel, Strided, pack_float, padded_columns};
+use crate::model::kernels::{Kernel, Strided, pack_float};
 use crate::model::plan::{MatMul, Walk};
 
 /// Elements of scratch: the packed right factor, and the results of one outer step.
-pub fn scratch_len(op: &MatMul) -> [usize; 2] {
-    let columns = padded_columns(op.n.len);
+pub fn scratch_len(kernel: Kernel, op: &MatMul) -> [usize; 2] {
+    let columns = kernel.pad_float(op.n.len);
     [columns * op.k.len, columns * op.m.len]
 }
 
@@ -20,7 +20,7 @@ pub fn run(
     packed: &mut [f32],
     results: &mut [f32],
 ) {
-    let [packed_len, results_len] = scratch_len(op);
+    let [packed_len, results_len] = scratch_len(kernel, op);
     let (packed, results) = (&mut packed[..packed_len], &mut results[..results_len]);
     let lens = outer(op, |w| w.len);
     let strides = [outer(op, |w| w.a), outer(op, |w| w.b), outer(op, |w| w.out)];
@@ -36,7 +36,7 @@ pub fn run(
         }
         let left = Strided { values: &a[at_a..], row_stride: op.m.a, depth_stride: op.k.a };
         kernel.multiply_float(left, op.m.len, op.k.len, packed, results);
-        let columns = padded_columns(op.n.len);
+        let columns = kernel.pad_float(op.n.len);
         for (row, results) in results.chunks_exact(columns).enumerate() {
             let out = &mut out[at_out + row * op.m.out..];
             if op.n.out == 1 {

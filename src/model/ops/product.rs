@@ -76,15 +76,14 @@ impl Geometry {
     }
 
     /// Grows the scratch to what a run needs.
-    pub fn reserve(&self, scratch: &mut Scratch) {
-        let columns = padded_columns(self.op.columns);
+    pub fn reserve(&self, kernel: Kernel, scratch: &mut Scratch) {
         if self.op.zero_point.is_some() {
             grow(&mut scratch.bytes, self.block * self.pitch);
-            grow(&mut scratch.sums, self.block * columns);
-            grow(&mut scratch.offsets, columns);
+            grow(&mut scratch.sums, self.block * padded_columns(self.op.columns));
+            grow(&mut scratch.offsets, self.op.columns);
         } else {
             grow(&mut scratch.floats, self.block * self.pitch);
-            grow(&mut scratch.results, self.block * columns);
+            grow(&mut scratch.results, self.block * kernel.pad_float(self.op.columns));
         }
     }
 
@@ -151,7 +150,7 @@ impl Geometry {
         finish: &mut Finish<'_>,
         scratch: &mut Scratch,
     ) {
-        let columns = padded_columns(self.op.columns);
+        let columns = kernel.pad_float(self.op.columns);
         let bias = if finish.bias.is_empty() { &self.zeros } else { finish.bias };
         let mut first = 0;
         while first < self.rows() {

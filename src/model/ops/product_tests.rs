@@ -115,7 +115,7 @@ impl Case {
     fn found(&self, kernel: Kernel) -> (Vec<f32>, Vec<u8>) {
         let geometry = Geometry::new(kernel, &self.op, &self.input, &self.output);
         let mut scratch = Scratch::default();
-        geometry.reserve(&mut scratch);
+        geometry.reserve(kernel, &mut scratch);
         let packed = PackedInt8::new(kernel, &self.weights, self.op.columns, self.op.depth);
         let len = self.output.iter().product();
         let (mut floats, mut bytes) = (vec![f32::NAN; len], vec![0; len]);
