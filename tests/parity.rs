@@ -7,10 +7,8 @@
 
 use std::path::{Path, PathBuf};
 
-#[cfg(feature = "compiler")]
-use faceptor_edge::model::Kernel;
 use faceptor_edge::model::manifest::TaskKind;
-use faceptor_edge::model::{Bundle, Engine};
+use faceptor_edge::model::{Bundle, Engine, Kernel};
 use serde::Deserialize;
 
 fn floats(path: &Path) -> Vec<f32> {
@@ -65,6 +63,34 @@ fn odd_shapes_equal_onnx_runtime() {
 #[cfg(feature = "compiler")]
 fn signed_activations_and_one_scale_per_tensor_equal_onnx_runtime() {
     compare_fixture("odd_int8", "x", &["y", "z"]);
+}
+
+/// Also where there is no compiler: it is how each arm64 family is run on a whole network, under QEMU.
+#[test]
+#[cfg(feature = "embedded")]
+fn shipped_network_is_equal_on_every_kernel() {
+    let bundle = Bundle::embedded().unwrap();
+    let input = bundle.manifest().input.clone().expect("the shipped network looks at a face").tensor;
+    let mut first: Option<(Vec<u32>, Vec<Vec<f32>>)> = None;
+    for kernel in Kernel::all().iter().copied().filter(|k| k.is_supported()) {
+        let mut engine = Engine::with_kernel(bundle.clone(), kernel).unwrap();
+        for (i, value) in engine.input(&input).unwrap().iter_mut().enumerate() {
+            *value = (i * 37 % 255) as f32 / 127.5 - 1.0;
+        }
+        // The encoder has nothing but integer products: the same bits. Attention is float.
+        let encoded: Vec<u32> = engine.output("feature16").unwrap().iter().map(|v| v.to_bits()).collect();
+        let tasks = bundle.manifest().tasks.iter().map(|task| engine.output(&task.output).unwrap().to_vec());
+        let answers: Vec<Vec<f32>> = tasks.collect();
+        let (bits, expected) = first.get_or_insert_with(|| (encoded.clone(), answers.clone()));
+        assert!(*bits == encoded, "{}: the encoder differs from the scalar reference", kernel.name());
+        for (task, (found, expected)) in bundle.manifest().tasks.iter().zip(answers.iter().zip(&*expected)) {
+            let largest = expected.iter().fold(0f32, |m, x| m.max(x.abs()));
+            let sum: f32 = found.iter().zip(expected).map(|(a, b)| (a - b).abs()).sum();
+            // A float that lies on the border of two quantization steps may round to the other one.
+            let mean = sum / found.len() as f32 / largest;
+            assert!(mean < 1e-3, "{}: {} differs by {mean} of the largest", kernel.name(), task.name);
+        }
+    }
 }
 
 #[test]
