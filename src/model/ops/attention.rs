@@ -133,8 +133,13 @@ impl Softmax<'_> {
     #[inline(always)]
     fn take<const FUSED: bool>(&mut self, scores: &mut [f32], width: usize, scale: f32) {
         let wide = width / LANES * LANES;
-        (0..wide).step_by(LANES).for_each(|first| self.lanes::<FUSED, LANES>(scores, width, scale, first));
-        (wide..width).step_by(FEW).for_each(|first| self.lanes::<FUSED, FEW>(scores, width, scale, first));
+        // Loops, no closures: those would be compiled without the family's instructions.
+        for first in (0..wide).step_by(LANES) {
+            self.lanes::<FUSED, LANES>(scores, width, scale, first);
+        }
+        for first in (wide..width).step_by(FEW) {
+            self.lanes::<FUSED, FEW>(scores, width, scale, first);
+        }
     }
 
     /// The same for `N` queries from `first` on.
