@@ -208,15 +208,15 @@ def faults(shared):
     cases = []
     for name, moved in FAULTS.items():
         case = Case("faults", name)
-        begin, done, end = (run.at(f"{word} {name}") for word in ("begin", "done", "end"))
+        begin, over, end = (run.at(f"{word} {name}") for word in ("begin", "over", "end"))
         times = [line["captured_us"] for line in run.lines if line["captured_us"] <= end]
         longest = max((b - a for a, b in zip(times, times[1:]) if b > begin), default=None)
-        first = next((moment for moment in times if moment > done), None)
+        first = next((moment for moment in times if moment > over), None)
         case.seconds = (end - begin) / 1e6
         if longest:
             case.facts.update(without_frames_ms=round(longest / 1000), frames_lost=max(0, round(longest / VIVID_US) - 1))
         # Since the fault was over: a fault that lasts is when it is taken back.
-        case.limit("recovered_after_ms", first and round((first - done) / 1000), SLOW_S * 1000)
+        case.limit("recovered_after_ms", first and round((first - over) / 1000), SLOW_S * 1000)
         after = find(json.loads((results / f"status.{name}.json").read_text()), "sequence_gaps")
         case.facts.update({key: after[key] - before[key] for key in COUNTERS if after[key] != before[key]})
         for key in moved:
@@ -229,11 +229,9 @@ def faults(shared):
 
 
 VIVID_US = 40_000  # from one frame of vivid to the next, at the size that the loop chooses
-COUNTERS = ["sequence_gaps", "timeouts", "flagged", "requeue_errors", "io_errors", "lost", "reopened", "format_changes", "decode_errors"]
+COUNTERS = ["sequence_gaps", "timeouts", "flagged", "requeue_errors", "io_errors", "lost", "reopened"]
+COUNTERS += ["format_changes", "decode_errors"]
 
 
 # What the board can be put through, in this order, and who judges it. What happens over ssh is judged as it happens.
 SCENARIOS = {"cameras": cameras, "doctor": doctor, "faces": faces, "faults": faults, "ssh": None}
-
-# Those for which the program has every verb; the rest by --only.
-READY = ["cameras", "doctor"]

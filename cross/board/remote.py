@@ -80,7 +80,8 @@ def step(remote, folder, name, title, script):
     case = Case("ssh", title)
     start = time.monotonic()
     try:
-        done = remote.run(f"cd {folder} && {script} 2>results/{name}.log || {{ cat results/{name}.log; exit 1; }}", 1200)
+        log = f"results/{name}.log"
+        done = remote.run(f"cd {folder} && {script} 2>{log} || {{ cat {log}; exit 1; }}", 1200)
         complaint = (done.stdout + done.stderr).decode(errors="replace").strip()
         case.check(done.returncode == 0, f"`{script}`: {complaint}")
     except subprocess.TimeoutExpired:

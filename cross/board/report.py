@@ -41,7 +41,8 @@ def table(cases):
 def faults(cases):
     """A Markdown table of the faults, for people to paste."""
     columns = ["without_frames_ms", "frames_lost", "recovered_after_ms"]
-    lines = ["| fault | " + " | ".join(column.replace("_", " ") for column in columns) + " | counted |", "|---|--:|--:|--:|---|"]
+    titles = ["fault", *(column.replace("_", " ") for column in columns), "counted"]
+    lines = ["| " + " | ".join(titles) + " |", "|---|--:|--:|--:|---|"]
     for case in cases:
         if "without_frames_ms" in case.facts:
             counted = ", ".join(f"{name} {value}" for name, value in case.facts.items() if name not in (*columns, "node"))

@@ -2,7 +2,9 @@
 """Runs faceptor on an arm64 board and judges what came of it. Started by test.sh, which makes what it needs."""
 
 import argparse
+import os
 import pathlib
+import shlex
 import shutil
 import subprocess
 import sys
@@ -48,7 +50,8 @@ def emptied(folder):
 def real(options):
     """A board over ssh."""
     results = emptied(options.out / "ssh")
-    cases = remote.test(remote.Remote(options.board), options.program, reference(options), results)
+    board = remote.Remote(options.board, shlex.split(os.environ.get("BOARD_SSH", "")))
+    cases = remote.test(board, options.program, reference(options), results)
     return cases, {"machine": options.board}
 
 
@@ -57,7 +60,7 @@ class Virtual:
 
     def __init__(self, options):
         self.options = options
-        self.scenarios = options.only or checks.READY
+        self.scenarios = options.only or list(checks.SCENARIOS)
         self.shared = emptied(options.out / "shared")
         shutil.copytree(HERE / "inside", self.shared, dirs_exist_ok=True)
         shutil.copytree(options.out / "clips", self.shared / "clips")
@@ -69,7 +72,8 @@ class Virtual:
             self.reference = reference(options, SMALL_REFERENCE)
             self.key = options.out / "key"
             if not self.key.exists():
-                subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "virtual board", "-f", self.key], check=True)
+                words = ["-q", "-t", "ed25519", "-N", "", "-C", "virtual board"]
+                subprocess.run(["ssh-keygen", *words, "-f", self.key], check=True)
             shutil.copy(self.key.with_suffix(".pub"), self.shared / "authorized_keys")
 
     def ssh(self):

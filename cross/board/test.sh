@@ -3,6 +3,7 @@
 #
 #     cross/board/test.sh                      boots the virtual board and runs every scenario (README.md beside this file)
 #     cross/board/test.sh --board user@host    copies the program there, runs doctor, bench, verify and the camera
+#     BOARD_SSH="-p 2222"                      more of ssh's options for that
 #     cross/board/test.sh --help               the rest
 #
 # After cross/toolchain.sh and a host build; `make board-test` does all of it. Results: $BOARD_OUT, by default

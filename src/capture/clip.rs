@@ -54,7 +54,7 @@ impl Feed for DemoFeed {
     }
 
     fn skip(&mut self) -> Result<bool, FeedError> {
-        // Not `self.next += u64::from(more)`: LLVM 22 (rustc 1.96, arm64) makes one step too many of a loop of that.
+        // Not `self.next += u64::from(more)`: LLVM makes one step too many of a loop of that on arm64 (its issue 205799).
         if self.next == self.end {
             return Ok(false);
         }

@@ -17,7 +17,7 @@ driver=/sys/bus/platform/drivers/vivid
 fault() {
     event begin "$1"
     eval "$2"
-    event done "$1"
+    event over "$1"
     # The status is renewed once a second.
     sleep 1.2
     more "$lines" 5
