@@ -131,13 +131,15 @@ def faces(shared):
     cases.append(drawn("YUYV: one face, its landmarks where it is drawn", run.between(run.at("yuyv"), dies), "fed.yuyv"))
 
     case = Case("faces", "ctl set-tasks changes what is decoded")
-    first, back = run.at("set-tasks age,expression"), run.at("set-tasks landmarks")
+    # Frames that were taken after ctl had its answer.
+    first, back = run.at("chosen age,expression"), run.at("chosen landmarks")
     for name, lines, keys in [
-        ("age,expression", run.between(first, back), {"age", "expression"}),
+        ("age,expression", run.between(first, run.at("choosing landmarks")), {"age", "expression"}),
         ("landmarks", run.between(back, dies), {"landmarks"}),
     ]:
         chosen = [{"landmarks", "age", "expression"} & face.keys() == keys for line in lines for face in line["faces"]]
-        case.facts[f"frames_before_{name}"] = before = chosen.index(True) if True in chosen else None
+        before = chosen.index(True) if True in chosen else None
+        case.facts[f"old_frames_before_{name}"] = before
         case.check(before is not None and before <= 1, f"set-tasks {name} took {before} frames: {chosen}")
         case.check(before is None or all(chosen[before:]), f"set-tasks {name} did not stay: {chosen}")
     case.check("nose" in (results / "refused").read_text(), "an unknown task was not refused by its name")

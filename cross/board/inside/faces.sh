@@ -13,14 +13,14 @@ faceptor run --source /dev/video10 --tasks landmarks --budget-ms 5000 --json --c
 loop=$!
 until_true 60 has_lines "$lines" 4
 
-event set-tasks age,expression
+event choosing age,expression
 ctl set-tasks age,expression >"$results/set-tasks"
-event tasks set
+event chosen age,expression
 more "$lines" 3
 ctl set-tasks nose 2>"$results/refused" && exit 1
-event set-tasks landmarks
+event choosing landmarks
 ctl set-tasks landmarks >/dev/null
-event tasks set
+event chosen landmarks
 more "$lines" 3
 
 event camera dies
