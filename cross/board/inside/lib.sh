@@ -9,16 +9,14 @@ say() { echo "board: $*"; }
 # event WORDS: what was done, and when.
 event() { echo "$(now) $*" >>"$results/events"; }
 
-# until_true LIMIT_S COMMAND...: tries it ten times a second; fails, and says so, when the time is over.
+# until_true LIMIT_S COMMAND...: tries it ten times a second; ends the scenario, and says so, when the time is over.
 until_true() {
-    local limit=$(($1 * 10)) tries=0
+    local end=$(($(date +%s) + $1))
     shift
     while ! "$@"; do
-        tries=$((tries + 1))
-        if [ $tries -gt $limit ]; then
-            say "waited $((limit / 10)) s in vain: $*"
-            event "in vain: $*"
-            return 1
+        if [ "$(date +%s)" -ge $end ]; then
+            say "waited in vain: $*"
+            exit 1
         fi
         sleep 0.1
     done

@@ -18,6 +18,8 @@ for scenario in $(cat scenarios); do
         say "scenario $scenario FAILED"
         status=1
         echo failed >"$results/failed"
+        # What it left behind must not disturb the next one.
+        killall -9 faceptor feeder 2>/dev/null
     fi
     echo "$start $(now)" >"$results/time"
 done
