@@ -99,7 +99,7 @@ pub trait Feed: Send {
     /// # Errors
     /// As for `grab`.
     fn skip(&mut self) -> Result<bool, FeedError> {
-        Ok(matches!(self.grab(0)?, Grab::Frame(_)))
+        Ok(matches!(self.grab(u64::MAX)?, Grab::Frame(_)))
     }
 
     /// After `Grab::Ended`: begins again. `false` when it cannot, or has nothing to show. The count of frames goes on.

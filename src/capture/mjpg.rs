@@ -1,9 +1,10 @@
 //! Concatenated JPEGs, as webcams send them and `ffmpeg -f mjpeg` writes them.
 
-use std::io::{self, BufRead};
+use std::io::{self, Read};
 use std::mem;
 
 use super::feed::{Feed, FeedCounters, FeedError, Grab, Stamp};
+use super::inflow::{Inflow, Supply};
 use super::jpeg::FrameDecoder;
 use super::view::View;
 use crate::pace::clock;
@@ -120,31 +121,34 @@ impl Splitter {
 /// The frames of a stream, each as soon as it can be read. Damaged ones are counted and passed over.
 pub struct Mjpg<R> {
     name: String,
-    reader: R,
+    inflow: Inflow<R>,
     splitter: Splitter,
     frame: Vec<u8>,
+    /// `frame` is whole, and the next one begins.
+    complete: bool,
     decoder: FrameDecoder,
     next: u64,
     ended: bool,
     counters: FeedCounters,
 }
 
-impl<R: BufRead + Send> Mjpg<R> {
+impl<R: Read + Send> Mjpg<R> {
     /// Looks at how the stream begins.
     ///
     /// # Errors
     /// When it does not begin with a JPEG, or cannot be read.
-    pub fn open(name: &str, mut reader: R) -> anyhow::Result<Mjpg<R>> {
-        let start = reader.fill_buf()?;
-        let seen = &start[..start.len().min(MAGIC.len())];
+    pub fn open(name: &str, mut inflow: Inflow<R>) -> anyhow::Result<Mjpg<R>> {
+        while inflow.supply(u64::MAX)? == Supply::Nothing {}
+        let seen = &inflow.bytes()[..inflow.bytes().len().min(MAGIC.len())];
         if seen.is_empty() || !MAGIC.starts_with(seen) {
             anyhow::bail!("not concatenated JPEGs: it does not begin with one (write it with ffmpeg -f mjpeg)");
         }
         Ok(Mjpg {
             name: name.to_owned(),
-            reader,
+            inflow,
             splitter: Splitter::default(),
             frame: Vec::new(),
+            complete: false,
             decoder: FrameDecoder::default(),
             next: 0,
             ended: false,
@@ -152,27 +156,31 @@ impl<R: BufRead + Send> Mjpg<R> {
         })
     }
 
-    /// The bytes of the next JPEG into `frame`; `false` at the end. A last one that is cut off is counted.
-    fn read(&mut self) -> io::Result<bool> {
-        self.frame.clear();
+    /// Reads on until a JPEG is complete in `frame` (`Bytes`), the time is up or the stream has ended. A last one that
+    /// is cut off is counted.
+    fn read(&mut self, until_us: u64) -> io::Result<Supply> {
         loop {
-            let bytes = match self.reader.fill_buf() {
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                bytes => bytes?,
-            };
-            if bytes.is_empty() {
-                if self.frame.len() > 2 {
-                    self.damaged("the last frame is cut off");
+            match self.inflow.supply(until_us)? {
+                Supply::Bytes => {}
+                Supply::Nothing => return Ok(Supply::Nothing),
+                Supply::Ended => {
+                    if !self.complete && self.frame.len() > 2 {
+                        self.damaged("the last frame is cut off");
+                    }
+                    return Ok(Supply::Ended);
                 }
-                return Ok(false);
             }
-            let (used, complete) = self.splitter.take(bytes, &mut self.frame);
-            self.reader.consume(used);
+            if self.complete {
+                self.frame.clear();
+            }
+            let (used, complete) = self.splitter.take(self.inflow.bytes(), &mut self.frame);
+            self.complete = complete;
+            self.inflow.consume(used);
             for _ in 0..mem::take(&mut self.splitter.broken_off) {
                 self.damaged("the frame is cut off");
             }
             if complete {
-                return Ok(true);
+                return Ok(Supply::Bytes);
             }
             if self.frame.len() > MAX_FRAME_BYTES {
                 self.frame.clear();
@@ -195,12 +203,16 @@ impl<R: BufRead + Send> Mjpg<R> {
     }
 }
 
-impl<R: BufRead + Send> Feed for Mjpg<R> {
-    fn grab(&mut self, _until_us: u64) -> Result<Grab, FeedError> {
+impl<R: Read + Send> Feed for Mjpg<R> {
+    fn grab(&mut self, until_us: u64) -> Result<Grab, FeedError> {
         while !self.ended {
-            if !self.read().map_err(|error| self.lost(error))? {
-                self.ended = true;
-                break;
+            match self.read(until_us).map_err(|error| self.lost(error))? {
+                Supply::Bytes => {}
+                Supply::Nothing => return Ok(Grab::Nothing),
+                Supply::Ended => {
+                    self.ended = true;
+                    break;
+                }
             }
             let stamp = Stamp { sequence: self.next, captured_us: clock::now_us(), stale_dropped: 0 };
             self.next += 1;
@@ -228,7 +240,7 @@ impl<R: BufRead + Send> Feed for Mjpg<R> {
     }
 
     fn skip(&mut self) -> Result<bool, FeedError> {
-        let more = !self.ended && self.read().map_err(|error| self.lost(error))?;
+        let more = !self.ended && self.read(u64::MAX).map_err(|error| self.lost(error))? == Supply::Bytes;
         self.ended |= !more;
         self.next += u64::from(more);
         Ok(more)
@@ -239,11 +251,10 @@ impl<R: BufRead + Send> Feed for Mjpg<R> {
 mod tests {
     use super::*;
     use crate::capture::jpeg::samples::jpeg;
-    use std::io::BufReader;
 
     /// (red of each frame, counters) of a stream that is read in pieces of `piece` bytes.
     fn play(bytes: &[u8], piece: usize) -> (Vec<u8>, FeedCounters) {
-        let mut feed = Mjpg::open("stream", BufReader::with_capacity(piece, bytes)).expect("a JPEG");
+        let mut feed = Mjpg::open("stream", Inflow::new(bytes, piece)).expect("a JPEG");
         let mut shades = Vec::new();
         loop {
             match feed.grab(0).expect("readable") {
@@ -296,7 +307,7 @@ mod tests {
     #[test]
     fn what_is_no_jpeg_is_refused() {
         for bytes in [b"".as_slice(), b"YUV4MPEG2 W4 H4\n", b"\xff\xd9\xff"] {
-            let error = Mjpg::open("stream", bytes).err().map(|error| error.to_string());
+            let error = Mjpg::open("stream", Inflow::new(bytes, 99)).err().map(|error| error.to_string());
             assert!(error.is_some_and(|text| text.starts_with("not concatenated JPEGs")), "{bytes:?}");
         }
     }

@@ -9,6 +9,7 @@ pub mod colour;
 pub mod demo;
 pub mod feed;
 pub mod folder;
+mod inflow;
 mod jpeg;
 mod jpeg_end;
 mod mjpg;

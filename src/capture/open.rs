@@ -1,7 +1,7 @@
 //! From the name of a source on the command line to its feed.
 
 use std::fs::File;
-use std::io::{self, BufRead, BufReader};
+use std::io;
 use std::os::fd::AsFd;
 use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
@@ -12,12 +12,10 @@ use v4l::FourCC;
 use super::camera::Camera;
 use super::clip::{DemoFeed, Photos};
 use super::feed::Feed;
+use super::inflow::{Inflow, Supply};
 use super::mjpg::{self, Mjpg};
 use super::paced::Paced;
 use super::y4m::{self, Y4m};
-
-/// What is read of a stream at once.
-const BUFFER_BYTES: usize = 1 << 18;
 
 /// How a source is to be opened; what is not said is chosen.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -39,14 +37,18 @@ pub struct FeedRequest {
 /// # Errors
 /// When the source does not exist, may not be read, or is of no kind that is known; the message says what to do.
 pub fn open(name: &str, request: &FeedRequest) -> Result<Box<dyn Feed>> {
-    let feed = open_source(name, request).with_context(|| format!("source {name}"))?;
+    if is_device(Path::new(name)) {
+        return Ok(Box::new(Camera::open(Path::new(name), request)?));
+    }
+    let feed = open_source(name).with_context(|| format!("source {name}"))?;
     Ok(match request.fps {
-        Some(fps) if !is_device(Path::new(name)) => Box::new(Paced::new(feed, fps)),
-        _ => feed,
+        Some(fps) => Box::new(Paced::new(feed, fps)),
+        None => feed,
     })
 }
 
-fn open_source(name: &str, request: &FeedRequest) -> Result<Box<dyn Feed>> {
+/// Everything but a camera.
+fn open_source(name: &str) -> Result<Box<dyn Feed>> {
     let path = Path::new(name);
     let extension = path.extension().and_then(|e| e.to_str()).unwrap_or("").to_ascii_lowercase();
     if name == "demo" {
@@ -54,17 +56,14 @@ fn open_source(name: &str, request: &FeedRequest) -> Result<Box<dyn Feed>> {
     }
     if name == "-" {
         let input = io::stdin().as_fd().try_clone_to_owned().context("standard input cannot be read")?;
-        return sniff("standard input", reader(File::from(input)));
-    }
-    if is_device(path) {
-        return Ok(Box::new(Camera::open(path, request)?));
+        return sniff("standard input", Inflow::of_file(File::from(input)));
     }
     if !path.exists() {
         bail!(
             "it does not exist: use /dev/videoN, demo, a .y4m or .mjpg file, a photo, a folder, or - for standard input"
         );
     }
-    let file = || File::open(path).context("it cannot be read").map(reader);
+    let file = || File::open(path).context("it cannot be read").map(Inflow::of_file);
     match extension.as_str() {
         "y4m" => Ok(Box::new(Y4m::open(name, file()?)?)),
         "mjpg" | "mjpeg" => Ok(Box::new(Mjpg::open(name, file()?)?)),
@@ -73,16 +72,13 @@ fn open_source(name: &str, request: &FeedRequest) -> Result<Box<dyn Feed>> {
     }
 }
 
-fn reader(file: File) -> BufReader<File> {
-    BufReader::with_capacity(BUFFER_BYTES, file)
-}
-
 /// A stream by its first byte.
-fn sniff(name: &str, mut reader: BufReader<File>) -> Result<Box<dyn Feed>> {
-    match reader.fill_buf().context("it cannot be read")?.first() {
+fn sniff(name: &str, mut inflow: Inflow<File>) -> Result<Box<dyn Feed>> {
+    while inflow.supply(u64::MAX).context("it cannot be read")? == Supply::Nothing {}
+    match inflow.bytes().first() {
         None => bail!("it is empty: expected YUV4MPEG2 (ffmpeg -f yuv4mpegpipe) or JPEGs (ffmpeg -f mjpeg)"),
-        Some(first) if *first == y4m::MAGIC[0] => Ok(Box::new(Y4m::open(name, reader)?)),
-        Some(first) if *first == mjpg::MAGIC[0] => Ok(Box::new(Mjpg::open(name, reader)?)),
+        Some(first) if *first == y4m::MAGIC[0] => Ok(Box::new(Y4m::open(name, inflow)?)),
+        Some(first) if *first == mjpg::MAGIC[0] => Ok(Box::new(Mjpg::open(name, inflow)?)),
         Some(_) => bail!("neither YUV4MPEG2 (ffmpeg -f yuv4mpegpipe) nor JPEGs (ffmpeg -f mjpeg)"),
     }
 }

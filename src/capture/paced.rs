@@ -32,7 +32,7 @@ impl<F: Feed> Paced<F> {
     }
 
     /// Reads the frame that is the newest one at this time, or the next one when that is not due yet.
-    fn read(&mut self, start_us: u64) -> Result<Grab, FeedError> {
+    fn read(&mut self, start_us: u64, until_us: u64) -> Result<Grab, FeedError> {
         let current = ((clock::now_us() - start_us) as f64 / self.period_us) as u64;
         let mut dropped = 0;
         while self.next < current {
@@ -43,10 +43,12 @@ impl<F: Feed> Paced<F> {
             dropped += 1;
         }
         self.stale_dropped += u64::from(dropped);
-        let frame = self.next;
+        let stamp = match self.feed.grab(until_us)? {
+            Grab::Frame(stamp) => stamp,
+            other => return Ok(other),
+        };
+        let captured_us = self.due_us(start_us, self.next);
         self.next += 1;
-        let Grab::Frame(stamp) = self.feed.grab(0)? else { return Ok(Grab::Ended) };
-        let captured_us = self.due_us(start_us, frame);
         Ok(Grab::Frame(Stamp { captured_us, stale_dropped: stamp.stale_dropped + dropped, ..stamp }))
     }
 }
@@ -56,7 +58,7 @@ impl<F: Feed> Feed for Paced<F> {
         let start_us = *self.start_us.get_or_insert_with(clock::now_us);
         let stamp = match self.waiting.take() {
             Some(stamp) => stamp,
-            None => match self.read(start_us)? {
+            None => match self.read(start_us, until_us)? {
                 Grab::Frame(stamp) => stamp,
                 other => return Ok(other),
             },

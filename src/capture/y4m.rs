@@ -1,17 +1,20 @@
 //! YUV4MPEG2, the uncompressed video that `ffmpeg -f yuv4mpegpipe` writes: a line of parameters, then for each frame
 //! the line `FRAME` and its planes.
 
-use std::io::{self, BufRead, Read};
+use std::io::{self, Read};
 
 use super::colour::Colour;
 use super::feed::{Feed, FeedCounters, FeedError, Grab, Stamp};
+use super::inflow::{Inflow, Supply};
 use super::view::{PixelFormat, View};
 use crate::pace::clock;
 
 /// What every stream begins with.
 pub const MAGIC: &[u8] = b"YUV4MPEG2";
+/// And every frame.
+const FRAME: &[u8] = b"FRAME";
 /// Longer lines are no parameters.
-const MAX_LINE: u64 = 4096;
+const MAX_LINE: usize = 4096;
 /// The most pixels along a side.
 const MAX_SIDE: usize = 16_384;
 /// The most bytes of a frame: 8192 x 8192 in 4:4:4. A hostile header reserves no memory that its frames do not fill.
@@ -56,34 +59,38 @@ fn beginning(line: &[u8]) -> String {
     String::from_utf8_lossy(&line[..line.len().min(12)]).into_owned()
 }
 
-/// A line without its end into `line`; `false` at the end of the stream.
-fn read_line(reader: &mut impl BufRead, line: &mut Vec<u8>) -> Result<bool, Y4mError> {
-    line.clear();
-    reader.take(MAX_LINE).read_until(b'\n', line)?;
-    match line.pop() {
-        None => Ok(false),
-        Some(b'\n') => Ok(true),
-        Some(last) => {
-            line.push(last);
-            Err(if line.len() as u64 >= MAX_LINE { Y4mError::LongLine } else { Y4mError::NotFrame(beginning(line)) })
-        }
+/// Bytes of a line into `line` until its end, which is left out: `true` when the line is complete.
+fn take_line<R: Read>(inflow: &mut Inflow<R>, line: &mut Vec<u8>) -> Result<bool, Y4mError> {
+    let end = inflow.bytes().iter().position(|&byte| byte == b'\n');
+    let piece = end.unwrap_or(inflow.bytes().len());
+    inflow.move_to(line, piece);
+    if line.len() > MAX_LINE {
+        return Err(Y4mError::LongLine);
     }
+    inflow.consume(usize::from(end.is_some()));
+    Ok(end.is_some())
 }
 
 impl Header {
-    /// Reads the first line.
+    /// Reads the first line, however long its writer takes.
     ///
     /// # Errors
     /// When the stream is something else, or of a kind that is not read.
-    pub fn read(reader: &mut impl BufRead) -> Result<Header, Y4mError> {
+    pub fn read<R: Read>(inflow: &mut Inflow<R>) -> Result<Header, Y4mError> {
         let mut line = Vec::new();
-        match read_line(reader, &mut line) {
-            Err(Y4mError::NotFrame(start)) if !line.starts_with(MAGIC) => return Err(Y4mError::NotY4m(start)),
-            Err(Y4mError::NotFrame(_)) => return Err(Y4mError::LongLine),
-            Err(Y4mError::LongLine) if !line.starts_with(MAGIC) => return Err(Y4mError::NotY4m(beginning(&line))),
-            other => other?,
-        };
-        Header::parse(&line)
+        loop {
+            let ended = inflow.supply(u64::MAX)? == Supply::Ended;
+            let complete = take_line(inflow, &mut line);
+            let known = line.len().min(MAGIC.len());
+            if line[..known] != MAGIC[..known] || (ended && known < MAGIC.len()) {
+                return Err(Y4mError::NotY4m(beginning(&line)));
+            }
+            match complete? {
+                true => return Header::parse(&line),
+                false if ended => return Err(Y4mError::LongLine),
+                false => {}
+            }
+        }
     }
 
     fn parse(line: &[u8]) -> Result<Header, Y4mError> {
@@ -135,32 +142,44 @@ fn fraction(text: &str) -> Option<f64> {
     (numerator > 0.0 && denominator > 0.0).then(|| numerator / denominator)
 }
 
-/// The frames of a stream, each as soon as it can be read.
+/// What comes next in the stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Expected {
+    /// The line `FRAME`, or the rest of it.
+    Line,
+    /// The planes, or the rest of them.
+    Planes,
+}
+
+/// The frames of a stream, each as soon as it is there.
 pub struct Y4m<R> {
     name: String,
-    reader: R,
+    inflow: Inflow<R>,
     header: Header,
+    expected: Expected,
     line: Vec<u8>,
+    /// Grows with what is there, not with what the header promises.
     bytes: Vec<u8>,
     next: u64,
     ended: bool,
     counters: FeedCounters,
 }
 
-impl<R: BufRead + Send> Y4m<R> {
+impl<R: Read + Send> Y4m<R> {
     /// Reads the header.
     ///
     /// # Errors
     /// When the stream is something else, or of a kind that is not read.
-    pub fn open(name: &str, mut reader: R) -> Result<Y4m<R>, Y4mError> {
-        let header = Header::read(&mut reader)?;
+    pub fn open(name: &str, mut inflow: Inflow<R>) -> Result<Y4m<R>, Y4mError> {
+        let header = Header::read(&mut inflow)?;
         if header.interlaced {
             log::warn!("{name}: its frames are interlaced: what moves looks torn");
         }
         Ok(Y4m {
             name: name.to_owned(),
-            reader,
+            inflow,
             header,
+            expected: Expected::Line,
             line: Vec::new(),
             bytes: Vec::new(),
             next: 0,
@@ -169,51 +188,57 @@ impl<R: BufRead + Send> Y4m<R> {
         })
     }
 
-    /// Reads a frame into `bytes`; `false` at the end. A last frame that is cut off is counted and left out.
-    fn read(&mut self) -> Result<bool, Y4mError> {
-        match read_line(&mut self.reader, &mut self.line) {
-            Ok(true) if self.line == b"FRAME" || self.line.starts_with(b"FRAME ") => {}
-            Ok(false) => return Ok(false),
-            // The stream was cut inside the word.
-            Err(Y4mError::NotFrame(_)) if b"FRAME".starts_with(&self.line) => return Ok(self.cut_off()),
-            Ok(true) => return Err(Y4mError::NotFrame(beginning(&self.line))),
-            Err(error) => return Err(error),
+    /// Reads on until a frame is complete (`Bytes`), the time is up or the stream has ended. A last frame that is cut
+    /// off is counted and left out.
+    fn read(&mut self, until_us: u64) -> Result<Supply, Y4mError> {
+        loop {
+            match self.inflow.supply(until_us)? {
+                Supply::Bytes => {}
+                Supply::Nothing => return Ok(Supply::Nothing),
+                Supply::Ended => {
+                    if self.expected == Expected::Planes || !self.line.is_empty() {
+                        self.counters.decode_errors += 1;
+                        log::warn!("{}: its last frame is cut off", self.name);
+                    }
+                    return Ok(Supply::Ended);
+                }
+            }
+            match self.expected {
+                Expected::Line => {
+                    let complete = take_line(&mut self.inflow, &mut self.line)?;
+                    let known = self.line.len().min(FRAME.len());
+                    let other = self.line[..known] != FRAME[..known] || (complete && known < FRAME.len());
+                    if other || self.line.get(FRAME.len()).is_some_and(|&byte| byte != b' ') {
+                        return Err(Y4mError::NotFrame(beginning(&self.line)));
+                    }
+                    if complete {
+                        self.expected = Expected::Planes;
+                        self.bytes.clear();
+                    }
+                }
+                Expected::Planes => {
+                    let missing = self.header.frame_bytes() - self.bytes.len();
+                    self.inflow.move_to(&mut self.bytes, missing);
+                    if self.bytes.len() == self.header.frame_bytes() {
+                        self.expected = Expected::Line;
+                        self.line.clear();
+                        return Ok(Supply::Bytes);
+                    }
+                }
+            }
         }
-        let wanted = self.header.frame_bytes();
-        if self.bytes.len() == wanted {
-            let whole = read_whole(&mut self.reader, &mut self.bytes)?;
-            return Ok(whole || self.cut_off());
-        }
-        // The first frame: memory grows with what is there, not with what the header promises.
-        self.bytes.clear();
-        let read = (&mut self.reader).take(wanted as u64).read_to_end(&mut self.bytes)?;
-        Ok(read == wanted || self.cut_off())
-    }
-
-    fn cut_off(&mut self) -> bool {
-        self.counters.decode_errors += 1;
-        log::warn!("{}: its last frame is cut off", self.name);
-        false
     }
 }
 
-/// Fills `bytes`; `false` when the stream ends before.
-fn read_whole(reader: &mut impl Read, bytes: &mut [u8]) -> io::Result<bool> {
-    match reader.read_exact(bytes) {
-        Ok(()) => Ok(true),
-        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(false),
-        Err(error) => Err(error),
-    }
-}
-
-impl<R: BufRead + Send> Feed for Y4m<R> {
-    fn grab(&mut self, _until_us: u64) -> Result<Grab, FeedError> {
+impl<R: Read + Send> Feed for Y4m<R> {
+    fn grab(&mut self, until_us: u64) -> Result<Grab, FeedError> {
         if self.ended {
             return Ok(Grab::Ended);
         }
-        match self.read() {
-            Ok(true) => {}
-            Ok(false) => {
+        match self.read(until_us) {
+            Ok(Supply::Bytes) => {}
+            Ok(Supply::Nothing) => return Ok(Grab::Nothing),
+            Ok(Supply::Ended) => {
                 self.ended = true;
                 return Ok(Grab::Ended);
             }
@@ -250,11 +275,11 @@ mod tests {
     use crate::capture::picture::{Picture, Pixels};
 
     fn parse(line: &str) -> Result<Header, Y4mError> {
-        Header::read(&mut format!("{line}\n").as_bytes())
+        Header::read(&mut Inflow::new(format!("{line}\n").as_bytes(), 7))
     }
 
     fn reason(line: &[u8]) -> String {
-        Header::read(&mut &line[..]).expect_err("a bad header").to_string()
+        Header::read(&mut Inflow::new(line, 1000)).expect_err("a bad header").to_string()
     }
 
     #[test]
@@ -306,7 +331,7 @@ mod tests {
 
     /// How many frames come, and how it ends.
     fn frames(bytes: &[u8]) -> (u64, Result<Grab, FeedError>, FeedCounters) {
-        let mut feed = Y4m::open("stream", bytes).expect("a good header");
+        let mut feed = Y4m::open("stream", Inflow::new(bytes, 5)).expect("a good header");
         loop {
             match feed.grab(0) {
                 Ok(Grab::Frame(_)) => {}
@@ -318,7 +343,7 @@ mod tests {
     #[test]
     fn frames_are_read_with_and_without_parameters() -> Result<(), Y4mError> {
         let bytes = stream();
-        let mut feed = Y4m::open("stream", bytes.as_slice())?;
+        let mut feed = Y4m::open("stream", Inflow::new(bytes.as_slice(), 4096))?;
         let mut picture = Picture::default();
         for number in 1..=3 {
             assert!(matches!(feed.grab(0), Ok(Grab::Frame(stamp)) if stamp.sequence == number - 1));

@@ -210,17 +210,25 @@ impl<K: Kernel> Camera<K> {
             return Err(if stream.format_changed() { Trouble::OtherFormat } else { Trouble::Silence });
         }
         let waited = self.kernel.now_us() > begun_us + 1000;
-        let Drained::Newest(filled, stamp) = self.drain()? else { return Ok(None) };
+        let Drained::Newest(filled, stamp) = self.drain()? else { return self.barren() };
         let now_us = self.kernel.now_us();
         if waited && stamp.stale_dropped == 0 {
             self.timeline.arrived(&stamp, now_us);
         }
         if !self.prepare(filled)? {
-            return Ok(None);
+            return self.barren();
         }
         self.recovery.frame(self.period_us(), now_us);
         self.counters.frames += 1;
         Ok(Some(stamp))
+    }
+
+    /// No good frame came of what the driver gave: after its patience a camera with nothing but these is silent.
+    fn barren(&self) -> Result<Option<Stamp>, Trouble> {
+        match self.kernel.now_us() >= self.recovery.patience_end_us() {
+            true => Err(Trouble::Silence),
+            false => Ok(None),
+        }
     }
 
     /// Acts on what happened to the stream.

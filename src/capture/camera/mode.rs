@@ -148,6 +148,8 @@ pub struct Choice {
 pub enum ModeError {
     #[error("it does not offer {wanted}, but {offered}")]
     NotOffered { wanted: String, offered: String },
+    #[error("it offers no format: nothing feeds it yet, or another program has set it up")]
+    NoFormat,
     #[error("none of its formats ({offered}) is read: MJPG, YUYV, UYVY, NV12, YU12, 422P, RGB3, GREY are")]
     NoneRead { offered: String },
 }
@@ -191,7 +193,7 @@ impl Coding {
 fn names(candidates: &[Candidate]) -> String {
     let mut names: Vec<String> = candidates.iter().map(|c| c.fourcc.to_string()).collect();
     names.dedup();
-    if names.is_empty() { "no format at all".to_owned() } else { names.join(", ") }
+    names.join(", ")
 }
 
 /// The size that is looked for.
@@ -204,7 +206,7 @@ pub fn wanted_size(request: &FeedRequest) -> [u32; 2] {
 /// # Errors
 /// When the format that was asked for is not offered, or none that is offered can be read.
 pub fn choose(candidates: &[Candidate], request: &FeedRequest) -> Result<Choice, ModeError> {
-    if let Some(wanted) = request.fourcc {
+    if let (Some(wanted), false) = (request.fourcc, candidates.is_empty()) {
         let unread = Coding::of(wanted).is_none();
         if unread || !candidates.iter().any(|candidate| candidate.fourcc == wanted) {
             let what = if unread { format!("{wanted} (nor is it read)") } else { wanted.to_string() };
@@ -224,7 +226,11 @@ pub fn choose(candidates: &[Candidate], request: &FeedRequest) -> Result<Choice,
         Some((4.0 * slow + size + coding.price(), choice))
     };
     let best = candidates.iter().filter_map(cost).min_by(|a, b| a.0.total_cmp(&b.0));
-    best.map(|(_, choice)| choice).ok_or_else(|| ModeError::NoneRead { offered: names(candidates) })
+    let none = || match candidates {
+        [] => ModeError::NoFormat,
+        _ => ModeError::NoneRead { offered: names(candidates) },
+    };
+    best.map(|(_, choice)| choice).ok_or_else(none)
 }
 
 /// What the camera really does.
@@ -368,7 +374,8 @@ mod tests {
         let h264 = [candidate(b"H264", [640, 480], &[30])];
         let error = choose(&h264, &FeedRequest::default()).expect_err("not read").to_string();
         assert!(error.starts_with("none of its formats (H264) is read: MJPG, "), "{error}");
-        assert!(choose(&[], &FeedRequest::default()).is_err());
+        assert_eq!(choose(&[], &FeedRequest::default()), Err(ModeError::NoFormat));
+        assert_eq!(choose(&[], &wrong), Err(ModeError::NoFormat));
     }
 
     #[test]

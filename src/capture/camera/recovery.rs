@@ -64,7 +64,7 @@ pub struct Recovery {
     name: String,
     exit_on_lost: bool,
     health: Health,
-    /// Since when it is not well.
+    /// When it gave its last frame before it was not well.
     since_us: u64,
     /// When the stream was started or gave its last frame.
     sign_us: u64,
@@ -191,7 +191,7 @@ impl Recovery {
     /// Into a worse state, which is logged when it is another one.
     fn leave(&mut self, health: Health, now_us: u64, what: &str) {
         if self.health == Health::Well {
-            self.since_us = now_us;
+            self.since_us = self.sign_us.min(now_us);
         }
         if self.health != health {
             log::warn!("{}: {what}", self.name);

@@ -93,6 +93,16 @@ fn a_flagged_frame_is_passed_over_and_its_buffer_goes_back() -> Test {
 }
 
 #[test]
+fn a_camera_with_nothing_but_damaged_frames_is_started_again() -> Test {
+    let (mut camera, model) = grey_camera()?;
+    frame(&mut camera);
+    model.script(iter::repeat_n(Act::Flagged, 52));
+    frame(&mut camera);
+    assert_eq!((camera.counters().timeouts, camera.counters().reopened), (2, 1));
+    Ok(())
+}
+
+#[test]
 fn frames_that_never_arrive_are_gaps() -> Test {
     let (mut camera, model) = grey_camera()?;
     frame(&mut camera);
