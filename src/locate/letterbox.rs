@@ -146,7 +146,8 @@ impl Letterbox {
                 self.sum.iter_mut().zip(&self.row).for_each(|(sum, value)| *sum += weight * value);
             }
             for (x, pixel) in self.sum.chunks_exact(3).enumerate() {
-                for (channel, &value) in pixel.iter().enumerate() {
+                let rgb = picture.mean_rgb([pixel[0], pixel[1], pixel[2]]);
+                for (channel, value) in rgb.into_iter().enumerate() {
                     let (to, value) = normalization.apply(channel, value);
                     input[to * plane + y * self.width + x] = value;
                 }
@@ -155,14 +156,14 @@ impl Letterbox {
     }
 }
 
-/// One source row scaled along x: `row` holds RGB triples.
+/// One source row scaled along x: `row` holds triples as the picture stores them, which are converted once at the end.
 fn shrink_row(picture: &impl Pixels, y: usize, across: &Axis, row: &mut [f32]) {
     for (&tap, pixel) in across.taps.iter().zip(row.chunks_exact_mut(3)) {
         let mut sum = [0.0f32; 3];
         for (offset, &weight) in across.weights(tap).iter().enumerate() {
-            let rgb = picture.rgb(tap.first + offset, y);
+            let stored = picture.stored(tap.first + offset, y);
             for channel in 0..3 {
-                sum[channel] += weight * f32::from(rgb[channel]);
+                sum[channel] += weight * f32::from(stored[channel]);
             }
         }
         pixel.copy_from_slice(&sum);

@@ -97,12 +97,16 @@ impl Crop {
                 for down in &self.down[row.first..row.first + row.count] {
                     for across in &self.across[column.first..column.first + column.count] {
                         let (x, y) = (across[0] + down[0], across[1] + down[1]);
-                        let rgb = if self.black { bilinear_on_black(picture, x, y) } else { bilinear(picture, x, y) };
-                        sum.iter_mut().zip(rgb).for_each(|(sum, value)| *sum += value);
+                        let sample = match self.black {
+                            true => bilinear_on_black(picture, x, y),
+                            false => bilinear(picture, |x, y| picture.stored(x, y), x, y),
+                        };
+                        sum.iter_mut().zip(sample).for_each(|(sum, value)| *sum += value);
                     }
                 }
                 let share = 1.0 / (row.count * column.count * 65536) as f32;
-                let rgb = sum.map(|value| value as f32 * share);
+                let mean = sum.map(|value| value as f32 * share);
+                let rgb = if self.black { mean } else { picture.mean_rgb(mean) };
                 if let Some([mean, std]) = self.grey {
                     let luma = rgb.iter().zip(LUMA).map(|(value, weight)| value * weight).sum::<f32>();
                     input[y * self.size + x] = (luma - mean) / std;
@@ -134,16 +138,17 @@ impl Crop {
     }
 }
 
-/// RGB in 65536ths at a point, the picture's edge repeated outside. A sum of all samples of a pixel fits its type.
+/// A pixel in 65536ths at a point, as `pixel` gives it, the picture's edge repeated outside. A sum of all samples of a
+/// network pixel fits its type.
 #[inline]
-fn bilinear(picture: &impl Pixels, x: f32, y: f32) -> [u32; 3] {
+fn bilinear(picture: &impl Pixels, pixel: impl Fn(usize, usize) -> [u8; 3], x: f32, y: f32) -> [u32; 3] {
     let (last_x, last_y) = (picture.width() - 1, picture.height() - 1);
     let (x, y) = (x.clamp(0.0, last_x as f32), y.clamp(0.0, last_y as f32));
     let (left, top) = (x as usize, y as usize);
     let (right, below) = ((left + 1).min(last_x), (top + 1).min(last_y));
     let (fx, fy) = (((x - left as f32) * 256.0) as u32, ((y - top as f32) * 256.0) as u32);
-    let (a, b) = (picture.rgb(left, top), picture.rgb(right, top));
-    let (c, d) = (picture.rgb(left, below), picture.rgb(right, below));
+    let (a, b) = (pixel(left, top), pixel(right, top));
+    let (c, d) = (pixel(left, below), pixel(right, below));
     std::array::from_fn(|i| {
         let upper = u32::from(a[i]) * (256 - fx) + u32::from(b[i]) * fx;
         let lower = u32::from(c[i]) * (256 - fx) + u32::from(d[i]) * fx;
@@ -151,7 +156,7 @@ fn bilinear(picture: &impl Pixels, x: f32, y: f32) -> [u32; 3] {
     })
 }
 
-/// The same with nothing but black outside, where the edge fades out over one pixel.
+/// RGB with nothing but black outside, where the edge fades out over one pixel.
 fn bilinear_on_black(picture: &impl Pixels, x: f32, y: f32) -> [u32; 3] {
     let (width, height) = (picture.width() as f32, picture.height() as f32);
     if !(x > -1.0 && y > -1.0 && x < width && y < height) {
@@ -159,7 +164,7 @@ fn bilinear_on_black(picture: &impl Pixels, x: f32, y: f32) -> [u32; 3] {
     }
     let inside = |v: f32, last: f32| if v < 0.0 { 1.0 + v } else { (last - v).clamp(0.0, 1.0) };
     let share = (inside(x, width) * inside(y, height) * 256.0) as u32;
-    bilinear(picture, x, y).map(|value| (value >> 8) * share)
+    bilinear(picture, |x, y| picture.rgb(x, y), x, y).map(|value| (value >> 8) * share)
 }
 
 #[cfg(test)]
