@@ -200,7 +200,8 @@ impl Followers {
             template: *template,
             template_eyes: f64::from((right[0] - left[0]).hypot(right[1] - left[1])).max(1e-6),
             next_id: 1,
-            frames_since_check: 0,
+            // The first frame is searched in any case.
+            frames_since_check: 2 * CHECK_FRAMES,
             cut: false,
         }
     }
@@ -258,6 +259,10 @@ impl Followers {
                 Some((slot, _)) => {
                     if let Some(follower) = &mut self.slots[slot] {
                         follower.confirm(detection, cut || !guided);
+                        if !guided {
+                            // Nothing will tell more of where it is in this frame.
+                            follower.arrive(follower.keypoints, true);
+                        }
                         seen[slot] = true;
                     }
                 }
@@ -313,14 +318,6 @@ impl Followers {
         }
         follower.arrive(now, !follower.anchor_is_new);
         follower.anchor_is_new = false;
-    }
-
-    /// The face in `slot` was found in this frame, and no landmarks tell more.
-    pub fn observe_nothing(&mut self, slot: usize) {
-        if let Some(follower) = self.slots.get_mut(slot).and_then(Option::as_mut).filter(|f| f.misses == 0) {
-            // A face that was found in this very frame has not moved.
-            follower.arrive(follower.keypoints, true);
-        }
     }
 
     /// Ends a frame: of two faces in one place the younger one goes, and so do those beyond `limit`.
@@ -537,7 +534,6 @@ mod tests {
             let visible = number % 5 != 4;
             followers.check(if visible { &found } else { &[] }, false, 2);
             assert_eq!(followers.is_visible(0, false), visible);
-            followers.observe_nothing(0);
             if visible {
                 let known = followers.get(0).expect("followed").detection();
                 assert_eq!((known.edges, known.keypoints), (found[0].edges, found[0].keypoints));

@@ -10,7 +10,7 @@ use crate::capture::view::each_format;
 use crate::locate::follow::GUIDE_POINTS;
 use crate::locate::{FollowOptions, Followers, Purpose};
 use crate::model::manifest::TaskKind;
-use crate::perceive::{Analysis, Answer, Deadline, Face, Pipeline, TaskList, Timing};
+use crate::perceive::{Analysis, Answer, Deadline, Face, Held, Pipeline, TaskList, Timing};
 
 /// The faces of the loop and all that is remembered from frame to frame.
 pub struct Faces {
@@ -217,13 +217,9 @@ impl Faces {
         let Some(to_picture) = self.pipeline.frame_of(follower.keypoints()) else { return Ok(0) };
         self.known[slot].to_picture = to_picture;
         let answered = self.decode_share(share, view, allowance)?;
-        match self.guide.and_then(|guide| self.known[slot].answers.get_mut(usize::from(guide))) {
-            Some(held) if held.stale_frames == 0 => {
-                if let Answer::Landmarks(landmarks) = &mut held.answer {
-                    self.followers.observe(slot, &mut landmarks.points, &to_picture);
-                }
-            }
-            _ => self.followers.observe_nothing(slot),
+        let guide = self.guide.and_then(|guide| self.known[slot].answers.get_mut(usize::from(guide)));
+        if let Some(Held { answer: Answer::Landmarks(landmarks), stale_frames: 0, .. }) = guide {
+            self.followers.observe(slot, &mut landmarks.points, &to_picture);
         }
         Ok(answered)
     }
