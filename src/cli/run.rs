@@ -61,6 +61,8 @@ pub fn run(arguments: RunArguments) -> Result<Outcome> {
         stop: Arc::default(),
         hurry: Arc::default(),
         watch: None,
+        heat: None,
+        granted: Arc::default(),
         facts: json!({ "source": feed.describe(), "network": bundle.manifest().name, "sha256": bundle.sha256() }),
         bundle,
     };
@@ -74,7 +76,7 @@ pub fn run(arguments: RunArguments) -> Result<Outcome> {
     };
     let presenters = Presenters::start(arguments.outlets.present(live), facts)?;
     steer.watch = presenters.watch();
-    let heat = if live { Some(heat::Watch::start(Sensors::of_this_machine())) } else { None };
+    steer.heat = live.then(|| Arc::new(heat::Watch::start(Sensors::of_this_machine())));
     let board = steer.board.clone();
     let _signals = signals::start(steer.stop.clone(), move || print_report(&board)).context("signal handlers")?;
     // Told to end, a run waits for its readers no longer.
@@ -84,12 +86,12 @@ pub fn run(arguments: RunArguments) -> Result<Outcome> {
     steer.hurry = presenters.hurry();
     let server = arguments.outlets.socket().map(|path| Server::start(&path, steer.clone())).transpose()?;
 
-    let heat_level = heat.as_ref().map(heat::Watch::level).unwrap_or_default();
+    let heat_level = steer.heat.as_ref().map(|watch| watch.level()).unwrap_or_default();
     let run = Run { arguments: &arguments, steer, presenters, legend: legend.clone(), heat: heat_level };
-    let (counters, ending) = run.through(pipeline, settings, &mut *feed, commands, &mut obtained)?;
+    let (counters, ending, asked) = run.through(pipeline, settings, &mut *feed, commands, &mut obtained)?;
     drop(server);
     report(&arguments, &legend, &ending)?;
-    if ending.report.published == 0 && counters.frames == 0 {
+    if ending.report.published == 0 && counters.frames == 0 && !asked {
         bail!("source {} gave no frame", arguments.source);
     }
     Ok(if counters.bad_frames > 0 { Outcome::SomeFailed } else { Outcome::Done })
@@ -105,7 +107,7 @@ struct Run<'a> {
 }
 
 impl Run<'_> {
-    /// Starts the publisher, and runs the loop on this thread to its end.
+    /// Starts the publisher, and runs the loop on this thread to its end. Also tells whether somebody asked for the end.
     fn through(
         self,
         pipeline: Pipeline,
@@ -113,7 +115,7 @@ impl Run<'_> {
         feed: &mut dyn Feed,
         commands: Receiver<Command>,
         obtained: &mut Obtained,
-    ) -> Result<(Counters, Ending)> {
+    ) -> Result<(Counters, Ending, bool)> {
         let (arguments, period_us) = (self.arguments, feed.period_us());
         let limit = usize::from(arguments.following.max_faces);
         let (realtime, is_live) = (&arguments.realtime, period_us.is_some());
@@ -144,6 +146,8 @@ impl Run<'_> {
                 let _ended = AtEnd(ended);
                 if is_live {
                     realtime.thread(Role::Loop, obtained);
+                    // Nobody else sets it.
+                    let _ = self.steer.granted.set(obtained.clone());
                     log::info!("{}", feed.describe());
                     log::info!("{}", obtained.summary());
                     obtained.missing.iter().for_each(|missing| log::warn!("{missing}"));
@@ -161,9 +165,10 @@ impl Run<'_> {
                 let options = FollowOptions { limit, smoothing: !arguments.following.no_smoothing };
                 Live::new(Faces::new(pipeline, options), settings, period_us, links).and_then(|live| live.run(feed))
             };
+            let asked = self.steer.stop.load(Ordering::Relaxed);
             publishing.thread().unpark();
             let ending = publishing.join().map_err(|_| anyhow!("the publisher's thread failed"));
-            Ok((looped?, ending??))
+            Ok((looped?, ending??, asked))
         })
     }
 }

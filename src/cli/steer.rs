@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{SyncSender, TrySendError};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use serde_json::{Value, json};
 
@@ -11,7 +11,9 @@ use crate::control::Steering;
 use crate::control::protocol::Refusal;
 use crate::model::Bundle;
 use crate::pace::board::Board;
+use crate::pace::heat;
 use crate::pace::live::Command;
+use crate::pace::realtime::Obtained;
 use crate::perceive::{TaskList, tasks};
 use crate::present::Watch;
 
@@ -28,7 +30,10 @@ pub struct Steer {
     /// Readers that are waited for otherwise are left behind.
     pub hurry: Arc<AtomicBool>,
     pub watch: Option<Arc<Watch>>,
-    /// What does not change: the source, the network, what the machine granted.
+    pub heat: Option<Arc<heat::Watch>>,
+    /// What the machine grants to a live source, once that is known.
+    pub granted: Arc<OnceLock<Obtained>>,
+    /// What does not change: the source and the network.
     pub facts: Value,
 }
 
@@ -83,6 +88,12 @@ impl Steering for Steer {
 
     fn status(&self) -> Value {
         let mut status = self.board.read().status();
+        if let Some(granted) = self.granted.get() {
+            status.insert("realtime".to_owned(), json!(granted));
+        }
+        if let Some(heat) = &self.heat {
+            status.insert("heat".to_owned(), json!(heat.report()));
+        }
         for part in [&self.facts, &self.tasks(), &self.budget()] {
             status.extend(part.as_object().cloned().unwrap_or_default());
         }

@@ -85,6 +85,7 @@ pub struct Live<'a> {
     number: u64,
     last: Option<Stamp>,
     last_path: Option<PathBuf>,
+    source_ended: bool,
     news_us: u64,
 }
 
@@ -107,6 +108,7 @@ impl<'a> Live<'a> {
             number: 0,
             last: None,
             last_path: None,
+            source_ended: false,
             news_us: clock::now_us(),
         })
     }
@@ -117,8 +119,10 @@ impl<'a> Live<'a> {
     /// When the source is gone for good, or the network fails.
     pub fn run(mut self, feed: &mut dyn Feed) -> Result<Counters> {
         while !self.is_over() {
+            let grabbed = self.grab(feed)?;
+            // After the wait for the frame, so that what was asked meanwhile holds for it.
             self.take_commands();
-            let Some((stamp, began_us)) = self.grab(feed)? else { continue };
+            let Some((stamp, began_us)) = grabbed else { continue };
             let grabbed_us = clock::now_us();
             let allowance = self.allowance(grabbed_us);
             let elapsed_s = self.elapsed_s(&stamp);
@@ -136,7 +140,8 @@ impl<'a> Live<'a> {
     }
 
     fn is_over(&self) -> bool {
-        self.settings.frames.is_some_and(|frames| self.number >= frames) || self.links.stop.load(Ordering::Relaxed)
+        let enough = self.settings.frames.is_some_and(|frames| self.number >= frames);
+        enough || self.source_ended || self.links.stop.load(Ordering::Relaxed)
     }
 
     fn take_commands(&mut self) {
@@ -168,9 +173,7 @@ impl<'a> Live<'a> {
                 Ok(None)
             }
             Ok(Grab::Ended) => {
-                if self.settings.frames.is_none() || !feed.rewind() {
-                    self.links.stop.store(true, Ordering::Relaxed);
-                }
+                self.source_ended = self.settings.frames.is_none() || !feed.rewind();
                 Ok(None)
             }
             Err(error @ FeedError::Frame { .. }) => {

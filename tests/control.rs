@@ -1,0 +1,414 @@
+//! A running loop that is steered: over its socket, by good clients and bad ones, and by signals.
+
+mod util;
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixStream;
+use std::process::{Child, ChildStdout, Stdio};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use faceptor_edge::pace::clock::now_us;
+use serde_json::{Value, json};
+use util::{Folder, Output, command, faceptor};
+
+/// Long enough for a loaded machine.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// `faceptor run` on the demo with a control socket.
+struct Run {
+    child: Child,
+    folder: Folder,
+    lines: Option<Receiver<String>>,
+    reader: Option<JoinHandle<()>>,
+}
+
+impl Run {
+    /// At 30 frames/s, until somebody ends it.
+    fn start(tasks: &str) -> Run {
+        Run::with(Folder::new(), &["--fps", "30", "--frames", "1000000", "--json", "--tasks", tasks], true)
+    }
+
+    fn with(folder: Folder, arguments: &[&str], is_read: bool) -> Run {
+        let socket = folder.file("s");
+        let mut run = command(&["run", "--source", "demo", "--rt", "off", "--control", &socket]);
+        run.args(arguments).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let child = run.spawn().expect("the binary can be started");
+        let mut started = Run { child, folder, lines: None, reader: None };
+        if is_read {
+            started.read();
+        }
+        started.wait_for_socket();
+        started
+    }
+
+    fn socket(&self) -> String {
+        self.folder.file("s")
+    }
+
+    fn read(&mut self) {
+        let (sender, receiver) = channel();
+        let out: ChildStdout = self.child.stdout.take().expect("it is piped");
+        self.lines = Some(receiver);
+        self.reader = Some(thread::spawn(move || {
+            let mut out = BufReader::new(out);
+            let mut line = String::new();
+            while out.read_line(&mut line).is_ok_and(|count| count > 0) {
+                let _ = sender.send(std::mem::take(&mut line));
+            }
+        }));
+    }
+
+    fn wait_for_socket(&mut self) {
+        let until = Instant::now() + PATIENCE;
+        while UnixStream::connect(self.socket()).is_err() {
+            assert!(Instant::now() < until, "no socket");
+            if let Some(status) = self.child.try_wait().expect("a child") {
+                panic!("it ended: {status}, {}", self.errors());
+            }
+            thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// The next line, as it came.
+    fn line(&self) -> String {
+        self.lines.as_ref().expect("it is read").recv_timeout(PATIENCE).expect("frames go on")
+    }
+
+    /// The next frame.
+    fn frame(&self) -> Value {
+        serde_json::from_str(&self.line()).expect("each line is one JSON object")
+    }
+
+    /// Frames until one has a face with exactly these answers.
+    fn frame_with(&self, tasks: &[&str]) -> Value {
+        let until = Instant::now() + PATIENCE;
+        loop {
+            let frame = self.frame();
+            if answers(&frame) == Some(tasks.iter().map(|task| (*task).to_owned()).collect()) {
+                return frame;
+            }
+            assert!(Instant::now() < until, "no frame with {tasks:?}, but {frame}");
+        }
+    }
+
+    fn ctl(&self, arguments: &[&str]) -> Output {
+        let socket = self.socket();
+        faceptor(&[&["ctl", "--control", &socket], arguments].concat())
+    }
+
+    fn signal(&self, signal: libc::c_int) {
+        // SAFETY: no pointers; the child has not been waited for, so the number is still its own.
+        assert_eq!(unsafe { libc::kill(self.child.id() as libc::pid_t, signal) }, 0);
+    }
+
+    fn errors(&mut self) -> String {
+        let mut text = String::new();
+        if let Some(mut err) = self.child.stderr.take() {
+            err.read_to_string(&mut text).expect("text");
+        }
+        text
+    }
+
+    /// Waits for the end and gives what was left of its output.
+    fn end(mut self) -> (Output, Folder) {
+        let until = Instant::now() + PATIENCE;
+        let status = loop {
+            match self.child.try_wait().expect("a child") {
+                Some(status) => break status,
+                None if Instant::now() > until => panic!("it does not end"),
+                None => thread::sleep(Duration::from_millis(5)),
+            }
+        };
+        if let Some(reader) = self.reader.take() {
+            reader.join().expect("no panic");
+        }
+        let out = self.lines.take().map(|lines| lines.iter().collect()).unwrap_or_default();
+        let err = self.errors();
+        (Output { status: status.code(), out, err }, std::mem::replace(&mut self.folder, Folder::new()))
+    }
+}
+
+impl Drop for Run {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// The tasks that the face of a frame has answers of; `None` without a face.
+fn answers(frame: &Value) -> Option<BTreeSet<String>> {
+    const OTHERS: [&str; 5] = ["id", "score", "box", "keypoints", "stale_frames"];
+    let face = frame["faces"].as_array().expect("a list").first()?.as_object().expect("an object");
+    Some(face.keys().filter(|key| !OTHERS.contains(&key.as_str())).cloned().collect())
+}
+
+/// A program that talks to the socket itself.
+struct Talk {
+    stream: BufReader<UnixStream>,
+}
+
+impl Talk {
+    fn to(run: &Run) -> Talk {
+        let stream = UnixStream::connect(run.socket()).expect("connected");
+        stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+        Talk { stream: BufReader::new(stream) }
+    }
+
+    fn send(&mut self, bytes: &[u8]) -> std::io::Result<()> {
+        self.stream.get_mut().write_all(bytes)
+    }
+
+    fn receive(&mut self) -> Value {
+        let mut line = String::new();
+        self.stream.read_line(&mut line).expect("a response");
+        serde_json::from_str(&line).expect("a response is JSON")
+    }
+
+    fn ask(&mut self, request: &Value) -> Value {
+        self.send(format!("{request}\n").as_bytes()).expect("sent");
+        self.receive()
+    }
+}
+
+#[test]
+fn ctl_chooses_what_the_running_loop_decodes() {
+    let run = Run::start("age");
+    run.frame_with(&["age"]);
+    let chosen = run.ctl(&["set-tasks", "landmarks,expression", "--json"]).expect(0);
+    assert_eq!(chosen.json(), [json!({"tasks": ["landmarks", "expression"]})]);
+    let frame = run.frame_with(&["expression", "landmarks"]);
+    assert_eq!(frame["faces"][0]["landmarks"]["points"].as_array().map(Vec::len), Some(68));
+    let tasks = run.ctl(&["tasks"]).expect(0).out;
+    assert!(tasks.contains("tasks: landmarks, expression\n"), "{tasks}");
+    assert!(tasks.lines().any(|line| line.starts_with("available: ") && line.contains("recognition")), "{tasks}");
+    run.ctl(&["set-tasks", "none"]).expect(0);
+    run.frame_with(&[]);
+    let wrong = run.ctl(&["set-tasks", "nose"]).expect(2);
+    assert!(wrong.err.contains("nose") && wrong.err.contains("landmarks"), "{}", wrong.err);
+    run.ctl(&["set-tasks", "all"]).expect(0);
+    run.frame_with(&["age", "attributes", "expression", "landmarks", "parsing", "recognition"]);
+    run.ctl(&["quit"]).expect(0);
+    let (ended, folder) = run.end();
+    assert_eq!(ended.status, Some(0), "{}", ended.err);
+    assert!(folder.names("").is_empty(), "the socket is removed");
+}
+
+#[test]
+fn a_thousand_switches_while_frames_go_on() {
+    let run = Run::start("age");
+    run.frame_with(&["age"]);
+    let sets = [vec!["age"], vec!["expression", "landmarks"], vec!["parsing"]];
+    let mut talk = Talk::to(&run);
+    let mut choose = |number: usize| {
+        let tasks = &sets[number % sets.len()];
+        let until = Instant::now() + PATIENCE;
+        // Busy is an answer too: the loop takes commands once a frame.
+        loop {
+            let response = talk.ask(&json!({"verb": "set-tasks", "tasks": tasks}));
+            if response["ok"] == true {
+                break;
+            }
+            assert!(response["error"]["code"] == "busy" && Instant::now() < until, "{response}");
+            thread::sleep(Duration::from_millis(1));
+        }
+    };
+    let is_part_of = |frame: &Value, set: usize| {
+        let only = |answers: BTreeSet<String>| answers.iter().all(|task| sets[set].contains(&task.as_str()));
+        answers(frame).is_none_or(only)
+    };
+    // As fast as they are taken, several within each frame: every frame has the tasks of one of them, never a mixture.
+    (0..1000).for_each(&mut choose);
+    let last_us = now_us();
+    let mut last = run.frame();
+    while last["captured_us"].as_u64() < Some(last_us) {
+        let next = run.frame();
+        assert!(
+            next["frame"].as_u64() > last["frame"].as_u64()
+                && next["captured_us"].as_u64() > last["captured_us"].as_u64()
+        );
+        assert!((0..sets.len()).any(|set| is_part_of(&next, set)), "{next}");
+        last = next;
+    }
+    // One by one: the next frame has the new tasks. A frame that was already being taken may come between.
+    for number in 1000..1020 {
+        choose(number);
+        let chosen_us = now_us();
+        let mut after = 0;
+        while after < 3 {
+            let frame = run.frame();
+            after += usize::from(frame["captured_us"].as_u64() > Some(chosen_us));
+            assert!(after < 2 || is_part_of(&frame, number % sets.len()), "switch {number}: {frame}");
+        }
+    }
+    run.frame_with(&sets[1019 % sets.len()]);
+}
+
+#[test]
+fn bad_clients_disturb_neither_the_loop_nor_good_ones() {
+    let run = Run::start("age");
+    let mut oversized = Talk::to(&run);
+    // It is cut off, perhaps while it still sends.
+    let _ = oversized.send(&vec![b'{'; 1 << 20]);
+    assert_eq!(oversized.receive()["error"]["code"], "too-long");
+    let mut malformed = Talk::to(&run);
+    malformed.send(b"\x00\xffgarbage\n").expect("sent");
+    assert_eq!(malformed.receive()["error"]["code"], "malformed");
+    assert_eq!(malformed.ask(&json!({"id": 5, "verb": "explode"}))["error"]["code"], "unknown-verb");
+    // One that begins a request and never ends it, one that never reads, one that has gone.
+    let mut slow = Talk::to(&run);
+    slow.send(b"{\"verb\": ").expect("sent");
+    let mut deaf = Talk::to(&run);
+    deaf.stream.get_ref().set_nonblocking(true).expect("it can be");
+    let _ = deaf.send(&b"{\"verb\":\"status\"}\n".repeat(2000));
+    drop(Talk::to(&run));
+    // And more of them than there are places.
+    let crowd: Vec<Talk> = (0..20).map(|_| Talk::to(&run)).collect();
+    let first = run.frame();
+    for _ in 0..30 {
+        assert!(run.frame()["frame"].as_u64() > first["frame"].as_u64());
+    }
+    drop((crowd, deaf));
+    // The one with a place has it still.
+    assert_eq!(malformed.ask(&json!({"id": 6, "verb": "set-tasks", "tasks": "landmarks"}))["ok"], true);
+    run.frame_with(&["landmarks"]);
+    slow.send(b"\"tasks\"}\n").ok();
+    run.ctl(&["quit"]).expect(0);
+    assert_eq!(run.end().0.status, Some(0));
+}
+
+#[test]
+fn budget_status_statistics_and_snapshots() {
+    let run = Run::start("age");
+    run.frame_with(&["age"]);
+    let budget = run.ctl(&["budget", "12.5", "--json"]).expect(0);
+    assert_eq!(budget.json(), [json!({"budget_ms": 12.5})]);
+    let until = Instant::now() + PATIENCE;
+    while run.frame()["deadline"]["budget_us"] != 12_500 {
+        assert!(Instant::now() < until, "the budget is not taken");
+    }
+    assert_eq!(run.ctl(&["budget"]).expect(0).out, "budget ms: 12.5\n");
+    assert!(run.ctl(&["budget", "0"]).expect(2).err.contains("above 0"));
+    let status = run.ctl(&["status", "--json"]).expect(0).json().remove(0);
+    assert!(status["frames"].is_u64() && status["tasks"] == json!(["age"]), "{status}");
+    assert!(status["heat"]["level"].is_u64() && status["realtime"]["missing"].is_array(), "{status}");
+    let text = run.ctl(&["status"]).expect(0).out;
+    assert!(text.contains("frames: ") && text.contains("tasks: age\n"), "{text}");
+    // What is reported may be a second old.
+    let until = Instant::now() + PATIENCE;
+    loop {
+        let stats = run.ctl(&["stats", "--json"]).expect(0).json().remove(0);
+        if stats["stages"]["encode"]["n"].as_u64() > Some(0) {
+            assert!(stats["stages"]["encode"]["p99_us"].is_u64(), "{stats}");
+            break;
+        }
+        assert!(Instant::now() < until, "{stats}");
+        thread::sleep(Duration::from_millis(100));
+    }
+    assert!(run.ctl(&["stats"]).expect(0).out.lines().any(|line| line.trim_start().starts_with("encode ")));
+    // A relative path is one of the folder that ctl is called in.
+    let mut snapshot = command(&["ctl", "--control", &run.socket(), "snapshot", "look at.png"]);
+    snapshot.current_dir(run.folder.path());
+    util::finish(snapshot).expect(0);
+    let until = Instant::now() + PATIENCE;
+    let picture = loop {
+        if let Ok(picture) = image::open(run.folder.path().join("look at.png")) {
+            break picture.into_rgb8();
+        }
+        assert!(Instant::now() < until, "no snapshot");
+        thread::sleep(Duration::from_millis(20));
+    };
+    assert_eq!(picture.dimensions(), (640, 480));
+}
+
+#[test]
+fn a_socket_is_its_owners_alone_and_has_one_loop() {
+    let run = Run::start("none");
+    let mode = fs::metadata(run.socket()).expect("it is there").permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+    let second = faceptor(&["run", "--source", "demo", "--frames", "5", "--control", &run.socket()]).expect(1);
+    assert!(second.err.contains("another faceptor listens there"), "{}", second.err);
+    run.frame();
+    run.ctl(&["tasks"]).expect(0);
+    // Killed, it leaves its socket behind, which the next one takes over.
+    run.signal(libc::SIGKILL);
+    let (killed, folder) = run.end();
+    assert_eq!((killed.status, folder.names("")), (None, vec!["s".to_owned()]));
+    let next = Run::with(folder, &["--fps", "30", "--frames", "1000000", "--json", "--tasks", "none"], true);
+    next.ctl(&["quit"]).expect(0);
+    let (ended, folder) = next.end();
+    assert_eq!((ended.status, folder.names("").len()), (Some(0), 0), "{}", ended.err);
+}
+
+#[test]
+fn sigterm_and_sigint_end_it_with_whole_lines() {
+    for signal in [libc::SIGTERM, libc::SIGINT] {
+        let run = Run::start("landmarks");
+        let first = run.frame();
+        run.signal(signal);
+        let (ended, folder) = run.end();
+        assert_eq!(ended.status, Some(0), "{}", ended.err);
+        let mut last = first["frame"].as_u64();
+        assert!(ended.out.is_empty() || ended.out.ends_with('\n'));
+        for frame in ended.json() {
+            assert!(frame["frame"].as_u64() > last);
+            last = frame["frame"].as_u64();
+        }
+        assert!(ended.err.contains("stage, ms"), "the statistics are printed: {}", ended.err);
+        assert!(folder.names("").is_empty(), "the socket is removed");
+    }
+}
+
+#[test]
+fn a_second_signal_ends_it_at_once() {
+    // Nobody reads, and the source waits for its reader: it cannot end by itself.
+    let mut run = Run::with(Folder::new(), &["--frames", "1000000", "--json", "--tasks", "landmarks"], false);
+    let frames = || run.ctl(&["status", "--json"]).expect(0).json()[0]["frames"].as_u64();
+    let (until, mut before) = (Instant::now() + PATIENCE, None);
+    while before != frames() || before < Some(1) {
+        assert!(Instant::now() < until, "it does not wait for its reader");
+        before = frames();
+        // The report is a second old at most.
+        thread::sleep(Duration::from_millis(2500));
+    }
+    run.signal(libc::SIGTERM);
+    thread::sleep(Duration::from_millis(500));
+    if run.child.try_wait().expect("a child").is_none() {
+        run.signal(libc::SIGTERM);
+        assert_eq!(run.end().0.status, Some(128 + libc::SIGTERM));
+    } else {
+        panic!("it ended although nobody took its lines");
+    }
+}
+
+#[test]
+fn sigusr1_prints_the_statistics_and_the_loop_goes_on() {
+    let mut run = Run::start("age");
+    run.frame_with(&["age"]);
+    let mut errors = BufReader::new(run.child.stderr.take().expect("it is piped"));
+    let (sender, receiver) = channel();
+    let reader = thread::spawn(move || {
+        let mut line = String::new();
+        while errors.read_line(&mut line).is_ok_and(|count| count > 0) {
+            let _ = sender.send(std::mem::take(&mut line));
+        }
+    });
+    run.signal(libc::SIGUSR1);
+    let until = Instant::now() + PATIENCE;
+    loop {
+        match receiver.recv_timeout(PATIENCE) {
+            Ok(line) if line.contains("stage, ms") => break,
+            Ok(_) => {}
+            Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => panic!("no statistics"),
+        }
+        assert!(Instant::now() < until);
+    }
+    run.frame();
+    run.ctl(&["quit"]).expect(0);
+    assert_eq!(run.end().0.status, Some(0));
+    reader.join().expect("no panic");
+}
