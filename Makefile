@@ -12,12 +12,14 @@ CARGO_FLAGS ?=
 TEST_ARGS ?=
 # Frames of `make demo`: the clip is a loop.
 FRAMES ?= 60
+# Of `make soak`.
+MINUTES ?= 60
 DEMO_OUT ?= target/demo.png
 
 # A real board for `make board-test`, as ssh knows it: BOARD=user@host. Without it, the virtual one.
 BOARD ?=
 
-.PHONY: help demo build test lint models-test preview-test cross cross-test board-test clean tools
+.PHONY: help demo build test lint models-test preview-test cross cross-test board-test bench bench-peers soak clean tools
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -48,6 +50,12 @@ cross: build  ## the program for arm64 (glibc at most 2.35); installs the cross 
 	cross/toolchain.sh
 	cross/build.sh
 
+bench: build  ## the README's latency figures on this machine, as Markdown (10 minutes; FRAMES=1000 SECONDS=10 is quicker)
+	cargo bench $(CARGO_FLAGS) --bench figures --quiet
+
+soak: build  ## the loop at 30 frames/s for MINUTES (60): memory, gaps, rate; fails when memory grows or a frame is lost unseen
+	benches/soak.py --minutes $(MINUTES) --program $${CARGO_TARGET_DIR:-target}/release/faceptor
+
 cross-test: build  ## builds for arm64 and runs the tests under QEMU; installs the cross toolchain when it is missing
 	cross/toolchain.sh
 	cross/test.sh
@@ -56,6 +64,9 @@ board-test: build  ## the camera loop on an arm64 board: a virtual one, or BOARD
 	cargo build --release $(CARGO_FLAGS) --example demo_clip
 	cross/toolchain.sh
 	cross/board/test.sh $(if $(BOARD),--board $(BOARD))
+
+bench-peers: build  ## every engine that a user would pick instead, on the same network, interleaved: a table; installs them (about 1 GB)
+	benches/peers/run
 
 clean:  ## removes what the build made
 	cargo clean

@@ -10,7 +10,7 @@ use util::{Folder, PORTRAIT, faceptor};
 /// A quick bench with its report.
 fn bench(folder: &Folder, extra: &[&str]) -> (util::Output, Value) {
     let path = folder.file("report.json");
-    let mut arguments = vec!["bench", "--frames", "6", "--warm-up", "2", "--tasks", "age,landmarks", "--json", &path];
+    let mut arguments = vec!["bench", "--frames", "20", "--warm-up", "2", "--tasks", "age,landmarks", "--json", &path];
     arguments.extend(extra);
     let run = faceptor(&arguments);
     let report =
@@ -24,8 +24,10 @@ fn the_report_has_the_fields_of_the_contract() {
     let (run, report) = bench(&folder, &[]);
     let run = run.expect(0);
     for stage in ["capture", "find", "align", "encode", "decode_age", "decode_landmarks"] {
-        let stage = &report["stages"][stage];
-        assert_eq!(stage["n"], 6, "{stage}");
+        let (name, stage) = (stage, &report["stages"][stage]);
+        // The finder need not run on every frame.
+        let n = if name == "find" { 1..21 } else { 20..21 };
+        assert!(stage["n"].as_u64().is_some_and(|count| n.contains(&count)), "{name}: {stage}");
         let us = |key: &str| stage[key].as_u64().expect("a time");
         let rising = ["min_us", "p50_us", "p90_us", "p99_us", "p999_us", "max_us"].map(us);
         assert!(rising.is_sorted() && rising[5] > 0, "{rising:?}");
@@ -35,9 +37,9 @@ fn the_report_has_the_fields_of_the_contract() {
     assert!(us("/frame/p50_us") >= us("/stages/encode/p50_us"));
     assert!(us("/load_us") > 0 && us("/first_us") > 0);
     assert_eq!(report["tasks"], serde_json::json!(["age", "landmarks"]));
-    assert_eq!((&report["threads"], &report["frames"]), (&1.into(), &6.into()));
+    assert_eq!((&report["threads"], &report["frames"]), (&1.into(), &20.into()));
     assert_eq!(us("/deadline/budget_us"), 33_333);
-    assert!(us("/deadline/missed") <= 6 && us("/deadline/longest_miss_run") <= us("/deadline/missed"));
+    assert!(us("/deadline/missed") <= 20 && us("/deadline/longest_miss_run") <= us("/deadline/missed"));
     assert!(us("/rss_bytes/init") > 0 && us("/rss_bytes/steady") >= us("/rss_bytes/init"));
     assert!(us("/rss_bytes/peak") >= us("/rss_bytes/steady"));
     for task in ["age", "landmarks"] {
@@ -47,9 +49,9 @@ fn the_report_has_the_fields_of_the_contract() {
     for kind in ["ours", "engine", "capture"] {
         assert_eq!(report["allocations_per_frame"][kind].as_f64(), Some(0.0), "{kind}");
     }
-    // 6 frames are too few, and the report says so.
+    // 20 frames are too few, and the report says so.
     assert_eq!(report["valid"], false);
-    assert!(report["invalid_because"].as_str().is_some_and(|why| why.contains("6 frames are too few for a p99: 662")));
+    assert!(report["invalid_because"].as_str().is_some_and(|why| why.contains("20 frames are too few for a p99: 662")));
     assert!(report["model"]["sha256"].as_str().is_some_and(|sha| sha.len() == 64));
     assert!(report["build"]["features"].as_array().is_some() && report["build"].get("git").is_some());
     assert!(report["build"]["program_sha256"].as_str().is_some_and(|sha| sha.len() == 64));

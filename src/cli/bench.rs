@@ -10,7 +10,7 @@ use serde_json::Value;
 use super::network::{NetworkArguments, TaskArguments};
 use super::{Outcome, UsageError, output};
 use crate::capture::{self, FeedRequest};
-use crate::locate::MAX_FACES;
+use crate::locate::MAX_FOLLOWED;
 use crate::pace::assertion::{Assertion, Scope};
 use crate::pace::bench::{self, Settings};
 use crate::pace::report::{SHORTCUTS, WARM_UP_FRAMES};
@@ -35,7 +35,7 @@ pub struct MeasureArguments {
     #[arg(long, value_name = "MS", default_value_t = 33.333)]
     pub budget_ms: f64,
     /// The most faces of a frame, best first.
-    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=MAX_FACES as i64))]
+    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=MAX_FOLLOWED as i64))]
     pub max_faces: u16,
 }
 

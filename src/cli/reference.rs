@@ -16,7 +16,7 @@ use crate::model::Bundle;
 use crate::pace::bench;
 use crate::pace::report::Report;
 use crate::perceive::difference::Limit;
-use crate::perceive::golden::{BENCH, FORMAT, Golden, INPUT, Index, Limits, Output, Writer};
+use crate::perceive::golden::{BENCH, FORMAT, Golden, Index, Limits, Output, Writer};
 use crate::perceive::probe::Probe;
 use crate::perceive::tasks;
 use crate::present::png;
@@ -100,8 +100,9 @@ fn answer(bundle: &Arc<Bundle>, pictures: &[(String, Picture)], writer: &mut Wri
     let (tasks, limits): (Vec<Output>, BTreeMap<String, Limit>) =
         probe.tasks().map(|(task, output)| (output, (task.name.clone(), Limit::of(task.kind)))).unzip();
     let parts: Vec<Output> = probe.parts().collect();
-    let mut inputs = Vec::new();
-    let mut tensors: Vec<Vec<f32>> = vec![Vec::new(); parts.len() + tasks.len()];
+    let inputs = probe.inputs().to_vec();
+    let outputs = || inputs.iter().chain(&parts).chain(&tasks);
+    let mut tensors: Vec<Vec<f32>> = vec![Vec::new(); outputs().count()];
     let mut golden = Vec::new();
     for (number, (origin, picture)) in pictures.iter().enumerate() {
         let file = format!("{number:03}.png");
@@ -109,16 +110,19 @@ fn answer(bundle: &Arc<Bundle>, pictures: &[(String, Picture)], writer: &mut Wri
         writer.enter(&file)?;
         let faces = probe.find(picture)?;
         for face in &faces {
-            inputs.extend_from_slice(probe.look(picture, &face.keypoints)?);
-            for (output, numbers) in parts.iter().chain(&tasks).zip(&mut tensors) {
+            probe.look(picture, &face.keypoints)?;
+            for (output, numbers) in outputs().zip(&mut tensors) {
                 numbers.extend_from_slice(probe.output(&output.tensor)?);
             }
         }
         golden.push(Golden { file, origin: origin.clone(), faces });
     }
-    ensure!(!inputs.is_empty(), "no face was found in any of the {} pictures", pictures.len());
-    writer.floats(INPUT, &inputs)?;
-    for (output, numbers) in parts.iter().chain(&tasks).zip(&tensors) {
+    ensure!(
+        golden.iter().any(|picture| !picture.faces.is_empty()),
+        "no face was found in any of the {} pictures",
+        pictures.len()
+    );
+    for (output, numbers) in outputs().zip(&tensors) {
         writer.floats(&output.file, numbers)?;
     }
     let end_to_end = limits.iter().map(|(name, limit)| (name.clone(), limit.end_to_end())).collect();
@@ -131,6 +135,7 @@ fn answer(bundle: &Arc<Bundle>, pictures: &[(String, Picture)], writer: &mut Wri
         network: format!("{} {}", bundle.manifest().name, bundle.manifest().version),
         network_sha256: bundle.sha256().to_owned(),
         purpose: "golden inputs and outputs; faceptor verify --reference compares another machine with them".to_owned(),
+        inputs,
         tasks,
         parts,
         pictures: golden,

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use sha2::{Digest, Sha256};
 
 use super::allocations::{self, Count};
@@ -366,7 +366,7 @@ fn time_face(
 /// Allocations within the engine for one face.
 fn engine_allocations(bundle: &Arc<Bundle>, tasks: &TaskList) -> Result<f64> {
     let manifest = bundle.manifest();
-    let input = manifest.input.as_ref().context("this bundle answers no tasks: its manifest has no [input]")?;
+    let inputs: Vec<&str> = manifest.image_tensors().collect();
     let mut engine = Engine::new(bundle.clone())?;
     let outputs: Vec<&str> = tasks
         .iter()
@@ -376,7 +376,9 @@ fn engine_allocations(bundle: &Arc<Bundle>, tasks: &TaskList) -> Result<f64> {
     let mut calls = 0;
     for run in 0..=ENGINE_RUNS {
         let before = allocations::of_this_thread();
-        engine.input(&input.tensor)?.fill(0.0);
+        for input in &inputs {
+            engine.input(input)?.fill(0.0);
+        }
         for output in &outputs {
             engine.output(output)?;
         }

@@ -117,7 +117,8 @@ pub struct Report {
     pub frames: u64,
     /// Mean number of faces in a frame.
     pub faces: f64,
-    /// `decode_NAME` for each task. Of frames with a face only, but for `capture` and `find`.
+    /// `decode_NAME` for each task. Of frames with a face only, but for `capture`; `find` of those in which the finder ran:
+    /// faces are followed between.
     pub stages: Named<Summary>,
     /// From the frame's arrival to its answers.
     pub frame: Summary,

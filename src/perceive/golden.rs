@@ -4,7 +4,7 @@
 //! reference.json       what is here, of which network, and what may differ (written last: without it there is nothing)
 //! bench.json           the bench report of the machine that wrote it
 //! 000.png ...          pictures
-//! input.f32            the network's input for each face of the pictures, `[faces, 3, size, size]`
+//! input.NAME.f32       the network's input (or inputs) for each face of the pictures, `[faces, 3, size, size]`
 //! part.NAME.f32        an output of each part that tasks share, for each face
 //! task.NAME.f32        the output of each task, for each face
 //! ```
@@ -27,7 +27,6 @@ pub const FORMAT: u32 = 1;
 /// Names of the files.
 pub const INDEX: &str = "reference.json";
 pub const BENCH: &str = "bench.json";
-pub const INPUT: &str = "input.f32";
 
 /// Why a reference folder cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -63,6 +62,7 @@ pub struct Index {
     pub network: String,
     pub network_sha256: String,
     pub purpose: String,
+    pub inputs: Vec<Output>,
     pub tasks: Vec<Output>,
     pub parts: Vec<Output>,
     pub pictures: Vec<Golden>,
@@ -218,9 +218,10 @@ impl Reference {
             return Err(GoldenError::OtherNetwork { name, there, here: network_sha256.to_owned() });
         }
         let reference = Reference { folder: folder.to_owned(), index };
-        let named = reference.index.tasks.iter().chain(&reference.index.parts).map(|output| &output.file);
-        let pictures = reference.index.pictures.iter().map(|picture| &picture.file);
-        let wanted: Vec<&str> = named.chain(pictures).map(String::as_str).chain([INPUT, BENCH]).collect();
+        let index = &reference.index;
+        let named = index.inputs.iter().chain(&index.tasks).chain(&index.parts).map(|output| &output.file);
+        let pictures = index.pictures.iter().map(|picture| &picture.file);
+        let wanted: Vec<&str> = named.chain(pictures).map(String::as_str).chain([BENCH]).collect();
         for name in wanted {
             reference.bytes(name)?;
         }
@@ -276,6 +277,8 @@ mod tests {
     use super::*;
     use crate::scratch::Folder;
 
+    const INPUT: &str = "input.image.f32";
+
     fn index() -> Index {
         let limit = Limit { mean: 1.0, max: 1.0, flips: 0.0 };
         let limits = Limits {
@@ -294,6 +297,7 @@ mod tests {
             network: text(),
             network_sha256: "abc".to_owned(),
             purpose: text(),
+            inputs: vec![Output { name: text(), tensor: text(), shape: vec![2], file: INPUT.to_owned() }],
             tasks: Vec::new(),
             parts: Vec::new(),
             pictures: Vec::new(),

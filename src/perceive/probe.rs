@@ -6,7 +6,7 @@ use anyhow::{Context, Result, ensure};
 
 use super::golden::{GoldenFace, Output};
 use super::pipeline::Pipeline;
-use super::tasks::TaskList;
+use super::tasks::{MAX_TASKS, TaskList};
 use crate::capture::Picture;
 use crate::locate::{Point, Purpose};
 use crate::model::Bundle;
@@ -19,18 +19,20 @@ const MAX_FACES: usize = 4;
 pub struct Probe {
     bundle: Arc<Bundle>,
     pipeline: Pipeline,
-    input: String,
-    /// Of one face.
-    shape: Vec<usize>,
+    /// What a picture is sampled into: one tensor, or one for each group of the manifest.
+    inputs: Vec<Output>,
 }
 
 impl Probe {
     /// For every task of a bundle that has tasks and a finder.
     pub fn new(bundle: Arc<Bundle>) -> Result<Probe> {
-        let pipeline = Pipeline::new(bundle.clone(), &TaskList::new())?;
-        let input = bundle.manifest().input.as_ref().context("this bundle answers no tasks")?.tensor.clone();
-        let shape = pipeline.engine().shape(&input).context("no part reads the input")?.to_vec();
-        Ok(Probe { bundle, pipeline, input, shape })
+        // All tasks, so that every input is written.
+        let every: TaskList = (0..bundle.manifest().tasks.len().min(MAX_TASKS) as u8).collect();
+        let pipeline = Pipeline::new(bundle.clone(), &every)?;
+        let mut probe = Probe { bundle: bundle.clone(), pipeline, inputs: Vec::new() };
+        let tensors = bundle.manifest().image_tensors();
+        probe.inputs = tensors.map(|tensor| probe.describe("input", tensor, tensor)).collect();
+        Ok(probe)
     }
 
     /// Name of the kernels that run.
@@ -38,19 +40,27 @@ impl Probe {
         self.pipeline.engine().kernel().name()
     }
 
-    /// Side of the network's input, pixels.
-    pub fn size(&self) -> usize {
-        self.shape.last().copied().unwrap_or(1)
+    /// The network's inputs.
+    pub fn inputs(&self) -> &[Output] {
+        &self.inputs
     }
 
-    /// Numbers of the network's input.
-    pub fn input_len(&self) -> usize {
-        self.shape.iter().product()
+    /// Side of the input that a task looks at, pixels.
+    pub fn size(&self, task: &Task) -> usize {
+        let manifest = self.bundle.manifest();
+        let tensor = manifest.group_of(task).map(|group| &group.tensor);
+        let tensor = tensor.or(manifest.input.as_ref().map(|input| &input.tensor));
+        let shape = tensor.and_then(|tensor| self.pipeline.engine().shape(tensor));
+        shape.and_then(|shape| shape.last().copied()).unwrap_or(1)
     }
 
-    /// Grey levels for one unit of the network's input.
-    pub fn levels(&self) -> f32 {
-        self.bundle.manifest().input.as_ref().map_or(1.0, |input| input.std[0])
+    /// Grey levels for one unit of an input.
+    pub fn levels(&self, input: &str) -> f32 {
+        let manifest = self.bundle.manifest();
+        let groups = manifest.groups.iter().map(|group| (&group.tensor, group.std.as_slice()));
+        let alone = manifest.input.iter().map(|input| (&input.tensor, input.std.as_slice()));
+        let std = groups.chain(alone).find(|(tensor, _)| *tensor == input);
+        std.and_then(|(_, std)| std.first().copied()).unwrap_or(1.0)
     }
 
     /// The outputs of all tasks, with what the manifest says of them.
@@ -80,17 +90,16 @@ impl Probe {
         Ok(distinct.map(GoldenFace::from).collect())
     }
 
-    /// Samples the face with these keypoints into the network's input, and gives that.
-    pub fn look(&mut self, picture: &Picture, keypoints: &[Point; 5]) -> Result<&[f32]> {
+    /// Samples the face with these keypoints into the network's inputs; they can be asked for as outputs.
+    pub fn look(&mut self, picture: &Picture, keypoints: &[Point; 5]) -> Result<()> {
         let at = self.pipeline.frame_of(keypoints).context("the keypoints of a face are not distinct")?;
-        self.pipeline.look(picture, &at)?;
-        self.pipeline.engine_mut().output(&self.input)
+        self.pipeline.look(picture, &at)
     }
 
     /// Puts a stored input into the network.
-    pub fn feed(&mut self, stored: &[f32]) -> Result<()> {
-        let input = self.pipeline.engine_mut().input(&self.input)?;
-        ensure!(input.len() == stored.len(), "the network's input has {} numbers, not {}", input.len(), stored.len());
+    pub fn feed(&mut self, tensor: &str, stored: &[f32]) -> Result<()> {
+        let input = self.pipeline.engine_mut().input(tensor)?;
+        ensure!(input.len() == stored.len(), "input {tensor} has {} numbers, not {}", input.len(), stored.len());
         input.copy_from_slice(stored);
         Ok(())
     }

@@ -8,7 +8,7 @@ use anyhow::{Context, Result, ensure};
 use serde::Serialize;
 
 use super::difference::{Difference, Limit, unit};
-use super::golden::{GoldenFace, INPUT, Limits, Output, Reference};
+use super::golden::{GoldenFace, Limits, Output, Reference};
 use super::probe::Probe;
 use crate::capture::photo;
 use crate::model::Bundle;
@@ -60,7 +60,7 @@ pub struct Check {
 
 /// The stored tensors, a row for each face.
 struct Stored {
-    inputs: Vec<f32>,
+    inputs: Vec<(Output, Vec<f32>)>,
     parts: Vec<(Output, Vec<f32>)>,
     tasks: Vec<(Task, Output, Vec<f32>)>,
 }
@@ -73,7 +73,7 @@ pub fn compare(bundle: &Arc<Bundle>, reference: &Reference) -> Result<Verificati
     let mut probe = Probe::new(bundle.clone())?;
     let stored = load(&probe, reference)?;
     let mut found = Verification { kernel: probe.kernel().to_owned(), ..Verification::default() };
-    compare_stored(&mut probe, &stored, &mut found)?;
+    compare_stored(&mut probe, &stored, reference.faces(), &mut found)?;
     compare_pictures(&mut probe, reference, &stored, &mut found.end_to_end)?;
     Ok(found)
 }
@@ -88,13 +88,14 @@ fn load(probe: &Probe, reference: &Reference) -> Result<Stored> {
         Ok(reference.floats(&listed.file, faces, listed.shape.iter().product())?)
     };
     let index = &reference.index;
+    let inputs = probe.inputs().iter().map(|output| Ok((output.clone(), read(output, &index.inputs)?)));
     let parts = probe.parts().map(|output| Ok((output.clone(), read(&output, &index.parts)?)));
     let tasks = probe.tasks().map(|(task, output)| {
         let numbers = read(&output, &index.tasks)?;
         Ok((task.clone(), output, numbers))
     });
     Ok(Stored {
-        inputs: reference.floats(INPUT, faces, probe.input_len())?,
+        inputs: inputs.collect::<Result<_>>()?,
         parts: parts.collect::<Result<_>>()?,
         tasks: tasks.collect::<Result<_>>()?,
     })
@@ -106,10 +107,11 @@ fn row(numbers: &[f32], output: &Output, face: usize) -> Result<Vec<f32>> {
     numbers.get(face * each..(face + 1) * each).map(<[f32]>::to_vec).context("a tensor of the reference is too short")
 }
 
-fn compare_stored(probe: &mut Probe, stored: &Stored, found: &mut Verification) -> Result<()> {
-    let (len, size) = (probe.input_len(), probe.size());
-    for (face, input) in stored.inputs.chunks_exact(len).enumerate() {
-        probe.feed(input)?;
+fn compare_stored(probe: &mut Probe, stored: &Stored, faces: usize, found: &mut Verification) -> Result<()> {
+    for face in 0..faces {
+        for (input, numbers) in &stored.inputs {
+            probe.feed(&input.tensor, &row(numbers, input, face)?)?;
+        }
         for (output, numbers) in &stored.parts {
             let measured = found.parts.entry(output.name.clone()).or_default();
             measured.unit = "of the largest value";
@@ -124,6 +126,7 @@ fn compare_stored(probe: &mut Probe, stored: &Stored, found: &mut Verification) 
         }
         for (task, output, numbers) in &stored.tasks {
             let expected = row(numbers, output, face)?;
+            let size = probe.size(task);
             let measured = found.tasks.entry(task.name.clone()).or_default();
             measured.unit = unit(task.kind);
             measured.difference.add_outputs(task, &output.shape, size, probe.output(&output.tensor)?, &expected);
@@ -133,7 +136,6 @@ fn compare_stored(probe: &mut Probe, stored: &Stored, found: &mut Verification) 
 }
 
 fn compare_pictures(probe: &mut Probe, reference: &Reference, stored: &Stored, found: &mut EndToEnd) -> Result<()> {
-    let (len, size, levels) = (probe.input_len(), probe.size(), probe.levels());
     found.keypoints.unit = "px of the picture";
     found.input.unit = "grey levels";
     let mut first = 0;
@@ -154,12 +156,16 @@ fn compare_pictures(probe: &mut Probe, reference: &Reference, stored: &Stored, f
                 found.keypoints.difference.add(f64::from(a[0] - b[0]).hypot(f64::from(a[1] - b[1])));
             }
             let index = first + number;
-            let input = probe.look(&picture, &face.keypoints)?;
-            let stored_input = stored.inputs.get(index * len..(index + 1) * len).context("an input is missing")?;
-            let in_levels = |input: &[f32]| input.iter().map(|value| value * levels).collect::<Vec<_>>();
-            found.input.difference.add_values(&in_levels(input), &in_levels(stored_input));
+            probe.look(&picture, &face.keypoints)?;
+            for (input, numbers) in &stored.inputs {
+                let levels = probe.levels(&input.tensor);
+                let in_levels = |input: &[f32]| input.iter().map(|value| value * levels).collect::<Vec<_>>();
+                let here = in_levels(probe.output(&input.tensor)?);
+                found.input.difference.add_values(&here, &in_levels(&row(numbers, input, index)?));
+            }
             for (task, output, numbers) in &stored.tasks {
                 let expected = row(numbers, output, index)?;
+                let size = probe.size(task);
                 let measured = found.tasks.entry(task.name.clone()).or_default();
                 measured.unit = unit(task.kind);
                 measured.difference.add_outputs(task, &output.shape, size, probe.output(&output.tensor)?, &expected);
