@@ -1,5 +1,6 @@
 //! Measures the loop's stages: frame after frame through the same steps, as fast as the source gives them.
 
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,18 +9,21 @@ use sha2::{Digest, Sha256};
 
 use super::allocations::{self, Count};
 use super::clock::{Stopwatch, now_us};
+use super::frame::{Allowance, Faces};
 use super::machine::{self, Watch};
 use super::report::{Allocations, Build, Marginal, Memory, Named, Network, Report, per_frame, too_short};
 use super::statistics::{Deadlines, Row, Table};
 use crate::capture::view::each_format;
-use crate::capture::{Feed, FeedError, Grab, Pixels, Still, View};
-use crate::locate::{Purpose, Similarity};
+use crate::capture::{Feed, FeedError, Grab, Still, View};
+use crate::locate::{FollowOptions, Similarity};
 use crate::model::bundle::hexadecimal;
 use crate::model::{Bundle, Engine};
-use crate::perceive::{Analysis, Face, Pipeline, TaskList, Timing};
+use crate::perceive::{Analysis, Face, Pipeline, TaskList};
 
 /// A source that gives nothing for so long is given up.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// Time between frames of a source without a rate, as the loop has it.
+const NOMINAL_PERIOD_S: f32 = 1.0 / 30.0;
 /// Between two looks at the CPU's clock.
 const SAMPLE_US: u64 = 500_000;
 /// Pairs of frames from which the cost of a task is taken: as many as are measured, within these.
@@ -69,7 +73,7 @@ pub fn measure(
     troubles.extend(too_short(settings.warm_up, warm_up_us, settings.frames));
 
     let names: Vec<String> = bench.names();
-    let task_marginal_us = bench.marginals(settings.frames)?;
+    let task_marginal_us = marginals(&bundle, &settings.tasks, &bench.kept, settings.frames)?;
     let mut stages = Named::default();
     let mut frame = Default::default();
     for (name, statistics) in bench.table.rows() {
@@ -81,7 +85,7 @@ pub fn measure(
     }
     let allocations_per_frame = match allocations::are_counted() {
         true => {
-            let engine = engine_allocations(&bundle, &settings.tasks)? * bench.faces as f64 / settings.frames as f64;
+            let engine = engine_allocations(&bundle, &settings.tasks)? * bench.seen as f64 / settings.frames as f64;
             Allocations::per_frame(bench.allocated, bench.allocated_by_source, engine, settings.frames)
         }
         false => Allocations::default(),
@@ -95,14 +99,14 @@ pub fn measure(
             version: manifest.version.clone(),
             sha256: bundle.sha256().to_owned(),
         },
-        kernel: bench.pipeline.engine().kernel().name(),
+        kernel: bench.faces.pipeline().engine().kernel().name(),
         source: bench.feed.describe(),
         tasks: names,
         threads: 1,
         max_faces: settings.max_faces,
         warm_up: settings.warm_up,
         frames: settings.frames,
-        faces: per_frame(bench.faces, settings.frames),
+        faces: per_frame(bench.seen, settings.frames),
         stages,
         frame,
         task_marginal_us,
@@ -131,22 +135,22 @@ struct Rows {
 }
 
 struct Bench<'a> {
-    pipeline: Pipeline,
+    /// What the live loop does with a frame, without a limit on its time.
+    faces: Faces,
     feed: &'a mut dyn Feed,
-    limit: usize,
     analysis: Analysis,
-    blank: Face,
     table: Table,
     rows: Rows,
     deadlines: Deadlines,
     first_us: u64,
-    faces: u64,
+    seen: u64,
     allocated: Count,
     allocated_by_source: Count,
     sampled_us: u64,
-    /// The last frame with a face, and where that is.
-    kept: Still,
-    kept_at: Option<Similarity>,
+    period_s: f32,
+    last_path: Option<PathBuf>,
+    /// A frame with a face, and where that is.
+    kept: Option<(Still, Similarity)>,
 }
 
 impl<'a> Bench<'a> {
@@ -155,41 +159,41 @@ impl<'a> Bench<'a> {
         let period_us = feed.period_us();
         let [capture, find, align, encode] =
             ["capture", "find", "align", "encode"].map(|name| table.register(name, None));
-        let task = |&task: &u8| format!("decode_{}", pipeline.readers()[usize::from(task)].task().name);
+        let readers = pipeline.readers();
+        let task = |&task: &u8| format!("decode_{}", readers[usize::from(task)].task().name);
         let decode = pipeline.tasks().iter().map(|index| table.register(&task(index), None)).collect();
         let since_capture = period_us.map(|_| table.register("since_capture", period_us));
         let rows =
             Rows { capture, find, align, encode, decode, frame: table.register(FRAME, period_us), since_capture };
         Bench {
-            limit: settings.max_faces,
-            analysis: Analysis::with_room(settings.max_faces, pipeline.readers()),
-            blank: Face::blank(pipeline.readers()),
-            pipeline,
+            analysis: Analysis::with_room(settings.max_faces, readers),
+            faces: Faces::new(pipeline, FollowOptions { limit: settings.max_faces, smoothing: true }),
             feed,
             table,
             rows,
             deadlines: Deadlines::new(settings.budget_us),
             first_us: 0,
-            faces: 0,
+            seen: 0,
             allocated: Count::default(),
             allocated_by_source: Count::default(),
             sampled_us: 0,
-            kept: Still::default(),
-            kept_at: None,
+            period_s: period_us.map_or(NOMINAL_PERIOD_S, |us| us as f32 / 1e6),
+            last_path: None,
+            kept: None,
         }
     }
 
     /// Names of the chosen tasks.
     fn names(&self) -> Vec<String> {
-        let readers = self.pipeline.readers();
-        self.pipeline.tasks().iter().map(|&task| readers[usize::from(task)].task().name.clone()).collect()
+        let readers = self.faces.pipeline().readers();
+        self.faces.tasks().iter().map(|&task| readers[usize::from(task)].task().name.clone()).collect()
     }
 
     /// Forgets what the warm-up measured.
     fn forget(&mut self) {
         self.table.reset();
         self.deadlines = Deadlines::new(self.deadlines.budget_us);
-        (self.faces, self.allocated, self.allocated_by_source) = (0, Count::default(), Count::default());
+        (self.seen, self.allocated, self.allocated_by_source) = (0, Count::default(), Count::default());
     }
 
     fn run(&mut self, frames: u64, machine: &mut Watch) -> Result<()> {
@@ -227,39 +231,53 @@ impl<'a> Bench<'a> {
         let (before, mut stage) = (allocations::of_this_thread(), Stopwatch::start());
         let captured_us = self.grab()?;
         let capture_us = stage.lap_us();
+        self.notice_cut();
+        stage.lap_us();
         let grabbed = allocations::of_this_thread();
-        let view = self.feed.view();
-        each_format!(view, pixels => analyse(&mut self.pipeline, pixels, self.limit, &self.blank, &mut self.analysis))?;
+        let allowance = Allowance { started_us: now_us(), budget_us: None, level: 0 };
+        let done = self.faces.process(&self.feed.view(), self.period_s, &allowance)?;
+        self.faces.copy_to(&mut self.analysis, &allowance);
         let frame_us = stage.lap_us();
-        let done = allocations::of_this_thread();
+        let finished = allocations::of_this_thread();
         let add = |sum: &mut Count, more: Count| {
             (sum.calls, sum.bytes) = (sum.calls + more.calls, sum.bytes + more.bytes);
         };
         add(&mut self.allocated_by_source, grabbed.since(before));
-        add(&mut self.allocated, done.since(grabbed));
-        self.record(captured_us, capture_us, frame_us);
+        add(&mut self.allocated, finished.since(grabbed));
+        self.table.record(self.rows.capture, capture_us);
+        if done.finder_ran {
+            self.table.record(self.rows.find, self.analysis.timing.find_us);
+        }
+        self.record(captured_us, frame_us);
         Ok(())
     }
 
-    fn record(&mut self, captured_us: u64, capture_us: u64, frame_us: u64) {
+    /// Another photo is another scene, where nobody is followed to.
+    fn notice_cut(&mut self) {
+        if self.feed.path() != self.last_path.as_deref() {
+            self.last_path = self.feed.path().map(Path::to_owned);
+            self.faces.cut();
+        }
+    }
+
+    fn record(&mut self, captured_us: u64, frame_us: u64) {
         if self.first_us == 0 {
             self.first_us = frame_us;
         }
         let (timing, rows, table) = (&self.analysis.timing, &self.rows, &mut self.table);
-        table.record(rows.capture, capture_us);
-        table.record(rows.find, timing.find_us);
         // Stages that a frame without a face does not have are not counted as free.
         if let Some(face) = self.analysis.faces.first()
             && !rows.decode.is_empty()
         {
             table.record(rows.align, timing.align_us);
             table.record(rows.encode, timing.encode_us);
-            for (&row, &task) in rows.decode.iter().zip(self.pipeline.tasks()) {
+            for (&row, &task) in rows.decode.iter().zip(self.faces.tasks()) {
                 table.record(row, timing.decode_us[usize::from(task)]);
             }
-            if self.kept_at.is_none() {
-                self.kept.copy_from(&self.feed.view());
-                self.kept_at = Some(face.to_picture);
+            if self.kept.is_none() {
+                let mut still = Still::default();
+                still.copy_from(&self.feed.view());
+                self.kept = Some((still, face.to_picture));
             }
         }
         table.record(rows.frame, frame_us);
@@ -267,100 +285,56 @@ impl<'a> Bench<'a> {
             table.record(row, now_us().saturating_sub(captured_us));
         }
         self.deadlines.record(frame_us);
-        self.faces += self.analysis.faces.len() as u64;
-    }
-
-    /// What each chosen task adds: one face with all tasks, and with all but this one, in turns.
-    fn marginals(&mut self, frames: u64) -> Result<Named<Marginal>> {
-        let Some(at) = self.kept_at else { return Ok(Named::default()) };
-        let (all, names) = (self.pipeline.tasks().clone(), self.names());
-        let mut found = Named::default();
-        for (&left_out, name) in all.iter().zip(names) {
-            let others: TaskList = all.iter().copied().filter(|&task| task != left_out).collect();
-            let pairs = frames.clamp(MARGINAL_PAIRS[0], MARGINAL_PAIRS[1]);
-            let mut differences = Vec::with_capacity(pairs as usize);
-            for pair in 0..pairs {
-                // Whichever comes first has the colder caches, so they take turns in that too.
-                let mut time = |tasks: &TaskList| {
-                    let Analysis { timing, .. } = &mut self.analysis;
-                    time_face(&mut self.pipeline, &self.kept.view(), &at, tasks, &mut self.blank, timing)
-                };
-                let difference = match pair % 2 {
-                    0 => time(&all)? - time(&others)?,
-                    _ => -(time(&others)? - time(&all)?),
-                };
-                differences.push(difference);
-            }
-            found.0.push((name, Marginal::of(&mut differences)));
-        }
-        self.pipeline.choose(&all);
-        Ok(found)
+        self.seen += self.analysis.faces.len() as u64;
     }
 }
 
-/// The loop's steps: find, and for each face look, encode, decode.
-fn analyse(
-    pipeline: &mut Pipeline,
-    pixels: &impl Pixels,
-    limit: usize,
-    blank: &Face,
-    analysis: &mut Analysis,
-) -> Result<()> {
+/// What each chosen task adds: one face with all tasks, and with all but this one, in turns.
+fn marginals(
+    bundle: &Arc<Bundle>,
+    tasks: &TaskList,
+    kept: &Option<(Still, Similarity)>,
+    frames: u64,
+) -> Result<Named<Marginal>> {
+    let mut found = Named::default();
+    let Some((still, at)) = kept else { return Ok(found) };
+    let mut pipeline = Pipeline::new(bundle.clone(), tasks)?;
+    let mut face = Face::blank(pipeline.readers());
+    face.to_picture = *at;
+    let pairs = frames.clamp(MARGINAL_PAIRS[0], MARGINAL_PAIRS[1]);
+    for left_out in tasks {
+        let others: TaskList = tasks.iter().copied().filter(|task| task != left_out).collect();
+        let mut differences = Vec::with_capacity(pairs as usize);
+        for pair in 0..pairs {
+            // Whichever comes first has the colder caches, so they take turns in that too.
+            let mut time = |tasks: &TaskList| time_face(&mut pipeline, &still.view(), tasks, &mut face);
+            let difference = match pair % 2 {
+                0 => time(tasks)? - time(&others)?,
+                _ => -(time(&others)? - time(tasks)?),
+            };
+            differences.push(difference);
+        }
+        let name = pipeline.readers()[usize::from(*left_out)].task().name.clone();
+        found.0.push((name, Marginal::of(&mut differences)));
+    }
+    Ok(found)
+}
+
+/// Microseconds from one face in the network's input to the answers of `tasks`.
+fn time_face(pipeline: &mut Pipeline, view: &View, tasks: &TaskList, face: &mut Face) -> Result<i64> {
+    let at = face.to_picture;
+    each_format!(view, pixels => pipeline.look(pixels, &at))?;
+    let chosen = tasks.iter().fold(0u32, |mask, task| mask | 1 << task);
     let mut watch = Stopwatch::start();
-    analysis.faces.clear();
-    analysis.timing.clear();
-    let detections = pipeline.find(pixels, Purpose::Live, limit)?;
-    analysis.timing.find_us = watch.lap_us();
-    for detection in &detections {
-        let Some(to_picture) = pipeline.frame_of(&detection.keypoints) else { continue };
-        analysis.faces.push_copy(blank);
-        let Some(face) = analysis.faces.last_mut() else { continue };
-        (face.detection, face.to_picture) = (*detection, to_picture);
-        if pipeline.tasks().is_empty() {
-            continue;
-        }
-        watch.lap_us();
-        pipeline.look(pixels, &to_picture)?;
-        analysis.timing.align_us += watch.lap_us();
-        answer(pipeline, face, &mut analysis.timing, &mut watch)?;
-    }
-    Ok(())
-}
-
-/// Encodes and decodes the face that was looked at.
-fn answer(pipeline: &mut Pipeline, face: &mut Face, timing: &mut Timing, watch: &mut Stopwatch) -> Result<()> {
-    let chosen = pipeline.tasks().iter().fold(0u32, |mask, task| mask | 1 << task);
     for part in 0..pipeline.shared().len() {
         if pipeline.shared()[part].needed_by & chosen != 0 {
             pipeline.encode(part)?;
         }
     }
-    timing.encode_us += watch.lap_us();
-    for place in 0..pipeline.tasks().len() {
-        let task = usize::from(pipeline.tasks()[place]);
-        let held = &mut face.answers[task];
-        pipeline.decode(task, &face.to_picture, &mut held.answer)?;
-        (held.known, held.stale_frames) = (true, 0);
-        timing.decode_us[task] += watch.lap_us();
+    for &task in tasks {
+        pipeline.decode(usize::from(task), &at, &mut face.answers[usize::from(task)].answer)?;
     }
-    Ok(())
-}
-
-/// Microseconds from one face in the network's input to the answers of `tasks`.
-fn time_face(
-    pipeline: &mut Pipeline,
-    view: &View,
-    at: &Similarity,
-    tasks: &TaskList,
-    face: &mut Face,
-    timing: &mut Timing,
-) -> Result<i64> {
-    pipeline.choose(tasks);
-    face.to_picture = *at;
-    each_format!(view, pixels => pipeline.look(pixels, at))?;
-    let (mut whole, mut watch) = (Stopwatch::start(), Stopwatch::start());
-    answer(pipeline, face, timing, &mut watch)?;
-    Ok(whole.lap_us() as i64)
+    Ok(watch.lap_us() as i64)
 }
 
 /// Allocations within the engine for one face.
