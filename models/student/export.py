@@ -134,8 +134,8 @@ def main():
     p = argparse.ArgumentParser(description=__doc__)
     p.add_argument("checkpoint")
     p.add_argument("--faces", default="../../shared/faces")
-    p.add_argument("--cache", required=True)
-    p.add_argument("--out", required=True)
+    p.add_argument("--cache", help="folder of the decoded crops, for the calibration")
+    p.add_argument("--out", help="the export folder")
     p.add_argument("--finder", default="finder/export", help="the finder's export folder, merged in")
     p.add_argument("--name", default="faceptor-edge")
     p.add_argument("--release", default="0.1.0")
@@ -143,9 +143,19 @@ def main():
     p.add_argument("--method", default="minmax", choices=list(METHODS))
     p.add_argument("--weights", default="average")
     p.add_argument("--float-out", help="also keep the float ONNX parts in this folder")
+    p.add_argument("--float-only", action="store_true", help="write nothing but them: needs no research photos")
     args = p.parse_args()
+    if not (args.float_out if args.float_only else args.cache and args.out):
+        p.error("--float-only needs --float-out, everything else needs --cache and --out")
     torch.manual_seed(0)
     net, _ = load(args.checkpoint, args.weights)
+    if args.float_only:
+        parts = cut(net, args.px)
+        tensors = run(parts, torch.zeros(1, 3, args.px, args.px))
+        Path(args.float_out).mkdir(parents=True, exist_ok=True)
+        for name, part in parts.items():
+            export_float(part, Path(args.float_out) / f"{name}.onnx", tensors)
+        return
     out = Path(args.out)
     out.mkdir(parents=True, exist_ok=True)
     parts = cut(net, args.px)

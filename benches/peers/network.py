@@ -1,0 +1,85 @@
+"""The shipped network as one ONNX file: its parts joined by tensor name, as every peer would be given it."""
+
+import tomllib
+from pathlib import Path
+
+import numpy as np
+import onnx
+from onnx import helper
+
+
+def manifest(export):
+    return tomllib.loads((Path(export) / "manifest.toml").read_text())
+
+
+def parts_of(export):
+    """The manifest's parts without the finder's, in the order the data flows."""
+    told = manifest(export)
+    finder = {size["part"] for size in told.get("finder", {}).get("size", [])}
+    return [part for part in told["part"] if part["name"] not in finder]
+
+
+def join(folder, parts, image, outputs, target):
+    """Writes `target`: the parts' graphs in one, from `image` to `outputs`. Names inside a part get its prefix."""
+    nodes, initializers, opset, ports = [], [], None, {}
+    shared = {name for part in parts for name in [*part["inputs"], *part["outputs"]]}
+    for part in parts:
+        model = onnx.load(str(Path(folder) / part["file"]))
+        if opset not in (None, model.opset_import[0].version):
+            raise SystemExit(f"{part['file']}: opset {model.opset_import[0].version}, the parts before have {opset}")
+        opset = model.opset_import[0].version
+
+        def named(name, prefix=part["name"]):
+            return name if name in shared or not name else f"{prefix}/{name}"
+
+        for value in [*model.graph.input, *model.graph.output]:
+            ports[value.name] = value
+        for initializer in model.graph.initializer:
+            initializer.name = named(initializer.name)
+            initializers.append(initializer)
+        for node in model.graph.node:
+            node.name = named(node.name)
+            node.input[:] = [named(name) for name in node.input]
+            node.output[:] = [named(name) for name in node.output]
+            nodes.append(node)
+    graph = helper.make_graph(nodes, "faceptor", [ports[image]], [ports[name] for name in outputs], initializers)
+    made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)])
+    made.ir_version = 9
+    onnx.checker.check_model(made)
+    onnx.save(made, str(target))
+
+
+def write(export, floats, out):
+    """{kind: path} of the joined files: float32 from `floats`, QDQ from `export`; the encoder alone too."""
+    told, parts = manifest(export), parts_of(export)
+    image = told["input"]["tensor"]
+    outputs = [task["output"] for task in told["task"]]
+    encoder = [part for part in parts if image in part["inputs"]]
+    made = {}
+    for kind, folder in (("float", floats), ("qdq", export)):
+        made[kind] = out / f"{kind}.onnx"
+        join(folder, parts, image, outputs, made[kind])
+    made["encoder"] = Path(export) / encoder[0]["file"]
+    return made
+
+
+def inputs(golden, portrait, size, count):
+    """(normalised network images [count, 3, size, size], what they are).
+
+    The parity test's crops where `make -C models golden` has made them, otherwise the demo portrait at `count` places.
+    """
+    file = Path(golden) / "image.f32"
+    if file.exists():
+        images = np.fromfile(file, "<f4").reshape(-1, 3, size, size)[:count]
+        return images, f"{len(images)} dev crops of the parity test"
+    from PIL import Image
+
+    photo = np.asarray(Image.open(portrait).convert("RGB"))
+    rng = np.random.default_rng(3)
+    images = []
+    for _ in range(count):
+        side = int(rng.integers(150, 220))
+        left, top = int(225 - side / 2 + rng.integers(-12, 13)), int(112 - side / 2 + rng.integers(-12, 13))
+        crop = photo[max(top, 0) : top + side, max(left, 0) : left + side]
+        images.append(np.asarray(Image.fromarray(crop).resize((size, size))).transpose(2, 0, 1))
+    return np.stack(images).astype(np.float32) / 127.5 - 1.0, f"the demo portrait, cut {count} times"
