@@ -195,15 +195,15 @@ fn a_thousand_switches_cost_no_memory_and_no_time() {
     let switched = lists.clone();
     // Every fourth frame begins with another choice.
     let mut feed = Probe::new(0..0, move |frame| {
-        if frame % 4 == 3 {
-            let next = switched[(frame / 4 + 1) as usize % 2].clone();
+        if frame % 4 == 0 {
+            let next = switched[(frame / 4) as usize % 2].clone();
             sender.try_send(Command::SetTasks(next)).expect("there is room");
         }
     });
     let (counters, seen) = run(&mut feed, setup);
     assert_eq!(counters.expect("it runs").frames, 4000);
     for (number, seen) in seen.iter().enumerate() {
-        // Sent while frame `number` was grabbed, so it holds from the next one on.
+        // Sent while the frame was waited for, so it holds for that very frame.
         assert_eq!(seen.tasks, lists[number / 4 % 2], "frame {number}");
         assert_eq!(seen.known, seen.tasks.len(), "all answered at once, none left over: frame {number}");
     }
