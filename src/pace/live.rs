@@ -18,7 +18,7 @@ use super::degradation::{self, Degradation};
 use super::frame::{Allowance, Faces};
 use super::latency::Latency;
 use super::outcome::{Counters, Outcome};
-use super::ring::Writer;
+use super::ring::{self, Writer};
 use crate::capture::{Feed, FeedError, Grab, Picture, Stamp};
 use crate::perceive::TaskList;
 use crate::present::{Stills, Watch};
@@ -76,6 +76,7 @@ pub struct Live<'a> {
     faces: Faces,
     settings: Settings,
     links: Links<'a>,
+    period_us: Option<u64>,
     /// The source has a rate: frames are dropped rather than waited for, and results leave at their time.
     live: bool,
     budget_us: Option<u64>,
@@ -98,6 +99,7 @@ impl<'a> Live<'a> {
         faces.warm_up(&Picture::filled(640, 480, [128; 3]).view(), WARM_UP_ROUNDS)?;
         Ok(Live {
             faces,
+            period_us,
             live: period_us.is_some(),
             budget_us: settings.budget_us.or(period_us),
             latency: Latency::new(settings.latency_us),
@@ -254,7 +256,10 @@ impl<'a> Live<'a> {
         self.degradation.record(used_us, budget_us);
         if self.live {
             let faces = self.faces.limit();
-            self.latency.settle(capture_us, self.faces.costs(), faces, self.faces.tasks(), budget_us);
+            // Results that wait for their time fill half the ring at most, however large the budget is.
+            let longest_us = self.period_us.map_or(budget_us, |period_us| period_us * (ring::DEPTH as u64 / 2));
+            let work_us = budget_us.min(longest_us);
+            self.latency.settle(capture_us, self.faces.costs(), faces, self.faces.tasks(), work_us);
         }
     }
 
