@@ -148,7 +148,7 @@ fn photos_are_frames_too_and_bad_ones_are_passed_over() {
 fn wrong_values_and_sources_that_are_not_there_are_told() {
     for source in ["/dev/video99", "-", "film.y4m", "nowhere"] {
         let run = faceptor(&["run", "--source", source]).expect(1);
-        assert!(run.err.contains(&format!("source {source}: ")), "{}", run.err);
+        assert!(run.err.contains(&format!(" {source}: ")), "{}", run.err);
         assert_eq!(run.err.lines().count(), 1, "{}", run.err);
     }
     for (option, value) in [
