@@ -76,6 +76,8 @@ pub fn run(arguments: RunArguments) -> Result<Outcome> {
     };
     let presenters = Presenters::start(arguments.outlets.present(live), facts)?;
     steer.watch = presenters.watch();
+    // Whoever ends the run ends the waiting for readers too.
+    steer.stop = presenters.hurry();
     steer.heat = live.then(|| Arc::new(heat::Watch::start(Sensors::of_this_machine())));
     let board = steer.board.clone();
     let _signals = signals::start(steer.stop.clone(), move || print_report(&board)).context("signal handlers")?;
