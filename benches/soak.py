@@ -5,7 +5,7 @@
 
 Every line of the loop's JSON is read, as a user's program would. Resident memory is read from /proc every five seconds;
 its slope is that of a straight line through everything after the first minute. A gap is a jump in `sequence`; it is
-explained when the loop itself counted as many frames as dropped or lost. Fails (exit status 1) when memory grows by
+explained when the loop itself counted as many frames as dropped or lost, until it was asked at the end. Fails (exit status 1) when memory grows by
 1 MiB an hour or more, when a gap is not explained, or when the loop ends by itself.
 """
 
@@ -33,7 +33,9 @@ class Reader(threading.Thread):
         self.pipe = pipe
         self.lines = self.bad = self.faces = self.missed = 0
         self.first = self.last = None
-        self.gaps = self.lost = self.longest_gap = 0
+        self.lost = self.longest_gap = 0
+        # (sequence after the gap, frames in it)
+        self.gaps = []
         self.longest_silence_s = 0.0
         self.seen = time.monotonic()
 
@@ -53,11 +55,16 @@ class Reader(threading.Thread):
             self.faces += bool(frame.get("faces"))
             self.missed += bool((frame.get("deadline") or {}).get("missed"))
             if self.last is not None and sequence != self.last + 1:
-                self.gaps += 1
+                self.gaps.append((sequence, sequence - self.last - 1))
                 self.lost += sequence - self.last - 1
                 self.longest_gap = max(self.longest_gap, sequence - self.last - 1)
             self.first = sequence if self.first is None else self.first
             self.last = sequence
+
+
+    def lost_before(self, sequence):
+        """Frames missing before one that was shown."""
+        return sum(frames for after, frames in list(self.gaps) if after <= sequence)
 
 
 def resident_kib(pid):
@@ -154,8 +161,10 @@ def main():
     warm = [sample for sample in samples if sample[0] > WARM_UP_S] or samples
     mib_per_hour = slope(warm) * 3600 / 1024
     known, counters = explained(statistics.get("status"))
-    # Frames that arrive while the statistics are asked for.
-    unexplained = max(0, reader.lost - known)
+    # Up to the frame that the loop was at when it was asked; what was lost after that it has not told of.
+    source = statistics.get("status", {}).get("source_counters", {})
+    asked_at = sum(source.get(name, 0) for name in ("frames", "stale_dropped", "sequence_gaps"))
+    unexplained = max(0, reader.lost_before(asked_at) - known)
     result = {
         "command": " ".join(command).replace(control, "SOCKET"),
         "machine": f"{cpu_name()}, {os.cpu_count()} CPUs, Linux {platform.release()}",
@@ -166,7 +175,7 @@ def main():
         "bad_lines": reader.bad,
         "frames_with_a_face": reader.faces,
         "deadlines_missed": reader.missed,
-        "gaps": reader.gaps,
+        "gaps": len(reader.gaps),
         "frames_in_gaps": reader.lost,
         "longest_gap_frames": reader.longest_gap,
         "longest_silence_s": round(reader.longest_silence_s, 3),
@@ -178,6 +187,7 @@ def main():
             "last": round(samples[-1][1] / 1024, 2) if samples else None,
             "highest": round(max(kib for _, kib in samples) / 1024, 2) if samples else None,
         },
+        "rss_kib_by_minute": [kib for _, kib in samples[:: int(60 / SAMPLE_S)]],
         "mib_per_hour": round(mib_per_hour, 3),
         "exit_status": status,
         "statistics": statistics,
@@ -203,7 +213,7 @@ def main():
     print("| minutes | frames | gaps | frames in gaps, all counted | RSS after 1 min | at the end | highest | slope |")
     print("|---|---|---|---|---|---|---|---|")
     print(
-        f"| {seconds / 60:.1f} | {reader.lines} | {reader.gaps} | {reader.lost}, {'yes' if not unexplained else 'NO'} "
+        f"| {seconds / 60:.1f} | {reader.lines} | {len(reader.gaps)} | {reader.lost}, {'yes' if not unexplained else 'NO'} "
         f"| {rss['after_a_minute']} MiB | {rss['last']} MiB | {rss['highest']} MiB | {mib_per_hour:+.3f} MiB/h |"
     )
     for failure in failures:
