@@ -115,7 +115,12 @@ impl Node {
         let flags = libc::O_NONBLOCK | libc::O_CLOEXEC;
         let file = OpenOptions::new().read(true).write(true).custom_flags(flags).open(path)?;
         let mut capability = v4l2_capability::zeroed();
-        ioctl(file.as_raw_fd(), vidioc::VIDIOC_QUERYCAP, &mut capability)?;
+        let asked = ioctl(file.as_raw_fd(), vidioc::VIDIOC_QUERYCAP, &mut capability);
+        asked.map_err(|error| match error.raw_os_error() {
+            // Emulation of a single program (qemu-user) knows no V4L2 at all.
+            Some(libc::ENOSYS) => io::Error::from_raw_os_error(libc::ENOTTY),
+            _ => error,
+        })?;
         let given = capability.capabilities;
         let able = if given & V4L2_CAP_DEVICE_CAPS != 0 { capability.device_caps } else { given };
         let kind = match able {
