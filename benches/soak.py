@@ -17,6 +17,7 @@ import platform
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 
@@ -132,7 +133,7 @@ def main():
     parser.add_argument("--out")
     parser.add_argument("more", nargs="*")
     arguments = parser.parse_args()
-    control = f"/tmp/faceptor-soak-{os.getpid()}.sock"
+    control = os.path.join(tempfile.gettempdir(), f"faceptor-soak-{os.getpid()}.sock")
     command = [arguments.program, "run", "--source", "demo", "--fps", f"{arguments.fps:g}", "--tasks", "all", "--json"]
     # More than it will show: it is ended by a signal.
     command += ["--frames", str(int(arguments.minutes * 60 * arguments.fps * 2) + 1000), "--control", control]
