@@ -9,7 +9,7 @@ from .decoder import DecoderConfig
 from .dmlcsr import EXPANSION, DmlCsr, DmlCsrConfig
 from .faceptor import Faceptor, FaceptorConfig
 from .mae_vit import VitConfig
-from .mcf import Mcf, McfConfig
+from .mcf import Mcf, McfConfig, McfEncoder
 from .naive import NaiveConfig, NaiveFaceptor
 from .tcdcn import Tcdcn, TcdcnConfig
 
@@ -229,6 +229,14 @@ MCF_TRAINING = {
 def mcf(state, options):
     encoder = vit(state, "online_encoder.", options.encoder_heads, "encoder")
     absent = [m for m, starts in MCF_TRAINING.items() if not any(k.startswith(starts) for k in state)]
+    projector = {
+        "projector_hidden": size(state, "online_encoder.fc.0.weight", 0, 2), "projector_out": size(state, "online_encoder.fc.3.weight", 0, 2),
+    }  # fmt: skip
+    ratio = 0.75 if options.mask_ratio is None else options.mask_ratio
+    if not 0 < ratio < 1:
+        raise Refused(f"a masking ratio of {ratio:g} is not between 0 and 1")
+    if len(absent) == len(MCF_TRAINING):
+        return McfEncoder(McfConfig(encoder=encoder, perceptual=None, mask_ratio=ratio, **projector)), state, {}, ["the online encoder alone"]
     if absent and absent != ["perceptual_loss"]:
         raise Refused(f"it lacks {listed(absent)}: a checkpoint of MCF's pre-training has all of {', '.join(MCF_TRAINING)}")
     width = size(state, "mask_token", 2, 3)
@@ -238,14 +246,16 @@ def mcf(state, options):
         classes = size(state, "perceptual_loss.model.head.weight", 0, 2)
     else:
         notes.append("without the frozen perceptual network")
+    if ratio != 0.75:
+        notes.append(f"masking ratio {ratio:g} instead of 0.75")
     config = McfConfig(
         encoder=encoder,
         decoder_width=width,
         decoder_layers=count(state, r"decoder_blocks\.(\d+)\."),
         decoder_heads=heads(options.decoder_heads, 16, width, "decoder"),
         decoder_mlp=size(state, "decoder_blocks.0.mlp.fc1.weight", 0, 2),
-        projector_hidden=size(state, "online_encoder.fc.0.weight", 0, 2),
-        projector_out=size(state, "online_encoder.fc.3.weight", 0, 2),
+        mask_ratio=ratio,
+        **projector,
         predictor_hidden=size(state, "predictor.0.weight", 0, 2),
         perceptual=perceptual,
         perceptual_classes=classes,
@@ -274,8 +284,8 @@ def dmlcsr(state, options):
 def tcdcn(state, options):
     layers = count(state, r"conv(\d+)\.") - 1
     convs = [f"conv{i}.weight" for i in range(1, layers + 1)]
-    if layers < 1:
-        raise Refused("it has no conv1")
+    if layers != 4:
+        raise Refused(f"it has conv1 to conv{layers}, expected are four convolutions" if layers else "it has no conv1")
     shared = {name: state[name].dim() == 4 for name in convs}
     if any(not s and state[n].dim() != 6 for n, s in shared.items()):
         raise Refused("a convolution's weight is neither [out, in, k, k] nor [rows, columns, out, in, k, k]")
@@ -293,4 +303,6 @@ def tcdcn(state, options):
         raise Refused("its landmark head is missing or has an odd number of coordinates")
     order = ["landmark", *official.TCDCN_HEADS]
     config = TcdcnConfig(side, widths, kernels, blocks, size(state, "fc.weight", 0, 2), {h: heads_found[h] for h in order if h in heads_found})
-    return Tcdcn(config), state, {}, []
+    notes = [f"for pictures of {side} x {side}, by the inputs of fc"] if side != 40 else []
+    absent = [h for h in order if h not in heads_found]
+    return Tcdcn(config), state, {}, notes + ([f"without {listed(absent)}"] if absent else [])

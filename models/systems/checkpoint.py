@@ -41,9 +41,12 @@ def read(path):
 
 def first_line(error):
     text = str(error).replace("WeightsUnpickler error: ", "").strip()
-    hint = "Unsupported "
-    if hint in text:
-        text = text[text.index(hint) :]
+    # PyTorch's own text goes on to advise loading without the restriction: of it only the reason is passed on.
+    for hint in ("Unsupported ", "Trying to ", "Cannot "):
+        if hint in text:
+            text = text[text.index(hint) :]
+            break
+    text = text.split("Re-running")[0]
     return text.splitlines()[0][:300] if text else "no further reason"
 
 

@@ -7,8 +7,13 @@ from pathlib import Path
 
 import torch
 
-from . import checkpoint, importing, manifest, parity, recognise
+from prepare import command as prepare
+from prepare.rows import Refused as PrepareRefused
+
+from . import checkpoint, importing, manifest, parity, recognise, runtime, sampling
 from .checkpoint import Refused
+from .recipes import distill
+from .recipes import verbs as recipe_verbs
 
 
 def numbers(text):
@@ -59,6 +64,16 @@ def parser():
     p.add_argument("folders", nargs="+", metavar="DIR", help="folder with a checkpoint, inputs.npz and outputs.npz")
     size_options(p)
     p.set_defaults(run=run_parity)
+    p = verbs.add_parser("runtime", help="a bundle's stored answers (`faceptor reference`) against ONNX Runtime on the same inputs")
+    p.add_argument("export", metavar="EXPORT", help="the export folder that the bundle was compiled from")
+    p.add_argument("reference", metavar="REFERENCE", help="the folder that `faceptor reference --model BUNDLE --out REFERENCE` wrote")
+    p.add_argument("--sampling", action="store_true", help="also: how far its view of the faces is from the authors' preprocessing, and the answers with it")
+    p.set_defaults(run=run_runtime)
+    p = verbs.add_parser("prepare", help="data sets, or photos of one's own, to aligned crops with labels for the training")
+    prepare.options(p)
+    p.set_defaults(run=prepare.run)
+    recipe_verbs.add(verbs)
+    distill.add(verbs)
     return top
 
 
@@ -68,6 +83,7 @@ def size_options(p):
     p.add_argument("--encoder-heads", type=int, metavar="N", help="attention heads of the encoder (official: 12)")
     p.add_argument("--decoder-heads", type=int, metavar="N", help="attention heads of the decoder (official: Faceptor 8, MCF 16)")
     p.add_argument("--perceptual-heads", type=int, metavar="N", help="attention heads of MCF's frozen network (official: 12)")
+    p.add_argument("--mask-ratio", type=float, metavar="R", help="part of the patches that MCF removes (official: 0.75, or what the file's settings say)")
     p.add_argument("--levels", type=numbers, metavar="I,..", help="Faceptor: encoder block of the memory, from 0 (official: 11)")
     p.add_argument("--new-levels", type=numbers, metavar="I,..", help="Layer-Attention: the added blocks (official: 1,3,5,7,9)")
     p.add_argument("--value-levels", type=numbers, metavar="I,..", help="Naive Faceptor: blocks of the value heads (official: 5,7,9,11)")
@@ -78,6 +94,13 @@ def size_options(p):
 
 def run_parity(args):
     return 0 if all([parity.report(folder, args) for folder in args.folders]) else 1
+
+
+def run_runtime(args):
+    good = runtime.report(args.export, args.reference)
+    if args.sampling:
+        sampling.report(args.export, args.reference)
+    return 0 if good else 1
 
 
 def run_import(args):
@@ -110,6 +133,6 @@ def main(arguments=None):
     warnings.filterwarnings("ignore", category=torch.jit.TracerWarning)
     try:
         return args.run(args)
-    except (Refused, OSError) as error:
+    except (Refused, PrepareRefused, OSError) as error:
         print(f"faceptor-models {args.verb}: {error}", file=sys.stderr)
         return 1

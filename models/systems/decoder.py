@@ -20,6 +20,11 @@ class DecoderConfig:
     levels: tuple = (11,)
     new_levels: tuple = ()
 
+    @property
+    def source(self):
+        """Place in `levels` of the one that feeds the pixels: the deepest, M_11 officially, wherever it is named."""
+        return self.levels.index(max(self.levels))
+
 
 def anchor_positions(height, width, dim, device=None):
     """Sine and cosine of the cell centres, [H * W, dim]: the y half first, sine and cosine interleaved (SPEC A3)."""
@@ -110,7 +115,7 @@ class Decoder(nn.Module):
         return (*self.config.levels, *self.config.new_levels)
 
     def projected(self, maps):
-        """[(tokens [B, S * S, width], level embedding)] in memory order; the last entry of `levels` feeds the pixels."""
+        """[(tokens [B, S * S, width], level embedding)] in memory order; the entry `source` feeds the pixels."""
         projections = [*self.input_proj, *(self.new_input_proj if self.config.new_levels else [])]
         embeddings = [self.level_embed.weight, *([self.new_level_embed.weight] if self.config.new_levels else [])]
         out = []
@@ -126,13 +131,13 @@ class Decoder(nn.Module):
         return self.adapt_pos2d(anchor_positions(height, width, self.config.width, weight.device).to(weight.dtype))
 
     def remember(self, maps):
-        """(keys and values of every layer, source map [B, width, S, S] of the last stage-1 level)."""
+        """(keys and values of every layer, source map [B, width, S, S] of the deepest stage-1 level, M_11)."""
         height, width = (int(v) for v in maps[self.config.levels[-1]].shape[-2:])
         place = self.position(height, width)
         levels = self.projected(maps)
         memory = torch.cat([tokens for tokens, _ in levels], 1)
         placed = memory + torch.cat([place + embedding for _, embedding in levels])
-        source = levels[len(self.config.levels) - 1][0].transpose(1, 2)
+        source = levels[self.config.source][0].transpose(1, 2)
         source = source.reshape(-1, self.config.width, height, width)
         return self.keys_and_values(placed, memory), source
 

@@ -52,10 +52,17 @@ def run_npz(found, source):
         used["noise_online"] = arrays["noise_online"]
     for name, array in used.items():
         check_array(found, name, array)
+    if "noise_online" in used and len(used["noise_online"]) != len(used["image"]):
+        raise Refused(f"array noise_online is for {len(used['noise_online'])} images, array image holds {len(used['image'])}")
     try:
-        return RUNNERS[found.system](found.model, used)
+        answers = RUNNERS[found.system](found.model, used)
     except (ValueError, RuntimeError) as error:
         raise Refused(f"the arrays of {source} do not fit the network: {error}") from error
+    # A negative running variance is a finite number and passes the checks of the file.
+    broken = [name for name, array in answers.items() if array.dtype.kind == "f" and not np.isfinite(array).all()]
+    if broken:
+        raise Refused(f"the network answers {', '.join(broken)} with numbers that are not finite: its weights or statistics are damaged")
+    return answers
 
 
 def write_npz(arrays, target):

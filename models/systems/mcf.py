@@ -5,16 +5,17 @@ from dataclasses import dataclass
 
 import torch
 from torch import nn
-from torch.nn import functional as F
 
-from .mae_vit import Block, Vit, VitConfig, sincos_table
-
-PERCEPTUAL_LEVELS = (2, 5, 8, 11)
+from . import mcf_encoders
+from .clip_vit import ClipVitConfig
+from .frozen import PERCEPTUAL_LEVELS, Perceptual
+from .mae_vit import Block, VitConfig, sincos_table
+from .mcf_encoders import ConvConfig
 
 
 @dataclass(frozen=True)
 class McfConfig:
-    encoder: VitConfig = VitConfig()
+    encoder: VitConfig | ClipVitConfig | ConvConfig = VitConfig()
     decoder_width: int = 512
     decoder_layers: int = 8
     decoder_heads: int = 16
@@ -22,7 +23,7 @@ class McfConfig:
     projector_hidden: int = 4096
     projector_out: int = 256
     predictor_hidden: int = 4096
-    # The frozen network; None for a file without it.
+    # The official frozen network; None for a file without it, or where `Mcf` is given another one.
     perceptual: VitConfig | None = VitConfig()
     perceptual_classes: int = 1000
     mask_ratio: float = 0.75
@@ -30,61 +31,13 @@ class McfConfig:
     temperature: float = 0.2
 
 
-class Encoder(Vit):
-    """The ViT with MCF's projector `fc` on its class token."""
-
-    def __init__(self, c):
-        super().__init__(c.encoder)
-        hidden, out = c.projector_hidden, c.projector_out
-        self.fc = nn.Sequential(
-            nn.Linear(c.encoder.width, hidden, bias=False), nn.BatchNorm1d(hidden), nn.ReLU(),
-            nn.Linear(hidden, out, bias=False), nn.BatchNorm1d(out, affine=False),
-        )  # fmt: skip
-
-    def masked(self, image, noise, ratio):
-        """(normed tokens of the class and of the kept patches, mask [B, N] with 1 for removed, ids_restore)."""
-        patches = self.patches(image)
-        kept, mask, ids_restore = keep_by_noise(patches, noise, ratio)
-        x = self.with_class_token(kept)
-        for block in self.blocks:
-            x = block(x)
-        return self.norm(x), mask, ids_restore
-
-
-def keep_by_noise(patches, noise, ratio):
-    """Keeps the int(N * (1 - ratio)) patches of the smallest noise, in that order."""
-    b, n, width = patches.shape
-    keep = int(n * (1 - ratio))
-    order = torch.argsort(noise, dim=1)
-    ids_restore = torch.argsort(order, dim=1)
-    kept = torch.gather(patches, 1, order[:, :keep, None].expand(-1, -1, width))
-    mask = torch.ones(b, n, device=patches.device)
-    mask[:, :keep] = 0
-    return kept, torch.gather(mask, 1, ids_restore), ids_restore
-
-
-class Perceptual(nn.Module):
-    """The frozen MoCo-v3 ViT of the decoder, its classifier included because the files have it."""
-
-    def __init__(self, c):
-        super().__init__()
-        self.model = Vit(c.perceptual)
-        self.model.head = nn.Linear(c.perceptual.width, c.perceptual_classes)
-        self.requires_grad_(False)
-
-    def forward(self, image):
-        """Tokens after blocks 2, 5, 8 and 11, as far as there are so many."""
-        side = self.model.config.size
-        if tuple(image.shape[-2:]) != (side, side):
-            image = F.interpolate(image, size=(side, side))
-        return [f for i, f in enumerate(self.model.features(image)) if i in PERCEPTUAL_LEVELS]
-
-
 class Mcf(nn.Module):
-    def __init__(self, config):
+    """`frozen` is the network behind the decoder where it is not the official one (`frozen.py`)."""
+
+    def __init__(self, config, frozen=None):
         super().__init__()
         c = self.config = config
-        self.online_encoder = Encoder(c)
+        self.online_encoder = mcf_encoders.build(c.encoder, c.projector_hidden, c.projector_out)
         self.target_encoder = copy.deepcopy(self.online_encoder)
         self.target_encoder.requires_grad_(False)
         out, hidden = c.projector_out, c.predictor_hidden
@@ -98,8 +51,10 @@ class Mcf(nn.Module):
         self.decoder_blocks = nn.ModuleList([Block(width, c.decoder_heads, c.decoder_mlp) for _ in range(c.decoder_layers)])
         self.decoder_norm = nn.LayerNorm(width, eps=1e-6)
         self.decoder_pred = nn.Linear(width, patch * patch * 3)
-        if c.perceptual is not None:
-            self.perceptual_loss = Perceptual(c)
+        if frozen is not None:
+            self.perceptual_loss = frozen.requires_grad_(False)
+        elif c.perceptual is not None:
+            self.perceptual_loss = Perceptual(c.perceptual, c.perceptual_classes)
 
     def train(self, mode=True):
         super().train(mode)
@@ -126,13 +81,13 @@ class Mcf(nn.Module):
         return x.permute(0, 5, 1, 3, 2, 4).reshape(-1, 3, grid * patch, grid * patch)
 
     @torch.no_grad()
-    def update_target(self):
+    def update_target(self, momentum=None):
         """theta_target <- m theta_target + (1 - m) theta_online, over the parameters; batch statistics stay its own."""
-        m = self.config.momentum
+        m = self.config.momentum if momentum is None else momentum
         for target, online in zip(self.target_encoder.parameters(), self.online_encoder.parameters()):
             target.mul_(m).add_(online, alpha=1 - m)
 
-    def forward(self, image, noise_online=None, noise_target=None):
+    def forward(self, image, noise_online=None, noise_target=None, momentum=None):
         """One step's outputs: pseudo image, query and key of the contrast, perceptual features of both images.
 
         The target follows the online encoder here, before it computes the key, as in the official code.
@@ -146,14 +101,23 @@ class Mcf(nn.Module):
         vectors = self.decode(latent, ids_restore)
         pseudo = self.unpatchify(vectors)
         with torch.no_grad():
-            self.update_target()
+            self.update_target(momentum)
             key = self.target_encoder.fc(self.target_encoder.masked(image, noise_target, c.mask_ratio)[0][:, 0])
         out = {"latent": latent, "mask": mask, "ids_restore": ids_restore, "decoder_pred": vectors, "pseudo": pseudo, "query": query, "key": key}
-        if c.perceptual is not None:
+        if hasattr(self, "perceptual_loss"):
             with torch.no_grad():
                 out["features_real"] = self.perceptual_loss(image)
             out["features_pseudo"] = self.perceptual_loss(pseudo)
         return out
+
+
+class McfEncoder(nn.Module):
+    """The online encoder of a file that holds nothing else."""
+
+    def __init__(self, config):
+        super().__init__()
+        self.config = config
+        self.online_encoder = mcf_encoders.build(config.encoder, config.projector_hidden, config.projector_out)
 
 
 @torch.no_grad()
@@ -165,7 +129,8 @@ def run_arrays(model, arrays):
     out = {"vit_cls": encoder.norm(features[-1])[:, 0]}
     out |= {f"vit_block{i:02d}": features[i] for i in PERCEPTUAL_LEVELS if i < len(features)}
     if "noise_online" in arrays:
-        noise = torch.from_numpy(arrays["noise_online"]).float()
+        # As it is: numbers that differ in float64 alone have an order too.
+        noise = torch.from_numpy(arrays["noise_online"])
         latent, mask, ids_restore = encoder.masked(image, noise, model.config.mask_ratio)
         out |= {"latent": latent, "mask": mask, "ids_restore": ids_restore}
         if hasattr(model, "decoder_pred"):

@@ -54,4 +54,7 @@ def report(folder, options, log=print):
     log(f"{folder}: {found.system}, {sum(p.numel() for p in found.model.parameters()):,} parameters")
     for key, share, gap in rows:
         log(f"  {key:<28} differs by at most {gap:.1e}, {100 * share:.1f} % of what is allowed")
-    return all(share <= 1 for _, share, _ in rows)
+    right = all(share <= 1 for _, share, _ in rows)
+    if not right:
+        log("  attention heads and levels cannot be read from a checkpoint: other ones than the official need --encoder-heads and the like")
+    return right

@@ -157,7 +157,7 @@ class FaceptorMemory(nn.Module):
         memory = torch.cat(levels, 1)
         out = [t for pair in self.decoder.keys_and_values(memory + self.place, memory) for t in pair]
         if self.with_source:
-            source = levels[len(self.decoder.config.levels) - 1]
+            source = levels[self.decoder.config.source]
             b, n, width = (int(v) for v in source.shape)
             side = round(n**0.5)
             out.append(source.transpose(1, 2).reshape(b, width, side, side))

@@ -73,12 +73,16 @@ def apply(matrix, points):
     return points @ matrix[:2, :2].T + matrix[:2, 2]
 
 
-def view(group, picture, matrix):
-    """The group's normalised tensor [channels, size, size] of a picture, by bilinear samples."""
+def sampled(group, picture, matrix):
+    """What the group sees of a picture, float RGB [size, size, 3], by bilinear samples."""
     axis = widen(np.arange(group.size, dtype=np.float64), group)
     places = apply(np.linalg.inv(matrix), np.stack(np.meshgrid(axis, axis), -1)).astype(np.float32)
     border = cv2.BORDER_CONSTANT if group.border == "black" else cv2.BORDER_REPLICATE
-    seen = cv2.remap(picture.astype(np.float32), places[..., 0], places[..., 1], cv2.INTER_LINEAR, borderMode=border, borderValue=0)
+    return cv2.remap(picture.astype(np.float32), places[..., 0], places[..., 1], cv2.INTER_LINEAR, borderMode=border, borderValue=0)
+
+
+def normalised(group, seen):
+    """RGB [size, size, 3] as the group's tensor [channels, size, size]."""
     if group.colour == "grey":
         seen = seen @ np.array([0.299, 0.587, 0.114], np.float32)
         seen = seen[..., None]
@@ -86,6 +90,11 @@ def view(group, picture, matrix):
         seen = seen[..., ::-1]
     normal = (seen - np.asarray(group.mean, np.float32)) / np.asarray(group.std, np.float32)
     return np.ascontiguousarray(normal.transpose(2, 0, 1), dtype=np.float32)
+
+
+def view(group, picture, matrix):
+    """The group's normalised tensor [channels, size, size] of a picture."""
+    return normalised(group, sampled(group, picture, matrix))
 
 
 def points_back(group, points, matrix):

@@ -1,5 +1,7 @@
 """Which system a checkpoint holds and in which size, from its names and shapes; what shapes cannot tell has options."""
 
+import argparse
+import copy
 from dataclasses import dataclass, field
 
 import torch
@@ -16,6 +18,7 @@ class Options:
     encoder_heads: int | None = None
     decoder_heads: int | None = None
     perceptual_heads: int | None = None
+    mask_ratio: float | None = None
     levels: tuple | None = None
     new_levels: tuple | None = None
     value_levels: tuple | None = None
@@ -58,6 +61,7 @@ SYSTEMS = [
     System("tcdcn", "TCDCN", None, "", ("landmark.weight", "landmark.bias"), build.tcdcn),
 ]  # fmt: skip
 WRAPPERS = ("state_dict", "model")
+WITH_HEADS = ("faceptor", "naive", "mcf")
 
 
 def states(held):
@@ -106,9 +110,21 @@ def without_prefix(system, state, found, options):
     return {k[len(prefix) :]: v for k, v in state.items()}
 
 
+def settings_of(held, options):
+    """The options with what the file's own settings (`args`) say of its network and no option names."""
+    said = held.get("args") if isinstance(held, dict) else None
+    ratio = (said if isinstance(said, dict) else vars(said) if isinstance(said, argparse.Namespace) else {}).get("mask_ratio")
+    if options.mask_ratio is None and isinstance(ratio, float) and 0 < ratio < 1:
+        options = copy.copy(options)
+        options.mask_ratio = ratio
+    return options
+
+
 def recognise(held, options):
     """The model in evaluation mode with every tensor of the file loaded, or Refused."""
     system, wrapper, state, found = identify(held)
+    if system.name == "mcf":
+        options = settings_of(held, options)
     state = without_prefix(system, state, found, options)
     try:
         # First without memory: a hostile file's sizes are believed only when its tensors have them.
@@ -124,4 +140,6 @@ def recognise(held, options):
     if wrapper != system.wrapper:
         where = f'under "{wrapper}"' if wrapper else "at its top"
         notes.append(f"the tensors lie {where}, where the official file has {system.wrapper or 'no wrapper'}")
+    if system.name in WITH_HEADS and options.encoder_heads is None:
+        notes.append("attention heads as in the official file, no tensor tells them: --encoder-heads, --decoder-heads for others")
     return Recognised(system.name, model, skipped, notes, len(used))

@@ -118,7 +118,9 @@ class TaskwiseStopping:
 
 
 COLOURS = ("#1b6ca8", "#c8553d", "#588157", "#7b2d8b", "#b08900", "#444444")
-WIDTH, HEIGHT, MARGIN = 720, 320, 48
+WIDTH, HEIGHT, MARGIN = 720, 320, 56
+# Names of the tasks in a row above the curves.
+A_ROW = 3
 
 
 def plot(log, threshold, stopped_at):
@@ -133,23 +135,25 @@ def plot(log, threshold, stopped_at):
         x = MARGIN + (WIDTH - 2 * MARGIN) * (iteration - first) / max(1, last - first)
         return f"{x:.1f},{HEIGHT - MARGIN - (HEIGHT - 2 * MARGIN) * (value - low) / (high - low):.1f}"
 
-    level = place(first, squeeze(threshold)).split(",")[1]
+    level, zero = (place(first, v).split(",")[1] for v in (squeeze(threshold), 0.0))
     lines = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" font-family="sans-serif" font-size="11">',
         f'<rect width="{WIDTH}" height="{HEIGHT}" fill="white"/>',
         f'<path d="M{MARGIN} {MARGIN}V{HEIGHT - MARGIN}H{WIDTH - MARGIN}" fill="none" stroke="#888"/>',
         f'<path d="M{MARGIN} {level}H{WIDTH - MARGIN}" stroke="#888" stroke-dasharray="4 3"/>',
         f'<text x="{WIDTH - MARGIN}" y="{float(level) - 4:.1f}" text-anchor="end">threshold {threshold:g}</text>',
+        f'<path d="M{MARGIN} {zero}H{WIDTH - MARGIN}" stroke="#ccc"/><text x="{MARGIN - 6}" y="{float(zero) + 4:.1f}" text-anchor="end">0</text>',
         f'<text x="{MARGIN}" y="{HEIGHT - MARGIN + 16}">{first}</text>',
         f'<text x="{WIDTH - MARGIN}" y="{HEIGHT - MARGIN + 16}" text-anchor="end">iteration {last}</text>',
-        f'<text x="{MARGIN}" y="{MARGIN - 26}">stopping index, sign(x) log10(1 + |x|)</text>',
+        f'<text x="{MARGIN}" y="{MARGIN - 38}">stopping index, sign(x) log10(1 + |x|)</text>',
     ]
     for i, task in enumerate(tasks):
         colour = COLOURS[i % len(COLOURS)]
         points = " ".join(place(t, v) for t, name, v in shown if name == task)
         end = f"stopped at {stopped_at[task]}" if task in stopped_at else "to the end"
         lines.append(f'<polyline points="{points}" fill="none" stroke="{colour}" stroke-width="1.5"/>')
-        lines.append(f'<text x="{MARGIN + i * 130}" y="{MARGIN - 10}" fill="{colour}">{task}: {end}</text>')
+        where = f'x="{MARGIN + i % A_ROW * 205}" y="{MARGIN - 22 + i // A_ROW * 13}"'
+        lines.append(f'<text {where} fill="{colour}">{task}: {end}</text>')
     return "\n".join([*lines, "</svg>\n"])
 
 

@@ -1,6 +1,6 @@
 """TCDCN: landmarks and four auxiliary tasks from a 40 x 40 grey face (SPEC D1)."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import nn
@@ -112,4 +112,8 @@ class Tcdcn(nn.Module):
 
 @torch.no_grad()
 def run_arrays(model, arrays):
+    (height, width), c = arrays["image"].shape[2:], model.config
+    # Sides that the pools round to the same maps are as good: no tensor tells them apart.
+    if height != width or replace(c, size=height).sides[-1] != c.sides[-1]:
+        raise ValueError(f"image is {width} x {height}, the network is made for {c.size} x {c.size}")
     return {f"out.{head}": value.numpy() for head, value in model(torch.from_numpy(arrays["image"]).float()).items()}

@@ -3,10 +3,11 @@
 import numpy as np
 import pytest
 import torch
-from student import augment, geometry, labels, losses
+from student import augment, geometry, labels, losses, release
 from student.development import landmark_error, network_image, verification
 from student.evaluate import label_map
-from student.network import AGE_BINS, QUERIES, Student, soft_argmax
+from student.loader import hinted, mask_chances
+from student.network import AGE_BINS, ANSWERS, QUERIES, Student, soft_argmax
 from student.parts import cut, run
 
 torch.set_num_threads(1)
@@ -116,7 +117,7 @@ def test_parts_answer_as_the_whole_network(net):
     assert torch.allclose(tensors["out_landmarks"], whole, atol=1e-4)
     assert torch.allclose(tensors["out_recognition"], embedding, atol=1e-3)
     for task in QUERIES:
-        assert tensors[f"out_{task}"].shape[1] == QUERIES[task]
+        assert tensors[f"out_{task}"].shape[1] == QUERIES[task] * ANSWERS.get(task, 1)
 
 
 def test_size_limits_of_the_issue(net):
@@ -141,3 +142,80 @@ def test_measures_on_hand_made_answers():
     vectors = np.eye(4)
     pairs = [(f, a, b, a == b) for f in range(1, 6) for a in range(3) for b in range(3)]
     assert verification(pairs, vectors) == 1.0
+
+
+def test_value_tasks_give_an_answer_a_label_and_read_it_from_the_label_s_own_query(net):
+    assert QUERIES["attributes"] * ANSWERS["attributes"] == len(labels.ATTRIBUTES)
+    assert QUERIES["age"] * ANSWERS["age"] == len(AGE_BINS)
+    decoded = torch.randn(2, QUERIES["attributes"], 128, generator=torch.Generator().manual_seed(5))
+    other = decoded.clone()
+    other[:, 3] += 1.0  # the fourth query answers attributes 15 to 19 and no other
+    changed = (net.values("attributes", other) != net.values("attributes", decoded)).all(0)
+    assert changed.nonzero().flatten().tolist() == [15, 16, 17, 18, 19]
+
+
+def test_weights_with_a_query_an_answer_begin_grouped_as_their_mean(net):
+    state = {k: v.clone() for k, v in net.state_dict().items()}
+    state["content.age"] = torch.arange(21.0)[:, None].expand(-1, 128)
+    grouped = Student("edge")
+    grouped.load_average(state)
+    assert torch.equal(grouped.content["age"][:, 0], torch.tensor([3.0, 10.0, 17.0]))
+
+
+def test_rare_masks_are_drawn_more_often():
+    masks = np.zeros((4, 32, 32), np.uint8)
+    masks[1, :8, :8] = 14  # a hat
+    masks[2, :8, :8] = 3  # glasses
+    masks[2, 8, :] = 16  # and a necklace, which is rarer
+    masks[3, :1, :8] = 14  # too few pixels to count
+    chance = mask_chances(masks)
+    assert np.allclose(chance / chance[0], [1, 2, 4, 1]) and abs(chance.sum() - 1) < 1e-12
+
+
+def test_released_arguments_name_no_folder_of_the_machine():
+    arguments = {"faces": "/here/faces", "cache": "/here/cache", "out": "/here", "start_from": None, "encoder": None, "more": ["/here/more"], "seed": 3}
+    assert release.kept(arguments) == {"more": ["more"], "seed": 3}
+    assert release.kept({"seed": 3, "more": []}) == {"seed": 3, "more": []}
+
+
+def test_a_transplanted_thing_and_its_label_lie_at_the_same_place():
+    """A dark donor thing on a bright crop: its label is where the crop became dark; outside of the photo there is no label."""
+    crop = np.full((64, 64, 4), [200, 200, 200, 0], np.uint8)
+    mask = np.full((64, 64), 1, np.uint8)
+    mask[:, :6] = 255
+    donor, donor_mask = np.full((64, 64, 4), [4, 4, 4, 0], np.uint8), np.zeros((64, 64), np.uint8)
+    donor_mask[10:30, 2:40] = 14
+    for seed in range(10):
+        moved, labelled = augment.transplant(np.random.default_rng(seed), crop, mask, donor, donor_mask, 14)
+        changed = moved[..., 0] != 200
+        assert (labelled == 14).sum() > 400
+        assert (changed[labelled == 14]).mean() > 0.98 and set(np.unique(labelled)) == {1, 14, 255}
+        assert (labelled == 255).sum() == (mask == 255).sum() and (crop == 200)[..., :3].all() and (mask == 14).sum() == 0
+
+
+def test_hints_draw_a_thing_s_surest_pixels_up_where_it_is_and_down_where_it_is_not():
+    column, label, share = labels.HINTS["Wearing_Hat"]
+    logits = torch.zeros(1, len(labels.PARSING), 12, 12, requires_grad=True)
+    with torch.no_grad():
+        logits[0, label, :3] = 3.0
+    attributes = torch.zeros(1, len(labels.ATTRIBUTES))
+    assert losses.hints(logits, attributes) == 0, "unknown attributes say nothing"
+    attributes[0, column] = 1
+    loss = losses.hints(logits, attributes)
+    chance = float(logits.detach().softmax(1)[0, label].flatten().topk(round(share * 144)).values.mean())
+    assert abs(float(loss.detach()) + np.log(chance)) < 1e-5
+    loss.backward()
+    assert (logits.grad[0, label, :3] <= 0).all() and (logits.grad[0, label, 3:] == 0).all()
+    attributes[0, column] = -1
+    assert abs(float(losses.hints(logits, attributes)) + np.log(1 - chance)) < 1e-5
+
+
+def test_hinted_rows_show_the_rarest_things_first_and_none_that_has_a_mask():
+    attributes = np.full((5, 40), -1.0)
+    attributes[1, labels.HINTS["Wearing_Hat"][0]] = 1
+    attributes[2, labels.HINTS["Wearing_Earrings"][0]] = 1
+    attributes[3, labels.HINTS["Wearing_Hat"][0]] = 1
+    attributes[4] = 0
+    assert hinted(attributes, np.array([True, True, True, False, True]), 2).tolist() == [1, 0]
+    assert hinted(attributes, np.ones(5, bool), 3).tolist() == [1, 3, 0]
+    assert hinted(attributes, np.ones(5, bool), 9).tolist() == [1, 3, 2, 0], "a crop without attributes gives no hint"

@@ -130,6 +130,30 @@ def test_stage_2_without_classifier_and_without_the_tied_copies(tmp_path):
     assert found["recog_ms1mv3"].shape == (1, 12) and "parsing_lapa" not in found
 
 
+def test_the_deepest_level_feeds_the_pixels_wherever_it_is_named(tmp_path):
+    """The levels' tensors in another order, named in that order, are the same network."""
+    state = files.ddp(files.faceptor_model((1, 3)))["state_dict"]
+    decoder = "module.heads_module.decoder."
+    rows = torch.cat([state.pop(decoder + "level_embed.weight"), state.pop(decoder + "new_level_embed.weight")])
+    projections = [{}, {}, {}]
+    for name in [k for k in state if "input_proj." in k]:
+        kind, rest = name[len(decoder) :].split("input_proj.")
+        level, ending = rest.split(".", 1)
+        projections[int(level) + (kind == "new_")][ending] = state.pop(name)
+    arrays, found = {"image_small": image(1, 3, 112), "image_large": image(1, 3, 64)}, []
+    for order, levels in (((0, 1, 2), "11,1,3"), ((1, 2, 0), "1,3,11")):
+        moved = state | {decoder + "level_embed.weight": rows[list(order)]}
+        moved |= {f"{decoder}input_proj.{n}.{k}": v for n, i in enumerate(order) for k, v in projections[i].items()}
+        path = files.save(tmp_path / "levels.pth.tar", {"step": 1, "state_dict": moved, "optimizer": {}})
+        options = (*FACEPTOR_OPTIONS, "--levels", levels, "--out", tmp_path / "export")
+        found.append(outputs(tmp_path, path, arrays, *options))
+        _, tensors = answers(tmp_path / "export", {f"image_{g}": arrays["image_large"] for g in ("celebam", "lapa", "box80", "box100")} | {"image_face112": arrays["image_small"]})
+        close(tensors["out_align_300w"], found[-1]["align_300w.landmark"])
+    assert len(found[0]) > 8 and found[0].keys() == found[1].keys()
+    for key in found[0]:
+        close(found[1][key], found[0][key], 1e-4)
+
+
 def test_naive_runs_and_exports(tmp_path):
     model = files.naive_model()
     path = files.save(tmp_path / "naive.pth.tar", files.ddp(model))
@@ -160,6 +184,33 @@ def test_mcf_runs_and_exports(tmp_path):
     close(tensors["tokens8_face"], found["vit_block08"][:1])
 
 
+def test_mcf_takes_the_masking_ratio_of_its_settings_and_the_noise_as_it_is(tmp_path, capsys):
+    held = files.mcf_file(files.mcf_model())
+    held["args"].mask_ratio = 0.5
+    path = files.save(tmp_path / "checkpoint-15.pth", held)
+    # Equal as float32, ordered as float64.
+    noise = 0.5 + 1e-12 * RNG.random((2, 16))
+    found = outputs(tmp_path, path, {"image": image(2, 3, 32), "noise_online": noise}, *FACEPTOR_OPTIONS)
+    assert found["mask"].sum(1).tolist() == [8, 8] and "masking ratio 0.5" in capsys.readouterr().out
+    for row, mask in zip(noise, found["mask"]):
+        assert set(np.flatnonzero(mask == 0)) == set(np.argsort(row)[:8])
+    source = npz(tmp_path / "in.npz", image=image(2, 3, 32), noise_online=noise[:1])
+    assert run_import(path, *FACEPTOR_OPTIONS, "--npz", source, tmp_path / "out.npz") == 1
+    assert "is for 1 images" in capsys.readouterr().err
+
+
+def test_mcf_s_encoder_alone_runs_and_exports(tmp_path, capsys):
+    model, arrays = files.mcf_model(), {"image": image(1, 3, 32), "noise_online": RNG.random((1, 16), dtype=np.float32)}
+    whole = outputs(tmp_path, files.save(tmp_path / "whole.pth", files.mcf_file(model)), arrays, *FACEPTOR_OPTIONS)
+    state = {k: v for k, v in model.state_dict().items() if k.startswith("online_encoder.")}
+    path = files.save(tmp_path / "encoder.pth", {"model": state})
+    alone = outputs(tmp_path, path, arrays, "--out", tmp_path / "export", *FACEPTOR_OPTIONS)
+    assert "the online encoder alone" in capsys.readouterr().out
+    assert set(whole) - set(alone) == {"decoder_pred"} and all(np.array_equal(alone[k], whole[k]) for k in alone)
+    _, tensors = answers(tmp_path / "export", {"image_face": arrays["image"]})
+    close(tensors["class_face"], alone["vit_cls"])
+
+
 @pytest.mark.parametrize("edges", [True, False])
 def test_dmlcsr_runs_and_exports(tmp_path, edges):
     model = files.dmlcsr_model(edges=edges)
@@ -177,6 +228,18 @@ def test_dmlcsr_runs_and_exports(tmp_path, edges):
 def test_dmlcsr_of_an_older_library_lacks_counters(tmp_path):
     state = {k: v for k, v in files.dmlcsr_model().state_dict().items() if not k.endswith("num_batches_tracked")}
     assert "seg" in outputs(tmp_path, files.save(tmp_path / "best.pth", state), {"image": image(1, 3, 65)})
+
+
+def test_tcdcn_of_other_layers_and_pictures_is_refused_or_told(tmp_path, capsys):
+    state = files.tcdcn_model().state_dict()
+    path = files.save(tmp_path / "t.pth", {k: v for k, v in state.items() if not k.startswith(("conv4", "fc"))} | {"fc.weight": torch.zeros(5, 4), "fc.bias": torch.zeros(5)})
+    assert "four convolutions" in refused(tmp_path, capsys, path)
+    path = files.save(tmp_path / "t.pth", {k: v for k, v in state.items() if not k.startswith("pose")})
+    side = files.tcdcn_model().config.size
+    found = outputs(tmp_path, path, {"image": image(1, 1, side)})
+    assert "without pose" in capsys.readouterr().out and "out.pose" not in found
+    assert run_import(path, "--npz", npz(tmp_path / "in.npz", image=image(1, 1, side - 2)), tmp_path / "out.npz") == 1
+    assert f"made for {side} x {side}" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("blocks", [(1, 1, 1, 1), (2, 2, 3, 2), (36, 16, 6, 2)])
@@ -342,6 +405,14 @@ def test_arrays_that_do_not_fit_are_refused(tmp_path, capsys):
         assert run_import(path, *FACEPTOR_OPTIONS, "--out", tmp_path / "export", "--npz", source, tmp_path / "out.npz") == 1
         assert reason in capsys.readouterr().err
         assert not (tmp_path / "export").exists() and not (tmp_path / "out.npz").exists()
+
+
+def test_answers_that_are_not_finite_are_refused(tmp_path, capsys):
+    state = files.dmlcsr_model().state_dict()
+    next(v for k, v in state.items() if k.endswith("running_var")).fill_(-1.0)
+    path, source = files.save(tmp_path / "d.pth", state), npz(tmp_path / "in.npz", image=image(1, 3, 33))
+    assert run_import(path, "--npz", source, tmp_path / "out.npz") == 1
+    assert "seg" in capsys.readouterr().err and not (tmp_path / "out.npz").exists()
 
 
 def test_a_folder_with_other_files_is_left_alone(tmp_path, capsys):

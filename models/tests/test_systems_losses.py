@@ -225,3 +225,22 @@ def test_ignored_pixels_stay_ignored_in_the_cycles_unless_the_flag_is_set():
     assert float(dmlcsr.criterion(moved, targets, cycle=2)[0]) == pytest.approx(float(before), rel=1e-5)
     bugs = [float(dmlcsr.criterion(o, targets, cycle=2, official_bugs=True)[0]) for o in (outputs, moved)]
     assert abs(bugs[0] - bugs[1]) > 1e-4 and torch.equal(targets.parsing, kept)
+
+
+def test_in_the_official_cycles_the_category_attention_counts_the_ignored_pixels_as_background():
+    outputs, targets = case(2)
+    soft = {f"soft_{k}": outputs[n].clone() for k, n in (("parsing", "seg"), ("binary", "binary_edge"), ("category", "semantic_edge"))}
+    targets = dmlcsr.Targets(targets.parsing, targets.binary, targets.category, **soft)
+    assert (targets.category == 255).any()
+    _, terms = dmlcsr.criterion(outputs, targets, cycle=1, official_bugs=True)
+    cross = F.cross_entropy(outputs["seg"], targets.parsing * (targets.parsing != 255), reduction="none")
+    edges = targets.category * (targets.category != 255)
+    by_hand = sum(float((c * e).sum() / (e > 0).sum()) for c, e in zip(cross, edges)) / 2
+    assert float(terms["attention_category"]) == pytest.approx(by_hand, rel=1e-5)
+
+
+def test_a_batch_without_labels_costs_nothing_that_is_not_a_number():
+    outputs, targets = case(3)
+    ignored = torch.full_like(targets.parsing, 255)
+    loss, terms = dmlcsr.criterion(outputs, dmlcsr.Targets(ignored, torch.zeros_like(ignored), ignored))
+    assert torch.isfinite(loss) and float(terms["parsing"]) == 0

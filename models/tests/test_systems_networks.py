@@ -13,7 +13,8 @@ from systems.dmlcsr import DmlCsr, DmlCsrConfig
 from systems.faceptor import Faceptor, FaceptorConfig
 from systems.interpreters import ChannelNorm, expected_age, soft_argmax, weighted_mean_place
 from systems.mae_vit import sincos_table
-from systems.mcf import Mcf, McfConfig, keep_by_noise
+from systems.mcf import Mcf, McfConfig
+from systems.mcf_encoders import keep_by_noise
 from systems.naive import NaiveConfig, NaiveFaceptor
 from systems.tcdcn import BlockConv, Tcdcn, TcdcnConfig, per_location
 

@@ -3,9 +3,10 @@
 `official_bugs=True` computes what the official code computes (quirk 26): the parsing term counts four times and the
 category edges twice, category weights grow with frequency, the category attention multiplies by the class index, an image
 without edges divides by zero, refined parsing targets are read from the category edges (by a wrong index, which crashes on
-labels; here the averaged network's category edges stand there), and refining turns ignored labels into background in place.
+labels; here the averaged network's category edges stand there), and refining turns ignored labels, the category edges' too, into
+background in place, which the attentions after it see.
 Without it each term counts once, rare categories weigh more, both attentions are masks, images
-without edges are left out, and ignored pixels stay ignored.
+without edges count as 0, and ignored pixels stay ignored.
 """
 
 from dataclasses import dataclass
@@ -120,16 +121,18 @@ def criterion(outputs, targets, weights=None, cycle=0, official_bugs=False):
     soft = targets.soft_category if official_bugs else targets.soft_parsing
     hard_seg = lovasz_softmax(seg, labels)
     valid = labels != IGNORE
+    category_labels = targets.category
     if cycle and targets.soft_parsing is not None:
         if official_bugs:
             labels = torch.where(valid, labels, 0)
+            category_labels = torch.where(targets.category == IGNORE, 0, targets.category)
             valid = torch.ones_like(valid)
         seg_term = divergence(seg, refined(soft, labels, cycle), valid)
         # Both edge terms are masked by the parsing's labels.
         binary_term = divergence(binary, refined(targets.soft_binary, targets.binary, cycle), valid)
         category_term = divergence(category, refined(targets.soft_category, targets.category, cycle), valid)
     else:
-        seg_term = F.cross_entropy(seg, labels, ignore_index=IGNORE)
+        seg_term = F.cross_entropy(seg, labels, ignore_index=IGNORE) if valid.any() else seg.sum() * 0
         binary_term = weighted(binary, targets.binary, binary_weights(targets.binary))
         category_term = weighted(category, targets.category, category_weights(targets.category, category.shape[1], official_bugs))
     terms = {
@@ -137,7 +140,7 @@ def criterion(outputs, targets, weights=None, cycle=0, official_bugs=False):
         "binary": w.binary * binary_term,
         "category": w.category * category_term,
         "attention_binary": attention(seg, labels, targets.binary, official_bugs),
-        "attention_category": attention(seg, labels, targets.category, official_bugs),
+        "attention_category": attention(seg, labels, category_labels, official_bugs),
     }
     repeats = {"parsing": 4, "category": 2} if official_bugs else {}
     factors = {"attention_binary": w.attention_binary, "attention_category": w.attention_category}

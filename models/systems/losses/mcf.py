@@ -10,7 +10,7 @@ def perceptual(features, targets):
     """Sum over levels of the mean squared difference of tokens [B, N, D], each feature of unit length over the tokens."""
     total = 0.0
     for found, target in zip(features, targets, strict=True):
-        total = total + F.mse_loss(F.normalize(found, dim=1), F.normalize(target.detach(), dim=1))
+        total = total + F.mse_loss(F.normalize(found.float(), dim=1), F.normalize(target.detach().float(), dim=1))
     return total
 
 

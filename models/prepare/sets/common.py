@@ -1,0 +1,35 @@
+"""What the readers of the data sets share."""
+
+import csv
+
+from ..rows import Refused
+
+
+def table_of(path, *columns):
+    """Rows of a CSV with a header that has at least `columns`."""
+    if not path.exists():
+        raise Refused(f"{path} is missing")
+    with open(path, newline="", encoding="utf-8-sig") as file:
+        reader = csv.DictReader(file)
+        missing = [c for c in columns if c not in (reader.fieldnames or [])]
+        if missing:
+            raise Refused(f"{path} has no column {', '.join(missing)}: it has {', '.join(reader.fieldnames or ['none'])}")
+        yield from reader
+
+
+def lines_of(path):
+    """Lines of a text file, split at white space, empty ones left out."""
+    if not path.exists():
+        raise Refused(f"{path} is missing")
+    with open(path, encoding="utf-8") as file:
+        for line in file:
+            if fields := line.split():
+                yield fields
+
+
+def need(folder, *names):
+    """The folder, checked to hold these files or folders."""
+    missing = [n for n in names if not (folder / n).exists()]
+    if missing:
+        raise Refused(f"{folder} holds no {', '.join(missing)}")
+    return folder

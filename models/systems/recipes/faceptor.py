@@ -1,0 +1,285 @@
+"""Faceptor's joint training, stage 1 and stage 2 (SPEC A1, A2, A5 to A8), and auxiliary supervised learning.
+
+Auxiliary supervised learning is stage 1 with few labels of one task (`samples`) and other data sets beside it in the batch.
+"""
+
+from dataclasses import replace
+
+import numpy as np
+import torch
+from torch import nn
+
+from .. import official, recognise, schedules
+from ..checkpoint import Refused, read
+from ..clip_vit import ClipVitConfig
+from ..decoder import DecoderConfig
+from ..faceptor import Faceptor, FaceptorConfig, finish
+from ..losses.faceptor import effective_weights, task_loss, total
+from ..official import DENSE, type_of
+from . import views
+from .crops import IGNORED, NO_PIXEL
+from .looks import Looks
+from .norms import synchronise
+from .run import Recipe
+from .sampler import SPLITS, Sampler
+
+QUERIES = {"recog": 2, "age": 101, "biattr": 40, "affect": 7, "parsing": 19, "align": 68}
+# What the crops hold of the dense tasks: other counts of points or classes are another data set's.
+HELD = {"parsing": 19, "align": 68}
+# In stage 2 only what has one of these in its name trains (SPEC A5).
+NEW = ("new_level_embed", "new_input_proj")
+KNOWN = {
+    "faceptor": {"stage": 1, "start_from": "", "encoder": ""},
+    "model": {
+        "width": 768, "layers": 12, "heads": 12, "patch": 16, "mlp": 3072, "grid": 32, "proj": 512, "drop_path": 0.2, "levels": [11], "new_levels": [],
+        "decoder_width": 256, "decoder_heads": 8, "decoder_layers": 9, "ffn": 2048, "feature_hidden": 768, "embedding": 512,
+    },
+    "input": {"small_px": 112},
+    "optimizer": {"base_rate": 1e-6, "peak_rate": 5e-5, "encoder": 1.0, "heads": 10.0, "warm": 2000, "decay": 0.05, "clip": 5.0},
+    "sampler": {"split": "interleaved", "skip_missing": False, "only": []},
+    "type_weight": {"*": 1.0},
+    "task": {"*": {"source": "", "batch": 1, "weight": 1.0, "samples": 0}},
+}  # fmt: skip
+
+
+class FaceptorRecipe(Recipe):
+    def __init__(self, settings, crops, world):
+        self.settings, self.crops, self.world = settings, crops, world
+        self.iterations, self.clip = settings["run"]["iterations"], settings["optimizer"]["clip"]
+        self.tasks = self.choose()
+        self.rows = {t: self.labelled(t) for t in self.tasks}
+        self.identities = {t: self.people(t) for t in self.tasks if type_of(t) == "recog"}
+        self.stage = settings["faceptor"]["stage"]
+        if self.stage not in (1, 2):
+            raise Refused(f"faceptor.stage is {self.stage}, expected is 1 or 2")
+        self.model = self.build().to(world.device)
+        if self.stage == 2:
+            for name, parameter in self.model.named_parameters():
+                parameter.requires_grad_(any(n in name for n in NEW))
+        synchronise(self.model, world)
+        resolution, patch, side = self.model.config.encoder.resolution, self.model.config.encoder.patch, settings["input"]["small_px"]
+        if side < patch or side % patch:
+            raise Refused(f"input.small_px is {side}, expected is a multiple of the patch, {patch} pixels")
+        self.small, self.large = views.small(side), views.clip("large", resolution)
+        self.celebam = views.clip("celebam", resolution, views.celeba_hq())
+        split = settings["sampler"]["split"]
+        if split not in SPLITS:
+            raise Refused(f"sampler.split is {split!r}, expected is one of {', '.join(SPLITS)}")
+        batch = {t: settings["task"][t]["batch"] for t in self.tasks}
+        seed = settings["run"]["seed"]
+        self.samplers = {t: Sampler(self.rows[t], batch[t], self.iterations, world.size, seed, split) for t in self.tasks}
+        weights = {t: settings["task"][t]["weight"] for t in self.tasks}
+        missing = {type_of(t) for t in self.tasks} - set(settings["type_weight"])
+        if missing:
+            raise Refused(f"type_weight lacks {', '.join(sorted(missing))}")
+        self.weights = effective_weights(weights, settings["type_weight"])
+        self.looks = Looks(settings["stopping"], self.tasks) if settings["stopping"]["every"] else None
+
+    def choose(self):
+        """Tasks whose data set is there, in the order of the settings."""
+        chosen, only = [], self.settings["sampler"]["only"]
+        unknown = [t for t in only if t not in self.settings["task"]]
+        if unknown:
+            raise Refused(f"sampler.only names {', '.join(unknown)}, no task of these settings")
+        for task, row in self.settings["task"].items():
+            if only and task not in only:
+                continue
+            if type_of(task) not in official.TYPES:
+                raise Refused(f"task {task}: its type, the text before the first underscore, is not one of {', '.join(official.TYPES)}")
+            if row["source"] in self.crops.pictures:
+                chosen.append(task)
+            elif not self.settings["sampler"]["skip_missing"]:
+                held = ", ".join(self.crops.pictures)
+                raise Refused(f"task {task}: source {row['source']!r} is not among the crops, which hold {held}; sampler.skip_missing leaves it out")
+        if not chosen:
+            raise Refused("no task has a source among the crops")
+        return chosen
+
+    @property
+    def left_out(self):
+        return [t for t, row in self.settings["task"].items() if row["source"] not in self.crops.pictures]
+
+    def labelled(self, task):
+        """Training rows of the task's source that have its label, cut to `samples` where that is set."""
+        row = self.settings["task"][task]
+        rows = self.crops.with_label(task, row["source"], self.crops.training(row["source"]))
+        if not len(rows):
+            raise Refused(f"task {task}: no crop of source {row['source']!r} has its label")
+        return rows[: row["samples"]] if row["samples"] else rows
+
+    def people(self, task):
+        """{identity: number} of all rows, so that held-out ones are counted too."""
+        labels = self.crops.labels[self.settings["task"][task]["source"]]
+        return {int(v): i for i, v in enumerate(np.unique(labels.identity[labels.identity >= 0]))}
+
+    def build(self):
+        m = self.settings["model"]
+        identities = {t: len(v) for t, v in self.identities.items()}
+        if self.stage == 2:
+            return self.second_stage()
+        tasks = {t: official.TASKS.get(t, QUERIES[type_of(t)]) for t in self.tasks}
+        wrong = [t for t, n in tasks.items() if n != HELD.get(type_of(t), n)]
+        if wrong:
+            raise Refused(f"task {', '.join(wrong)} has another number of points or classes than the crops")
+        encoder = ClipVitConfig(m["width"], m["layers"], m["heads"], m["patch"], m["mlp"], m["grid"], m["proj"], m["drop_path"])
+        decoder = DecoderConfig(m["decoder_width"], m["decoder_heads"], m["decoder_layers"], m["ffn"], tuple(m["levels"]))
+        model = Faceptor(FaceptorConfig(tasks, encoder, decoder, m["feature_hidden"], m["embedding"], identities))
+        if self.settings["faceptor"]["encoder"]:
+            load_farl(model, self.settings["faceptor"]["encoder"])
+        return model
+
+    def second_stage(self):
+        """The stage-1 file's model with the added levels; every tensor of the file is used."""
+        source, m = self.settings["faceptor"]["start_from"], self.settings["model"]
+        if not source:
+            raise Refused("stage 2 needs faceptor.start_from, a file of stage 1")
+        options = recognise.Options(encoder_heads=m["heads"], decoder_heads=m["decoder_heads"], levels=tuple(m["levels"]))
+        held = read(source)
+        found = recognise.recognise(held, options)
+        if found.system != "faceptor" or found.model.config.decoder.new_levels:
+            raise Refused(f"{source} is no file of Faceptor's stage 1")
+        config = found.model.config
+        unknown = [t for t in self.tasks if t not in config.tasks]
+        if unknown:
+            raise Refused(f"{source} has no task {', '.join(unknown)}")
+        if any(not 0 <= level < config.encoder.layers for level in m["new_levels"]):
+            raise Refused(f"model.new_levels {m['new_levels']}: the encoder has {config.encoder.layers} blocks")
+        config = replace(
+            config, decoder=replace(config.decoder, new_levels=tuple(m["new_levels"])), encoder=replace(config.encoder, drop_path=m["drop_path"])
+        )
+        model = Faceptor(config)
+        missing = model.load_state_dict(found.model.state_dict(), strict=False).missing_keys
+        assert all(any(n in name for n in NEW) for name in missing), missing
+        return model
+
+    def groups(self):
+        """Tasks that still train, by the size of their images: the encoder runs once for each."""
+        tasks = [t for t in self.tasks if self.looks is None or t not in self.looks.stopped]
+        found = [[t for t in tasks if type_of(t) not in DENSE], [t for t in tasks if type_of(t) in DENSE]]
+        return [held for held in found if held]
+
+    def sample(self, task, row, rng=None):
+        """(tensor, label) of one row; without `rng` as evaluation sees it."""
+        source, kind = self.settings["task"][task]["source"], type_of(task)
+        picture = self.crops.rgb(source, row)
+        if kind == "align":
+            return views.align_view(self.large, picture, self.crops.labels[source].landmarks[row], rng)
+        if kind == "parsing":
+            tensor, classes = views.parsing_view(self.celebam, picture, self.crops.masks[row], rng)
+            return tensor, np.where(classes == NO_PIXEL, IGNORED, classes.astype(np.int64))
+        tensor = views.value_view(self.small, picture, rng, plain=kind == "recog")
+        return tensor, self.crops.value(task, source, row, self.identities.get(task))
+
+    def batch(self, iteration):
+        seed, order = self.settings["run"]["seed"], list(self.settings["task"])
+        drawn = {t: self.samplers[t].draw(iteration, self.world.rank) for t in self.tasks}
+        return self.arrays(lambda t: [self.sample(t, row, np.random.default_rng((seed, order.index(t), place))) for place, row in drawn[t]])
+
+    def validation(self, count=64):
+        """Held-out rows of every task in batches of the training's size, at most `count` of a task."""
+        held = {}
+        for task in self.tasks:
+            source = self.settings["task"][task]["source"]
+            held[task] = self.crops.with_label(task, source, self.crops.held_out(source))[:count]
+            if len(held[task]) == 0:
+                raise Refused(f"task {task}: no held-out crop of source {source!r}, make data.hold_out larger")
+        size = {t: self.settings["task"][t]["batch"] for t in self.tasks}
+        for i in range(max(-(-len(held[t]) // size[t]) for t in self.tasks)):
+            part = {t: [held[t][(i * size[t] + j) % len(held[t])] for j in range(size[t])] for t in self.tasks}
+            yield self.arrays(lambda t: [self.sample(t, row) for row in part[t]])
+
+    def arrays(self, samples):
+        """All tasks, stopped ones too: worker processes do not hear of a stop."""
+        out = {}
+        for task in self.tasks:
+            made = samples(task)
+            out[f"image {task}"] = np.stack([tensor for tensor, _ in made])
+            out[f"label {task}"] = np.stack([label for _, label in made])
+        return out
+
+    def losses(self, model, batch):
+        out, resolution = {}, model.config.encoder.resolution
+        for tasks in self.groups():
+            counts = {t: len(batch[f"label {t}"]) for t in tasks}
+            for task, raw in joint(model, torch.cat([batch[f"image {t}"] for t in tasks]), counts).items():
+                label = batch[f"label {task}"]
+                classifier = model.losses_module.losses[task].classifier if type_of(task) == "recog" else None
+                if type_of(task) == "parsing":
+                    # The mean is over the pixels that show the photo: few here, many on another process.
+                    share = self.world.share(int((label != IGNORED).sum()))
+                    if not share:
+                        out[task] = raw.sum() * 0
+                        continue
+                loss, _ = task_loss(task, finish(task, raw.float(), resolution), {"label": label}, classifier)
+                out[task] = loss * share if type_of(task) == "parsing" else loss
+        return out
+
+    def total(self, losses):
+        return total(losses, self.weights)
+
+    def optimizer(self):
+        o = self.settings["optimizer"]
+        groups = {"encoder": [], "heads": []}
+        for name, parameter in self.model.named_parameters():
+            if parameter.requires_grad:
+                groups["encoder" if name.startswith("backbone_module.") else "heads"].append(parameter)
+        held = [{"params": p, "multiplier": o[name]} for name, p in groups.items() if p]
+        return torch.optim.AdamW(held, lr=o["base_rate"], betas=(0.9, 0.999), eps=1e-8, weight_decay=o["decay"])
+
+    def rate(self, iteration, multiplier):
+        """Officially the schedule is stepped after the optimizer, so that each iteration has the rate of the one before."""
+        o = self.settings["optimizer"]
+        return schedules.faceptor(max(0, iteration - 1), self.iterations, o["base_rate"], o["peak_rate"], multiplier, o["warm"])
+
+    def extra(self):
+        return {} if self.looks is None else {"looks": self.looks.state_dict()}
+
+    def load_extra(self, state):
+        if self.looks is not None:
+            self.looks.load_state_dict(state["looks"])
+
+    def official(self):
+        state = {f"module.{k}": v for k, v in self.model.state_dict().items()}
+        return {"step": self.iterations, "state_dict": state, "optimizer": {}}
+
+
+def joint(model, images, counts):
+    """{task: raw output} of images that hold each task's rows one after the other: one pass of the encoder."""
+    maps = model.backbone_module(images)
+    decoder, interpreters = model.heads_module.decoder, model.heads_module.interpreters
+    out, first = {}, 0
+    for task, count in counts.items():
+        own, kind = [m[first : first + count] for m in maps], type_of(task)
+        first += count
+        if kind == "recog":
+            out[task] = interpreters["feature_v2"](own[-1])
+            continue
+        memory, source = decoder.remember(own)
+        decoded = decoder.decode(task, memory)
+        if kind in DENSE:
+            out[task] = interpreters["map_v2"](decoded, interpreters["map_v2"].mask_map(source))
+        else:
+            out[task] = interpreters["value"](decoded)
+    return out
+
+
+def load_farl(model, path):
+    """FaRL's visual encoder: names after `visual.`, all of them, the position table resized to ours (SPEC A2)."""
+    held = read(path)
+    held = held.get("state_dict", held) if isinstance(held, dict) else {}
+    state = {k[len("visual.") :]: v.float() for k, v in held.items() if k.startswith("visual.")}
+    visual = model.backbone_module.visual
+    wanted = visual.state_dict()
+    missing = [k for k in wanted if k not in state]
+    if missing:
+        raise Refused(f"{path} is no encoder of FaRL: it lacks {len(missing)} tensors, visual.{missing[0]} for one")
+    table = state["positional_embedding"]
+    side, width = int(round((len(table) - 1) ** 0.5)), table.shape[1]
+    square = table[1:].reshape(1, side, side, width).permute(0, 3, 1, 2)
+    grid = visual.config.grid
+    square = nn.functional.interpolate(square, size=(grid, grid), mode="bicubic", align_corners=False)
+    state["positional_embedding"] = torch.cat([table[:1], square.permute(0, 2, 3, 1).reshape(grid * grid, width)])
+    wrong = [k for k in wanted if state[k].shape != wanted[k].shape]
+    if wrong:
+        raise Refused(f"{path}: visual.{wrong[0]} has the shape {list(state[wrong[0]].shape)}, this encoder's is {list(wanted[wrong[0]].shape)}")
+    visual.load_state_dict({k: state[k] for k in wanted})

@@ -1,0 +1,89 @@
+"""Training with the export's rounding."""
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+from onnxruntime.quantization import CalibrationMethod
+from student.export import export_float, quantize
+from student.network import Student
+from student.parts import EncoderPart, folded
+from student.quantized import Range, Rounding, round_input, round_weight
+
+torch.set_num_threads(1)
+
+
+def test_rounding_has_the_steps_of_u8_and_i8():
+    seen = Range()
+    x = torch.linspace(-1, 3, 4001)
+    seen.see(x)
+    rounded = round_input(x, seen)
+    assert len(rounded.unique()) == 256 and (rounded - x).abs().max() <= 4 / 255 * 0.51 and (rounded == 0).any()
+    assert torch.equal(round_input(torch.tensor([9.0]), seen), rounded.max()[None])
+    weight = torch.randn(3, 50) * torch.tensor([[1.0], [100.0], [0.01]])
+    assert ((round_weight(weight) - weight).abs() <= weight.abs().amax(1, keepdim=True) / 127 * 0.51).all()
+
+
+def test_gradients_pass_inside_the_range_and_stop_outside():
+    seen = Range()
+    seen.see(torch.tensor([0.0, 1.0]))
+    seen.frozen = True
+    x = torch.tensor([0.5, 2.0], requires_grad=True)
+    round_input(x, seen).sum().backward()
+    assert x.grad.tolist() == [1.0, 0.0]
+
+
+def test_detached_it_leaves_the_network_as_it_was():
+    torch.manual_seed(1)
+    net = Student("nano").eval()
+    image = torch.rand(2, 3, 64, 64) * 2 - 1
+    with torch.no_grad():
+        before = net.feature(net.encode(image)["f16"])
+        rounding = Rounding(net)
+        names = list(net.state_dict())
+        during = net.feature(net.encode(image)["f16"])
+        rounding.detach()
+        after = net.feature(net.encode(image)["f16"])
+    assert torch.equal(before, after) and not torch.equal(before, during)
+    assert (before - during).norm() < 0.2 * before.norm() and names == list(net.state_dict())
+
+
+@torch.no_grad()
+def test_it_is_the_rounding_of_the_export(tmp_path):
+    torch.manual_seed(2)
+    net = Student("nano").train()
+    images = torch.rand(12, 3, 64, 64) * 2 - 1
+    for _ in range(3):
+        net.encode(images)
+    net.eval()
+    part = EncoderPart(folded(net))
+    tensors = {"image": images}
+    export_float(part, tmp_path / "plain.onnx", tensors)
+    quantize(tmp_path / "plain.onnx", tmp_path / "rounded.onnx", tensors, ["image"], CalibrationMethod.MinMax)
+    session = onnxruntime.InferenceSession(str(tmp_path / "rounded.onnx"), providers=["CPUExecutionProvider"])
+    exported = np.concatenate([session.run(["feature16"], {"image": images[i : i + 1].numpy()})[0] for i in range(12)])
+    plain = net.encode(images)["f16"].numpy()
+    rounding = Rounding(net)
+    rounding.calibrate()
+    assert np.abs(net.encode(images)["f16"].numpy() - plain).max() < 1e-5
+    rounding.calibrate(False)
+    rounding.freeze()
+    ours = net.encode(images)["f16"].numpy()
+    # The same noise: of its size, and for the most part its very values (a range that differs by a hair moves single steps).
+    noise = np.linalg.norm(plain - exported)
+    assert np.linalg.norm(ours - exported) < 0.75 * noise
+    assert 0.8 < np.linalg.norm(ours - plain) / noise < 1.25
+
+
+@pytest.mark.parametrize("task", ["age", "landmarks"])
+def test_every_task_learns_through_the_rounding(task):
+    torch.manual_seed(3)
+    net = Student("nano")
+    rounding = Rounding(net)
+    maps = net.encode(torch.rand(2, 3, 64, 64) * 2 - 1)
+    decoded = net.decode(task, net.remember(maps))
+    out = net.values(task, decoded) if task == "age" else net.maps(decoded, net.pixels(maps))
+    out.square().mean().backward()
+    reached = {n for n, p in net.named_parameters() if p.grad is not None and p.grad.abs().sum() > 0}
+    assert "encoder.stem.0.weight" in reached and "memory.keys.0.weight" in reached
+    assert len(rounding.ranges) > 30

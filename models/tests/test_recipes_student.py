@@ -1,0 +1,242 @@
+"""The student's training: stopping, edges and self-regulation, held-out crops, resuming, by a settings file."""
+
+import json
+import socket
+
+import numpy as np
+import pytest
+import torch
+import torch.multiprocessing as mp
+from student import losses, regulate, train
+from student.data import SOURCES, Table
+from student.loader import Batches
+from student.network import SIZES, Student
+from student.parts import cut
+from systems.losses import dmlcsr as criteria
+from systems.recipes import verbs
+
+from .small_crops import CONFIGS
+
+torch.set_num_threads(1)
+SIZE = 32
+
+
+def faces(n=12, seed=0):
+    """({source: crops, masks}, labels) like the research crops, made up."""
+    rng = np.random.default_rng(seed)
+    coarse = {s: rng.integers(0, 255, (n, 6, 6, 4), np.uint8) for s in SOURCES}
+    arrays = {s: np.repeat(np.repeat(v, 8, 1), 8, 2) for s, v in coarse.items()}
+    arrays["masks"] = np.repeat(np.repeat(rng.integers(0, 19, (n, 4, 4), np.uint8), 12, 1), 12, 2)
+    source = np.repeat(SOURCES, n)
+    m = len(source)
+    is_of = {s: source == s for s in SOURCES}
+    years = rng.integers(1, 80, m).astype(np.float32)
+    aged, felt = is_of["utk"] | is_of["fairface"], is_of["rafdb"] | is_of["ferplus"]
+    archive = {
+        "source": source,
+        "landmarks": np.clip(rng.normal(4096, 900, (m, 68, 2)), 0, 8191).astype(np.int16),
+        "landmarks_source": np.where(is_of["w300"], 1, 0).astype(np.int8),
+        "age": np.where(is_of["utk"], years, np.nan).astype(np.float32),
+        "age_low": np.where(aged, years, np.nan).astype(np.float32),
+        "age_high": np.where(aged, years, np.nan).astype(np.float32),
+        "expression_votes": np.where(felt[:, None], np.eye(8)[rng.integers(0, 8, m)] * 10, -1).astype(np.int8),
+        "attributes": np.where(is_of["celeba"][:, None], rng.choice([-1, 1], (m, 40)), 0).astype(np.int8),
+        "male": np.full(m, -1, np.int8), "identity": np.full(m, -1, np.int32), "embedding": rng.normal(size=(m, 128)).astype(np.float16),
+    }  # fmt: skip
+    archive["embedding"] /= np.linalg.norm(archive["embedding"], axis=1, keepdims=True)
+    return arrays, Table(archive)
+
+
+def batches(hold_out=0.0, batch=16):
+    return Batches([faces()], batch, SIZE, None, hold_out)
+
+
+@pytest.fixture
+def made_up(monkeypatch):
+    arrays, archive = faces()
+    monkeypatch.setattr(train, "pack", lambda *a: arrays)
+    monkeypatch.setattr(train, "table", lambda *a: archive)
+
+
+def arguments(out, *more):
+    given = ["--cache", "none", "--out", str(out), "--size", "nano", "--batch", "16", "--small-px", str(SIZE), "--full-px", str(SIZE)]
+    given += ["--threads", "1", "--workers", "0", "--landmark-limit", "64", "--steps", "5", "--rate", "5e-4"]
+    return train.parser().parse_args([*given, "--regulate-batches", "1", "--held-batches", "1", *more])
+
+
+@pytest.fixture(scope="module")
+def case():
+    torch.manual_seed(0)
+    trained = regulate.Trained(Student("nano"), edges=True)
+    return trained, train.to_device(batches().make(3), "cpu")
+
+
+def test_a_stopped_task_costs_nothing_and_its_queries_get_no_gradient(case):
+    trained, batch = case
+    trained.train()
+    with_all = trained(batch, 8)
+    assert set(with_all) == {t for terms in losses.TASKS.values() for t in terms} | {"auxiliary"}
+    trained.zero_grad()
+    terms = trained(batch, 8, ("age", "landmarks", "recognition"))
+    assert set(terms) == {"expression", "attributes", "auxiliary", "hints", "parsing", "edges"}
+    losses.total(terms).backward()
+    net = trained.net
+    touched = {t for t, p in net.content.items() if p.grad is not None and p.grad.abs().sum() > 0}
+    assert touched == {"expression", "attributes", "parsing"} and net.feature.weight.grad is None
+    assert net.auxiliary["age"].weight.grad is None and net.auxiliary["expression"].weight.grad is not None
+    by_task = losses.by_task(with_all)
+    assert float(by_task["age"].detach()) == pytest.approx(float((0.6 * with_all["age"] + 0.08 * with_all["age_years"]).detach()), rel=1e-5)
+    assert set(losses.by_task(terms)) == {"parsing", "expression", "attributes"}
+
+
+def test_a_run_weighs_the_terms_it_names_and_no_others(tmp_path, made_up, monkeypatch, capsys):
+    args = arguments(tmp_path, "--weigh", "parsing=1.5,relation=90")
+    asked = []
+    whole = losses.total
+    monkeypatch.setattr(losses, "total", lambda terms, weights: asked.append(weights) or whole(terms, weights))
+    train.train(args)
+    assert asked[0] == losses.WEIGHTS | {"parsing": 1.5, "relation": 90.0} and losses.WEIGHTS["parsing"] == 1.0
+    assert float(whole({"parsing": torch.tensor(2.0), "age": torch.tensor(1.0)}, asked[0])) == pytest.approx(3.6)
+    assert json.loads((tmp_path / "arguments.json").read_text())["weigh"] == {"parsing": 1.5, "relation": 90.0}
+    with pytest.raises(SystemExit):
+        arguments(tmp_path, "--weigh", "hats=2")
+    assert "no loss term hats" in capsys.readouterr().err
+
+
+def test_the_edge_term_is_the_criterion_at_the_labels_size_and_is_not_exported(case):
+    trained, batch = case
+    trained.eval()
+    with torch.no_grad():
+        outputs = trained.parse(batch["image"][batch["parsing_rows"]], SIZE)
+        terms = trained(batch, 8)
+    labels = batch["parsing"]
+    binary, category = criteria.edges_of(labels)
+    expected = criteria.criterion(outputs, criteria.Targets(labels, binary, category))[0]
+    assert outputs["binary_edge"].shape == (len(labels), 2, SIZE, SIZE)
+    assert float(terms["edges"]) == pytest.approx(float(expected), rel=1e-4)
+    assert not [k for k in trained.net.state_dict() if "edge" in k]
+    parts = cut(trained.net, SIZE)
+    assert not [n for p in parts.values() for n, _ in p.named_parameters() if "edges" in n]
+    widths = SIZES["nano"]["widths"]
+    assert [m[0].in_channels for m in trained.edges.narrow] == list(widths[1:3])
+
+
+def test_cycles_average_the_weights_refine_the_labels_and_restart_the_rate(case):
+    trained, batch = case
+    cycles = regulate.Cycles(4, 2)
+    assert [s for s in range(9) if cycles.rule.ends(s)] == [3, 5, 7]
+    assert [cycles.rate(s, 0.7) for s in (0, 3, 4, 5, 6)] == pytest.approx([0.7, 0.7, 0.5, 0.26, 0.5])
+    assert cycles.soft(batch) is None
+    for step, value in ((3, 0.5), (5, -1.0)):
+        with torch.no_grad():
+            trained.net.mask_embed[0].bias.fill_(value)
+        row = cycles.end(step, trained, [batch["image"]], [batch])
+        assert row["step"] == step and 0 <= row["f1_average"] <= 1
+    assert cycles.n == 2 and torch.allclose(cycles.rule.average.net.mask_embed[0].bias, torch.tensor(-0.25))
+    # Every batch norm has the statistics of the images given, the feature head's and the edges' included.
+    norms = [m for m in cycles.rule.average.modules() if isinstance(m, torch.nn.modules.batchnorm._BatchNorm)]
+    assert norms and all(float(m.running_mean.abs().sum()) > 0 for m in norms)
+    soft = cycles.soft(batch)
+    trained.eval()
+    with torch.no_grad():
+        outputs = trained.parse(batch["image"][batch["parsing_rows"]], SIZE)
+        term = trained(batch | {"soft": soft}, 8, cycle=2)["edges"]
+    labels = batch["parsing"]
+    binary, category = criteria.edges_of(labels)
+    targets = criteria.Targets(labels, binary, category, soft["seg"], soft["binary_edge"], soft["semantic_edge"])
+    assert float(term) == pytest.approx(float(criteria.criterion(outputs, targets, cycle=2)[0]), rel=1e-4)
+
+
+def test_held_out_crops_are_never_trained_on_and_the_draw_without_them_is_as_before():
+    some = batches(hold_out=0.25)
+    for source in some.count:
+        held = set(some.held[source].tolist())
+        rng = np.random.default_rng(0)
+        drawn = [set(some.draw(rng, source, h).tolist()) for h in (False, True) for _ in range(40)]
+        assert len(held) == 3 and not set.union(*drawn[:40]) & held and set.union(*drawn[40:]) == held
+    plain, rng, same = batches(), np.random.default_rng(5), np.random.default_rng(5)
+    assert plain.draw(rng, "utk", False).tolist() == same.choice(12, plain.count["utk"]).tolist()
+    assert plain.draw(rng, "celebamask", False).tolist() == same.choice(12, plain.count["celebamask"], p=plain.chances["celebamask"]).tolist()
+
+
+def test_a_resumed_run_goes_on_as_an_unbroken_one_with_all_mechanisms_at_work(made_up, tmp_path, monkeypatch):
+    more = ["--stop-every", "2", "--stop-window", "2", "--stop-threshold", "1e9", "--hold-out", "0.3"]
+    more += ["--edges", "--regulate-start", "2", "--regulate-cycle", "2"]
+    train.train(arguments(tmp_path / "whole", *more))
+    # The clock decides when a checkpoint is written: here after every step, and the run is cut after the third.
+    stream, seen = train.stream, []
+
+    def cut_short(*a):
+        for step, batch in stream(*a):
+            if step == 3:
+                return
+            seen.append(step)
+            yield step, batch
+
+    monkeypatch.setattr(train, "stream", cut_short)
+    train.train(arguments(tmp_path / "parts", *more, "--save-minutes", "0"))
+    monkeypatch.setattr(train, "stream", stream)
+    train.train(arguments(tmp_path / "parts", *more, "--resume"))
+    whole, parts = (torch.load(tmp_path / p / "checkpoint.pt", weights_only=True) for p in ("whole", "parts"))
+    assert seen == [0, 1, 2] and whole["step"] == parts["step"] == 5
+    for key in ("net", "edges", "average", "regulated"):
+        for name, value in whole[key].items():
+            assert torch.equal(value, parts[key][name]), (key, name)
+    assert whole["cycles"]["rows"] == parts["cycles"]["rows"] and [r["step"] for r in whole["cycles"]["rows"]] == [1, 3, 5]
+    assert whole["stopping"]["rule"]["log"] == parts["stopping"]["rule"]["log"] and (tmp_path / "parts/stopping.svg").exists()
+    student = Student("nano")
+    student.load_average(whole["regulated"])
+
+
+def test_the_settings_file_becomes_the_options(made_up, tmp_path, monkeypatch):
+    seen = {}
+    monkeypatch.setattr(train, "train", lambda args: seen.update(vars(args)))
+    settings = CONFIGS / "student.toml"
+    given = ["train", str(settings), "--data", "faces", "--out", str(tmp_path), "--variant", "tiny", "--set", "stopping.threshold=3"]
+    from systems.command import main
+
+    assert main(given) == 0
+    assert (seen["size"], seen["stop_threshold"], seen["stop_every"], seen["regulate_cycle"], seen["edges"]) == ("nano", 3.0, 20, 40, True)
+    _, held = verbs.prepared(settings, "plain")
+    assert held["stopping"]["every"] == 0 and not held["regulation"]["edges"]
+    assert main([*given, "--set", "student.bach=3"]) == 1
+    json.dumps(seen)
+
+
+def process(rank, port, out, failed):
+    import os
+    import traceback
+
+    try:
+        torch.set_num_threads(1)
+        os.environ |= {"RANK": str(rank), "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+        taken, wrapped = [], train.World.wrapped
+        train.World.wrapped = lambda world, step: (taken.append((world, step)), wrapped(world, step))[1]
+        stop = train.World.stop
+        train.World.stop = lambda world: (torch.save(taken[0][1].state_dict(), f"{out}/rank{rank}.pt"), stop(world))
+        train.train(arguments(out / "run", "--device", "cpu", "--steps", "1", "--edges", "--stop-every", "2", "--stop-window", "2", "--hold-out", "0.3"))
+    except BaseException:
+        traceback.print_exc()
+        failed.set()
+        raise
+
+
+def test_two_processes_keep_one_student(made_up, tmp_path):
+    """Each sees samples of its own; gradients and batch statistics are those of both, so the weights stay alike."""
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        port = s.getsockname()[1]
+    context = mp.get_context("fork")
+    failed = context.Event()
+    processes = [context.Process(target=process, args=(r, port, tmp_path, failed)) for r in (0, 1)]
+    for p in processes:
+        p.start()
+    for p in processes:
+        p.join(300)
+        if p.is_alive():
+            p.kill()
+    assert not failed.is_set() and all(p.exitcode == 0 for p in processes)
+    held = [torch.load(tmp_path / f"rank{r}.pt", weights_only=True) for r in (0, 1)]
+    assert all(torch.equal(v, held[1][k]) for k, v in held[0].items())
+    fresh = regulate.Trained(Student("nano"), True).state_dict()
+    assert held[0].keys() == fresh.keys() and (tmp_path / "run/held_out.csv").exists()
