@@ -34,6 +34,7 @@ GOALS = [
     ("finder empty objects scenes without a face %", 95, None, True),
 ]
 MARKS = ("<!-- table made by student.accuracy -->", "<!-- end of table -->")
+BESIDE = ("<!-- comparison made by student.accuracy -->", "<!-- end of comparison -->")
 BREAKDOWN = ("<!-- breakdown made by student.accuracy -->", "<!-- end of breakdown -->")
 
 
@@ -143,6 +144,36 @@ def finder_rows(faces, binary, model):
     return rows, note
 
 
+def error(row, value, larger):
+    """The error that a measure stands for: what is missing to its best value where larger is better."""
+    return value if not larger else (1.0 if "F1" in row else 100.0) - value
+
+
+def column_of(card):
+    """{row: value} of the last column of another card's table."""
+    table = Path(card).read_text().split(MARKS[0])[1].split(MARKS[1])[0]
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines() if line.startswith("| ")]
+    return {row[0]: float(row[-1].split()[0]) for row in rows[1:] if row[-1] != "-"}
+
+
+MOST_TIMES, AIM_TIMES = 1.5, 1.25  # a smaller network's error beside the larger one's
+
+
+def beside(column, card):
+    """A smaller network's rows as Markdown: its bundle's value, the larger network's and the ratio of the errors."""
+    other = column_of(card)
+    lines = [f"| measure | this bundle | {Path(card).parent.name} | error, times (must {MOST_TIMES}, aim {AIM_TIMES}) |", "|---|---|---|---|"]
+    for row, _, _, larger in GOALS:
+        if row not in column or row not in other:
+            continue
+        mine, theirs = error(row, column[row], larger), error(row, other[row], larger)
+        times = mine / theirs if theirs > 0 else (1.0 if mine <= 0 else float("inf"))
+        mark = " (above must)" if times > MOST_TIMES else ""
+        form = ".3f" if "F1" in row else ".2f"
+        lines.append(f"| {row} | {column[row]:{form}} | {other[row]:{form}} | {times:.2f}{mark} |")
+    return "\n".join(lines)
+
+
 def markdown(columns, note):
     names = list(columns)
     lines = ["| measure | must | aim | " + " | ".join(names) + " |", "|---|---|---|" + "---|" * len(names)]
@@ -166,6 +197,7 @@ def main():
     p.add_argument("--export", default="edge")
     p.add_argument("--weights", default="edge/weights.pt")
     p.add_argument("--card", help="write the table into this file")
+    p.add_argument("--beside", metavar="CARD", help="a larger network's card: the bundle's errors as multiples of its")
     p.add_argument("--only", choices=["float", "ort", "bundle"], action="append", help="columns to compute (default all)")
     args = p.parse_args()
     dev, columns, note = Development(args.faces), {}, ""
@@ -187,6 +219,8 @@ def main():
         note += "; parsing F1 by class: " + ", ".join(f"{k} {v:.2f}" for k, v in classes.items())
     blocks = {MARKS: markdown(columns, f"Version {version}; {note}.")}
     if "bundle" in wanted:
+        if args.beside:
+            blocks[BESIDE] = beside(columns["bundle (faceptor image)"], args.beside)
         blocks[BREAKDOWN] = sections(dev, said, lambda rows, side: shrunk_answers(dev, args.binary, args.model, rows, side))
     print("\n\n".join(blocks.values()))
     if args.card:

@@ -86,6 +86,37 @@ def colours(rng, image):
     return image
 
 
+def transplant(rng, rgbm, mask, donor, donor_mask, label):
+    """A thing of class `label` (hat, glasses, earrings, necklace) of one aligned crop put onto another: (crop, mask).
+
+    Crops are aligned, so that things keep their places up to a small jitter; half of the time the donor is mirrored, and
+    the thing's colours are changed, because few of them are seen often.
+    """
+    things, pixels = donor_mask == label, donor[..., :3]
+    if rng.random() < 0.5:
+        things, pixels = things[:, ::-1], pixels[:, ::-1]
+    side, height = rgbm.shape[0], mask.shape[0]
+    turn, scale = rng.normal(0.0, 3.0), np.exp(rng.normal(0.0, 0.05))
+    move = cv2.getRotationMatrix2D((side / 2, side / 2), turn, scale)
+    move[:, 2] += rng.normal(0.0, 0.015 * side, 2)
+    pixels = cv2.warpAffine(np.ascontiguousarray(pixels), move, (side, side), borderMode=cv2.BORDER_REPLICATE).astype(np.float32)
+    share = things.astype(np.float32)
+    if height != side:
+        share = cv2.resize(share, (side, side), interpolation=cv2.INTER_LINEAR)
+    share = cv2.GaussianBlur(cv2.warpAffine(share, move, (side, side)), (0, 0), 0.7)
+    gain = rng.uniform(0.5, 1.5) * rng.uniform(0.8, 1.25, 3)
+    if rng.random() < 0.3:
+        pixels = pixels[..., rng.permutation(3)]
+    if rng.random() < 0.15:
+        pixels = 255.0 - pixels
+    pixels = np.clip(pixels * gain + rng.uniform(-30, 30), 0, 255)
+    crop, labels = rgbm.copy(), mask.copy()
+    crop[..., :3] = rgbm[..., :3] * (1 - share[..., None]) + pixels * share[..., None]
+    where = share if height == side else cv2.resize(share, (height, height), interpolation=cv2.INTER_AREA)
+    labels[(where > 0.5) & (mask != 255)] = label
+    return crop, labels
+
+
 def sample(rng, rgbm, size, mask=None, points=None):
     """One crop [side, side, 4] to (image uint8 [3, size, size], label map or None, network points or None)."""
     side = rgbm.shape[0]

@@ -5,6 +5,7 @@ Reads `faces/train/*.zip` and `labels.npz` (layout: faces/README.md of the resea
 """
 
 import io
+import shutil
 import zipfile
 from pathlib import Path
 
@@ -41,6 +42,18 @@ def fill_border(rgb, mask):
     return np.where(mask[..., None] > 0, soft, rgb)
 
 
+def decoded(archive, path):
+    """One crop [side, side, 4] of an open zip: RGB with its border filled, and the border mask."""
+    rgb = np.asarray(Image.open(io.BytesIO(archive.read(named(archive, path)))).convert("RGB"))
+    mask = border_mask(rgb)
+    return np.concatenate([fill_border(rgb, mask), mask[..., None]], 2)
+
+
+def named(archive, path):
+    """The name under which a zip holds a labelled path: the whole of it or what follows the source."""
+    return path if path in archive.NameToInfo else path.split("/", 1)[1]
+
+
 def pack(faces, cache, mapped=False):
     """Writes the cache where it is missing; returns {source: array}, memory-mapped where only a few crops are wanted."""
     faces, cache = Path(faces), Path(cache)
@@ -48,30 +61,65 @@ def pack(faces, cache, mapped=False):
     labels = np.load(faces / "train/labels.npz")
     arrays, mode = {}, "r" if mapped else None
     for source in SOURCES:
-        target = cache / f"{source}.npy"
-        if not target.exists():
-            paths = labels["path"][labels["source"] == source]
-            with zipfile.ZipFile(faces / f"train/{source}.zip") as archive:
-                crops = []
-                for path in paths:
-                    name = path if path in archive.NameToInfo else path.split("/", 1)[1]
-                    rgb = np.asarray(Image.open(io.BytesIO(archive.read(name))).convert("RGB"))
-                    mask = border_mask(rgb)
-                    crops.append(np.concatenate([fill_border(rgb, mask), mask[..., None]], 2))
-            part = target.with_suffix(".part")
-            with open(part, "wb") as out:
-                np.save(out, np.stack(crops))
-            part.rename(target)
-            print(f"packed {source}: {len(crops)} crops", flush=True)
-        arrays[source] = np.load(target, mmap_mode=mode)
+        arrays[source] = packed(faces, cache, source, labels, mode)
     if not (cache / "masks.npy").exists():
         rows = labels["mask"][labels["source"] == "celebamask"]
         with zipfile.ZipFile(faces / "train/celebamask.zip") as archive:
-            names = archive.NameToInfo
-            masks = [Image.open(io.BytesIO(archive.read(r if r in names else r.split("/", 1)[1]))) for r in rows]
+            masks = [Image.open(io.BytesIO(archive.read(named(archive, r)))) for r in rows]
             np.save(cache / "masks.npy", np.stack([np.asarray(m) for m in masks]))
     arrays["masks"] = np.load(cache / "masks.npy", mmap_mode=mode)
     return arrays
+
+
+def packed(faces, cache, source, labels, mode):
+    """One source's crops from the cache, which is written first where it is missing."""
+    target = cache / f"{source}.npy"
+    if not target.exists():
+        part = target.with_suffix(".part")
+        with zipfile.ZipFile(faces / f"train/{source}.zip") as archive:
+            paths = labels["path"][labels["source"] == source]
+            side = decoded(archive, paths[0]).shape[0]
+            crops = np.lib.format.open_memmap(part, "w+", np.uint8, (len(paths), side, side, 4))
+            for i, path in enumerate(paths):
+                crops[i] = decoded(archive, path)
+            crops.flush()
+        part.rename(target)
+        print(f"packed {source}: {len(crops)} crops", flush=True)
+    return np.load(target, mmap_mode=mode)
+
+
+def pack_folder(faces, out):
+    """A faces folder's training crops and labels as `more` reads them: SOURCE.npy and labels.npz."""
+    faces, out = Path(faces), Path(out)
+    out.mkdir(parents=True, exist_ok=True)
+    labels = np.load(faces / "train/labels.npz")
+    for source in np.unique(labels["source"]):
+        packed(faces, out, source, labels, "r")
+    shutil.copyfile(faces / "train/labels.npz", out / "labels.npz")
+
+
+def more(folder, mapped=False):
+    """({source: crops}, labels) of a folder that `pack_folder` wrote: training crops beside those of `pack`."""
+    folder = Path(folder)
+    labels = table(folder / "labels.npz")
+    arrays = {str(s): np.load(folder / f"{s}.npy", mmap_mode="r" if mapped else None) for s in np.unique(labels["source"])}
+    for source, crops in arrays.items():
+        if source in SOURCES or len(crops) != (labels["source"] == source).sum():
+            raise ValueError(f"{folder}: {source} is one of the first sources, or its labels and crops differ in number")
+    return arrays, labels
+
+
+class Table(dict):
+    """An .npz read once (the archive itself reads the file again at every access)."""
+
+    @property
+    def files(self):
+        return list(self)
+
+
+def table(path):
+    archive = np.load(path)
+    return Table({k: archive[k] for k in archive.files})
 
 
 class Labels:

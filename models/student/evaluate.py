@@ -14,7 +14,7 @@ from .network import AGE_BINS, Student, age_distribution, soft_argmax
 def load(checkpoint, weights="average"):
     state = torch.load(checkpoint, map_location="cpu", weights_only=True)
     net = Student(state.get("size", "edge"))
-    net.load_state_dict(state[weights])
+    net.load_average(state[weights])
     return net.eval(), state
 
 

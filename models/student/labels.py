@@ -13,6 +13,15 @@ ATTRIBUTES = (
 ).split()
 MALE = ATTRIBUTES.index("Male")
 
+# Attributes that name a thing which the parsing knows: its column, its class and the share of the network's view that it fills
+# at least (glasses, hats) or about (earrings, necklaces: mostly partly hidden).
+HINTS = {
+    "Eyeglasses": (ATTRIBUTES.index("Eyeglasses"), PARSING.index("eye_g"), 0.04),
+    "Wearing_Hat": (ATTRIBUTES.index("Wearing_Hat"), PARSING.index("hat"), 0.08),
+    "Wearing_Earrings": (ATTRIBUTES.index("Wearing_Earrings"), PARSING.index("ear_r"), 0.003),
+    "Wearing_Necklace": (ATTRIBUTES.index("Wearing_Necklace"), PARSING.index("neck_l"), 0.0015),
+}
+
 # Index of the mirrored point in the 68-point iBUG order.
 LANDMARK_FLIP = (
     list(range(16, -1, -1))

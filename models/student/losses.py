@@ -3,14 +3,19 @@
 import torch
 from torch.nn import functional as F
 
-from .labels import MALE
+from .labels import HINTS, MALE
 from .network import AGE_BINS, age_distribution
 
 AGE_STD_YEARS = 4.0
-# Weights found once by bringing the terms to the same order of magnitude; EXPERIMENTS.md holds later changes.
+# Found once by bringing the terms to the same order of magnitude; a run's `--weigh` has others, EXPERIMENTS.md what they brought.
 WEIGHTS = {
     "landmarks": 6.0, "heatmap": 0.25, "parsing": 1.0, "age": 0.6, "age_years": 0.08, "expression": 1.0, "attributes": 4.0,
-    "embedding": 3.0, "relation": 20.0, "auxiliary": 0.5,
+    "embedding": 3.0, "relation": 20.0, "auxiliary": 0.5, "edges": 0.1, "hints": 0.2,
+}  # fmt: skip
+# The terms of each task, for a rule that stops tasks one by one.
+TASKS = {
+    "landmarks": ("landmarks", "heatmap"), "parsing": ("parsing", "edges", "hints"), "age": ("age", "age_years"), "expression": ("expression",),
+    "attributes": ("attributes",), "recognition": ("embedding", "relation"),
 }  # fmt: skip
 
 
@@ -64,8 +69,8 @@ def landmarks(logits, target, weight):
     return coordinate, (cross.mean(1) * weight).sum()
 
 
-# Rare classes (earring, necklace, hat, glasses, lips) count more; roughly the fourth root of inverse frequency.
-PARSING_WEIGHT = [0.7, 0.7, 1.1, 2.0, 2.0, 2.0, 1.8, 1.8, 1.8, 1.8, 1.8, 1.6, 1.5, 0.7, 1.6, 2.6, 3.0, 1.1, 1.2]
+# Rare classes (earring, necklace, hat, glasses, lips) count more; roughly the eighth root of inverse frequency: more made
+PARSING_WEIGHT = [0.8, 0.8, 1.0, 1.5, 1.5, 1.5, 1.4, 1.4, 1.4, 1.4, 1.4, 1.3, 1.2, 0.8, 1.4, 1.8, 2.0, 1.0, 1.1]
 
 
 def parsing(logits, labels):
@@ -82,6 +87,22 @@ def parsing(logits, labels):
     return cross + 0.5 * dice[1:].mean()
 
 
+def hints(logits, attributes):
+    """What attributes say about the masks of crops that have none: the surest pixels of a thing's class against its presence.
+
+    `logits` [B, classes, H, W], `attributes` [B, 40] of +1, -1 and 0 (unknown). Multiple-instance cross-entropy: of a thing
+    that is there the mean over as many pixels as it fills is drawn to 1, of one that is not to 0.
+    """
+    p = logits.float().softmax(1).flatten(2)
+    terms = []
+    for column, label, share in HINTS.values():
+        surest = p[:, label].topk(max(1, round(share * p.shape[-1]))).values.mean(-1).clamp(1e-4, 1 - 1e-4)
+        there = attributes[:, column]
+        term = F.binary_cross_entropy(surest, (there > 0).float(), reduction="none") * (there != 0)
+        terms.append(term.sum() / (there != 0).sum().clamp(min=1))
+    return torch.stack(terms).sum()
+
+
 def recognition(embedding, teacher, flip):
     """(cosine distance to the teacher's vector, squared difference of the batch's similarity matrices)."""
     ours = F.normalize(embedding.float(), dim=-1)
@@ -93,12 +114,16 @@ def recognition(embedding, teacher, flip):
     return cosine, relation.sum() / (n * (n - 1))
 
 
-def compute(net, batch, landmark_limit):
-    """All losses of one batch: {name: scalar}. `batch` holds tensors on the network's device."""
+def compute(net, batch, landmark_limit, stopped=(), edge_term=None):
+    """All losses of one batch: {name: scalar}. `batch` holds tensors on the network's device.
+
+    Tasks in `stopped` cost nothing. `edge_term(logits, f4, f8)` of the faces with masks is the parsing's term `edges`
+    (regulate.py).
+    """
     maps = net.encode(batch["image"])
     memory = net.remember(maps)
     f16 = maps["f16"]
-    out = {}
+    out, extra = {}, 0.0
 
     def rows_of(flag):
         return torch.nonzero(flag)[:, 0]
@@ -109,48 +134,72 @@ def compute(net, batch, landmark_limit):
     pooled = f16.float().mean((2, 3))
     auxiliary = {t: head(pooled) for t, head in net.auxiliary.items()}
 
-    rows = rows_of(torch.isfinite(batch["age_low"]))
-    low, high = batch["age_low"][rows], batch["age_high"][rows]
-    out["age"], out["age_years"] = age(net.values("age", net.decode("age", recall(rows)).float()), low, high)
-    kl, years = age(auxiliary["age"][rows], low, high)
-    extra = WEIGHTS["age"] * kl + WEIGHTS["age_years"] * years
+    if "age" not in stopped:
+        rows = rows_of(torch.isfinite(batch["age_low"]))
+        low, high = batch["age_low"][rows], batch["age_high"][rows]
+        out["age"], out["age_years"] = age(net.values("age", net.decode("age", recall(rows)).float()), low, high)
+        kl, years = age(auxiliary["age"][rows], low, high)
+        extra = extra + WEIGHTS["age"] * kl + WEIGHTS["age_years"] * years
 
-    rows = rows_of(batch["expression"][:, 0] >= 0)
-    votes = batch["expression"][rows]
-    out["expression"] = expression(net.values("expression", net.decode("expression", recall(rows)).float()), votes)
-    extra = extra + WEIGHTS["expression"] * expression(auxiliary["expression"][rows], votes)
+    if "expression" not in stopped:
+        rows = rows_of(batch["expression"][:, 0] >= 0)
+        votes = batch["expression"][rows]
+        out["expression"] = expression(net.values("expression", net.decode("expression", recall(rows)).float()), votes)
+        extra = extra + WEIGHTS["expression"] * expression(auxiliary["expression"][rows], votes)
 
-    rows = rows_of((batch["attributes"] != 0).any(1))
-    out["attributes"] = attributes(net.values("attributes", net.decode("attributes", recall(rows)).float()), batch["attributes"][rows])
-    known = batch["attributes"].clone()
-    sexed = batch["male"] >= 0
-    known[sexed, MALE] = batch["male"][sexed].float() * 2 - 1
-    rows = rows_of((known != 0).any(1))
-    extra = extra + WEIGHTS["attributes"] * attributes(auxiliary["attributes"][rows], known[rows])
-    out["auxiliary"] = extra
+    if "attributes" not in stopped:
+        rows = rows_of((batch["attributes"] != 0).any(1))
+        out["attributes"] = attributes(net.values("attributes", net.decode("attributes", recall(rows)).float()), batch["attributes"][rows])
+        known = batch["attributes"].clone()
+        sexed = batch["male"] >= 0
+        known[sexed, MALE] = batch["male"][sexed].float() * 2 - 1
+        rows = rows_of((known != 0).any(1))
+        extra = extra + WEIGHTS["attributes"] * attributes(auxiliary["attributes"][rows], known[rows])
+    if torch.is_tensor(extra):
+        out["auxiliary"] = extra
 
-    # Points by people first, then pseudo-points up to the limit: the dense decoder is the dearest part of a step.
+    points = chosen_points(batch, landmark_limit) if "landmarks" not in stopped else batch["parsing_rows"][:0]
+    rows = batch["parsing_rows"] if "parsing" not in stopped else batch["parsing_rows"][:0]
+    hint_rows = batch["hint_rows"] if "hint_rows" in batch and "parsing" not in stopped else rows[:0]
+    if len(points) + len(rows):
+        # One call with the same count every step: new shapes cost oneDNN a compilation.
+        dense = torch.cat([points, rows, hint_rows])
+        features = net.pixels({k: maps[k][dense] for k in ("f4", "f8", "f16")})
+    if len(points):
+        logits = net.maps(net.decode("landmarks", recall(points)), features[: len(points)])
+        weight = torch.where(batch["people"][points], 3.0, 1.0)
+        out["landmarks"], out["heatmap"] = landmarks(logits, batch["landmarks"][points], weight)
+    if len(rows):
+        both = torch.cat([rows, hint_rows])
+        logits = net.maps(net.decode("parsing", recall(both)), features[len(points) :])
+        if len(hint_rows):
+            out["hints"] = hints(logits[len(rows) :], batch["attributes"][hint_rows])
+            logits = logits[: len(rows)]
+        out["parsing"] = parsing(logits, batch["parsing"])
+        if edge_term is not None:
+            out["edges"] = edge_term(logits, maps["f4"][rows], maps["f8"][rows])
+
+    if "recognition" not in stopped:
+        out["embedding"], out["relation"] = recognition(net.feature(f16), batch["embedding"], batch["flip"])
+    return out
+
+
+def chosen_points(batch, landmark_limit):
+    """Points by people first, then pseudo-points up to the limit: the dense decoder is the dearest part of a step."""
     usable = torch.isfinite(batch["landmarks"][:, 0, 0])
     order = torch.argsort(usable.int() + batch["people"].int(), descending=True, stable=True)
     shuffled = order[: int(usable.sum())]
     people = int(batch["people"].sum())
     rest = shuffled[people:]
     rest = rest[torch.randperm(len(rest), device=rest.device)[: max(0, landmark_limit - people)]]
-    points = torch.cat([shuffled[:people], rest])
-    # One call with the same count every step: new shapes cost oneDNN a compilation.
-    rows = batch["parsing_rows"]
-    dense = torch.cat([points, rows])
-    features = net.pixels({k: maps[k][dense] for k in ("f4", "f8", "f16")})
-    logits = net.maps(net.decode("landmarks", recall(points)), features[: len(points)])
-    weight = torch.where(batch["people"][points], 3.0, 1.0)
-    out["landmarks"], out["heatmap"] = landmarks(logits, batch["landmarks"][points], weight)
-
-    logits = net.maps(net.decode("parsing", recall(rows)), features[len(points) :])
-    out["parsing"] = parsing(logits, batch["parsing"])
-
-    out["embedding"], out["relation"] = recognition(net.feature(f16), batch["embedding"], batch["flip"])
-    return out
+    return torch.cat([shuffled[:people], rest])
 
 
-def total(losses):
-    return sum(WEIGHTS[k] * v for k, v in losses.items())
+def total(losses, weights=WEIGHTS):
+    return sum(weights[k] * v for k, v in losses.items())
+
+
+def by_task(losses, weights=WEIGHTS):
+    """{task: weighted sum of its terms} of the tasks that have any."""
+    sums = {t: [weights[k] * losses[k] for k in terms if k in losses] for t, terms in TASKS.items()}
+    return {t: sum(v) for t, v in sums.items() if v}

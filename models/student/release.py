@@ -35,14 +35,14 @@ def curve(log):
 
 
 def rows_of(path):
-    """A training log's rows as numbers."""
+    """A training log's rows as numbers; a term that a run did not have yet is left out of its rows."""
     with open(path, newline="") as file:
-        return [{k: float(v) for k, v in row.items()} for row in csv.DictReader(file)]
+        return [{k: float(v) for k, v in row.items() if v} for row in csv.DictReader(file)]
 
 
 def write_log(rows, path):
     with open(path, "w", newline="") as file:
-        writer = csv.DictWriter(file, fieldnames=list(rows[0]))
+        writer = csv.DictWriter(file, fieldnames=list(dict.fromkeys(k for row in rows for k in row)))
         writer.writeheader()
         writer.writerows({k: int(v) if k in ("step", "size_px") else f"{v:.6g}" for k, v in row.items()} for row in rows)
 
@@ -51,6 +51,12 @@ def joined(before, rows):
     """The rows of a run that went on from another one's weights, counted on from its end."""
     last = before[-1]
     return before + [row | {"step": row["step"] + last["step"], "minutes": row["minutes"] + last["minutes"]} for row in rows]
+
+
+def kept(arguments):
+    """A run's arguments without the paths of its machine; of further crops the folders' names stay."""
+    left = {k: v for k, v in arguments.items() if k not in ("faces", "cache", "out", "start_from", "encoder")}
+    return left | ({"more": [Path(folder).name for folder in left["more"]]} if left.get("more") else {})
 
 
 def main():
@@ -64,7 +70,7 @@ def main():
     state = torch.load(run / "checkpoint.pt", map_location="cpu", weights_only=True)
     half = {k: v.half() if v.dtype.is_floating_point else v for k, v in state["average"].items()}
     rows = rows_of(run / "log.csv")
-    arguments = [{k: v for k, v in state["arguments"].items() if k not in ("faces", "cache", "out", "start_from")} | {"steps_done": state["step"]}]
+    arguments = [kept(state["arguments"]) | {"steps_done": state["step"]}]
     if args.continued:
         rows = joined(rows_of(out / "training_log.csv"), rows)
         arguments = json.loads((out / "training_arguments.json").read_text()) + arguments

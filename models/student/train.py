@@ -1,6 +1,9 @@
 """Joint training of the student. Runs on CPU (bf16) and CUDA unchanged; checkpoints every few minutes, resumes.
 
     python -m student.train --faces ../../shared/faces --cache CACHE --out OUT [--minutes 90] [--resume]
+
+Under torchrun the batch is shared by the processes. Tasks may stop one by one (--stop-every), and the parsing may learn
+edges and regulate itself (--edges, --regulate-start): models/RECIPES.md.
 """
 
 import argparse
@@ -10,13 +13,21 @@ import math
 import time
 from pathlib import Path
 
+import cv2
 import numpy as np
 import torch
+from systems.recipes import looks
+from systems.recipes.norms import synchronise
+from systems.recipes.run import hash_of
+from systems.recipes.world import World
 
 from . import losses
-from .data import pack
+from .data import more, pack, table
 from .loader import Batches, stream
 from .network import Student
+from .quantized import Rounding
+from .regulate import Cycles, Trained
+from .starts import load_encoder
 
 
 class Average:
@@ -55,10 +66,36 @@ def to_device(batch, device):
     return out
 
 
-def parse_args():
+def shares(text):
+    try:
+        return {name: int(count) for name, count in (item.split("=") for item in text.split(","))}
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not SOURCE=SAMPLES,...") from None
+
+
+def coefficients(text):
+    try:
+        return {name: float(value) for name, value in (item.split("=") for item in text.split(","))}
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=NUMBER,...") from None
+
+
+def term_weights(text):
+    given = coefficients(text)
+    unknown = [name for name in given if name not in losses.WEIGHTS]
+    if unknown:
+        raise argparse.ArgumentTypeError(f"there is no loss term {', '.join(unknown)}: {', '.join(losses.WEIGHTS)}")
+    return given
+
+
+def parser():
     p = argparse.ArgumentParser(description=__doc__)
     p.add_argument("--faces", default="../../shared/faces", help="the research crops (faces/README.md)")
     p.add_argument("--cache", required=True, help="folder for the decoded crops, about 5 GB")
+    p.add_argument("--more", action="append", default=[], metavar="DIR", help="further packed crops with labels (faceptor-models prepare --packed)")
+    p.add_argument("--mapped", action="store_true", help="leave the crops on disk: runs side by side share the memory that caches them")
+    p.add_argument("--shares", type=shares, metavar="SOURCE=N,..", help="samples of these sources in a batch of 128")
+    p.add_argument("--weigh", type=term_weights, default={}, metavar="TERM=W,..", help="weights of loss terms other than those of losses.py")
     p.add_argument("--out", required=True, help="folder for checkpoints and the log, outside the checkout")
     p.add_argument("--size", default="edge", choices=["edge", "nano"])
     p.add_argument("--steps", type=int, default=9000)
@@ -70,6 +107,7 @@ def parse_args():
     p.add_argument("--full-px", type=int, default=96)
     p.add_argument("--full-from", type=float, default=0.6, help="share of the run after which the full input is used")
     p.add_argument("--landmark-limit", type=int, default=32, help="faces a batch of 128 that learn landmarks")
+    p.add_argument("--quantize-from", type=float, default=1.0, help="share of the run after which it feels the export's rounding (0: all of it)")
     p.add_argument("--seed", type=int, default=2048)
     p.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     p.add_argument("--threads", type=int, default=2)
@@ -77,91 +115,197 @@ def parse_args():
     p.add_argument("--save-minutes", type=float, default=4)
     p.add_argument("--resume", action="store_true")
     p.add_argument("--start-from", help="weights of an earlier run to begin with (a checkpoint's average)")
-    return p.parse_args()
+    p.add_argument("--encoder", metavar="FILE", help="an encoder to begin with, as `faceptor-models pretrain` writes it (model.pth)")
+    p.add_argument("--hold-out", type=float, default=0.0, metavar="SHARE", help="share of the crops kept for validation; looks and cycles take 0.05")
+    rule = looks.KNOWN
+    p.add_argument("--stop-every", type=int, default=0, metavar="STEPS", help="look at every task after so many steps and stop it when it overfits")
+    p.add_argument("--stop-main", default="landmarks", help="the task that never stops")
+    p.add_argument("--stop-window", type=int, default=rule["window"], help="looks in the trend, k of the formula")
+    p.add_argument("--stop-threshold", type=float, default=rule["threshold"], help="epsilon of the formula")
+    p.add_argument("--stop-guard", default=rule["guard"], help="a trend without a positive denominator: skip or infinite")
+    p.add_argument("--stop-patience", type=int, default=rule["patience"], help="looks in a row above the threshold")
+    p.add_argument("--stop-minimum", default=rule["minimum"], help="least loss so far: of training or validation")
+    p.add_argument("--stop-coefficients", type=coefficients, default={}, metavar="TASK=N,..", help="importance of the tasks; 1 where none is given")
+    p.add_argument("--edges", action="store_true", help="edge heads and edge attention for the parsing, in training only")
+    p.add_argument("--regulate-start", type=int, default=0, metavar="STEP", help="first cycle's end of self-regulation (needs --edges)")
+    p.add_argument("--regulate-cycle", type=int, default=0, metavar="STEPS", help="length of the cycles")
+    p.add_argument("--regulate-batches", type=int, default=16, metavar="N", help="batches that estimate the average's statistics")
+    p.add_argument("--held-batches", type=int, default=4, metavar="N", help="held-out batches of a look and of a cycle's end")
+    return p
+
+
+def stopping(args):
+    """The stopping rule of the arguments, or None."""
+    if not args.stop_every:
+        return None
+    rule = {k: getattr(args, f"stop_{k}") for k in ("every", "main", "window", "threshold", "guard", "patience", "minimum", "coefficients")}
+    return looks.Looks(rule, list(losses.TASKS))
+
+
+def cycles(args):
+    """The cycles of the arguments, or None."""
+    if not args.regulate_start and not args.regulate_cycle:
+        return None
+    if not args.edges or args.minutes:
+        raise SystemExit("self-regulation needs --edges, and counts steps: no --minutes")
+    return Cycles(args.regulate_start, args.regulate_cycle)
 
 
 def main():
-    args = parse_args()
+    train(parser().parse_args())
+
+
+def train(args):
     out = Path(args.out)
-    out.mkdir(parents=True, exist_ok=True)
+    world = World.start(args.device)
+    if world.first:
+        out.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(args.threads)
+    # The loader forks: OpenCV's threads in this process would leave their locks in the children.
+    cv2.setNumThreads(0)
     torch.manual_seed(args.seed)
-    arrays = pack(args.faces, args.cache)
-    archive = np.load(Path(args.faces) / "train/labels.npz")
-    archive = {k: archive[k] for k in archive.files}  # an .npz reads the file again at every access
-    archive = type("Archive", (dict,), {"files": property(lambda s: list(s))})(archive)
-    batches = Batches(arrays, archive, args.batch, args.small_px)
-    net = Student(args.size).to(args.device)
+    rule, regulation = stopping(args), cycles(args)
+    weights = losses.WEIGHTS | args.weigh
+    hold_out = args.hold_out or (0.05 if rule or regulation else 0.0)
+    if not world.first:
+        world.wait()
+    arrays = pack(args.faces, args.cache, args.mapped)
+    if world.first:
+        world.wait()
+    sets = [(arrays, table(Path(args.faces) / "train/labels.npz")), *(more(folder, args.mapped) for folder in args.more)]
+    batches = Batches(sets, args.batch // world.size, args.small_px, args.shares, hold_out)
+    net = Student(args.size).to(world.device)
     if args.start_from:
-        net.load_state_dict(torch.load(args.start_from, map_location=args.device, weights_only=True)["average"])
+        net.load_average(torch.load(args.start_from, map_location=world.device, weights_only=True)["average"])
+    if args.encoder:
+        load_encoder(net, args.encoder)
+    trained = Trained(net, args.edges).to(world.device)
+    synchronise(trained, world)
     average = Average(net)
-    matrices = [p for p in net.parameters() if p.ndim > 1]
-    vectors = [p for p in net.parameters() if p.ndim <= 1]
+    matrices = [p for p in trained.parameters() if p.ndim > 1]
+    vectors = [p for p in trained.parameters() if p.ndim <= 1]
     groups = [{"params": matrices, "weight_decay": args.decay}, {"params": vectors, "weight_decay": 0.0}]
     optimizer = torch.optim.AdamW(groups, lr=args.rate, betas=(0.9, 0.99))
-    step, used, log = 0, 0.0, []
+    step, used, log, sums, counted = 0, 0.0, [], {}, 0
     checkpoint = out / "checkpoint.pt"
-    if args.resume and checkpoint.exists():
-        state = torch.load(checkpoint, map_location=args.device, weights_only=True)
-        net.load_state_dict(state["net"])
-        average.state, average.steps = state["average"], state["average_steps"]
-        optimizer.load_state_dict(state["optimizer"])
-        step, used, log = state["step"], state["used_seconds"], state["log"]
-    (out / "arguments.json").write_text(json.dumps(vars(args), indent=1))
 
     def progress(step, seconds):
         return min(1.0, max(seconds / (60 * args.minutes) if args.minutes else 0.0, step / args.steps))
 
+    if args.resume and checkpoint.exists():
+        state = torch.load(checkpoint, map_location=world.device, weights_only=True)
+        net.load_state_dict(state["net"])
+        average.state, average.steps = state["average"], state["average_steps"]
+        optimizer.load_state_dict(state["optimizer"])
+        step, used, log = state["step"] + 1, state["used_seconds"], state["log"]
+        sums, counted = state.get("sums", {}), state.get("counted", 0)
+        for name, part in (("edges", trained.edges), ("stopping", rule)):
+            if part is not None:
+                part.load_state_dict(state[name])
+        if regulation:
+            regulation.load_state_dict(state["cycles"], trained)
+        if progress(state["step"], used) >= 1:
+            print(f"{checkpoint}: the run is at its end")
+            return
+    if world.first:
+        (out / "arguments.json").write_text(json.dumps(vars(args), indent=1))
+
     def save():
         state = {
             "size": args.size, "net": net.state_dict(), "average": average.state, "average_steps": average.steps, "step": step,
-            "optimizer": optimizer.state_dict(), "used_seconds": used, "log": log, "arguments": vars(args),
+            "optimizer": optimizer.state_dict(), "used_seconds": used, "log": log, "sums": sums, "counted": counted,
+            "arguments": vars(args),
         }  # fmt: skip
+        if trained.edges is not None:
+            state["edges"] = trained.edges.state_dict()
+        if rule:
+            state["stopping"] = rule.state_dict()
+            rule.write(out)
+        if regulation:
+            state["cycles"] = regulation.state_dict()
+            if regulation.n:
+                # Under a name of its own, as the weights that `student.export` and `student.evaluate` can take.
+                state["regulated"] = regulation.rule.average.net.state_dict()
+                looks.write_rows(regulation.rows, out / "cycles.csv")
         torch.save(state, out / "checkpoint.part")
         (out / "checkpoint.part").rename(checkpoint)
         with open(out / "log.csv", "w", newline="") as file:
-            writer = csv.DictWriter(file, fieldnames=list(log[0]) if log else ["step"])
+            writer = csv.DictWriter(file, fieldnames=list(dict.fromkeys(k for row in log for k in row)) or ["step"])
             writer.writeheader()
             writer.writerows(log)
 
+    def held():
+        """The same held-out batches at every look."""
+        for i in range(args.held_batches):
+            yield to_device(batches.make((args.seed, 7, i), args.full_px, held=True), world.device)
+
+    def held_losses(trained, batch):
+        return losses.by_task(losses.compute(trained.net, batch, limit, rule.stopped), weights)
+
+    limit = args.landmark_limit * args.batch // 128 // world.size
+    wrapped = world.wrapped(trained).train()
     clock = time.monotonic()
-    base, saved, sums, counted = used, clock, {}, 0
-    device_type = torch.device(args.device).type
+    base, saved = used, clock
+    rounding = None
     small = lambda at: args.small_px if progress(at, used) < args.full_from else args.full_px  # noqa: E731
-    for step, raw in stream(batches, args.seed, step, small, args.workers):
+    for step, raw in stream(batches, args.seed + 1_000_003 * world.rank, step, small, args.workers):
         used = base + time.monotonic() - clock
         done = progress(step, used)
         if step % 10 == 0 and (out / "threads").exists():  # a shared machine: change the number of threads while it runs
             torch.set_num_threads(int((out / "threads").read_text()))
+        torch.manual_seed(hash_of(args.seed, step, world.rank))
+        # Cycles begin when the first schedule has come to its end.
+        factor = regulation.rate(step, schedule(min(1.0, step / max(1, args.regulate_start)))) if regulation else schedule(done)
         for group in optimizer.param_groups:
-            group["lr"] = args.rate * schedule(done)
-        batch = to_device(raw, args.device)
-        with torch.autocast(device_type, torch.bfloat16):
-            terms = losses.compute(net, batch, args.landmark_limit * args.batch // 128)
-        loss = losses.total(terms)
-        if not torch.isfinite(loss):
+            group["lr"] = args.rate * factor
+        if rounding is None and args.quantize_from < 1 and done >= args.quantize_from:
+            rounding = Rounding(trained.net)
+            print(f"step {step}: from here on with the export's rounding", flush=True)
+        batch = to_device(raw, world.device)
+        if regulation and regulation.n:
+            batch["soft"] = regulation.soft(batch)
+        with torch.autocast(world.device.type, torch.bfloat16):
+            terms = wrapped(batch, limit, rule.stopped if rule else (), regulation.n if regulation else 0)
+        loss = losses.total(terms, weights)
+        values = world.mean(torch.stack([loss, *terms.values()]).float())
+        if not bool(torch.isfinite(values).all()):
             print(f"step {step}: loss is not finite, batch skipped: {({k: float(v) for k, v in terms.items()})}", flush=True)
             optimizer.zero_grad(set_to_none=True)
             continue
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(net.parameters(), 5.0)
+        torch.nn.utils.clip_grad_norm_(trained.parameters(), 5.0)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         average.update(net)
-        for k, v in terms.items():
-            sums[k] = sums.get(k, 0.0) + float(v.detach())
+        means = dict(zip(terms, values[1:].tolist()))
+        for k, v in means.items():
+            sums[k] = sums.get(k, 0.0) + v
         counted += 1
+        if rule:
+            rule.add(losses.by_task(means, weights))
+            if rule.due(step):
+                stopped = rule.look(step, looks.held_out_losses(trained, held(), held_losses, world))
+                if stopped and world.first:
+                    print(f"step {step}: stopped {', '.join(stopped)}", flush=True)
+        if regulation and regulation.rule.ends(step):
+            recent = (to_device(batches.make((args.seed, step, i), args.full_px), world.device)["image"] for i in range(args.regulate_batches))
+            row = regulation.end(step, trained, recent, held())
+            if world.first:
+                print("cycle " + " ".join(f"{k}={v:.4g}" for k, v in row.items()), flush=True)
         if counted == 50 or done >= 1:
             row = {"step": step, "minutes": round(used / 60, 2), "size_px": raw["image"].shape[-1], "rate": optimizer.param_groups[0]["lr"]}
             row |= {k: round(v / counted, 4) for k, v in sums.items()}
             log.append(row)
-            print(" ".join(f"{k}={v:.4g}" for k, v in row.items()), flush=True)
+            if world.first:
+                print(" ".join(f"{k}={v:.4g}" for k, v in row.items()), flush=True)
             sums, counted = {}, 0
-        if time.monotonic() - saved > 60 * args.save_minutes or done >= 1:
+        if world.first and (time.monotonic() - saved > 60 * args.save_minutes or done >= 1):
             save()
             saved = time.monotonic()
         if done >= 1:
             break
+    world.wait()
+    world.stop()
 
 
 if __name__ == "__main__":

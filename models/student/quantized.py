@@ -1,0 +1,127 @@
+"""Training with the rounding of the export: what `export.quantize` does to a layer, in the forward pass.
+
+Every convolution and linear layer sees its input rounded to u8 (one range a tensor) and its weight rounded to i8 (a scale
+per output channel, symmetric); biases, sums, attention products, LayerNorm and interpreters stay in float, as in the QDQ
+files. A tensor that is rounded for one reader is so for all of them: for the sum of a residual block too. Gradients pass the rounding straight through. A batch norm's factor is one number per output channel, so rounding the
+weight before it is the same as rounding the folded weight.
+"""
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from .network import FeatureHead, Residual
+
+DECAY = 0.95  # of the ranges' moving average, a step
+
+
+class Range:
+    """Least and greatest value that a tensor takes: the mean of the batches' extremes, as one calibration image's would be."""
+
+    def __init__(self):
+        self.low = self.high = None
+        self.frozen, self.rounds = False, True
+
+    def see(self, x):
+        if self.frozen and self.low is not None:
+            return
+        low, high = torch.aminmax(x.detach())
+        low, high = low.float().clamp(max=0.0), high.float().clamp(min=0.0)  # zero is always a value of the scale
+        first = self.low is None
+        self.low = low if first else torch.lerp(low, self.low, DECAY)
+        self.high = high if first else torch.lerp(high, self.high, DECAY)
+
+
+def round_input(x, seen):
+    """A tensor on the 256 steps of its range, clipped to it."""
+    if not seen.rounds:
+        return x
+    scale = ((seen.high - seen.low) / 255).clamp(min=1e-8)
+    zero = torch.round(-seen.low / scale).clamp(0, 255)
+    return torch.fake_quantize_per_tensor_affine(x.float(), scale, zero.to(torch.int32), 0, 255).to(x.dtype)
+
+
+def round_weight(weight):
+    """A weight on the 255 steps of each output channel's greatest value."""
+    scale = (weight.detach().flatten(1).abs().amax(1).float() / 127).clamp(min=1e-8)
+    return torch.fake_quantize_per_channel_affine(weight, scale, torch.zeros_like(scale, dtype=torch.int32), 0, -127, 127)
+
+
+class Rounding:
+    """Attached to a network until `detach`; its weights' names do not change.
+
+    `freeze` keeps the ranges seen so far; `calibrate` only watches the float activations, as the export does.
+    """
+
+    KINDS = [((nn.Conv2d, nn.Linear), "layer"), (FeatureHead, "feature"), (Residual, "residual"), (nn.LayerNorm, "norm")]
+
+    def __init__(self, net):
+        self.changed, self.ranges = [], {}
+        for name, module in net.named_modules():
+            # Heads that the export has not: their rounding would train nothing.
+            if name.startswith("auxiliary"):
+                continue
+            make = next((m for kinds, m in self.KINDS if isinstance(module, kinds)), None)
+            # The last norm of a decoder layer is read by sums alone.
+            if make and not name.endswith("norm3"):
+                seen = self.ranges[name] = Range()
+                module.forward = getattr(self, make)(module, seen)
+                self.changed.append(module)
+
+    @staticmethod
+    def layer(module, seen):
+        def forward(x):
+            seen.see(x)
+            x, weight = round_input(x, seen), round_weight(module.weight) if seen.rounds else module.weight
+            if isinstance(module, nn.Linear):
+                return F.linear(x, weight, module.bias)
+            return F.conv2d(x, weight, module.bias, module.stride, module.padding)
+
+        return forward
+
+    @staticmethod
+    def residual(module, seen):
+        plain = module.forward
+
+        def forward(x):
+            seen.see(x)
+            return plain(round_input(x, seen))
+
+        return forward
+
+    @staticmethod
+    def norm(module, seen):
+        plain = module.forward
+
+        def forward(x):
+            x = plain(x)
+            seen.see(x)
+            return round_input(x, seen)
+
+        return forward
+
+    @staticmethod
+    def feature(module, seen):
+        """The head's product with its spatial weight is a layer of the export too."""
+
+        def forward(x):
+            x = module.squeeze(x)
+            seen.see(x)
+            weight = module.spatial_weight(x.shape[2], x.shape[3]).flatten(1)
+            weight = round_weight(weight) if seen.rounds else weight
+            return module.norm(F.linear(round_input(x, seen).flatten(1), weight))
+
+        return forward
+
+    def freeze(self, frozen=True):
+        for seen in self.ranges.values():
+            seen.frozen = frozen
+
+    def calibrate(self, watching=True):
+        for seen in self.ranges.values():
+            seen.rounds = not watching
+
+    def detach(self):
+        for module in self.changed:
+            del module.forward
+        self.changed = []
