@@ -1,7 +1,9 @@
 //! Compiles the exported network into a bundle, which the library embeds (feature `embedded`).
 //!
-//! The compiler is the library's own, so that `faceptor compile` gives the same bytes. Environment: `FACEPTOR_EXPORT`, an
-//! export folder in place of models/edge; `FACEPTOR_BUNDLE`, a ready bundle, for builds that shall do without tract.
+//! The compiler is the library's own, so that `faceptor compile` gives the same bytes. The feature `nano` takes the smaller
+//! network, models/nano, in place of models/edge. Environment: `FACEPTOR_EXPORT`, any other export folder;
+//! `FACEPTOR_BUNDLE`, a ready bundle, for builds that shall do without tract; `FACEPTOR_PACK`, the family of CPUs whose
+//! kernels use the weights without a copy, or `none`.
 
 use std::path::{Path, PathBuf};
 
@@ -15,6 +17,7 @@ fn main() {
     println!("cargo::rerun-if-changed=src/model");
     println!("cargo::rerun-if-env-changed=FACEPTOR_EXPORT");
     println!("cargo::rerun-if-env-changed=FACEPTOR_BUNDLE");
+    println!("cargo::rerun-if-env-changed=FACEPTOR_PACK");
     if std::env::var_os("CARGO_FEATURE_EMBEDDED").is_none() {
         return;
     }
@@ -31,15 +34,35 @@ fn make_bundle() -> anyhow::Result<()> {
         println!("cargo::rerun-if-changed={}", path.display());
         std::fs::read(&path).with_context(|| format!("cannot read FACEPTOR_BUNDLE {}", path.display()))?
     } else {
-        let folder = variable("FACEPTOR_EXPORT").unwrap_or_else(|| PathBuf::from("models/edge"));
+        let folder = variable("FACEPTOR_EXPORT").unwrap_or_else(|| {
+            let nano = std::env::var_os("CARGO_FEATURE_NANO").is_some();
+            PathBuf::from(if nano { "models/nano" } else { "models/edge" })
+        });
         println!("cargo::rerun-if-changed={}", folder.display());
         compile(&folder)?
     };
-    model::Bundle::from_bytes(&bytes).context("the bundle")?;
+    let bundle = model::Bundle::from_bytes(&bytes).context("the bundle")?;
+    let bytes = bundle.repacked(packing()?).context("packing the bundle")?;
+    model::Bundle::from_bytes(&bytes).context("the packed bundle")?;
     let out = variable("OUT_DIR").context("OUT_DIR is not set")?.join("network.bundle");
     std::fs::write(&out, bytes).with_context(|| format!("cannot write {}", out.display()))?;
     println!("cargo::rustc-cfg=faceptor_bundle");
     Ok(())
+}
+
+/// The order of the embedded weights: that of `FACEPTOR_PACK`, or of the family that devices with this network have most.
+fn packing() -> anyhow::Result<Option<model::Packing>> {
+    let usual = match std::env::var("CARGO_CFG_TARGET_ARCH").as_deref() {
+        Ok("x86_64") => "avx512vnni",
+        Ok("aarch64") => "sdot",
+        _ => "none",
+    };
+    let wanted = std::env::var("FACEPTOR_PACK").unwrap_or_default();
+    let family = if wanted.is_empty() { usual } else { &wanted };
+    match model::Packing::named(family) {
+        None if family != "none" => anyhow::bail!("FACEPTOR_PACK={family}: no such family of CPUs"),
+        packing => Ok(packing),
+    }
 }
 
 #[cfg(feature = "compiler")]

@@ -27,6 +27,9 @@
 //! same way step by step: [`pace::live::Live::run`] reads as one frame's way, [`pace::frame::Faces::process`] as that of
 //! its faces.
 //!
+//! What each part costs and how fast the engine is beside others: `docs/engine.md`, `docs/peers.md`; the loop and its
+//! figures: `docs/loop.md`, `docs/bench.md`.
+//!
 //! ```
 //! use faceptor_edge::capture::photo;
 //! use faceptor_edge::locate::Purpose;

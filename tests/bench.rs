@@ -91,7 +91,7 @@ fn mistakes_on_the_command_line_are_wrong_usage() {
     wrong(&["--assert", "frame.p42_us < 1"], 2, "the report has no frame.p42_us: frame has");
     wrong(&["--assert", "ratio(frame.p50_us) < 2"], 2, "--reference");
     wrong(&["--assert", "frame < 1"], 2, "a group of values");
-    wrong(&["--threads", "2"], 2, "threads");
+    wrong(&["--threads", "9"], 2, "threads");
     wrong(&["--budget-ms=-1"], 2, "--budget-ms -1");
     wrong(&["--source", "nowhere"], 1, "source nowhere");
     let folder = Folder::new();
@@ -232,4 +232,67 @@ fn a_bad_reference_folder_is_told_apart() {
     let run = faceptor(&["reference", "--out", &folder.file("mine"), "--frames", "1", "--warm-up", "1"]).expect(1);
     assert!(run.err.contains("is not empty"), "{}", run.err);
     assert_eq!(folder.names("mine"), ["thesis.txt"]);
+}
+
+#[test]
+fn the_profile_has_every_step_of_the_parts_that_ran() {
+    let folder = Folder::new();
+    let picture = folder.file("profile.svg");
+    let options = ["bench", "--tasks", "age,landmarks", "--frames", "5", "--warm-up", "1", "--profile", &picture];
+    let holds = "encoder.percent_of_peak > 0 && encoder.percent_of_peak < 130 && whole.percent == 100";
+    let run = faceptor(&[&options[..], &["--json", "-", "--assert", holds]].concat()).expect(0);
+    let found = &run.json()[0];
+    let parts = found["parts"].as_array().expect("parts");
+    let names: Vec<&str> = parts.iter().filter_map(|part| part["name"].as_str()).collect();
+    assert!(["encoder", "memory", "task_age", "task_landmarks"].iter().all(|name| names.contains(name)), "{names:?}");
+    assert!(!names.contains(&"task_parsing"), "what was not asked for has no figures: {names:?}");
+    let number = |value: &Value, key: &str| value[key].as_f64().expect("a number");
+    let mut percent = 0.0;
+    for part in parts {
+        let steps = part["steps"].as_array().expect("steps");
+        let sum = |key: &str| steps.iter().map(|step| number(step, key)).sum::<f64>();
+        assert_eq!(sum("macs"), number(part, "macs"), "{}", part["name"]);
+        assert!((sum("time_us") - number(part, "time_us")).abs() < 1e-6 && number(part, "time_us") > 0.0);
+        percent += sum("percent");
+        // Products have work and so a share of the peak; what moves data has neither.
+        for step in steps {
+            assert_eq!(number(step, "macs") > 0.0, step["percent_of_peak"].is_f64(), "{step}");
+            assert!(step["name"].is_string() && step["output"].as_array().is_some_and(|shape| !shape.is_empty()));
+        }
+    }
+    assert!((percent - 100.0).abs() < 1e-6, "{percent}");
+    assert!(number(found, "int8_peak_gmacs") > 0.0 && found["frames"] == 5);
+
+    // The numbers of the bundle are those of the profile.
+    let encoder = parts.iter().find(|part| part["name"] == "encoder").expect("it ran");
+    let parts = faceptor_edge::model::Bundle::embedded().expect("a network").parts().cloned().collect::<Vec<_>>();
+    let told = parts.iter().find(|part| part.name == "encoder").expect("it is inside");
+    assert_eq!(
+        (encoder["macs"].as_u64(), encoder["steps"].as_array().map(Vec::len)),
+        (Some(told.macs), Some(told.ops))
+    );
+
+    let drawn = fs::read_to_string(&picture).expect("the picture is written");
+    assert!(drawn.starts_with("<svg ") && drawn.trim_end().ends_with("</svg>"));
+    assert_eq!(drawn.matches("<g>").count(), drawn.matches("</g>").count());
+    // All, each part, each step, and the slowest ones once more.
+    let cells = 1 + found["parts"]
+        .as_array()
+        .map_or(0, |p| p.iter().map(|p| 1 + p["steps"].as_array().map_or(0, Vec::len)).sum());
+    assert_eq!(drawn.matches("<g>").count(), cells + 32);
+}
+
+#[test]
+fn a_profile_without_a_file_is_a_table() {
+    let run = faceptor(&["bench", "--tasks", "age", "--frames", "2", "--warm-up", "1", "--profile"]).expect(0);
+    assert!(run.out.contains("[encoder]") && run.out.contains("convolution int8"), "{}", run.out);
+    assert!(run.out.contains("the encoder alone: ") && run.out.contains(" % of the int8 peak"), "{}", run.out);
+    let wrong = |more: &[&str], status: i32, reason: &str| {
+        let run = faceptor(&[&["bench", "--warm-up", "1", "--profile"][..], more].concat()).expect(status);
+        assert!(run.err.contains(reason), "{more:?}: {}", run.err);
+    };
+    wrong(&["--frames", "20001"], 2, "--frames 20000 at most");
+    let folder = Folder::new();
+    let photo = folder.write("plain.png", &util::files::png(util::files::gradient(320, 240)));
+    wrong(&["--frames", "2", "--source", &photo], 1, "no frame shows a face");
 }

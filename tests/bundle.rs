@@ -5,7 +5,7 @@
 use std::path::Path;
 use std::sync::OnceLock;
 
-use faceptor_edge::model::{Bundle, BundleError, Engine, Kernel, compile_folder};
+use faceptor_edge::model::{Bundle, BundleError, Engine, Kernel, PACKINGS, Packing, compile_folder};
 use sha2::{Digest, Sha256};
 
 const FIXED_BYTES: usize = 24;
@@ -157,8 +157,8 @@ fn other_versions_are_told_apart() {
     let mut changed = compiled().to_vec();
     changed[8] = 0;
     assert!(matches!(refusal(&changed), BundleError::Older { found: 0 }));
-    changed[8] = 2;
-    assert!(matches!(refusal(&changed), BundleError::Newer { found: 2 }));
+    changed[8] = 3;
+    assert!(matches!(refusal(&changed), BundleError::Newer { found: 3 }));
     assert!(refusal(&changed).to_string().contains("update the program"));
 }
 
@@ -175,7 +175,13 @@ fn huge_counts_are_refused_before_anything_is_allocated() {
 /// Changed on purpose, with fitting hashes: the contents are checked as well.
 #[test]
 fn changed_contents_with_fitting_hashes_never_panic() {
-    let bytes = compiled();
+    change_contents(compiled(), 1);
+    // Here the last section says how the weights are packed.
+    let packed = Bundle::from_bytes(compiled()).unwrap().repacked(Packing::named("scalar")).unwrap();
+    change_contents(&packed, 0);
+}
+
+fn change_contents(bytes: &[u8], behind: usize) {
     let sections = sections(bytes);
     let mut seed = 0x9E37_79B9_7F4A_7C15u64;
     let mut random = move || {
@@ -187,7 +193,7 @@ fn changed_contents_with_fitting_hashes_never_panic() {
     let (mut accepted, mut refused) = (0, 0);
     for _ in 0..1500 {
         // The tables and plans; the manifest is text and the data is only numbers.
-        let (offset, len) = sections[1 + random() % (sections.len() - 2)];
+        let (offset, len) = sections[1 + random() % (sections.len() - 1 - behind)];
         let mut changed = bytes.to_vec();
         for _ in 0..1 + random() % 3 {
             changed[offset + random() % len] = [0, 1, 0x7f, 0x80, 0xff, random() as u8][random() % 6];
@@ -259,4 +265,47 @@ fn a_wrong_export_folder_is_refused_with_its_reason() {
     assert!(reason("format = 9", &onnx).contains("format 9"));
     std::fs::remove_file(folder.join("manifest.toml")).unwrap();
     assert!(format!("{:#}", compile_folder(&folder).unwrap_err()).contains("manifest.toml"));
+}
+
+/// Every task's answer, and the bytes of buffers and weights that the engine needs besides the bundle.
+fn answers(bundle: &std::sync::Arc<Bundle>, kernel: Kernel) -> (Vec<Vec<f32>>, usize) {
+    let mut engine = Engine::with_kernel(bundle.clone(), kernel).unwrap();
+    for (i, value) in engine.input("image").unwrap().iter_mut().enumerate() {
+        *value = (i % 251) as f32 / 125.0 - 1.0;
+    }
+    let tasks = &bundle.manifest().tasks;
+    let answers = tasks.iter().map(|task| engine.output(&task.output).unwrap().to_vec()).collect();
+    (answers, engine.memory_bytes())
+}
+
+#[test]
+fn packed_bundles_are_the_same_network_on_every_family() {
+    let plain = Bundle::from_bytes(compiled()).unwrap();
+    assert_eq!(plain.packing(), None);
+    for (name, packing) in PACKINGS {
+        let bytes = plain.repacked(Some(packing)).unwrap();
+        let packed = Bundle::from_bytes(&bytes).unwrap();
+        assert_eq!((packed.packing(), packed.sha256()), (Some(packing), plain.sha256()), "{name}");
+        assert!(packed.repacked(None).unwrap() == compiled(), "{name}: unpacking gives the plain bundle's bytes");
+        for kernel in Kernel::all().iter().copied().filter(|kernel| kernel.is_supported()) {
+            let (expected, own) = answers(&plain, kernel);
+            let (found, lent) = answers(&packed, kernel);
+            assert!(found == expected, "packed for {name}, run by {}", kernel.name());
+            match kernel.packing() == packing {
+                true => assert!(lent < own, "{name}: {lent} bytes beside the bundle, {own} beside a plain one"),
+                false => assert_eq!(lent, own, "{name} on {}", kernel.name()),
+            }
+        }
+    }
+}
+
+#[test]
+fn a_packing_that_no_family_reads_is_refused() {
+    let packed = Bundle::from_bytes(compiled()).unwrap().repacked(Packing::named("sdot")).unwrap();
+    let (offset, _) = *sections(&packed).last().unwrap();
+    let mut changed = packed.clone();
+    // The first number is the width of a panel.
+    changed[offset] = 17;
+    rehash(&mut changed);
+    assert!(refusal(&changed).to_string().contains("a family that this program does not know"));
 }

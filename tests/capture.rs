@@ -64,12 +64,13 @@ fn read(pipeline: &mut Pipeline, picture: &impl Pixels) -> Result<(Detection, Ve
     let found = pipeline.find(picture, Purpose::Live, 1)?;
     let face = *found.first().expect("the portrait's face is found");
     let to_picture = pipeline.frame_of(&face.keypoints).expect("five distinct points");
-    pipeline.look(picture, &to_picture)?;
+    let views = pipeline.views(&to_picture, Some(&face));
+    pipeline.look(picture, &views)?;
     let (mut points, mut years) = (Vec::new(), 0.0);
     for task in 0..pipeline.readers().len() {
         let mut answer = pipeline.readers()[task].blank();
         if pipeline.tasks().contains(&(task as u8)) {
-            pipeline.decode(task, &to_picture, &mut answer)?;
+            pipeline.decode(task, &views, &mut answer)?;
         }
         match answer {
             Answer::Landmarks(found) if pipeline.tasks().contains(&(task as u8)) => {

@@ -35,7 +35,10 @@ impl Run {
 
     fn with(folder: Folder, arguments: &[&str], is_read: bool) -> Run {
         let socket = folder.file("s");
-        let mut run = command(&["run", "--source", "demo", "--rt", "off", "--control", &socket]);
+        let mut run = command(&["run", "--source", "demo", "--control", &socket]);
+        if !arguments.contains(&"--rt") {
+            run.args(["--rt", "off"]);
+        }
         run.args(arguments).stdout(Stdio::piped()).stderr(Stdio::piped());
         let child = run.spawn().expect("the binary can be started");
         let mut started = Run { child, folder, lines: None, reader: None };
@@ -142,7 +145,7 @@ impl Drop for Run {
 
 /// The tasks that the face of a frame has answers of; `None` without a face.
 fn answers(frame: &Value) -> Option<BTreeSet<String>> {
-    const OTHERS: [&str; 5] = ["id", "score", "box", "keypoints", "stale_frames"];
+    const OTHERS: [&str; 6] = ["id", "score", "box", "keypoints", "quality", "stale_frames"];
     let face = frame["faces"].as_array().expect("a list").first()?.as_object().expect("an object");
     Some(face.keys().filter(|key| !OTHERS.contains(&key.as_str())).cloned().collect())
 }
@@ -313,16 +316,36 @@ fn budget_status_statistics_and_snapshots() {
     // A relative path is one of the folder that ctl is called in.
     let mut snapshot = command(&["ctl", "--control", &run.socket(), "snapshot", "look at.png"]);
     snapshot.current_dir(run.folder.path());
-    util::finish(snapshot).expect(0);
-    let until = Instant::now() + PATIENCE;
-    let picture = loop {
-        if let Ok(picture) = image::open(run.folder.path().join("look at.png")) {
-            break picture.into_rgb8();
-        }
-        assert!(Instant::now() < until, "no snapshot");
-        thread::sleep(Duration::from_millis(20));
-    };
+    let told = util::finish(snapshot).expect(0).out;
+    assert!(told.contains("written: yes"), "{told}");
+    // The answer comes when the file is there.
+    let picture = image::open(run.folder.path().join("look at.png")).expect("a PNG").into_rgb8();
     assert_eq!(picture.dimensions(), (640, 480));
+    let nowhere = run.ctl(&["snapshot", &run.folder.file("no/such/folder.png")]).expect(1);
+    assert!(nowhere.err.contains("folder.png"), "{}", nowhere.err);
+    // Others are served while one waits for its picture.
+    let (mut waiting, mut other) = (Talk::to(&run), Talk::to(&run));
+    waiting
+        .send(format!("{}\n", json!({"id": 1, "verb": "snapshot", "file": run.folder.file("b.png")})).as_bytes())
+        .expect("sent");
+    assert_eq!(other.ask(&json!({"id": 2, "verb": "tasks"}))["ok"], true);
+    assert_eq!(waiting.receive()["result"]["written"], true);
+}
+
+#[test]
+fn a_run_with_all_tasks_keeps_below_forty_mebibytes() {
+    let folder = Folder::new();
+    // Memory is locked where that is permitted.
+    let run =
+        Run::with(folder, &["--fps", "30", "--frames", "1000000", "--json", "--tasks", "all", "--rt", "auto"], true);
+    (0..40).for_each(|_| drop(run.frame()));
+    let status = fs::read_to_string(format!("/proc/{}/status", run.child.id())).expect("it runs");
+    let line = status.lines().find(|line| line.starts_with("VmRSS:")).expect("the kernel tells");
+    let kib: u64 = line.split_whitespace().nth(1).and_then(|number| number.parse().ok()).expect("a number");
+    println!("resident: {kib} KiB");
+    assert!(kib < 40 << 10, "{kib} KiB are resident");
+    run.ctl(&["quit"]).expect(0);
+    run.end().0.expect(0);
 }
 
 #[test]

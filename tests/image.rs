@@ -2,7 +2,8 @@
 
 mod util;
 
-use image::{GenericImageView, imageops};
+use image::imageops::{self, FilterType};
+use image::{GenericImageView, Rgb, RgbImage};
 use serde_json::Value;
 use util::files::{contact_sheet, gradient, jpeg, jpeg_with_orientation, noise, png, portrait};
 use util::{FACE, Folder, PORTRAIT, command, faceptor, finish, near, overlap};
@@ -75,7 +76,7 @@ fn every_task_answers_for_the_portrait() {
 #[test]
 fn only_the_chosen_tasks_have_keys_and_their_answers_do_not_change() {
     let all = only(faceptor(&["image", PORTRAIT, "--json", "--tasks", "all"]).expect(0).json());
-    let common = ["id", "score", "box", "keypoints"];
+    let common = ["id", "score", "box", "keypoints", "quality"];
     let default = only(faceptor(&["image", PORTRAIT, "--json"]).expect(0).json());
     let tasks: Vec<&str> = keys(&default["faces"][0]).into_iter().filter(|key| !common.contains(key)).collect();
     let mut sorted = tasks.clone();
@@ -233,4 +234,34 @@ fn a_full_disk_is_told() {
     full.stdout(std::fs::File::create("/dev/full").expect("Linux has it"));
     let run = finish(full).expect(1);
     assert!(run.err.contains("cannot write to standard output: No space left"), "{}", run.err);
+}
+
+#[test]
+fn a_face_that_cannot_be_seen_well_is_not_to_be_trusted() {
+    let folder = Folder::new();
+    let whole = portrait();
+    let dark = RgbImage::from_fn(512, 512, |x, y| Rgb(whole.get_pixel(x, y).0.map(|v| v / 20)));
+    let pale = RgbImage::from_fn(512, 512, |x, y| Rgb(whole.get_pixel(x, y).0.map(|v| 100 + v / 30)));
+    let small = imageops::resize(&whole, 128, 128, FilterType::Triangle);
+    let crop = |picture: &RgbImage| imageops::crop_imm(picture, 128, 36, 192, 192).to_image();
+    let quality = |name: &str, picture: RgbImage, more: &[&str]| {
+        let path = folder.write(name, &png(picture));
+        let arguments = [&["image", &path, "--json", "--tasks", "age"], more].concat();
+        only(faceptor(&arguments).expect(0).json())["faces"][0]["quality"].clone()
+    };
+    let good = quality("good.png", whole.clone(), &[]);
+    assert_eq!((&good["trusted"], &good["why"]), (&true.into(), &serde_json::json!([])), "{good}");
+    let near = |key: &str, expected: f64, off: f64| (good[key].as_f64().expect("a number") - expected).abs() < off;
+    assert!(near("eyes_px", 40.0, 5.0) && near("turn", 0.0, 0.1) && near("brightness", 170.0, 30.0), "{good}");
+    let small = quality("small.png", small, &[]);
+    assert_eq!((&small["trusted"], &small["why"]), (&false.into(), &serde_json::json!(["too_small"])), "{small}");
+    let dark = quality("dark.png", crop(&dark), &["--aligned"]);
+    assert!(dark["why"].as_array().is_some_and(|why| why.contains(&"too_dark".into())), "{dark}");
+    let pale = quality("pale.png", crop(&pale), &["--aligned"]);
+    assert_eq!(pale["why"], serde_json::json!(["low_contrast"]), "{pale}");
+    let said = faceptor(&["image", &folder.file("small.png")]).expect(0);
+    assert!(said.out.contains("not to be trusted: too small"), "{}", said.out);
+    // Without a task nothing was looked at.
+    let none = only(faceptor(&["image", PORTRAIT, "--json", "--tasks", "none"]).expect(0).json());
+    assert_eq!(none["faces"][0]["quality"]["brightness"], Value::Null);
 }

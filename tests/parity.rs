@@ -135,7 +135,8 @@ fn a_task_that_is_not_asked_for_costs_nothing() {
 
 /// What a task may differ, over all crops.
 struct Tolerance {
-    /// Mean of the absolute difference, in the task's unit.
+    /// Mean of the absolute difference, in the task's unit: pixels of the crop, years, probabilities, one minus the cosine;
+    /// logits of the parsing in units of their mean magnitude, which differs from one training to the next.
     mean: f64,
     /// Share of decisions that may turn out differently.
     flips: f64,
@@ -143,11 +144,12 @@ struct Tolerance {
 
 /// Against ONNX Runtime on the same QDQ files. Only float rounding differs; but a sum that it moves across the border of a
 /// quantization step moves everything after it by up to that step, so that the answers differ by a part of what
-/// quantization costs anyhow. (Part by part, on equal inputs, nearly all elements are equal to the last bits.)
+/// quantization costs anyhow. (Part by part, on equal inputs, nearly all elements are equal to the last bits. ONNX Runtime with
+/// its optimizations differs from itself without them by 0.0013 in the parsing's unit, 0.07 % of its pixels and 0.007 px.)
 fn against_ort(kind: TaskKind) -> Tolerance {
     match kind {
         TaskKind::Landmarks => Tolerance { mean: 0.02, flips: 0.001 },
-        TaskKind::Parsing => Tolerance { mean: 0.02, flips: 0.002 },
+        TaskKind::Parsing => Tolerance { mean: 0.003, flips: 0.003 },
         TaskKind::Age => Tolerance { mean: 0.02, flips: 0.0 },
         TaskKind::Expression => Tolerance { mean: 0.001, flips: 0.0 },
         TaskKind::Attributes => Tolerance { mean: 0.001, flips: 0.001 },
@@ -159,7 +161,7 @@ fn against_ort(kind: TaskKind) -> Tolerance {
 fn against_float(kind: TaskKind) -> Tolerance {
     match kind {
         TaskKind::Landmarks => Tolerance { mean: 0.15, flips: 0.01 },
-        TaskKind::Parsing => Tolerance { mean: 0.2, flips: 0.02 },
+        TaskKind::Parsing => Tolerance { mean: 0.02, flips: 0.02 },
         TaskKind::Age => Tolerance { mean: 0.4, flips: 0.05 },
         TaskKind::Expression => Tolerance { mean: 0.01, flips: 0.02 },
         TaskKind::Attributes => Tolerance { mean: 0.008, flips: 0.01 },
@@ -219,7 +221,8 @@ fn compare(
         }
         TaskKind::Parsing => {
             let (classes, pixels) = (shape[1], shape[2] * shape[3]);
-            found.iter().zip(expected).for_each(|(a, b)| d.add((a - b).abs()));
+            let magnitude = expected.iter().map(|v| v.abs() as f64).sum::<f64>() / expected.len() as f64;
+            found.iter().zip(expected).for_each(|(a, b)| d.add(((a - b).abs() as f64 / magnitude) as f32));
             for p in 0..pixels {
                 let label = |v: &[f32]| argmax((0..classes).map(|c| v[c * pixels + p]));
                 d.decide(label(found) != label(expected));

@@ -30,6 +30,6 @@ pub use mjpg::Mjpg;
 pub use open::{FeedRequest, open};
 pub use paced::Paced;
 pub use picture::{Picture, Pixels, Pyramid};
-pub use shrunk::{Part, Shrunk};
+pub use shrunk::{MAX_HALVINGS, Part, Shrunk};
 pub use view::{PixelFormat, Still, View};
 pub use y4m::Y4m;

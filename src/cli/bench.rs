@@ -13,7 +13,9 @@ use crate::capture::{self, FeedRequest};
 use crate::locate::MAX_FOLLOWED;
 use crate::pace::assertion::{Assertion, Scope};
 use crate::pace::bench::{self, Settings};
+use crate::pace::profile;
 use crate::pace::report::{SHORTCUTS, WARM_UP_FRAMES};
+use crate::pace::threads::ThreadArguments;
 use crate::perceive::tasks;
 
 /// The most frames of a run: a day at 30 a second.
@@ -28,9 +30,8 @@ pub struct MeasureArguments {
     /// Frames before that, which are not counted.
     #[arg(long, value_name = "N", default_value_t = WARM_UP_FRAMES, value_parser = clap::value_parser!(u64).range(1..=MAX_FRAMES))]
     pub warm_up: u64,
-    /// Threads of the engine. It has one in this version.
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1))]
-    pub threads: u32,
+    #[command(flatten)]
+    pub threads: ThreadArguments,
     /// The deadline that misses are counted against.
     #[arg(long, value_name = "MS", default_value_t = 33.333)]
     pub budget_ms: f64,
@@ -54,6 +55,10 @@ pub struct BenchArguments {
     network: NetworkArguments,
     #[command(flatten)]
     measure: MeasureArguments,
+    /// Profile the network's steps instead of the loop's stages: multiply-accumulates, time, share, percent of what the
+    /// CPU could do at most. With a file, also as a picture.
+    #[arg(long, value_name = "SVG", num_args = 0..=1)]
+    profile: Option<Option<PathBuf>>,
     /// Write the report as JSON; `-` writes it to standard output instead of the table.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -81,6 +86,7 @@ impl MeasureArguments {
             warm_up: self.warm_up,
             frames: self.frames,
             budget_us: budget_us as u64,
+            threads: self.threads.threads()?,
             git,
         })
     }
@@ -90,6 +96,9 @@ pub fn run(arguments: BenchArguments, git: Option<&'static str>) -> Result<Outco
     // Read first: a wrong name is told of before minutes are spent.
     let reference = arguments.reference.as_deref().map(read_report).transpose()?;
     let mut feed = capture::open(&arguments.source, &FeedRequest { fps: arguments.fps, ..FeedRequest::default() })?;
+    if let Some(picture) = &arguments.profile {
+        return profile(&arguments, picture.as_deref(), &mut *feed, reference.as_ref(), git);
+    }
     let report = bench::measure(
         || arguments.network.open(),
         |bundle| {
@@ -114,14 +123,56 @@ pub fn run(arguments: BenchArguments, git: Option<&'static str>) -> Result<Outco
     }
     let shortcuts = &SHORTCUTS;
     let scope = Scope { report: &value, shortcuts, reference: reference.as_ref().map(|value| (value, &shortcuts[..])) };
+    decide(&arguments.assertions, &scope, report.valid)
+}
+
+/// What each step of the network costs.
+fn profile(
+    arguments: &BenchArguments,
+    picture: Option<&Path>,
+    feed: &mut dyn capture::Feed,
+    reference: Option<&Value>,
+    git: Option<&'static str>,
+) -> Result<Outcome> {
+    if arguments.measure.frames > profile::MAX_FRAMES {
+        return Err(UsageError(format!("--profile: --frames {} at most", profile::MAX_FRAMES)).into());
+    }
+    if reference.is_some() {
+        return Err(UsageError("--profile has no figures of a --reference to compare with".to_owned()).into());
+    }
+    let found = profile::measure(
+        || arguments.network.open(),
+        |bundle| {
+            let chosen = tasks::select(bundle.manifest(), arguments.tasks.tasks.as_deref())?;
+            arguments.measure.settings(chosen, git)
+        },
+        feed,
+    )?;
+    if let Some(path) = picture {
+        fs::write(path, found.picture()).with_context(|| format!("cannot write {}", path.display()))?;
+    }
+    match &arguments.json {
+        Some(path) if path == Path::new("-") => output::print_json(&found)?,
+        Some(path) => {
+            write_json(path, &found)?;
+            output::print(&found.table())?;
+        }
+        None => output::print(&found.table())?,
+    }
+    let value = serde_json::to_value(&found).context("the profile cannot be written as JSON")?;
+    decide(&arguments.assertions, &Scope { report: &value, shortcuts: &[], reference: None }, found.valid)
+}
+
+/// Whether all assertions hold.
+fn decide(assertions: &[Assertion], scope: &Scope<'_>, valid: bool) -> Result<Outcome> {
     let mut outcome = Outcome::Done;
-    for assertion in &arguments.assertions {
-        if let Some(reason) = assertion.violation(&scope)? {
+    for assertion in assertions {
+        if let Some(reason) = assertion.violation(scope)? {
             log::error!("assertion failed: {reason}");
             outcome = Outcome::SomeFailed;
         }
     }
-    if outcome == Outcome::Done && !arguments.assertions.is_empty() && !report.valid {
+    if outcome == Outcome::Done && !assertions.is_empty() && !valid {
         log::warn!("the assertions hold, but the report is INVALID");
     }
     Ok(outcome)

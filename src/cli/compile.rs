@@ -6,7 +6,7 @@ use anyhow::Result;
 use clap::Args;
 
 use super::{Outcome, network, output};
-use crate::model::TensorInfo;
+use crate::model::{PACKINGS, Packing, TensorInfo};
 
 #[derive(Args)]
 pub struct CompileArguments {
@@ -16,6 +16,10 @@ pub struct CompileArguments {
     /// The bundle to write.
     #[arg(long, value_name = "BUNDLE", requires = "folder")]
     out: Option<PathBuf>,
+    /// Pack the weights for a family of CPUs (`avx512vnni`, `sdot`, ...; FACEPTOR_KERNEL knows them), which then uses them
+    /// in place. Every other one runs the bundle too, and starts a little slower.
+    #[arg(long, value_name = "FAMILY", requires = "folder", value_parser = packing)]
+    kernel: Option<Packing>,
     /// Print what a bundle holds.
     #[arg(long, value_name = "BUNDLE", conflicts_with_all = ["folder", "out"])]
     info: Option<PathBuf>,
@@ -23,7 +27,7 @@ pub struct CompileArguments {
 
 pub fn run(arguments: CompileArguments) -> Result<Outcome> {
     if let (Some(folder), Some(out)) = (&arguments.folder, &arguments.out) {
-        compile(folder, out)?;
+        compile(folder, out, arguments.kernel)?;
         output::print(&info(out)?)?;
     }
     if let Some(path) = &arguments.info {
@@ -33,12 +37,15 @@ pub fn run(arguments: CompileArguments) -> Result<Outcome> {
 }
 
 #[cfg(feature = "compiler")]
-fn compile(folder: &Path, out: &Path) -> Result<()> {
+fn compile(folder: &Path, out: &Path, packing: Option<Packing>) -> Result<()> {
     use std::fs;
 
     use anyhow::Context;
 
-    let bytes = crate::model::compile_folder(folder).with_context(|| format!("{}", folder.display()))?;
+    let mut bytes = crate::model::compile_folder(folder).with_context(|| format!("{}", folder.display()))?;
+    if packing.is_some() {
+        bytes = crate::model::Bundle::from_bytes(&bytes).and_then(|bundle| bundle.repacked(packing))?;
+    }
     // Whole or not at all, as with pictures.
     let mut part = out.as_os_str().to_owned();
     part.push(".part");
@@ -51,8 +58,13 @@ fn compile(folder: &Path, out: &Path) -> Result<()> {
 }
 
 #[cfg(not(feature = "compiler"))]
-fn compile(_: &Path, _: &Path) -> Result<()> {
+fn compile(_: &Path, _: &Path, _: Option<Packing>) -> Result<()> {
     anyhow::bail!("this program was built without the compiler (cargo feature `compiler`): compile on the host")
+}
+
+fn packing(name: &str) -> Result<Packing, String> {
+    let known = || PACKINGS.map(|(name, _)| name).join(", ");
+    Packing::named(name).ok_or_else(|| format!("no such family; there are {}", known()))
 }
 
 /// The bundle in a few lines: its name, tasks, finder and parts.
@@ -61,6 +73,9 @@ fn info(path: &Path) -> Result<String> {
     let manifest = bundle.manifest();
     let mut text = format!("{} {}, {:.2} MB\n", manifest.name, manifest.version, bundle.len_bytes() as f64 / 1e6);
     text += &format!("sha256   {}\n", bundle.sha256());
+    if let Some(packing) = bundle.packing() {
+        text += &format!("packed   for {}\n", packing.families().collect::<Vec<_>>().join(", "));
+    }
     let tasks: Vec<&str> = manifest.tasks.iter().map(|task| task.name.as_str()).collect();
     text += &format!("tasks    {}\n", if tasks.is_empty() { "none".to_owned() } else { tasks.join(", ") });
     if let Some(finder) = &manifest.finder {

@@ -17,8 +17,8 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 #[derive(Args)]
 pub struct CtlArguments {
-    /// The socket of the loop, as `faceptor run --control` has it [default: $XDG_RUNTIME_DIR/faceptor.sock, or
-    /// /run/faceptor/faceptor.sock].
+    /// The socket of the loop, as `faceptor run --control` has it [default: the first of $XDG_RUNTIME_DIR/faceptor.sock,
+    /// /run/faceptor/faceptor.sock and that of a private folder in the temporary one].
     #[arg(long, value_name = "SOCKET", global = true)]
     control: Option<PathBuf>,
     /// The answer as one JSON object.
@@ -58,7 +58,7 @@ enum Verb {
 
 pub fn run(arguments: CtlArguments) -> Result<Outcome> {
     let request = request(&arguments.verb)?;
-    let path = arguments.control.unwrap_or_else(socket::default_path);
+    let path = arguments.control.unwrap_or_else(socket::path_to_connect_to);
     let mut response = ask(&path, &request)?;
     if response["ok"] == true {
         match arguments.json {

@@ -11,6 +11,7 @@ use super::output;
 use crate::capture::{Picture, Pixels, folder, photo};
 use crate::locate::{MAX_FACES, Purpose};
 use crate::pace::clock::Stopwatch;
+use crate::pace::threads::ThreadArguments;
 use crate::perceive::{Analysis, Locate, Pipeline};
 use crate::present::json::{Around, Line, Origin};
 use crate::present::names::Names;
@@ -25,6 +26,8 @@ pub struct ImageArguments {
     tasks: TaskArguments,
     #[command(flatten)]
     network: NetworkArguments,
+    #[command(flatten)]
+    threads: ThreadArguments,
     /// One JSON object per photo and line.
     #[arg(long)]
     json: bool,
@@ -50,7 +53,7 @@ struct Destination {
 
 pub fn run(arguments: ImageArguments) -> Result<Outcome> {
     let bundle = arguments.network.open()?;
-    let mut pipeline = arguments.tasks.pipeline(&bundle)?;
+    let mut pipeline = arguments.tasks.pipeline(&bundle, &arguments.threads.threads()?)?;
     let results: Vec<PathBuf> = [&arguments.out, &arguments.masks].into_iter().flatten().cloned().collect();
     let listing = folder::list(&arguments.paths, &results);
     let mut outcome = Outcome::Done;

@@ -6,13 +6,14 @@ use std::sync::Arc;
 use anyhow::{Result, anyhow};
 use clap::Args;
 
-use crate::model::Bundle;
+use crate::model::{Bundle, Threads};
+use crate::pace::mapped::Mapped;
 use crate::perceive::{Pipeline, tasks};
 
 /// Which network.
 #[derive(Args)]
 pub struct NetworkArguments {
-    /// A bundle made by `faceptor compile`, instead of the one inside this program.
+    /// A bundle made by `faceptor compile`, or an export folder such as models/nano, instead of the one inside this program.
     #[arg(long, value_name = "BUNDLE")]
     pub model: Option<PathBuf>,
 }
@@ -36,16 +37,41 @@ impl NetworkArguments {
     }
 }
 
-/// Opens a bundle file; the error names it.
+/// Opens a bundle file, mapped where it can be, or compiles an export folder; the error names it.
 pub fn open(path: &Path) -> Result<Arc<Bundle>> {
+    if path.is_dir() {
+        return compiled(path);
+    }
+    let bundle = match Mapped::open(path) {
+        Ok(mapped) => Bundle::from_memory(Arc::new(mapped)),
+        // A pipe, or no file at all, of which reading tells.
+        Err(_) => Bundle::open(path),
+    };
     // Its error holds the reason already, so it is not chained.
-    Bundle::open(path).map_err(|reason| anyhow!("{}: {reason}", path.display()))
+    bundle.map_err(|reason| anyhow!("{}: {reason}", path.display()))
+}
+
+/// An export folder's bundle, in memory alone.
+#[cfg(feature = "compiler")]
+fn compiled(folder: &Path) -> Result<Arc<Bundle>> {
+    use anyhow::Context;
+
+    let bytes = crate::model::compile_folder(folder).with_context(|| format!("{}", folder.display()))?;
+    Bundle::from_bytes(&bytes).map_err(|reason| anyhow!("{}: {reason}", folder.display()))
+}
+
+#[cfg(not(feature = "compiler"))]
+fn compiled(folder: &Path) -> Result<Arc<Bundle>> {
+    anyhow::bail!(
+        "{} is a folder: this program was built without the compiler, so compile it elsewhere (`faceptor compile DIR --out BUNDLE`)",
+        folder.display()
+    )
 }
 
 impl TaskArguments {
     /// A pipeline for the chosen tasks of a bundle.
-    pub fn pipeline(&self, bundle: &Arc<Bundle>) -> Result<Pipeline> {
+    pub fn pipeline(&self, bundle: &Arc<Bundle>, threads: &Threads) -> Result<Pipeline> {
         let chosen = tasks::select(bundle.manifest(), self.tasks.as_deref())?;
-        Pipeline::new(bundle.clone(), &chosen)
+        Pipeline::with_threads(bundle.clone(), &chosen, threads)
     }
 }

@@ -110,7 +110,7 @@ fn answer(bundle: &Arc<Bundle>, pictures: &[(String, Picture)], writer: &mut Wri
         writer.enter(&file)?;
         let faces = probe.find(picture)?;
         for face in &faces {
-            probe.look(picture, &face.keypoints)?;
+            probe.look(picture, face)?;
             for (output, numbers) in outputs().zip(&mut tensors) {
                 numbers.extend_from_slice(probe.output(&output.tensor)?);
             }

@@ -34,6 +34,9 @@ const COMMANDS: usize = 16;
 /// Stills that outlets may hold, beside one in each result.
 const SHOWN_STILLS: usize = 8;
 
+/// Stack of the publisher's thread: it makes lines, and its first 256 KiB are touched ahead.
+const PUBLISHER_STACK_BYTES: usize = 768 << 10;
+
 /// Sets a flag when it is dropped, also when a thread panics.
 struct AtEnd(Arc<AtomicBool>);
 
@@ -46,9 +49,10 @@ impl Drop for AtEnd {
 pub fn run(arguments: RunArguments) -> Result<Outcome> {
     let mut feed = open(&arguments.source, &arguments.request())?;
     let bundle = arguments.network.open()?;
-    let pipeline = arguments.tasks.pipeline(&bundle)?;
-    let legend = Arc::new(Legend::of(&pipeline));
     let live = feed.period_us().is_some();
+    let threads = if live { arguments.threads.live(&arguments.realtime) } else { arguments.threads.threads() }?;
+    let pipeline = arguments.tasks.pipeline(&bundle, &threads)?;
+    let legend = Arc::new(Legend::of(&pipeline));
     // Files and photos have no deadline that priority would help to keep.
     let mut obtained = if live { arguments.realtime.process() } else { Obtained::default() };
 
@@ -86,7 +90,10 @@ pub fn run(arguments: RunArguments) -> Result<Outcome> {
         signal_hook::flag::register(signal, presenters.hurry()).context("signal handlers")?;
     }
     steer.hurry = presenters.hurry();
-    let server = arguments.outlets.socket().map(|path| Server::start(&path, steer.clone())).transpose()?;
+    let server = arguments.outlets.socket()?.map(|path| Server::start(&path, steer.clone())).transpose()?;
+    if let Some(server) = &server {
+        log::info!("control socket: {}", server.path().display());
+    }
 
     let heat_level = steer.heat.as_ref().map(|watch| watch.level()).unwrap_or_default();
     let run = Run { arguments: &arguments, steer, presenters, legend: legend.clone(), heat: heat_level };
@@ -136,7 +143,8 @@ impl Run<'_> {
         let publisher = Publisher::new(links, self.legend, self.presenters, printing, period_us, keep_last);
         thread::scope(|scope| {
             let stop = AtEnd(self.steer.stop.clone());
-            let publishing = thread::Builder::new().name("publisher".to_owned()).spawn_scoped(scope, move || {
+            let builder = thread::Builder::new().name("publisher".to_owned()).stack_size(PUBLISHER_STACK_BYTES);
+            let publishing = builder.spawn_scoped(scope, move || {
                 let _stop = stop;
                 let mut obtained = Obtained::default();
                 if is_live {
@@ -165,7 +173,8 @@ impl Run<'_> {
                     stills: Stills::new(ring::DEPTH + SHOWN_STILLS, 0),
                 };
                 let options = FollowOptions { limit, smoothing: !arguments.following.no_smoothing };
-                Live::new(Faces::new(pipeline, options), settings, period_us, links).and_then(|live| live.run(feed))
+                let faces = Faces::new(pipeline, options).steadied(arguments.following.steady_s());
+                Live::new(faces, settings, period_us, links).and_then(|live| live.run(feed))
             };
             let asked = self.steer.stop.load(Ordering::Relaxed);
             publishing.thread().unpark();

@@ -7,11 +7,13 @@ use v4l::FourCC;
 
 use super::network::{NetworkArguments, TaskArguments};
 use crate::capture::FeedRequest;
-use crate::control::socket;
+use crate::control::socket::{self, SocketError};
 use crate::locate::MAX_FOLLOWED;
 use crate::pace::live::Settings;
 use crate::pace::realtime::RealtimeArguments;
+use crate::pace::threads::ThreadArguments;
 use crate::present::PresentOptions;
+use crate::present::display::parse_display;
 use crate::present::preview::parse_address;
 use crate::present::record::RecordOptions;
 
@@ -38,6 +40,8 @@ pub struct RunArguments {
     pub outlets: OutletArguments,
     #[command(flatten)]
     pub realtime: RealtimeArguments,
+    #[command(flatten)]
+    pub threads: ThreadArguments,
 }
 
 #[derive(Args)]
@@ -77,6 +81,10 @@ pub struct FollowArguments {
     /// Landmarks as the network gives them, without the One-Euro filter.
     #[arg(long)]
     pub no_smoothing: bool,
+    /// Time constant of the smoothing of expression, age and attributes: a change is two thirds through after this
+    /// time, and follows that much later. 0 gives each frame's own answers.
+    #[arg(long, value_name = "MS", default_value_t = 300.0, value_parser = constant)]
+    pub steady_ms: f64,
 }
 
 #[derive(Args)]
@@ -97,13 +105,13 @@ pub struct OutletArguments {
     #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=1000), requires = "record")]
     record_files: u32,
     /// Show the frames, annotated, on a framebuffer: fb:/dev/fb0.
-    #[arg(long, value_name = "fb:DEVICE", value_parser = framebuffer)]
+    #[arg(long, value_name = "fb:DEVICE", value_parser = parse_display)]
     display: Option<PathBuf>,
     /// Serve a page with picture and results: 127.0.0.1:PORT, or a port.
     #[arg(long, value_name = "ADDRESS", value_parser = parse_address)]
     preview: Option<std::net::SocketAddr>,
     /// Listen for `faceptor ctl` on this Unix socket [without a value: $XDG_RUNTIME_DIR/faceptor.sock, or
-    /// /run/faceptor/faceptor.sock].
+    /// /run/faceptor/faceptor.sock where that folder can be written, or a private folder's in the temporary one].
     #[arg(long, value_name = "SOCKET", num_args = 0..=1)]
     control: Option<Option<PathBuf>>,
 }
@@ -113,6 +121,11 @@ fn positive(text: &str) -> Result<f64, String> {
         Ok(number) if number > 0.0 && number <= 1e6 => Ok(number),
         _ => Err("a number above 0 and at most 1000000 is needed".to_owned()),
     }
+}
+
+fn constant(text: &str) -> Result<f64, String> {
+    let number = text.parse::<f64>().ok().filter(|number| (0.0..=60_000.0).contains(number));
+    number.ok_or_else(|| "a number from 0 to 60000 is needed".to_owned())
 }
 
 fn size(text: &str) -> Result<[u32; 2], String> {
@@ -130,11 +143,6 @@ fn fourcc(text: &str) -> Result<FourCC, String> {
     };
     let bytes: [u8; 4] = code.as_bytes().try_into().map_err(|_| "a code of four characters is needed".to_owned())?;
     Ok(FourCC::new(&bytes))
-}
-
-fn framebuffer(text: &str) -> Result<PathBuf, String> {
-    let device = text.strip_prefix("fb:").filter(|device| !device.is_empty());
-    device.map(PathBuf::from).ok_or_else(|| "the only display is a framebuffer: fb:/dev/fb0".to_owned())
 }
 
 fn us(ms: f64) -> u64 {
@@ -159,6 +167,13 @@ impl RunArguments {
     }
 }
 
+impl FollowArguments {
+    /// Time constant of the smoothed answers, seconds.
+    pub fn steady_s(&self) -> f32 {
+        (self.steady_ms / 1000.0) as f32
+    }
+}
+
 impl OutletArguments {
     /// Where results go. `live`: the source has a rate and waits for nobody.
     pub fn present(&self, live: bool) -> PresentOptions {
@@ -172,7 +187,13 @@ impl OutletArguments {
     }
 
     /// Where `ctl` is heard, if it is.
-    pub fn socket(&self) -> Option<PathBuf> {
-        self.control.clone().map(|path| path.unwrap_or_else(socket::default_path))
+    ///
+    /// # Errors
+    /// When no path is given and there is no folder for a socket.
+    pub fn socket(&self) -> Result<Option<PathBuf>, SocketError> {
+        match &self.control {
+            Some(None) => socket::path_to_listen_at().map(Some),
+            given => Ok(given.clone().flatten()),
+        }
     }
 }

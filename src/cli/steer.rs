@@ -4,11 +4,12 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{SyncSender, TrySendError};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::control::Steering;
 use crate::control::protocol::Refusal;
+use crate::control::{Later, Steering};
 use crate::model::Bundle;
 use crate::pace::board::Board;
 use crate::pace::heat;
@@ -16,6 +17,9 @@ use crate::pace::live::Command;
 use crate::pace::realtime::Obtained;
 use crate::perceive::{TaskList, tasks};
 use crate::present::Watch;
+
+/// Without a frame for so long, a snapshot's request is answered before it is written; `ctl` waits a second longer.
+const SNAPSHOT_PATIENCE: Duration = Duration::from_secs(4);
 
 /// Commands to the loop, and what it shows of itself. Copies steer the same loop.
 #[derive(Clone)]
@@ -104,10 +108,16 @@ impl Steering for Steer {
         self.board.read().stats()
     }
 
-    fn snapshot(&self, file: &Path) -> Result<Value, Refusal> {
+    fn snapshot(&self, file: &Path) -> Result<Later, Refusal> {
         let watch = self.watch.as_ref().ok_or_else(|| Refusal::Failed("this run takes no snapshots".to_owned()))?;
-        watch.snapshot(file.to_owned()).map_err(|_| Refusal::Busy)?;
-        Ok(json!({ "file": file }))
+        let ticket = watch.snapshot(file.to_owned()).map_err(|_| Refusal::Busy)?;
+        let (file, until) = (file.to_owned(), Instant::now() + SNAPSHOT_PATIENCE);
+        Ok(Box::new(move || match ticket.outcome() {
+            Some(Ok(())) => Some(Ok(json!({ "file": file, "written": true }))),
+            Some(Err(reason)) => Some(Err(Refusal::Failed(format!("snapshot {}: {reason}", file.display())))),
+            None if Instant::now() < until => None,
+            None => Some(Ok(json!({ "file": file, "written": false }))),
+        }))
     }
 
     fn quit(&self) -> Result<Value, Refusal> {

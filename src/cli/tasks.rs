@@ -106,14 +106,15 @@ fn report(bundle: &Bundle, measured: cost::Measured, rounds: u32) -> Report {
 
 fn table(report: &Report) -> String {
     let mut text = format!("{}, sha256 {:.16}\n\n", report.network, report.sha256);
+    let wide = report.tasks.iter().map(|task| task.name.chars().count() + 2).fold(14, usize::max);
     text += &format!(
-        "{:<14}{:<13}{:>8} {:<12}{:>11}{:>8}{:>6}{:>10}{:>13}{:>10}\n",
+        "{:<wide$}{:<13}{:>8} {:<12}{:>11}{:>8}{:>6}{:>10}{:>13}{:>10}\n",
         "task", "kind", "queries", "interpreter", "weights KB", "MMAC", "ops", "alone ms", "marginal ms", "default"
     );
     for task in &report.tasks {
         let cost = &task.cost;
         text += &format!(
-            "{:<14}{:<13}{:>8} {:<12}{:>11.1}{:>8.1}{:>6}{:>10.2}{:>13.2}{:>10}\n",
+            "{:<wide$}{:<13}{:>8} {:<12}{:>11.1}{:>8.1}{:>6}{:>10.2}{:>13.2}{:>10}\n",
             task.name,
             format!("{:?}", task.kind).to_lowercase(),
             task.queries[1] - task.queries[0],
@@ -137,7 +138,7 @@ fn table(report: &Report) -> String {
         let ran: Vec<&str> =
             task.cost.runs_alone.iter().filter(|(_, runs)| **runs > 0).map(|(n, _)| n.as_str()).collect();
         text += &format!(
-            "{:<14}{} ({} of {} operators)\n",
+            "{:<wide$}{} ({} of {} operators)\n",
             task.name,
             ran.join(", "),
             task.cost.operators_alone,

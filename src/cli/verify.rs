@@ -16,6 +16,7 @@ use crate::model::Bundle;
 use crate::pace::assertion::{Assertion, Scope};
 use crate::pace::bench;
 use crate::pace::report::{Report, SHORTCUTS, WARM_UP_FRAMES};
+use crate::pace::threads::ThreadArguments;
 use crate::perceive::golden::{BENCH, Reference};
 use crate::perceive::tasks;
 use crate::perceive::verification::{Check, Verification, compare};
@@ -100,7 +101,7 @@ fn measure(
     let measure = MeasureArguments {
         frames,
         warm_up: arguments.warm_up,
-        threads: 1,
+        threads: ThreadArguments { threads: 1 },
         budget_ms: there.pointer("/deadline/budget_us").and_then(Value::as_f64).unwrap_or(0.0) / 1000.0,
         max_faces: there["max_faces"].as_u64().and_then(|faces| faces.try_into().ok()).unwrap_or(4),
     };

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use super::Steering;
-use super::protocol::{self, MAX_REQUEST, Refusal};
+use super::protocol::{self, MAX_REQUEST, Refusal, Reply};
+use super::{Later, Steering};
 
 /// How long a connection may take.
 #[derive(Clone, Copy, Debug)]
@@ -33,6 +33,8 @@ pub struct Client {
     filled: usize,
     output: Vec<u8>,
     sent: usize,
+    /// The `id` of the request whose result is not there yet, and where it will be.
+    waiting: Option<(Value, Later)>,
     /// When the last byte went either way.
     moved: Instant,
     /// When the request or response that is under way began.
@@ -52,6 +54,7 @@ impl Client {
             filled: 0,
             output: Vec::new(),
             sent: 0,
+            waiting: None,
             moved: now,
             begun: None,
             ended: false,
@@ -67,19 +70,24 @@ impl Client {
     pub fn interest(&self) -> libc::c_short {
         match self.is_writing() {
             true => libc::POLLOUT,
-            false if self.ended || self.has_line() => 0,
+            false if self.is_waiting() || self.ended || self.has_line() => 0,
             false => libc::POLLIN,
         }
     }
 
     /// Whether a whole request waits here.
     pub fn has_line(&self) -> bool {
-        !self.is_writing() && !self.closing && self.line_end().is_some()
+        !self.is_writing() && !self.is_waiting() && !self.closing && self.line_end().is_some()
+    }
+
+    /// Whether a result is waited for.
+    pub fn is_waiting(&self) -> bool {
+        self.waiting.is_some()
     }
 
     /// Whether nothing more will come of this connection.
     pub fn is_done(&self) -> bool {
-        !self.is_writing() && (self.closing || (self.ended && self.line_end().is_none()))
+        !self.is_writing() && (self.closing || (self.ended && !self.is_waiting() && self.line_end().is_none()))
     }
 
     /// When its patience ends.
@@ -90,7 +98,7 @@ impl Client {
 
     /// One round: takes what has come, carries out one request, sends what there is to send.
     pub fn step(&mut self, events: libc::c_short, steering: &dyn Steering, now: Instant) -> io::Result<()> {
-        if events != 0 && !self.is_writing() && !self.has_line() && !self.ended {
+        if events != 0 && !self.is_writing() && !self.is_waiting() && !self.has_line() && !self.ended {
             self.read(now)?;
         }
         self.serve(steering, now);
@@ -118,16 +126,25 @@ impl Client {
 
     /// Carries out the next request, if one is there.
     fn serve(&mut self, steering: &dyn Steering, now: Instant) {
+        if let Some((id, later)) = &mut self.waiting {
+            let Some(result) = later() else { return };
+            (self.output, self.sent) = (protocol::response(id, &result), 0);
+            (self.waiting, self.begun) = (None, Some(now));
+            return;
+        }
         let Some(end) = self.line_end().filter(|_| self.has_line()) else { return };
         let line = self.input[..end].trim_ascii();
         // Blank lines are for people who type.
         let blank = line.is_empty();
         if !blank {
-            (self.output, self.sent) = (protocol::answer(line, steering), 0);
+            match protocol::answer(line, steering) {
+                Reply::Now(response) => (self.output, self.sent) = (response, 0),
+                Reply::Later(id, later) => self.waiting = Some((id, later)),
+            }
         }
         self.input.copy_within(end + 1..self.filled, 0);
         self.filled -= end + 1;
-        self.begun = (!blank || self.filled > 0).then_some(now);
+        self.begun = (!self.is_waiting() && (!blank || self.filled > 0)).then_some(now);
     }
 
     /// Sends what is left of the response.
@@ -156,7 +173,7 @@ impl Client {
     /// The connection has failed: nothing more is sent.
     pub fn abandon(&mut self) {
         self.output.clear();
-        (self.sent, self.closing) = (0, true);
+        (self.sent, self.waiting, self.closing) = (0, None, true);
     }
 
     fn is_writing(&self) -> bool {

@@ -17,6 +17,9 @@ use serde_json::Value;
 pub use protocol::Refusal;
 pub use server::Server;
 
+/// A result that is not there yet: asked again and again until it gives one. Returns at once.
+pub type Later = Box<dyn FnMut() -> Option<Result<Value, Refusal>> + Send>;
+
 /// What a running loop lets others do. Called from the thread of the socket; every method returns at once.
 ///
 /// The values are JSON objects that become the `result` of a response.
@@ -39,8 +42,8 @@ pub trait Steering: Send {
     /// Latency statistics.
     fn stats(&self) -> Value;
 
-    /// Asks for the next frame, annotated, as a PNG file.
-    fn snapshot(&self, file: &Path) -> Result<Value, Refusal>;
+    /// Asks for the next frame, annotated, as a PNG file; the answer comes when it has been written.
+    fn snapshot(&self, file: &Path) -> Result<Later, Refusal>;
 
     /// Ends the loop after the frame that it is at.
     fn quit(&self) -> Result<Value, Refusal>;

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::Steering;
+use super::{Later, Steering};
 
 /// The longest request in bytes, without its newline.
 pub const MAX_REQUEST: usize = 4096;
@@ -78,17 +78,30 @@ impl Names {
     }
 }
 
-/// Carries out one line and gives the response, with its newline.
-pub fn answer(line: &[u8], steering: &dyn Steering) -> Vec<u8> {
+/// What comes of a line.
+pub enum Reply {
+    /// The response, with its newline.
+    Now(Vec<u8>),
+    /// The response is [`response`] of this `id` and the result that comes.
+    Later(Value, Later),
+}
+
+/// Carries out one line.
+pub fn answer(line: &[u8], steering: &dyn Steering) -> Reply {
     let (id, result) = match serde_json::from_slice::<Value>(line) {
         Ok(value) => (value.get("id").cloned().unwrap_or(Value::Null), request(value, steering)),
         Err(reason) => (Value::Null, Err(Refusal::Malformed(format!("this line is not JSON: {reason}")))),
     };
+    let result = match result {
+        Ok(Done::Later(later)) => return Reply::Later(id, later),
+        Ok(Done::Now(value)) => Ok(value),
+        Err(refusal) => Err(refusal),
+    };
     let response = response(&id, &result);
-    match response.len() <= MAX_RESPONSE {
+    Reply::Now(match response.len() <= MAX_RESPONSE {
         true => response,
         false => self::response(&id, &Err(Refusal::Failed("the answer is too long for a response".to_owned()))),
-    }
+    })
 }
 
 /// A response line.
@@ -105,7 +118,13 @@ pub fn response(id: &Value, result: &Result<Value, Refusal>) -> Vec<u8> {
     line
 }
 
-fn request(value: Value, steering: &dyn Steering) -> Result<Value, Refusal> {
+/// A request that was carried out, or is under way.
+enum Done {
+    Now(Value),
+    Later(Later),
+}
+
+fn request(value: Value, steering: &dyn Steering) -> Result<Done, Refusal> {
     let request: Request =
         serde_json::from_value(value).map_err(|reason| Refusal::Malformed(format!("not a request: {reason}")))?;
     if !matches!(request.id, Value::Null | Value::Number(_) | Value::String(_)) {
@@ -122,7 +141,7 @@ fn request(value: Value, steering: &dyn Steering) -> Result<Value, Refusal> {
     if let Some((name, _)) = given.iter().find(|(name, is_given)| *is_given && *name != taken) {
         return Err(wrong(&format!("takes no {name}")));
     }
-    match request.verb.as_str() {
+    let result = match request.verb.as_str() {
         "tasks" => Ok(steering.tasks()),
         "set-tasks" => match request.tasks {
             Some(names) => steering.set_tasks(&names.joined()),
@@ -136,13 +155,14 @@ fn request(value: Value, steering: &dyn Steering) -> Result<Value, Refusal> {
         "status" => Ok(steering.status()),
         "stats" => Ok(steering.stats()),
         "snapshot" => match &request.file {
-            Some(file) if file.is_absolute() => steering.snapshot(file),
+            Some(file) if file.is_absolute() => return steering.snapshot(file).map(Done::Later),
             Some(file) => Err(wrong(&format!("{} is not an absolute path", file.display()))),
             None => Err(wrong("file is missing, the absolute path of a PNG")),
         },
         "quit" => steering.quit(),
         other => Err(Refusal::UnknownVerb(other.chars().take(40).collect())),
-    }
+    };
+    result.map(Done::Now)
 }
 
 #[cfg(test)]
@@ -192,8 +212,13 @@ pub mod tests {
         fn stats(&self) -> Value {
             json!({"stages": {}})
         }
-        fn snapshot(&self, file: &Path) -> Result<Value, Refusal> {
-            self.tell(format!("snapshot {}", file.display()))
+        fn snapshot(&self, file: &Path) -> Result<Later, Refusal> {
+            let told = self.tell(format!("snapshot {}", file.display()))?;
+            let mut asked = 0;
+            Ok(Box::new(move || {
+                asked += 1;
+                (asked > 2).then(|| Ok(told.clone()))
+            }))
         }
         fn quit(&self) -> Result<Value, Refusal> {
             self.tell("quit".to_owned())
@@ -201,7 +226,14 @@ pub mod tests {
     }
 
     fn ask(steering: &FakeLoop, line: &str) -> Value {
-        let response = answer(line.as_bytes(), steering);
+        let response = match answer(line.as_bytes(), steering) {
+            Reply::Now(response) => response,
+            Reply::Later(id, mut later) => loop {
+                if let Some(result) = later() {
+                    break response(&id, &result);
+                }
+            },
+        };
         assert!(response.ends_with(b"\n") && response.iter().filter(|byte| **byte == b'\n').count() == 1);
         serde_json::from_slice(&response).expect("a response is JSON")
     }

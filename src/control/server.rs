@@ -18,6 +18,10 @@ pub const MAX_CLIENTS: usize = 8;
 /// The least time between two rounds, in each of which every client is served once: whoever sends requests without end
 /// gets a thousand a second, and does not take a CPU from the loop.
 const ROUND: Duration = Duration::from_millis(1);
+/// How soon a result that is not there yet is asked for again.
+const GLANCE: Duration = Duration::from_millis(20);
+/// Stack of the thread: requests are small and answers are made on the heap.
+const STACK_BYTES: usize = 512 << 10;
 /// How long no connection is accepted after that has failed, for want of descriptors for instance.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 
@@ -42,7 +46,8 @@ impl Server {
         let bound = socket::bind(&path)?;
         let (wake, woken) = UnixStream::pair().map_err(failed)?;
         let work = move || Rounds::new(bound, woken, limits).run(&steering);
-        let thread = thread::Builder::new().name("control".to_owned()).spawn(work).map_err(failed)?;
+        let thread =
+            thread::Builder::new().name("control".to_owned()).stack_size(STACK_BYTES).spawn(work).map_err(failed)?;
         Ok(Server { path, wake, thread: Some(thread) })
     }
 
@@ -124,7 +129,11 @@ impl Rounds {
         }
         for (entry_of, client) in list[FIXED..].iter_mut().zip(&self.clients) {
             *entry_of = entry(client.descriptor(), client.interest());
-            until = until.min(if client.has_line() { now } else { client.deadline(&self.limits) });
+            until = until.min(match client {
+                _ if client.has_line() => now,
+                _ if client.is_waiting() => now + GLANCE,
+                _ => client.deadline(&self.limits),
+            });
         }
         // Rounded up, so that it does not turn without end in the last millisecond.
         let timeout = until.saturating_duration_since(now).as_micros().div_ceil(1000).min(60_000);

@@ -9,6 +9,9 @@ use signal_hook::consts::{SIGINT, SIGTERM, SIGUSR1};
 use signal_hook::flag;
 use signal_hook::iterator::{Handle, Signals as Waiting};
 
+/// Stack of that thread: it prints a table.
+const STACK_BYTES: usize = 512 << 10;
+
 /// The handlers of a process and the thread that prints; that thread ends when this is dropped.
 #[derive(Debug)]
 pub struct Signals {
@@ -32,7 +35,7 @@ pub fn start(quit: Arc<AtomicBool>, mut print: impl FnMut() + Send + 'static) ->
         crate::pace::realtime::yield_to_others();
         waiting.forever().for_each(|_| print());
     };
-    let thread = thread::Builder::new().name("signals".to_owned()).spawn(work)?;
+    let thread = thread::Builder::new().name("signals".to_owned()).stack_size(STACK_BYTES).spawn(work)?;
     Ok(Signals { handle, thread: Some(thread) })
 }
 

@@ -1,11 +1,12 @@
 //! The socket as a file: made for its owner alone, taken over from a program that has died, removed at the end.
 
+use std::ffi::CString;
 use std::fs::{self, File, Permissions, TryLockError};
 use std::io;
 use std::mem;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::thread;
@@ -26,17 +27,81 @@ pub enum SocketError {
     NoSocket(PathBuf),
     #[error("control socket {0}: its folder is not there; make it, or give another --control")]
     NoFolder(PathBuf),
+    #[error("control socket: the folder {0} is not this user's alone; remove it, or give a path to --control")]
+    Shared(PathBuf),
     #[error("control socket {0}: {1}")]
     Io(PathBuf, io::Error),
 }
 
-/// Where `ctl` looks and `run --control` listens when no path is given: `$XDG_RUNTIME_DIR/faceptor.sock`, the user's
-/// own folder, or without one `/run/faceptor/faceptor.sock`, the folder of the system service.
-pub fn default_path() -> PathBuf {
-    match std::env::var_os("XDG_RUNTIME_DIR").filter(|folder| Path::new(folder).is_absolute()) {
-        Some(folder) => Path::new(&folder).join("faceptor.sock"),
-        None => PathBuf::from("/run/faceptor/faceptor.sock"),
+/// The socket's name in a default folder.
+const NAME: &str = "faceptor.sock";
+/// The folder of the system service.
+const SYSTEM: &str = "/run/faceptor";
+
+/// Where a socket may be when no path is given.
+struct Places {
+    /// `$XDG_RUNTIME_DIR`, the user's own folder.
+    user: Option<PathBuf>,
+    system: PathBuf,
+    /// A folder of this user's in the temporary one.
+    private: PathBuf,
+}
+
+impl Places {
+    fn of_this_process() -> Places {
+        let user = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from).filter(|folder| folder.is_absolute());
+        // SAFETY: no pointers; it cannot fail.
+        let owner = unsafe { libc::geteuid() };
+        Places { user, system: SYSTEM.into(), private: std::env::temp_dir().join(format!("faceptor-{owner}")) }
     }
+
+    fn to_listen_at(&self) -> Result<PathBuf, SocketError> {
+        if let Some(user) = &self.user {
+            return Ok(user.join(NAME));
+        }
+        if is_writable(&self.system) {
+            return Ok(self.system.join(NAME));
+        }
+        let failed = |error| SocketError::Io(self.private.join(NAME), error);
+        match fs::DirBuilder::new().mode(0o700).create(&self.private) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(failed(error)),
+            _ => {}
+        }
+        // Anybody can make a folder there: one of somebody else's, or a link, would give the socket away.
+        let folder = fs::symlink_metadata(&self.private).map_err(failed)?;
+        // SAFETY: no pointers; it cannot fail.
+        let is_ours = folder.is_dir() && folder.uid() == unsafe { libc::geteuid() } && folder.mode() & 0o077 == 0;
+        if is_ours { Ok(self.private.join(NAME)) } else { Err(SocketError::Shared(self.private.clone())) }
+    }
+
+    fn to_connect_to(&self) -> PathBuf {
+        if let Some(user) = &self.user {
+            return user.join(NAME);
+        }
+        let (system, private) = (self.system.join(NAME), self.private.join(NAME));
+        if !system.exists() && private.exists() { private } else { system }
+    }
+}
+
+/// Where `run --control` listens when no path is given: `$XDG_RUNTIME_DIR/faceptor.sock`; without that variable
+/// `/run/faceptor/faceptor.sock` if its folder can be written, the one of the system service; otherwise a socket in a
+/// folder of mode 0700 in the temporary one, which is made.
+///
+/// # Errors
+/// When that folder cannot be made, or is somebody else's.
+pub fn path_to_listen_at() -> Result<PathBuf, SocketError> {
+    Places::of_this_process().to_listen_at()
+}
+
+/// Where `ctl` looks when no path is given: the same places.
+pub fn path_to_connect_to() -> PathBuf {
+    Places::of_this_process().to_connect_to()
+}
+
+fn is_writable(folder: &Path) -> bool {
+    let Ok(path) = CString::new(folder.as_os_str().as_bytes()) else { return false };
+    // SAFETY: `path` ends with a zero and outlives the call, which only reads it.
+    folder.is_dir() && unsafe { libc::access(path.as_ptr(), libc::W_OK | libc::X_OK) } == 0
 }
 
 /// A listening socket; its file goes when this is dropped.
@@ -201,6 +266,37 @@ mod tests {
         assert!(connect(&path, Duration::ZERO).is_ok());
         drop(bound);
         assert!(!path.exists());
+    }
+
+    #[test]
+    fn without_a_path_there_is_a_place_that_is_the_users_alone() {
+        let folder = Folder::new().expect("a folder");
+        let inside = |name: &str| folder.path().join(name);
+        let places = |user: Option<&str>| Places {
+            user: user.map(inside),
+            system: inside("system"),
+            private: inside("private"),
+        };
+        let user = places(Some("user"));
+        assert_eq!(user.to_listen_at().ok(), Some(inside("user").join(NAME)));
+        assert_eq!(user.to_connect_to(), inside("user").join(NAME));
+        let places = places(None);
+        let private = places.to_listen_at().expect("a folder can be made");
+        assert_eq!((private.as_path(), mode(&inside("private"))), (inside("private").join(NAME).as_path(), 0o700));
+        assert_eq!(places.to_connect_to(), inside("system").join(NAME), "the place to name when nobody listens");
+        let bound = bind(&private).expect("a socket");
+        assert_eq!((places.to_connect_to(), places.to_listen_at().ok()), (private.clone(), Some(private)));
+        drop(bound);
+        // A folder that others may enter is not trusted.
+        fs::set_permissions(inside("private"), Permissions::from_mode(0o755)).expect("our own");
+        let refused = places.to_listen_at().expect_err("it is shared");
+        assert!(refused.to_string().contains("not this user's alone"), "{refused}");
+        fs::remove_dir(inside("private")).expect("it is empty");
+        std::os::unix::fs::symlink(folder.path(), inside("private")).expect("a link");
+        assert!(matches!(places.to_listen_at(), Err(SocketError::Shared(_))));
+        // The system service's folder comes first where it can be written.
+        fs::create_dir(inside("system")).expect("a folder");
+        assert_eq!(places.to_listen_at().ok(), Some(inside("system").join(NAME)));
     }
 
     #[test]

@@ -40,6 +40,8 @@ struct Size {
     height: usize,
     photo: bool,
     live: bool,
+    /// The input of [`Finder::sweep`]; empty where the size does not serve the live loop.
+    swept: Vec<f32>,
 }
 
 impl Size {
@@ -48,6 +50,12 @@ impl Size {
             Purpose::Photo => self.photo,
             Purpose::Live => self.live,
         }
+    }
+
+    /// Whether it would magnify the picture needlessly.
+    fn magnifies(&self, picture: &impl Pixels) -> bool {
+        let fit = |side: usize, of: usize| side as f64 / of as f64;
+        fit(self.width, picture.width()).min(fit(self.height, picture.height())) > MAX_MAGNIFICATION
     }
 }
 
@@ -84,6 +92,7 @@ impl Finder {
                 height: size.height,
                 photo: size.photo,
                 live: size.live,
+                swept: vec![0.0; if size.live { 3 * size.width * size.height } else { 0 }],
             });
         }
         sizes.sort_by_key(|size| size.width * size.height);
@@ -109,21 +118,53 @@ impl Finder {
         self.candidates.clear();
         let mut smallest = true;
         for size in self.sizes.iter_mut().filter(|size| size.serves(purpose)) {
-            let fit = |side: usize, of: usize| side as f64 / of as f64;
-            let scale = fit(size.width, picture.width()).min(fit(size.height, picture.height()));
-            if !std::mem::take(&mut smallest) && scale > MAX_MAGNIFICATION {
+            if !std::mem::take(&mut smallest) && size.magnifies(picture) {
                 continue;
             }
+            size.letterbox.set_sparse(purpose == Purpose::Live);
             size.letterbox.fill(picture, &self.normalization, engine.input(&size.input)?);
-            for grid in &size.grids {
-                let output = engine.output(&grid.tensor)?;
-                decode(output, grid, self.threshold, |found| {
-                    self.candidates.push(to_picture(&found, &size.letterbox, picture));
-                });
-            }
+            collect(size, self.threshold, engine, picture, &mut self.candidates)?;
         }
         Ok(self.candidates.suppress(self.overlap, limit))
     }
+
+    /// Prepares one of `parts` parts of a later [`Finder::find_swept`], from the top on: each frame gives a part, so that
+    /// none has all the work. What moves is a little oblique then, by far less than the finder minds.
+    pub fn sweep(&mut self, picture: &impl Pixels, part: usize, parts: usize) {
+        for size in self.sizes.iter_mut().filter(|size| size.live) {
+            size.letterbox.set_sparse(true);
+            size.letterbox.fill_part(picture, &self.normalization, &mut size.swept, part, parts);
+        }
+    }
+
+    /// [`Finder::find`] for the live loop, in what was swept.
+    pub fn find_swept(&mut self, engine: &mut Engine, picture: &impl Pixels, limit: usize) -> Result<Detections> {
+        self.candidates.clear();
+        let mut smallest = true;
+        for size in self.sizes.iter().filter(|size| size.live) {
+            if !std::mem::take(&mut smallest) && size.magnifies(picture) {
+                continue;
+            }
+            engine.input(&size.input)?.copy_from_slice(&size.swept);
+            collect(size, self.threshold, engine, picture, &mut self.candidates)?;
+        }
+        Ok(self.candidates.suppress(self.overlap, limit))
+    }
+}
+
+/// What the network sees in one size, whose input is there.
+fn collect(
+    size: &Size,
+    threshold: f32,
+    engine: &mut Engine,
+    picture: &impl Pixels,
+    candidates: &mut Candidates,
+) -> Result<()> {
+    for grid in &size.grids {
+        let output = engine.output(&grid.tensor)?;
+        decode(output, grid, threshold, |found| candidates.push(to_picture(&found, &size.letterbox, picture)));
+    }
+    Ok(())
 }
 
 /// Every cell of one output whose score reaches `threshold`, in pixels of the finder's input.

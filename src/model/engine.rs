@@ -4,13 +4,15 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Instant;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 
 use super::bundle::Bundle;
 use super::kernels::Kernel;
 use super::ops::product::Scratch;
-use super::runner::{Packs, Runner};
-use super::storage::{Layout, Storage};
+use super::plan::{Element, Value};
+use super::pool::{Pool, Threads};
+use super::runner::{Helpers, Packs, Runner};
+use super::storage::{Layout, Place, Storage};
 
 /// A bundle ready to run: weights packed for this CPU, buffers planned. No run allocates.
 pub struct Engine {
@@ -21,6 +23,7 @@ pub struct Engine {
     by_name: HashMap<String, usize>,
     storage: Storage,
     scratch: Scratch,
+    helpers: Option<Helpers>,
 }
 
 struct Part {
@@ -34,7 +37,7 @@ struct Part {
 /// A tensor that has a name: written by the caller or by a part.
 struct Tensor {
     shape: Vec<usize>,
-    slot: usize,
+    place: Place,
     producer: Option<usize>,
     /// Whether its content follows from what the caller wrote last.
     fresh: bool,
@@ -51,12 +54,15 @@ pub struct Counter {
     pub time_us: u64,
 }
 
-/// What one step of a part has cost since the engine was made.
+/// What one step of a part is, and what it has cost since the counters were reset.
 #[derive(Debug, Clone, PartialEq)]
 pub struct StepCost {
     pub part: String,
     pub step: String,
     pub op: &'static str,
+    /// Shapes of its first input and its first output.
+    pub input: Vec<usize>,
+    pub output: Vec<usize>,
     pub macs: u64,
     pub time_ns: u64,
 }
@@ -69,6 +75,11 @@ impl Engine {
 
     /// Prepares a bundle for the given family of CPUs, which must be supported here.
     pub fn with_kernel(bundle: Arc<Bundle>, kernel: Kernel) -> Result<Engine> {
+        Engine::with_threads(bundle, kernel, &Threads::default())
+    }
+
+    /// The same with more threads than the caller's, which share the large steps. The answers are the same bits.
+    pub fn with_threads(bundle: Arc<Bundle>, kernel: Kernel, threads: &Threads) -> Result<Engine> {
         ensure!(kernel.is_supported(), "this CPU does not support the {} kernel", kernel.name());
         let mut layout = Layout::default();
         let mut tensors: Vec<Tensor> = Vec::new();
@@ -76,14 +87,16 @@ impl Engine {
         for (index, plan) in bundle.plans().iter().enumerate() {
             let ports = plan.inputs.iter().map(|p| (p, None)).chain(plan.outputs.iter().map(|p| (p, Some(index))));
             for (port, producer) in ports {
-                let shape = &plan.values[port.value as usize].shape;
+                let Value { shape, element, .. } = &plan.values[port.value as usize];
                 let id = *by_name.entry(port.name.clone()).or_insert_with(|| {
-                    let slot = layout.named_slot(shape.iter().product());
+                    let place = layout.named_place(*element, shape.iter().product());
                     let followers = Vec::new();
-                    tensors.push(Tensor { shape: shape.clone(), slot, producer: None, fresh: false, followers });
+                    tensors.push(Tensor { shape: shape.clone(), place, producer: None, fresh: false, followers });
                     tensors.len() - 1
                 });
                 let tensor = &mut tensors[id];
+                let as_it_was = matches!(tensor.place, Place::Float(_)) == (*element == Element::F32);
+                ensure!(as_it_was, "tensor {} has elements of two kinds", port.name);
                 ensure!(tensor.shape == *shape, "tensor {} has shapes {:?} and {shape:?}", port.name, tensor.shape);
                 ensure!(
                     producer.is_none() || tensor.producer.is_none(),
@@ -93,7 +106,7 @@ impl Engine {
                 tensor.producer = tensor.producer.or(producer);
             }
         }
-        let mut packs = Packs::new(kernel);
+        let mut packs = Packs::new(kernel, threads.count);
         let mut scratch = Scratch::default();
         let mut parts = Vec::new();
         for plan in bundle.plans() {
@@ -101,7 +114,7 @@ impl Engine {
             let inputs = plan.inputs.iter().map(|p| id(&p.name)).collect::<Result<Vec<_>>>()?;
             let outputs = plan.outputs.iter().map(|p| id(&p.name)).collect::<Result<Vec<_>>>()?;
             let named = plan.inputs.iter().chain(&plan.outputs).zip(inputs.iter().chain(&outputs));
-            let named: Vec<_> = named.map(|(port, tensor)| (port.value, tensors[*tensor].slot)).collect();
+            let named: Vec<_> = named.map(|(port, tensor)| (port.value, tensors[*tensor].place)).collect();
             let places = layout.place(plan, &named);
             let runner = Runner::new(plan, &places, &*bundle, &mut packs, &mut scratch);
             let counter = Counter { part: plan.name.clone(), runs: 0, time_us: 0 };
@@ -109,7 +122,11 @@ impl Engine {
         }
         find_followers(&mut tensors, &parts)?;
         let storage = layout.allocate();
-        Ok(Engine { bundle, kernel, parts, tensors, by_name, storage, scratch })
+        let helpers = Pool::start(threads)?.map(|pool| {
+            let scratch = vec![scratch.clone(); pool.threads() - 1];
+            Helpers { pool, scratch }
+        });
+        Ok(Engine { bundle, kernel, parts, tensors, by_name, storage, scratch, helpers })
     }
 
     /// The bundle that runs.
@@ -122,6 +139,11 @@ impl Engine {
         self.kernel
     }
 
+    /// Threads that share the large steps, the caller's included.
+    pub fn threads(&self) -> usize {
+        self.helpers.as_ref().map_or(1, |helpers| helpers.pool.threads())
+    }
+
     /// An external input, float32, to be written as a whole. Everything that depends on it becomes stale.
     pub fn input(&mut self, tensor: &str) -> Result<&mut [f32]> {
         let id = self.find(tensor)?;
@@ -131,14 +153,29 @@ impl Engine {
             let follower = self.tensors[id].followers[i];
             self.tensors[follower].fresh = false;
         }
-        Ok(self.storage.floats_mut(self.tensors[id].slot))
+        match self.tensors[id].place {
+            Place::Float(slot) => Ok(self.storage.floats_mut(slot)),
+            _ => bail!("tensor {tensor} is not float32"),
+        }
+    }
+
+    /// Runs the part that makes a tensor and what it needs, unless nothing has changed since; the tensor itself need not
+    /// have been made, if it is a view of what the part hands on.
+    pub fn prepare(&mut self, tensor: &str) -> Result<()> {
+        let id = self.find(tensor)?;
+        let view = self.tensors[id].producer.filter(|p| *p >= self.bundle.manifest().parts.len());
+        let source = view.and_then(|view| self.parts[view].inputs.first()).copied();
+        self.refresh(source.unwrap_or(id)).with_context(|| format!("computing tensor {tensor}"))
     }
 
     /// A tensor, float32, row-major; computed now, unless nothing has changed since it was.
     pub fn output(&mut self, tensor: &str) -> Result<&[f32]> {
         let id = self.find(tensor)?;
         self.refresh(id).with_context(|| format!("computing tensor {tensor}"))?;
-        Ok(self.storage.floats(self.tensors[id].slot))
+        match self.tensors[id].place {
+            Place::Float(slot) => Ok(self.storage.floats(slot)),
+            _ => bail!("tensor {tensor} is not float32"),
+        }
     }
 
     /// Shape of a tensor that has a name.
@@ -148,7 +185,7 @@ impl Engine {
 
     /// Runs and time of each part, in the manifest's order.
     pub fn counters(&self) -> impl Iterator<Item = &Counter> {
-        self.parts.iter().map(|p| &p.counter)
+        self.parts.iter().map(|p| &p.counter).take(self.bundle.manifest().parts.len())
     }
 
     /// Sets all counters to zero.
@@ -164,15 +201,23 @@ impl Engine {
     pub fn step_costs(&self) -> Vec<StepCost> {
         let plans = self.bundle.plans();
         let costs = self.parts.iter().zip(plans).flat_map(|(part, plan)| {
-            plan.steps.iter().zip(part.runner.times_ns()).map(|(step, time_ns)| StepCost {
+            let shape = |ids: &[u32]| ids.first().map_or(Vec::new(), |id| plan.values[*id as usize].shape.clone());
+            plan.steps.iter().zip(part.runner.times_ns()).map(move |(step, time_ns)| StepCost {
                 part: plan.name.clone(),
                 step: step.name.clone(),
                 op: step.op.name(),
+                input: shape(&step.inputs),
+                output: shape(&step.outputs),
                 macs: plan.step_macs(step),
                 time_ns,
             })
         });
         costs.collect()
+    }
+
+    /// The times alone, nanoseconds, in the order of [`Engine::step_costs`].
+    pub fn step_times_ns(&self) -> impl Iterator<Item = u64> {
+        self.parts.iter().flat_map(|part| part.runner.times_ns())
     }
 
     /// Switches the clock around every step on or off.
@@ -185,7 +230,7 @@ impl Engine {
         let scratch = &self.scratch;
         let floats = scratch.floats.len() + scratch.results.len() + scratch.offsets.len() + scratch.sums.len();
         let packed: usize = self.parts.iter().map(|p| p.runner.own_bytes()).sum();
-        self.storage.bytes() + scratch.bytes.len() + floats * 4 + packed
+        self.storage.bytes() + (scratch.bytes.len() + floats * 4) * self.threads() + packed
     }
 
     fn find(&self, tensor: &str) -> Result<usize> {
@@ -202,7 +247,7 @@ impl Engine {
         }
         let part = &mut self.parts[producer];
         let start = Instant::now();
-        part.runner.run(&*self.bundle, &mut self.storage, &mut self.scratch);
+        part.runner.run(&*self.bundle, &mut self.storage, &mut self.scratch, self.helpers.as_mut());
         part.counter.time_us += start.elapsed().as_micros() as u64;
         part.counter.runs += 1;
         for output in &part.outputs {

@@ -13,12 +13,14 @@ pub mod kernels;
 pub mod manifest;
 mod ops;
 mod plan;
+pub mod pool;
 mod runner;
 mod storage;
 
 pub use bundle::{Bundle, BundleError, PartInfo, TensorInfo};
 #[cfg(feature = "compiler")]
-pub use compiler::compile_folder;
+pub use compiler::{Form, compile_folder, tract_model};
 pub use engine::{Counter, Engine, StepCost};
-pub use kernels::Kernel;
+pub use kernels::{Kernel, Memory, PACKINGS, Packing};
 pub use manifest::{Manifest, ManifestError};
+pub use pool::Threads;

@@ -1,6 +1,7 @@
 //! One part's steps, prepared for this CPU, over planned buffers.
 
 use std::collections::HashMap;
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -13,31 +14,68 @@ use super::ops::product::{Finish, Geometry, Scratch, added};
 use super::ops::reduce::{self, Reduced};
 use super::ops::sample::Sampled;
 use super::ops::{Data, attention, matmul};
-use super::plan::{Attention, Binary, MatMul, Op, Plan, Quantization, Reduction, Residual, Step, Unary};
+use super::plan::{Attention, Binary, MatMul, Op, Plan, Quantization, Reach, Reduction, Residual, Step, Unary};
+use super::pool::{MAX_THREADS, Pool};
 use super::storage::{Place, Storage};
 
 /// Where constants come from.
 pub trait Constants {
     fn constant(&self, index: u32) -> Data<'_>;
+
+    /// Weights `[columns, depth]` in the order of a kernel.
+    fn weights(&self, index: u32, kernel: Kernel, [columns, depth]: [usize; 2]) -> PackedInt8 {
+        PackedInt8::new(kernel, self.constant(index).weights(), columns, depth)
+    }
 }
 
 impl Constants for Bundle {
     fn constant(&self, index: u32) -> Data<'_> {
         Bundle::constant(self, index)
     }
+
+    fn weights(&self, index: u32, kernel: Kernel, _: [usize; 2]) -> PackedInt8 {
+        Bundle::weights(self, index, kernel)
+    }
 }
 
 /// Weights packed for one kernel, shared by all steps that use them.
 pub struct Packs {
     kernel: Kernel,
+    /// That may share a step.
+    threads: usize,
     int8: HashMap<u32, Arc<PackedInt8>>,
     float: HashMap<u32, Arc<Vec<f32>>>,
 }
 
 impl Packs {
-    pub fn new(kernel: Kernel) -> Packs {
-        Packs { kernel, int8: HashMap::new(), float: HashMap::new() }
+    pub fn new(kernel: Kernel, threads: usize) -> Packs {
+        Packs { kernel, threads, int8: HashMap::new(), float: HashMap::new() }
     }
+}
+
+/// Threads that share the large steps, each with memory of its own.
+pub struct Helpers {
+    pub pool: Pool,
+    /// One for each helper; the caller has its own.
+    pub scratch: Vec<Scratch>,
+}
+
+/// Steps with fewer multiply-accumulates are done before a helper has heard of them.
+const MIN_SHARED_MACS: u64 = 400_000;
+
+/// One thread's part of a product.
+struct Rows<'a> {
+    rows: Range<usize>,
+    finish: Finish<'a>,
+    scratch: &'a mut Scratch,
+}
+
+/// One thread's part of attention: some of the queries.
+struct Queries<'a> {
+    op: &'a Attention,
+    q: &'a [f32],
+    out: attention::Out<'a>,
+    scratch: &'a mut Scratch,
 }
 
 /// The steps of one part.
@@ -50,6 +88,8 @@ pub struct Runner {
 
 struct Ready {
     work: Work,
+    /// Threads that share it.
+    threads: usize,
     inputs: Vec<Operand>,
     outputs: Vec<Operand>,
     time_ns: u64,
@@ -66,7 +106,8 @@ enum Work {
     Int8(Box<Geometry>, Arc<PackedInt8>),
     Float(Box<Geometry>, Arc<Vec<f32>>),
     MatMul(Box<MatMul>),
-    Attention(Box<Attention>),
+    /// As a whole, and the part of each thread.
+    Attention(Box<Attention>, Vec<Attention>),
     Binary(Binary, Broadcast),
     Unary(Unary),
     Reduce(Reduction, Reduced),
@@ -123,24 +164,40 @@ impl Runner {
                     scratch.floats.resize(scratch.floats.len().max(packed), 0.0);
                     scratch.results.resize(scratch.results.len().max(results), 0.0);
                 }
-                Work::Attention(op) => {
-                    let len = attention::scratch_len(packs.kernel, op);
-                    scratch.floats.resize(scratch.floats.len().max(len), 0.0);
+                Work::Attention(op, shares) => {
+                    for op in shares.iter().chain([&**op]) {
+                        let len = attention::scratch_len(packs.kernel, op);
+                        scratch.floats.resize(scratch.floats.len().max(len), 0.0);
+                    }
                 }
                 _ => {}
             }
             let inputs = step.inputs.iter().map(operand).collect();
             let outputs = step.outputs.iter().map(operand).collect();
-            steps.push(Ready { work, inputs, outputs, time_ns: 0 });
+            let threads = match &work {
+                Work::Int8(geometry, _) if plan.step_macs(step) >= MIN_SHARED_MACS => {
+                    packs.threads.min(geometry.rows())
+                }
+                Work::Attention(_, shares) if plan.step_macs(step) >= MIN_SHARED_MACS => shares.len(),
+                _ => 1,
+            };
+            steps.push(Ready { work, threads, inputs, outputs, time_ns: 0 });
         }
         Runner { kernel: packs.kernel, steps, profiling: false, own_bytes }
     }
 
-    /// Computes the part's outputs from its inputs.
-    pub fn run(&mut self, constants: &dyn Constants, storage: &mut Storage, scratch: &mut Scratch) {
+    /// Computes the part's outputs from its inputs; whoever helps changes no bit of them.
+    pub fn run(
+        &mut self,
+        constants: &dyn Constants,
+        storage: &mut Storage,
+        scratch: &mut Scratch,
+        mut helpers: Option<&mut Helpers>,
+    ) {
         for step in &mut self.steps {
             let start = self.profiling.then(Instant::now);
-            step.run(self.kernel, constants, storage, scratch);
+            let helpers = helpers.as_deref_mut().filter(|_| step.threads > 1);
+            step.run(self.kernel, constants, storage, scratch, helpers);
             step.time_ns += start.map_or(0, |s| s.elapsed().as_nanos() as u64);
         }
     }
@@ -174,9 +231,8 @@ fn prepare(plan: &Plan, step: &Step, constants: &dyn Constants, packs: &mut Pack
             let kernel = packs.kernel;
             if product.zero_point.is_some() {
                 let packed = packs.int8.entry(index).or_insert_with(|| {
-                    let weights = constants.constant(index).weights();
-                    let packed = PackedInt8::new(kernel, weights, product.columns, product.depth);
-                    *own_bytes += packed.values.len() + packed.sums.len() * 4;
+                    let packed = constants.weights(index, kernel, [product.columns, product.depth]);
+                    *own_bytes += packed.values.own_bytes() + packed.sums.len() * 4;
                     Arc::new(packed)
                 });
                 Work::Int8(geometry, packed.clone())
@@ -192,7 +248,10 @@ fn prepare(plan: &Plan, step: &Step, constants: &dyn Constants, packs: &mut Pack
             }
         }
         Op::MatMul(op) => Work::MatMul(Box::new(op.clone())),
-        Op::Attention(op) => Work::Attention(Box::new(op.clone())),
+        Op::Attention(op) => Work::Attention(
+            Box::new(op.clone()),
+            share_queries(op, plan.values[step.outputs[0] as usize].len(), packs.threads),
+        ),
         Op::Binary(op) => Work::Binary(*op, Broadcast::new(x, shape(step.inputs[1]), out)),
         Op::Unary(op) => Work::Unary(*op),
         Op::Reduce { by, axes } => Work::Reduce(*by, Reduced::new(x, axes)),
@@ -219,6 +278,17 @@ fn prepare(plan: &Plan, step: &Step, constants: &dyn Constants, packs: &mut Pack
         Op::Quantize(to) => Work::Quantize(*to),
         Op::Dequantize(from) => Work::Dequantize(*from),
     }
+}
+
+/// Attention over some of the queries each, where the results of neighbouring queries follow each other; none if they do
+/// not, or if there are too few of them.
+fn share_queries(op: &Attention, results: usize, threads: usize) -> Vec<Attention> {
+    let all = op.queries.len;
+    if threads < 2 || all < 2 * threads || op.queries.out * all != results {
+        return Vec::new();
+    }
+    let share = |thread: usize| all * (thread + 1) / threads - all * thread / threads;
+    (0..threads).map(|thread| Attention { queries: Reach { len: share(thread), ..op.queries }, ..op.clone() }).collect()
 }
 
 /// Reads operands from storage or from the constants.
@@ -276,7 +346,14 @@ impl Taken {
 }
 
 impl Ready {
-    fn run(&self, kernel: Kernel, constants: &dyn Constants, storage: &mut Storage, scratch: &mut Scratch) {
+    fn run(
+        &self,
+        kernel: Kernel,
+        constants: &dyn Constants,
+        storage: &mut Storage,
+        scratch: &mut Scratch,
+        helpers: Option<&mut Helpers>,
+    ) {
         if matches!(self.work, Work::Copy) && self.inputs[0].place == self.outputs[0].place {
             return;
         }
@@ -284,9 +361,79 @@ impl Ready {
         let mut first = Taken::new(storage, self.outputs.first());
         let mut second = Taken::new(storage, self.outputs.get(1));
         let operands = Operands { storage, constants, inputs: &self.inputs };
-        self.compute(kernel, &operands, &mut first, &mut second, len, scratch);
+        match helpers {
+            Some(helpers) => self.share(kernel, &operands, &mut first, &mut second, len, scratch, helpers),
+            None => self.compute(kernel, &operands, &mut first, &mut second, len, scratch),
+        }
         first.put_back(storage);
         second.put_back(storage);
+    }
+
+    /// The same with helpers, for the operators that can be shared.
+    #[allow(clippy::too_many_arguments, reason = "those of `compute`, and who helps")]
+    fn share(
+        &self,
+        kernel: Kernel,
+        operands: &Operands<'_>,
+        first: &mut Taken,
+        second: &mut Taken,
+        len: usize,
+        scratch: &mut Scratch,
+        helpers: &mut Helpers,
+    ) {
+        let count = self.threads.min(helpers.pool.threads());
+        let mut scratches = std::iter::once(scratch).chain(&mut helpers.scratch);
+        match &self.work {
+            Work::Int8(geometry, weights) => {
+                let mut rest = finish(&geometry.op, operands, first, second, len);
+                let (scale, x, all) = (operands.floats(2), operands.get(0).bytes(), geometry.rows());
+                let mut shares: [Option<Rows<'_>>; MAX_THREADS] = [const { None }; MAX_THREADS];
+                for (thread, share) in shares[..count].iter_mut().enumerate() {
+                    let rows = all * thread / count..all * (thread + 1) / count;
+                    let finish = rest.split_first(rows.len(), geometry.op.columns);
+                    *share = scratches.next().map(|scratch| Rows { rows, finish, scratch });
+                }
+                helpers.pool.each(&mut shares[..count], |share| {
+                    if let Some(Rows { rows, finish, scratch }) = share {
+                        geometry.run_int8(kernel, weights, scale, x, rows.clone(), finish, scratch);
+                    }
+                });
+            }
+            Work::Attention(whole, ops) => {
+                let [q, k, v] = [0, 1, 2].map(|i| operands.floats(i));
+                let (floats, bytes) = match whole.quantized_output {
+                    Some(_) => (Default::default(), first.bytes(len)),
+                    None => (first.floats(len), Default::default()),
+                };
+                let (mut floats, mut bytes): (&mut [f32], &mut [u8]) = (floats, bytes);
+                let mut shares: [Option<Queries<'_>>; MAX_THREADS] = [const { None }; MAX_THREADS];
+                let mut before = 0;
+                for (op, share) in ops.iter().zip(&mut shares[..count]) {
+                    let results = op.queries.len * op.queries.out;
+                    let out = match op.quantized_output {
+                        Some(to) => {
+                            let (here, behind) = std::mem::take(&mut bytes).split_at_mut(results);
+                            bytes = behind;
+                            attention::Out::Bytes(here, Quantizer::new(to))
+                        }
+                        None => {
+                            let (here, behind) = std::mem::take(&mut floats).split_at_mut(results);
+                            floats = behind;
+                            attention::Out::Floats(here)
+                        }
+                    };
+                    let q = &q[before * op.queries.query..];
+                    *share = scratches.next().map(|scratch| Queries { op, q, out, scratch });
+                    before += op.queries.len;
+                }
+                helpers.pool.each(&mut shares[..count], |share| {
+                    if let Some(Queries { op, q, out, scratch }) = share {
+                        attention::run(kernel, op, [*q, k, v], out, &mut scratch.floats);
+                    }
+                });
+            }
+            _ => {}
+        }
     }
 
     fn compute(
@@ -302,7 +449,15 @@ impl Ready {
             Work::Int8(geometry, weights) => {
                 let mut finish = finish(&geometry.op, operands, first, second, len);
                 let scale = operands.floats(2);
-                geometry.run_int8(kernel, weights, scale, operands.get(0).bytes(), &mut finish, scratch);
+                geometry.run_int8(
+                    kernel,
+                    weights,
+                    scale,
+                    operands.get(0).bytes(),
+                    0..geometry.rows(),
+                    &mut finish,
+                    scratch,
+                );
             }
             Work::Float(geometry, weights) => {
                 let mut finish = finish(&geometry.op, operands, first, second, len);
@@ -312,7 +467,7 @@ impl Ready {
                 let (a, b) = (operands.floats(0), operands.floats(1));
                 matmul::run(kernel, op, a, b, first.floats(len), &mut scratch.floats, &mut scratch.results);
             }
-            Work::Attention(op) => {
+            Work::Attention(op, _) => {
                 let inputs = [operands.floats(0), operands.floats(1), operands.floats(2)];
                 let mut out = match op.quantized_output {
                     Some(to) => attention::Out::Bytes(first.bytes(len), Quantizer::new(to)),
@@ -408,5 +563,5 @@ fn finish<'a>(
         (false, Some(to)) => (None, Some((first.bytes(len), to))),
         (false, None) => (None, None),
     };
-    Finish { bias, added: added(op.residual, residual), floats, bytes }
+    Finish { bias, added: added(op.residual, residual), floats, bytes, origin: 0 }
 }

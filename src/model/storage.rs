@@ -98,20 +98,15 @@ impl Pool {
 
 impl Layout {
     /// A buffer of its own for a tensor that has a name.
-    pub fn named_slot(&mut self, len: usize) -> usize {
-        self.floats.lens.push(len);
-        self.floats.lens.len() - 1
+    pub fn named_place(&mut self, element: Element, len: usize) -> Place {
+        let lens = if element == Element::F32 { &mut self.floats.lens } else { &mut self.bytes.lens };
+        lens.push(len);
+        let slot = lens.len() - 1;
+        if element == Element::F32 { Place::Float(slot) } else { Place::Byte(slot) }
     }
 
-    /// The same for 8 bit elements.
-    #[cfg(feature = "compiler")]
-    pub fn byte_slot(&mut self, len: usize) -> usize {
-        self.bytes.lens.push(len);
-        self.bytes.lens.len() - 1
-    }
-
-    /// Places every value of a plan; `named` has the slots of its inputs and outputs.
-    pub fn place(&mut self, plan: &Plan, named: &[(ValueId, usize)]) -> Vec<Place> {
+    /// Places every value of a plan; `named` has the places of its inputs and outputs.
+    pub fn place(&mut self, plan: &Plan, named: &[(ValueId, Place)]) -> Vec<Place> {
         self.floats.free = self.floats.temporary.clone();
         self.bytes.free = self.bytes.temporary.clone();
         let classes = share_reshaped(plan, named);
@@ -120,8 +115,8 @@ impl Layout {
             step.inputs.iter().chain(&step.outputs).for_each(|v| last_use[classes[*v as usize]] = i);
         }
         let mut places: Vec<Option<Place>> = vec![None; plan.values.len()];
-        for (value, slot) in named {
-            places[classes[*value as usize]] = Some(Place::Float(*slot));
+        for (value, place) in named {
+            places[classes[*value as usize]] = Some(*place);
         }
         let permanent: Vec<usize> = named.iter().map(|(v, _)| classes[*v as usize]).collect();
         for (i, value) in plan.values.iter().enumerate() {
@@ -165,7 +160,7 @@ impl Layout {
 }
 
 /// For each value the one whose place it shares: reshaped values lie where they were, unless both have a place already.
-fn share_reshaped(plan: &Plan, named: &[(ValueId, usize)]) -> Vec<usize> {
+fn share_reshaped(plan: &Plan, named: &[(ValueId, Place)]) -> Vec<usize> {
     let mut classes: Vec<usize> = (0..plan.values.len()).collect();
     let mut fixed: Vec<bool> = plan.values.iter().map(|v| v.constant.is_some()).collect();
     named.iter().for_each(|(v, _)| fixed[*v as usize] = true);

@@ -11,13 +11,14 @@ use super::allocations::{self, Count};
 use super::clock::{Stopwatch, now_us};
 use super::frame::{Allowance, Faces};
 use super::machine::{self, Watch};
-use super::report::{Allocations, Build, Marginal, Memory, Named, Network, Report, per_frame, too_short};
+use super::report::{Allocations, Build, Gain, Marginal, Memory, Named, Network, Report, per_frame, too_short};
 use super::statistics::{Deadlines, Row, Table};
 use crate::capture::view::each_format;
 use crate::capture::{Feed, FeedError, Grab, Still, View};
-use crate::locate::{FollowOptions, Similarity};
+use crate::locate::FollowOptions;
 use crate::model::bundle::hexadecimal;
-use crate::model::{Bundle, Engine};
+use crate::model::{Bundle, Engine, Threads};
+use crate::perceive::look::Views;
 use crate::perceive::{Analysis, Face, Pipeline, TaskList};
 
 /// A source that gives nothing for so long is given up.
@@ -32,7 +33,7 @@ const MARGINAL_PAIRS: [u64; 2] = [20, 200];
 const ENGINE_RUNS: u64 = 10;
 
 /// What is to be measured.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Settings {
     pub tasks: TaskList,
     pub max_faces: usize,
@@ -40,6 +41,7 @@ pub struct Settings {
     pub frames: u64,
     /// What a frame may take; 0 for no deadline.
     pub budget_us: u64,
+    pub threads: Threads,
     /// Commit that the program was built from.
     pub git: Option<&'static str>,
 }
@@ -57,7 +59,7 @@ pub fn measure(
     let mut watch = Stopwatch::start();
     let bundle = open()?;
     let settings = choose(&bundle)?;
-    let pipeline = Pipeline::new(bundle.clone(), &settings.tasks)?;
+    let pipeline = Pipeline::with_threads(bundle.clone(), &settings.tasks, &settings.threads)?;
     let load_us = watch.lap_us();
     let mut bench = Bench::new(pipeline, feed, &settings);
     let mut machine = Watch::start();
@@ -73,7 +75,8 @@ pub fn measure(
     troubles.extend(too_short(settings.warm_up, warm_up_us, settings.frames));
 
     let names: Vec<String> = bench.names();
-    let task_marginal_us = marginals(&bundle, &settings.tasks, &bench.kept, settings.frames)?;
+    let task_marginal_us = marginals(&bundle, &settings, &bench.kept)?;
+    let threads_gain = gain(&bundle, &settings, &bench.kept)?;
     let mut stages = Named::default();
     let mut frame = Default::default();
     for (name, statistics) in bench.table.rows() {
@@ -102,7 +105,8 @@ pub fn measure(
         kernel: bench.faces.pipeline().engine().kernel().name(),
         source: bench.feed.describe(),
         tasks: names,
-        threads: 1,
+        threads: settings.threads.count,
+        threads_gain,
         max_faces: settings.max_faces,
         warm_up: settings.warm_up,
         frames: settings.frames,
@@ -150,7 +154,7 @@ struct Bench<'a> {
     period_s: f32,
     last_path: Option<PathBuf>,
     /// A frame with a face, and where that is.
-    kept: Option<(Still, Similarity)>,
+    kept: Option<(Still, Views)>,
 }
 
 impl<'a> Bench<'a> {
@@ -277,7 +281,7 @@ impl<'a> Bench<'a> {
             if self.kept.is_none() {
                 let mut still = Still::default();
                 still.copy_from(&self.feed.view());
-                self.kept = Some((still, face.to_picture));
+                self.kept = Some((still, face.views));
             }
         }
         table.record(rows.frame, frame_us);
@@ -290,18 +294,14 @@ impl<'a> Bench<'a> {
 }
 
 /// What each chosen task adds: one face with all tasks, and with all but this one, in turns.
-fn marginals(
-    bundle: &Arc<Bundle>,
-    tasks: &TaskList,
-    kept: &Option<(Still, Similarity)>,
-    frames: u64,
-) -> Result<Named<Marginal>> {
+fn marginals(bundle: &Arc<Bundle>, settings: &Settings, kept: &Option<(Still, Views)>) -> Result<Named<Marginal>> {
+    let tasks = &settings.tasks;
     let mut found = Named::default();
     let Some((still, at)) = kept else { return Ok(found) };
-    let mut pipeline = Pipeline::new(bundle.clone(), tasks)?;
+    let mut pipeline = Pipeline::with_threads(bundle.clone(), tasks, &settings.threads)?;
     let mut face = Face::blank(pipeline.readers());
-    face.to_picture = *at;
-    let pairs = frames.clamp(MARGINAL_PAIRS[0], MARGINAL_PAIRS[1]);
+    face.views = *at;
+    let pairs = settings.frames.clamp(MARGINAL_PAIRS[0], MARGINAL_PAIRS[1]);
     for left_out in tasks {
         let others: TaskList = tasks.iter().copied().filter(|task| task != left_out).collect();
         let mut differences = Vec::with_capacity(pairs as usize);
@@ -320,9 +320,25 @@ fn marginals(
     Ok(found)
 }
 
+/// What the threads gain: one face with all of them, and with one alone, in turns; none where there is only one.
+fn gain(bundle: &Arc<Bundle>, settings: &Settings, kept: &Option<(Still, Views)>) -> Result<Option<Gain>> {
+    let Some((still, at)) = kept.as_ref().filter(|_| settings.threads.count > 1) else { return Ok(None) };
+    let tasks = &settings.tasks;
+    let mut alone = Pipeline::new(bundle.clone(), tasks)?;
+    let mut shared = Pipeline::with_threads(bundle.clone(), tasks, &settings.threads)?;
+    let mut face = Face::blank(alone.readers());
+    face.views = *at;
+    let (mut one, mut all) = (Vec::new(), Vec::new());
+    for _ in 0..settings.frames.clamp(MARGINAL_PAIRS[0], MARGINAL_PAIRS[1]) {
+        one.push(time_face(&mut alone, &still.view(), tasks, &mut face)?);
+        all.push(time_face(&mut shared, &still.view(), tasks, &mut face)?);
+    }
+    Ok(Some(Gain::of(&mut one, &mut all)))
+}
+
 /// Microseconds from one face in the network's input to the answers of `tasks`.
 fn time_face(pipeline: &mut Pipeline, view: &View, tasks: &TaskList, face: &mut Face) -> Result<i64> {
-    let at = face.to_picture;
+    let at = face.views;
     each_format!(view, pixels => pipeline.look(pixels, &at))?;
     let chosen = tasks.iter().fold(0u32, |mask, task| mask | 1 << task);
     let mut watch = Stopwatch::start();

@@ -27,6 +27,8 @@ const HYSTERESIS: f32 = 3.0;
 /// Readings below a level until it falls by one.
 const CALM_READINGS: u32 = 10;
 const PERIOD: Duration = Duration::from_secs(1);
+/// Stack of the thread that reads the sensors.
+const STACK_BYTES: usize = 256 << 10;
 
 /// The highest level.
 pub const MAX_LEVEL: u8 = 3;
@@ -138,7 +140,7 @@ impl Watch {
                 }
             }
         };
-        match thread::Builder::new().name("heat".to_owned()).spawn(work) {
+        match thread::Builder::new().name("heat".to_owned()).stack_size(STACK_BYTES).spawn(work) {
             Ok(thread) => (watch.thread, watch.end) = (Some(thread), Some(end)),
             Err(error) => log::warn!("temperatures are not watched: {error}"),
         }

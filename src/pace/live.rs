@@ -13,12 +13,12 @@ use std::time::Duration;
 
 use anyhow::{Result, bail};
 
-use super::clock;
 use super::degradation::{self, Degradation};
 use super::frame::{Allowance, Faces};
 use super::latency::Latency;
 use super::outcome::{Counters, Outcome};
 use super::ring::{self, Writer};
+use super::time::{Stage, Time};
 use crate::capture::{Feed, FeedError, Grab, Picture, Stamp};
 use crate::perceive::TaskList;
 use crate::present::{Stills, Watch};
@@ -74,6 +74,7 @@ pub struct Links<'a> {
 /// The loop's state.
 pub struct Live<'a> {
     faces: Faces,
+    time: Time,
     settings: Settings,
     links: Links<'a>,
     period_us: Option<u64>,
@@ -97,7 +98,10 @@ impl<'a> Live<'a> {
     /// When the bundle cannot be run.
     pub fn new(mut faces: Faces, settings: Settings, period_us: Option<u64>, links: Links<'a>) -> Result<Live<'a>> {
         faces.warm_up(&Picture::filled(640, 480, [128; 3]).view(), WARM_UP_ROUNDS)?;
+        let time = faces.time().clone();
         Ok(Live {
+            news_us: time.now_us(),
+            time,
             faces,
             period_us,
             live: period_us.is_some(),
@@ -111,7 +115,6 @@ impl<'a> Live<'a> {
             last: None,
             last_path: None,
             source_ended: false,
-            news_us: clock::now_us(),
         })
     }
 
@@ -125,7 +128,7 @@ impl<'a> Live<'a> {
             // After the wait for the frame, so that what was asked meanwhile holds for it.
             self.take_commands();
             let Some((stamp, began_us)) = grabbed else { continue };
-            let grabbed_us = clock::now_us();
+            let grabbed_us = self.time.now_us();
             let allowance = self.allowance(grabbed_us);
             let elapsed_s = self.elapsed_s(&stamp);
             self.notice_cut(feed);
@@ -157,7 +160,7 @@ impl<'a> Live<'a> {
 
     /// The next frame, and when the wait for it began; `None` when none came.
     fn grab(&mut self, feed: &mut dyn Feed) -> Result<Option<(Stamp, u64)>> {
-        let began_us = clock::now_us();
+        let began_us = self.time.now_us();
         let grab = feed.grab(began_us + PATIENCE_US);
         self.counters.feed = feed.counters();
         if self.settings.exit_on_lost && self.counters.feed.lost > 0 {
@@ -220,7 +223,7 @@ impl<'a> Live<'a> {
 
     /// Fills a result and sends it off; returns how long the frame took.
     fn hand_over(&mut self, feed: &dyn Feed, stamp: &Stamp, capture_us: u64, allowance: &Allowance) -> u64 {
-        let copied_from_us = clock::now_us();
+        let mut copied_from_us = self.time.now_us();
         let number = self.number;
         self.number += 1;
         let Some(mut outcome) = self.spare() else {
@@ -242,10 +245,11 @@ impl<'a> Live<'a> {
         self.faces.copy_to(&mut outcome.analysis, allowance);
         outcome.counters = self.counters;
         outcome.grabbed_us = allowance.started_us;
-        let now_us = clock::now_us();
+        let copied_us = self.time.lap_us(&mut copied_from_us, Stage::HandOver);
+        let now_us = copied_from_us;
         outcome.handed_over_us = now_us;
         self.send(outcome);
-        self.faces.record_hand_over(now_us - copied_from_us);
+        self.faces.record_hand_over(copied_us);
         self.news_us = now_us;
         now_us - allowance.started_us
     }
@@ -259,7 +263,7 @@ impl<'a> Live<'a> {
             // Results that wait for their time fill half the ring at most, however large the budget is.
             let longest_us = self.period_us.map_or(budget_us, |period_us| period_us * (ring::DEPTH as u64 / 2));
             let work_us = budget_us.min(longest_us);
-            self.latency.settle(capture_us, self.faces.costs(), faces, self.faces.tasks(), work_us);
+            self.latency.settle(capture_us, self.faces.costs(), faces, self.faces.worked_tasks(), work_us);
         }
     }
 
@@ -282,7 +286,7 @@ impl<'a> Live<'a> {
 
     /// Without frames, others still hear how the source is.
     fn tell_news(&mut self) {
-        let now_us = clock::now_us();
+        let now_us = self.time.now_us();
         if now_us < self.news_us + NEWS_US {
             return;
         }

@@ -1,4 +1,4 @@
-//! Time: clocks, latency statistics, the live loop's channels, the bench with its report; and what the machine grants:
+//! Time: clocks, latency statistics, the live loop's channels, the bench with its report, the profile; and what the machine grants:
 //! priority, memory, heat.
 
 pub mod allocations;
@@ -13,8 +13,10 @@ pub mod heat;
 pub mod latency;
 pub mod live;
 pub mod machine;
+pub mod mapped;
 pub mod memory;
 pub mod outcome;
+pub mod profile;
 pub mod publisher;
 pub mod realtime;
 pub mod report;
@@ -22,4 +24,6 @@ pub mod ring;
 pub mod schedule;
 pub mod sensors;
 pub mod statistics;
+pub mod threads;
+pub mod time;
 pub mod wakeup;

@@ -93,6 +93,15 @@ impl RealtimeArguments {
         obtained
     }
 
+    /// The SCHED_FIFO priority that the loop asks for, if it asks.
+    pub fn priority(&self) -> Option<i32> {
+        match self.rt {
+            Priority::Off => None,
+            Priority::Auto => Some(AUTO_PRIORITY),
+            Priority::Fixed(priority) => Some(priority),
+        }
+    }
+
     /// What concerns the calling thread: scheduling class, affinity, timer slack, a stack without page faults to come.
     /// Threads that it starts afterwards are ordinary ones again, but on the same CPU.
     pub fn thread(&self, role: Role, obtained: &mut Obtained) {
@@ -102,13 +111,7 @@ impl RealtimeArguments {
                 Err(error) => obtained.missing.push(format!("CPU {cpu}: {error}; --cpu takes one that may be used")),
             }
         }
-        if self.rt == Priority::Off {
-            return;
-        }
-        let priority = match self.rt {
-            Priority::Fixed(priority) => priority,
-            _ => AUTO_PRIORITY,
-        };
+        let Some(priority) = self.priority() else { return };
         let raised = priority + c_int::from(role == Role::Publisher);
         match become_fifo(raised) {
             Ok(()) if role == Role::Loop => obtained.fifo_priority = Some(raised),
@@ -166,7 +169,8 @@ pub fn become_fifo(priority: i32) -> io::Result<()> {
     check(result)
 }
 
-fn stay_on(cpu: usize) -> io::Result<()> {
+/// Keeps the calling thread on one CPU.
+pub(super) fn stay_on(cpu: usize) -> io::Result<()> {
     if cpu >= libc::CPU_SETSIZE as usize {
         return Err(io::ErrorKind::InvalidInput.into());
     }

@@ -79,6 +79,25 @@ impl Marginal {
     }
 }
 
+/// One face with one thread and with all that were asked for; medians, in turns.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Gain {
+    pub n: u64,
+    pub one_p50_us: i64,
+    pub all_p50_us: i64,
+    /// How many times as fast all of them are.
+    pub times: f64,
+}
+
+impl Gain {
+    /// Of these times, which are put in order.
+    pub fn of(one_us: &mut [i64], all_us: &mut [i64]) -> Gain {
+        let (one, all) = (Marginal::of(one_us), Marginal::of(all_us));
+        let times = (one.p50_us as f64 / all.p50_us.max(1) as f64 * 100.0).round() / 100.0;
+        Gain { n: one.n, one_p50_us: one.p50_us, all_p50_us: all.p50_us, times }
+    }
+}
+
 /// Resident memory in bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Memory {
@@ -111,7 +130,10 @@ pub struct Report {
     pub kernel: &'static str,
     pub source: String,
     pub tasks: Vec<String>,
-    pub threads: u32,
+    pub threads: usize,
+    /// What they gain; none with one thread, or without a face.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub threads_gain: Option<Gain>,
     pub max_faces: usize,
     pub warm_up: u64,
     pub frames: u64,
@@ -198,8 +220,11 @@ impl Report {
         let (frames, warm_up) = (self.frames, self.warm_up);
         writeln!(
             f,
-            "{frames} frames after {warm_up} of warm-up, {:.2} faces in each, {} thread, {} kernel\n",
-            self.faces, self.threads, self.kernel
+            "{frames} frames after {warm_up} of warm-up, {:.2} faces in each, {} thread{}, {} kernel\n",
+            self.faces,
+            self.threads,
+            if self.threads == 1 { "" } else { "s" },
+            self.kernel
         )?;
         write_table(f, self.rows())?;
         f.push_str("\n\n");
@@ -212,6 +237,14 @@ impl Report {
                 write!(f, " {name} {:.2}", marginal.p50_us as f64 / 1000.0)?;
             }
             f.push('\n');
+        }
+        if let Some(Gain { one_p50_us, all_p50_us, times, .. }) = self.threads_gain {
+            let [one, all] = [one_p50_us, all_p50_us].map(|us| us as f64 / 1000.0);
+            writeln!(
+                f,
+                "{} threads, one face: {all:.2} ms, {times:.2} times as fast as one ({one:.2} ms)",
+                self.threads
+            )?;
         }
         let Deadlines { budget_us, frames, missed, longest_miss_run, .. } = self.deadline;
         writeln!(

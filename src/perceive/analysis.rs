@@ -1,6 +1,8 @@
 //! What is known of one picture: its faces with their answers, and the time that each step took.
 
 use super::answer::{Held, Reader};
+use super::look::Views;
+use super::quality::{Light, Quality};
 use super::tasks::TaskList;
 use crate::locate::{Detection, Similarity};
 
@@ -12,6 +14,10 @@ pub struct Face {
     pub detection: Detection,
     /// The aligned frame (0..1) to picture pixels.
     pub to_picture: Similarity,
+    /// The frames of the network's looks, which is the same one for a network with a single look.
+    pub views: Views,
+    /// Of what the network saw of it; `None` before it has looked.
+    pub light: Option<Light>,
     /// One for each reader of the pipeline; only those of chosen tasks may be known.
     pub answers: Vec<Held>,
 }
@@ -19,9 +25,15 @@ pub struct Face {
 impl Face {
     /// A face of which nothing is known, with the memory that all answers need.
     pub fn blank(readers: &[Reader]) -> Face {
-        let answers = readers.iter().map(|r| Held { answer: r.blank(), known: false, stale_frames: 0 }).collect();
+        let answers = readers.iter().map(|r| Held { known: false, ..Held::fresh(r.blank()) }).collect();
         let detection = Detection { score: 0.0, edges: [0.0; 4], keypoints: [[0.0; 2]; 5] };
-        Face { id: 0, detection, to_picture: Similarity::scaling(1.0), answers }
+        let to_picture = Similarity::scaling(1.0);
+        Face { id: 0, detection, to_picture, views: Views::same(to_picture), light: None, answers }
+    }
+
+    /// How far what is said of it can be trusted.
+    pub fn quality(&self) -> Quality {
+        Quality::of(&self.detection.keypoints, self.light)
     }
 
     /// The known answers with their readers and places, in the order of the manifest's tasks.
@@ -39,6 +51,7 @@ impl Clone for Face {
     /// Takes no new memory when both are faces of one pipeline.
     fn clone_from(&mut self, other: &Face) {
         (self.id, self.detection, self.to_picture) = (other.id, other.detection, other.to_picture);
+        (self.views, self.light) = (other.views, other.light);
         self.answers.clone_from(&other.answers);
     }
 }

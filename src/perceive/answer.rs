@@ -60,23 +60,25 @@ pub struct Held {
     pub known: bool,
     /// How many frames ago the face was seen that it is about; 0 is this frame.
     pub stale_frames: u32,
+    /// Seconds since the task was answered last.
+    pub since_s: f32,
 }
 
 impl Held {
     /// An answer of this frame.
     pub fn fresh(answer: Answer) -> Held {
-        Held { answer, known: true, stale_frames: 0 }
+        Held { answer, known: true, stale_frames: 0, since_s: 0.0 }
     }
 }
 
 impl Clone for Held {
     fn clone(&self) -> Held {
-        Held { answer: self.answer.clone(), known: self.known, stale_frames: self.stale_frames }
+        Held { answer: self.answer.clone(), ..*self }
     }
 
     /// Copies an answer that is known only: what is not known is not read.
     fn clone_from(&mut self, other: &Held) {
-        (self.known, self.stale_frames) = (other.known, other.stale_frames);
+        (self.known, self.stale_frames, self.since_s) = (other.known, other.stale_frames, other.since_s);
         if other.known {
             self.answer.clone_from(&other.answer);
         }
@@ -91,6 +93,7 @@ pub struct Reader {
     grid: [usize; 3],
     /// Points, labels, bins or numbers.
     outputs: usize,
+    look: usize,
     gaze: Arc<Gaze>,
 }
 
@@ -117,16 +120,21 @@ impl Reader {
         };
         ensure!(named == shape[1], "task {name}: {} outputs, but {named} labels or bins", shape[1]);
         let gaze = Arc::new(Gaze::new(Warp::NONE, Similarity::scaling(1.0)));
-        Ok(Reader { task: task.clone(), grid, outputs: shape[1], gaze })
+        Ok(Reader { task: task.clone(), grid, outputs: shape[1], look: 0, gaze })
     }
 
     /// For a network that looks at the face in this way; otherwise at the aligned frame as it is.
-    pub fn seen_through(mut self, gaze: Arc<Gaze>) -> Reader {
-        self.gaze = gaze;
+    pub fn seen_through(mut self, look: usize, gaze: Arc<Gaze>) -> Reader {
+        (self.look, self.gaze) = (look, gaze);
         self
     }
 
-    /// What the task sees of a face.
+    /// Which of a face's [`Views`](super::look::Views) the task has.
+    pub fn look(&self) -> usize {
+        self.look
+    }
+
+    /// How the task sees it.
     pub fn gaze(&self) -> &Gaze {
         &self.gaze
     }
@@ -141,12 +149,12 @@ impl Reader {
         self.outputs
     }
 
-    /// Reads `output`, whose shape was checked, for the face that `to_picture` (aligned frame to picture) points at,
+    /// Reads `output`, whose shape was checked, for the face that `to_picture` (the task's view to picture) points at,
     /// into an answer of this reader (see [`Reader::blank`]), whose memory is used again.
     pub fn read_into(&self, output: &[f32], to_picture: &Similarity, answer: &mut Answer) {
-        let (warp, seen) = (&self.gaze.warp, self.gaze.to_picture(to_picture));
+        let warp = &self.gaze.warp;
         match (self.task.kind, answer) {
-            (TaskKind::Landmarks, Answer::Landmarks(landmarks)) => landmarks.read(output, warp, &seen),
+            (TaskKind::Landmarks, Answer::Landmarks(landmarks)) => landmarks.read(output, warp, to_picture),
             (TaskKind::Parsing, Answer::Parsing(parsing)) => parsing.read(output, self.grid, warp),
             (TaskKind::Age, Answer::Age(age)) => *age = Age::read(output, &self.task.bins),
             (TaskKind::Expression, Answer::Expression(numbers))
@@ -237,7 +245,7 @@ mod tests {
         let to_picture = Similarity::scaling(1.0);
         for kind in [TaskKind::Expression, TaskKind::Recognition] {
             let reader = Reader::new(&task(kind, 2), &[1, 2]).expect("fits");
-            let mut held = Held { answer: reader.blank(), known: false, stale_frames: 3 };
+            let mut held = Held { known: false, stale_frames: 3, ..Held::fresh(reader.blank()) };
             let memory = |answer: &Answer| match answer {
                 Answer::Expression(numbers) | Answer::Recognition(numbers) => numbers.as_ptr(),
                 other => panic!("{other:?}"),

@@ -6,7 +6,7 @@
 //! Beyond the picture's edge the nearest pixel is repeated.
 
 use super::warp::Warp;
-use crate::capture::{Pixels, Pyramid};
+use crate::capture::{MAX_HALVINGS, Part, Pixels, Pyramid};
 use crate::locate::alignment::Similarity;
 use crate::locate::letterbox::Normalization;
 
@@ -35,6 +35,8 @@ pub struct Crop {
     grey: Option<[f32; 2]>,
     /// Zero instead of the nearest pixel beyond the picture.
     black: bool,
+    /// Samples along one axis for a network pixel, at most.
+    most: usize,
     along: Vec<f64>,
     spans: Vec<Span>,
     /// What the samples of a column and of a row add to the picture coordinates x, y.
@@ -52,6 +54,7 @@ impl Crop {
             normalization,
             grey: None,
             black: false,
+            most: MAX_SAMPLES,
             along: Vec::with_capacity(samples),
             spans: Vec::with_capacity(size),
             across: Vec::with_capacity(samples),
@@ -65,6 +68,12 @@ impl Crop {
         self
     }
 
+    /// One sample a network pixel however much it covers, for networks that were trained on such views.
+    pub fn sampled_once(mut self) -> Crop {
+        self.most = 1;
+        self
+    }
+
     /// Black beyond the picture, where otherwise its nearest pixel is repeated.
     pub fn black_beyond(mut self) -> Crop {
         self.black = true;
@@ -74,12 +83,36 @@ impl Crop {
     /// Fills `input` (three planes of `size * size` numbers) with the face that `to_picture` (frame to picture) points
     /// at, from the copy of the photo that has about the right resolution.
     pub fn fill_from_photo(&mut self, photo: &Pyramid, to_picture: &Similarity, input: &mut [f32]) {
-        let step = to_picture.scale() * self.warp.stretch(0.5) / self.size as f64;
-        let wanted = (step / MAX_STEP).log2().ceil().max(0.0) as usize;
-        let (picture, level) = photo.level(wanted);
+        let (picture, level) = photo.level(self.halvings(to_picture) as usize);
         let shrink = 1.0 / (1u64 << level) as f64;
         let smaller = Similarity { a: shrink, b: 0.0, tx: 0.5 * shrink - 0.5, ty: 0.5 * shrink - 0.5 };
         self.fill(picture, &to_picture.then(&smaller), input);
+    }
+
+    /// How often a picture is best halved before a face is sampled from it.
+    pub fn halvings(&self, to_picture: &Similarity) -> u32 {
+        let step = to_picture.scale() * self.warp.stretch(0.5) / self.size as f64;
+        (step / MAX_STEP).log2().ceil().max(0.0) as u32
+    }
+
+    /// The largest side, in pixels, of an upright frame that is not halved.
+    pub fn largest_side(&self) -> usize {
+        (MAX_STEP * self.size as f64 / self.warp.stretch(0.5)).ceil() as usize
+    }
+
+    /// What a face's samples touch of the picture.
+    pub fn part(&self, to_picture: &Similarity) -> Part {
+        let (first, last) = (self.warp.to_frame(0.0), self.warp.to_frame(1.0));
+        let corners = [(first, first), (last, first), (first, last), (last, last)].map(|(x, y)| to_picture.apply(x, y));
+        let least = |axis: fn(&(f64, f64)) -> f64| corners.iter().map(axis).fold(f64::INFINITY, f64::min);
+        let most = |axis: fn(&(f64, f64)) -> f64| corners.iter().map(axis).fold(f64::NEG_INFINITY, f64::max);
+        let margin = f64::from(1u32 << MAX_HALVINGS);
+        Part {
+            left: least(|c| c.0) - margin,
+            top: least(|c| c.1) - margin,
+            right: most(|c| c.0) + margin,
+            bottom: most(|c| c.1) + margin,
+        }
     }
 
     /// The same, straight from a source of pixels.
@@ -128,7 +161,7 @@ impl Crop {
         for index in 0..self.size {
             let middle = (index as f64 + 0.5) / size;
             let covered = side * self.warp.stretch(middle) / size;
-            let count = ((covered / 2.0).ceil() as usize).clamp(1, MAX_SAMPLES);
+            let count = ((covered / 2.0).ceil() as usize).clamp(1, self.most);
             self.spans.push(Span { first: self.along.len(), count });
             for sample in 0..count {
                 let within = (sample as f64 + 0.5) / count as f64;
@@ -227,6 +260,21 @@ mod tests {
         Crop::new(96, warp, PLAIN).fill_from_photo(&Pyramid::new(&picture), &to_picture, &mut input);
         let worst = input.iter().map(|v| (v - 127.5).abs()).fold(0.0, f32::max);
         assert!(worst < 20.0, "{worst}");
+    }
+
+    #[test]
+    fn a_network_that_was_trained_on_single_samples_gets_them() {
+        let picture = ramp(256, 256, 1);
+        let stripes = (0..256 * 256).flat_map(|i| [if i % 2 == 0 { 255u8 } else { 0 }; 3]).collect();
+        let stripes = Picture::from_rgb(256, 256, stripes).expect("three bytes a pixel");
+        let to_picture = Similarity { a: 192.0, b: 0.0, tx: 0.5, ty: 0.5 };
+        let crop = || Crop::new(16, Warp::NONE, PLAIN).sampled_once();
+        let mut input = vec![0.0; 3 * 256];
+        crop().fill(&picture, &to_picture, &mut input);
+        // Pixel 3 of 16 lies at (3 + 0.5) * 12 + 0.5.
+        assert_eq!((input[3], input[256 + 3 * 16]), (42.5, 42.5));
+        crop().fill(&stripes, &Similarity { tx: 0.0, ..to_picture }, &mut input);
+        assert!(input[..16].iter().all(|v| *v == 255.0 || *v == 0.0), "{:?}", &input[..16]);
     }
 
     #[test]

@@ -52,12 +52,19 @@ impl Parsing {
         };
         for y in 0..height {
             let tall = extent(y, height);
+            // Cells of one class in a row are added up first: thousands of single cells would lose digits.
+            let (mut class, mut wide) = (0, 0.0);
             for x in 0..width {
                 let cell = self.scores.len();
                 self.scores.extend((0..classes).map(|class| output[class * plane + y * width + x]));
                 let best = best_class(&self.scores[cell..]);
-                self.share[best] += tall * extent(x, width);
+                if best != class {
+                    self.share[class] += tall * wide;
+                    (class, wide) = (best, 0.0);
+                }
+                wide += extent(x, width);
             }
+            self.share[class] += tall * wide;
         }
     }
 

@@ -6,12 +6,13 @@ use anyhow::{Context, Result, bail, ensure};
 
 use super::analysis::{Analysis, Face, Faces, Timing};
 use super::answer::{Answer, Reader};
-use super::look::Look;
+use super::look::{Look, Views};
+use super::quality::Light;
 use super::tasks::{self, MAX_TASKS, SharedPart, TaskList};
-use crate::capture::{Picture, Pixels, Pyramid};
-use crate::locate::{Detection, Detections, Finder, MAX_FACES, Point, Purpose, Similarity};
-use crate::model::manifest::TaskKind;
-use crate::model::{Bundle, Engine};
+use crate::capture::view::each_format;
+use crate::capture::{Picture, Pixels, Pyramid, Shrunk, View};
+use crate::locate::{Detection, Detections, Finder, Glance, MAX_FACES, Point, Purpose, Similarity};
+use crate::model::{Bundle, Engine, Kernel, Threads};
 use crate::pace::clock::Stopwatch;
 
 /// How the faces of a picture are found.
@@ -32,6 +33,14 @@ pub struct Pipeline {
     readers: Vec<Reader>,
     /// The look of each reader.
     look_of: Vec<usize>,
+    /// On the face that was looked at last.
+    light: Option<Light>,
+    /// The task that faces are followed by, chosen or not.
+    guide: Option<u8>,
+    /// The last face, as that task sees it.
+    glance: Glance,
+    /// Large faces of a camera's frame.
+    shrunk: Shrunk,
     shared: Vec<SharedPart>,
     tasks: TaskList,
 }
@@ -40,7 +49,13 @@ impl Pipeline {
     /// Ready for every task of the bundle; `tasks` are chosen. Fails when the bundle contradicts itself or has no
     /// tasks, or more than [`MAX_TASKS`].
     pub fn new(bundle: Arc<Bundle>, tasks: &TaskList) -> Result<Pipeline> {
-        let engine = Engine::new(bundle.clone()).context("the bundle cannot be run")?;
+        Pipeline::with_threads(bundle, tasks, &Threads::default())
+    }
+
+    /// The same with more threads than the caller's for the network.
+    pub fn with_threads(bundle: Arc<Bundle>, tasks: &TaskList, threads: &Threads) -> Result<Pipeline> {
+        let engine = Kernel::choose().and_then(|kernel| Engine::with_threads(bundle.clone(), kernel, threads));
+        let engine = engine.context("the bundle cannot be run")?;
         let manifest = bundle.manifest();
         let (looks, template) = Look::all(manifest, &engine)?;
         let finder = manifest.finder.as_ref();
@@ -53,12 +68,18 @@ impl Pipeline {
             let look = group.and_then(|tensor| looks.iter().position(|look| look.tensor == tensor)).unwrap_or(0);
             look_of.push(look);
             let shape = engine.shape(&task.output).with_context(|| format!("no output {}", task.output))?;
-            readers.push(Reader::new(task, shape)?.seen_through(looks[look].gaze.clone()));
+            readers.push(Reader::new(task, shape)?.seen_through(look, looks[look].gaze.clone()));
         }
+        // A frame that is turned has corners farther out.
+        let side = looks.iter().map(|look| look.crop.largest_side()).max().unwrap_or(0);
         let mut pipeline = Pipeline {
+            guide: None,
+            glance: Glance::default(),
+            shrunk: Shrunk::with_capacity(3 * side, 3 * side),
             looks,
             template,
             look_of,
+            light: None,
             shared: tasks::shared_parts(manifest),
             tasks: TaskList::new(),
             engine,
@@ -74,6 +95,11 @@ impl Pipeline {
     pub fn choose(&mut self, tasks: &TaskList) {
         let known = |task: &u8| usize::from(*task) < self.readers.len();
         self.tasks = tasks.iter().copied().filter(known).collect();
+    }
+
+    /// The task by which faces are followed, also when it is not chosen: [`Pipeline::look_at`] samples for it too.
+    pub fn follow_by(&mut self, task: Option<u8>) {
+        self.guide = task.filter(|task| usize::from(*task) < self.readers.len());
     }
 
     /// The chosen tasks.
@@ -111,6 +137,12 @@ impl Pipeline {
         Similarity::fit(keypoints, &self.template).map(|to_frame| to_frame.inverse())
     }
 
+    /// The views of a face whose aligned frame lies at `to_picture`: of one that was found, or else where such a face
+    /// has them.
+    pub fn views(&self, to_picture: &Similarity, found: Option<&Detection>) -> Views {
+        Views::at(&self.looks, to_picture, found)
+    }
+
     /// Step 1: the faces of a picture, best first, at most `limit`.
     pub fn find(&mut self, picture: &impl Pixels, purpose: Purpose, limit: usize) -> Result<Detections> {
         match &mut self.finder {
@@ -119,40 +151,92 @@ impl Pipeline {
         }
     }
 
+    /// Prepares one of `parts` parts of [`Pipeline::find_swept`], of several frames one after the other.
+    pub fn sweep(&mut self, view: &View, part: usize, parts: usize) {
+        if let Some(finder) = &mut self.finder {
+            each_format!(view, pixels => finder.sweep(pixels, part, parts));
+        }
+    }
+
+    /// Step 1 in what was swept.
+    pub fn find_swept(&mut self, view: &View, limit: usize) -> Result<Detections> {
+        let finder = self.finder.as_mut().context("this bundle has no face finder")?;
+        each_format!(view, pixels => finder.find_swept(&mut self.engine, pixels, limit.min(MAX_FACES)))
+    }
+
     /// Step 2: samples one face into the network's input, or into all inputs that the chosen tasks need where there are
     /// several. What was encoded of the last face is forgotten.
-    pub fn look(&mut self, picture: &impl Pixels, to_picture: &Similarity) -> Result<()> {
+    pub fn look(&mut self, picture: &impl Pixels, views: &Views) -> Result<()> {
+        self.light = None;
         for index in 0..self.looks.len() {
             if self.is_needed(index) {
                 let look = &mut self.looks[index];
-                let to_picture = look.gaze.to_picture(to_picture);
-                look.crop.fill(picture, &to_picture, self.engine.input(&look.tensor)?);
+                let input = self.engine.input(&look.tensor)?;
+                look.crop.fill(picture, views.of(index), input);
+                self.light = self.light.or_else(|| look.light(input));
             }
         }
         Ok(())
     }
 
-    /// Whether a chosen task, or the points that faces are followed by, need a look; a single one always is.
+    /// The light on the face that was looked at last.
+    pub fn light(&self) -> Option<Light> {
+        self.light
+    }
+
+    /// [`Pipeline::look`] for a camera's frame: the part of it with a large face is made smaller first, so that its detail
+    /// does not alias and its sampling has a bound. See also [`Pipeline::glance`].
+    pub fn look_at(&mut self, view: &View, views: &Views) -> Result<()> {
+        self.light = None;
+        for index in 0..self.looks.len() {
+            if !self.is_needed(index) {
+                continue;
+            }
+            let look = &mut self.looks[index];
+            let to_picture = views.of(index);
+            let input = self.engine.input(&look.tensor)?;
+            match look.crop.halvings(to_picture) {
+                0 => each_format!(view, pixels => look.crop.fill(pixels, to_picture, input)),
+                // A frame is halved three times at most.
+                halvings => {
+                    self.shrunk.fill(view, look.crop.part(to_picture), halvings);
+                    let (a, [tx, ty]) = self.shrunk.place();
+                    look.crop.fill(&self.shrunk, &to_picture.then(&Similarity { a, b: 0.0, tx, ty }), input);
+                }
+            }
+            self.light = self.light.or_else(|| look.light(input));
+            if self.guide.is_some_and(|guide| self.look_of[usize::from(guide)] == index) {
+                self.glance = look.glance(input);
+            }
+        }
+        Ok(())
+    }
+
+    /// How the face of the last [`Pipeline::look_at`] looks.
+    pub fn glance(&self) -> &Glance {
+        &self.glance
+    }
+
+    /// Whether a chosen task, or the one that faces are followed by, needs a look; a single one always is.
     fn is_needed(&self, look: usize) -> bool {
-        let followed = |task: usize| self.readers[task].task().kind == TaskKind::Landmarks;
-        let wants = |task: usize| self.look_of[task] == look && (followed(task) || self.tasks.contains(&(task as u8)));
-        self.looks.len() == 1 || (0..self.readers.len()).any(wants)
+        let mut wanted = self.tasks.iter().chain(&self.guide);
+        self.looks.len() == 1 || wanted.any(|&task| self.look_of[usize::from(task)] == look)
     }
 
     /// Step 3: computes one shared part (an index into [`Pipeline::shared`]) and what it needs, unless that is done.
     pub fn encode(&mut self, part: usize) -> Result<()> {
         if let Some(part) = self.shared.get(part) {
-            self.engine.output(&part.tensor)?;
+            self.engine.prepare(&part.tensor)?;
         }
         Ok(())
     }
 
     /// Step 4: answers one task for the face that was looked at, into memory of [`Reader::blank`]. Shared parts that
     /// were not encoded yet are computed now.
-    pub fn decode(&mut self, task: usize, to_picture: &Similarity, answer: &mut Answer) -> Result<()> {
+    pub fn decode(&mut self, task: usize, views: &Views, answer: &mut Answer) -> Result<()> {
         let reader = self.readers.get(task).with_context(|| format!("the bundle has no task number {task}"))?;
         let output = self.engine.output(&reader.task().output)?;
-        reader.read_into(output, to_picture, answer);
+        reader.read_into(output, views.of(reader.look()), answer);
         Ok(())
     }
 
@@ -175,6 +259,7 @@ impl Pipeline {
             };
             let mut face = Face::blank(&self.readers);
             (face.id, face.detection, face.to_picture) = (faces.len() as u32 + 1, *detection, to_picture);
+            face.views = self.views(&to_picture, Some(detection).filter(|_| locate != Locate::Aligned));
             self.perceive(&pyramid, &mut face, &mut timing)?;
             faces.push(face);
         }
@@ -204,8 +289,9 @@ impl Pipeline {
         for index in 0..self.looks.len() {
             if self.is_needed(index) {
                 let look = &mut self.looks[index];
-                let to_picture = look.gaze.to_picture(&face.to_picture);
-                look.crop.fill_from_photo(photo, &to_picture, self.engine.input(&look.tensor)?);
+                let input = self.engine.input(&look.tensor)?;
+                look.crop.fill_from_photo(photo, face.views.of(index), input);
+                face.light = face.light.or_else(|| look.light(input));
             }
         }
         timing.align_us += watch.lap_us();
@@ -219,7 +305,7 @@ impl Pipeline {
         for place in 0..self.tasks.len() {
             let task = usize::from(self.tasks[place]);
             let held = &mut face.answers[task];
-            self.decode(task, &face.to_picture, &mut held.answer)?;
+            self.decode(task, &face.views, &mut held.answer)?;
             held.known = true;
             timing.decode_us[task] += watch.lap_us();
         }

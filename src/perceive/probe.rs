@@ -8,7 +8,7 @@ use super::golden::{GoldenFace, Output};
 use super::pipeline::Pipeline;
 use super::tasks::{MAX_TASKS, TaskList};
 use crate::capture::Picture;
-use crate::locate::{Point, Purpose};
+use crate::locate::{Detection, Purpose};
 use crate::model::Bundle;
 use crate::model::manifest::Task;
 
@@ -90,10 +90,11 @@ impl Probe {
         Ok(distinct.map(GoldenFace::from).collect())
     }
 
-    /// Samples the face with these keypoints into the network's inputs; they can be asked for as outputs.
-    pub fn look(&mut self, picture: &Picture, keypoints: &[Point; 5]) -> Result<()> {
-        let at = self.pipeline.frame_of(keypoints).context("the keypoints of a face are not distinct")?;
-        self.pipeline.look(picture, &at)
+    /// Samples a face into the network's inputs; they can be asked for as outputs.
+    pub fn look(&mut self, picture: &Picture, face: &GoldenFace) -> Result<()> {
+        let at = self.pipeline.frame_of(&face.keypoints).context("the keypoints of a face are not distinct")?;
+        let found = Detection { score: face.score, edges: face.edges, keypoints: face.keypoints };
+        self.pipeline.look(picture, &self.pipeline.views(&at, Some(&found)))
     }
 
     /// Puts a stored input into the network.

@@ -156,7 +156,7 @@ fn compare_pictures(probe: &mut Probe, reference: &Reference, stored: &Stored, f
                 found.keypoints.difference.add(f64::from(a[0] - b[0]).hypot(f64::from(a[1] - b[1])));
             }
             let index = first + number;
-            probe.look(&picture, &face.keypoints)?;
+            probe.look(&picture, &face)?;
             for (input, numbers) in &stored.inputs {
                 let levels = probe.levels(&input.tensor);
                 let in_levels = |input: &[f32]| input.iter().map(|value| value * levels).collect::<Vec<_>>();

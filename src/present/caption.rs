@@ -8,7 +8,8 @@ const LIKELY: f32 = 0.5;
 /// So many attributes are named at most.
 const MOST_ATTRIBUTES: usize = 5;
 
-/// One short text for each answer that has words: `31 y ±5`, `happiness 87 %`, likely attributes one by one.
+/// One short text for each answer that has words: `31 y ±5`, `happiness 87 %`, likely attributes one by one. One that is
+/// not of this frame says how many frames old it is: `31 y ±5 (-3)`.
 /// A task whose name is not its kind's usual one is named, so that two of a kind can be told apart.
 pub fn phrases(face: &Face, readers: &[Reader]) -> Vec<String> {
     let mut phrases = Vec::new();
@@ -16,6 +17,7 @@ pub fn phrases(face: &Face, readers: &[Reader]) -> Vec<String> {
         let task = reader.task();
         let usual = ["age", "expression", "attributes"].contains(&task.name.as_str());
         let prefix = if usual { String::new() } else { format!("{}: ", task.name) };
+        let first = phrases.len();
         match &held.answer {
             Answer::Age(age) => phrases.push(format!("{prefix}{:.0} y \u{b1}{:.0}", age.years, age.std)),
             Answer::Expression(scores) => {
@@ -28,6 +30,9 @@ pub fn phrases(face: &Face, readers: &[Reader]) -> Vec<String> {
                 phrases.extend(likely(&task.labels, values).map(|label| format!("{prefix}{label}")));
             }
             Answer::Landmarks(_) | Answer::Parsing(_) | Answer::Recognition(_) => {}
+        }
+        if held.stale_frames > 0 {
+            phrases[first..].iter_mut().for_each(|phrase| phrase.push_str(&format!(" (-{})", held.stale_frames)));
         }
     }
     phrases
@@ -43,6 +48,30 @@ fn likely<'a>(labels: &'a [String], values: &'a [f32]) -> impl Iterator<Item = S
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::manifest::{Interpreter, Task, TaskKind};
+    use crate::perceive::Held;
+
+    #[test]
+    fn an_answer_of_an_earlier_frame_says_how_old_it_is() {
+        let task = Task {
+            name: "expression".into(),
+            kind: TaskKind::Expression,
+            part: "p".into(),
+            output: "o".into(),
+            default: true,
+            queries: [0, 2],
+            interpreter: Interpreter::Value,
+            labels: vec!["neutral".into(), "anger".into()],
+            bins: Vec::new(),
+            flip: Vec::new(),
+        };
+        let readers = [Reader::new(&task, &[1, 2]).expect("two numbers")];
+        let mut face = Face::blank(&readers);
+        face.answers[0] = Held::fresh(Answer::Expression(vec![0.2, 0.8]));
+        assert_eq!(phrases(&face, &readers), ["anger 80 %"]);
+        face.answers[0].stale_frames = 3;
+        assert_eq!(phrases(&face, &readers), ["anger 80 % (-3)"]);
+    }
 
     #[test]
     fn the_surest_attributes_come_first() {

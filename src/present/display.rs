@@ -16,7 +16,7 @@ use crate::capture::{Picture, Pixels};
 pub fn parse_display(text: &str) -> Result<PathBuf, String> {
     match text.strip_prefix("fb:") {
         Some(device) if device.starts_with('/') => Ok(device.into()),
-        _ => Err("give a framebuffer as fb:/dev/fb0".to_owned()),
+        _ => Err("the only display is a framebuffer, by its path: fb:/dev/fb0".to_owned()),
     }
 }
 

@@ -5,6 +5,7 @@ use serde::ser::{Serialize, SerializeMap, Serializer};
 use crate::locate::Point;
 use crate::model::manifest::Task;
 use crate::perceive::answer::largest;
+use crate::perceive::quality::Quality;
 use crate::perceive::{Analysis, Answer, Deadline, Face, Held, Reader};
 
 /// Where the picture came from.
@@ -134,6 +135,7 @@ impl Serialize for FaceEntry<'_> {
         map.serialize_entry("score", &rounded(found.score, 4))?;
         map.serialize_entry("box", &found.xywh().map(|v| rounded(v, 2)))?;
         map.serialize_entry("keypoints", &found.keypoints.map(rounded_point))?;
+        map.serialize_entry("quality", &QualityEntry(self.face.quality()))?;
         for (index, reader, held) in self.face.known(self.readers) {
             let (task, mask) = (reader.task(), self.masks.get(index).and_then(Option::as_deref));
             map.serialize_entry(&task.name, &AnswerEntry { task, answer: &held.answer, mask })?;
@@ -142,6 +144,30 @@ impl Serialize for FaceEntry<'_> {
             map.serialize_entry("stale_frames", &StaleEntry { face: self.face, readers: self.readers })?;
         }
         map.end()
+    }
+}
+
+struct QualityEntry(Quality);
+
+impl Serialize for QualityEntry {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let Quality { eyes_px, turn, light } = self.0;
+        let mut map = serializer.serialize_map(None)?;
+        map.serialize_entry("trusted", &self.0.is_trusted())?;
+        map.serialize_entry("why", &Doubts(self.0))?;
+        map.serialize_entry("eyes_px", &rounded(eyes_px, 1))?;
+        map.serialize_entry("turn", &rounded(turn, 3))?;
+        map.serialize_entry("brightness", &light.map(|light| rounded(light.mean, 1)))?;
+        map.serialize_entry("contrast", &light.map(|light| rounded(light.spread, 1)))?;
+        map.end()
+    }
+}
+
+struct Doubts(Quality);
+
+impl Serialize for Doubts {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(self.0.doubts())
     }
 }
 
@@ -247,7 +273,7 @@ fn rounded_point(point: Point) -> [f64; 2] {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::locate::{Detection, Similarity};
+    use crate::locate::Detection;
     use crate::model::manifest::{Interpreter, TaskKind};
     use crate::perceive::age::Age;
     use crate::perceive::{TaskList, Timing};
@@ -275,7 +301,7 @@ mod tests {
         let detection = Detection { score: 0.97001, edges: [1.0, 2.0, 11.004, 22.0], keypoints: [[3.23459, 4.0]; 5] };
         let answers = [Answer::Age(Age { years: 31.4159, std: 5.0 }), Answer::Expression(vec![0.25, 0.75])];
         let answers = answers.map(Held::fresh).into();
-        let face = Face { id: 1, detection, to_picture: Similarity::scaling(10.0), answers };
+        let face = Face { id: 1, detection, answers, ..Face::blank(&[]) };
         let timing = Timing { find_us: 5, align_us: 6, encode_us: 7, decode_us: vec![8, 9] };
         let tasks = TaskList::from_slice(&[0, 1]).expect("few");
         let mut analysis = Analysis { tasks, timing, ..Analysis::default() };
@@ -288,6 +314,8 @@ mod tests {
             text,
             "{\"path\":\"a.jpg\",\"width\":640,\"height\":480,\"faces\":[{\"id\":1,\"score\":0.97,\
              \"box\":[1.0,2.0,10.0,20.0],\"keypoints\":[[3.23,4.0],[3.23,4.0],[3.23,4.0],[3.23,4.0],[3.23,4.0]],\
+             \"quality\":{\"trusted\":false,\"why\":[\"too_small\",\"turned\"],\"eyes_px\":0.0,\"turn\":null,\
+             \"brightness\":null,\"contrast\":null},\
              \"age\":{\"years\":31.42,\"std\":5.0},\
              \"expression\":{\"label\":\"happiness\",\"scores\":{\"neutral\":0.25,\"happiness\":0.75}}}],\
              \"timing_us\":{\"capture\":1,\"convert\":2,\"find\":5,\"align\":6,\"encode\":7,\
@@ -300,7 +328,7 @@ mod tests {
         let readers = [reader("age", TaskKind::Age, &[]), reader("mood", TaskKind::Expression, &["calm", "glad"])];
         let mut analysis = Analysis::with_room(1, &readers);
         let mut face = Face::blank(&readers);
-        face.answers[0] = Held { answer: Answer::Age(Age::default()), known: true, stale_frames: 3 };
+        face.answers[0] = Held { stale_frames: 3, ..Held::fresh(Answer::Age(Age::default())) };
         analysis.tasks = TaskList::from_slice(&[1, 0]).expect("few");
         analysis.faces.push_copy(&face);
         let deferred = TaskList::from_slice(&[1, 0]).expect("few");

@@ -16,8 +16,7 @@ pub fn paint(parsing: &Parsing, reader: &Reader, face: &Face, picture: &Picture,
     let (width, height) = (picture.width(), picture.height());
     mask.clear();
     mask.resize(width * height, OUTSIDE);
-    let gaze = reader.gaze();
-    parsing.paint(&gaze.to_picture(&face.to_picture), &gaze.unwarp, width, height, mask);
+    parsing.paint(face.views.of(reader.look()), &reader.gaze().unwarp, width, height, mask);
 }
 
 /// The parsing answers of a face with their places among its answers.

@@ -23,7 +23,9 @@ const MAX_FACTOR: usize = 8;
 const TINT: u32 = 110;
 
 const BOX: Rgb888 = Rgb888::new(70, 220, 110);
-const DOT: Rgb888 = Rgb888::new(255, 240, 80);
+/// Landmarks, a colour for each set of a face.
+const DOTS: [Rgb888; 4] =
+    [Rgb888::new(255, 240, 80), Rgb888::new(80, 230, 255), Rgb888::new(255, 130, 220), Rgb888::new(255, 150, 40)];
 
 /// Colours of the parsing classes by number; further classes start over after the background.
 const PALETTE: [[u8; 3]; 19] = [
@@ -179,13 +181,15 @@ fn draw_face(canvas: &mut Canvas, face: &Face, area: Rectangle, scale: &Scale) -
             _ => None,
         })
         .collect();
-    let (marks, colour) =
-        if marks.is_empty() { (vec![face.detection.keypoints.as_slice()], BOX) } else { (marks, DOT) };
+    let (marks, colours) =
+        if marks.is_empty() { (vec![face.detection.keypoints.as_slice()], &[BOX][..]) } else { (marks, &DOTS[..]) };
     // Dots of a small face are small, so that it stays visible below them.
     let diameter = (area.size.width / 60).clamp(1, 3 * scale.line + 1);
-    for &[x, y] in marks.iter().copied().flatten() {
-        let centre = Point::new(scale.place(x), scale.place(y));
-        Circle::with_center(centre, diameter).into_styled(PrimitiveStyle::with_fill(colour)).draw(canvas)?;
+    for (points, &colour) in marks.iter().zip(colours.iter().cycle()) {
+        for &[x, y] in *points {
+            let centre = Point::new(scale.place(x), scale.place(y));
+            Circle::with_center(centre, diameter).into_styled(PrimitiveStyle::with_fill(colour)).draw(canvas)?;
+        }
     }
     Ok(())
 }

@@ -22,7 +22,7 @@ use super::preview::hub::Hub;
 use super::preview::{Preview, Server, SetTasks, Site};
 use super::record::{RecordOptions, Recorder};
 use super::scene::Scene;
-use super::snapshot::{Snapshot, Snapshots, Watch};
+use super::snapshot::{Request, Snapshot, Snapshots, Watch};
 use crate::capture::Still;
 use crate::perceive::Analysis;
 
@@ -78,7 +78,7 @@ pub struct Presenters {
     preview: Option<Outlet<Scene>>,
     server: Option<Server>,
     snapshots: Option<Outlet<Snapshot>>,
-    watch: Option<(Arc<Watch>, Receiver<PathBuf>)>,
+    watch: Option<(Arc<Watch>, Receiver<Request>)>,
     notifier: Option<Notifier>,
     source_waits: bool,
     hurry: Arc<AtomicBool>,
@@ -181,14 +181,14 @@ impl Presenters {
         if shown.still.is_none() {
             return;
         }
-        while let Ok(path) = asked.try_recv() {
-            let shown_path = path.display().to_string();
-            let taken = outlet.offer(|snapshot| {
-                snapshot.path = path;
+        while let Ok(request) = asked.try_recv() {
+            let mut request = Some(request);
+            outlet.offer(|snapshot| {
+                snapshot.request = request.take();
                 shown.copy_to(&mut snapshot.scene);
             });
-            if !taken {
-                log::warn!("snapshot {shown_path}: others are still being written, ask again");
+            if let Some(request) = request {
+                request.refuse("others are still being written, ask again");
             }
             watch.served();
         }

@@ -1,9 +1,9 @@
 //! Single frames as annotated PNGs, asked for while the loop runs.
 
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Arc, OnceLock};
 
 use super::outlet::{Flow, Sink};
 use super::overlay::{Artist, readable_size};
@@ -20,7 +20,41 @@ pub struct Watch {
     /// Browsers; counted by the preview.
     viewers: Box<dyn Fn() -> usize + Send + Sync>,
     waiting: AtomicUsize,
-    requests: SyncSender<PathBuf>,
+    requests: SyncSender<Request>,
+}
+
+/// What becomes of a snapshot, for whoever asked for it.
+#[derive(Clone, Debug, Default)]
+pub struct Ticket(Arc<OnceLock<Result<(), String>>>);
+
+impl Ticket {
+    fn settle(&self, outcome: Result<(), String>) {
+        // It is said once.
+        let _ = self.0.set(outcome);
+    }
+
+    /// Written, or why not; `None` while it waits for its frame.
+    pub fn outcome(&self) -> Option<Result<(), String>> {
+        match self.0.get() {
+            None if Arc::strong_count(&self.0) == 1 => Some(Err("the run ended before".to_owned())),
+            outcome => outcome.cloned(),
+        }
+    }
+}
+
+/// A snapshot that somebody wants.
+#[derive(Debug)]
+pub struct Request {
+    pub path: PathBuf,
+    ticket: Ticket,
+}
+
+impl Request {
+    /// Nobody will write it. Logged too, because nobody may be waiting any more.
+    pub fn refuse(self, reason: &str) {
+        log::warn!("snapshot {}: {reason}", self.path.display());
+        self.ticket.settle(Err(reason.to_owned()));
+    }
 }
 
 /// Too many snapshots wait already.
@@ -30,7 +64,7 @@ pub struct Busy;
 
 impl Watch {
     /// With the end that takes the requests.
-    pub fn new(always: bool, viewers: Box<dyn Fn() -> usize + Send + Sync>) -> (Arc<Watch>, Receiver<PathBuf>) {
+    pub fn new(always: bool, viewers: Box<dyn Fn() -> usize + Send + Sync>) -> (Arc<Watch>, Receiver<Request>) {
         let (requests, asked) = sync_channel(WAITING);
         let watch = Watch { always: AtomicBool::new(always), viewers, waiting: AtomicUsize::new(0), requests };
         (Arc::new(watch), asked)
@@ -41,16 +75,20 @@ impl Watch {
         self.always.load(Ordering::Relaxed) || self.waiting.load(Ordering::Relaxed) > 0 || (self.viewers)() > 0
     }
 
-    /// Asks for the next frame, annotated, as a PNG. Returns at once.
+    /// Asks for the next frame, annotated, as a PNG. Returns at once; the ticket tells what becomes of it.
     ///
     /// # Errors
     /// When too many wait already.
-    pub fn snapshot(&self, path: PathBuf) -> Result<(), Busy> {
+    pub fn snapshot(&self, path: PathBuf) -> Result<Ticket, Busy> {
         self.waiting.fetch_add(1, Ordering::Relaxed);
-        self.requests.try_send(path).map_err(|_| {
-            self.served();
-            Busy
-        })
+        let ticket = Ticket::default();
+        match self.requests.try_send(Request { path, ticket: ticket.clone() }) {
+            Ok(()) => Ok(ticket),
+            Err(_) => {
+                self.served();
+                Err(Busy)
+            }
+        }
     }
 
     /// One request has found its frame.
@@ -62,7 +100,7 @@ impl Watch {
 /// A frame and the file that it becomes.
 #[derive(Default)]
 pub struct Snapshot {
-    pub path: PathBuf,
+    pub request: Option<Request>,
     pub scene: Scene,
 }
 
@@ -79,13 +117,15 @@ impl Snapshots {
 
 impl Sink<Snapshot> for Snapshots {
     fn take(&mut self, snapshot: &mut Snapshot) -> Flow {
-        if let Some(still) = snapshot.scene.still.take() {
+        if let (Some(Request { path, ticket }), Some(still)) = (snapshot.request.take(), snapshot.scene.still.take()) {
             let picture = self.artist.draw(&still.view(), &snapshot.scene.analysis, readable_size);
             drop(still);
-            match png::write_picture(&snapshot.path, picture) {
-                Ok(()) => log::info!("snapshot written to {}", snapshot.path.display()),
-                Err(reason) => log::error!("snapshot: {reason:#}"),
+            let written = png::write_picture(&path, picture).map_err(|reason| format!("{reason:#}"));
+            match &written {
+                Ok(()) => log::info!("snapshot written to {}", path.display()),
+                Err(reason) => log::error!("snapshot: {reason}"),
             }
+            ticket.settle(written);
         }
         Flow::Go
     }
@@ -104,15 +144,26 @@ mod tests {
         viewers.store(1, Ordering::Relaxed);
         assert!(watch.wants_pixels());
         viewers.store(0, Ordering::Relaxed);
+        let mut tickets = Vec::new();
         for number in 0..WAITING {
-            assert_eq!(watch.snapshot(format!("{number}.png").into()), Ok(()));
+            tickets.push(watch.snapshot(format!("{number}.png").into()).expect("there is room"));
         }
-        assert_eq!(watch.snapshot("more.png".into()), Err(Busy));
-        for number in 0..WAITING {
+        assert!(matches!(watch.snapshot("more.png".into()), Err(Busy)));
+        for (number, ticket) in tickets.iter().enumerate() {
             assert!(watch.wants_pixels());
-            assert_eq!(asked.try_recv(), Ok(format!("{number}.png").into()));
+            let request = asked.try_recv().expect("it waits");
+            assert_eq!(request.path, PathBuf::from(format!("{number}.png")));
             watch.served();
+            assert_eq!(ticket.outcome(), None, "not yet");
+            match number {
+                0 => request.refuse("full"),
+                1 => request.ticket.settle(Ok(())),
+                _ => drop(request),
+            }
         }
         assert!(!watch.wants_pixels());
+        assert_eq!(tickets[0].outcome(), Some(Err("full".to_owned())));
+        assert_eq!(tickets[1].outcome(), Some(Ok(())));
+        assert_eq!(tickets[2].outcome(), Some(Err("the run ended before".to_owned())));
     }
 }

@@ -26,11 +26,15 @@ pub trait Stream: Send {
     /// How many buffers there are.
     fn buffers(&self) -> usize;
 
-    /// Waits until a buffer is filled or something is wrong (`true`), or the time is up (`false`).
+    /// Waits until a buffer is filled, the camera has something to tell or something is wrong (`true`), or the time is up
+    /// (`false`).
     ///
     /// # Errors
     /// The kernel's.
     fn wait(&mut self, until_us: u64) -> io::Result<bool>;
+
+    /// The camera has told since the last time that its signal is another one, of another size perhaps.
+    fn source_changed(&mut self) -> bool;
 
     /// The oldest filled buffer; `None` when there is none.
     ///

@@ -6,6 +6,7 @@
 //! mode        the format, size and rate to run it at
 //! stream      our queue of mapped buffers          } behind the traits in `kernel`,
 //! v4l2        opening: node, mode, stream          } for which the tests have a model
+//! event       what a camera tells beside its frames
 //! timeline    the driver's counts and times -> Stamp
 //! recovery    what to do when something fails
 //! ```
@@ -13,6 +14,7 @@
 //! [`Camera`] ties them together as a [`Feed`]: every grab drains the queue, keeps the newest frame and gives the
 //! others back. The frame is read where the driver put it; its buffer is given back with the next grab.
 
+mod event;
 mod inventory;
 mod kernel;
 mod mode;
@@ -208,6 +210,9 @@ impl<K: Kernel> Camera<K> {
                 return Ok(None);
             }
             return Err(if stream.format_changed() { Trouble::OtherFormat } else { Trouble::Silence });
+        }
+        if stream.source_changed() {
+            return Err(Trouble::OtherFormat);
         }
         let waited = self.kernel.now_us() > begun_us + 1000;
         let Drained::Newest(filled, stamp) = self.drain()? else { return self.barren() };

@@ -45,6 +45,8 @@ pub struct World {
     pub mode: Mode,
     /// The format that the driver is set to by somebody else.
     pub other_format: bool,
+    /// The camera has told that its signal is another one.
+    pub source_changed: bool,
     /// Opening fails so often, for this reason.
     pub refuse_open: VecDeque<&'static str>,
     /// Giving back fails so often, with this error.
@@ -89,6 +91,7 @@ impl Model {
             script: VecDeque::new(),
             mode,
             other_format: false,
+            source_changed: false,
             refuse_open: VecDeque::new(),
             refuse_buffers: VecDeque::new(),
             monotonic: true,
@@ -175,7 +178,7 @@ impl Stream for ModelStream {
     fn wait(&mut self, until_us: u64) -> io::Result<bool> {
         let mut world = self.world.world();
         loop {
-            if !world.done.is_empty() || world.failed.is_some() {
+            if !world.done.is_empty() || world.failed.is_some() || world.source_changed {
                 return Ok(true);
             }
             let next = world.next_us + DELAY_US;
@@ -185,6 +188,10 @@ impl Stream for ModelStream {
             }
             world.run_until(next);
         }
+    }
+
+    fn source_changed(&mut self) -> bool {
+        std::mem::take(&mut self.world.world().source_changed)
     }
 
     fn dequeue(&mut self) -> io::Result<Option<Filled>> {
@@ -234,6 +241,7 @@ impl Kernel for Model {
         }
         world.opened += 1;
         (world.streaming, world.hanging, world.failed, world.other_format) = (true, false, None, false);
+        world.source_changed = false;
         (world.next_us, world.sequence) = (now_us, 0);
         world.queued = (0..BUFFERS as u32).collect();
         (world.done, world.ours) = (VecDeque::new(), Vec::new());

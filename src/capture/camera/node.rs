@@ -50,6 +50,9 @@ kernel_structs!(
     v4l2_requestbuffers,
     v4l2_buffer,
     v4l2_plane,
+    v4l2_event,
+    v4l2_event_subscription,
+    v4l2_dv_timings,
     i32,
 );
 

@@ -10,6 +10,7 @@ use std::slice;
 use v4l::v4l_sys::*;
 use v4l::v4l2::vidioc;
 
+use super::event;
 use super::kernel::{Filled, Stream};
 use super::mode::Mode;
 use super::node::{KernelStruct, Node, PixFormat};
@@ -42,6 +43,9 @@ pub struct MappedStream {
     buffers: Vec<Mapping>,
     /// The last poll reported an error: a dequeue that brings nothing then is one too.
     poll_failed: bool,
+    /// It has events, and the last poll reported some.
+    has_events: bool,
+    told: bool,
 }
 
 impl MappedStream {
@@ -56,7 +60,9 @@ impl MappedStream {
         if request.count < 2 {
             return Err(io::Error::new(io::ErrorKind::OutOfMemory, "the driver has no two buffers"));
         }
-        let mut stream = MappedStream { node, format, mode, buffers: Vec::new(), poll_failed: false };
+        let has_events = event::subscribe(&node);
+        let buffers = Vec::new();
+        let mut stream = MappedStream { node, format, mode, buffers, poll_failed: false, has_events, told: false };
         for index in 0..request.count {
             let mapping = stream.map(index)?;
             stream.buffers.push(mapping);
@@ -137,10 +143,12 @@ impl Stream for MappedStream {
             tv_sec: (left_us / 1_000_000).min(3600) as libc::time_t,
             tv_nsec: (left_us % 1_000_000 * 1000) as libc::c_long,
         };
-        let mut poll = libc::pollfd { fd: self.node.fd(), events: libc::POLLIN, revents: 0 };
+        let events = if self.has_events { libc::POLLIN | libc::POLLPRI } else { libc::POLLIN };
+        let mut poll = libc::pollfd { fd: self.node.fd(), events, revents: 0 };
         // SAFETY: one pollfd and a timespec of ours, both outliving the call; the signal mask is left alone.
         let ready = unsafe { libc::ppoll(&mut poll, 1, &timeout, ptr::null()) };
         self.poll_failed = ready > 0 && poll.revents & (libc::POLLERR | libc::POLLHUP | libc::POLLNVAL) != 0;
+        self.told = ready > 0 && poll.revents & libc::POLLPRI != 0;
         match ready {
             -1 => match io::Error::last_os_error() {
                 error if error.kind() == io::ErrorKind::Interrupted => Ok(false),
@@ -148,6 +156,10 @@ impl Stream for MappedStream {
             },
             ready => Ok(ready > 0),
         }
+    }
+
+    fn source_changed(&mut self) -> bool {
+        std::mem::take(&mut self.told) && event::source_changed(&self.node)
     }
 
     fn dequeue(&mut self) -> io::Result<Option<Filled>> {

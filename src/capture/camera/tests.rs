@@ -201,6 +201,28 @@ fn a_camera_that_returns_in_another_format_is_read_in_it() -> Test {
 }
 
 #[test]
+fn a_camera_that_tells_of_another_signal_is_started_again_at_once() -> Test {
+    let (mut camera, model) = grey_camera()?;
+    frame(&mut camera);
+    let before = model.world().now_us;
+    model.world().mode = mode(b"GREY", [4, 2]);
+    model.world().source_changed = true;
+    let stamp = frame(&mut camera);
+    assert_eq!((camera.view().width(), camera.view().height(), stamp.sequence), (4, 2, 1));
+    let counters = camera.counters();
+    assert_eq!((counters.format_changes, counters.reopened), (1, 1));
+    assert_eq!((counters.decode_errors, counters.timeouts, counters.io_errors), (0, 0, 0), "nobody had to guess");
+    assert!(model.world().now_us - before <= PERIOD_US + DELAY_US);
+    // Frames that were filled before are of the old signal: they are not looked at.
+    model.pass_us(2 * PERIOD_US);
+    model.world().mode = mode(b"GREY", [8, 4]);
+    model.world().source_changed = true;
+    frame(&mut camera);
+    assert_eq!((camera.view().width(), camera.counters().format_changes, camera.counters().decode_errors), (8, 2, 0));
+    Ok(())
+}
+
+#[test]
 fn a_silent_camera_with_another_format_is_started_again_at_once() -> Test {
     let (mut camera, model) = grey_camera()?;
     frame(&mut camera);
@@ -296,6 +318,7 @@ fn no_mixture_of_faults_ends_the_stream() -> Test {
             4 => model.script(iter::repeat_n(Act::Lost, random(9) as usize)),
             5 => model.world().refuse_buffers.extend(iter::repeat_n(libc::EINVAL, random(BUFFERS as u32 * 3) as usize)),
             6 => model.script([grey(1, &small)]),
+            8 => model.world().source_changed = true,
             7 => model.pass_us(u64::from(random(1_000_000))),
             _ => {}
         }

@@ -6,11 +6,11 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, anyhow, bail};
 use v4l::v4l_sys::V4L2_CID_EXPOSURE_AUTO_PRIORITY;
 
-use super::inventory;
 use super::kernel::Kernel;
 use super::mode::{self, Candidate, Choice, Mode, ModeError};
 use super::node::{Identity, Node};
 use super::stream::MappedStream;
+use super::{event, inventory};
 use crate::capture::open::FeedRequest;
 use crate::pace::clock;
 
@@ -81,6 +81,7 @@ fn start(node: Node, path: &Path, request: &FeedRequest) -> Result<MappedStream>
     if !node.streams() {
         bail!("it can only be read byte by byte, not mapped into memory");
     }
+    event::adopt_signal(&node);
     let choice = survey(&node, request)?;
     let busy = |error: io::Error| anyhow!(advice(&error));
     let format = node.set_format(choice.fourcc, choice.size).map_err(busy).context("setting its format")?;

@@ -105,10 +105,10 @@ fn wake_up(obtained: &Obtained, late: &Lateness) -> Check {
 
 /// Whether the default control socket could be made.
 pub fn control() -> Check {
-    let path = socket::default_path();
-    match socket::bind(&path) {
-        Ok(_) => Check::ok("control", format!("the default socket {} can be made", path.display())),
-        Err(socket::SocketError::InUse(_)) => Check::ok("control", format!("a loop listens at {}", path.display())),
+    let made = socket::path_to_listen_at().and_then(|path| socket::bind(&path).map(|_| path));
+    match made {
+        Ok(path) => Check::ok("control", format!("the default socket {} can be made", path.display())),
+        Err(socket::SocketError::InUse(path)) => Check::ok("control", format!("a loop listens at {}", path.display())),
         Err(reason) => Check::warn("control", reason.to_string(), "give `run` and `ctl` a path with --control"),
     }
 }

@@ -4,11 +4,14 @@
 //! magic "FACEPTOR" | version u32 | sections u32 | file length u64
 //! sections x { kind u32, number u32, offset u64, length u64, SHA-256 }
 //! SHA-256 of all bytes above
-//! sections, each at a multiple of 64 bytes: manifest (TOML), tensor table, one plan per part, tensor data
+//! sections, each at a multiple of 64 bytes: manifest (TOML), tensor table, one plan per part, tensor data,
+//!     and, if the weights are packed, for what (version 2)
 //! ```
 //! All numbers are little-endian; tables and plans are postcard. Tensors are stored once however many parts use them,
-//! aligned to 64 bytes and in an order that no CPU's kernels have shaped, so they are used in place.
+//! aligned to 64 bytes, so they are used in place. Weights are `[columns, depth]`, or packed for one family of CPUs, which
+//! then uses them in place too.
 
+mod packing;
 mod reader;
 mod writer;
 
@@ -20,8 +23,11 @@ pub use writer::Writer;
 use super::manifest::ManifestError;
 use super::plan::Element;
 
-/// The bundle version that this build reads and writes.
-pub const VERSION: u32 = 1;
+/// The newest bundle version that this build reads; packed bundles have it.
+pub const VERSION: u32 = 2;
+
+/// The oldest one, which plain bundles have.
+const OLDEST: u32 = 1;
 
 const MAGIC: &[u8; 8] = b"FACEPTOR";
 const FIXED_BYTES: usize = 24;
@@ -39,6 +45,17 @@ const MANIFEST: u32 = 1;
 const TABLE: u32 = 2;
 const PLAN: u32 = 3;
 const DATA: u32 = 4;
+const PACKED: u32 = 5;
+
+/// What follows a tensor's name where parts hand it on in a form of their own: quantized, or as float32 in another order of
+/// axes. The tensor itself is then made by a view, a plan behind those of the manifest's parts, for whoever asks for it.
+pub(super) const QUANTIZED_FORM: &str = " (u8)";
+pub(super) const FLOAT_FORM: &str = " (f32)";
+
+/// The tensor that a form is one of.
+fn tensor_of(form: &str) -> &str {
+    [QUANTIZED_FORM, FLOAT_FORM].iter().find_map(|suffix| form.strip_suffix(suffix)).unwrap_or(form)
+}
 
 /// Why a bundle is refused.
 #[derive(Debug, thiserror::Error)]
@@ -47,7 +64,7 @@ pub enum BundleError {
     Io(#[from] std::io::Error),
     #[error("not a Faceptor bundle (it does not begin with FACEPTOR)")]
     NotABundle,
-    #[error("bundle version {found} is older than version {VERSION}, which this program reads: compile it again")]
+    #[error("bundle version {found} is older than version {OLDEST}, which this program reads: compile it again")]
     Older { found: u32 },
     #[error("bundle version {found} is newer than version {VERSION}, which this program reads: update the program")]
     Newer { found: u32 },
@@ -74,7 +91,7 @@ struct TensorEntry {
     shape: Vec<usize>,
     /// In the data section, bytes.
     offset: u64,
-    /// Of the tensor's bytes.
+    /// Of the tensor's elements, in their plain order.
     sha256: [u8; HASH_BYTES],
 }
 

@@ -6,24 +6,29 @@ use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
 
+use super::packing::{PackedSection, is_packed, packed_bytes};
 use super::{
     ALIGNMENT, BundleError, DATA, ENTRY_BYTES, FIXED_BYTES, HASH_BYTES, MAGIC, MANIFEST, MAX_BYTES, MAX_ELEMENTS,
-    MAX_SECTIONS, PLAN, TABLE, TensorEntry, VERSION, aligned, hexadecimal,
+    MAX_SECTIONS, OLDEST, PACKED, PLAN, TABLE, TensorEntry, VERSION, aligned, hexadecimal, tensor_of,
 };
+use crate::model::kernels::{Memory, Packing};
 use crate::model::manifest::Manifest;
 use crate::model::ops::Data;
 use crate::model::plan::{Element, Plan, Port};
 
 /// A compiled network, immutable and checked.
 pub struct Bundle {
-    bytes: Bytes,
+    /// The file, 64 byte aligned.
+    pub(super) bytes: Memory,
     manifest: Manifest,
-    manifest_text: String,
-    table: Vec<TensorEntry>,
+    pub(super) manifest_text: String,
+    pub(super) table: Vec<TensorEntry>,
     /// Where the data section begins in `bytes`.
-    data: usize,
-    plans: Vec<Plan>,
+    pub(super) data: usize,
+    pub(super) packed: Option<PackedSection>,
+    pub(super) plans: Vec<Plan>,
     parts: Vec<PartInfo>,
+    pub(super) identity: [u8; HASH_BYTES],
     sha256: String,
 }
 
@@ -50,18 +55,15 @@ pub struct TensorInfo {
     pub shape: Vec<usize>,
 }
 
-/// The file, 64 byte aligned.
-enum Bytes {
-    Static(&'static [u8]),
-    Owned { buffer: Vec<u8>, start: usize, len: usize },
+/// A bundle that was read into memory; `start` is where it is aligned.
+struct Buffer {
+    buffer: Vec<u8>,
+    start: usize,
 }
 
-impl Bytes {
-    fn get(&self) -> &[u8] {
-        match self {
-            Bytes::Static(bytes) => bytes,
-            Bytes::Owned { buffer, start, len } => &buffer[*start..start + len],
-        }
+impl AsRef<[u8]> for Buffer {
+    fn as_ref(&self) -> &[u8] {
+        &self.buffer[self.start..]
     }
 }
 
@@ -97,16 +99,16 @@ impl Bundle {
         let (mut buffer, start) = aligned_buffer(len as usize);
         buffer.extend_from_slice(&head);
         file.take(len - head.len() as u64).read_to_end(&mut buffer)?;
-        let len = buffer.len() - start;
-        Bundle::check(Bytes::Owned { buffer, start, len }, Hashes::All)
+        Bundle::check(Arc::new(Buffer { buffer, start }), Hashes::All)
     }
 
-    /// Checks a bundle that is part of the program. It is used in place if it lies at a multiple of 64 bytes.
-    pub fn from_static(bytes: &'static [u8]) -> Result<Arc<Bundle>, BundleError> {
-        if bytes.as_ptr().align_offset(ALIGNMENT) == 0 {
-            return Bundle::check(Bytes::Static(bytes), Hashes::All);
+    /// Checks a bundle in memory that lives on, such as a file that is mapped or a part of the program. It is used in
+    /// place if it lies at a multiple of 64 bytes.
+    pub fn from_memory(memory: Memory) -> Result<Arc<Bundle>, BundleError> {
+        if (*memory).as_ref().as_ptr().align_offset(ALIGNMENT) == 0 {
+            return Bundle::check(memory, Hashes::All);
         }
-        Bundle::from_bytes(bytes)
+        Bundle::from_bytes((*memory).as_ref())
     }
 
     /// Checks a bundle in memory; it is copied.
@@ -114,7 +116,7 @@ impl Bundle {
         check_beginning(&bytes[..bytes.len().min(FIXED_BYTES)], bytes.len() as u64)?;
         let (mut buffer, start) = aligned_buffer(bytes.len());
         buffer.extend_from_slice(bytes);
-        Bundle::check(Bytes::Owned { buffer, start, len: bytes.len() }, Hashes::All)
+        Bundle::check(Arc::new(Buffer { buffer, start }), Hashes::All)
     }
 
     /// The network that was compiled into the program.
@@ -124,7 +126,8 @@ impl Bundle {
         #[repr(C, align(64))]
         struct Aligned<T: ?Sized>(T);
         static EMBEDDED: &Aligned<[u8]> = &Aligned(*include_bytes!(concat!(env!("OUT_DIR"), "/network.bundle")));
-        Bundle::check(Bytes::Static(&EMBEDDED.0), Hashes::HeaderOnly)
+        let embedded: &'static [u8] = &EMBEDDED.0;
+        Bundle::check(Arc::new(embedded), Hashes::HeaderOnly)
     }
 
     /// The network that was compiled into the program: none was.
@@ -145,20 +148,21 @@ impl Bundle {
 
     /// What each part is and costs, in the manifest's order.
     pub fn parts(&self) -> impl Iterator<Item = &PartInfo> {
-        self.parts.iter()
+        self.parts.iter().take(self.manifest.parts.len())
     }
 
-    /// Identifies the bundle: SHA-256, in hexadecimal, of its header, which holds the hash of every section.
+    /// Identifies the network: SHA-256, in hexadecimal, of the header of the plain bundle, which holds the hash of every
+    /// section. A packed bundle has that of the one it was made of.
     pub fn sha256(&self) -> &str {
         &self.sha256
     }
 
     /// Size of the file, bytes.
     pub fn len_bytes(&self) -> usize {
-        self.bytes.get().len()
+        (*self.bytes).as_ref().len()
     }
 
-    /// The parts' plans, in the manifest's order.
+    /// The parts' plans, in the manifest's order; behind them the views.
     pub(crate) fn plans(&self) -> &[Plan] {
         &self.plans
     }
@@ -166,8 +170,7 @@ impl Bundle {
     /// A constant's elements.
     pub(crate) fn constant(&self, index: u32) -> Data<'_> {
         let entry = &self.table[index as usize];
-        let start = self.data + entry.offset as usize;
-        let bytes = &self.bytes.get()[start..start + entry.bytes()];
+        let bytes = self.stored(entry);
         match entry.element {
             // Cannot fail: `check` has seen that every float tensor is aligned.
             Element::F32 => Data::F32(bytemuck::try_cast_slice(bytes).unwrap_or(&[])),
@@ -176,9 +179,17 @@ impl Bundle {
         }
     }
 
-    fn check(bytes: Bytes, hashes: Hashes) -> Result<Arc<Bundle>, BundleError> {
-        let file = bytes.get();
-        let (sections, sha256) = read_header(file, hashes)?;
+    /// A tensor's bytes in the file.
+    pub(super) fn stored(&self, entry: &TensorEntry) -> &[u8] {
+        let start = self.data + entry.offset as usize;
+        // Cannot fail: `check` has seen that it lies in the data.
+        let len = entry.stored_bytes(self.packing()).unwrap_or(0);
+        &(*self.bytes).as_ref()[start..start + len]
+    }
+
+    fn check(bytes: Memory, hashes: Hashes) -> Result<Arc<Bundle>, BundleError> {
+        let file = (*bytes).as_ref();
+        let (sections, digest) = read_header(file, hashes)?;
         let body = |s: &Section| &file[s.offset..s.offset + s.len];
         let only = |kind: u32, what: &str| {
             let mut found = sections.iter().filter(|s| s.kind == kind);
@@ -193,8 +204,16 @@ impl Bundle {
         let manifest = Manifest::parse(&manifest_text)?;
         let table: Vec<TensorEntry> = decode(body(only(TABLE, "tensor table")?), "tensor table")?;
         let data = only(DATA, "data section")?;
+        let packed = match sections.iter().any(|s| s.kind == PACKED) {
+            true => Some(decode::<PackedSection>(body(only(PACKED, "packing")?), "packing")?),
+            false => None,
+        };
+        let packing = packed.as_ref().map(|packed| packed.packing);
+        if packing.is_some_and(|packing| !packing.is_known()) {
+            return Err(BundleError::Malformed("it is packed for a family that this program does not know".into()));
+        }
         for (i, entry) in table.iter().enumerate() {
-            entry.check(data.len).map_err(|e| BundleError::Malformed(format!("tensor {i} {e}")))?;
+            entry.check(data.len, packing).map_err(|e| BundleError::Malformed(format!("tensor {i} {e}")))?;
         }
         let mut plans = Vec::new();
         for (i, section) in sections.iter().filter(|s| s.kind == PLAN).enumerate() {
@@ -211,7 +230,9 @@ impl Bundle {
         check_parts(&manifest, &plans)?;
         let parts = plans.iter().map(|p| part_info(p, &table)).collect();
         let data = data.offset;
-        Ok(Arc::new(Bundle { manifest, manifest_text, table, data, plans, parts, sha256, bytes }))
+        let identity = packed.as_ref().map_or(digest, |packed| packed.origin);
+        let sha256 = hexadecimal(&identity);
+        Ok(Arc::new(Bundle { manifest, manifest_text, table, data, packed, plans, parts, identity, sha256, bytes }))
     }
 }
 
@@ -240,8 +261,8 @@ fn check_beginning(head: &[u8], len: u64) -> Result<(), BundleError> {
         return Err(BundleError::Truncated { expected: FIXED_BYTES as u64, found: len });
     }
     match read_u32(head, 8) {
-        VERSION => {}
-        found if found < VERSION => return Err(BundleError::Older { found }),
+        OLDEST..=VERSION => {}
+        found if found < OLDEST => return Err(BundleError::Older { found }),
         found => return Err(BundleError::Newer { found }),
     }
     let sections = read_u32(head, 12);
@@ -262,7 +283,7 @@ fn check_beginning(head: &[u8], len: u64) -> Result<(), BundleError> {
 }
 
 /// Checks the header and the sections' hashes.
-fn read_header(file: &[u8], hashes: Hashes) -> Result<(Vec<Section>, String), BundleError> {
+fn read_header(file: &[u8], hashes: Hashes) -> Result<(Vec<Section>, [u8; HASH_BYTES]), BundleError> {
     check_beginning(&file[..file.len().min(FIXED_BYTES)], file.len() as u64)?;
     let count = read_u32(file, 12) as usize;
     let end = FIXED_BYTES + count * ENTRY_BYTES;
@@ -291,6 +312,7 @@ fn read_header(file: &[u8], hashes: Hashes) -> Result<(Vec<Section>, String), Bu
             TABLE => "tensor table".to_string(),
             PLAN => format!("plan {number}"),
             DATA => "tensor data".to_string(),
+            PACKED => "packing".to_string(),
             other => return Err(BundleError::Malformed(format!("section {i} has the unknown kind {other}"))),
         };
         let stored = &file[at + 24..at + 24 + HASH_BYTES];
@@ -301,7 +323,7 @@ fn read_header(file: &[u8], hashes: Hashes) -> Result<(Vec<Section>, String), Bu
         sections.push(Section { kind, number, offset, len });
     }
     check_padding(&file[used..])?;
-    Ok((sections, hexadecimal(&digest)))
+    Ok((sections, digest.into()))
 }
 
 fn check_padding(bytes: &[u8]) -> Result<(), BundleError> {
@@ -320,17 +342,26 @@ fn decode<T: serde::de::DeserializeOwned>(bytes: &[u8], what: &str) -> Result<T,
 }
 
 impl TensorEntry {
+    /// Of its elements.
     fn bytes(&self) -> usize {
         self.shape.iter().product::<usize>() * self.element.bytes()
     }
 
-    fn check(&self, data_len: usize) -> Result<(), String> {
+    /// In the file; none if there are more than can be counted.
+    fn stored_bytes(&self, packing: Option<Packing>) -> Option<usize> {
+        match packing.filter(|_| is_packed(self.element, &self.shape)) {
+            Some(packing) => packed_bytes(packing, &self.shape).and_then(|[weights, sums]| weights.checked_add(sums)),
+            None => Some(self.bytes()),
+        }
+    }
+
+    fn check(&self, data_len: usize, packing: Option<Packing>) -> Result<(), String> {
         let elements = self.shape.iter().try_fold(1usize, |n, d| n.checked_mul(*d));
         match elements {
             Some(n) if n <= MAX_ELEMENTS => {}
             _ => return Err(format!("has too many elements: {:?}", self.shape)),
         }
-        let end = self.offset.checked_add(self.bytes() as u64);
+        let end = self.stored_bytes(packing).and_then(|bytes| self.offset.checked_add(bytes as u64));
         if end.is_none_or(|end| end > data_len as u64) || !self.offset.is_multiple_of(ALIGNMENT as u64) {
             return Err("lies outside the data section, or is not aligned".into());
         }
@@ -338,18 +369,30 @@ impl TensorEntry {
     }
 }
 
-/// The manifest and the plans must speak of the same parts.
+/// The manifest and the plans must speak of the same parts, in the same order; views follow.
 fn check_parts(manifest: &Manifest, plans: &[Plan]) -> Result<(), BundleError> {
-    let names = |ports: &[Port]| ports.iter().map(|p| p.name.clone()).collect::<Vec<_>>();
-    let fits = manifest.parts.len() == plans.len()
+    let names = |ports: &[Port]| ports.iter().map(|p| tensor_of(&p.name).to_string()).collect::<Vec<_>>();
+    let views = plans.get(manifest.parts.len()..).unwrap_or_default();
+    let fits = manifest.parts.len() <= plans.len()
         && manifest.parts.iter().zip(plans).all(|(part, plan)| {
-            let inputs = names(&plan.inputs);
+            let (inputs, outputs) = (names(&plan.inputs), names(&plan.outputs));
             part.name == plan.name
-                && part.outputs == names(&plan.outputs)
+                && outputs.iter().all(|o| part.outputs.contains(o))
+                && part.outputs.iter().all(|o| outputs.contains(o))
                 && inputs.len() == part.inputs.len()
                 && inputs.iter().all(|i| part.inputs.contains(i))
-        });
+        })
+        && views.iter().all(|view| {
+            let is_named =
+                |port: &Port| port.name == view.name && plans.iter().all(|p| !has_output(p, &view.name) || p == view);
+            matches!(&view.outputs[..], [port] if is_named(port)) && names(&view.inputs) == [&*view.name]
+        })
+        && manifest.parts.iter().flat_map(|part| &part.outputs).all(|o| plans.iter().any(|plan| has_output(plan, o)));
     if fits { Ok(()) } else { Err(BundleError::Malformed("its plans do not fit its manifest".into())) }
+}
+
+fn has_output(plan: &Plan, tensor: &str) -> bool {
+    plan.outputs.iter().any(|port| port.name == tensor)
 }
 
 fn part_info(plan: &Plan, table: &[TensorEntry]) -> PartInfo {

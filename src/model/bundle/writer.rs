@@ -4,9 +4,10 @@ use std::collections::HashMap;
 
 use sha2::{Digest, Sha256};
 
+use super::packing::PackedSection;
 use super::{
-    ALIGNMENT, BundleError, DATA, ENTRY_BYTES, FIXED_BYTES, HASH_BYTES, MAGIC, MANIFEST, MAX_BYTES, PLAN, TABLE,
-    TensorEntry, VERSION, aligned,
+    ALIGNMENT, BundleError, DATA, ENTRY_BYTES, FIXED_BYTES, HASH_BYTES, MAGIC, MANIFEST, MAX_BYTES, OLDEST, PACKED,
+    PLAN, TABLE, TensorEntry, VERSION, aligned,
 };
 use crate::model::plan::{Element, Plan};
 
@@ -39,15 +40,22 @@ impl Writer {
         *self.known.entry((element, shape.to_vec(), sha256)).or_insert_with(|| {
             // Equal bytes under another shape share their place as well.
             let twin = table.iter().find(|t| t.sha256 == sha256 && t.element == element).map(|t| t.offset);
-            let offset = twin.unwrap_or_else(|| {
-                let offset = aligned(data.len());
-                data.resize(offset, 0);
-                data.extend_from_slice(bytes);
-                offset as u64
-            });
+            let offset = twin.unwrap_or_else(|| append(data, bytes));
             table.push(TensorEntry { element, shape: shape.to_vec(), offset, sha256 });
             (table.len() - 1) as u32
         })
+    }
+
+    /// Stores a tensor of another bundle under the number that it has there, its bytes as they are given; where they are.
+    pub(super) fn keep(&mut self, entry: &TensorEntry, bytes: &[u8]) -> u64 {
+        let offset = append(&mut self.data, bytes);
+        self.keep_at(entry, offset);
+        offset
+    }
+
+    /// The same for a tensor whose bytes are there.
+    pub(super) fn keep_at(&mut self, entry: &TensorEntry, offset: u64) {
+        self.table.push(TensorEntry { offset, ..entry.clone() });
     }
 
     /// Adds the plan of a part.
@@ -57,6 +65,15 @@ impl Writer {
 
     /// The file's bytes.
     pub fn finish(self) -> Result<Vec<u8>, BundleError> {
+        self.write(None)
+    }
+
+    /// The file's bytes, with weights in a family's order.
+    pub(super) fn finish_packed(self, packed: &PackedSection) -> Result<Vec<u8>, BundleError> {
+        self.write(Some(packed))
+    }
+
+    fn write(self, packed: Option<&PackedSection>) -> Result<Vec<u8>, BundleError> {
         let encode = |what: &str, bytes: postcard::Result<Vec<u8>>| {
             bytes.map_err(|e| BundleError::Malformed(format!("{what} cannot be encoded: {e}")))
         };
@@ -68,6 +85,10 @@ impl Writer {
             sections.push((PLAN, number as u32, encode(&plan.name, postcard::to_allocvec(plan))?));
         }
         sections.push((DATA, 0, self.data));
+        if let Some(packed) = packed {
+            sections.push((PACKED, 0, encode("packing", postcard::to_allocvec(packed))?));
+        }
+        let version = if packed.is_some() { VERSION } else { OLDEST };
 
         let mut offset = aligned(FIXED_BYTES + sections.len() * ENTRY_BYTES + HASH_BYTES);
         let mut entries = Vec::new();
@@ -84,7 +105,7 @@ impl Writer {
         }
         let mut file = Vec::with_capacity(offset);
         file.extend(MAGIC);
-        file.extend(VERSION.to_le_bytes());
+        file.extend(version.to_le_bytes());
         file.extend((sections.len() as u32).to_le_bytes());
         file.extend((offset as u64).to_le_bytes());
         file.extend(entries);
@@ -97,4 +118,12 @@ impl Writer {
         file.resize(offset, 0);
         Ok(file)
     }
+}
+
+/// Adds a tensor's bytes at an aligned place, which is returned.
+fn append(data: &mut Vec<u8>, bytes: &[u8]) -> u64 {
+    let offset = aligned(data.len());
+    data.resize(offset, 0);
+    data.extend_from_slice(bytes);
+    offset as u64
 }

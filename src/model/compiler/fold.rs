@@ -51,7 +51,8 @@ pub fn fold_constants(graph: &mut Graph) -> Result<bool> {
     Ok(changed)
 }
 
-fn compute(graph: &mut Graph, step: Step) {
+/// Computes a step whose inputs are all known; its outputs are constants then.
+pub fn compute(graph: &mut Graph, step: Step) {
     if step.op == Op::Reshape {
         let constant = graph.slot(step.inputs[0]).constant.clone();
         graph.slots[step.outputs[0] as usize].constant = constant;
@@ -76,17 +77,16 @@ fn compute(graph: &mut Graph, step: Step) {
     let places: Vec<Place> = plan
         .values
         .iter()
-        .map(|value| match (value.constant, value.element) {
-            (Some(index), _) => Place::Constant(index),
-            (None, Element::F32) => Place::Float(layout.named_slot(value.len())),
-            (None, _) => Place::Byte(layout.byte_slot(value.len())),
+        .map(|value| match value.constant {
+            Some(index) => Place::Constant(index),
+            None => layout.named_place(value.element, value.len()),
         })
         .collect();
     let mut scratch = Scratch::default();
-    let mut packs = Packs::new(Kernel::Scalar);
+    let mut packs = Packs::new(Kernel::Scalar, 1);
     let mut runner = Runner::new(&plan, &places, &table, &mut packs, &mut scratch);
     let mut storage = layout.allocate();
-    runner.run(&table, &mut storage, &mut scratch);
+    runner.run(&table, &mut storage, &mut scratch, None);
     for (output, value) in outputs.into_iter().zip(&plan.steps[0].outputs) {
         let len = plan.values[*value as usize].len();
         let bytes = match storage.data(places[*value as usize], len) {

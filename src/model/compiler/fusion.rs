@@ -2,7 +2,8 @@
 
 use super::graph::Graph;
 use super::norm::per_column;
-use crate::model::plan::{Activation, Binary, Element, Op, Product, Residual, Unary, ValueId};
+use crate::model::ops::elementwise::{dequantize, quantize};
+use crate::model::plan::{Activation, Binary, Element, Op, Product, Quantization, Residual, Unary, ValueId};
 
 /// One round over all steps; says whether anything changed.
 pub fn fuse(graph: &mut Graph) -> bool {
@@ -42,7 +43,8 @@ fn simplify(graph: &mut Graph) -> bool {
                 // Quantizing what was just dequantized the same way changes nothing.
                 let (x, out) = (step.inputs[0], step.outputs[0]);
                 let Some(producer) = graph.producer(x) else { continue };
-                if graph.steps[producer].op == Op::Dequantize(to) && !graph.consumers(out).is_empty() {
+                let Op::Dequantize(from) = graph.steps[producer].op else { continue };
+                if gives_back(from, to) && !graph.consumers(out).is_empty() {
                     let quantized = graph.steps[producer].inputs[0];
                     graph.replace(out, quantized);
                     changed = true;
@@ -52,6 +54,16 @@ fn simplify(graph: &mut Graph) -> bool {
         }
     }
     changed
+}
+
+/// Whether every byte, dequantized and quantized again, is the same: also if two calibrations have rounded the scale
+/// differently.
+fn gives_back(from: Quantization, to: Quantization) -> bool {
+    let bytes: Vec<u8> = (0..=u8::MAX).collect();
+    let (mut real, mut again) = ([0.0; 256], [0; 256]);
+    dequantize(from, &bytes, &mut real);
+    quantize(to, &real, &mut again);
+    bytes == again
 }
 
 /// Takes one following step into product `i`.

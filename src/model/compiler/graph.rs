@@ -26,7 +26,7 @@ impl Slot {
 }
 
 /// Steps in order of computation.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Graph {
     pub slots: Vec<Slot>,
     pub steps: Vec<Step>,

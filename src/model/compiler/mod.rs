@@ -9,10 +9,12 @@ mod convolution;
 mod deconvolution;
 mod einsum;
 mod fold;
+mod fused;
 mod fusion;
 mod graph;
 mod integer;
 mod layout;
+mod link;
 mod lower;
 mod norm;
 mod quantization;
@@ -41,14 +43,52 @@ pub fn compile_folder(folder: &Path) -> Result<Vec<u8>> {
     })?;
     let manifest = Manifest::parse(&text).with_context(|| format!("in {}", path.display()))?;
     let mut writer = Writer::new(&text);
+    let mut parts = Vec::new();
     for part in &manifest.parts {
         let file = folder.join(&part.file);
         let graph = compile_part(folder, part).with_context(|| format!("part {} ({})", part.name, file.display()))?;
-        let plan =
-            graph.into_plan(&part.name, |slot, constant| writer.tensor(slot.element, &slot.shape, &constant.bytes));
+        parts.push(link::Unit { name: part.name.clone(), graph });
+    }
+    let views = link::link(&mut parts)?;
+    for link::Unit { name, graph } in parts.into_iter().chain(views) {
+        let plan = graph.into_plan(&name, |slot, constant| writer.tensor(slot.element, &slot.shape, &constant.bytes));
         writer.plan(plan);
     }
     writer.finish().context("writing the bundle")
+}
+
+/// How [`tract_model`] gives a part.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Form {
+    /// tract's own operators, but for integer convolutions and linear layers.
+    Tract,
+    /// Our steps as they are before any is fused, each a tract operator.
+    Steps,
+    /// The fused steps that the engine runs, each a tract operator.
+    Fused,
+}
+
+/// One part of an export folder as a model that runs in tract, to look at or to compare with; the forms can be mixed from
+/// part to part, because all have the same inputs and outputs.
+///
+/// # Errors
+/// As [`compile_folder`], or when the folder has no such part.
+pub fn tract_model(folder: &Path, part: &str, form: Form) -> Result<TypedModel> {
+    let path = folder.join("manifest.toml");
+    let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+    let manifest = Manifest::parse(&text).with_context(|| format!("in {}", path.display()))?;
+    let part = manifest.parts.iter().find(|p| p.name == part).with_context(|| format!("no part {part}"))?;
+    let model = parse(&read_onnx(folder, part)?, part)?;
+    if form == Form::Tract {
+        return Ok(model);
+    }
+    let mut graph = lower::lower(&model, part)?;
+    match form {
+        Form::Fused => optimize(&mut graph)?,
+        _ => separate_outputs(&mut graph),
+    }
+    graph.sort();
+    fused::model(&graph).with_context(|| format!("part {} as a tract model", part.name))
 }
 
 fn compile_part(folder: &Path, part: &Part) -> Result<Graph> {

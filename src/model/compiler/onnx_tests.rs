@@ -11,7 +11,7 @@ use crate::model::ops::Data;
 use crate::model::ops::product::Scratch;
 use crate::model::plan::Element;
 use crate::model::runner::{Constants, Packs, Runner};
-use crate::model::storage::Layout;
+use crate::model::storage::{Layout, Place};
 
 /// A graph under construction; its last node's output is its output.
 #[derive(Default)]
@@ -174,17 +174,21 @@ fn run(graph: &Graph, inputs: &[(String, Vec<usize>)], values: &[Vec<f32>], kern
     let mut layout = Layout::default();
     let len = |value: u32| plan.values[value as usize].shape.iter().product();
     let ports = plan.inputs.iter().chain(&plan.outputs);
-    let named: Vec<_> = ports.map(|port| (port.value, layout.named_slot(len(port.value)))).collect();
+    let named: Vec<_> = ports.map(|port| (port.value, layout.named_place(Element::F32, len(port.value)))).collect();
     let places = layout.place(&plan, &named);
     let mut scratch = Scratch::default();
-    let mut runner = Runner::new(&plan, &places, &table, &mut Packs::new(kernel), &mut scratch);
+    let mut runner = Runner::new(&plan, &places, &table, &mut Packs::new(kernel, 1), &mut scratch);
     let mut storage = layout.allocate();
-    for (port, (_, slot)) in plan.inputs.iter().zip(&named) {
+    let slot = |(_, place): &(u32, Place)| match place {
+        Place::Float(slot) => *slot,
+        other => panic!("{other:?} holds no floats"),
+    };
+    for (port, place) in plan.inputs.iter().zip(&named) {
         let index = inputs.iter().position(|(name, _)| *name == port.name).unwrap();
-        storage.floats_mut(*slot).copy_from_slice(&values[index]);
+        storage.floats_mut(slot(place)).copy_from_slice(&values[index]);
     }
-    runner.run(&table, &mut storage, &mut scratch);
-    storage.floats(named[plan.inputs.len()].1).to_vec()
+    runner.run(&table, &mut storage, &mut scratch, None);
+    storage.floats(slot(&named[plan.inputs.len()])).to_vec()
 }
 
 fn image(shape: &[usize]) -> Onnx {

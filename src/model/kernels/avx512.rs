@@ -174,3 +174,70 @@ unsafe fn tile_float<const M: usize, const N: usize>(a: Strided<'_>, panel: Pane
     }
     M
 }
+
+/// # Safety
+/// The CPU has the features; `b` holds `used` times `depth` elements, `stride` apart, `panel` `depth` rows of `width`, a
+/// multiple of 16 and at least `used`.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
+pub unsafe fn transpose_float(b: &[f32], used: usize, depth: usize, stride: usize, width: usize, panel: &mut [f32]) {
+    for first in (0..width).step_by(LANES) {
+        for k in (0..depth).step_by(LANES) {
+            let here = LANES.min(depth - k);
+            let mask = (u16::MAX >> (LANES - here)) as __mmask16;
+            let mut block = [_mm512_setzero_ps(); LANES];
+            for (i, column) in block.iter_mut().enumerate() {
+                let mask = if first + i < used { mask } else { 0 };
+                // Past the last column nothing is read.
+                let at = (first + i).min(used.saturating_sub(1)) * stride + k;
+                // SAFETY: elements `k..k + here` of a column that is one of those used.
+                *column = unsafe { _mm512_maskz_loadu_ps(mask, b.as_ptr().wrapping_add(at)) };
+            }
+            let rows = transposed(block);
+            // SAFETY: 16 columns of rows `k..k + here` of the panel.
+            unsafe {
+                let to = panel.as_mut_ptr().add(k * width + first);
+                if here == LANES {
+                    for (i, row) in rows.into_iter().enumerate() {
+                        _mm512_storeu_ps(to.add(i * width), row);
+                    }
+                } else {
+                    for (i, row) in rows.into_iter().enumerate().take(here) {
+                        _mm512_storeu_ps(to.add(i * width), row);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Sixteen rows become sixteen columns.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn transposed(rows: [__m512; LANES]) -> [__m512; LANES] {
+    let mut pairs = rows;
+    for i in (0..LANES).step_by(2) {
+        pairs[i] = _mm512_unpacklo_ps(rows[i], rows[i + 1]);
+        pairs[i + 1] = _mm512_unpackhi_ps(rows[i], rows[i + 1]);
+    }
+    // In each quarter of `fours[4 i + j]`: element j of that quarter, of rows 4 i to 4 i + 3.
+    let mut fours = pairs;
+    for i in (0..LANES).step_by(4) {
+        for j in 0..2 {
+            let (upper, lower) = (_mm512_castps_pd(pairs[i + j]), _mm512_castps_pd(pairs[i + j + 2]));
+            fours[i + 2 * j] = _mm512_castpd_ps(_mm512_unpacklo_pd(upper, lower));
+            fours[i + 2 * j + 1] = _mm512_castpd_ps(_mm512_unpackhi_pd(upper, lower));
+        }
+    }
+    let mut out = fours;
+    for j in 0..4 {
+        let even = _mm512_shuffle_f32x4::<0b10_00_10_00>(fours[j], fours[4 + j]);
+        let odd = _mm512_shuffle_f32x4::<0b11_01_11_01>(fours[j], fours[4 + j]);
+        let even_below = _mm512_shuffle_f32x4::<0b10_00_10_00>(fours[8 + j], fours[12 + j]);
+        let odd_below = _mm512_shuffle_f32x4::<0b11_01_11_01>(fours[8 + j], fours[12 + j]);
+        out[j] = _mm512_shuffle_f32x4::<0b10_00_10_00>(even, even_below);
+        out[8 + j] = _mm512_shuffle_f32x4::<0b11_01_11_01>(even, even_below);
+        out[4 + j] = _mm512_shuffle_f32x4::<0b10_00_10_00>(odd, odd_below);
+        out[12 + j] = _mm512_shuffle_f32x4::<0b11_01_11_01>(odd, odd_below);
+    }
+    out
+}

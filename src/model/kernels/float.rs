@@ -19,25 +19,44 @@ pub fn pack(kernel: Kernel, b: &[f32], columns: usize, depth: usize, strides: [u
         let width = kernel.panel_float().min(all - first);
         let panel = &mut out[first * depth..][..width * depth];
         let used = width.min(columns.saturating_sub(first));
-        if strides[1] == 1 {
-            for (k, row) in panel.chunks_exact_mut(width).enumerate() {
-                row[..used].copy_from_slice(&b[k * strides[0] + first..][..used]);
-                row[used..].fill(0.0);
-            }
-        } else {
-            panel.fill(0.0);
-            for column in 0..used {
-                let from = &b[(first + column) * strides[1]..];
-                for k in 0..depth {
-                    panel[k * width + column] = from[k * strides[0]];
+        let b = &b[first * strides[1]..];
+        match strides {
+            [_, 1] if used == width && used.is_multiple_of(WIDTH) => copy::<WIDTH>(b, strides[0], width, panel),
+            [_, 1] if used == width && used.is_multiple_of(PART) => copy::<PART>(b, strides[0], width, panel),
+            [_, 1] => {
+                for (k, row) in panel.chunks_exact_mut(width).enumerate() {
+                    row[..used].copy_from_slice(&b[k * strides[0]..][..used]);
+                    row[used..].fill(0.0);
                 }
             }
+            [1, stride] => kernel.transpose_float(b, used, depth, stride, width, panel),
+            _ => transpose(b, used, depth, strides, width, panel),
         }
         first += width;
     }
 }
 
+/// One panel whose columns lie side by side already, in pieces of fixed length, which are no calls.
+fn copy<const N: usize>(b: &[f32], stride: usize, width: usize, panel: &mut [f32]) {
+    for (k, row) in panel.chunks_exact_mut(width).enumerate() {
+        for (to, from) in row.chunks_exact_mut(N).zip(b[k * stride..].chunks_exact(N)) {
+            to.copy_from_slice(from);
+        }
+    }
+}
+
+/// One panel: `used` columns become rows of `width`, whose rest is zero.
+pub fn transpose(b: &[f32], used: usize, depth: usize, strides: [usize; 2], width: usize, panel: &mut [f32]) {
+    for (k, row) in panel.chunks_exact_mut(width).enumerate().take(depth) {
+        let b = &b[k * strides[0]..];
+        row[..used].iter_mut().enumerate().for_each(|(column, to)| *to = b[column * strides[1]]);
+        row[used..].fill(0.0);
+    }
+}
+
 const WIDTH: usize = 16;
+/// Of what other kernels' panels are multiples.
+const PART: usize = 4;
 const ROWS: usize = 4;
 
 /// `FUSED`: the CPU has fused multiply-add; without it the call would leave for a library.

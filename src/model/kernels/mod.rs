@@ -25,7 +25,7 @@ mod sdot;
 mod tests;
 
 pub use float::{Strided, pack as pack_float};
-pub use packed::{PackedInt8, padded_columns};
+pub use packed::{Memory, PACKINGS, PackedInt8, Packing, Values, column_sums, padded_columns};
 
 /// A family of CPUs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -171,11 +171,18 @@ impl Kernel {
         }
     }
 
+    /// The order in which it reads int8 weights.
+    pub fn packing(self) -> Packing {
+        Packing { panel: self.panel_int8() as u16, group: self.group() as u16, depth: self.depth_group() as u16 }
+    }
+
     /// Columns side by side in a panel of packed float32 factors.
     pub fn panel_float(self) -> usize {
         match self {
             #[cfg(target_arch = "x86_64")]
             Kernel::Avx512Vnni => 64,
+            #[cfg(target_arch = "aarch64")]
+            Kernel::Neon | Kernel::Sdot | Kernel::I8mm => neon_float::WIDTH,
             _ => 16,
         }
     }
@@ -242,6 +249,10 @@ impl Kernel {
     pub fn multiply_int8(self, a: &[u8], rows: usize, weights: &PackedInt8, out: &mut [i32]) {
         assert!(weights.kernel == self, "weights are packed for another kernel");
         assert!(a.len() >= rows * weights.depth_padded && out.len() >= rows * weights.columns_padded);
+        // The families' loops begin with a step of depth.
+        if weights.depth_padded == 0 {
+            return out[..rows * weights.columns_padded].fill(0);
+        }
         match self {
             // SAFETY: features as in `vectorize`; lengths asserted above, and the packing is our own.
             #[cfg(target_arch = "x86_64")]
@@ -262,6 +273,26 @@ impl Kernel {
             #[cfg(target_arch = "aarch64")]
             Kernel::Neon => unsafe { neon::multiply_int8(a, rows, weights, out) },
             Kernel::Scalar => scalar::multiply_int8(a, rows, weights, out),
+        }
+    }
+
+    /// Packs a panel of `used` columns, whose `depth` elements each lie side by side, `stride` after `stride`: they become
+    /// rows of `width`, a multiple of 16 on x86, whose rest is zero.
+    fn transpose_float(self, b: &[f32], used: usize, depth: usize, stride: usize, width: usize, panel: &mut [f32]) {
+        assert!(used <= width && panel.len() == width * depth);
+        assert!(used == 0 || b.len() >= (used - 1) * stride + depth);
+        match self {
+            // SAFETY: features as in `vectorize`; lengths asserted above, and the width is a multiple of 16.
+            #[cfg(target_arch = "x86_64")]
+            Kernel::Avx512Vnni if width.is_multiple_of(16) => unsafe {
+                avx512::transpose_float(b, used, depth, stride, width, panel);
+            },
+            // SAFETY: the same.
+            #[cfg(target_arch = "aarch64")]
+            Kernel::Neon | Kernel::Sdot | Kernel::I8mm => unsafe {
+                neon_float::transpose_float(b, used, depth, stride, width, panel);
+            },
+            _ => float::transpose(b, used, depth, [1, stride], width, panel),
         }
     }
 

@@ -1,11 +1,11 @@
-//! Float32 products with NEON: rows by up to sixteen columns held in registers.
+//! Float32 products with NEON: rows by up to twenty columns held in registers.
 
 use std::arch::aarch64::*;
 
 use super::Strided;
 
 /// Columns of a full panel.
-const WIDTH: usize = 16;
+pub const WIDTH: usize = 20;
 /// Columns of one register.
 const LANES: usize = 4;
 
@@ -23,7 +23,8 @@ pub unsafe fn multiply_float(a: Strided<'_>, rows: usize, depth: usize, b: &[f32
                 1 => panel_rows::<1>(a, rows, panel, out),
                 2 => panel_rows::<2>(a, rows, panel, out),
                 3 => panel_rows::<3>(a, rows, panel, out),
-                _ => panel_rows::<4>(a, rows, panel, out),
+                4 => panel_rows::<4>(a, rows, panel, out),
+                _ => panel_rows::<5>(a, rows, panel, out),
             }
         }
     }
@@ -51,7 +52,7 @@ unsafe fn panel_rows<const N: usize>(a: Strided<'_>, rows: usize, panel: Panel, 
                 2 => tile::<2, N>(here, panel, out),
                 3 => tile::<3, N>(here, panel, out),
                 // Narrow panels leave registers for more rows, which hide the latency of the sums.
-                8.. if N <= 2 => tile::<8, N>(here, panel, out),
+                8.. if N <= 3 => tile::<8, N>(here, panel, out),
                 _ => tile::<4, N>(here, panel, out),
             };
         }
@@ -82,15 +83,25 @@ unsafe fn tile<const M: usize, const N: usize>(a: Strided<'_>, panel: Panel, out
             k += LANES;
         }
     }
+    // Pointers that move: with offsets, the loop would compute as many addresses as it multiplies rows.
+    // SAFETY: within the panel and the strided rows, or just behind them.
+    let (mut b, mut at) = unsafe { (panel.b.add(k * N * LANES), values.wrapping_add(k * a.depth_stride)) };
+    if a.row_stride == 1 && M.is_multiple_of(LANES) {
+        while k + 2 <= panel.depth {
+            // SAFETY: as above; M rows lie side by side.
+            unsafe {
+                beside::<M, N>(b, at, &mut sums);
+                beside::<M, N>(b.add(N * LANES), at.add(a.depth_stride), &mut sums);
+                (b, at) = (b.add(2 * N * LANES), at.wrapping_add(2 * a.depth_stride));
+            }
+            k += 2;
+        }
+    }
     while k < panel.depth {
-        // SAFETY: within the panel, and within the strided rows.
+        // SAFETY: as above.
         unsafe {
-            let b = panel.b.add(k * N * LANES);
-            let at = values.add(k * a.depth_stride);
             if a.row_stride == 1 && M.is_multiple_of(LANES) {
-                for first in (0..M).step_by(LANES) {
-                    across::<M, N>(b, first, vld1q_f32(at.add(first)), &mut sums);
-                }
+                beside::<M, N>(b, at, &mut sums);
             } else {
                 let mut rows = [vdupq_n_f32(0.0); M];
                 for (m, row) in rows.iter_mut().enumerate() {
@@ -98,6 +109,7 @@ unsafe fn tile<const M: usize, const N: usize>(a: Strided<'_>, panel: Panel, out
                 }
                 along::<M, N, 0>(b, rows, &mut sums);
             }
+            (b, at) = (b.add(N * LANES), at.wrapping_add(a.depth_stride));
         }
         k += 1;
     }
@@ -108,6 +120,47 @@ unsafe fn tile<const M: usize, const N: usize>(a: Strided<'_>, panel: Panel, out
         }
     }
     M
+}
+
+/// As [`super::float::transpose`] of columns that are rows of `b`, four by four.
+///
+/// # Safety
+/// The CPU has NEON; `b` has `used` rows of `depth`, `stride` apart, and `panel` `depth` rows of `width`, at least `used`.
+#[target_feature(enable = "neon")]
+pub unsafe fn transpose_float(b: &[f32], used: usize, depth: usize, stride: usize, width: usize, panel: &mut [f32]) {
+    let (whole, deep) = (used / LANES * LANES, depth / LANES * LANES);
+    for column in (0..whole).step_by(LANES) {
+        for k in (0..deep).step_by(LANES) {
+            // SAFETY: four rows of four lie within `b` and within the panel.
+            unsafe {
+                let from = b.as_ptr().add(column * stride + k);
+                let to = panel.as_mut_ptr().add(k * width + column);
+                let r0 = vreinterpretq_f64_f32(vld1q_f32(from));
+                let r1 = vreinterpretq_f64_f32(vld1q_f32(from.add(stride)));
+                let r2 = vreinterpretq_f64_f32(vld1q_f32(from.add(2 * stride)));
+                let r3 = vreinterpretq_f64_f32(vld1q_f32(from.add(3 * stride)));
+                // Pairs of depth first, then their halves.
+                let (low02, high02) = (pairs(vtrn1q_f64(r0, r2)), pairs(vtrn2q_f64(r0, r2)));
+                let (low13, high13) = (pairs(vtrn1q_f64(r1, r3)), pairs(vtrn2q_f64(r1, r3)));
+                vst1q_f32(to, vtrn1q_f32(low02, low13));
+                vst1q_f32(to.add(width), vtrn2q_f32(low02, low13));
+                vst1q_f32(to.add(2 * width), vtrn1q_f32(high02, high13));
+                vst1q_f32(to.add(3 * width), vtrn2q_f32(high02, high13));
+            }
+        }
+    }
+    for (k, row) in panel.chunks_exact_mut(width).enumerate().take(depth) {
+        let first = if k < deep { whole } else { 0 };
+        for (column, to) in row.iter_mut().enumerate().skip(first) {
+            *to = if column < used { b[column * stride + k] } else { 0.0 };
+        }
+    }
+}
+
+#[inline]
+#[target_feature(enable = "neon")]
+fn pairs(x: float64x2_t) -> float32x4_t {
+    vreinterpretq_f32_f64(x)
 }
 
 /// One of depth: lane `LANE` of each row times all columns.
@@ -124,6 +177,16 @@ unsafe fn along<const M: usize, const N: usize, const LANE: i32>(
         for (sums, row) in sums.iter_mut().zip(rows) {
             sums[n] = vfmaq_laneq_f32::<LANE>(sums[n], column, row);
         }
+    }
+}
+
+/// One of depth: `M` rows that lie side by side, a multiple of four, times all columns.
+#[inline]
+#[target_feature(enable = "neon")]
+unsafe fn beside<const M: usize, const N: usize>(b: *const f32, at: *const f32, sums: &mut [[float32x4_t; N]; M]) {
+    for first in (0..M).step_by(LANES) {
+        // SAFETY: as the caller's.
+        unsafe { across::<M, N>(b, first, vld1q_f32(at.add(first)), sums) };
     }
 }
 

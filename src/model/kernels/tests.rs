@@ -52,6 +52,20 @@ fn integer_kernels_equal_the_plain_sum() {
 }
 
 #[test]
+fn integer_kernels_add_nothing_where_there_is_no_depth() {
+    for kernel in supported() {
+        let packed = PackedInt8::new(kernel, &[], 17, 0);
+        let mut out = vec![-1; 13 * packed.columns_padded];
+        kernel.multiply_int8(&[], 13, &packed, &mut out);
+        assert!(
+            out.chunks_exact(packed.columns_padded).all(|row| row[..17].iter().all(|&sum| sum == 0)),
+            "{}",
+            kernel.name()
+        );
+    }
+}
+
+#[test]
 fn integer_kernels_do_not_saturate() {
     // Each pair of bytes, products of either sign side by side: where a 16 bit intermediate would saturate.
     for a in [0, 1, 127, 128, 255] {
@@ -109,6 +123,34 @@ fn float_kernels_equal_the_plain_sum() {
 }
 
 #[test]
+fn factors_are_packed_from_any_strides() {
+    let mut seed = 99;
+    for case in 0..300 {
+        let columns = (random(&mut seed) % 150) as usize + 1;
+        let depth = (random(&mut seed) % 70) as usize + 1;
+        let gap = (random(&mut seed) % 3) as usize;
+        // Rows side by side, columns side by side, neither.
+        let strides = [[columns + gap, 1], [1, depth + gap], [2, 2 * depth + gap]][case % 3];
+        let len = (depth - 1) * strides[0] + (columns - 1) * strides[1] + 1;
+        let b: Vec<f32> = (0..len).map(|_| random(&mut seed) as f32).collect();
+        for kernel in supported() {
+            let all = kernel.pad_float(columns);
+            let mut packed = vec![f32::NAN; all * depth];
+            pack_float(kernel, &b, columns, depth, strides, &mut packed);
+            for column in 0..all {
+                let first = column / kernel.panel_float() * kernel.panel_float();
+                let width = kernel.panel_float().min(all - first);
+                for k in 0..depth {
+                    let found = packed[first * depth + k * width + column - first];
+                    let expected = if column < columns { b[k * strides[0] + column * strides[1]] } else { 0.0 };
+                    assert_eq!(found, expected, "{} {strides:?} {columns} {k} {column}", kernel.name());
+                }
+            }
+        }
+    }
+}
+
+#[test]
 fn families_have_names_of_their_own_and_one_is_always_there() {
     let names: Vec<&str> = Kernel::all().iter().map(|k| k.name()).collect();
     assert!(names.iter().enumerate().all(|(i, n)| !names[..i].contains(n)), "{names:?}");
@@ -122,5 +164,26 @@ fn the_peak_is_above_what_a_product_reaches() {
     for kernel in supported() {
         let peak = kernel.int8_peak();
         assert!(peak > 1e6 && peak < 1e13, "{}: {peak} multiply-accumulates a second", kernel.name());
+    }
+}
+
+#[test]
+fn the_table_of_packings_is_what_the_kernels_read() {
+    for kernel in Kernel::all() {
+        assert_eq!(Packing::named(kernel.name()), Some(kernel.packing()), "{}", kernel.name());
+    }
+}
+
+#[test]
+fn packing_loses_no_weight() {
+    let mut seed = 0xB5297A4D;
+    for case in 0..60 {
+        let (columns, depth) = ((random(&mut seed) % 150) as usize + 1, (random(&mut seed) % 90) as usize + 1);
+        let weights: Vec<i8> = (0..columns * depth).map(|_| random(&mut seed) as i8).collect();
+        for (name, packing) in PACKINGS {
+            let mut packed = vec![0; packing.padded(columns, depth).iter().product()];
+            packing.pack(&weights, columns, depth, &mut packed);
+            assert!(packing.unpack(&packed, columns, depth) == weights, "{name}, case {case}: {columns}x{depth}");
+        }
     }
 }

@@ -32,7 +32,7 @@ pub struct Geometry {
 }
 
 /// Buffers that products share, grown before the first run.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Scratch {
     pub bytes: Vec<u8>,
     pub sums: Vec<i32>,
@@ -57,6 +57,8 @@ pub struct Finish<'a> {
     pub added: Added<'a>,
     pub floats: Option<&'a mut [f32]>,
     pub bytes: Option<(&'a mut [u8], Quantization)>,
+    /// The row that the outputs begin with.
+    pub origin: usize,
 }
 
 impl Geometry {
@@ -87,7 +89,8 @@ impl Geometry {
         }
     }
 
-    fn rows(&self) -> usize {
+    /// Rows of the output.
+    pub fn rows(&self) -> usize {
         self.output[0] * self.output[1]
     }
 
@@ -100,24 +103,27 @@ impl Geometry {
         plain && self.pitch == self.op.depth
     }
 
-    /// Integer product.
+    /// Integer product; `rows` of it, all or those of one thread.
+    #[allow(clippy::too_many_arguments, reason = "operands, results and memory of one product")]
     pub fn run_int8(
         &self,
         kernel: Kernel,
         weights: &PackedInt8,
         scale: &[f32],
         x: &[u8],
+        rows: Range<usize>,
         finish: &mut Finish<'_>,
         scratch: &mut Scratch,
     ) {
+        let wanted = rows;
         let zero_point = self.op.zero_point.unwrap_or(0);
         let columns = weights.columns_padded;
         let offsets = &mut scratch.offsets[..self.op.columns];
         offsets.iter_mut().zip(&weights.sums).for_each(|(o, sum)| *o = sum * i32::from(zero_point));
         let bias = if finish.bias.is_empty() { &self.zeros } else { finish.bias };
-        let mut first = 0;
-        while first < self.rows() {
-            let rows = self.block.min(self.rows() - first);
+        let mut first = wanted.start;
+        while first < wanted.end {
+            let rows = self.block.min(wanted.end - first);
             let gathered = if self.is_dense() {
                 &x[first * self.pitch..][..rows * self.pitch]
             } else {
@@ -224,21 +230,39 @@ impl Geometry {
     /// Activations and residual on one row, and its storage: one pass, whatever there is to do.
     #[inline(always)]
     fn finish_row(&self, row: usize, values: impl Iterator<Item = f32>, finish: &mut Finish<'_>) {
-        let at = row * self.op.columns..(row + 1) * self.op.columns;
+        let of_row = row * self.op.columns..(row + 1) * self.op.columns;
+        let start = (row - finish.origin) * self.op.columns;
+        let at = start..start + self.op.columns;
         let (first, second) = (floor(self.op.first), floor(self.op.second));
         match finish.added {
             Added::Nothing => store(at, values.map(|v| at_least(second, at_least(first, v))), finish),
             Added::Floats(added) => {
-                let values = values.zip(&added[at.clone()]);
+                let values = values.zip(&added[of_row]);
                 store(at, values.map(|(v, a)| at_least(second, at_least(first, v) + a)), finish);
             }
             Added::Bytes(added, from) => {
                 let zero_point = i32::from(from.zero_point);
-                let values = values.zip(&added[at.clone()]);
+                let values = values.zip(&added[of_row]);
                 let added = |a: u8| (i32::from(a) - zero_point) as f32 * from.scale;
                 store(at, values.map(|(v, a)| at_least(second, at_least(first, v) + added(*a))), finish);
             }
         }
+    }
+}
+
+impl<'a> Finish<'a> {
+    /// Splits off the results of the first `rows` rows, which have `columns` each.
+    pub fn split_first(&mut self, rows: usize, columns: usize) -> Finish<'a> {
+        let len = rows * columns;
+        let floats = self.floats.take().map(|all| all.split_at_mut(len.min(all.len())));
+        let bytes = self.bytes.take().map(|(all, to)| (all.split_at_mut(len.min(all.len())), to));
+        let (first, rest) = floats.unzip();
+        self.floats = rest;
+        let (first_bytes, rest) = bytes.map(|((first, rest), to)| ((first, to), (rest, to))).unzip();
+        self.bytes = rest;
+        let origin = self.origin;
+        self.origin += rows;
+        Finish { bias: self.bias, added: self.added, floats: first, bytes: first_bytes, origin }
     }
 }
 

@@ -124,8 +124,13 @@ impl Case {
             added: added(self.op.residual, Some(crate::model::ops::Data::U8(&self.added))),
             floats: Some(&mut floats),
             bytes: self.op.quantized_output.map(|to| (&mut bytes[..], to)),
+            origin: 0,
         };
-        geometry.run_int8(kernel, &packed, &self.scale, &self.x, &mut finish, &mut scratch);
+        // In two pieces, as two threads would; the first may have no rows.
+        let middle = geometry.rows() / 3;
+        let mut first = finish.split_first(middle, self.op.columns);
+        geometry.run_int8(kernel, &packed, &self.scale, &self.x, 0..middle, &mut first, &mut scratch);
+        geometry.run_int8(kernel, &packed, &self.scale, &self.x, middle..geometry.rows(), &mut finish, &mut scratch);
         (floats, bytes)
     }
 }

@@ -66,6 +66,8 @@ function faceCard(face) {
   const [x, y, width, height] = face.box;
   const title = element("h3", "", `Face ${face.id}`);
   title.append(element("span", "", `${percent(face.score)} · ${width.toFixed(0)} × ${height.toFixed(0)} px · at ${x.toFixed(0)}, ${y.toFixed(0)}`));
+  const doubts = face.quality ? face.quality.why : [];
+  if (doubts.length > 0) title.append(element("span", "doubt", doubts.map(words).join(", ")));
   const table = element("table");
   for (const task of tasks) {
     if (!chosen.includes(task.name)) continue;
