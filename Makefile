@@ -19,7 +19,7 @@ DEMO_OUT ?= target/demo.png
 # A real board for `make board-test`, as ssh knows it: BOARD=user@host. Without it, the virtual one.
 BOARD ?=
 
-.PHONY: help demo build test lint models-test preview-test cross cross-test board-test bench bench-peers soak clean tools
+.PHONY: help demo build test lint models-test behaviour preview-test cross cross-test board-test board-instructions bench bench-peers profile soak sanitize clean tools
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -43,6 +43,9 @@ lint: tools  ## formatting and clippy, both without a complaint
 models-test: ## the networks' Python tests; makes their environment (PyTorch, about 6 GB) when it is missing
 	$(MAKE) -C models test
 
+behaviour:  ## the tables of docs/behaviour.md: trembling, lag and steadiness of a run, errors by light
+	$(MAKE) -C models behaviour
+
 preview-test: build  ## the preview page in headless Chromium, with screenshots; installs Chromium when it is missing
 	tests/preview_page.py
 
@@ -53,8 +56,14 @@ cross: build  ## the program for arm64 (glibc at most 2.35); installs the cross 
 bench: build  ## the README's latency figures on this machine, as Markdown (10 minutes; FRAMES=1000 SECONDS=10 is quicker)
 	cargo bench $(CARGO_FLAGS) --bench figures --quiet
 
+profile: build  ## what each step of the network costs on this machine: a table, and the picture docs/profile.svg
+	$${CARGO_TARGET_DIR:-target}/release/faceptor bench --tasks all --profile docs/profile.svg
+
 soak: build  ## the loop at 30 frames/s for MINUTES (60): memory, gaps, rate; fails when memory grows or a frame is lost unseen
 	benches/soak.py --minutes $(MINUTES) --program $${CARGO_TARGET_DIR:-target}/release/faceptor
+
+sanitize: build  ## tests of kernels, operators and engine under AddressSanitizer
+	tests/sanitize.sh
 
 cross-test: build  ## builds for arm64 and runs the tests under QEMU; installs the cross toolchain when it is missing
 	cross/toolchain.sh
@@ -64,6 +73,10 @@ board-test: build  ## the camera loop on an arm64 board: a virtual one, or BOARD
 	cargo build --release $(CARGO_FLAGS) --example demo_clip
 	cross/toolchain.sh
 	cross/board/test.sh $(if $(BOARD),--board $(BOARD))
+
+board-instructions: build  ## instructions of one face on the virtual board, against plain tract's; compiles tract for arm64 once
+	cross/toolchain.sh
+	cross/board/instructions.sh
 
 bench-peers: build  ## every engine that a user would pick instead, on the same network, interleaved: a table; installs them (about 1 GB)
 	benches/peers/run

@@ -1,4 +1,4 @@
-//! The figures of the README, as Markdown: `make bench`, or `cargo bench --bench figures -- [frame] [jitter] [switch]`.
+//! The figures of the README, as Markdown: `make bench`, or `cargo bench --bench figures -- [frame] [start] [jitter] [switch]`.
 //!
 //! Everything is measured through the real program, as a user could by hand; each table names its command, its machine
 //! and its date. `FRAMES` (default 10000) and `SECONDS` (default 60) make it shorter.
@@ -23,6 +23,9 @@ fn main() -> Result<(), Failure> {
     let wants = |name: &str| wanted.is_empty() || wanted.iter().any(|w| w == name);
     if wants("frame") {
         frame(number("FRAMES", 10_000))?;
+    }
+    if wants("start") {
+        start(30)?;
     }
     if wants("jitter") {
         jitter(number("SECONDS", 60))?;
@@ -104,6 +107,51 @@ fn frame(frames: u64) -> Result<(), Failure> {
     if !disturbed.is_empty() {
         println!("INVALID: {}\n", disturbed.join("; "));
     }
+    Ok(())
+}
+
+/// From nothing to the first answer, and what the program takes of memory and disk.
+fn start(times: usize) -> Result<(), Failure> {
+    let arguments = ["run", "--source", "demo", "--tasks", "all", "--json", "--frames", "1"];
+    let (mut first_line, mut load, mut to_answer) = (Vec::new(), Vec::new(), Vec::new());
+    let mut report = Value::Null;
+    for turn in 0..times {
+        let begun = Instant::now();
+        let mut child = Command::new(PROGRAM).args(arguments).stdout(Stdio::piped()).stderr(Stdio::null()).spawn()?;
+        let output = child.stdout.take().ok_or("no output")?;
+        let mut line = String::new();
+        BufReader::new(output).read_line(&mut line)?;
+        first_line.push(begun.elapsed().as_secs_f64() * 1000.0);
+        child.wait()?;
+        if !line.contains("\"landmarks\"") {
+            return Err(format!("the first line has no answer: {line}").into());
+        }
+        // The last one runs long enough to tell the steady state.
+        let (warm_up, frames) = if turn + 1 == times { ("100", "1000") } else { ("1", "1") };
+        report = faceptor(&["bench", "--tasks", "all", "--warm-up", warm_up, "--frames", frames, "--json", "-"])?;
+        let us = |key: &str| report[key].as_f64().unwrap_or(f64::NAN);
+        load.push(us("load_us") / 1000.0);
+        to_answer.push((us("load_us") + us("first_us")) / 1000.0);
+    }
+    let median = |values: &mut Vec<f64>| {
+        values.sort_by(f64::total_cmp);
+        values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
+    };
+    println!("### Start and size, medians of {times} starts\n");
+    heading("faceptor bench --tasks all; faceptor run --source demo --tasks all --json", &report);
+    let mib = |bytes: f64| bytes / f64::from(1 << 20);
+    let rss = |key: &str| mib(report["rss_bytes"][key].as_f64().unwrap_or(f64::NAN));
+    println!("| what | | limit |\n|---|---|---|");
+    println!("| network loaded, ms | {:.1} | |", median(&mut load));
+    println!("| network loaded and the first frame answered, ms | {:.1} | 50 |", median(&mut to_answer));
+    println!("| process start to the first line of output, ms | {:.1} | |", median(&mut first_line));
+    println!("| resident memory after 1000 frames, MiB | {:.1} | 40 |", rss("steady"));
+    println!(
+        "| this program, the network and its compiler inside, MiB | {:.1} | |",
+        mib(fs::metadata(PROGRAM)?.len() as f64)
+    );
+    println!();
+    tell_of_load(&report);
     Ok(())
 }
 

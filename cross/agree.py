@@ -9,9 +9,15 @@ import json
 import sys
 
 # By the last name on the way to a number; the rest are probabilities, shares and similarities.
-TOLERANCE = {"box": 0.25, "keypoints": 0.25, "points": 0.25, "years": 0.25, "std": 0.25, "embedding": 0.02}
+TOLERANCE = {
+    "box": 0.25, "keypoints": 0.25, "points": 0.25, "years": 0.25, "std": 0.25, "embedding": 0.02, "eyes_px": 0.25, "brightness": 1.0,
+    "contrast": 1.0,
+}  # fmt: skip
 OTHER = 0.02
-UNITS = {"box": "px", "keypoints": "px", "points": "px", "years": "years", "std": "years"}
+UNITS = {
+    "box": "px", "keypoints": "px", "points": "px", "years": "years", "std": "years", "eyes_px": "px", "brightness": "levels",
+    "contrast": "levels",
+}  # fmt: skip
 IGNORED = {"timing_us", "mask"}
 
 

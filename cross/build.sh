@@ -49,4 +49,10 @@ if [ "$(printf '%s\n' "${needed#GLIBC_}" "$glibc_limit" | sort -V | tail -n 1)" 
     aarch64-linux-gnu-objdump -T "$arm64" | grep -F "$needed"
     exit 1
 fi
+# The network inside, the compiler of networks not.
+size=$(stat -c %s "$arm64")
+if [ "$size" -gt $((12 << 20)) ]; then
+    say "$arm64 has $size bytes, the limit is 12 MiB"
+    exit 1
+fi
 say "$arm64: $(stat -c %s "$arm64") bytes, needs at most $needed (limit $glibc_limit)"

@@ -1,5 +1,11 @@
-"""The shipped network as one ONNX file: its parts joined by tensor name, as every peer would be given it."""
+"""The shipped network as one ONNX file: its parts joined by tensor name, as every peer would be given it.
 
+    python benches/peers/network.py --export models/edge --floats FOLDER --out FOLDER
+
+writes float.onnx, qdq.onnx, images.f32 (network inputs) and size (their side).
+"""
+
+import argparse
 import tomllib
 from pathlib import Path
 
@@ -83,3 +89,21 @@ def inputs(golden, portrait, size, count):
         crop = photo[max(top, 0) : top + side, max(left, 0) : left + side]
         images.append(np.asarray(Image.fromarray(crop).resize((size, size))).transpose(2, 0, 1))
     return np.stack(images).astype(np.float32) / 127.5 - 1.0, f"the demo portrait, cut {count} times"
+
+
+def main():
+    p = argparse.ArgumentParser(description=__doc__)
+    p.add_argument("--export", required=True)
+    p.add_argument("--floats", required=True, help="folder of the float parts (student.export --float-only)")
+    p.add_argument("--golden", default="target/golden")
+    p.add_argument("--portrait", default="models/demo/astronaut.jpg")
+    p.add_argument("--out", required=True)
+    args = p.parse_args()
+    out, size = Path(args.out), manifest(args.export)["input"]["size"]
+    write(args.export, args.floats, out)
+    np.ascontiguousarray(inputs(args.golden, args.portrait, size, 8)[0]).astype("<f4").tofile(out / "images.f32")
+    (out / "size").write_text(f"{size}\n")
+
+
+if __name__ == "__main__":
+    main()

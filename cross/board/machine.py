@@ -17,9 +17,12 @@ CACHE = pathlib.Path(os.environ.get("FACEPTOR_BOARD") or pathlib.Path.home() / "
 
 
 class Machine:
-    """One boot, from power on to power off. `shared` holds run.sh and all that it needs."""
+    """One boot, from power on to power off. `shared` holds run.sh and all that it needs.
 
-    def __init__(self, shared, cores=2, memory_mib=1024):
+    `counted`: the board's clock counts instructions, one a nanosecond; it has one core then.
+    """
+
+    def __init__(self, shared, cores=2, memory_mib=1024, counted=False):
         self.shared = pathlib.Path(shared)
         self.ssh_port = free_port()
         # Not in the shared folder: a socket's path has at most 107 bytes.
@@ -28,7 +31,8 @@ class Machine:
         self.lines = []
         self.calls = {"screendump": self.screendump}
         (self.shared / "answers").mkdir(exist_ok=True)
-        command = ["qemu-system-aarch64", "-M", "virt,gic-version=3", "-cpu", "cortex-a76", "-accel", "tcg,thread=multi"]
+        command = ["qemu-system-aarch64", "-M", "virt,gic-version=3", "-cpu", "cortex-a76", "-accel", f"tcg,thread={'single' if counted else 'multi'}"]
+        command += ["-icount", "shift=0,sleep=off"] if counted else []
         command += ["-smp", str(cores), "-m", str(memory_mib), "-nodefaults", "-no-reboot", "-display", "none"]
         command += ["-kernel", CACHE / "vmlinuz", "-initrd", CACHE / "initrd.gz"]
         command += ["-append", "console=ttyAMA0 quiet panic=-1", "-serial", "stdio"]

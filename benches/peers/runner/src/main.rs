@@ -10,6 +10,7 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, bail, ensure};
 use faceptor_edge::model::{Bundle, Engine};
+#[cfg(feature = "rten")]
 use rten_tensor::AsView;
 
 /// One engine with its network.
@@ -95,6 +96,7 @@ impl Peer for Tract {
     }
 }
 
+#[cfg(feature = "rten")]
 struct Rten {
     model: rten::Model,
     input: rten::NodeId,
@@ -103,6 +105,7 @@ struct Rten {
     size: usize,
 }
 
+#[cfg(feature = "rten")]
 impl Rten {
     fn open(path: &str, size: usize) -> Result<Rten> {
         let model = rten::ModelOptions::with_all_ops().prepack_weights(true).load_file(path)?;
@@ -113,6 +116,7 @@ impl Rten {
     }
 }
 
+#[cfg(feature = "rten")]
 impl Peer for Rten {
     fn run(&mut self, image: &[f32], keep: Option<&mut Vec<(String, Vec<f32>)>>) -> Result<()> {
         let value = rten::Value::from_shape(&[1, 3, self.size, self.size], image.to_vec())?;
@@ -142,6 +146,7 @@ fn main() -> Result<()> {
     ensure!(!images.is_empty(), "no image of 3 x {size} x {size}");
     let mut peer: Box<dyn Peer> = match engine.as_str() {
         "tract" => Box::new(Tract::open(network, size)?),
+        #[cfg(feature = "rten")]
         "rten" => Box::new(Rten::open(network, size)?),
         ours if ours.starts_with("ours") => Box::new(Ours::open(ours, network)?),
         other => bail!("unknown engine {other}"),
