@@ -74,15 +74,25 @@ fn link_tensor(parts: &mut [Unit], producer: usize, tensor: &str) -> Result<Opti
         to = Some(first);
     }
     let form = format!("{tensor}{QUANTIZED_FORM}");
-    let mut linked = false;
+    let mut others = Vec::new();
+    let count = readers.len();
     for reader in readers {
-        if let Some(graph) = adopt(&parts[reader].graph, graph_of(parts, producer), tensor, &form, &tail, &handed)? {
-            parts[reader].graph = graph;
-            linked = true;
+        match adopt(&parts[reader].graph, graph_of(parts, producer), tensor, (&form, Element::U8), &tail, &handed)? {
+            Some(graph) if !leaves_dequantized(&graph, &form) => parts[reader].graph = graph,
+            _ => others.push(reader),
         }
     }
-    if !linked {
+    if others.len() == count {
         return Ok(None);
+    }
+    // One that reads floats takes them as they are, and moves them as it needs; several share the view's.
+    if let (&[reader], Some(_)) = (&others[..], to) {
+        let form = (&*format!("{tensor}{FLOAT_FORM}"), Element::F32);
+        let graph = adopt(&parts[reader].graph, graph_of(parts, producer), tensor, form, &tail, &tail.steps)?;
+        let moves = |graph: &Graph| graph.steps.iter().filter(|s| matches!(s.op, Op::Transpose { .. })).count();
+        if let Some(graph) = graph.filter(|graph| moves(graph) <= moves(&parts[reader].graph) + 1) {
+            parts[reader].graph = graph;
+        }
     }
     let graph = &mut parts[producer].graph;
     graph.outputs.retain(|p| p.name != tensor);
@@ -129,19 +139,19 @@ fn quantization_of(graph: &Graph, tensor: &str) -> Option<Quantization> {
 }
 
 /// Appends steps of another graph, each with one input, the first of which reads `from`; gives the last result.
-fn replay(graph: &mut Graph, source: &Graph, steps: &[Step], from: ValueId) -> ValueId {
+pub fn replay(graph: &mut Graph, source: &Graph, steps: &[Step], from: ValueId) -> ValueId {
     steps.iter().fold(from, |value, step| {
         let slot = source.slot(step.outputs[0]);
         graph.push(&step.name, step.op.clone(), &[value], &slot.shape, slot.element)
     })
 }
 
-/// The reader with `form` in place of the tensor; none if something is left to be dequantized.
+/// The reader with `form` in place of the tensor; none if it hands the tensor on.
 fn adopt(
     reader: &Graph,
     producer: &Graph,
     tensor: &str,
-    form: &str,
+    (form, element): (&str, Element),
     tail: &Tail,
     handed: &[Step],
 ) -> Result<Option<Graph>> {
@@ -151,23 +161,28 @@ fn adopt(
     if graph.is_output(value) {
         return Ok(None);
     }
-    let from = graph.add_value(producer.shape(tail.root), Element::U8);
+    let from = graph.add_value(producer.shape(tail.root), element);
     graph.inputs[at] = Port { name: form.into(), value: from };
     let result = replay(&mut graph, producer, handed, from);
     graph.replace(value, result);
     graph.sort();
     simplify(&mut graph)?;
-    let mut open = vec![from];
+    Ok(Some(graph))
+}
+
+/// Whether what a reader does first with an input is to dequantize it.
+fn leaves_dequantized(graph: &Graph, form: &str) -> bool {
+    let mut open: Vec<ValueId> = graph.inputs.iter().filter(|p| p.name == form).map(|p| p.value).collect();
     while let Some(value) = open.pop() {
         for step in graph.consumers(value).into_iter().map(|i| &graph.steps[i]) {
             match step.op {
-                Op::Dequantize(_) => return Ok(None),
+                Op::Dequantize(_) => return true,
                 Op::Reshape | Op::Transpose { .. } => open.push(step.outputs[0]),
                 _ => {}
             }
         }
     }
-    Ok(Some(graph))
+    false
 }
 
 #[cfg(test)]
@@ -240,7 +255,8 @@ mod tests {
             assert_eq!(names(&parts[0].graph.outputs)[0], "t (u8)");
             assert_eq!(names(&parts[1].graph.inputs), ["t (u8)"]);
             assert_eq!(names(&parts[2].graph.inputs), ["t (u8)"]);
-            assert_eq!(names(&parts[3].graph.inputs), ["t"], "another scale must be quantized anew");
+            let anew = if quantizes { "t" } else { "t (f32)" };
+            assert_eq!(names(&parts[3].graph.inputs), [anew], "another scale must be quantized anew");
             assert!(parts[1].graph.steps.iter().all(|s| matches!(s.op, Op::Product(_))), "{:?}", parts[1].graph.steps);
             assert_eq!((views.len(), names(&views[0].graph.outputs)), (1, vec!["t"]));
             let first = &parts[0].graph.outputs.last().unwrap().name;
