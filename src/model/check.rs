@@ -234,11 +234,13 @@ fn check_attention(a: &Attention, inputs: &[&Value], out: &Value) -> Result<(), 
     let reach = |stride: fn(&Reach) -> usize| {
         walks().try_fold(0usize, |n, w| n.checked_add((w.len - 1).checked_mul(stride(w))?))
     };
-    let within = |reach: Option<usize>, v: &Value| reach.is_some_and(|r| r < v.len());
-    let fits = within(reach(|w| w.query), inputs[0])
-        && within(reach(|w| w.key), inputs[1])
-        && within(reach(|w| w.value), inputs[2])
-        && within(reach(|w| w.out), out);
+    let within = |reach: Option<usize>, start: usize, v: &Value| {
+        reach.and_then(|reach| reach.checked_add(start)).is_some_and(|last| last < v.len())
+    };
+    let fits = within(reach(|w| w.query), a.starts[0], inputs[0])
+        && within(reach(|w| w.key), a.starts[1], inputs[1])
+        && within(reach(|w| w.value), a.starts[2], inputs[2])
+        && within(reach(|w| w.out), 0, out);
     ensure(fits, "reaches outside its operands")
 }
 

@@ -230,6 +230,8 @@ pub struct Attention {
     pub scale: f32,
     /// The output is unsigned 8 bit; its columns then lie side by side.
     pub quantized_output: Option<Quantization>,
+    /// The first element of queries, keys and values: they may be columns of one product.
+    pub starts: [usize; 3],
 }
 
 /// A grid of cells with `cell` pixels each. The class of a pixel is the one whose query has the largest dot product with its

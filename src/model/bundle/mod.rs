@@ -5,7 +5,7 @@
 //! sections x { kind u32, number u32, offset u64, length u64, SHA-256 }
 //! SHA-256 of all bytes above
 //! sections, each at a multiple of 64 bytes: manifest (TOML), tensor table, one plan per part, tensor data,
-//!     and, if the weights are packed, for what (version 2)
+//!     and, if the weights are packed, for what (version 4)
 //! ```
 //! All numbers are little-endian; tables and plans are postcard. Tensors are stored once however many parts use them,
 //! aligned to 64 bytes, so they are used in place. Weights are `[columns, depth]`, or packed for one family of CPUs, which
@@ -24,10 +24,10 @@ use super::manifest::ManifestError;
 use super::plan::Element;
 
 /// The newest bundle version that this build reads; packed bundles have it.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 4;
 
 /// The oldest one, which plain bundles have.
-const OLDEST: u32 = 1;
+const OLDEST: u32 = 3;
 
 const MAGIC: &[u8; 8] = b"FACEPTOR";
 const FIXED_BYTES: usize = 24;

@@ -21,6 +21,7 @@ mod lower;
 mod norm;
 mod quantization;
 mod sampling;
+mod slices;
 mod softmax;
 mod walks;
 
@@ -160,6 +161,7 @@ fn simplify(graph: &mut Graph) -> Result<()> {
         changed |= columns::order_columns(graph);
         changed |= norm::find_layer_norms(graph);
         changed |= fusion::fuse(graph);
+        changed |= slices::join(graph);
         changed |= graph.merge_equal_steps();
         changed |= graph.drop_dead_steps();
         graph.sort();

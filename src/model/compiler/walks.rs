@@ -3,6 +3,7 @@
 use super::einsum::strides;
 use super::graph::Graph;
 use super::layout::{Atom, arrange, join, mover, regroup};
+use super::slices::stride_of;
 use crate::model::plan::{Attention, MatMul, Op, ValueId, Walk};
 
 /// The pieces of the source that a walk of `len` steps of `stride` takes through its transposition.
@@ -75,7 +76,7 @@ pub fn matmul_output(graph: &mut Graph, i: usize, op: &MatMul) -> bool {
 /// Attention reads by strides as well. Where a walk takes several pieces, they are at least moved so that what lies together
 /// stays together, unless the keys can be taken in the order in which they lie.
 pub fn attention_input(graph: &mut Graph, i: usize, side: usize, op: &Attention) -> bool {
-    let Some(before) = mover(graph, graph.steps[i].inputs[side]) else { return false };
+    let Some(before) = mover(graph, graph.steps[i].inputs[side]).filter(|_| op.starts[side] == 0) else { return false };
     let source = before.inputs[0];
     let Op::Transpose { order } = &before.op else {
         graph.steps[i].inputs[side] = source;
@@ -89,11 +90,7 @@ pub fn attention_input(graph: &mut Graph, i: usize, side: usize, op: &Attention)
     let inner = [&mut op.queries, &mut op.keys, &mut op.depth, &mut op.columns];
     for (reach, is_keys) in outer.chain(inner.into_iter().zip([false, true, false, false])) {
         let len = reach.len;
-        let stride = match side {
-            0 => &mut reach.query,
-            1 => &mut reach.key,
-            _ => &mut reach.value,
-        };
+        let stride = stride_of(reach, side);
         if len > 1 && *stride > 0 {
             let Some(pieces) = pieces(&shape, order, len, *stride) else { return false };
             keys = if is_keys { Some(walks.len()) } else { keys };
@@ -210,6 +207,7 @@ mod tests {
             columns: Reach { len: COLUMNS, value: 1, out: 1, ..none },
             scale: 1.0,
             quantized_output: None,
+            starts: [0; 3],
         };
         let inputs = [q, planes, values];
         let out = graph.push("attention", Op::Attention(op), &inputs, &[QUERIES, COLUMNS], Element::F32);
