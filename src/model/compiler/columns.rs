@@ -4,13 +4,22 @@
 use super::graph::Graph;
 use crate::model::plan::{Op, Residual, ValueId};
 
+/// What becomes of the columns that are not spread.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rest {
+    /// They lie side by side.
+    Last,
+    /// They may be planes: then moving is slower in the new order, unless the readers undo it.
+    Anywhere,
+}
+
 /// Orders the columns of every such product; says whether there was any.
-pub fn order_columns(graph: &mut Graph) -> bool {
-    (0..graph.steps.len()).fold(false, |changed, i| order(graph, i) || changed)
+pub fn order_columns(graph: &mut Graph, rest: Rest) -> bool {
+    (0..graph.steps.len()).fold(false, |changed, i| order(graph, i, rest) || changed)
 }
 
 /// Product, reshape, transposition: the columns' axes that follow an axis of the rows, at least two, come first.
-fn order(graph: &mut Graph, i: usize) -> bool {
+fn order(graph: &mut Graph, i: usize, wanted: Rest) -> bool {
     let Op::Product(product) = &graph.steps[i].op else { return false };
     let &[out] = &graph.steps[i].outputs[..] else { return false };
     if product.residual != Residual::None {
@@ -27,7 +36,8 @@ fn order(graph: &mut Graph, i: usize) -> bool {
     let long: Vec<usize> = order.iter().copied().filter(|axis| shape[*axis] != 1).collect();
     let spread = |axis: &usize| long.windows(2).any(|pair| pair[0] < first && pair[1] == *axis);
     let (mut axes, rest): (Vec<usize>, Vec<usize>) = (first..shape.len()).partition(spread);
-    if axes.len() < 2 || rest.is_empty() {
+    let side_by_side = long.last().is_some_and(|last| rest.contains(last));
+    if axes.len() < 2 || rest.is_empty() || (wanted == Rest::Last && !side_by_side) {
         return false;
     }
     axes.extend(rest);
@@ -131,14 +141,15 @@ mod tests {
         for order in [[0, 3, 1, 4, 2], [2, 0, 3, 1, 4]] {
             let plain = graph(&split, &order);
             let mut ordered = plain.clone();
-            assert!(order_columns(&mut ordered));
+            assert_eq!(order_columns(&mut ordered.clone(), Rest::Last), order[4] == 2);
+            assert!(order_columns(&mut ordered, Rest::Anywhere));
             let apart = ordered.steps[1].outputs[0];
             assert_eq!(ordered.shape(apart), [ROWS[0], ROWS[1], 2, 2, CHANNELS]);
-            assert!(!order_columns(&mut ordered), "once is enough");
+            assert!(!order_columns(&mut ordered, Rest::Anywhere), "once is enough");
             assert_eq!(answer(ordered), answer(plain));
         }
         // Heads of attention are not spread, nor are channels that come first as they are.
-        assert!(!order_columns(&mut graph(&[ROWS[0] * ROWS[1], 4, CHANNELS], &[1, 0, 2])));
-        assert!(!order_columns(&mut graph(&[ROWS[0], ROWS[1], 4 * CHANNELS], &[2, 0, 1])));
+        assert!(!order_columns(&mut graph(&[ROWS[0] * ROWS[1], 4, CHANNELS], &[1, 0, 2]), Rest::Anywhere));
+        assert!(!order_columns(&mut graph(&[ROWS[0], ROWS[1], 4 * CHANNELS], &[2, 0, 1]), Rest::Anywhere));
     }
 }

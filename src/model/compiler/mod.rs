@@ -158,7 +158,7 @@ fn simplify(graph: &mut Graph) -> Result<()> {
     for _ in 0..100 {
         let mut changed = fold::fold_constants(graph)?;
         changed |= layout::simplify_movement(graph);
-        changed |= columns::order_columns(graph);
+        changed |= columns::order_columns(graph, columns::Rest::Last);
         changed |= norm::find_layer_norms(graph);
         changed |= fusion::fuse(graph);
         changed |= slices::join(graph);

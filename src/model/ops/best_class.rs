@@ -68,9 +68,14 @@ fn compare(
 ) {
     let width = op.grid[1] * op.cell[1];
     let mut store = |start: usize, best: &[u8]| {
-        for (cell, class) in (cells.start + start..cells.end).zip(best) {
-            let (y, x) = (cell / op.grid[1] * op.cell[0] + row, cell % op.grid[1] * op.cell[1] + column);
-            out[y * width + x] = *class;
+        let first = cells.start + start;
+        let (mut y, mut x) = (first / op.grid[1], first % op.grid[1]);
+        for class in &best[..best.len().min(cells.end.saturating_sub(first))] {
+            out[(y * op.cell[0] + row) * width + x * op.cell[1] + column] = *class;
+            x += 1;
+            if x == op.grid[1] {
+                (y, x) = (y + 1, 0);
+            }
         }
     };
     let mut start = 0;
