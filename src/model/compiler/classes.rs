@@ -5,13 +5,13 @@
 //!
 //! - the classes alone, in one step that stores no scores;
 //! - the scores cell by cell, classes last, as the product gives them, if it does;
-//! - the tensor itself.
+//! - the tensor itself, plane by plane.
 
 use anyhow::Result;
 
 use super::graph::Graph;
 use super::layout::{Atom, origin};
-use super::link::{Unit, replay};
+use super::link::Unit;
 use super::simplify;
 use crate::model::bundle::{CELLS_FORM, LABELS_FORM, PIXELS_FORM, QUERIES_FORM};
 use crate::model::plan::{BestClass, Element, MatMul, Op, Port, Step, ValueId, Walk};
@@ -34,11 +34,10 @@ pub fn split(parts: &mut [Unit], tensor: &str) -> Result<Vec<Unit>> {
     Ok(views)
 }
 
-/// The product that a part ends with, and what moves its result.
+/// The product that a part ends with.
 struct End {
     /// With `factors` as its inputs.
     product: Step,
-    tail: Vec<Step>,
     classes: BestClass,
     /// Queries and pixels, with the names that views know them by.
     factors: [Port; 2],
@@ -101,16 +100,9 @@ impl End {
             next *= atom.len;
             follows
         });
-        let mut tail = Vec::new();
-        let mut value = output;
-        while value != root {
-            let step = graph.steps[graph.producer(value)?].clone();
-            value = step.inputs[0];
-            tail.insert(0, step);
-        }
         let ordered = if queries_left { [0, 1] } else { [1, 0] };
         let product = Step { inputs: ordered.map(|i| factors[i].value).to_vec(), ..product };
-        Some(End { product, tail, classes, factors, by_cell })
+        Some(End { product, classes, factors, by_cell })
     }
 
     fn views(&self, graph: &Graph, tensor: &str) -> Result<Vec<Unit>> {
@@ -121,38 +113,39 @@ impl End {
             view.push(&self.product.name, op, &factors, &[1, height, width], Element::U8)
         };
         units.push(self.unit(graph, &format!("{tensor}{LABELS_FORM}"), best)?);
-        let shape = graph.shape(self.product.outputs[0]).to_vec();
-        let scores = |view: &mut Graph, [queries, pixels]: [ValueId; 2]| {
-            let is_left = self.product.inputs[0] == self.factors[0].value;
-            let inputs = if is_left { [queries, pixels] } else { [pixels, queries] };
-            view.push(&self.product.name, self.product.op.clone(), &inputs, &shape, Element::F32)
-        };
-        if !self.by_cell {
-            let whole = |view: &mut Graph, factors| {
-                let scores = scores(view, factors);
-                replay(view, graph, &self.tail, scores)
+        if self.by_cell {
+            let BestClass { grid, cell, classes, .. } = &self.classes;
+            let by_cell = [&grid[..], &cell[..], &[*classes]].concat();
+            let cells = |view: &mut Graph, [queries, pixels]: [ValueId; 2]| {
+                let is_left = self.product.inputs[0] == self.factors[0].value;
+                let inputs = if is_left { [queries, pixels] } else { [pixels, queries] };
+                let shape = graph.shape(self.product.outputs[0]);
+                let scores = view.push(&self.product.name, self.product.op.clone(), &inputs, shape, Element::F32);
+                view.push(&self.product.name, Op::Reshape, &[scores], &by_cell, Element::F32)
             };
-            units.push(self.unit(graph, tensor, whole)?);
-            return Ok(units);
+            units.push(self.unit(graph, &format!("{tensor}{CELLS_FORM}"), cells)?);
         }
-        let BestClass { grid, cell, classes, .. } = &self.classes;
-        let by_cell = [&grid[..], &cell[..], &[*classes]].concat();
-        let name = format!("{tensor}{CELLS_FORM}");
-        let cells = |view: &mut Graph, factors| {
-            let scores = scores(view, factors);
-            view.push(&self.product.name, Op::Reshape, &[scores], &by_cell, Element::F32)
-        };
-        units.push(self.unit(graph, &name, cells)?);
-        let mut view = Graph::default();
-        let from = view.add_value(&by_cell, Element::F32);
-        view.inputs.push(Port { name, value: from });
-        let scores = view.push(tensor, Op::Reshape, &[from], &shape, Element::F32);
-        let value = replay(&mut view, graph, &self.tail, scores);
-        view.outputs.push(Port { name: tensor.into(), value });
-        super::separate_outputs(&mut view);
-        simplify(&mut view)?;
-        units.push(Unit { name: tensor.into(), graph: view });
+        units.push(self.unit(graph, tensor, |view, factors| self.planes(view, factors))?);
         Ok(units)
+    }
+
+    /// The scores class by class, for each pixel of a cell by itself, which are then put between each other.
+    fn planes(&self, view: &mut Graph, factors: [ValueId; 2]) -> ValueId {
+        let name = &self.product.name;
+        let BestClass { grid: [h, w], cell: [dy, dx], classes, depth, query_strides: q, pixel_strides: p } =
+            self.classes;
+        let plane = h * w;
+        let walk = |len, a, b, out| Walk { len, a, b, out };
+        let op = MatMul {
+            outer: vec![walk(dy, q[0], 0, dx * classes * plane), walk(dx, q[1], 0, classes * plane)],
+            m: walk(classes, q[2], 0, plane),
+            n: walk(plane, 0, p[0], 1),
+            k: walk(depth, q[3], p[1], 0),
+        };
+        let scores = view.push(name, Op::MatMul(op), &factors, &[dy, dx, classes, h, w], Element::F32);
+        let order = vec![2, 3, 0, 4, 1];
+        let moved = view.push(name, Op::Transpose { order }, &[scores], &[classes, h, dy, w, dx], Element::F32);
+        view.push(name, Op::Reshape, &[moved], &[1, classes, h * dy, w * dx], Element::F32)
     }
 
     /// A view of both factors.
@@ -215,7 +208,7 @@ fn factor(graph: &Graph, mut value: ValueId, tensor: &str, form: &str) -> Option
 mod tests {
     use std::path::Path;
 
-    use tract_onnx::tract_hir::internal::{IntoRunnable, IntoTValue, Tensor, tvec};
+    use tract_onnx::tract_hir::internal::{IntoRunnable, IntoTValue, Tensor};
 
     use super::super::{compile_folder, fused};
     use super::*;

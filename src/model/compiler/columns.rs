@@ -15,7 +15,11 @@ pub enum Rest {
 
 /// Orders the columns of every such product; says whether there was any.
 pub fn order_columns(graph: &mut Graph, rest: Rest) -> bool {
-    (0..graph.steps.len()).fold(false, |changed, i| order(graph, i, rest) || changed)
+    let mut changed = false;
+    for i in 0..graph.steps.len() {
+        changed |= order(graph, i, rest);
+    }
+    changed
 }
 
 /// Product, reshape, transposition: the columns' axes that follow an axis of the rows, at least two, come first.

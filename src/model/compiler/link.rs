@@ -155,7 +155,7 @@ fn quantization_of(graph: &Graph, tensor: &str) -> Option<Quantization> {
 }
 
 /// Appends steps of another graph, each with one input, the first of which reads `from`; gives the last result.
-pub fn replay(graph: &mut Graph, source: &Graph, steps: &[Step], from: ValueId) -> ValueId {
+fn replay(graph: &mut Graph, source: &Graph, steps: &[Step], from: ValueId) -> ValueId {
     steps.iter().fold(from, |value, step| {
         let slot = source.slot(step.outputs[0]);
         graph.push(&step.name, step.op.clone(), &[value], &slot.shape, slot.element)
