@@ -20,7 +20,7 @@ def folded(net):
 
 
 class EncoderPart(nn.Module):
-    inputs, outputs = ["image"], ["feature4", "feature8", "feature16a", "feature16"]
+    inputs, outputs = ["image"], ["feature2", "feature4", "feature8", "feature16a", "feature16"]
 
     def __init__(self, net):
         super().__init__()
@@ -72,15 +72,18 @@ class TaskPart(nn.Module):
         self.net, self.task = net, task
         layers = len(net.layers)
         self.inputs = [f"{kind}{i}" for i in range(layers) for kind in ("key", "value")] + (["pixel"] if task in DENSE else [])
+        self.fine = task == "parsing" and hasattr(net, "region")
+        self.inputs += ["feature2"] if self.fine else []
         self.outputs = [f"out_{task}"]
 
     def forward(self, *tensors):
         n = len(self.net.layers)
         memory = [(tensors[2 * i], tensors[2 * i + 1]) for i in range(n)]
         decoded = self.net.decode(self.task, memory)
-        if self.task in DENSE:
-            logits = self.net.maps(decoded, tensors[2 * n])
-            return soft_argmax(logits) if self.task == "landmarks" else logits
+        if self.task == "landmarks":
+            return soft_argmax(self.net.maps(decoded, tensors[2 * n]))
+        if self.task == "parsing":
+            return self.net.regions(decoded, tensors[2 * n + 1], tensors[2 * n]) if self.fine else self.net.maps(decoded, tensors[2 * n])
         logits = self.net.values(self.task, decoded)
         if self.task == "age":
             return age_distribution(logits)

@@ -54,7 +54,7 @@ def test_mirroring_twice_changes_nothing(table):
 def test_points_follow_the_picture_through_augmentation(monkeypatch):
     """A bright dot at a labelled point lies where the moved label says, mirrored or not."""
     monkeypatch.setattr(augment, "colours", lambda rng, image: image)
-    monkeypatch.setattr(augment, "border_look", lambda rng, side: None)
+    monkeypatch.setattr(augment, "border_look", lambda rng, side, light: None)
     side, size, seen = 192, 96, 0
     for seed in range(12):
         points = np.full((68, 2), 0.5)
@@ -70,6 +70,35 @@ def test_points_follow_the_picture_through_augmentation(monkeypatch):
         assert np.abs(found - moved[30]).max() * size < 0.35, f"seed {seed}, mirrored {flip}"
         seen += flip
     assert 0 < seen < 12
+
+
+def test_light_samples_stay_near_the_photo():
+    """The same draws: a light sample's turn and colours stay within what two good photos differ by."""
+    crop = np.full((96, 96, 4), [120, 90, 60, 0], np.uint8)
+    for seed in range(40):
+        jitter = augment.Jitter(np.random.default_rng(seed), light=True)
+        turn = np.degrees(np.arctan2(jitter.to_photo[1, 0], abs(jitter.to_photo[0, 0])))
+        assert abs(turn) < 20 and abs(np.log(abs(np.linalg.det(jitter.to_photo[:, :2])))) < 0.4
+        # The rim may show what lies beyond the photo.
+        image = augment.sample(np.random.default_rng(seed), crop, 48, light=True)[0][:, 12:36, 12:36].reshape(3, -1).astype(float)
+        grey = np.ptp(image.mean(1)) < 16  # with a tint
+        assert grey or np.abs(image.mean(1) - [120, 90, 60]).max() < 30
+        assert image.std(1).max() < 1.5, "nothing is cut away and no noise is added"
+
+
+def test_quarters_of_a_cell_lie_where_the_pixel_is():
+    """One region feature and one embedding with four values: each of them is one of the cell's four logits."""
+    net = Student("edge").eval()
+    with torch.no_grad():
+        net.region.forward = lambda f2, pixels: torch.nn.functional.one_hot(torch.tensor([[0]]), 32).float().reshape(1, 32, 1, 1) * f2[:, :1]
+        net.region_embed[2].weight.zero_()
+        bias = torch.zeros(4, 32)
+        bias[:, 0] = torch.tensor([1.0, 2.0, 3.0, 4.0])
+        net.region_embed[2].bias.copy_(bias.flatten())
+        f2 = torch.tensor([[10.0, 20.0], [30.0, 40.0]]).reshape(1, 1, 2, 2)
+        logits = net.regions(torch.randn(1, 19, 128), f2, torch.randn(1, 64, 2, 2))
+    expected = torch.tensor([[10.0, 20, 20, 40], [30, 40, 60, 80], [30, 60, 40, 80], [90, 120, 120, 160]])
+    assert logits.shape == (1, 19, 4, 4) and torch.allclose(logits[0, 7], expected)
 
 
 def test_mirrored_masks_swap_left_and_right(monkeypatch):
