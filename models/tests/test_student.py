@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from student import augment, geometry, labels, losses, release
+from student import augment, data, geometry, labels, losses, release
 from student.development import landmark_error, network_image, verification
 from student.evaluate import label_map
 from student.loader import hinted, mask_chances
@@ -108,6 +108,18 @@ def test_mirrored_masks_swap_left_and_right(monkeypatch):
         _, out, _, flip = augment.sample(np.random.default_rng(seed), np.full((64, 64, 4), [90, 90, 90, 0], np.uint8), 32, mask)
         values = set(np.unique(out)) - {255}
         assert values == {labels.PARSING.index("r_eye" if flip else "l_eye")}
+
+
+def test_masks_of_mirrored_photos_get_their_names_back():
+    left, right = labels.PARSING.index("l_ear"), labels.PARSING.index("r_ear")
+    mask = np.full((64, 64), labels.PARSING.index("skin"), np.uint8)
+    mask[30:40, 56:], mask[20:23, 40:50], mask[20:23, 14:24] = left, labels.PARSING.index("l_brow"), labels.PARSING.index("r_brow")
+    mask[0] = 255
+    mask[44:46, 10:14] = right
+    assert (data.by_side(mask) == mask).all(), "the person's left is on the right"
+    named_wrongly = data.by_side(mask[:, ::-1])
+    assert (named_wrongly[30:40, :8] == right).all() and (named_wrongly[44:46, 50:54] == left).all() and (named_wrongly[20:23, 40:50] == labels.PARSING.index("l_brow")).all()
+    assert (named_wrongly[0] == 255).all() and (named_wrongly == labels.PARSING.index("skin")).sum() == (mask == labels.PARSING.index("skin")).sum()
 
 
 def test_missing_labels_cost_nothing():
