@@ -27,6 +27,9 @@
 //! same way step by step: [`pace::live::Live::run`] reads as one frame's way, [`pace::frame::Faces::process`] as that of
 //! its faces.
 //!
+//! What is drawn costs more than what is told: `Pipeline::for_masks` says whether parsing needs more than the best classes,
+//! and the loop asks for it only while somebody watches.
+//!
 //! What each part costs and how fast the engine is beside others: `docs/engine.md`, `docs/peers.md`; the loop and its
 //! figures: `docs/loop.md`, `docs/bench.md`.
 //!

@@ -4,6 +4,7 @@ import copy
 
 import torch
 from torch import nn
+from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from .network import DENSE, QUERIES, ConvNorm, age_distribution, sincos, soft_argmax
@@ -64,6 +65,35 @@ class PixelPart(nn.Module):
         return self.pixel(f4, f8, f16)
 
 
+class TaskLayer(nn.Module):
+    """A decoder layer of one task, whose queries' positions are constants.
+
+    W (content + position) = W content + W position: query, key and value of self-attention are one linear layer of the content
+    and a constant, which has nothing for the values.
+    """
+
+    def __init__(self, layer, position):
+        super().__init__()
+        self.layer, dim = layer, position.shape[-1]
+        projections = [layer.self_.q, layer.self_key, layer.self_value]
+        self.joined = nn.Linear(dim, 3 * dim)
+        with torch.no_grad():
+            self.joined.weight.copy_(torch.cat([p.weight for p in projections]))
+            self.joined.bias.copy_(torch.cat([p.bias for p in projections]))
+            placed = [position @ p.weight.T for p in projections[:2]]
+            self.register_buffer("placed", torch.cat([*placed, torch.zeros_like(position)], -1))
+        self.register_buffer("position", position.clone())
+        self.attention = copy.deepcopy(layer.self_)
+        self.attention.q = nn.Identity()
+
+    def forward(self, content, key, value):
+        layer = self.layer
+        content = layer.norm1(content + layer.cross(content + self.position, key, value))
+        joined = (self.joined(content) + self.placed).split(content.shape[-1], -1)
+        content = layer.norm2(content + self.attention(*joined))
+        return layer.norm3(content + layer.down(F.relu(layer.up(content))))
+
+
 class TaskPart(nn.Module):
     """One task's queries through the decoder and its interpreter, down to what manifest.toml says of its kind."""
 
@@ -71,15 +101,17 @@ class TaskPart(nn.Module):
         super().__init__()
         self.net, self.task = net, task
         layers = len(net.layers)
+        self.layers = nn.ModuleList([TaskLayer(layer, net.position[task].detach()[None]) for layer in net.layers])
         self.inputs = [f"{kind}{i}" for i in range(layers) for kind in ("key", "value")] + (["pixel"] if task in DENSE else [])
         self.fine = task == "parsing" and hasattr(net, "region")
         self.inputs += ["feature2"] if self.fine else []
         self.outputs = [f"out_{task}"]
 
     def forward(self, *tensors):
-        n = len(self.net.layers)
-        memory = [(tensors[2 * i], tensors[2 * i + 1]) for i in range(n)]
-        decoded = self.net.decode(self.task, memory)
+        n = len(self.layers)
+        decoded = self.net.content[self.task].unsqueeze(0).expand(int(tensors[0].shape[0]), -1, -1)
+        for i, layer in enumerate(self.layers):
+            decoded = layer(decoded, tensors[2 * i], tensors[2 * i + 1])
         if self.task == "landmarks":
             return soft_argmax(self.net.maps(decoded, tensors[2 * n]))
         if self.task == "parsing":

@@ -7,7 +7,7 @@ from student import augment, data, geometry, labels, losses, release
 from student.development import landmark_error, network_image, verification
 from student.evaluate import label_map
 from student.loader import hinted, mask_chances
-from student.network import AGE_BINS, ANSWERS, QUERIES, Student, soft_argmax
+from student.network import AGE_BINS, ANSWERS, QUERIES, Student, age_distribution, soft_argmax
 from student.parts import cut, run
 
 torch.set_num_threads(1)
@@ -157,6 +157,11 @@ def test_parts_answer_as_the_whole_network(net):
     tensors = run(cut(net, 96), image)
     assert torch.allclose(tensors["out_landmarks"], whole, atol=1e-4)
     assert torch.allclose(tensors["out_recognition"], embedding, atol=1e-3)
+    read = {"age": age_distribution, "expression": lambda x: x.softmax(-1), "attributes": torch.sigmoid}
+    for task, answer in read.items():
+        with torch.no_grad():
+            expected = answer(net.values(task, net.decode(task, memory)))
+        assert torch.allclose(tensors[f"out_{task}"], expected, atol=1e-4), task
     for task in QUERIES:
         assert tensors[f"out_{task}"].shape[1] == QUERIES[task] * ANSWERS.get(task, 1)
 

@@ -1,7 +1,9 @@
 //! Checks of a plan that was read from a file: after them no step can reach outside its operands.
 
 use super::ops::{MAX_RANK, broadcast_strides};
-use super::plan::{Attention, Element, Op, Plan, Product, Reach, Residual, Step, Value, ValueId, Walk, Window};
+use super::plan::{
+    Attention, BestClass, Element, Op, Plan, Product, Reach, Residual, Step, Value, ValueId, Walk, Window,
+};
 
 /// Largest number of elements of one value.
 const MAX_ELEMENTS: usize = 1 << 26;
@@ -90,7 +92,7 @@ fn check_step(plan: &Plan, step: &Step) -> Result<(), String> {
         return check_product(product, &inputs, &outputs);
     }
     let operands = match step.op {
-        Op::MatMul(_) | Op::Binary(_) => 2,
+        Op::MatMul(_) | Op::Binary(_) | Op::BestClass(_) => 2,
         Op::LayerNorm { .. } | Op::Attention(_) | Op::Select | Op::Depthwise(_) => 3,
         Op::Sample(_) => inputs.len().clamp(1, 2),
         Op::Concat { .. } => inputs.len().max(1),
@@ -187,7 +189,30 @@ fn check_step(plan: &Plan, step: &Step) -> Result<(), String> {
             let fits = inputs[1].len() == window.size[0] * window.size[1] * channels && inputs[2].len() == channels;
             ensure(float && depth == channels && fits, "has shapes that do not fit")
         }
+        Op::BestClass(b) => check_best_class(b, &inputs, out),
     }
+}
+
+fn check_best_class(b: &BestClass, inputs: &[&Value], out: &Value) -> Result<(), String> {
+    let ensure = |ok: bool, what: &str| if ok { Ok(()) } else { Err(what.to_string()) };
+    let float = inputs.iter().all(|v| v.element == Element::F32);
+    ensure(float && out.element == Element::U8, "does not make bytes of float32")?;
+    let lens = b.grid.iter().chain(&b.cell).chain([&b.classes, &b.depth]);
+    let small = lens.clone().all(|len| (1..=MAX_ELEMENTS / 256).contains(len));
+    ensure(small && b.classes <= usize::from(u8::MAX), "has an empty axis, or too long a one")?;
+    // Its scratch has a block of cells, and their products with the queries of one pixel.
+    ensure(b.depth.saturating_mul(b.classes) <= MAX_ELEMENTS / 256, "is too large")?;
+    let pixels = |axis: usize| b.grid[axis].checked_mul(b.cell[axis]);
+    let shape = [Some(1), pixels(0), pixels(1)];
+    ensure(out.shape.iter().copied().map(Some).eq(shape), "has an output of another shape")?;
+    let within = |lens: &[usize], strides: &[usize], v: &Value| {
+        let mut walks = lens.iter().zip(strides);
+        let reach = walks.try_fold(0usize, |n, (len, stride)| n.checked_add((len - 1).checked_mul(*stride)?));
+        reach.is_some_and(|reach| reach < v.len())
+    };
+    let fits = within(&[b.cell[0], b.cell[1], b.classes, b.depth], &b.query_strides, inputs[0])
+        && within(&[b.grid[0] * b.grid[1], b.depth], &b.pixel_strides, inputs[1]);
+    ensure(fits, "reaches outside its operands")
 }
 
 fn check_attention(a: &Attention, inputs: &[&Value], out: &Value) -> Result<(), String> {
@@ -209,11 +234,13 @@ fn check_attention(a: &Attention, inputs: &[&Value], out: &Value) -> Result<(), 
     let reach = |stride: fn(&Reach) -> usize| {
         walks().try_fold(0usize, |n, w| n.checked_add((w.len - 1).checked_mul(stride(w))?))
     };
-    let within = |reach: Option<usize>, v: &Value| reach.is_some_and(|r| r < v.len());
-    let fits = within(reach(|w| w.query), inputs[0])
-        && within(reach(|w| w.key), inputs[1])
-        && within(reach(|w| w.value), inputs[2])
-        && within(reach(|w| w.out), out);
+    let within = |reach: Option<usize>, start: usize, v: &Value| {
+        reach.and_then(|reach| reach.checked_add(start)).is_some_and(|last| last < v.len())
+    };
+    let fits = within(reach(|w| w.query), a.starts[0], inputs[0])
+        && within(reach(|w| w.key), a.starts[1], inputs[1])
+        && within(reach(|w| w.value), a.starts[2], inputs[2])
+        && within(reach(|w| w.out), 0, out);
     ensure(fits, "reaches outside its operands")
 }
 

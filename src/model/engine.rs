@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, bail, ensure};
 
-use super::bundle::Bundle;
+use super::bundle::{Bundle, CELLS_FORM, LABELS_FORM, tensor_of};
 use super::kernels::Kernel;
 use super::ops::product::Scratch;
 use super::plan::{Element, Value};
@@ -31,6 +31,8 @@ struct Part {
     /// Indices of the tensors that it reads.
     inputs: Vec<usize>,
     outputs: Vec<usize>,
+    /// The part that makes the tensor of this view; itself, if it is none.
+    owner: usize,
     counter: Counter,
 }
 
@@ -45,7 +47,7 @@ struct Tensor {
     followers: Vec<usize>,
 }
 
-/// How often a part has run, and for how long.
+/// How often a part has run, and for how long, with the views of what it makes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Counter {
     pub part: String,
@@ -64,6 +66,8 @@ pub struct StepCost {
     pub input: Vec<usize>,
     pub output: Vec<usize>,
     pub macs: u64,
+    /// Of the part, or of the view that it belongs to.
+    pub runs: u64,
     pub time_ns: u64,
 }
 
@@ -117,8 +121,12 @@ impl Engine {
             let named: Vec<_> = named.map(|(port, tensor)| (port.value, tensors[*tensor].place)).collect();
             let places = layout.place(plan, &named);
             let runner = Runner::new(plan, &places, &*bundle, &mut packs, &mut scratch);
-            let counter = Counter { part: plan.name.clone(), runs: 0, time_us: 0 };
-            parts.push(Part { runner, inputs, outputs, counter });
+            let made = tensor_of(&plan.name);
+            let parts_made = bundle.manifest().parts.iter().position(|part| part.outputs.iter().any(|o| o == made));
+            let owner = if parts.len() < bundle.manifest().parts.len() { None } else { parts_made };
+            let owner = owner.unwrap_or(parts.len());
+            let counter = Counter { part: bundle.plans()[owner].name.clone(), runs: 0, time_us: 0 };
+            parts.push(Part { runner, inputs, outputs, owner, counter });
         }
         find_followers(&mut tensors, &parts)?;
         let storage = layout.allocate();
@@ -170,12 +178,37 @@ impl Engine {
 
     /// A tensor, float32, row-major; computed now, unless nothing has changed since it was.
     pub fn output(&mut self, tensor: &str) -> Result<&[f32]> {
-        let id = self.find(tensor)?;
-        self.refresh(id).with_context(|| format!("computing tensor {tensor}"))?;
-        match self.tensors[id].place {
+        self.compute(tensor)?;
+        match self.tensors[self.find(tensor)?].place {
             Place::Float(slot) => Ok(self.storage.floats(slot)),
             _ => bail!("tensor {tensor} is not float32"),
         }
+    }
+
+    /// A tensor of bytes, row-major; computed now, unless nothing has changed since it was.
+    pub fn bytes(&mut self, tensor: &str) -> Result<&[u8]> {
+        self.compute(tensor)?;
+        match self.tensors[self.find(tensor)?].place {
+            Place::Byte(slot) => Ok(self.storage.bytes_of(slot)),
+            _ => bail!("tensor {tensor} is not of bytes"),
+        }
+    }
+
+    /// Computes a tensor, unless nothing has changed since it was.
+    pub fn compute(&mut self, tensor: &str) -> Result<()> {
+        let id = self.find(tensor)?;
+        self.refresh(id).with_context(|| format!("computing tensor {tensor}"))
+    }
+
+    /// The tensor of bytes `[1, height, width]` that says which class of parsing logits is the best, where the bundle has one.
+    pub fn labels_of(&self, logits: &str) -> Option<&str> {
+        self.by_name.get_key_value(&format!("{logits}{LABELS_FORM}")).map(|(name, _)| name.as_str())
+    }
+
+    /// Parsing logits as `[rows of cells, columns of cells, rows in a cell, columns in a cell, classes]`, where the bundle
+    /// has them so.
+    pub fn cells_of(&self, logits: &str) -> Option<&str> {
+        self.by_name.get_key_value(&format!("{logits}{CELLS_FORM}")).map(|(name, _)| name.as_str())
     }
 
     /// Shape of a tensor that has a name.
@@ -197,18 +230,19 @@ impl Engine {
         }
     }
 
-    /// Time of each step, if [`Engine::profile`] was switched on.
+    /// Time of each step, those of views behind those of the parts, if [`Engine::profile`] was switched on.
     pub fn step_costs(&self) -> Vec<StepCost> {
         let plans = self.bundle.plans();
         let costs = self.parts.iter().zip(plans).flat_map(|(part, plan)| {
             let shape = |ids: &[u32]| ids.first().map_or(Vec::new(), |id| plan.values[*id as usize].shape.clone());
             plan.steps.iter().zip(part.runner.times_ns()).map(move |(step, time_ns)| StepCost {
-                part: plan.name.clone(),
+                part: part.counter.part.clone(),
                 step: step.name.clone(),
                 op: step.op.name(),
                 input: shape(&step.inputs),
                 output: shape(&step.outputs),
                 macs: plan.step_macs(step),
+                runs: part.counter.runs,
                 time_ns,
             })
         });
@@ -248,11 +282,12 @@ impl Engine {
         let part = &mut self.parts[producer];
         let start = Instant::now();
         part.runner.run(&*self.bundle, &mut self.storage, &mut self.scratch, self.helpers.as_mut());
-        part.counter.time_us += start.elapsed().as_micros() as u64;
-        part.counter.runs += 1;
         for output in &part.outputs {
             self.tensors[*output].fresh = true;
         }
+        part.counter.runs += 1;
+        let owner = part.owner;
+        self.parts[owner].counter.time_us += start.elapsed().as_micros() as u64;
         Ok(())
     }
 }

@@ -141,6 +141,8 @@ pub enum Op {
     Select,
     /// Inputs x `[1, height, width, channels]`, weights `[places of the window, channels]`, bias `[channels]`.
     Depthwise(Window),
+    /// Inputs queries, pixels; gives unsigned 8 bit `[1, height, width]`: the class of each pixel, and no scores in memory.
+    BestClass(BestClass),
 }
 
 /// Rows of activations times constant weights, and what is done to each result before it is stored.
@@ -228,6 +230,25 @@ pub struct Attention {
     pub scale: f32,
     /// The output is unsigned 8 bit; its columns then lie side by side.
     pub quantized_output: Option<Quantization>,
+    /// The first element of queries, keys and values: they may be columns of one product.
+    pub starts: [usize; 3],
+}
+
+/// A grid of cells with `cell` pixels each. The class of a pixel is the one whose query has the largest dot product with its
+/// cell's features, the first of equals; a cell has a query for each of its pixels and each class.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct BestClass {
+    /// Rows and columns of cells.
+    pub grid: [usize; 2],
+    /// Rows and columns of pixels within a cell.
+    pub cell: [usize; 2],
+    pub classes: usize,
+    pub depth: usize,
+    /// From row to row and column to column within a cell, from class to class, and along the depth, in elements of the
+    /// queries.
+    pub query_strides: [usize; 4],
+    /// From cell to cell, row by row, and along the depth.
+    pub pixel_strides: [usize; 2],
 }
 
 /// Each index of the output's axis is made of `taps` indices of the input's: resizing, pooling, gathering.
@@ -341,6 +362,7 @@ impl Op {
             Op::Sample(_) => "sample",
             Op::Select => "select",
             Op::Depthwise(_) => "depthwise f32",
+            Op::BestClass(_) => "best class f32",
         }
     }
 }
@@ -370,6 +392,10 @@ impl Plan {
                 let mut walks = a.outer.iter().chain([&a.queries, &a.keys]);
                 let rows = walks.try_fold(1u64, |n, w| n.checked_mul(w.len as u64))?;
                 rows.checked_mul((a.depth.len as u64).checked_add(a.columns.len as u64)?)
+            }
+            Op::BestClass(b) => {
+                let mut lens = b.grid.iter().chain(&b.cell).chain([&b.classes, &b.depth]);
+                lens.try_fold(1u64, |n, len| n.checked_mul(*len as u64))
             }
             _ => Some(0),
         }

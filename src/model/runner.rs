@@ -13,8 +13,10 @@ use super::ops::movement::{self, Gather};
 use super::ops::product::{Finish, Geometry, Scratch, added};
 use super::ops::reduce::{self, Reduced};
 use super::ops::sample::Sampled;
-use super::ops::{Data, attention, matmul};
-use super::plan::{Attention, Binary, MatMul, Op, Plan, Quantization, Reach, Reduction, Residual, Step, Unary};
+use super::ops::{Data, attention, best_class, matmul};
+use super::plan::{
+    Attention, BestClass, Binary, MatMul, Op, Plan, Quantization, Reach, Reduction, Residual, Step, Unary,
+};
 use super::pool::{MAX_THREADS, Pool};
 use super::storage::{Place, Storage};
 
@@ -141,6 +143,7 @@ enum Work {
     Sample(Sampled),
     Select,
     Depthwise(Depthwise),
+    BestClass(Box<BestClass>),
 }
 
 impl Runner {
@@ -159,11 +162,8 @@ impl Runner {
             let work = prepare(plan, step, constants, packs, &mut own_bytes);
             match &work {
                 Work::Int8(geometry, _) | Work::Float(geometry, _) => geometry.reserve(packs.kernel, scratch),
-                Work::MatMul(op) => {
-                    let [packed, results] = matmul::scratch_len(packs.kernel, op);
-                    scratch.floats.resize(scratch.floats.len().max(packed), 0.0);
-                    scratch.results.resize(scratch.results.len().max(results), 0.0);
-                }
+                Work::MatMul(op) => scratch.reserve_float(matmul::scratch_len(packs.kernel, op)),
+                Work::BestClass(op) => scratch.reserve_float(best_class::scratch_len(packs.kernel, op)),
                 Work::Attention(op, shares) => {
                     for op in shares.iter().chain([&**op]) {
                         let len = attention::scratch_len(packs.kernel, op);
@@ -274,6 +274,7 @@ fn prepare(plan: &Plan, step: &Step, constants: &dyn Constants, packs: &mut Pack
         }
         Op::Sample(op) => Work::Sample(Sampled::new(op, x)),
         Op::Select => Work::Select,
+        Op::BestClass(op) => Work::BestClass(Box::new(op.clone())),
         Op::Depthwise(window) => Work::Depthwise(Depthwise::new(window, x, out)),
         Op::Quantize(to) => Work::Quantize(*to),
         Op::Dequantize(from) => Work::Dequantize(*from),
@@ -466,6 +467,10 @@ impl Ready {
             Work::MatMul(op) => {
                 let (a, b) = (operands.floats(0), operands.floats(1));
                 matmul::run(kernel, op, a, b, first.floats(len), &mut scratch.floats, &mut scratch.results);
+            }
+            Work::BestClass(op) => {
+                let inputs = [operands.floats(0), operands.floats(1)];
+                best_class::run(kernel, op, inputs, first.bytes(len), &mut scratch.floats, &mut scratch.results);
             }
             Work::Attention(op, _) => {
                 let inputs = [operands.floats(0), operands.floats(1), operands.floats(2)];

@@ -25,6 +25,10 @@ impl Storage {
         &self.floats[slot]
     }
 
+    pub fn bytes_of(&self, slot: usize) -> &[u8] {
+        &self.bytes[slot]
+    }
+
     pub fn floats_mut(&mut self, slot: usize) -> &mut [f32] {
         &mut self.floats[slot]
     }

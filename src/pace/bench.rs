@@ -59,7 +59,7 @@ pub fn measure(
     let mut watch = Stopwatch::start();
     let bundle = open()?;
     let settings = choose(&bundle)?;
-    let pipeline = Pipeline::with_threads(bundle.clone(), &settings.tasks, &settings.threads)?;
+    let pipeline = undrawn(bundle.clone(), &settings.tasks, &settings.threads)?;
     let load_us = watch.lap_us();
     let mut bench = Bench::new(pipeline, feed, &settings);
     let mut machine = Watch::start();
@@ -298,7 +298,7 @@ fn marginals(bundle: &Arc<Bundle>, settings: &Settings, kept: &Option<(Still, Vi
     let tasks = &settings.tasks;
     let mut found = Named::default();
     let Some((still, at)) = kept else { return Ok(found) };
-    let mut pipeline = Pipeline::with_threads(bundle.clone(), tasks, &settings.threads)?;
+    let mut pipeline = undrawn(bundle.clone(), tasks, &settings.threads)?;
     let mut face = Face::blank(pipeline.readers());
     face.views = *at;
     let pairs = settings.frames.clamp(MARGINAL_PAIRS[0], MARGINAL_PAIRS[1]);
@@ -320,12 +320,19 @@ fn marginals(bundle: &Arc<Bundle>, settings: &Settings, kept: &Option<(Still, Vi
     Ok(found)
 }
 
+/// A pipeline of whose answers nothing is drawn, as in a run that only tells them.
+pub fn undrawn(bundle: Arc<Bundle>, tasks: &TaskList, threads: &Threads) -> Result<Pipeline> {
+    let mut pipeline = Pipeline::with_threads(bundle, tasks, threads)?;
+    pipeline.for_masks(false);
+    Ok(pipeline)
+}
+
 /// What the threads gain: one face with all of them, and with one alone, in turns; none where there is only one.
 fn gain(bundle: &Arc<Bundle>, settings: &Settings, kept: &Option<(Still, Views)>) -> Result<Option<Gain>> {
     let Some((still, at)) = kept.as_ref().filter(|_| settings.threads.count > 1) else { return Ok(None) };
     let tasks = &settings.tasks;
-    let mut alone = Pipeline::new(bundle.clone(), tasks)?;
-    let mut shared = Pipeline::with_threads(bundle.clone(), tasks, &settings.threads)?;
+    let mut alone = undrawn(bundle.clone(), tasks, &Threads::default())?;
+    let mut shared = undrawn(bundle.clone(), tasks, &settings.threads)?;
     let mut face = Face::blank(alone.readers());
     face.views = *at;
     let (mut one, mut all) = (Vec::new(), Vec::new());
@@ -358,10 +365,10 @@ fn engine_allocations(bundle: &Arc<Bundle>, tasks: &TaskList) -> Result<f64> {
     let manifest = bundle.manifest();
     let inputs: Vec<&str> = manifest.image_tensors().collect();
     let mut engine = Engine::new(bundle.clone())?;
-    let outputs: Vec<&str> = tasks
+    let outputs: Vec<String> = tasks
         .iter()
         .filter_map(|&task| manifest.tasks.get(usize::from(task)))
-        .map(|task| task.output.as_str())
+        .map(|task| engine.labels_of(&task.output).unwrap_or(&task.output).to_owned())
         .collect();
     let mut calls = 0;
     for run in 0..=ENGINE_RUNS {
@@ -370,7 +377,7 @@ fn engine_allocations(bundle: &Arc<Bundle>, tasks: &TaskList) -> Result<f64> {
             engine.input(input)?.fill(0.0);
         }
         for output in &outputs {
-            engine.output(output)?;
+            engine.compute(output)?;
         }
         // The first run may still make room.
         calls += if run > 0 { allocations::of_this_thread().since(before).calls } else { 0 };

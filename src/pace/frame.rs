@@ -111,6 +111,11 @@ impl Faces {
         &self.time
     }
 
+    /// Whether masks may be drawn of the answers of the frames that come, which is so at first.
+    pub fn for_masks(&mut self, wanted: bool) {
+        self.pipeline.for_masks(wanted);
+    }
+
     /// The network.
     pub fn pipeline(&self) -> &Pipeline {
         &self.pipeline

@@ -71,6 +71,13 @@ pub struct Links<'a> {
     pub stills: Stills,
 }
 
+impl Links<'_> {
+    /// Whether the frame that comes next is drawn.
+    fn wants_pixels(&self) -> bool {
+        self.keep_pixels || self.watch.as_ref().is_some_and(|watch| watch.wants_pixels())
+    }
+}
+
 /// The loop's state.
 pub struct Live<'a> {
     faces: Faces,
@@ -97,6 +104,7 @@ impl<'a> Live<'a> {
     /// # Errors
     /// When the bundle cannot be run.
     pub fn new(mut faces: Faces, settings: Settings, period_us: Option<u64>, links: Links<'a>) -> Result<Live<'a>> {
+        faces.for_masks(links.wants_pixels());
         faces.warm_up(&Picture::filled(640, 480, [128; 3]).view(), WARM_UP_ROUNDS)?;
         let time = faces.time().clone();
         Ok(Live {
@@ -132,13 +140,15 @@ impl<'a> Live<'a> {
             let allowance = self.allowance(grabbed_us);
             let elapsed_s = self.elapsed_s(&stamp);
             self.notice_cut(feed);
+            let watched = self.links.wants_pixels();
+            self.faces.for_masks(watched);
             let done = self.faces.process(&feed.view(), elapsed_s, &allowance)?;
             self.counters.frames += 1;
             self.counters.finder_runs += u64::from(done.finder_ran);
             self.counters.stale_answers += done.stale_answers;
             self.counters.faces = self.faces.count() as u8;
             let capture_us = grabbed_us.saturating_sub(if self.live { stamp.captured_us } else { began_us });
-            let used_us = self.hand_over(feed, &stamp, capture_us, &allowance);
+            let used_us = self.hand_over(feed, &stamp, capture_us, watched, &allowance);
             self.adapt(capture_us, used_us);
         }
         Ok(self.counters)
@@ -221,8 +231,15 @@ impl<'a> Live<'a> {
         }
     }
 
-    /// Fills a result and sends it off; returns how long the frame took.
-    fn hand_over(&mut self, feed: &dyn Feed, stamp: &Stamp, capture_us: u64, allowance: &Allowance) -> u64 {
+    /// Fills a result and sends it off, with the pixels if they are `watched`; returns how long the frame took.
+    fn hand_over(
+        &mut self,
+        feed: &dyn Feed,
+        stamp: &Stamp,
+        capture_us: u64,
+        watched: bool,
+        allowance: &Allowance,
+    ) -> u64 {
         let mut copied_from_us = self.time.now_us();
         let number = self.number;
         self.number += 1;
@@ -238,7 +255,6 @@ impl<'a> Live<'a> {
             Some(path) => outcome.path = Some(path.to_string_lossy().into_owned()),
             None => outcome.path = None,
         }
-        let watched = self.links.keep_pixels || self.links.watch.as_ref().is_some_and(|watch| watch.wants_pixels());
         outcome.still = if watched { self.links.stills.keep(&view) } else { None };
         outcome.capture_us = capture_us;
         outcome.publish_at_us = self.latency.us().filter(|_| self.live).map(|latency| stamp.captured_us + latency);

@@ -7,10 +7,11 @@ use anyhow::{Result, ensure};
 use super::age::Age;
 use super::landmarks::Landmarks;
 use super::look::Gaze;
-use super::parsing::{OUTSIDE, Parsing};
+use super::parsing::{self, OUTSIDE, Parsing};
 use super::recognition;
 use super::warp::Warp;
 use crate::locate::alignment::Similarity;
+use crate::model::Engine;
 use crate::model::manifest::{Task, TaskKind};
 
 /// What one task says of one face.
@@ -85,12 +86,22 @@ impl Clone for Held {
     }
 }
 
+/// The tensors beside the task's output in which the network gives the same, for parsing.
+#[derive(Clone, Debug, Default)]
+struct Forms {
+    /// The best classes alone.
+    labels: Option<String>,
+    /// Scores by cells of so many rows and columns.
+    cells: Option<(String, [usize; 2])>,
+}
+
 /// Reads the answers of one task. Two tasks of one kind have a reader each.
 #[derive(Clone, Debug)]
 pub struct Reader {
     task: Task,
     /// Classes, height and width of a parsing output; unused otherwise.
     grid: [usize; 3],
+    forms: Forms,
     /// Points, labels, bins or numbers.
     outputs: usize,
     look: usize,
@@ -120,7 +131,40 @@ impl Reader {
         };
         ensure!(named == shape[1], "task {name}: {} outputs, but {named} labels or bins", shape[1]);
         let gaze = Arc::new(Gaze::new(Warp::NONE, Similarity::scaling(1.0)));
-        Ok(Reader { task: task.clone(), grid, outputs: shape[1], look: 0, gaze })
+        Ok(Reader { task: task.clone(), grid, forms: Forms::default(), outputs: shape[1], look: 0, gaze })
+    }
+
+    /// Of a network that gives parsing in other forms too.
+    pub fn with_forms_of(mut self, engine: &Engine) -> Reader {
+        if self.task.kind == TaskKind::Parsing {
+            let output = &self.task.output;
+            let cell = |name: &str| match engine.shape(name) {
+                Some(&[_, _, rows, columns, _]) => Some((name.to_owned(), [rows, columns])),
+                _ => None,
+            };
+            self.forms.labels = engine.labels_of(output).map(str::to_owned);
+            self.forms.cells = engine.cells_of(output).and_then(cell);
+        }
+        self
+    }
+
+    /// Has the network compute the answer of the face that it has been shown, and reads it as [`Reader::read_into`] does.
+    /// `scores`: a mask may be drawn of it.
+    ///
+    /// # Errors
+    /// When the network has not been shown a face.
+    pub fn ask(&self, engine: &mut Engine, scores: bool, to_picture: &Similarity, answer: &mut Answer) -> Result<()> {
+        if let (Answer::Parsing(parsing), TaskKind::Parsing) = (&mut *answer, self.task.kind) {
+            let output = match (&self.forms.labels, &self.forms.cells) {
+                (Some(labels), _) if !scores => parsing::Output::Labels(engine.bytes(labels)?),
+                (_, Some((cells, cell))) => parsing::Output::Cells(engine.output(cells)?, *cell),
+                _ => parsing::Output::Planes(engine.output(&self.task.output)?),
+            };
+            parsing.read(output, self.grid, &self.gaze.warp, scores);
+            return Ok(());
+        }
+        self.read_into(engine.output(&self.task.output)?, to_picture, answer);
+        Ok(())
     }
 
     /// For a network that looks at the face in this way; otherwise at the aligned frame as it is.
@@ -155,7 +199,9 @@ impl Reader {
         let warp = &self.gaze.warp;
         match (self.task.kind, answer) {
             (TaskKind::Landmarks, Answer::Landmarks(landmarks)) => landmarks.read(output, warp, to_picture),
-            (TaskKind::Parsing, Answer::Parsing(parsing)) => parsing.read(output, self.grid, warp),
+            (TaskKind::Parsing, Answer::Parsing(parsing)) => {
+                parsing.read(parsing::Output::Planes(output), self.grid, warp, true);
+            }
             (TaskKind::Age, Answer::Age(age)) => *age = Age::read(output, &self.task.bins),
             (TaskKind::Expression, Answer::Expression(numbers))
             | (TaskKind::Attributes, Answer::Attributes(numbers)) => {

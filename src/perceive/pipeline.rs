@@ -43,6 +43,7 @@ pub struct Pipeline {
     shrunk: Shrunk,
     shared: Vec<SharedPart>,
     tasks: TaskList,
+    masks: bool,
 }
 
 impl Pipeline {
@@ -68,7 +69,8 @@ impl Pipeline {
             let look = group.and_then(|tensor| looks.iter().position(|look| look.tensor == tensor)).unwrap_or(0);
             look_of.push(look);
             let shape = engine.shape(&task.output).with_context(|| format!("no output {}", task.output))?;
-            readers.push(Reader::new(task, shape)?.seen_through(look, looks[look].gaze.clone()));
+            let reader = Reader::new(task, shape)?.with_forms_of(&engine);
+            readers.push(reader.seen_through(look, looks[look].gaze.clone()));
         }
         // A frame that is turned has corners farther out.
         let side = looks.iter().map(|look| look.crop.largest_side()).max().unwrap_or(0);
@@ -82,6 +84,7 @@ impl Pipeline {
             light: None,
             shared: tasks::shared_parts(manifest),
             tasks: TaskList::new(),
+            masks: true,
             engine,
             finder,
             readers,
@@ -235,9 +238,13 @@ impl Pipeline {
     /// were not encoded yet are computed now.
     pub fn decode(&mut self, task: usize, views: &Views, answer: &mut Answer) -> Result<()> {
         let reader = self.readers.get(task).with_context(|| format!("the bundle has no task number {task}"))?;
-        let output = self.engine.output(&reader.task().output)?;
-        reader.read_into(output, views.of(reader.look()), answer);
-        Ok(())
+        reader.ask(&mut self.engine, self.masks, views.of(reader.look()), answer)
+    }
+
+    /// Whether masks may be drawn of the answers that are decoded from now on, which is so at first. Without them, parsing
+    /// costs less; its shares are the same.
+    pub fn for_masks(&mut self, wanted: bool) {
+        self.masks = wanted;
     }
 
     /// Everything about one picture.

@@ -5,7 +5,7 @@
 //! sections x { kind u32, number u32, offset u64, length u64, SHA-256 }
 //! SHA-256 of all bytes above
 //! sections, each at a multiple of 64 bytes: manifest (TOML), tensor table, one plan per part, tensor data,
-//!     and, if the weights are packed, for what (version 2)
+//!     and, if the weights are packed, for what (version 4)
 //! ```
 //! All numbers are little-endian; tables and plans are postcard. Tensors are stored once however many parts use them,
 //! aligned to 64 bytes, so they are used in place. Weights are `[columns, depth]`, or packed for one family of CPUs, which
@@ -24,10 +24,10 @@ use super::manifest::ManifestError;
 use super::plan::Element;
 
 /// The newest bundle version that this build reads; packed bundles have it.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 4;
 
 /// The oldest one, which plain bundles have.
-const OLDEST: u32 = 1;
+const OLDEST: u32 = 3;
 
 const MAGIC: &[u8; 8] = b"FACEPTOR";
 const FIXED_BYTES: usize = 24;
@@ -52,9 +52,21 @@ const PACKED: u32 = 5;
 pub(super) const QUANTIZED_FORM: &str = " (u8)";
 pub(super) const FLOAT_FORM: &str = " (f32)";
 
+/// The forms of what parsing says: the two factors of its scores, which the part hands on, and what views make of them for
+/// whoever asks: the scores cell by cell, classes last, or the best classes alone.
+pub(super) const QUERIES_FORM: &str = " (queries)";
+pub(super) const PIXELS_FORM: &str = " (pixels)";
+pub(super) const CELLS_FORM: &str = " (cells)";
+pub(super) const LABELS_FORM: &str = " (labels)";
+
+/// Forms in which a part hands a tensor on.
+const HANDED_FORMS: [&str; 4] = [QUANTIZED_FORM, FLOAT_FORM, QUERIES_FORM, PIXELS_FORM];
+/// Forms that a view makes.
+const VIEWED_FORMS: [&str; 2] = [CELLS_FORM, LABELS_FORM];
+
 /// The tensor that a form is one of.
-fn tensor_of(form: &str) -> &str {
-    [QUANTIZED_FORM, FLOAT_FORM].iter().find_map(|suffix| form.strip_suffix(suffix)).unwrap_or(form)
+pub(super) fn tensor_of(form: &str) -> &str {
+    HANDED_FORMS.iter().chain(&VIEWED_FORMS).find_map(|suffix| form.strip_suffix(suffix)).unwrap_or(form)
 }
 
 /// Why a bundle is refused.

@@ -36,7 +36,7 @@ pub struct Bundle {
 #[derive(Debug, Clone, PartialEq)]
 pub struct PartInfo {
     pub name: String,
-    /// Multiply-accumulates of one run.
+    /// Multiply-accumulates of one run, up to the answer.
     pub macs: u64,
     /// Those of them that are done on 8 bit integers.
     pub integer_macs: u64,
@@ -148,7 +148,7 @@ impl Bundle {
 
     /// What each part is and costs, in the manifest's order.
     pub fn parts(&self) -> impl Iterator<Item = &PartInfo> {
-        self.parts.iter().take(self.manifest.parts.len())
+        self.parts.iter()
     }
 
     /// Identifies the network: SHA-256, in hexadecimal, of the header of the plain bundle, which holds the hash of every
@@ -228,7 +228,18 @@ impl Bundle {
             plans.push(plan);
         }
         check_parts(&manifest, &plans)?;
-        let parts = plans.iter().map(|p| part_info(p, &table)).collect();
+        let count = manifest.parts.len().min(plans.len());
+        let mut parts: Vec<PartInfo> = plans[..count].iter().map(|p| part_info(p, &table)).collect();
+        for (info, part) in parts.iter_mut().zip(&manifest.parts) {
+            // One run ends with one of the views.
+            let views = plans[count..].iter().filter(|view| part.outputs.iter().any(|o| o == tensor_of(&view.name)));
+            let largest =
+                views.fold(None, |most: Option<&Plan>, view| most.filter(|m| m.macs >= view.macs).or(Some(view)));
+            if let Some(view) = largest.filter(|view| view.macs > 0) {
+                info.macs = info.macs.saturating_add(view.macs);
+                info.ops += view.steps.len();
+            }
+        }
         let data = data.offset;
         let identity = packed.as_ref().map_or(digest, |packed| packed.origin);
         let sha256 = hexadecimal(&identity);
@@ -383,9 +394,19 @@ fn check_parts(manifest: &Manifest, plans: &[Plan]) -> Result<(), BundleError> {
                 && inputs.iter().all(|i| part.inputs.contains(i))
         })
         && views.iter().all(|view| {
+            let tensor = tensor_of(&view.name);
+            let maker = manifest.parts.iter().zip(plans).find(|(part, _)| part.outputs.iter().any(|o| o == tensor));
             let is_named =
                 |port: &Port| port.name == view.name && plans.iter().all(|p| !has_output(p, &view.name) || p == view);
-            matches!(&view.outputs[..], [port] if is_named(port)) && names(&view.inputs) == [&*view.name]
+            // It reads forms of the tensor, and of what the part that makes it reads.
+            let reads = |port: &Port| {
+                tensor_of(&port.name) == tensor
+                    || maker.is_some_and(|(_, plan)| plan.inputs.iter().any(|input| input.name == port.name))
+            };
+            maker.is_some()
+                && matches!(&view.outputs[..], [port] if is_named(port))
+                && !view.inputs.is_empty()
+                && view.inputs.iter().all(reads)
         })
         && manifest.parts.iter().flat_map(|part| &part.outputs).all(|o| plans.iter().any(|plan| has_output(plan, o)));
     if fits { Ok(()) } else { Err(BundleError::Malformed("its plans do not fit its manifest".into())) }

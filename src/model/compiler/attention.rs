@@ -120,6 +120,7 @@ fn fuse(graph: &mut Graph, i: usize) -> bool {
         columns: Reach { len: mixed.n.len, value: mixed.n.b, out: mixed.n.out, ..none },
         scale,
         quantized_output: None,
+        starts: [0; 3],
     };
     graph.steps[second].op = Op::Attention(op);
     graph.steps[second].inputs = vec![qk[0], qk[1], pv[1]];

@@ -6,7 +6,8 @@
 
 use super::einsum::strides;
 use super::graph::Graph;
-use crate::model::plan::{Element, MatMul, Op, Sample, Step, ValueId, Walk};
+use super::walks::{attention_input, matmul_input, matmul_output};
+use crate::model::plan::{Element, Op, Sample, Step, ValueId};
 
 /// Applies every rule once to every step; says whether anything changed.
 pub fn simplify_movement(graph: &mut Graph) -> bool {
@@ -25,7 +26,7 @@ fn is_movement(op: &Op) -> bool {
 }
 
 /// The step that moves a value, if one does.
-fn mover(graph: &Graph, id: ValueId) -> Option<Step> {
+pub fn mover(graph: &Graph, id: ValueId) -> Option<Step> {
     graph.producer(id).map(|i| &graph.steps[i]).filter(|s| is_movement(&s.op)).cloned()
 }
 
@@ -62,13 +63,37 @@ fn plain(graph: &mut Graph, i: usize) -> bool {
 
 /// A piece of an axis: its length and its stride in the source.
 #[derive(Debug, Clone, Copy, PartialEq)]
-struct Atom {
-    len: usize,
-    stride: usize,
+pub struct Atom {
+    pub len: usize,
+    pub stride: usize,
+}
+
+/// Where a value that nothing but movements makes, each read by one step, comes from: the value that is moved, and the
+/// pieces of it that each axis walks, the slowest first. None if it cannot be said in pieces.
+pub fn origin(graph: &Graph, value: ValueId) -> Option<(ValueId, Vec<Vec<Atom>>)> {
+    let mut chain: Vec<Step> = Vec::new();
+    let mut root = value;
+    while let Some(step) = mover(graph, root) {
+        root = step.inputs[0];
+        graph.only_consumer(root)?;
+        chain.push(step);
+    }
+    let shape = graph.shape(root);
+    let axes = shape.iter().zip(strides(shape)).map(|(len, stride)| vec![Atom { len: *len, stride }]).collect();
+    let moved = chain.iter().rev().try_fold(axes, |axes, step| move_axes(axes, graph, step))?;
+    Some((root, moved.into_iter().map(|axis| join(axis.into_iter())).collect()))
+}
+
+/// The axes behind a movement, from those before it.
+fn move_axes(axes: Vec<Vec<Atom>>, graph: &Graph, step: &Step) -> Option<Vec<Vec<Atom>>> {
+    match &step.op {
+        Op::Transpose { order } => Some(order.iter().map(|a| axes[*a].clone()).collect()),
+        _ => regroup(&axes.concat(), graph.shape(step.outputs[0])),
+    }
 }
 
 /// Splits a flat list of atoms at the borders of the axes of `shape`; none if an axis ends within an atom's factor.
-fn regroup(atoms: &[Atom], shape: &[usize]) -> Option<Vec<Vec<Atom>>> {
+pub fn regroup(atoms: &[Atom], shape: &[usize]) -> Option<Vec<Vec<Atom>>> {
     let mut rest: Vec<Atom> = atoms.iter().copied().filter(|a| a.len != 1).collect();
     rest.reverse();
     let mut groups = Vec::new();
@@ -95,7 +120,7 @@ fn regroup(atoms: &[Atom], shape: &[usize]) -> Option<Vec<Vec<Atom>>> {
 }
 
 /// Joins atoms that follow each other in the source.
-fn join(atoms: impl Iterator<Item = Atom>) -> Vec<Atom> {
+pub fn join(atoms: impl Iterator<Item = Atom>) -> Vec<Atom> {
     let mut joined: Vec<Atom> = Vec::new();
     for atom in atoms.filter(|a| a.len != 1) {
         match joined.last_mut() {
@@ -128,31 +153,30 @@ fn compose(graph: &mut Graph, i: usize) -> bool {
     let mut groups: Vec<Vec<Atom>> =
         shape.iter().zip(strides(&shape)).map(|(len, stride)| vec![Atom { len: *len, stride }]).collect();
     for step in chain.iter().rev() {
-        groups = match &step.op {
-            Op::Transpose { order } => order.iter().map(|a| groups[*a].clone()).collect(),
-            _ => match regroup(&groups.concat(), graph.shape(step.outputs[0])) {
-                Some(groups) => groups,
-                None => return false,
-            },
-        };
+        let Some(moved) = move_axes(groups, graph, step) else { return false };
+        groups = moved;
     }
     let atoms = join(groups.concat().into_iter());
-    // The atoms in the order of the source, which they tile without gaps.
-    let mut natural: Vec<usize> = (0..atoms.len()).collect();
-    natural.sort_by_key(|a| std::cmp::Reverse(atoms[*a].stride));
     let name = graph.steps[i].name.clone();
-    let element = graph.slot(source).element;
     let out = graph.steps[i].outputs[0];
-    let order: Vec<usize> = (0..atoms.len()).filter_map(|a| natural.iter().position(|n| *n == a)).collect();
-    let mut from = source;
-    if !order.is_sorted() {
-        let split: Vec<usize> = natural.iter().map(|a| atoms[*a].len).collect();
-        let moved: Vec<usize> = atoms.iter().map(|a| a.len).collect();
-        from = graph.push(&name, Op::Reshape, &[from], &split, element);
-        from = graph.push(&name, Op::Transpose { order }, &[from], &moved, element);
-    }
+    let from = arrange(graph, &name, source, &atoms);
     graph.steps[i] = Step { name, op: Op::Reshape, inputs: vec![from], outputs: vec![out] };
     true
+}
+
+/// Adds the movement that brings atoms, which tile the source without gaps, into their order.
+pub fn arrange(graph: &mut Graph, name: &str, source: ValueId, atoms: &[Atom]) -> ValueId {
+    let mut natural: Vec<usize> = (0..atoms.len()).collect();
+    natural.sort_by_key(|a| std::cmp::Reverse(atoms[*a].stride));
+    let element = graph.slot(source).element;
+    let order: Vec<usize> = (0..atoms.len()).filter_map(|a| natural.iter().position(|n| *n == a)).collect();
+    if order.is_sorted() {
+        return source;
+    }
+    let split: Vec<usize> = natural.iter().map(|a| atoms[*a].len).collect();
+    let moved: Vec<usize> = atoms.iter().map(|a| a.len).collect();
+    let apart = graph.push(name, Op::Reshape, &[source], &split, element);
+    graph.push(name, Op::Transpose { order }, &[apart], &moved, element)
 }
 
 /// A reshape that only joins axes which a transposition has left together goes before the transposition, where others
@@ -339,6 +363,7 @@ fn absorb(graph: &mut Graph, i: usize) -> bool {
         }
         Op::MatMul(op) => (0..2).any(|side| matmul_input(graph, i, side, &op)) || matmul_output(graph, i, &op),
         Op::Binary(_) => broadcast_input(graph, i),
+        Op::Attention(op) => (0..3).any(|side| attention_input(graph, i, side, &op)),
         _ => false,
     }
 }
@@ -383,66 +408,4 @@ fn broadcast_input(graph: &mut Graph, i: usize) -> bool {
         }
     }
     false
-}
-
-/// The stride in the source of what walks `len` steps of `stride` through its transposition.
-fn through(source: &[usize], order: &[usize], len: usize, stride: usize) -> Option<usize> {
-    if len == 1 || stride == 0 {
-        return Some(stride);
-    }
-    let from = strides(source);
-    let moved: Vec<usize> = order.iter().map(|a| source[*a]).collect();
-    let flat: Vec<Atom> = moved.iter().zip(order).map(|(len, axis)| Atom { len: *len, stride: from[*axis] }).collect();
-    // The walk's own digits: `stride` elements behind it, `len` steps, the rest before.
-    let total: usize = moved.iter().product();
-    if !total.is_multiple_of(stride * len) {
-        return None;
-    }
-    let groups = regroup(&flat, &[total / (stride * len), len, stride])?;
-    match join(groups[1].iter().copied())[..] {
-        [one] => Some(one.stride),
-        _ => None,
-    }
-}
-
-fn remap(op: &MatMul, f: impl Fn(&Walk) -> Option<Walk>) -> Option<MatMul> {
-    Some(MatMul { outer: op.outer.iter().map(&f).collect::<Option<_>>()?, m: f(&op.m)?, n: f(&op.n)?, k: f(&op.k)? })
-}
-
-fn matmul_input(graph: &mut Graph, i: usize, side: usize, op: &MatMul) -> bool {
-    let Some(before) = mover(graph, graph.steps[i].inputs[side]) else { return false };
-    let source = before.inputs[0];
-    let new = match &before.op {
-        Op::Transpose { order } => {
-            let shape = graph.shape(source);
-            remap(op, |walk| {
-                let stride = if side == 0 { walk.a } else { walk.b };
-                let stride = through(shape, order, walk.len, stride)?;
-                Some(if side == 0 { Walk { a: stride, ..*walk } } else { Walk { b: stride, ..*walk } })
-            })
-        }
-        _ => Some(op.clone()),
-    };
-    let Some(new) = new else { return false };
-    graph.steps[i].op = Op::MatMul(new);
-    graph.steps[i].inputs[side] = source;
-    true
-}
-
-fn matmul_output(graph: &mut Graph, i: usize, op: &MatMul) -> bool {
-    let out = graph.steps[i].outputs[0];
-    let Some(next) = graph.only_consumer(out) else { return false };
-    let step = graph.steps[next].clone();
-    let Op::Transpose { order } = &step.op else { return false };
-    // Seen from behind, what is written is the transposition of what is wanted, by the inverse order.
-    let mut inverse = vec![0; order.len()];
-    order.iter().enumerate().for_each(|(i, axis)| inverse[*axis] = i);
-    let shape = graph.shape(step.outputs[0]);
-    let Some(new) = remap(op, |walk| Some(Walk { out: through(shape, &inverse, walk.len, walk.out)?, ..*walk })) else {
-        return false;
-    };
-    graph.steps[i].op = Op::MatMul(new);
-    graph.steps[i].outputs = step.outputs;
-    graph.steps.remove(next);
-    true
 }

@@ -8,12 +8,14 @@
 
 use anyhow::Result;
 
+use super::columns::{Rest, order_columns};
 use super::graph::Graph;
 use super::simplify;
 use crate::model::bundle::{FLOAT_FORM, QUANTIZED_FORM};
 use crate::model::plan::{Element, Op, Port, Quantization, Step, ValueId};
 
 /// A part on its way into a bundle.
+#[derive(Clone)]
 pub struct Unit {
     pub name: String,
     pub graph: Graph,
@@ -51,7 +53,21 @@ fn tail_of(graph: &Graph, value: ValueId) -> Tail {
     tail
 }
 
+/// Links a tensor: first with the producer's columns in the order that suits channels last, which holds if every reader
+/// takes what is handed on, and no view has to undo it on every run.
 fn link_tensor(parts: &mut [Unit], producer: usize, tensor: &str) -> Result<Option<Unit>> {
+    let mut ordered = parts.to_vec();
+    if order_columns(&mut ordered[producer].graph, Rest::Anywhere)
+        && let Some(view) = try_link(&mut ordered, producer, tensor)?
+        && ordered.iter().all(|part| part.graph.inputs.iter().all(|port| port.name != tensor))
+    {
+        parts.clone_from_slice(&ordered);
+        return Ok(Some(view));
+    }
+    try_link(parts, producer, tensor)
+}
+
+fn try_link(parts: &mut [Unit], producer: usize, tensor: &str) -> Result<Option<Unit>> {
     let readers: Vec<usize> =
         (0..parts.len()).filter(|i| parts[*i].graph.inputs.iter().any(|p| p.name == tensor)).collect();
     let graph = &parts[producer].graph;
@@ -74,15 +90,25 @@ fn link_tensor(parts: &mut [Unit], producer: usize, tensor: &str) -> Result<Opti
         to = Some(first);
     }
     let form = format!("{tensor}{QUANTIZED_FORM}");
-    let mut linked = false;
+    let mut others = Vec::new();
+    let count = readers.len();
     for reader in readers {
-        if let Some(graph) = adopt(&parts[reader].graph, graph_of(parts, producer), tensor, &form, &tail, &handed)? {
-            parts[reader].graph = graph;
-            linked = true;
+        match adopt(&parts[reader].graph, graph_of(parts, producer), tensor, (&form, Element::U8), &tail, &handed)? {
+            Some(graph) if !leaves_dequantized(&graph, &form) => parts[reader].graph = graph,
+            _ => others.push(reader),
         }
     }
-    if !linked {
+    if others.len() == count {
         return Ok(None);
+    }
+    // One that reads floats takes them as they are, and moves them as it needs; several share the view's.
+    if let (&[reader], Some(_)) = (&others[..], to) {
+        let form = (&*format!("{tensor}{FLOAT_FORM}"), Element::F32);
+        let graph = adopt(&parts[reader].graph, graph_of(parts, producer), tensor, form, &tail, &tail.steps)?;
+        let moves = |graph: &Graph| graph.steps.iter().filter(|s| matches!(s.op, Op::Transpose { .. })).count();
+        if let Some(graph) = graph.filter(|graph| moves(graph) <= moves(&parts[reader].graph) + 1) {
+            parts[reader].graph = graph;
+        }
     }
     let graph = &mut parts[producer].graph;
     graph.outputs.retain(|p| p.name != tensor);
@@ -129,19 +155,19 @@ fn quantization_of(graph: &Graph, tensor: &str) -> Option<Quantization> {
 }
 
 /// Appends steps of another graph, each with one input, the first of which reads `from`; gives the last result.
-fn replay(graph: &mut Graph, source: &Graph, steps: &[Step], from: ValueId) -> ValueId {
+pub fn replay(graph: &mut Graph, source: &Graph, steps: &[Step], from: ValueId) -> ValueId {
     steps.iter().fold(from, |value, step| {
         let slot = source.slot(step.outputs[0]);
         graph.push(&step.name, step.op.clone(), &[value], &slot.shape, slot.element)
     })
 }
 
-/// The reader with `form` in place of the tensor; none if something is left to be dequantized.
+/// The reader with `form` in place of the tensor; none if it hands the tensor on.
 fn adopt(
     reader: &Graph,
     producer: &Graph,
     tensor: &str,
-    form: &str,
+    (form, element): (&str, Element),
     tail: &Tail,
     handed: &[Step],
 ) -> Result<Option<Graph>> {
@@ -151,23 +177,28 @@ fn adopt(
     if graph.is_output(value) {
         return Ok(None);
     }
-    let from = graph.add_value(producer.shape(tail.root), Element::U8);
+    let from = graph.add_value(producer.shape(tail.root), element);
     graph.inputs[at] = Port { name: form.into(), value: from };
     let result = replay(&mut graph, producer, handed, from);
     graph.replace(value, result);
     graph.sort();
     simplify(&mut graph)?;
-    let mut open = vec![from];
+    Ok(Some(graph))
+}
+
+/// Whether what a reader does first with an input is to dequantize it.
+fn leaves_dequantized(graph: &Graph, form: &str) -> bool {
+    let mut open: Vec<ValueId> = graph.inputs.iter().filter(|p| p.name == form).map(|p| p.value).collect();
     while let Some(value) = open.pop() {
         for step in graph.consumers(value).into_iter().map(|i| &graph.steps[i]) {
             match step.op {
-                Op::Dequantize(_) => return Ok(None),
+                Op::Dequantize(_) => return true,
                 Op::Reshape | Op::Transpose { .. } => open.push(step.outputs[0]),
                 _ => {}
             }
         }
     }
-    Ok(Some(graph))
+    false
 }
 
 #[cfg(test)]
@@ -177,8 +208,8 @@ mod tests {
 
     const TO: Quantization = Quantization { scale: 0.5, zero_point: 3 };
 
-    fn product() -> Op {
-        Op::Product(Product {
+    fn plain_product() -> Product {
+        Product {
             window: None,
             columns: 2,
             depth: 2,
@@ -189,7 +220,11 @@ mod tests {
             second: Activation::None,
             float_output: true,
             quantized_output: None,
-        })
+        }
+    }
+
+    fn product() -> Op {
+        Op::Product(plain_product())
     }
 
     fn unit(
@@ -240,7 +275,8 @@ mod tests {
             assert_eq!(names(&parts[0].graph.outputs)[0], "t (u8)");
             assert_eq!(names(&parts[1].graph.inputs), ["t (u8)"]);
             assert_eq!(names(&parts[2].graph.inputs), ["t (u8)"]);
-            assert_eq!(names(&parts[3].graph.inputs), ["t"], "another scale must be quantized anew");
+            let anew = if quantizes { "t" } else { "t (f32)" };
+            assert_eq!(names(&parts[3].graph.inputs), [anew], "another scale must be quantized anew");
             assert!(parts[1].graph.steps.iter().all(|s| matches!(s.op, Op::Product(_))), "{:?}", parts[1].graph.steps);
             assert_eq!((views.len(), names(&views[0].graph.outputs)), (1, vec!["t"]));
             let first = &parts[0].graph.outputs.last().unwrap().name;
@@ -259,5 +295,49 @@ mod tests {
         let mut parts = [producer, reader];
         assert!(link(&mut parts).unwrap().is_empty());
         assert_eq!(names(&parts[0].graph.outputs), names(&parts[1].graph.inputs));
+    }
+
+    /// An up-convolution that its part hands on as planes.
+    fn spread(name: &str) -> Unit {
+        unit(name, ("x", &[6, 2]), |g, x| {
+            let weights: Vec<f32> = (0..24).map(|i| i as f32 / 8.0).collect();
+            let weights = g.add_floats(&[12, 2], &weights);
+            let product = Product { columns: 12, zero_point: None, ..plain_product() };
+            let y = g.push("p", Op::Product(product), &[x, weights], &[6, 12], Element::F32);
+            let apart = g.push("s", Op::Reshape, &[y], &[3, 2, 3, 2, 2], Element::F32);
+            let order = vec![2, 0, 3, 1, 4];
+            let planes = g.push("t", Op::Transpose { order }, &[apart], &[3, 3, 2, 2, 2], Element::F32);
+            vec![("t", g.push("t", Op::Reshape, &[planes], &[1, 3, 6, 4], Element::F32))]
+        })
+    }
+
+    #[test]
+    fn columns_are_ordered_for_channels_last_where_no_view_has_to_undo_it() {
+        let bytes = || {
+            unit("bytes", ("t", &[1, 3, 6, 4]), |g, x| {
+                let q = g.push("q", Op::Quantize(TO), &[x], &[1, 3, 6, 4], Element::U8);
+                let order = vec![0, 2, 3, 1];
+                let last = g.push("m", Op::Transpose { order }, &[q], &[1, 6, 4, 3], Element::U8);
+                let weights = g.add_constant(&[2, 3], Element::I8, vec![1, 2, 3, 4, 5, 6]);
+                let scale = g.add_floats(&[2], &[1.0, 1.0]);
+                let product = Op::Product(Product { depth: 3, ..plain_product() });
+                vec![("y", g.push("p", product, &[last, weights, scale], &[1, 6, 4, 2], Element::F32))]
+            })
+        };
+        let floats = |name| {
+            unit(name, ("t", &[1, 3, 6, 4]), |g, x| {
+                vec![("z", g.push("r", Op::Unary(Unary::Tanh), &[x], &[1, 3, 6, 4], Element::F32))]
+            })
+        };
+        for (readers, ordered) in [(vec![bytes()], true), (vec![bytes(), floats("a"), floats("b")], false)] {
+            let mut parts = [vec![spread("p")], readers].concat();
+            let views = link(&mut parts).unwrap();
+            assert_eq!((names(&parts[1].graph.inputs), views.len()), (vec!["t (u8)"], 1));
+            let steps = &parts[1].graph.steps;
+            let moved = steps.iter().find(|s| matches!(s.op, Op::Transpose { .. })).expect("a shuffle");
+            let shape = parts[1].graph.shape(moved.inputs[0]);
+            // Three channels side by side, after the shuffle's two by two.
+            assert_eq!(shape.last() == Some(&3) || shape.ends_with(&[2, 6]), ordered, "{shape:?}");
+        }
     }
 }

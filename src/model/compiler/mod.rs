@@ -5,6 +5,8 @@
 //! result holds nothing of the machine it was compiled on.
 
 mod attention;
+mod classes;
+mod columns;
 mod convolution;
 mod deconvolution;
 mod einsum;
@@ -19,7 +21,9 @@ mod lower;
 mod norm;
 mod quantization;
 mod sampling;
+mod slices;
 mod softmax;
+mod walks;
 
 use std::path::Path;
 
@@ -28,7 +32,7 @@ use sha2::{Digest, Sha256};
 use tract_onnx::tract_hir::internal::*;
 
 use super::bundle::Writer;
-use super::manifest::{Manifest, Part};
+use super::manifest::{Manifest, Part, TaskKind};
 use super::plan::{Element, Op as PlanOp, ValueId};
 use graph::Graph;
 
@@ -49,7 +53,10 @@ pub fn compile_folder(folder: &Path) -> Result<Vec<u8>> {
         let graph = compile_part(folder, part).with_context(|| format!("part {} ({})", part.name, file.display()))?;
         parts.push(link::Unit { name: part.name.clone(), graph });
     }
-    let views = link::link(&mut parts)?;
+    let mut views = link::link(&mut parts)?;
+    for task in manifest.tasks.iter().filter(|task| task.kind == TaskKind::Parsing) {
+        views.extend(classes::split(&mut parts, &task.output)?);
+    }
     for link::Unit { name, graph } in parts.into_iter().chain(views) {
         let plan = graph.into_plan(&name, |slot, constant| writer.tensor(slot.element, &slot.shape, &constant.bytes));
         writer.plan(plan);
@@ -151,8 +158,10 @@ fn simplify(graph: &mut Graph) -> Result<()> {
     for _ in 0..100 {
         let mut changed = fold::fold_constants(graph)?;
         changed |= layout::simplify_movement(graph);
+        changed |= columns::order_columns(graph, columns::Rest::Last);
         changed |= norm::find_layer_norms(graph);
         changed |= fusion::fuse(graph);
+        changed |= slices::join(graph);
         changed |= graph.merge_equal_steps();
         changed |= graph.drop_dead_steps();
         graph.sort();

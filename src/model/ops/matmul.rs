@@ -4,10 +4,20 @@ use super::Odometer;
 use crate::model::kernels::{Kernel, Strided, pack_float};
 use crate::model::plan::{MatMul, Walk};
 
-/// Elements of scratch: the packed right factor, and the results of one outer step.
+/// Elements of results that should stay in the first-level cache until they are stored.
+const BLOCK: usize = 6 << 10;
+/// What the kernels' rows at once divide.
+const ROWS: usize = 24;
+
+/// Rows that are multiplied before they are stored.
+fn block(columns: usize, op: &MatMul) -> usize {
+    (BLOCK / columns).next_multiple_of(ROWS).max(ROWS).min(op.m.len)
+}
+
+/// Elements of scratch: the packed right factor, and the results of a block of rows.
 pub fn scratch_len(kernel: Kernel, op: &MatMul) -> [usize; 2] {
     let columns = kernel.pad_float(op.n.len);
-    [columns * op.k.len, columns * op.m.len]
+    [columns * op.k.len, columns * block(columns, op)]
 }
 
 /// Runs it; `packed` and `results` are as long as [`scratch_len`] says.
@@ -22,6 +32,8 @@ pub fn run(
 ) {
     let [packed_len, results_len] = scratch_len(kernel, op);
     let (packed, results) = (&mut packed[..packed_len], &mut results[..results_len]);
+    let columns = kernel.pad_float(op.n.len);
+    let rows = block(columns, op);
     let lens = outer(op, |w| w.len);
     let strides = [outer(op, |w| w.a), outer(op, |w| w.b), outer(op, |w| w.out)];
     let rank = op.outer.len();
@@ -34,15 +46,18 @@ pub fn run(
             pack_float(kernel, &b[at_b..], op.n.len, op.k.len, [op.k.b, op.n.b], packed);
             packed_from = Some(at_b);
         }
-        let left = Strided { values: &a[at_a..], row_stride: op.m.a, depth_stride: op.k.a };
-        kernel.multiply_float(left, op.m.len, op.k.len, packed, results);
-        let columns = kernel.pad_float(op.n.len);
-        for (row, results) in results.chunks_exact(columns).enumerate() {
-            let out = &mut out[at_out + row * op.m.out..];
-            if op.n.out == 1 {
-                out[..op.n.len].copy_from_slice(&results[..op.n.len]);
-            } else {
-                results[..op.n.len].iter().enumerate().for_each(|(i, r)| out[i * op.n.out] = *r);
+        for first in (0..op.m.len).step_by(rows) {
+            let here = rows.min(op.m.len - first);
+            let results = &mut results[..columns * here];
+            let left = Strided { values: &a[at_a + first * op.m.a..], row_stride: op.m.a, depth_stride: op.k.a };
+            kernel.multiply_float(left, here, op.k.len, packed, results);
+            for (row, results) in (first..).zip(results.chunks_exact(columns)) {
+                let out = &mut out[at_out + row * op.m.out..];
+                if op.n.out == 1 {
+                    out[..op.n.len].copy_from_slice(&results[..op.n.len]);
+                } else {
+                    results[..op.n.len].iter().enumerate().for_each(|(i, r)| out[i * op.n.out] = *r);
+                }
             }
         }
         odometer.advance();

@@ -1,6 +1,7 @@
 //! The operators, over slices: each a plain function of its inputs, with no memory of its own.
 
 pub mod attention;
+pub mod best_class;
 pub mod depthwise;
 pub mod elementwise;
 pub mod matmul;

@@ -42,6 +42,14 @@ pub struct Scratch {
     pub offsets: Vec<i32>,
 }
 
+impl Scratch {
+    /// Room for a packed factor and for results.
+    pub fn reserve_float(&mut self, [packed, results]: [usize; 2]) {
+        grow(&mut self.floats, packed);
+        grow(&mut self.results, results);
+    }
+}
+
 /// What is added before the second activation.
 #[derive(Debug, Clone, Copy)]
 pub enum Added<'a> {

@@ -96,7 +96,7 @@ pub fn measure(
 ) -> Result<Profile> {
     let bundle = open()?;
     let settings = choose(&bundle)?;
-    let mut pipeline = Pipeline::with_threads(bundle.clone(), &settings.tasks, &settings.threads)?;
+    let mut pipeline = bench::undrawn(bundle.clone(), &settings.tasks, &settings.threads)?;
     pipeline.engine_mut().profile(true);
     let kernel = pipeline.engine().kernel();
     let mut face = Face::blank(pipeline.readers());
@@ -126,7 +126,7 @@ pub fn measure(
     let mut parts: Vec<PartProfile> = names
         .filter(|(_, ran)| *ran)
         .map(|(name, _)| {
-            let steps = costs.iter().zip(&mut times).filter(|(cost, _)| cost.part == name);
+            let steps = costs.iter().zip(&mut times).filter(|(cost, _)| cost.part == name && cost.runs > 0);
             PartProfile::new(name.clone(), steps, peak)
         })
         .collect();

@@ -43,6 +43,7 @@ fn in_rows(op: &Attention) -> bool {
 
 /// Runs it; `scratch` is as long as [`scratch_len`] says.
 pub fn run(kernel: Kernel, op: &Attention, [q, k, v]: [&[f32]; 3], out: &mut Out<'_>, scratch: &mut [f32]) {
+    let [q, k, v] = [&q[op.starts[0]..], &k[op.starts[1]..], &v[op.starts[2]..]];
     let rank = op.outer.len();
     let strides = |f: fn(&Reach) -> usize| {
         let mut values = [0; MAX_RANK];

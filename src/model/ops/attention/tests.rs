@@ -7,6 +7,7 @@ fn reach(len: usize, query: usize, key: usize, value: usize, out: usize) -> Reac
 
 /// Scores, softmax and mean written out, in double precision.
 fn expected(op: &Attention, [q, k, v]: [&[f32]; 3], len: usize) -> Vec<f32> {
+    let [q, k, v] = [&q[op.starts[0]..], &k[op.starts[1]..], &v[op.starts[2]..]];
     let mut out = vec![0.0; len];
     let heads = op.outer[0];
     for head in 0..heads.len {
@@ -57,9 +58,10 @@ fn attention_equals_its_definition_on_every_family() {
             columns: reach(columns, 0, 0, 1, 1),
             scale: [0.3, 1.0, 30.0][case % 3],
             quantized_output: None,
+            starts: [random(4), random(4), random(4)],
         };
         let mut floats = |len: usize| (0..len).map(|_| random(2001) as f32 / 1000.0 - 1.0).collect::<Vec<f32>>();
-        let (q, k, v) = (floats(queries * pitch_q), floats(keys * pitch_q), floats(keys * pitch_v));
+        let (q, k, v) = (floats(queries * pitch_q + 3), floats(keys * pitch_q + 3), floats(keys * pitch_v + 3));
         let expected = expected(&op, [&q, &k, &v], queries * pitch_v);
         for kernel in Kernel::all().iter().copied().filter(|k| k.is_supported()) {
             let mut scratch = vec![f32::NAN; scratch_len(kernel, &op)];
