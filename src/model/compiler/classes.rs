@@ -215,7 +215,7 @@ fn factor(graph: &Graph, mut value: ValueId, tensor: &str, form: &str) -> Option
 mod tests {
     use std::path::Path;
 
-    use tract_onnx::tract_hir::internal::{IntoRunnable, IntoTValue, Tensor, tvec};
+    use tract_onnx::tract_hir::internal::{IntoRunnable, IntoTValue, Tensor};
 
     use super::super::{compile_folder, fused};
     use super::*;
