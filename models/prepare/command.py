@@ -7,7 +7,7 @@ from pathlib import Path
 from . import build
 from .rows import Refused
 
-SETS = ("w300", "celebamask", "utk", "fairface", "celeba", "rafdb", "ferplus", "lfw", "muxspace", "own")
+SETS = ("w300", "celebamask", "utk", "fairface", "celeba", "rafdb", "ferplus", "lfw", "muxspace", "ccp", "facesynthetics", "own")
 
 
 def options(p):

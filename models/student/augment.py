@@ -12,9 +12,9 @@ ROTATION_DEG, SCALE, SHIFT = 25.0, 0.12, 0.06
 class Jitter:
     """Random similarity of the frame about the face's middle, in frame units, mirrored half of the time."""
 
-    def __init__(self, rng):
+    def __init__(self, rng, light=False):
         # Most samples are aligned about as well as a detector does it, the rest up to what tracking must survive.
-        wide = rng.random() < 0.4
+        wide = rng.random() < 0.4 and not light
         angle = rng.uniform(-ROTATION_DEG, ROTATION_DEG) if wide else rng.normal(0.0, 5.0)
         scale = np.exp(rng.uniform(-SCALE, SCALE) if wide else rng.normal(0.0, 0.04))
         shift = rng.uniform(-SHIFT, SHIFT, 2) if wide else rng.normal(0.0, 0.015, 2)
@@ -39,9 +39,17 @@ def grid(size):
     return _grids[size]
 
 
-def border_look(rng, side):
+def light_colours(rng, image):
+    """What differs between two good photos: exposure, contrast, tint, and grey now and then. Float image 0..255."""
+    if rng.random() < 0.1:
+        image = np.repeat(image @ np.float32([0.299, 0.587, 0.114])[:, None], 3, axis=2)
+    mean = image.mean()
+    return ((image - mean) * rng.uniform(0.85, 1.15) + mean + rng.uniform(-15, 15)) * rng.uniform(0.95, 1.05, 3).astype(np.float32)
+
+
+def border_look(rng, side, light=False):
     """What the area outside the photo shows: None keeps the nearest pixels, otherwise an image or a colour."""
-    kind = rng.random()
+    kind = rng.random() * (0.75 if light else 1.0)
     if kind < 0.4:
         return np.zeros(3, np.float32)
     if kind < 0.75:
@@ -117,10 +125,13 @@ def transplant(rng, rgbm, mask, donor, donor_mask, label):
     return crop, labels
 
 
-def sample(rng, rgbm, size, mask=None, points=None):
-    """One crop [side, side, 4] to (image uint8 [3, size, size], label map or None, network points or None)."""
+def sample(rng, rgbm, size, mask=None, points=None, light=False):
+    """One crop [side, side, 4] to (image uint8 [3, size, size], label map or None, network points or None, mirrored).
+
+    A `light` sample is a good photo, aligned as a detector does it; others are what a cheap camera gives of a moving face.
+    """
     side = rgbm.shape[0]
-    jitter = Jitter(rng)
+    jitter = Jitter(rng, light)
     where = (apply(jitter.to_photo, grid(size)) * side).astype(np.float32).reshape(size, size, 2)
     # Low-resolution sources are magnified here, high-resolution ones thinned: a light blur avoids aliasing.
     source = rgbm if side <= 2 * size else cv2.blur(rgbm, (2, 2))
@@ -128,10 +139,10 @@ def sample(rng, rgbm, size, mask=None, points=None):
     image, border = warped[..., :3].astype(np.float32), warped[..., 3]
     outside = np.any((where < -0.5) | (where > side - 0.5), axis=2)
     border = np.maximum(border, outside.astype(np.uint8) * 255)
-    if rng.random() < 0.3:
+    if rng.random() < 0.3 and not light:
         border = np.maximum(border, tight_crop_mask(rng, size))
-    image = colours(rng, image)
-    look = border_look(rng, size)
+    image = light_colours(rng, image) if light else colours(rng, image)
+    look = border_look(rng, size, light)
     if look is not None and border.any():
         share = border[..., None].astype(np.float32) / 255.0
         image = image * (1 - share) + look * share

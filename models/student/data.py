@@ -13,7 +13,12 @@ import cv2
 import numpy as np
 from PIL import Image
 
+from .labels import PARSING, PARSING_FLIP
+
 SOURCES = ["w300", "celebamask", "utk", "fairface", "celeba", "rafdb", "ferplus"]
+# Pairs of classes that lie on the person's left and right.
+SIDES = [(PARSING.index(f"l_{part}"), PARSING.index(f"r_{part}")) for part in ("eye", "brow", "ear")]
+MASKS = "masks_by_side.npy"  # of the cache; caches before `by_side` have masks.npy
 BORDER_LEVEL = 10  # WebP leaves a little noise on black
 
 
@@ -62,12 +67,10 @@ def pack(faces, cache, mapped=False):
     arrays, mode = {}, "r" if mapped else None
     for source in SOURCES:
         arrays[source] = packed(faces, cache, source, labels, mode)
-    if not (cache / "masks.npy").exists():
+    if not (cache / MASKS).exists():
         rows = labels["mask"][labels["source"] == "celebamask"]
-        with zipfile.ZipFile(faces / "train/celebamask.zip") as archive:
-            masks = [Image.open(io.BytesIO(archive.read(named(archive, r)))) for r in rows]
-            np.save(cache / "masks.npy", np.stack([np.asarray(m) for m in masks]))
-    arrays["masks"] = np.load(cache / "masks.npy", mmap_mode=mode)
+        np.save(cache / MASKS, read_masks(faces, "celebamask", rows))
+    arrays["masks"] = np.load(cache / MASKS, mmap_mode=mode)
     return arrays
 
 
@@ -88,24 +91,54 @@ def packed(faces, cache, source, labels, mode):
     return np.load(target, mmap_mode=mode)
 
 
+def by_side(mask):
+    """A label map whose left and right are the person's.
+
+    Of the 897 masks of CelebAMask-HQ here 63 are of mirrored photos (their lettering reads backwards) and kept the names of the
+    unmirrored ones. Crops are upright, so that eyes, brows and ears tell where both are seen: the person's left lies on the right.
+    """
+    column = np.arange(mask.shape[1])
+    pairs = [((mask == left), (mask == right)) for left, right in SIDES]
+    signs = [np.sign((l * column).sum() / l.sum() - (r * column).sum() / r.sum()) for l, r in pairs if l.any() and r.any()]
+    return np.array(PARSING_FLIP + list(range(len(PARSING_FLIP), 256)), np.uint8)[mask] if sum(signs) < 0 else mask
+
+
+def read_masks(faces, source, rows):
+    """The label maps of a source, uint8 [n, side, side]."""
+    with zipfile.ZipFile(faces / f"train/{source}.zip") as archive:
+        return np.stack([by_side(np.asarray(Image.open(io.BytesIO(archive.read(named(archive, r)))))) for r in rows])
+
+
 def pack_folder(faces, out):
-    """A faces folder's training crops and labels as `more` reads them: SOURCE.npy and labels.npz."""
+    """A faces folder's training crops and labels as `more` reads them: SOURCE.npy, labels.npz, and masks.npy of a single source."""
     faces, out = Path(faces), Path(out)
     out.mkdir(parents=True, exist_ok=True)
     labels = np.load(faces / "train/labels.npz")
-    for source in np.unique(labels["source"]):
+    sources = np.unique(labels["source"])
+    for source in sources:
         packed(faces, out, source, labels, "r")
+    if len(sources) == 1 and (labels["mask"] != "").all():
+        np.save(out / "masks.npy", read_masks(faces, sources[0], labels["mask"]))
     shutil.copyfile(faces / "train/labels.npz", out / "labels.npz")
 
 
 def more(folder, mapped=False):
-    """({source: crops}, labels) of a folder that `pack_folder` wrote: training crops beside those of `pack`."""
-    folder = Path(folder)
+    """({source: crops}, labels) of a folder that `pack_folder` wrote: training crops beside those of `pack`.
+
+    A folder of one source may have `masks.npy`, uint8 [n, side, side] with the rows of its crops: 255 where nobody said what a
+    pixel is.
+    """
+    folder, mode = Path(folder), "r" if mapped else None
     labels = table(folder / "labels.npz")
-    arrays = {str(s): np.load(folder / f"{s}.npy", mmap_mode="r" if mapped else None) for s in np.unique(labels["source"])}
+    arrays = {str(s): np.load(folder / f"{s}.npy", mmap_mode=mode) for s in np.unique(labels["source"])}
     for source, crops in arrays.items():
         if source in SOURCES or len(crops) != (labels["source"] == source).sum():
             raise ValueError(f"{folder}: {source} is one of the first sources, or its labels and crops differ in number")
+    if (folder / "masks.npy").exists():
+        masks = np.load(folder / "masks.npy", mmap_mode=mode)
+        if len(arrays) != 1 or len(masks) != len(labels["source"]):
+            raise ValueError(f"{folder}: masks.npy goes with the crops of one source, one mask a crop")
+        arrays["masks"] = masks
     return arrays, labels
 
 

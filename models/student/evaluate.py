@@ -37,7 +37,7 @@ def answer(net, images):
     years = age_distribution(net.values("age", net.decode("age", memory))) @ torch.tensor(AGE_BINS)
     out = {
         "landmarks": soft_argmax(net.maps(net.decode("landmarks", memory), pixels)),
-        "parsing": net.maps(net.decode("parsing", memory), pixels),
+        "parsing": net.regions(net.decode("parsing", memory), maps["f2"], pixels),
         "age": years,
         "expression": net.values("expression", net.decode("expression", memory)).softmax(-1),
         "attributes": net.values("attributes", net.decode("attributes", memory)).sigmoid(),

@@ -73,29 +73,30 @@ def shares(sizes, given=None):
 class Batches:
     """`make(seed)` returns one batch as a dict of arrays; the same seed always gives the same batch.
 
-    `sets` are pairs of {source: crops} and labels; the first also holds the masks of celebamask. `hold_out` is the share of
-    each source's crops that only `make(..., held=True)` draws.
+    `sets` are pairs of {source: crops} and labels; those with `masks` have them of celebamask or of their only source. `hold_out` is the share of
+    each source's crops that only `make(..., held=True)` draws, `light` the share of lightly augmented samples.
     """
 
-    def __init__(self, sets, batch, size, given=None, hold_out=0.0):
-        self.arrays = {"masks": sets[0][0]["masks"]}
-        self.labels = {}
+    def __init__(self, sets, batch, size, given=None, hold_out=0.0, light=0.0):
+        self.arrays, self.masks, self.labels = {}, {}, {}
         for arrays, archive in sets:
             sources = [s for s in arrays if s != "masks"]
+            if "masks" in arrays:
+                self.masks["celebamask" if "celebamask" in sources else sources[0]] = arrays["masks"]
             self.arrays |= {s: arrays[s] for s in sources}
             self.labels |= {s: Labels(archive, s) for s in sources}
         share = shares({s: len(self.arrays[s]) for s in self.labels}, given)
         self.count = {s: max(1, n * batch // 128) for s, n in share.items() if n > 0}
-        masks = self.arrays["masks"]
-        self.chances = {"celebamask": mask_chances(masks)}
+        self.chances = {source: mask_chances(masks) for source, masks in self.masks.items()}
         if "celeba" in self.labels:
             self.chances["celeba"] = hint_chances(self.labels["celeba"].attributes)
         self.hinted = max(1, HINTED * batch // 128)
-        self.donors = {label: [i for i, mask in enumerate(masks) if (mask == label).sum() >= 30] for label in THINGS}
+        shown = lambda label: [(s, i) for s, masks in self.masks.items() for i, mask in enumerate(masks) if (mask == label).sum() >= 30]  # noqa: E731
+        self.donors = {label: shown(label) for label in THINGS}
         self.held = {s: np.random.RandomState(2048).permutation(len(self.arrays[s]))[: int(hold_out * len(self.arrays[s]))] for s in self.count}
         if hold_out and not all(len(held) for held in self.held.values()):
             raise ValueError(f"hold_out {hold_out} holds no crop of some sources")
-        self.size = size
+        self.size, self.light = size, light
 
     def draw(self, rng, source, held):
         """Rows of a source for one batch: of those held out, or of all others by their chances."""
@@ -112,11 +113,11 @@ class Batches:
     def transplanted(self, rng, crop, mask):
         """A crop and its mask with a rare thing of another training crop on it."""
         label = rng.choice(list(THINGS), p=list(THINGS.values()))
-        donors = [i for i in self.donors[label] if i not in self.held["celebamask"]]
+        donors = [(s, i) for s, i in self.donors[label] if i not in self.held.get(s, ()) and self.arrays[s].shape[1] == len(crop)]
         if not donors:
             return crop, mask
-        donor = rng.choice(donors)
-        return transplant(rng, crop, mask, self.arrays["celebamask"][donor], self.arrays["masks"][donor], label)
+        source, donor = donors[rng.integers(len(donors))]
+        return transplant(rng, crop, mask, self.arrays[source][donor], self.masks[source][donor], label)
 
     def make(self, seed, size=None, held=False):
         rng = np.random.default_rng(seed)
@@ -126,11 +127,12 @@ class Batches:
         for source in self.count:
             labels, crops = self.labels[source], self.arrays[source]
             for i in self.draw(rng, source, held):
-                mask = self.arrays["masks"][i] if source == "celebamask" else None
+                mask = self.masks[source][i] if source in self.masks else None
                 crop, points = crops[i], labels.landmarks[i]
-                if mask is not None and not held and rng.random() < TRANSPLANTED:
+                if source == "celebamask" and not held and rng.random() < TRANSPLANTED:
                     crop, mask = self.transplanted(rng, crop, mask)
-                image, labelled, moved, flip = sample(rng, crop, size, mask, points)
+                light = self.light > 0 and rng.random() < self.light
+                image, labelled, moved, flip = sample(rng, crop, size, mask, points, light)
                 if labelled is not None:
                     mask_rows.append(len(rows["image"]))
                     masks.append(labelled)

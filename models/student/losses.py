@@ -10,11 +10,11 @@ AGE_STD_YEARS = 4.0
 # Found once by bringing the terms to the same order of magnitude; a run's `--weigh` has others, EXPERIMENTS.md what they brought.
 WEIGHTS = {
     "landmarks": 6.0, "heatmap": 0.25, "parsing": 1.0, "age": 0.6, "age_years": 0.08, "expression": 1.0, "attributes": 4.0,
-    "embedding": 3.0, "relation": 20.0, "auxiliary": 0.5, "edges": 0.1, "hints": 0.2,
+    "embedding": 3.0, "relation": 20.0, "auxiliary": 0.5, "edges": 0.1, "hints": 0.2, "coarse": 0.3,
 }  # fmt: skip
 # The terms of each task, for a rule that stops tasks one by one.
 TASKS = {
-    "landmarks": ("landmarks", "heatmap"), "parsing": ("parsing", "edges", "hints"), "age": ("age", "age_years"), "expression": ("expression",),
+    "landmarks": ("landmarks", "heatmap"), "parsing": ("parsing", "edges", "hints", "coarse"), "age": ("age", "age_years"), "expression": ("expression",),
     "attributes": ("attributes",), "recognition": ("embedding", "relation"),
 }  # fmt: skip
 
@@ -171,11 +171,15 @@ def compute(net, batch, landmark_limit, stopped=(), edge_term=None):
         out["landmarks"], out["heatmap"] = landmarks(logits, batch["landmarks"][points], weight)
     if len(rows):
         both = torch.cat([rows, hint_rows])
-        logits = net.maps(net.decode("parsing", recall(both)), features[len(points) :])
+        decoded, pixels = net.decode("parsing", recall(both)), features[len(points) :]
+        logits = net.regions(decoded, maps["f2"][both], pixels)
         if len(hint_rows):
             out["hints"] = hints(logits[len(rows) :], batch["attributes"][hint_rows])
             logits = logits[: len(rows)]
         out["parsing"] = parsing(logits, batch["parsing"])
+        if hasattr(net, "region"):
+            # The pixel decoder's own answer, in training only: it keeps the features below in touch with the labels.
+            out["coarse"] = parsing(net.maps(decoded[: len(rows)], pixels[: len(rows)]), batch["parsing"])
         if edge_term is not None:
             out["edges"] = edge_term(logits, maps["f4"][rows], maps["f8"][rows])
 

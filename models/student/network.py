@@ -24,11 +24,13 @@ QUERIES = {"landmarks": 68, "parsing": len(PARSING), "age": len(AGE_BINS) // 7, 
 # A query an answer, as the paper has it, made the attributes cost 15 % of the encoder's time.
 ANSWERS = {"age": 7, "expression": 1, "attributes": 5}
 DENSE = ("landmarks", "parsing")
+# Parts of a stride-2 cell with a logit of their own: two by two.
+QUARTERS = 4
 EMBEDDING = 128
 
 SIZES = {
-    "edge": dict(widths=(32, 64, 128, 256), blocks=(1, 3, 2), dim=128, heads=4, hidden=256, layers=2, pixel=64),
-    "nano": dict(widths=(16, 32, 64, 128), blocks=(1, 3, 2), dim=64, heads=2, hidden=128, layers=2, pixel=32),
+    "edge": dict(widths=(32, 64, 128, 256), blocks=(1, 3, 2), dim=128, heads=4, hidden=256, layers=2, pixel=64, fine=32),
+    "nano": dict(widths=(16, 32, 64, 128), blocks=(1, 3, 2), dim=64, heads=2, hidden=128, layers=2, pixel=32, fine=0),
 }
 
 
@@ -50,7 +52,7 @@ class Residual(nn.Module):
 
 
 class Encoder(nn.Module):
-    """Image [B, 3, S, S] to maps at strides 4, 8 and 16; the last two strides also give their middle level."""
+    """Image [B, 3, S, S] to maps at strides 2, 4, 8 and 16, and the last stride's middle level."""
 
     def __init__(self, widths, blocks):
         super().__init__()
@@ -62,10 +64,11 @@ class Encoder(nn.Module):
         self.stage16 = nn.Sequential(*[Residual(w3) for _ in range(blocks[2] - 1)])
 
     def forward(self, image):
-        f4 = self.stage4(self.stem(image))
+        f2 = self.stem(image)
+        f4 = self.stage4(f2)
         f8 = self.stage8(f4)
         middle = self.down16(f8)
-        return f4, f8, middle, self.stage16(middle)
+        return f2, f4, f8, middle, self.stage16(middle)
 
 
 def sincos(height, width, dim, device):
@@ -177,6 +180,21 @@ class PixelDecoder(nn.Module):
         return self.up2(x)
 
 
+class RegionDecoder(nn.Module):
+    """Stride-2 features of regions from the pixel decoder's and the stem's: eyes and brows are two cells of stride 2 high.
+
+    A query has an embedding for each quarter of a cell, so that its logits lie on the input's own grid.
+    """
+
+    def __init__(self, widths, pixel, fine):
+        super().__init__()
+        self.narrow, self.skip = nn.Conv2d(pixel, fine, 1), nn.Conv2d(widths[0], fine, 1)
+        self.refine = ConvNorm(fine, fine, act=False)
+
+    def forward(self, f2, pixels):
+        return self.refine(F.relu(self.narrow(pixels) + self.skip(f2)))
+
+
 class FeatureHead(nn.Module):
     """Recognition: stride-16 map to a 128-d embedding; spatial weights follow the grid, so the input size may vary."""
 
@@ -215,13 +233,17 @@ class Student(nn.Module):
         self.value_bias = nn.ParameterDict({t: nn.Parameter(torch.zeros(n)) for t, n in values.items()})
         self.pixel = PixelDecoder(widths, dim, c["pixel"])
         self.mask_embed = nn.Sequential(nn.Linear(dim, dim), nn.ReLU(), nn.Linear(dim, c["pixel"]))
+        fine = c["fine"]
+        if fine:
+            self.region = RegionDecoder(widths, c["pixel"], fine)
+            self.region_embed = nn.Sequential(nn.Linear(dim, dim), nn.ReLU(), nn.Linear(dim, QUARTERS * fine))
         self.feature = FeatureHead(widths[3])
         # Pooled heads that only training sees: they reach the encoder before the decoder has learned to look.
         self.auxiliary = nn.ModuleDict({t: nn.Linear(widths[3], n) for t, n in values.items()})
 
     def encode(self, image):
-        f4, f8, middle, f16 = self.encoder(image)
-        return {"f4": f4, "f8": f8, "middle": middle, "f16": f16}
+        f2, f4, f8, middle, f16 = self.encoder(image)
+        return {"f2": f2, "f4": f4, "f8": f8, "middle": middle, "f16": f16}
 
     def remember(self, maps):
         return self.memory([maps["f8"], maps["middle"], maps["f16"]])
@@ -251,9 +273,21 @@ class Student(nn.Module):
         b, c, h, w = (int(v) for v in pixels.shape)
         return (embedded @ pixels.reshape(b, c, h * w)).reshape(b, -1, h, w)
 
+    def regions(self, decoded, f2, pixels):
+        """Parsing logits [B, Q, H, W]: on the input's own grid where the network has region features, else on the pixels'."""
+        if not SIZES[self.size]["fine"]:
+            return self.maps(decoded, pixels)
+        fine = self.region(f2, pixels)
+        b, c, h, w = (int(v) for v in fine.shape)
+        embedded = self.region_embed(decoded).reshape(b, -1, QUARTERS, c).transpose(1, 2).reshape(b, -1, c)
+        logits = fine.reshape(b, c, h * w).transpose(1, 2) @ embedded.transpose(1, 2)
+        logits = logits.reshape(b, h, w, 2, 2, -1).permute(0, 5, 1, 3, 2, 4)
+        return logits.reshape(b, -1, 2 * h, 2 * w)
+
     def load_average(self, state):
-        """Weights of a run, also of one whose value tasks had a query an answer: such queries are averaged in their groups."""
-        state = dict(state)
+        """Weights of a run, also of one whose value tasks had a query an answer (such queries are averaged in their groups) and
+        of one without region features (they keep their first values)."""
+        state = {k: v for k, v in self.state_dict().items() if k.startswith("region")} | dict(state)
         for task, answers in ANSWERS.items():
             for name in (f"content.{task}", f"position.{task}"):
                 if len(state[name]) == QUERIES[task] * answers > QUERIES[task]:

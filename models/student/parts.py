@@ -21,7 +21,7 @@ def folded(net):
 
 
 class EncoderPart(nn.Module):
-    inputs, outputs = ["image"], ["feature4", "feature8", "feature16a", "feature16"]
+    inputs, outputs = ["image"], ["feature2", "feature4", "feature8", "feature16a", "feature16"]
 
     def __init__(self, net):
         super().__init__()
@@ -103,6 +103,8 @@ class TaskPart(nn.Module):
         layers = len(net.layers)
         self.layers = nn.ModuleList([TaskLayer(layer, net.position[task].detach()[None]) for layer in net.layers])
         self.inputs = [f"{kind}{i}" for i in range(layers) for kind in ("key", "value")] + (["pixel"] if task in DENSE else [])
+        self.fine = task == "parsing" and hasattr(net, "region")
+        self.inputs += ["feature2"] if self.fine else []
         self.outputs = [f"out_{task}"]
 
     def forward(self, *tensors):
@@ -110,9 +112,10 @@ class TaskPart(nn.Module):
         decoded = self.net.content[self.task].unsqueeze(0).expand(int(tensors[0].shape[0]), -1, -1)
         for i, layer in enumerate(self.layers):
             decoded = layer(decoded, tensors[2 * i], tensors[2 * i + 1])
-        if self.task in DENSE:
-            logits = self.net.maps(decoded, tensors[2 * n])
-            return soft_argmax(logits) if self.task == "landmarks" else logits
+        if self.task == "landmarks":
+            return soft_argmax(self.net.maps(decoded, tensors[2 * n]))
+        if self.task == "parsing":
+            return self.net.regions(decoded, tensors[2 * n + 1], tensors[2 * n]) if self.fine else self.net.maps(decoded, tensors[2 * n])
         logits = self.net.values(self.task, decoded)
         if self.task == "age":
             return age_distribution(logits)

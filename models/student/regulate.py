@@ -52,7 +52,7 @@ class Trained(nn.Module):
     def parse(self, image, size):
         """Logits of masks and edges, all [B, C, size, size]."""
         maps = self.net.encode(image)
-        logits = self.net.maps(self.net.decode("parsing", self.net.remember(maps)), self.net.pixels(maps))
+        logits = self.net.regions(self.net.decode("parsing", self.net.remember(maps)), maps["f2"], self.net.pixels(maps))
         return grown(logits, self.edges(maps["f4"], maps["f8"]), size)
 
 
@@ -65,7 +65,7 @@ class Whole(nn.Module):
 
     def forward(self, image):
         self.trained.parse(image, image.shape[-1])
-        self.trained.net.feature(self.trained.net.encoder(image)[3])
+        self.trained.net.feature(self.trained.net.encoder(image)[-1])
 
 
 def grown(logits, edges, size):

@@ -106,6 +106,7 @@ def parser():
     p.add_argument("--small-px", type=int, default=80, help="input side of the first part of the run")
     p.add_argument("--full-px", type=int, default=96)
     p.add_argument("--full-from", type=float, default=0.6, help="share of the run after which the full input is used")
+    p.add_argument("--light", type=float, default=0.0, metavar="SHARE", help="share of lightly augmented samples: good photos, aligned as a detector does it")
     p.add_argument("--landmark-limit", type=int, default=32, help="faces a batch of 128 that learn landmarks")
     p.add_argument("--quantize-from", type=float, default=1.0, help="share of the run after which it feels the export's rounding (0: all of it)")
     p.add_argument("--seed", type=int, default=2048)
@@ -173,7 +174,7 @@ def train(args):
     if world.first:
         world.wait()
     sets = [(arrays, table(Path(args.faces) / "train/labels.npz")), *(more(folder, args.mapped) for folder in args.more)]
-    batches = Batches(sets, args.batch // world.size, args.small_px, args.shares, hold_out)
+    batches = Batches(sets, args.batch // world.size, args.small_px, args.shares, hold_out, args.light)
     net = Student(args.size).to(world.device)
     if args.start_from:
         net.load_average(torch.load(args.start_from, map_location=world.device, weights_only=True)["average"])

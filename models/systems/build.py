@@ -2,13 +2,15 @@
 
 import re
 
-from . import official
+import torch
+
+from . import filters, official
 from .checkpoint import Refused, listed, square_root
 from .clip_vit import ClipVitConfig
 from .decoder import DecoderConfig
 from .dmlcsr import EXPANSION, DmlCsr, DmlCsrConfig
 from .faceptor import Faceptor, FaceptorConfig
-from .mae_vit import VitConfig
+from .mae_vit import VitConfig, sincos_table
 from .mcf import Mcf, McfConfig, McfEncoder
 from .naive import NaiveConfig, NaiveFaceptor
 from .tcdcn import Tcdcn, TcdcnConfig
@@ -41,7 +43,10 @@ def heads(given, default, width, what):
     """The number of attention heads, checked; `default` is the official one."""
     number = default if given is None else given
     if number < 1 or width % number:
-        raise Refused(f"{number} attention heads do not divide the {what}'s width {width}: give the right number with --{what}-heads")
+        raise Refused(
+            f"{number} attention heads{'' if given else ' (the official number; no tensor tells another)'} do not divide the {what}'s width {width}: "
+            f"give the right number with --{what}-heads"
+        )
     return number
 
 
@@ -116,6 +121,11 @@ def faceptor(state, options):
         raise Refused("it has no task: no query_feat and no interpreter feature_v2")
     for task in tasks:
         check_task(task, options)
+    types = {official.type_of(t) for t in tasks}
+    for interpreter, readers in (("value", set(official.TYPES) - {*official.DENSE, "recog"}), ("map_v2", set(official.DENSE))):
+        if not types & readers:
+            skipped |= {k: f"interpreter {interpreter}, which no task of the file has" for k in state if k.startswith(f"heads_module.interpreters.{interpreter}.")}
+    state = {k: v for k, v in state.items() if k not in skipped}
     width = size(state, decoder + "level_embed.weight", 1, 2)
     levels, new = size(state, decoder + "level_embed.weight", 0), 0
     if any(k.startswith((decoder + "new_level_embed.", decoder + "new_input_proj.")) for k in state):
@@ -217,6 +227,7 @@ def perceptual_heads(state, options):
     return number if width % number == 0 else 1
 
 
+ONLINE = "online_encoder."
 # Modules of an MCF file that only training needs; each is there as a whole or not at all.
 MCF_TRAINING = {
     "target_encoder": ("target_encoder.",),
@@ -227,23 +238,27 @@ MCF_TRAINING = {
 
 
 def mcf(state, options):
-    encoder = vit(state, "online_encoder.", options.encoder_heads, "encoder")
+    encoder = vit(state, ONLINE, options.encoder_heads, "encoder")
     absent = [m for m, starts in MCF_TRAINING.items() if not any(k.startswith(starts) for k in state)]
-    projector = {
-        "projector_hidden": size(state, "online_encoder.fc.0.weight", 0, 2), "projector_out": size(state, "online_encoder.fc.3.weight", 0, 2),
-    }  # fmt: skip
+    alone = len(absent) == len(MCF_TRAINING)
+    if alone and not any(k.startswith(ONLINE + "fc.") for k in state):
+        projector = {"projector_hidden": 0}
+    else:
+        projector = {"projector_hidden": size(state, ONLINE + "fc.0.weight", 0, 2), "projector_out": size(state, ONLINE + "fc.3.weight", 0, 2)}
     ratio = 0.75 if options.mask_ratio is None else options.mask_ratio
     if not 0 < ratio < 1:
         raise Refused(f"a masking ratio of {ratio:g} is not between 0 and 1")
-    if len(absent) == len(MCF_TRAINING):
-        return McfEncoder(McfConfig(encoder=encoder, perceptual=None, mask_ratio=ratio, **projector)), state, {}, ["the online encoder alone"]
+    if alone:
+        notes = ["the online encoder alone"] + ([] if projector["projector_hidden"] else ["without its projector"])
+        return McfEncoder(McfConfig(encoder=encoder, perceptual=None, mask_ratio=ratio, **projector)), state, {}, notes
     if absent and absent != ["perceptual_loss"]:
         raise Refused(f"it lacks {listed(absent)}: a checkpoint of MCF's pre-training has all of {', '.join(MCF_TRAINING)}")
     width = size(state, "mask_token", 2, 3)
     notes, perceptual, classes = [], None, 1000
     if not absent:
         perceptual = vit(state, "perceptual_loss.model.", options.perceptual_heads or perceptual_heads(state, options), "perceptual")
-        classes = size(state, "perceptual_loss.model.head.weight", 0, 2)
+        head = "perceptual_loss.model.head.weight"
+        classes = size(state, head, 0, 2) if head in state else classes
     else:
         notes.append("without the frozen perceptual network")
     if ratio != 0.75:
@@ -261,6 +276,20 @@ def mcf(state, options):
         perceptual_classes=classes,
     )
     return Mcf(config), state, {}, notes
+
+
+def timm(state, options):
+    """An encoder with the names of timm's ViT, as MCF's files become for other programs: prefix and projector taken off."""
+    skipped = {k: "a classifier behind the encoder" for k in state if re.fullmatch(r"head\.(weight|bias)", k)}
+    kept = {ONLINE + k: v for k, v in state.items() if k not in skipped}
+    model, kept, _, notes = mcf(kept, options)
+    notes.append("named as timm's ViT: nothing says that MCF trained it")
+    table = kept[ONLINE + "pos_embed"].float()
+    with torch.device("cpu"):
+        fixed = table.shape[-1] % 4 == 0 and torch.allclose(table, sincos_table(table.shape[-1], model.config.encoder.grid), atol=1e-3)
+    if not fixed:
+        notes.append("its table of positions is not MCF's fixed one")
+    return model, kept, skipped, notes
 
 
 def dmlcsr(state, options):
@@ -282,19 +311,15 @@ def dmlcsr(state, options):
 
 
 def tcdcn(state, options):
-    layers = count(state, r"conv(\d+)\.") - 1
-    convs = [f"conv{i}.weight" for i in range(1, layers + 1)]
-    if layers != 4:
-        raise Refused(f"it has conv1 to conv{layers}, expected are four convolutions" if layers else "it has no conv1")
-    shared = {name: state[name].dim() == 4 for name in convs}
-    if any(not s and state[n].dim() != 6 for n, s in shared.items()):
-        raise Refused("a convolution's weight is neither [out, in, k, k] nor [rows, columns, out, in, k, k]")
-    kernels = tuple(size(state, n, state[n].dim() - 1) for n in convs)
-    widths = tuple(size(state, n, 0 if shared[n] else 2) for n in convs)
-    blocks = tuple(1 if shared[n] else size(state, n, 0) for n in convs)
-    side = square_root(size(state, "fc.weight", 1, 2) // widths[-1], "fc.weight: its inputs divided by the last convolution's maps")
-    for i, kernel in enumerate(reversed(kernels)):
-        side = (side * 2 if i else side) + kernel - 1
+    convs = filters.convolutions(state)
+    if any(state[f"{c}.weight"].dim() not in (4, 6) for c in convs):
+        raise Refused("a convolution's weight has neither four axes, [out, in, k, k], nor six, filters per region")
+    state, layout = filters.unified(state, convs, options.filters)
+    held = [state[f"{c}.weight"] for c in convs]
+    kernels, widths = tuple(int(t.shape[-1]) for t in held), tuple(int(t.shape[-4]) for t in held)
+    blocks = tuple(1 if t.dim() == 4 else int(t.shape[0]) for t in held)
+    last = filters.inputs(state, widths[-1])
+    side, sizes = filters.picture(last, kernels, blocks, options.size)
     heads_found = {k[: -len(".weight")]: size(state, k, 0, 2) for k in state if k.endswith(".weight") and not re.match(r"conv\d+\.|fc\.", k)}
     unknown = set(heads_found) - {"landmark", *official.TCDCN_HEADS}
     if unknown:
@@ -303,6 +328,10 @@ def tcdcn(state, options):
         raise Refused("its landmark head is missing or has an odd number of coordinates")
     order = ["landmark", *official.TCDCN_HEADS]
     config = TcdcnConfig(side, widths, kernels, blocks, size(state, "fc.weight", 0, 2), {h: heads_found[h] for h in order if h in heads_found})
-    notes = [f"for pictures of {side} x {side}, by the inputs of fc"] if side != 40 else []
+    notes = [f"for pictures of {side} x {side}, by the inputs of fc"] if side != filters.OFFICIAL else []
+    if side != filters.OFFICIAL and options.size is None and len(sizes) > 1:
+        notes.append(f"the sides {', '.join(map(str, sizes))} fit as well: --size for another")
+    if layout != filters.OWN:
+        notes.append(f"filters with the axes {layout}")
     absent = [h for h in order if h not in heads_found]
     return Tcdcn(config), state, {}, notes + ([f"without {listed(absent)}"] if absent else [])

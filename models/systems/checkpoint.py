@@ -1,16 +1,20 @@
 """Reads a checkpoint without ever running what is in it, and loads it into a model strictly."""
 
 import argparse
+import importlib
 import math
 import pickle
+import re
 import zipfile
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 import torch
 
 # How many names a message lists.
 LISTED = 6
+# Numbers hardly shrink: an archive that becomes so many times as large, and larger than this, is made to fill the memory.
+UNPACKED_TIMES, UNPACKED_BYTES = 50, 1 << 28
 
 
 class Refused(Exception):
@@ -20,8 +24,8 @@ class Refused(Exception):
 def read(path):
     """The object that a .pth, .pth.tar, .pt or .npz file holds: tensors in plain containers.
 
-    PyTorch's restricted unpickler builds tensors, containers and numbers only, and argparse.Namespace besides, because
-    official files hold their arguments in one. Anything else in the pickle is refused before it is made.
+    PyTorch's restricted unpickler builds tensors, containers and numbers only, and besides what settings hold: official
+    files have an argparse.Namespace, others numpy's numbers and paths. Anything else is refused before it is made.
     """
     path = Path(path)
     if not path.is_file():
@@ -29,6 +33,7 @@ def read(path):
     if path.stat().st_size == 0:
         raise Refused(f"{path} is empty")
     try:
+        check_unpacked(path)
         return read_npz(path) if path.suffix == ".npz" else read_torch(path)
     except Refused:
         raise
@@ -42,16 +47,37 @@ def read(path):
 def first_line(error):
     text = str(error).replace("WeightsUnpickler error: ", "").strip()
     # PyTorch's own text goes on to advise loading without the restriction: of it only the reason is passed on.
+    named = re.search(r"GLOBAL (\S+) was not an allowed global", text)
+    if named:
+        return f"it calls {named.group(1)}"
     for hint in ("Unsupported ", "Trying to ", "Cannot "):
         if hint in text:
             text = text[text.index(hint) :]
             break
-    text = text.split("Re-running")[0]
+    text = re.split(r"Re-running|Please use", text)[0].strip()
     return text.splitlines()[0][:300] if text else "no further reason"
 
 
+def check_unpacked(path):
+    """Refuses an archive whose parts are far larger than it is, before any of them is unpacked."""
+    if not zipfile.is_zipfile(path):
+        return
+    with zipfile.ZipFile(path) as archive:
+        unpacked = sum(part.file_size for part in archive.infolist())
+    if unpacked > UNPACKED_BYTES and unpacked > UNPACKED_TIMES * path.stat().st_size:
+        raise Refused(f"{path} would become {unpacked / 1e9:.1f} GB out of {path.stat().st_size / 1e6:.1f} MB: numbers do not shrink so far")
+
+
+def inert():
+    """What a file's settings may be made of beside containers: none of these does anything when it is built."""
+    found = [argparse.Namespace, np.dtype, *{type(np.dtype(kind)) for kind in "?bBhHiIlLqQefd"}]
+    for module in ("numpy.core.multiarray", "numpy._core.multiarray"):
+        found.append((importlib.import_module("numpy._core.multiarray").scalar, f"{module}.scalar"))
+    return found + [(PurePosixPath, f"{module}.{kind}PosixPath") for module in ("pathlib", "pathlib._local") for kind in ("", "Pure")]
+
+
 def read_torch(path):
-    with torch.serialization.safe_globals([argparse.Namespace]):
+    with torch.serialization.safe_globals(inert()):
         return torch.load(path, map_location="cpu", weights_only=True)
 
 
@@ -59,7 +85,12 @@ def read_npz(path):
     if not zipfile.is_zipfile(path):
         raise Refused(f"{path} is no .npz file (truncated or damaged?)")
     with np.load(path, allow_pickle=False) as arrays:
-        return {name: torch.from_numpy(np.array(arrays[name])) for name in arrays.files}
+        return {name: torch.from_numpy(native(arrays[name])) for name in arrays.files}
+
+
+def native(array):
+    """A copy in this machine's order of bytes."""
+    return np.array(array, dtype=array.dtype.newbyteorder("="))
 
 
 def is_state(value):
@@ -98,13 +129,13 @@ def check_fit(model, state, optional=()):
     if problems:
         raise Refused("the tensors do not fit: " + "; ".join(problems))
     for name, tensor in state.items():
-        if tensor.is_complex() or tensor.is_quantized or tensor.layout != torch.strided:
-            raise Refused(f"tensor {name} is {tensor.dtype}, {tensor.layout}: only dense real numbers are read")
-        if tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
-            raise Refused(f"tensor {name} claims to be larger than the numbers that the file holds for it")
+        if tensor.is_complex() or tensor.is_quantized or tensor.layout != torch.strided or tensor.device.type != "cpu":
+            raise Refused(f"tensor {name} is {tensor.dtype}, {tensor.layout}, {tensor.device}: only dense real numbers are read")
+        check_held(name, tensor)
         if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
             raise Refused(f"tensor {name} holds numbers that are not finite")
-        if wanted[name].is_floating_point() != tensor.is_floating_point():
+        # Files that were averaged or cut to half precision as a whole count their batches in floating point.
+        if wanted[name].is_floating_point() != tensor.is_floating_point() and not name.endswith(".num_batches_tracked"):
             raise Refused(f"tensor {name} holds {tensor.dtype} instead of {wanted[name].dtype}")
     names = {}
     for name, parameter in model.named_parameters(remove_duplicate=False):
@@ -113,6 +144,12 @@ def check_fit(model, state, optional=()):
         held = [n for n in group if n in state]
         if any(not torch.equal(state[held[0]], state[n]) for n in held[1:]):
             raise Refused(f"{listed(held)} are one tensor under several names, but the file gives them different values")
+
+
+def check_held(name, tensor):
+    """A few numbers repeated can have any shape; a file of weights has as many numbers as its shapes say."""
+    if tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
+        raise Refused(f"tensor {name} claims to be larger than the numbers that the file holds for it")
 
 
 def load(model, state):

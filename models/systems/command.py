@@ -56,7 +56,6 @@ def parser():
     p.add_argument("--npz", nargs=2, metavar=("IN", "OUT"), help="run the normalised arrays of IN through the network and write OUT")
     p.add_argument("--tasks", type=names, help="export only these tasks, separated by commas")
     size_options(p)
-    p.add_argument("--size", type=int, metavar="PX", help="DML-CSR: side of the exported input (official: 473)")
     p.add_argument("--interleaved", action="store_true", help="TCDCN: landmark coordinates are x1 y1 x2 y2 .. (default x1 x2 .. y1 y2 ..)")
     p.add_argument("--finder", default=str(manifest.FINDER), metavar="DIR", help="face finder to put into the export; '' for none")
     p.set_defaults(run=run_import, verb_parser=p)
@@ -89,6 +88,8 @@ def size_options(p):
     p.add_argument("--value-levels", type=numbers, metavar="I,..", help="Naive Faceptor: blocks of the value heads (official: 5,7,9,11)")
     p.add_argument("--map-levels", type=numbers, metavar="I,..", help="Naive Faceptor: blocks of the dense heads (official: 3,5,7,11)")
     p.add_argument("--map-tasks", type=counts, metavar="T=N,..", help="Naive Faceptor: dense tasks and their outputs, in order")
+    p.add_argument("--size", type=int, metavar="PX", help="side of the input: DML-CSR's export (official: 473), TCDCN where several fit its file (40)")
+    p.add_argument("--filters", metavar="ORDER", help="TCDCN: order of the axes of filters per region, such as rcoikl or oirckl")
     p.add_argument("--like", type=pairs, default={}, metavar="T=U,..", help="read task T of the file as the official task U")
 
 

@@ -26,6 +26,8 @@ class DmlCsrConfig:
 
 
 EXPANSION = 4
+# Side of the official input.
+SIZE = 473
 
 
 def resized(x, like):
@@ -135,7 +137,10 @@ class DmlCsr(nn.Module):
 
 @torch.no_grad()
 def run_arrays(model, arrays):
+    """The outputs, the classes at the official 473 pixels and, for images of another size, at theirs."""
     image = torch.from_numpy(arrays["image"]).float()
     out = model(image)
-    out = {k: v.numpy() for k, v in out.items()} | {"argmax_473": resized(out["seg"], image).argmax(1).numpy()}
-    return out
+    made = {k: v.numpy() for k, v in out.items()}
+    height, width = (int(v) for v in image.shape[2:])
+    sides = {"473": (SIZE, SIZE), str(height) if height == width else f"{height}x{width}": (height, width)}
+    return made | {f"argmax_{name}": bilinear(out["seg"], size, align_corners=True).argmax(1).numpy() for name, size in sides.items()}

@@ -13,7 +13,7 @@ import tomli_w
 import torch
 
 from . import dmlcsr, faceptor, groups, manifest, mcf, tcdcn
-from .checkpoint import Refused
+from .checkpoint import Refused, check_unpacked
 from .parts import CUTTERS, run
 
 OPSET = 17
@@ -21,7 +21,6 @@ OPSET = 17
 TOLERANCE = 1e-3
 RUNNERS = {"faceptor": faceptor.run_arrays, "naive": faceptor.run_arrays, "mcf": mcf.run_arrays, "tcdcn": tcdcn.run_arrays, "dmlcsr": dmlcsr.run_arrays}
 INPUTS = {"faceptor": ("image_small", "image_large"), "naive": ("image_small", "image_large"), "mcf": ("image",), "tcdcn": ("image",), "dmlcsr": ("image",)}
-DMLCSR_SIZE = 473
 
 
 def plan(found, options):
@@ -36,22 +35,18 @@ def plan(found, options):
         return groups.tcdcn_groups(model, chosen, options.interleaved), {t: manifest.tcdcn_task(t, names[t]) for t in chosen}
     if found.system == "dmlcsr":
         chosen = groups.choose(["parsing"], options.tasks)
-        return groups.dmlcsr_groups(model, chosen[0], options.size or DMLCSR_SIZE), {"parsing": manifest.dmlcsr_task("parsing", c.classes)}
+        return groups.dmlcsr_groups(model, chosen[0], options.size or dmlcsr.SIZE), {"parsing": manifest.dmlcsr_task("parsing", c.classes)}
     groups.choose([], options.tasks)
     return groups.mcf_groups(model), {}
 
 
 def run_npz(found, source):
     """Runs the arrays of `source` through the PyTorch model: {key of the references: array}."""
-    arrays = read_arrays(source)
-    wanted = INPUTS[found.system]
-    used = {name: arrays[name] for name in wanted if name in arrays}
-    if not used:
-        raise Refused(f"{source} has no array {' or '.join(wanted)}; it has {', '.join(arrays) or 'none'}")
-    if found.system == "mcf" and "noise_online" in arrays:
-        used["noise_online"] = arrays["noise_online"]
-    for name, array in used.items():
-        check_array(found, name, array)
+    wanted, beside = INPUTS[found.system], ("noise_online",) if found.system == "mcf" else ()
+    arrays = read_arrays(source, (*wanted, *beside))
+    if not any(name in arrays for name in wanted):
+        raise Refused(f"{source} has no array {' or '.join(wanted)}; it has {', '.join(names_of(source)) or 'none'}")
+    used = {name: checked_array(found, name, array) for name, array in arrays.items()}
     if "noise_online" in used and len(used["noise_online"]) != len(used["image"]):
         raise Refused(f"array noise_online is for {len(used['noise_online'])} images, array image holds {len(used['image'])}")
     try:
@@ -70,25 +65,40 @@ def write_npz(arrays, target):
         np.savez(file, **arrays)
 
 
-def read_arrays(path):
+def read_arrays(path, names=None):
+    """The arrays of an .npz file, those of `names` alone where that is given: others are not looked at."""
     try:
+        check_unpacked(Path(path))
         with np.load(path, allow_pickle=False) as held:
-            return {name: held[name] for name in held.files}
+            return {name: held[name] for name in held.files if names is None or name in names}
+    except Refused:
+        raise
     # numpy fails in many ways on other files.
     except Exception as error:
         raise Refused(f"cannot read the arrays of {path}: {type(error).__name__}: {error}") from error
 
 
-def check_array(found, name, array):
-    if array.dtype.kind not in "fiu" or not np.isfinite(array).all():
-        raise Refused(f"array {name} holds {array.dtype} or numbers that are not finite, expected are finite numbers")
+def names_of(path):
+    with np.load(path, allow_pickle=False) as held:
+        return held.files
+
+
+def checked_array(found, name, array):
+    """The array as the network takes it: images in float32, noise in float64, whose order float32 may not tell."""
+    if array.dtype.kind not in "fiu":
+        raise Refused(f"array {name} holds {array.dtype}, expected are finite numbers")
+    with np.errstate(over="ignore"):
+        array = array.astype(np.float64 if name == "noise_online" else np.float32)
+    if not np.isfinite(array).all():
+        raise Refused(f"array {name} holds numbers that are not finite")
     if name == "noise_online":
         if array.ndim != 2 or array.shape[1] != found.model.config.encoder.grid**2:
             raise Refused(f"array noise_online has shape {array.shape}, expected is [batch, {found.model.config.encoder.grid**2}]")
-        return
+        return array
     channels = 1 if found.system == "tcdcn" else 3
     if array.ndim != 4 or array.shape[1] != channels or not all(array.shape):
         raise Refused(f"array {name} has shape {array.shape}, expected is [batch, {channels}, height, width]")
+    return array
 
 
 @contextmanager

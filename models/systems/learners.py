@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 import tomli_w
 import torch
+from torch.nn import functional as F
 from student import export, parts
 from student.augment import Jitter, grid, sample
 from student.development import network_image
@@ -157,7 +158,11 @@ class StudentLearner:
                 out[task] = {"vector": maps["f16"].float().mean((2, 3))}
             else:
                 decoded = net.decode(task, memory)
-                logits = net.maps(decoded, pixels) if task in DENSE else net.values(task, decoded)
+                if task == "parsing":
+                    # What teachers say lies on the pixel decoder's grid.
+                    logits = F.adaptive_avg_pool2d(net.regions(decoded, maps["f2"], pixels), pixels.shape[-2:])
+                else:
+                    logits = net.maps(decoded, pixels) if task in DENSE else net.values(task, decoded)
                 out[task] = {"maps" if task in DENSE else "logits": logits.float(), "queries": decoded.float()}
             if task == "landmarks":
                 out[task]["points"] = soft_argmax(out[task]["maps"])

@@ -50,7 +50,9 @@ class VitEncoder(Vit):
 
     def __init__(self, c, hidden, out):
         super().__init__(c)
-        self.fc = projector(c.width, hidden, out)
+        # A file stripped for other programs has no projector.
+        if hidden:
+            self.fc = projector(c.width, hidden, out)
 
     def masked(self, image, noise, ratio):
         kept, mask, ids_restore = keep_by_noise(self.patches(image), noise, ratio)

@@ -8,6 +8,7 @@ import torch
 
 from . import build
 from .checkpoint import Refused, check_fit, is_state, load
+from .mcf import McfEncoder
 
 
 @dataclass
@@ -25,6 +26,9 @@ class Options:
     map_levels: tuple | None = None
     # Naive Faceptor's dense tasks, {task: outputs} in order.
     map_tasks: dict | None = None
+    # TCDCN's: order of the axes of filters per region, side of the pictures.
+    filters: str | None = None
+    size: int | None = None
     # {task of the file: official task whose preprocessing and class names it has}
     like: dict = field(default_factory=dict)
     # Names of the tasks to export; None for all.
@@ -57,11 +61,15 @@ SYSTEMS = [
     System("faceptor", "Faceptor", "state_dict", "module.", ("heads_module.decoder.level_embed.weight", "heads_module.decoder.adapt_pos2d.0.weight"), build.faceptor),
     System("naive", "Naive Faceptor", "state_dict", "module.", tuple(f"heads_module.heads.{k}" for k in build.NAIVE_MARKERS), build.naive),
     System("mcf", "MCF", "model", "", ("online_encoder.patch_embed.proj.weight", "online_encoder.cls_token", "online_encoder.norm.weight"), build.mcf),
+    System("mcf", "MCF's encoder by itself", None, "", ("patch_embed.proj.weight", "blocks.0.attn.qkv.weight"), build.timm),
     System("dmlcsr", "DML-CSR", None, "", ("context.dualgcn.gamma1", "context.dualgcn.phi.weight", "layer6.conv4.weight"), build.dmlcsr),
     System("tcdcn", "TCDCN", None, "", ("landmark.weight", "landmark.bias"), build.tcdcn),
 ]  # fmt: skip
 WRAPPERS = ("state_dict", "model")
-WITH_HEADS = ("faceptor", "naive", "mcf")
+# The classifier of MCF's frozen network, which nothing reads.
+UNUSED = ("perceptual_loss.model.head.weight", "perceptual_loss.model.head.bias")
+# Systems with attention and the options that say in how many heads.
+HEADS = {"faceptor": ("encoder_heads", "decoder_heads"), "naive": ("encoder_heads",), "mcf": ("encoder_heads", "decoder_heads")}
 
 
 def states(held):
@@ -70,7 +78,8 @@ def states(held):
         return [(None, held)]
     if not isinstance(held, dict):
         raise Refused(f"the file holds a {type(held).__name__}, not named tensors")
-    found = [(w, held[w]) for w in WRAPPERS if is_state(held.get(w))]
+    # Whatever it is called, the official names first.
+    found = [(w, held[w]) for w in (*WRAPPERS, *(k for k in held if k not in WRAPPERS)) if is_state(held.get(w))]
     if not found:
         keys = ", ".join(str(k)[:40] for k in list(held)[:8])
         raise Refused(f"the file holds no named tensors, neither itself nor under {' or '.join(WRAPPERS)}; it has: {keys or 'nothing'}")
@@ -120,6 +129,11 @@ def settings_of(held, options):
     return options
 
 
+def has_decoder(model):
+    # MCF has it unless the file is the encoder alone.
+    return not isinstance(model, McfEncoder)
+
+
 def recognise(held, options):
     """The model in evaluation mode with every tensor of the file loaded, or Refused."""
     system, wrapper, state, found = identify(held)
@@ -130,7 +144,8 @@ def recognise(held, options):
         # First without memory: a hostile file's sizes are believed only when its tensors have them.
         with torch.device("meta"):
             draft, used, skipped, notes = system.builder(state, options)
-        check_fit(draft, used, optional=("num_batches_tracked", ".ln.weight", ".ln.bias"))
+        unused = () if any(name in used for name in UNUSED) else UNUSED
+        check_fit(draft, used, optional=("num_batches_tracked", ".ln.weight", ".ln.bias", *unused))
         model = load(system.builder(state, options)[0], used)
     except Refused as error:
         raise Refused(f"this looks like {system.title}, but {error}") from None
@@ -140,6 +155,8 @@ def recognise(held, options):
     if wrapper != system.wrapper:
         where = f'under "{wrapper}"' if wrapper else "at its top"
         notes.append(f"the tensors lie {where}, where the official file has {system.wrapper or 'no wrapper'}")
-    if system.name in WITH_HEADS and options.encoder_heads is None:
-        notes.append("attention heads as in the official file, no tensor tells them: --encoder-heads, --decoder-heads for others")
+    assumed = [o for o in HEADS.get(system.name, ()) if getattr(options, o) is None and (o == "encoder_heads" or has_decoder(model))]
+    if assumed:
+        given = " and ".join(f"--{o.replace('_', '-')}" for o in assumed)
+        notes.append(f"attention heads as in the official file, no tensor tells them: {given} for others")
     return Recognised(system.name, model, skipped, notes, len(used))

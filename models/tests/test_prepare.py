@@ -283,6 +283,56 @@ def test_batches_take_further_sources_by_their_share():
     assert (batch["age_low"] == 30).all()
 
 
+def test_clothing_labels_become_masks_that_leave_skin_open(networks, photo, tmp_path):
+    """Of the photo a hat above the face, skin about it, hair at the left: skin is unknown, the rest has CelebAMask-HQ's classes."""
+    savemat = pytest.importorskip("scipy.io").savemat
+    root = tmp_path / "owners/ccp"
+    save(photo, root / "photos/0001.jpg")
+    labels = np.zeros(photo.shape[:2], np.uint8)
+    labels[60:170, 190:260], labels[20:60, 180:270], labels[50:170, 170:195], labels[200:, :] = 2, 1, 3, 4
+    labels[50:80, 240:270] = 3
+    names = np.empty((1, 5), object)
+    names[0] = [np.array([n]) for n in ("null", "hat", "skin", "hair", "coat")]
+    (root / "annotations/pixel-level").mkdir(parents=True)
+    savemat(root / "annotations/pixel-level/0001.mat", {"groundtruth": labels})
+    savemat(root / "label_list.mat", {"label_list": names})
+    assert prepare([f"ccp={root}"], tmp_path / "faces", "--packed", str(tmp_path / "packed"), *networks) == 0
+    arrays, archive = more(tmp_path / "packed")
+    mask = arrays["masks"][0]
+    assert arrays["ccp"].shape == (1, 256, 256, 4) and mask.shape == (256, 256)
+    left, right, *_ = (np.round(archive["keypoints"][0] / 8192 * 256).astype(int))
+    assert mask[left[1], left[0]] == 255 and mask[left[1] - 90, (left[0] + right[0]) // 2] == PARSING.index("hat")
+    assert {PARSING.index(n) for n in ("hair", "hat", "cloth", "background")} | {255} == set(np.unique(mask))
+    # Batches take the masks of such a folder beside those of celebamask.
+    sizes = ["w300", "celebamask", "utk", "fairface", "celeba", "rafdb", "ferplus"]
+    from prepare.rows import table as made
+
+    rows = made([{"path": f"{s}/0", "source": s, "embedding": np.eye(128)[0]} for s in sizes])
+    first = {s: np.full((1, 256, 256, 4), 90, np.uint8) for s in sizes} | {"masks": np.zeros((1, 256, 256), np.uint8)}
+    batch = Batches([(first, type("Archive", (dict,), {"files": property(list)})(rows)), (arrays, archive)], 128, 48).make(1)
+    hats = (batch["parsing"] == PARSING.index("hat")).any((1, 2)).sum()
+    assert len(batch["parsing"]) == len(batch["parsing_rows"]) == 24 and hats >= 7
+
+
+def test_frames_of_rendered_faces_get_their_lenses(networks, photo, tmp_path):
+    root = tmp_path / "owners/facesynthetics"
+    save(photo, root / "000001.png")
+    labels = np.zeros(photo.shape[:2], np.uint8)
+    labels[60:170, 180:265] = 1  # skin
+    labels[100:125, 192:220] = 16  # a frame about an eye on the picture's left
+    labels[104:121, 196:216], labels[108:116, 202:210] = 1, 3
+    labels[150:158, 215:240] = 18  # facewear
+    save(labels, root / "000001_seg.png")
+    assert prepare([f"facesynthetics={root}"], tmp_path / "faces", "--packed", str(tmp_path / "packed"), *networks) == 0
+    mask = more(tmp_path / "packed")[0]["masks"][0]
+    counts = {n: int((mask == PARSING.index(n)).sum()) for n in ("eye_g", "r_eye", "l_eye", "skin")}
+    assert counts["l_eye"] > 0 and counts["r_eye"] == 0, "left and right are the person's"
+    # Frame and lens without the eye, in the crop's scale.
+    scale = (mask == PARSING.index("l_eye")).sum() / 64
+    assert 0.8 * (700 - 64) * scale < counts["eye_g"] < 1.2 * (700 - 64) * scale and (mask == 255).any()
+    assert prepare([f"facesynthetics={tmp_path}"], tmp_path / "none", *networks) == 1
+
+
 def test_without_a_folder_to_write_or_a_network_nothing_starts(networks, photo, tmp_path, capsys):
     root = layouts(photo, tmp_path / "owners")
     assert main(["prepare", f"utk={root / 'utk'}", "--out", str(tmp_path / "faces"), "--detector", str(tmp_path / "no.onnx")]) == 1

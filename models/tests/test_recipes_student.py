@@ -75,7 +75,8 @@ def test_a_stopped_task_costs_nothing_and_its_queries_get_no_gradient(case):
     trained, batch = case
     trained.train()
     with_all = trained(batch, 8)
-    assert set(with_all) == {t for terms in losses.TASKS.values() for t in terms} | {"auxiliary"}
+    # The smaller network has no region features, so that its parsing has no coarse answer beside the fine one.
+    assert set(with_all) == {t for terms in losses.TASKS.values() for t in terms} - {"coarse"} | {"auxiliary"}
     trained.zero_grad()
     terms = trained(batch, 8, ("age", "landmarks", "recognition"))
     assert set(terms) == {"expression", "attributes", "auxiliary", "hints", "parsing", "edges"}

@@ -86,6 +86,30 @@ def test_dml_csr_sees_bgr_with_the_statistics_of_rgb():
     assert tensor[:, 16, 16] == pytest.approx([-0.485 / 0.229, -0.456 / 0.224, (1 - 0.406) / 0.225], rel=1e-4)
 
 
+class Extreme:
+    """A source of randomness that draws one normal number, and turns nothing."""
+
+    def __init__(self, value):
+        self.value = value
+
+    def normal(self):
+        return self.value
+
+    def random(self):
+        return 0.9
+
+
+@pytest.mark.parametrize(("drawn", "zoom"), [(9.0, 1 / 1.25), (-9.0, 1 / 0.75), (0.4, 1 / 1.1)])
+def test_dml_csr_s_scale_is_of_the_box_that_is_cut_out(drawn, zoom):
+    """A box a quarter wider (SPEC E8) shows the face smaller by 1.25, in the picture and in the labels."""
+    picture = np.zeros((192, 192, 3), np.uint8)
+    picture[64:128, 64:128] = 255
+    mask = (picture[..., 0] > 0).astype(np.uint8)
+    plain, moved = (views.edge_view(views.bgr(193), picture, mask, rng) for rng in (None, Extreme(drawn)))
+    for channel in (lambda v: v[0][0] > v[0][0].mean(), lambda v: v[1] == 1):
+        assert (channel(moved).sum() / channel(plain).sum()) ** 0.5 == pytest.approx(zoom, rel=0.02)
+
+
 def test_tcdcn_s_points_and_pose_turn_over_with_the_picture():
     keypoints = TEMPLATE.copy()
     for seed in range(8):

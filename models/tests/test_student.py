@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from student import augment, geometry, labels, losses, release
+from student import augment, data, geometry, labels, losses, release
 from student.development import landmark_error, network_image, verification
 from student.evaluate import label_map
 from student.loader import hinted, mask_chances
@@ -54,7 +54,7 @@ def test_mirroring_twice_changes_nothing(table):
 def test_points_follow_the_picture_through_augmentation(monkeypatch):
     """A bright dot at a labelled point lies where the moved label says, mirrored or not."""
     monkeypatch.setattr(augment, "colours", lambda rng, image: image)
-    monkeypatch.setattr(augment, "border_look", lambda rng, side: None)
+    monkeypatch.setattr(augment, "border_look", lambda rng, side, light: None)
     side, size, seen = 192, 96, 0
     for seed in range(12):
         points = np.full((68, 2), 0.5)
@@ -72,6 +72,35 @@ def test_points_follow_the_picture_through_augmentation(monkeypatch):
     assert 0 < seen < 12
 
 
+def test_light_samples_stay_near_the_photo():
+    """The same draws: a light sample's turn and colours stay within what two good photos differ by."""
+    crop = np.full((96, 96, 4), [120, 90, 60, 0], np.uint8)
+    for seed in range(40):
+        jitter = augment.Jitter(np.random.default_rng(seed), light=True)
+        turn = np.degrees(np.arctan2(jitter.to_photo[1, 0], abs(jitter.to_photo[0, 0])))
+        assert abs(turn) < 20 and abs(np.log(abs(np.linalg.det(jitter.to_photo[:, :2])))) < 0.4
+        # The rim may show what lies beyond the photo.
+        image = augment.sample(np.random.default_rng(seed), crop, 48, light=True)[0][:, 12:36, 12:36].reshape(3, -1).astype(float)
+        grey = np.ptp(image.mean(1)) < 16  # with a tint
+        assert grey or np.abs(image.mean(1) - [120, 90, 60]).max() < 30
+        assert image.std(1).max() < 1.5, "nothing is cut away and no noise is added"
+
+
+def test_quarters_of_a_cell_lie_where_the_pixel_is():
+    """One region feature and one embedding with four values: each of them is one of the cell's four logits."""
+    net = Student("edge").eval()
+    with torch.no_grad():
+        net.region.forward = lambda f2, pixels: torch.nn.functional.one_hot(torch.tensor([[0]]), 32).float().reshape(1, 32, 1, 1) * f2[:, :1]
+        net.region_embed[2].weight.zero_()
+        bias = torch.zeros(4, 32)
+        bias[:, 0] = torch.tensor([1.0, 2.0, 3.0, 4.0])
+        net.region_embed[2].bias.copy_(bias.flatten())
+        f2 = torch.tensor([[10.0, 20.0], [30.0, 40.0]]).reshape(1, 1, 2, 2)
+        logits = net.regions(torch.randn(1, 19, 128), f2, torch.randn(1, 64, 2, 2))
+    expected = torch.tensor([[10.0, 20, 20, 40], [30, 40, 60, 80], [30, 60, 40, 80], [90, 120, 120, 160]])
+    assert logits.shape == (1, 19, 4, 4) and torch.allclose(logits[0, 7], expected)
+
+
 def test_mirrored_masks_swap_left_and_right(monkeypatch):
     monkeypatch.setattr(augment, "colours", lambda rng, image: image)
     mask = np.full((64, 64), labels.PARSING.index("l_eye"), np.uint8)
@@ -79,6 +108,18 @@ def test_mirrored_masks_swap_left_and_right(monkeypatch):
         _, out, _, flip = augment.sample(np.random.default_rng(seed), np.full((64, 64, 4), [90, 90, 90, 0], np.uint8), 32, mask)
         values = set(np.unique(out)) - {255}
         assert values == {labels.PARSING.index("r_eye" if flip else "l_eye")}
+
+
+def test_masks_of_mirrored_photos_get_their_names_back():
+    left, right = labels.PARSING.index("l_ear"), labels.PARSING.index("r_ear")
+    mask = np.full((64, 64), labels.PARSING.index("skin"), np.uint8)
+    mask[30:40, 56:], mask[20:23, 40:50], mask[20:23, 14:24] = left, labels.PARSING.index("l_brow"), labels.PARSING.index("r_brow")
+    mask[0] = 255
+    mask[44:46, 10:14] = right
+    assert (data.by_side(mask) == mask).all(), "the person's left is on the right"
+    named_wrongly = data.by_side(mask[:, ::-1])
+    assert (named_wrongly[30:40, :8] == right).all() and (named_wrongly[44:46, 50:54] == left).all() and (named_wrongly[20:23, 40:50] == labels.PARSING.index("l_brow")).all()
+    assert (named_wrongly[0] == 255).all() and (named_wrongly == labels.PARSING.index("skin")).sum() == (mask == labels.PARSING.index("skin")).sum()
 
 
 def test_missing_labels_cost_nothing():

@@ -142,13 +142,16 @@ def photo(rng, seen):
 
 
 def edge_view(group, picture, mask, rng=None):
-    """(BGR tensor, classes [size, size] in CelebAMask's own order) for DML-CSR: scaled and turned, never mirrored."""
+    """(BGR tensor, classes [size, size] in CelebAMask's own order) for DML-CSR: scaled and turned, never mirrored.
+
+    What is drawn scales the side of the box that is cut out (SPEC E8), so that the face shrinks with it: by 0.8 to 1.33.
+    """
     side, size = picture.shape[0], group.size
     matrix = frame(group, side)
     if rng is not None:
-        scale = 1 + np.clip(rng.normal() * 0.25, -0.25, 0.25)
+        box = 1 + np.clip(rng.normal() * 0.25, -0.25, 0.25)
         angle = np.clip(rng.normal() * 30, -60, 60) if rng.random() < 0.6 else 0.0
-        matrix = turned(size, scale, np.radians(angle)) @ matrix
+        matrix = turned(size, 1 / box, np.radians(angle)) @ matrix
     return preprocess.view(group, picture, matrix), labels_through(mask, side, matrix, size)
 
 
