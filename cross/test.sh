@@ -33,6 +33,9 @@ read -ra emulator <<<"$CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUNNER"
 paced=" bench control live present preview run "
 # These run the whole network on a thousand frames of scripted time, minutes of emulation for rules that hold no kernel.
 long=" follow overload "
+# It counts the page faults of its thread, and an emulator's own are among them: alone it passes here, beside other tests it does not.
+faults=what_is_allocated_after_the_heap_was_touched_faults_no_more
+say "$faults is left to the host"
 for test in "${tests[@]}"; do
     name=$(basename "$test")
     if [[ $paced == *" ${name%-*} "* ]]; then
@@ -43,7 +46,7 @@ for test in "${tests[@]}"; do
         continue
     fi
     echo "     Running $name for arm64"
-    "${emulator[@]}" "$test"
+    "${emulator[@]}" "$test" --skip "$faults"
 done
 
 photo=models/demo/astronaut.jpg
