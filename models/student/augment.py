@@ -5,6 +5,7 @@ import numpy as np
 
 from .geometry import apply, frame_to_network, network_grid
 from .labels import LANDMARK_FLIP, PARSING_FLIP
+from .sampling import view
 
 ROTATION_DEG, SCALE, SHIFT = 25.0, 0.12, 0.06
 
@@ -133,10 +134,8 @@ def sample(rng, rgbm, size, mask=None, points=None, light=False):
     side = rgbm.shape[0]
     jitter = Jitter(rng, light)
     where = (apply(jitter.to_photo, grid(size)) * side).astype(np.float32).reshape(size, size, 2)
-    # Low-resolution sources are magnified here, high-resolution ones thinned: a light blur avoids aliasing.
-    source = rgbm if side <= 2 * size else cv2.blur(rgbm, (2, 2))
-    warped = cv2.remap(source, where, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-    image, border = warped[..., :3].astype(np.float32), warped[..., 3]
+    warped = view(rgbm, jitter.to_photo * side, size)
+    image, border = warped[..., :3], warped[..., 3].astype(np.uint8)
     outside = np.any((where < -0.5) | (where > side - 0.5), axis=2)
     border = np.maximum(border, outside.astype(np.uint8) * 255)
     if rng.random() < 0.3 and not light:

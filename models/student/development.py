@@ -3,12 +3,11 @@
 import csv
 from pathlib import Path
 
-import cv2
 import numpy as np
 from PIL import Image
 
-from .geometry import network_grid
 from .labels import ATTRIBUTES, EXPRESSIONS, PARSING
+from .sampling import view
 
 
 class Development:
@@ -42,9 +41,8 @@ class Development:
 def network_image(rgb, size):
     """An aligned crop [side, side, 3] as the network's uint8 input [3, size, size]."""
     side = rgb.shape[0]
-    where = (network_grid(size) * side).astype(np.float32)
-    source = rgb if side <= 2 * size else cv2.blur(rgb, (2, 2))
-    return cv2.remap(source, where, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE).transpose(2, 0, 1)
+    seen = view(rgb, np.array([[side, 0.0, 0.0], [0.0, side, 0.0]]), size)
+    return (seen + 0.5).astype(np.uint8).transpose(2, 0, 1)
 
 
 def landmark_error(found, true):

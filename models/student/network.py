@@ -98,7 +98,10 @@ class Attention(nn.Module):
         return x.reshape(b, n, self.heads, d // self.heads).transpose(1, 2)
 
     def forward(self, query, key, value):
-        q, k, v = self.split(self.q(query)), self.split(key), self.split(value)
+        return self.mix(self.q(query), key, value)
+
+    def mix(self, query, key, value):
+        q, k, v = self.split(query), self.split(key), self.split(value)
         if torch.onnx.is_in_onnx_export():
             scores = (q * (q.shape[-1] ** -0.5)) @ k.transpose(-2, -1)
             mixed = scores.softmax(-1) @ v
@@ -118,10 +121,14 @@ class DecoderLayer(nn.Module):
         self.norm1, self.norm2, self.norm3 = nn.LayerNorm(dim), nn.LayerNorm(dim), nn.LayerNorm(dim)
         self.up, self.down = nn.Linear(dim, hidden), nn.Linear(hidden, dim)
 
+    def projected(self, content, position):
+        """Query, key and value of the self-attention."""
+        placed = content + position
+        return self.self_.q(placed), self.self_key(placed), self.self_value(content)
+
     def forward(self, content, position, key, value):
         content = self.norm1(content + self.cross(content + position, key, value))
-        placed = content + position
-        content = self.norm2(content + self.self_(placed, self.self_key(placed), self.self_value(content)))
+        content = self.norm2(content + self.self_.mix(*self.projected(content, position)))
         return self.norm3(content + self.down(F.relu(self.up(content))))
 
 

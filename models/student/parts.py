@@ -83,14 +83,12 @@ class TaskLayer(nn.Module):
             placed = [position @ p.weight.T for p in projections[:2]]
             self.register_buffer("placed", torch.cat([*placed, torch.zeros_like(position)], -1))
         self.register_buffer("position", position.clone())
-        self.attention = copy.deepcopy(layer.self_)
-        self.attention.q = nn.Identity()
 
     def forward(self, content, key, value):
         layer = self.layer
         content = layer.norm1(content + layer.cross(content + self.position, key, value))
         joined = (self.joined(content) + self.placed).split(content.shape[-1], -1)
-        content = layer.norm2(content + self.attention(*joined))
+        content = layer.norm2(content + layer.self_.mix(*joined))
         return layer.norm3(content + layer.down(F.relu(layer.up(content))))
 
 

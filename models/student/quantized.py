@@ -6,11 +6,13 @@ files. A tensor that is rounded for one reader is so for all of them: for the su
 weight before it is the same as rounding the folded weight.
 """
 
+import re
+
 import torch
 from torch import nn
 from torch.nn import functional as F
 
-from .network import FeatureHead, Residual
+from .network import DecoderLayer, FeatureHead, Residual
 
 DECAY = 0.95  # of the ranges' moving average, a step
 
@@ -53,20 +55,22 @@ class Rounding:
     `freeze` keeps the ranges seen so far; `calibrate` only watches the float activations, as the export does.
     """
 
-    KINDS = [((nn.Conv2d, nn.Linear), "layer"), (FeatureHead, "feature"), (Residual, "residual"), (nn.LayerNorm, "norm")]
+    KINDS = [
+        ((nn.Conv2d, nn.Linear), "layer"), (FeatureHead, "feature"), (Residual, "residual"), (nn.LayerNorm, "norm"), (DecoderLayer, "decoder"),
+    ]  # fmt: skip
+    # Heads that the export has not: their rounding would train nothing. Then what `decoder` rounds, and the last norm of a
+    # decoder layer, which sums alone read.
+    WITHOUT = re.compile(r"^auxiliary|\bself_\.q$|\bself_(key|value)$|norm3$")
 
     def __init__(self, net):
         self.changed, self.ranges = [], {}
         for name, module in net.named_modules():
-            # Heads that the export has not: their rounding would train nothing.
-            if name.startswith("auxiliary"):
-                continue
             make = next((m for kinds, m in self.KINDS if isinstance(module, kinds)), None)
-            # The last norm of a decoder layer is read by sums alone.
-            if make and not name.endswith("norm3"):
+            if make and not self.WITHOUT.search(name):
                 seen = self.ranges[name] = Range()
-                module.forward = getattr(self, make)(module, seen)
-                self.changed.append(module)
+                changed = "projected" if make == "decoder" else "forward"
+                setattr(module, changed, getattr(self, make)(module, seen))
+                self.changed.append((module, changed))
 
     @staticmethod
     def layer(module, seen):
@@ -101,6 +105,21 @@ class Rounding:
         return forward
 
     @staticmethod
+    def decoder(module, seen):
+        """Self-attention's query, key and value are one product of the content; what the position adds is a constant."""
+
+        def projected(content, position):
+            seen.see(content)
+            x, out = round_input(content, seen), []
+            for linear, placed in ((module.self_.q, True), (module.self_key, True), (module.self_value, False)):
+                weight = round_weight(linear.weight) if seen.rounds else linear.weight
+                y = F.linear(x, weight, linear.bias)
+                out.append(y + F.linear(position, linear.weight) if placed else y)
+            return out
+
+        return projected
+
+    @staticmethod
     def feature(module, seen):
         """The head's product with its spatial weight is a layer of the export too."""
 
@@ -122,6 +141,6 @@ class Rounding:
             seen.rounds = not watching
 
     def detach(self):
-        for module in self.changed:
-            del module.forward
+        for module, changed in self.changed:
+            delattr(module, changed)
         self.changed = []

@@ -1,0 +1,50 @@
+"""The network's view of a photo, as src/perceive/crop.rs has it."""
+
+import numpy as np
+import pytest
+from student.geometry import apply, network_grid
+from student.sampling import counts, view
+
+TURNED = np.array([[90.0, -20.0, 60.0], [20.0, 90.0, 40.0]])
+
+
+def ramp(side, unit=1):
+    """Red grows by one every `unit` columns, green every `unit` rows."""
+    y, x = np.mgrid[:side, :side] // unit
+    return np.stack([x, y, np.full_like(x, 50)], -1).astype(np.uint8)
+
+
+def test_each_pixel_sees_the_place_of_the_warp():
+    seen = view(ramp(256), TURNED, 96)
+    places = apply(TURNED, network_grid(96))
+    inside = (places > 0).all(-1) & (places < 255).all(-1)
+    assert inside.sum() > 8000
+    assert np.abs(seen[..., :2] - places)[inside].max() < 0.6 and (seen[..., 2] == 50).all()
+
+
+@pytest.mark.parametrize("side", [160, 256, 1024])
+def test_a_fine_pattern_does_not_alias(side):
+    y, x = np.mgrid[:side, :side]
+    stripes = ((x + y) % 2 * 255).astype(np.uint8)[..., None].repeat(3, 2)
+    seen = view(stripes, np.array([[side - 1.0, 0, 0.3], [0, side - 1.0, 0.6]]), 96)
+    covered = side * 2 / 96
+    rim, middle = np.abs(seen[:4, :4] - 127.5).mean(), np.abs(seen[46:50, 46:50] - 127.5).mean()
+    assert rim < 40 and (middle < 40 or side < 300), (rim, middle, covered)
+
+
+def test_a_large_photo_is_halved_at_its_place():
+    to_photo = np.array([[1500.0, -300.0, 350.0], [300.0, 1500.0, 60.0]])
+    seen = view(ramp(2000, 8), to_photo, 96)
+    places = (apply(to_photo, network_grid(96)) - 3.5) / 8
+    inside = (places > 1).all(-1) & (places < 248).all(-1)
+    assert np.abs(seen[..., :2] - places)[inside].max() < 1.1
+
+
+def test_samples_follow_what_a_pixel_covers():
+    # One sample for every two pixels covered: half as many photo pixels in the middle, twice as many at the rim.
+    assert counts(96, 256)[[0, 48]].tolist() == [3, 1] and counts(96, 96).max() == 1 and counts(96, 5000).max() == 4
+
+
+def test_beyond_the_photo_its_edge_goes_on():
+    seen = view(ramp(10), np.array([[30.0, 0, -10], [0, 30.0, -10]]), 8)
+    assert seen[0, 0, 0] == 0 and seen[0, 7, 0] == 9 and seen[7, 0, 1] == 9
