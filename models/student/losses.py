@@ -75,14 +75,21 @@ PARSING_WEIGHT = [0.8, 0.8, 1.0, 1.5, 1.5, 1.5, 1.4, 1.4, 1.4, 1.4, 1.4, 1.3, 1.
 
 def parsing(logits, labels):
     """Weighted pixel cross-entropy and soft Dice over the classes present; 255 is outside the photo."""
-    up = F.interpolate(logits.float(), size=labels.shape[-2:], mode="bilinear", align_corners=False)
-    weight = torch.tensor(PARSING_WEIGHT, device=up.device)
-    cross = F.cross_entropy(up, labels, weight=weight, ignore_index=255)
-    valid = (labels != 255).unsqueeze(1)
-    hot = F.one_hot(labels.clamp(max=up.shape[1] - 1), up.shape[1]).permute(0, 3, 1, 2) * valid
-    p = up.softmax(1) * valid
-    both, size = (p * hot).sum((0, 2, 3)), (p + hot).sum((0, 2, 3))
-    present = hot.sum((0, 2, 3)) > 0
+    up = logits.float()
+    if up.shape[-2:] != labels.shape[-2:]:
+        up = F.interpolate(up, size=labels.shape[-2:], mode="bilinear", align_corners=False)
+    classes = up.shape[1]
+    valid = labels != 255
+    label = labels.masked_fill(~valid, 0)
+    log_p = up.log_softmax(1)
+    told = log_p.gather(1, label.unsqueeze(1)).squeeze(1)
+    weight = torch.tensor(PARSING_WEIGHT, device=up.device)[label] * valid
+    cross = -(weight * told).sum() / weight.sum().clamp(min=1e-6)
+    # Sums over the labels' pixels instead of one map a class of ones and zeros: this loss was an eighth of a step.
+    count = torch.bincount(label[valid], minlength=classes)
+    both = torch.zeros(classes, device=up.device).index_add(0, label.flatten(), (told.exp() * valid).flatten())
+    size = torch.einsum("bcp,bp->c", log_p.exp().flatten(2), valid.flatten(1).float()) + count
+    present = count > 0
     dice = 1 - (2 * both[present] + 1) / (size[present] + 1)
     return cross + 0.5 * dice[1:].mean()
 
@@ -117,7 +124,7 @@ def recognition(embedding, teacher, flip):
 def compute(net, batch, landmark_limit, stopped=(), edge_term=None):
     """All losses of one batch: {name: scalar}. `batch` holds tensors on the network's device.
 
-    Tasks in `stopped` cost nothing. `edge_term(logits, f4, f8)` of the faces with masks is the parsing's term `edges`
+    Tasks in `stopped` cost nothing, nor do the terms "hints" and "coarse" there. `edge_term(logits, f4, f8)` of the faces with masks is the parsing's term `edges`
     (regulate.py).
     """
     maps = net.encode(batch["image"])
@@ -160,7 +167,7 @@ def compute(net, batch, landmark_limit, stopped=(), edge_term=None):
 
     points = chosen_points(batch, landmark_limit) if "landmarks" not in stopped else batch["parsing_rows"][:0]
     rows = batch["parsing_rows"] if "parsing" not in stopped else batch["parsing_rows"][:0]
-    hint_rows = batch["hint_rows"] if "hint_rows" in batch and "parsing" not in stopped else rows[:0]
+    hint_rows = batch["hint_rows"] if "hint_rows" in batch and not {"parsing", "hints"} & set(stopped) else rows[:0]
     if len(points) + len(rows):
         # One call with the same count every step: new shapes cost oneDNN a compilation.
         dense = torch.cat([points, rows, hint_rows])
@@ -177,7 +184,7 @@ def compute(net, batch, landmark_limit, stopped=(), edge_term=None):
             out["hints"] = hints(logits[len(rows) :], batch["attributes"][hint_rows])
             logits = logits[: len(rows)]
         out["parsing"] = parsing(logits, batch["parsing"])
-        if hasattr(net, "region"):
+        if hasattr(net, "region") and "coarse" not in stopped:
             # The pixel decoder's own answer, in training only: it keeps the features below in touch with the labels.
             out["coarse"] = parsing(net.maps(decoded[: len(rows)], pixels[: len(rows)]), batch["parsing"])
         if edge_term is not None:

@@ -176,6 +176,7 @@ def train(args):
     torch.manual_seed(args.seed)
     rule, regulation = stopping(args), cycles(args)
     weights = losses.WEIGHTS | args.weigh
+    unweighted = tuple(name for name, weight in weights.items() if weight == 0)
     hold_out = args.hold_out or (0.05 if rule or regulation else 0.0)
     if not world.first:
         world.wait()
@@ -276,7 +277,7 @@ def train(args):
         if regulation and regulation.n:
             batch["soft"] = regulation.soft(batch)
         with torch.autocast(world.device.type, torch.bfloat16, enabled=half):
-            terms = wrapped(batch, limit, rule.stopped if rule else (), regulation.n if regulation else 0)
+            terms = wrapped(batch, limit, (*(rule.stopped if rule else ()), *unweighted), regulation.n if regulation else 0)
         loss = losses.total(terms, weights)
         values = world.mean(torch.stack([loss, *terms.values()]).float())
         if not bool(torch.isfinite(values).all()):

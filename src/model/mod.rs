@@ -14,6 +14,7 @@ pub mod manifest;
 mod ops;
 mod plan;
 pub mod pool;
+mod prepared;
 mod runner;
 mod storage;
 
