@@ -59,18 +59,30 @@ def kept(arguments):
     return left | ({"more": [Path(folder).name for folder in left["more"]]} if left.get("more") else {})
 
 
+def blended(before, after, share):
+    """The weighted mean of two states of one network. A short run from good weights ends near them, in the same valley: what it
+    learned and what it lost on the way partly add up and partly cancel (Wortsman et al. 2022, "Robust fine-tuning")."""
+    return {k: torch.lerp(before[k].to(v.dtype), v, share) if v.dtype.is_floating_point else v for k, v in after.items()}
+
+
 def main():
     p = argparse.ArgumentParser(description=__doc__)
     p.add_argument("run")
     p.add_argument("--out", required=True)
     p.add_argument("--continued", action="store_true", help="the run began with the weights that --out holds: its log is appended")
+    p.add_argument("--blend", type=float, default=1.0, metavar="SHARE", help="with --continued: keep the mean of the run's weights and those that --out holds, SHARE being the run's part")
     args = p.parse_args()
+    if not 0 < args.blend <= 1 or args.blend < 1 and not args.continued:
+        p.error("--blend is above 0 and at most 1, and needs --continued")
     run, out = Path(args.run), Path(args.out)
     out.mkdir(parents=True, exist_ok=True)
     state = torch.load(run / "checkpoint.pt", map_location="cpu", weights_only=True)
-    half = {k: v.half() if v.dtype.is_floating_point else v for k, v in state["average"].items()}
+    average = state["average"]
+    if args.blend < 1:
+        average = blended(torch.load(out / "weights.pt", map_location="cpu", weights_only=True)["average"], average, args.blend)
+    half = {k: v.half() if v.dtype.is_floating_point else v for k, v in average.items()}
     rows = rows_of(run / "log.csv")
-    arguments = [kept(state["arguments"]) | {"steps_done": state["step"]}]
+    arguments = [kept(state["arguments"]) | {"steps_done": state["step"]} | ({"blend": args.blend} if args.blend < 1 else {})]
     if args.continued:
         rows = joined(rows_of(out / "training_log.csv"), rows)
         arguments = json.loads((out / "training_arguments.json").read_text()) + arguments

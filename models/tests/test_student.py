@@ -265,3 +265,23 @@ def test_hinted_rows_show_the_rarest_things_first_and_none_that_has_a_mask():
     assert hinted(attributes, np.array([True, True, True, False, True]), 2).tolist() == [1, 0]
     assert hinted(attributes, np.ones(5, bool), 3).tolist() == [1, 3, 0]
     assert hinted(attributes, np.ones(5, bool), 9).tolist() == [1, 3, 2, 0], "a crop without attributes gives no hint"
+
+
+def test_a_blend_of_two_ends_lies_between_them_and_keeps_counters():
+    before = {"w": torch.tensor([0.0, 2.0]).half(), "n": torch.tensor(3)}
+    after = {"w": torch.tensor([1.0, 4.0]), "n": torch.tensor(7)}
+    mean = release.blended(before, after, 0.25)
+    assert mean["w"].tolist() == [0.25, 2.5] and mean["w"].dtype == torch.float32 and int(mean["n"]) == 7
+
+
+def test_parsing_loss_is_cross_entropy_and_dice_of_the_seen_pixels():
+    torch.manual_seed(5)
+    logits, labels = torch.randn(2, 19, 12, 12), torch.randint(0, 19, (2, 12, 12))
+    labels[labels == 7] = 255
+    weight = torch.tensor(losses.PARSING_WEIGHT)
+    cross = torch.nn.functional.cross_entropy(logits, labels, weight=weight, ignore_index=255)
+    seen = (labels != 255)[:, None]
+    hot = torch.nn.functional.one_hot(labels.clamp(max=18), 19).permute(0, 3, 1, 2) * seen
+    p = logits.softmax(1) * seen
+    dice = [1 - (2 * (p * hot)[:, c].sum() + 1) / ((p + hot)[:, c].sum() + 1) for c in range(1, 19) if hot[:, c].any()]
+    assert abs(losses.parsing(logits, labels) - cross - 0.5 * sum(dice) / len(dice)) < 1e-5
