@@ -8,13 +8,12 @@ or over its upper part, in the shape of a beret or of a hood.
 import cv2
 import numpy as np
 
-from .labels import PARSING
+from .labels import PARSING, UNKNOWN
 
 BACKGROUND, HAIR, HAT, CLOTH = (PARSING.index(name) for name in ("background", "hair", "hat", "cloth"))
 # Least share of the crop that is hair, of a donor that is cloth or hat, and of a hat that shows; least difference of its grey levels
 # from what was there: a dark hat before the dark is not to be learned.
 LEAST_HAIR, LEAST_STUFF, LEAST_SHOWN, LEAST_CONTRAST = 0.04, 0.02, 0.01, 12.0
-UNKNOWN = 255
 
 
 def stuff(rng, donor, donor_mask, side):
@@ -51,7 +50,8 @@ def worn(rng, mask):
         wide, high = (int(v) | 1 for v in side * rng.uniform(0.04, 0.25, 2))
         about = cv2.dilate(head.astype(np.uint8), cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (wide, high))) > 0
         shape = about & (y < rng.uniform(0.45, 1.0))
-        shape &= (x > rng.uniform(0.3, 0.5)) if rng.random() < 0.15 else np.ones_like(shape)
+        if rng.random() < 0.15:
+            shape &= x > rng.uniform(0.3, 0.5)
     else:
         cx, cy = 0.5 + rng.normal(0.0, 0.05), top + rng.uniform(-0.02, 0.16)
         rx, ry, turn = rng.uniform(0.22, 0.42), rng.uniform(0.12, 0.3), np.radians(rng.normal(0.0, 15.0))
@@ -79,7 +79,8 @@ def put_on(rng, rgbm, mask, donor, donor_mask):
     thick = cv2.distanceTransform(np.pad(shown, 1, mode="edge").astype(np.uint8), cv2.DIST_L2, 3)[1:-1, 1:-1] / len(mask)
     share = cv2.GaussianBlur(cv2.resize(shown.astype(np.float32), (side, side), interpolation=cv2.INTER_LINEAR), (0, 0), rng.uniform(0.5, 1.2))
     folds = cv2.resize(rng.uniform(0.7, 1.2, (5, 5)).astype(np.float32), (side, side), interpolation=cv2.INTER_CUBIC)
-    rim = rng.uniform(0.5, 1.0) + (1 - rng.uniform(0.5, 1.0)) * np.clip(thick / 0.06, 0, 1)
+    dark = rng.uniform(0.5, 1.0)
+    rim = dark + (1 - dark) * np.clip(thick / 0.06, 0, 1)
     shade = folds * cv2.resize(rim.astype(np.float32), (side, side), interpolation=cv2.INTER_LINEAR)
     gain = rng.uniform(0.4, 1.3) * rng.uniform(0.85, 1.2, 3)
     pixels = np.clip(cloth * gain * shade[..., None] + rng.uniform(-15, 15), 0, 255)

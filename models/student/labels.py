@@ -11,6 +11,7 @@ ATTRIBUTES = (
     "Sideburns Smiling Straight_Hair Wavy_Hair Wearing_Earrings Wearing_Hat Wearing_Lipstick Wearing_Necklace "
     "Wearing_Necktie Young"
 ).split()
+UNKNOWN = 255  # of a label map: outside the photo, or nobody said
 MALE = ATTRIBUTES.index("Male")
 
 # Attributes that name a thing which the parsing knows: its column, its class and the share of the network's view that it fills

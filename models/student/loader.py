@@ -120,6 +120,8 @@ class Batches:
         if label == headwear.HAT and rng.random() < BEHIND:
             source = rng.choice(sorted(self.masks))
             donor = rng.integers(len(self.masks[source]))
+            if donor in self.held.get(source, ()):
+                return crop, mask
             return headwear.put_on(rng, crop, mask, self.arrays[source][donor], self.masks[source][donor])
         donors = [(s, i) for s, i in self.donors[label] if i not in self.held.get(s, ()) and self.arrays[s].shape[1] == len(crop)]
         if not donors:

@@ -21,13 +21,12 @@ from .augment import Jitter
 from .data import Labels, pack, table
 from .evaluate import load
 from .geometry import apply, frame_to_network
-from .labels import ATTRIBUTES, HINTS, PARSING, PARSING_FLIP
+from .labels import ATTRIBUTES, HINTS, PARSING, PARSING_FLIP, UNKNOWN
 from .sampling import view
 
 MASK_PX = 192
 # The most that the odds of a thing are raised to have it where an attribute says so; beyond that the crop says nothing of it.
 MOST_ODDS = 50.0
-UNKNOWN = 255
 
 
 def told(path, files, attributes):

@@ -61,6 +61,13 @@ def test_no_hat_is_put_on_a_hat_on_a_bald_head_or_where_it_would_not_be_seen():
 def test_masks_and_crops_may_differ_in_size():
     crop, mask = portrait(128)
     small = mask[::2, ::2]
-    for seed in range(5):
+    changed = 0
+    for seed in range(10):
         worn, labelled = headwear.put_on(np.random.default_rng(seed), crop, small, *donor(64))
         assert worn.shape == crop.shape and labelled.shape == small.shape
+        hat = (labelled == HAT).repeat(2, 0).repeat(2, 1)
+        if hat.any():
+            changed += 1
+            redder = worn[..., 0].astype(int) - worn[..., 1] > 25
+            assert redder[hat].mean() > 0.7 and redder[~hat].mean() < 0.1, "the label lies where the hat is"
+    assert changed > 3
