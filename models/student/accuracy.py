@@ -2,7 +2,8 @@
 
     python -m student.accuracy --binary ../target/release/faceptor --card edge/CARD.md
 
-The binary answers through its command line alone (`faceptor image --aligned --json`), as a user would ask it.
+The binary answers through its command line alone (`faceptor image --aligned --json`), as a user would ask it: it looks at a face
+twice, the second time mirrored, and so do the other columns but those of one look, which is what the live loop has.
 """
 
 import argparse
@@ -16,7 +17,7 @@ from PIL import Image
 
 from .breakdown import sections
 from .development import Development, measure
-from .evaluate import answer, answers
+from .evaluate import answer, answers, twice
 from .labels import ATTRIBUTES, EXPRESSIONS
 from .onnx_parts import OnnxParts
 
@@ -59,16 +60,17 @@ def face_answers(line):
     }
 
 
-def bundle_answers(dev, binary, model):
+def bundle_answers(dev, binary, model, looks=2):
     found = {}
     with tempfile.TemporaryDirectory() as masks:
         for source in np.unique(dev.labels["source"]):
             rows = dev.rows(source)
             by_path = {str(dev.file(i)): i for i in rows}
             extra = ["--masks", masks] if source == "celebamask" else []
+            how = ["--aligned", "--looks", str(looks), "--tasks", "all", *extra]
             for start in range(0, len(rows), 500):
                 paths = [dev.file(i) for i in rows[start : start + 500]]
-                for line in ask(binary, model, ["--aligned", "--tasks", "all", *extra], paths):
+                for line in ask(binary, model, how, paths):
                     one = face_answers(line)
                     if extra:
                         one["mask"] = np.asarray(Image.open(line["faces"][0]["parsing"]["mask"]))
@@ -198,19 +200,24 @@ def main():
     p.add_argument("--weights", default="edge/weights.pt")
     p.add_argument("--card", help="write the table into this file")
     p.add_argument("--beside", metavar="CARD", help="a larger network's card: the bundle's errors as multiples of its")
-    p.add_argument("--only", choices=["float", "ort", "bundle"], action="append", help="columns to compute (default all)")
+    p.add_argument("--only", choices=["float", "ort", "once", "bundle"], action="append", help="columns to compute (default all)")
     args = p.parse_args()
     dev, columns, note = Development(args.faces), {}, ""
-    wanted = args.only or ["float", "ort", "bundle"]
+    wanted = args.only or ["float", "ort", "once", "bundle"]
     parts = OnnxParts(args.export)
     size, version = parts.manifest["input"]["size"], parts.manifest["version"]
-    if "float" in wanted:
+    if {"float", "once"} & set(wanted):
         from .evaluate import load
 
         net, _ = load(args.weights)
-        columns["PyTorch float"], _ = measure(dev, answers(dev, lambda images: answer(net, images), size))
+        once = lambda images: answer(net, images)  # noqa: E731
+    if "once" in wanted:
+        columns["PyTorch float, one look"], _ = measure(dev, answers(dev, once, size))
+        columns["bundle, one look"], _ = measure(dev, bundle_answers(dev, args.binary, args.model, looks=1))
+    if "float" in wanted:
+        columns["PyTorch float"], _ = measure(dev, answers(dev, twice(once), size))
     if "ort" in wanted:
-        columns["ONNX Runtime int8"], _ = measure(dev, answers(dev, parts.answer, size))
+        columns["ONNX Runtime int8"], _ = measure(dev, answers(dev, twice(parts.answer), size))
     if "bundle" in wanted:
         said = bundle_answers(dev, args.binary, args.model)
         column, classes = measure(dev, said)

@@ -227,7 +227,7 @@ def by_light(dev, binary, model):
             found = {}
             names = list(paths)
             for start in range(0, len(names), 500):
-                for line in ask(binary, model, ["--aligned", "--tasks", "landmarks,expression,age"], names[start : start + 500]):
+                for line in ask(binary, model, ["--aligned", "--looks", "1", "--tasks", "landmarks,expression,age"], names[start : start + 500]):
                     found[paths[line["path"]]] = (line["faces"][0], line["width"])
         faces = {i: face for i, (face, _) in found.items()}
         said = np.stack([np.array(faces[i]["landmarks"]["points"]) / found[i][1] for i in rows["w300"]])

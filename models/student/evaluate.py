@@ -8,6 +8,7 @@ import torch
 
 from .development import Development, measure, network_image
 from .geometry import frame_to_network, network_to_frame
+from .labels import LANDMARK_FLIP, PARSING_FLIP
 from .network import AGE_BINS, Student, age_distribution, soft_argmax
 
 
@@ -41,9 +42,21 @@ def answer(net, images):
         "age": years,
         "expression": net.values("expression", net.decode("expression", memory)).softmax(-1),
         "attributes": net.values("attributes", net.decode("attributes", memory)).sigmoid(),
-        "embedding": torch.nn.functional.normalize(net.feature(maps["f16"]), dim=-1),
+        "embedding": net.feature(maps["f16"]),
     }
     return {k: v.numpy() for k, v in out.items()}
+
+
+def twice(run):
+    """`run` (as `answer`) on network images and on their mirror images, the mean of both: what `faceptor image` gives out."""
+
+    def both(images):
+        first, second = run(images), run(np.ascontiguousarray(images[..., ::-1]))
+        second["landmarks"] = np.stack([1 - second["landmarks"][..., 0], second["landmarks"][..., 1]], -1)[:, LANDMARK_FLIP]
+        second["parsing"] = second["parsing"][..., ::-1][:, PARSING_FLIP]
+        return {name: (value + second[name]) / 2 for name, value in first.items()}
+
+    return both
 
 
 def answers(dev, run, size, batch=32):
@@ -57,7 +70,7 @@ def answers(dev, run, size, batch=32):
         for j, i in enumerate(part):
             found[i] = {
                 "landmarks": network_to_frame(out["landmarks"][j]), "age": out["age"][j], "expression": out["expression"][j],
-                "attributes": out["attributes"][j], "embedding": out["embedding"][j],
+                "attributes": out["attributes"][j], "embedding": out["embedding"][j] / np.linalg.norm(out["embedding"][j]),
             }  # fmt: skip
             if dev.labels["mask"][i]:
                 found[i]["mask"] = label_map(out["parsing"][j], dev.mask(i).shape[0])
@@ -70,13 +83,15 @@ def main():
     p.add_argument("--faces", default="../../shared/faces")
     p.add_argument("--weights", default="average", choices=["average", "net"])
     p.add_argument("--px", type=int, default=96)
+    p.add_argument("--looks", type=int, default=1, choices=[1, 2], help="2: also at the mirrored crops")
     p.add_argument("--threads", type=int, default=1)
     args = p.parse_args()
     torch.set_num_threads(args.threads)
     net, state = load(args.checkpoint, args.weights)
     dev = Development(args.faces)
-    table, classes = measure(dev, answers(dev, lambda images: answer(net, images), args.px))
-    print(f"{args.checkpoint} step {state['step']} {args.weights} at {args.px} px")
+    once = lambda images: answer(net, images)  # noqa: E731
+    table, classes = measure(dev, answers(dev, twice(once) if args.looks == 2 else once, args.px))
+    print(f"{args.checkpoint} step {state['step']} {args.weights} at {args.px} px, {args.looks} looks")
     for name, value in table.items():
         print(f"{name:32s} {value:8.3f}")
     print("F1: " + " ".join(f"{k} {v:.2f}" for k, v in classes.items()))

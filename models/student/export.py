@@ -99,11 +99,13 @@ def manifest(name, version, size, parts, folder, finder):
             row["flip"] = labels.LANDMARK_FLIP
         if task == "parsing":
             row["flip"] = labels.PARSING_FLIP
+        # Half of the training crops were mirrored.
+        row["mirror"] = True
         tasks.append(row)
         first += queries
     tasks.append({
         "name": "recognition", "kind": "recognition", "part": "task_recognition", "output": "out_recognition", "default": False,
-        "queries": [first, first], "interpreter": "feature", "labels": [],
+        "queries": [first, first], "interpreter": "feature", "labels": [], "mirror": True,
     })  # fmt: skip
     rows = [
         {"name": n, "file": f"{n}.onnx", "sha256": sha256(folder / f"{n}.onnx"), "inputs": p.inputs, "outputs": p.outputs} for n, p in parts.items()

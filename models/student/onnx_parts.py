@@ -36,6 +36,5 @@ class OnnxParts:
         out = {t["name"]: np.concatenate([r[t["output"]] for r in rows]) for t in self.manifest["task"]}
         bins = next(np.array(t["bins"]) for t in self.manifest["task"] if t["name"] == "age")
         out["age"] = out["age"] @ bins
-        embedding = out.pop("recognition")
-        out["embedding"] = embedding / np.linalg.norm(embedding, axis=1, keepdims=True)
+        out["embedding"] = out.pop("recognition")
         return out

@@ -55,6 +55,8 @@ def test_a_task_is_learned_and_joins_the_export(faces, tmp_path, capsys):
     manifest = tomllib.loads((out / "manifest.toml").read_text())
     task = manifest["task"][-1]
     assert (task["name"], task["kind"], task["labels"]) == ("head", "classes", ["bare", "cap"])
+    # Its classes may have a side, which a second look at the mirrored face would not tell apart.
+    assert "mirror" not in task and all(other["mirror"] for other in manifest["task"][:-1])
     assert all((out / part["file"]).exists() for part in manifest["part"])
     session = onnxruntime.InferenceSession(str(out / "task_head.onnx"), providers=["CPUExecutionProvider"])
     _, _, dev = own.labelled(faces, "head")

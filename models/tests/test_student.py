@@ -5,7 +5,7 @@ import pytest
 import torch
 from student import augment, data, geometry, labels, losses, release
 from student.development import landmark_error, network_image, verification
-from student.evaluate import label_map
+from student.evaluate import answer, label_map, twice
 from student.loader import hinted, mask_chances
 from student.network import AGE_BINS, ANSWERS, QUERIES, Student, age_distribution, soft_argmax
 from student.parts import cut, run
@@ -164,6 +164,18 @@ def test_parts_answer_as_the_whole_network(net):
         assert torch.allclose(tensors[f"out_{task}"], expected, atol=1e-4), task
     for task in QUERIES:
         assert tensors[f"out_{task}"].shape[1] == QUERIES[task] * ANSWERS.get(task, 1)
+
+
+def test_two_looks_answer_alike_for_an_image_and_its_mirror_image(net):
+    image = np.random.default_rng(7).integers(0, 256, (2, 3, 96, 96), dtype=np.uint8)
+    once = lambda images: answer(net, images)  # noqa: E731
+    seen, mirrored = twice(once)(image), twice(once)(np.ascontiguousarray(image[..., ::-1]))
+    for name in ("age", "expression", "attributes", "embedding"):
+        assert np.allclose(seen[name], mirrored[name], atol=1e-4), name
+        assert not np.allclose(once(image)[name], once(np.ascontiguousarray(image[..., ::-1]))[name], atol=1e-4), name
+    points = mirrored["landmarks"][:, labels.LANDMARK_FLIP]
+    assert np.allclose(seen["landmarks"], np.stack([1 - points[..., 0], points[..., 1]], -1), atol=1e-4)
+    assert np.allclose(seen["parsing"], mirrored["parsing"][:, labels.PARSING_FLIP][..., ::-1], atol=1e-3)
 
 
 def test_size_limits_of_the_issue(net):

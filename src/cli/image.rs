@@ -43,6 +43,9 @@ pub struct ImageArguments {
     /// The most faces of a photo, best first.
     #[arg(long, value_name = "N", default_value_t = MAX_FACES as u16, value_parser = clap::value_parser!(u16).range(1..=MAX_FACES as i64))]
     max_faces: u16,
+    /// How often the network looks at each face: 2, the second time mirrored, the mean being given; 1, as `run` does.
+    #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u8).range(1..=2))]
+    looks: u8,
 }
 
 /// Where annotated pictures and masks go.
@@ -55,6 +58,7 @@ pub fn run(arguments: ImageArguments) -> Result<Outcome> {
     let bundle = arguments.network.open()?;
     let mut pipeline = arguments.tasks.pipeline(&bundle, &arguments.threads.threads()?)?;
     pipeline.for_masks(arguments.out.is_some() || arguments.masks.is_some());
+    pipeline.look_twice(arguments.looks == 2);
     let results: Vec<PathBuf> = [&arguments.out, &arguments.masks].into_iter().flatten().cloned().collect();
     let listing = folder::list(&arguments.paths, &results);
     let mut outcome = Outcome::Done;

@@ -160,9 +160,12 @@ pub struct Task {
     /// Years of the age bins.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub bins: Vec<f32>,
-    /// Index of the mirrored point or class, if mirroring the image permutes them.
+    /// Index of the mirrored point or class, if mirroring the image permutes them: pairs that trade places, or itself.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub flip: Vec<usize>,
+    /// The network answers the same of a mirrored face, but for what `flip` tells. Not so where a label has a side.
+    #[serde(default)]
+    pub mirror: bool,
 }
 
 /// What the output tensor of a task holds, float32.
@@ -350,6 +353,12 @@ impl Manifest {
             if task.queries[0] > task.queries[1] {
                 return fail(format!("task {}: queries end before they begin", task.name));
             }
+            if let Some(index) = (0..task.flip.len()).find(|&i| task.flip.get(task.flip[i]) != Some(&i)) {
+                return fail(format!("task {}: flip has no pair for index {index}", task.name));
+            }
+            if task.mirror && task.flip.is_empty() && matches!(task.kind, TaskKind::Landmarks | TaskKind::Parsing) {
+                return fail(format!("task {}: mirror needs flip, which tells what trades places", task.name));
+            }
         }
         if !self.groups.is_empty() {
             self.check_groups()?;
@@ -437,6 +446,24 @@ mod tests {
     fn task_of_an_absent_part_is_refused() {
         let text = format!("{MINIMAL}\n[[task]]\nname='age'\nkind='age'\npart='q'\noutput='y'");
         assert!(matches!(Manifest::parse(&text), Err(ManifestError::Content(t)) if t.contains("part q")));
+    }
+
+    #[test]
+    fn what_trades_places_does_so_in_pairs() {
+        let read = |more: &str| {
+            let input = "[input]\ntensor='image'\nsize=8\nmean=[0,0,0]\nstd=[1,1,1]";
+            let frame = "[frame]\ntemplate=[[0.4,0.4],[0.6,0.4],[0.5,0.5],[0.4,0.6],[0.6,0.6]]";
+            let task = "[[task]]\nname='t'\nkind='landmarks'\npart='p'\noutput='y'";
+            Manifest::parse(&format!("{MINIMAL}\n{input}\n{frame}\n{task}\n{more}"))
+        };
+        assert!(read("flip=[1, 0, 2]\nmirror=true").is_ok_and(|manifest| manifest.tasks[0].mirror));
+        assert!(read("").is_ok_and(|manifest| !manifest.tasks[0].mirror));
+        assert!(matches!(read("mirror=true"), Err(ManifestError::Content(t)) if t.contains("mirror needs flip")));
+        for (flip, index) in [("[1, 2, 0]", 0), ("[0, 3, 2]", 1), ("[0, 0]", 1)] {
+            let index = format!("index {index}");
+            let found = read(&format!("flip={flip}"));
+            assert!(matches!(found, Err(ManifestError::Content(t)) if t.contains(&index)), "{flip}");
+        }
     }
 
     #[test]

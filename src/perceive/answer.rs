@@ -130,6 +130,8 @@ impl Reader {
             TaskKind::Landmarks | TaskKind::Recognition => shape[1],
         };
         ensure!(named == shape[1], "task {name}: {} outputs, but {named} labels or bins", shape[1]);
+        let paired = task.flip.len();
+        ensure!(paired == 0 || paired == shape[1], "task {name}: {} outputs, but flip has {paired}", shape[1]);
         let gaze = Arc::new(Gaze::new(Warp::NONE, Similarity::scaling(1.0)));
         Ok(Reader { task: task.clone(), grid, forms: Forms::default(), outputs: shape[1], look: 0, gaze })
     }
@@ -186,6 +188,11 @@ impl Reader {
     /// The task as the manifest has it.
     pub fn task(&self) -> &Task {
         &self.task
+    }
+
+    /// Classes, height and width of a parsing output; zeros for other kinds.
+    pub fn grid(&self) -> [usize; 3] {
+        self.grid
     }
 
     /// How many points, labels, bins or numbers an answer has.
@@ -259,6 +266,7 @@ mod tests {
             labels: (0..labels).map(|i| format!("label{i}")).collect(),
             bins: Vec::new(),
             flip: Vec::new(),
+            mirror: false,
         }
     }
 
@@ -272,6 +280,9 @@ mod tests {
         assert!(fails(TaskKind::Expression, 8, &[1, 0]));
         assert!(!fails(TaskKind::Attributes, 40, &[1, 40]));
         assert!(!fails(TaskKind::Recognition, 0, &[1, 128]));
+        let paired = |flip: &[usize]| Task { flip: flip.to_vec(), ..task(TaskKind::Landmarks, 0) };
+        let reads = |flip: &[usize]| Reader::new(&paired(flip), &[1, 3, 2]).is_ok();
+        assert_eq!((reads(&[1, 0, 2]), reads(&[1, 0]), reads(&[])), (true, false, true));
     }
 
     #[test]

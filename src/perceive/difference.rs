@@ -190,6 +190,7 @@ mod tests {
             labels: Vec::new(),
             bins: vec![0.0, 100.0],
             flip: Vec::new(),
+            mirror: false,
         }
     }
 

@@ -183,6 +183,11 @@ impl Look {
         Ok(Look { tensor: group.tensor.clone(), crop, gaze, fit, size: group.size, lit, colour })
     }
 
+    /// Side of its input, pixels.
+    pub(super) fn size(&self) -> usize {
+        self.size
+    }
+
     /// The light on a face that was sampled into `input`.
     pub(super) fn light(&self, input: &[f32]) -> Option<Light> {
         let plane = match self.colour {

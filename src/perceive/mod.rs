@@ -9,6 +9,7 @@ pub mod difference;
 pub mod golden;
 pub mod landmarks;
 pub mod look;
+pub mod mirror;
 pub mod parsing;
 pub mod pipeline;
 pub mod probe;

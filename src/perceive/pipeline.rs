@@ -7,6 +7,7 @@ use anyhow::{Context, Result, bail, ensure};
 use super::analysis::{Analysis, Face, Faces, Timing};
 use super::answer::{Answer, Reader};
 use super::look::{Look, Views};
+use super::mirror;
 use super::quality::Light;
 use super::tasks::{self, MAX_TASKS, SharedPart, TaskList};
 use crate::capture::view::each_format;
@@ -44,6 +45,10 @@ pub struct Pipeline {
     shared: Vec<SharedPart>,
     tasks: TaskList,
     masks: bool,
+    /// Whether faces of photos are looked at mirrored too.
+    twice: bool,
+    /// What the first look's tasks said, to be joined with the second's.
+    first: Vec<Vec<f32>>,
 }
 
 impl Pipeline {
@@ -85,6 +90,8 @@ impl Pipeline {
             shared: tasks::shared_parts(manifest),
             tasks: TaskList::new(),
             masks: true,
+            twice: false,
+            first: vec![Vec::new(); count],
             engine,
             finder,
             readers,
@@ -247,6 +254,12 @@ impl Pipeline {
         self.masks = wanted;
     }
 
+    /// Whether [`Pipeline::analyse`] looks at each face a second time, mirrored, and gives out the mean (see [`mirror`]), which
+    /// is not so at first. Without effect on tasks of which the manifest does not say that they know mirrored faces.
+    pub fn look_twice(&mut self, wanted: bool) {
+        self.twice = wanted;
+    }
+
     /// Everything about one picture.
     pub fn analyse(&mut self, picture: &Picture, locate: Locate) -> Result<Analysis> {
         let mut watch = Stopwatch::start();
@@ -287,34 +300,73 @@ impl Pipeline {
         }
     }
 
-    /// Looks at one face and decodes the chosen tasks, adding to `timing`.
+    /// Looks at one face, once or twice, and decodes the chosen tasks, adding to `timing`.
     fn perceive(&mut self, photo: &Pyramid, face: &mut Face, timing: &mut Timing) -> Result<()> {
         if self.tasks.is_empty() {
             return Ok(());
         }
+        let mask = |tasks: &mut dyn Iterator<Item = &u8>| tasks.fold(0u32, |mask, task| mask | 1 << task);
+        let twice = |task: &&u8| self.twice && self.readers[usize::from(**task)].task().mirror;
+        let (chosen, mirrored) = (mask(&mut self.tasks.iter()), mask(&mut self.tasks.iter().filter(twice)));
         let mut watch = Stopwatch::start();
+        self.look_at_photo(photo, face, false)?;
+        timing.align_us += watch.lap_us();
+        self.encode_for(chosen)?;
+        timing.encode_us += watch.lap_us();
+        for place in 0..self.tasks.len() {
+            let task = usize::from(self.tasks[place]);
+            let (held, reader) = (&mut face.answers[task], &self.readers[task]);
+            if mirrored & 1 << task == 0 {
+                reader.ask(&mut self.engine, self.masks, face.views.of(reader.look()), &mut held.answer)?;
+                held.known = true;
+            } else {
+                let output = self.engine.output(&reader.task().output)?;
+                self.first[task].clear();
+                self.first[task].extend_from_slice(output);
+            }
+            timing.decode_us[task] += watch.lap_us();
+        }
+        if mirrored == 0 {
+            return Ok(());
+        }
+        self.look_at_photo(photo, face, true)?;
+        timing.align_us += watch.lap_us();
+        self.encode_for(mirrored)?;
+        timing.encode_us += watch.lap_us();
+        for task in (0..self.readers.len()).filter(|task| mirrored & 1 << task != 0) {
+            let (held, reader) = (&mut face.answers[task], &self.readers[task]);
+            let output = self.engine.output(&reader.task().output)?;
+            mirror::join(reader.task(), reader.grid(), &mut self.first[task], output);
+            reader.read_into(&self.first[task], face.views.of(reader.look()), &mut held.answer);
+            held.known = true;
+            timing.decode_us[task] += watch.lap_us();
+        }
+        Ok(())
+    }
+
+    /// Samples a photo's face, as it is or mirrored.
+    fn look_at_photo(&mut self, photo: &Pyramid, face: &mut Face, mirrored: bool) -> Result<()> {
         for index in 0..self.looks.len() {
             if self.is_needed(index) {
                 let look = &mut self.looks[index];
                 let input = self.engine.input(&look.tensor)?;
                 look.crop.fill_from_photo(photo, face.views.of(index), input);
-                face.light = face.light.or_else(|| look.light(input));
+                if mirrored {
+                    mirror::turn(input, look.size());
+                } else {
+                    face.light = face.light.or_else(|| look.light(input));
+                }
             }
         }
-        timing.align_us += watch.lap_us();
-        let chosen = self.tasks.iter().fold(0u32, |mask, task| mask | 1 << task);
+        Ok(())
+    }
+
+    /// Computes what the tasks of a bit mask have in common.
+    fn encode_for(&mut self, tasks: u32) -> Result<()> {
         for part in 0..self.shared.len() {
-            if self.shared[part].needed_by & chosen != 0 {
+            if self.shared[part].needed_by & tasks != 0 {
                 self.encode(part)?;
             }
-        }
-        timing.encode_us += watch.lap_us();
-        for place in 0..self.tasks.len() {
-            let task = usize::from(self.tasks[place]);
-            let held = &mut face.answers[task];
-            self.decode(task, &face.views, &mut held.answer)?;
-            held.known = true;
-            timing.decode_us[task] += watch.lap_us();
         }
         Ok(())
     }

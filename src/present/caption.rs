@@ -64,6 +64,7 @@ mod tests {
             labels: vec!["neutral".into(), "anger".into()],
             bins: Vec::new(),
             flip: Vec::new(),
+            mirror: false,
         };
         let readers = [Reader::new(&task, &[1, 2]).expect("two numbers")];
         let mut face = Face::blank(&readers);

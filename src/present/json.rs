@@ -290,6 +290,7 @@ mod tests {
             labels: labels.iter().map(|l| l.to_string()).collect(),
             bins: vec![0.0, 50.0],
             flip: Vec::new(),
+            mirror: false,
         };
         Reader::new(&task, &[1, 2]).expect("two numbers")
     }
