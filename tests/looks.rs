@@ -119,18 +119,18 @@ fn photos_are_looked_at_twice_and_a_number_of_looks_that_makes_no_sense_is_refus
     }
 }
 
+#[cfg(feature = "compiler")]
 #[test]
 fn a_task_that_does_not_know_mirrored_faces_is_asked_once() {
     let folder = Folder::new();
-    let export = concat!(env!("CARGO_MANIFEST_DIR"), "/models/edge");
-    for entry in std::fs::read_dir(export).expect("the network is there") {
+    for entry in std::fs::read_dir(util::EXPORT).expect("the network is there") {
         let path = entry.expect("readable").path();
         if path.extension().is_some_and(|e| e == "onnx") {
             let name = path.file_name().expect("a file").to_string_lossy().into_owned();
             folder.write(&format!("sided/{name}"), &std::fs::read(&path).expect("readable"));
         }
     }
-    let manifest = std::fs::read_to_string(format!("{export}/manifest.toml")).expect("a manifest");
+    let manifest = std::fs::read_to_string(format!("{}/manifest.toml", util::EXPORT)).expect("a manifest");
     // The age alone is asked once.
     let (before, age) = manifest.split_once("name = \"age\"").expect("a task of that name");
     let sided = format!("{before}name = \"age\"{}", age.replacen("mirror = true", "mirror = false", 1));

@@ -9,15 +9,7 @@ use std::sync::OnceLock;
 use serde_json::Value;
 use util::faceptor;
 #[cfg(feature = "compiler")]
-use util::{Folder, PORTRAIT};
-
-/// The export that is embedded.
-#[cfg(feature = "compiler")]
-const EXPORT: &str = if cfg!(feature = "nano") {
-    concat!(env!("CARGO_MANIFEST_DIR"), "/models/nano")
-} else {
-    concat!(env!("CARGO_MANIFEST_DIR"), "/models/edge")
-};
+use util::{EXPORT, Folder, PORTRAIT};
 
 /// The bundle that is embedded, as a file.
 #[cfg(feature = "compiler")]

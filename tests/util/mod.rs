@@ -16,6 +16,13 @@ pub const PORTRAIT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/models/demo/ast
 /// The box of its face: left, top, right, bottom, looked up by eye.
 pub const FACE: [f64; 4] = [176.0, 60.0, 274.0, 190.0];
 
+/// The export that is embedded.
+pub const EXPORT: &str = if cfg!(feature = "nano") {
+    concat!(env!("CARGO_MANIFEST_DIR"), "/models/nano")
+} else {
+    concat!(env!("CARGO_MANIFEST_DIR"), "/models/edge")
+};
+
 /// A folder of its own, removed at the end.
 pub struct Folder {
     path: PathBuf,
