@@ -10,6 +10,7 @@ import argparse
 import json
 import subprocess
 import tempfile
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -210,7 +211,7 @@ def main():
         from .evaluate import load
 
         net, _ = load(args.weights)
-        once = lambda images: answer(net, images)  # noqa: E731
+        once = partial(answer, net)
     if "once" in wanted:
         columns["PyTorch float, one look"], _ = measure(dev, answers(dev, once, size))
         columns["bundle, one look"], _ = measure(dev, bundle_answers(dev, args.binary, args.model, looks=1))

@@ -1,6 +1,7 @@
 """Dev table of a checkpoint in PyTorch float: `python -m student.evaluate CHECKPOINT [--weights average|net]`."""
 
 import argparse
+from functools import partial
 
 import cv2
 import numpy as np
@@ -89,7 +90,7 @@ def main():
     torch.set_num_threads(args.threads)
     net, state = load(args.checkpoint, args.weights)
     dev = Development(args.faces)
-    once = lambda images: answer(net, images)  # noqa: E731
+    once = partial(answer, net)
     table, classes = measure(dev, answers(dev, twice(once) if args.looks == 2 else once, args.px))
     print(f"{args.checkpoint} step {state['step']} {args.weights} at {args.px} px, {args.looks} looks")
     for name, value in table.items():

@@ -6,6 +6,7 @@ use std::collections::HashSet;
 
 use serde::{Deserialize, Serialize};
 
+pub use super::finder_parts::{Finder, FinderSize};
 use super::group::Group;
 
 /// The manifest format that this version reads and writes.
@@ -168,6 +169,26 @@ pub struct Task {
     pub mirror: bool,
 }
 
+#[cfg(test)]
+impl Task {
+    /// A task of that kind, for tests.
+    pub(crate) fn of_kind(kind: TaskKind) -> Task {
+        Task {
+            name: "mine".into(),
+            kind,
+            part: "p".into(),
+            output: "o".into(),
+            default: true,
+            queries: [0, 1],
+            interpreter: Interpreter::Value,
+            labels: Vec::new(),
+            bins: Vec::new(),
+            flip: Vec::new(),
+            mirror: false,
+        }
+    }
+}
+
 /// What the output tensor of a task holds, float32.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -200,46 +221,8 @@ pub enum Interpreter {
     Feature,
 }
 
-/// The face finder: one part for each input size.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Finder {
-    pub name: String,
-    /// Probability from which a cell counts as a face.
-    pub score_threshold: f32,
-    /// Overlap from which the weaker of two boxes is dropped.
-    pub nms_iou: f32,
-    pub mean: [f32; 3],
-    pub std: [f32; 3],
-    #[serde(default)]
-    pub colour: Colour,
-    /// Pixels of the finder's input per cell, one for each output.
-    pub strides: Vec<usize>,
-    #[serde(rename = "size")]
-    pub sizes: Vec<FinderSize>,
-}
-
-/// The finder at one static input size. Each output is `[1, 15, height / stride, width / stride]`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct FinderSize {
-    pub part: String,
-    pub width: usize,
-    pub height: usize,
-    pub input: String,
-    pub outputs: Vec<String>,
-    /// Used for photos, where small faces count and time does not.
-    #[serde(default = "yes")]
-    pub photo: bool,
-    /// Used in a loop with a frame period.
-    #[serde(default = "yes")]
-    pub live: bool,
-}
-
-fn yes() -> bool {
-    true
-}
-
 /// Largest side, in pixels, of any input tensor: keeps a hostile manifest from asking for huge buffers.
-const MAX_SIDE: usize = 4096;
+pub(super) const MAX_SIDE: usize = 4096;
 
 impl Manifest {
     /// Reads and checks TOML text.
@@ -381,34 +364,13 @@ impl Manifest {
             }
         }
         if let Some(finder) = &self.finder {
-            self.check_finder(finder)?;
-        }
-        Ok(())
-    }
-
-    fn check_finder(&self, finder: &Finder) -> Result<(), ManifestError> {
-        let fail = |text: String| Err(ManifestError::Content(format!("finder: {text}")));
-        check_normalisation("finder", &finder.mean, &finder.std)?;
-        if finder.sizes.is_empty() || finder.strides.is_empty() || finder.strides.contains(&0) {
-            return fail("needs at least one size and non-zero strides".into());
-        }
-        for size in &finder.sizes {
-            let sides_fit = (1..=MAX_SIDE).contains(&size.width) && (1..=MAX_SIDE).contains(&size.height);
-            if !sides_fit || size.outputs.len() != finder.strides.len() {
-                return fail(format!("size {}x{} is out of range or lacks an output", size.width, size.height));
-            }
-            let Some(part) = self.part(&size.part) else {
-                return fail(format!("part {} is not there", size.part));
-            };
-            if !part.inputs.contains(&size.input) || !size.outputs.iter().all(|o| part.outputs.contains(o)) {
-                return fail(format!("part {} lacks input {} or an output", part.name, size.input));
-            }
+            finder.check(self)?;
         }
         Ok(())
     }
 }
 
-fn check_normalisation(what: &str, mean: &[f32; 3], std: &[f32; 3]) -> Result<(), ManifestError> {
+pub(super) fn check_normalisation(what: &str, mean: &[f32; 3], std: &[f32; 3]) -> Result<(), ManifestError> {
     if mean.iter().all(|m| m.is_finite()) && std.iter().all(|s| s.is_finite() && *s != 0.0) {
         return Ok(());
     }
@@ -504,14 +466,5 @@ mod tests {
             let found = framed(&format!("warp = 'cubic'\nwarp_linear = {linear}"));
             assert!(matches!(found, Err(ManifestError::Content(t)) if t.contains("warp_linear")), "{linear}");
         }
-    }
-
-    #[test]
-    fn finder_sizes_serve_photos_and_the_loop_unless_they_say_otherwise() {
-        let size = |more: &str| {
-            toml::from_str::<FinderSize>(&format!("part='p'\nwidth=32\nheight=32\ninput='i'\noutputs=[]\n{more}"))
-        };
-        let uses = |more| size(more).map(|s| (s.photo, s.live));
-        assert_eq!((uses(""), uses("photo = false")), (Ok((true, true)), Ok((false, true))));
     }
 }

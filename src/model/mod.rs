@@ -8,6 +8,7 @@ mod check;
 #[cfg(feature = "compiler")]
 mod compiler;
 mod engine;
+mod finder_parts;
 pub mod group;
 pub mod kernels;
 pub mod manifest;

@@ -252,22 +252,9 @@ pub fn largest(numbers: &[f32]) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::manifest::Interpreter;
 
     fn task(kind: TaskKind, labels: usize) -> Task {
-        Task {
-            name: "mine".into(),
-            kind,
-            part: "p".into(),
-            output: "o".into(),
-            default: true,
-            queries: [0, labels],
-            interpreter: Interpreter::Value,
-            labels: (0..labels).map(|i| format!("label{i}")).collect(),
-            bins: Vec::new(),
-            flip: Vec::new(),
-            mirror: false,
-        }
+        Task { labels: (0..labels).map(|i| format!("label{i}")).collect(), ..Task::of_kind(kind) }
     }
 
     #[test]

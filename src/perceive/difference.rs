@@ -176,22 +176,9 @@ fn cosine(a: &[f32], b: &[f32]) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::manifest::Interpreter;
 
     fn task(kind: TaskKind) -> Task {
-        Task {
-            name: "t".into(),
-            kind,
-            part: "p".into(),
-            output: "o".into(),
-            default: true,
-            queries: [0, 2],
-            interpreter: Interpreter::Value,
-            labels: Vec::new(),
-            bins: vec![0.0, 100.0],
-            flip: Vec::new(),
-            mirror: false,
-        }
+        Task { bins: vec![0.0, 100.0], ..Task::of_kind(kind) }
     }
 
     fn difference(kind: TaskKind, shape: &[usize], found: &[f32], expected: &[f32]) -> Difference {

@@ -41,22 +41,9 @@ pub fn join(task: &Task, [_, height, width]: [usize; 3], mean: &mut [f32], secon
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::manifest::Interpreter;
 
     fn task(kind: TaskKind, flip: &[usize]) -> Task {
-        Task {
-            name: "mine".into(),
-            kind,
-            part: "p".into(),
-            output: "o".into(),
-            default: true,
-            queries: [0, 0],
-            interpreter: Interpreter::Value,
-            labels: Vec::new(),
-            bins: Vec::new(),
-            flip: flip.to_vec(),
-            mirror: true,
-        }
+        Task { flip: flip.to_vec(), ..Task::of_kind(kind) }
     }
 
     #[test]

@@ -305,9 +305,12 @@ impl Pipeline {
         if self.tasks.is_empty() {
             return Ok(());
         }
-        let mask = |tasks: &mut dyn Iterator<Item = &u8>| tasks.fold(0u32, |mask, task| mask | 1 << task);
-        let twice = |task: &&u8| self.twice && self.readers[usize::from(**task)].task().mirror;
-        let (chosen, mirrored) = (mask(&mut self.tasks.iter()), mask(&mut self.tasks.iter().filter(twice)));
+        // Bits of the tasks that are asked, and of those that are asked again of the mirrored face.
+        let (mut chosen, mut mirrored) = (0u32, 0u32);
+        for &task in &self.tasks {
+            chosen |= 1 << task;
+            mirrored |= u32::from(self.twice && self.readers[usize::from(task)].task().mirror) << task;
+        }
         let mut watch = Stopwatch::start();
         self.look_at_photo(photo, face, false)?;
         timing.align_us += watch.lap_us();

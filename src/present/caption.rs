@@ -48,24 +48,12 @@ fn likely<'a>(labels: &'a [String], values: &'a [f32]) -> impl Iterator<Item = S
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::manifest::{Interpreter, Task, TaskKind};
+    use crate::model::manifest::{Task, TaskKind};
     use crate::perceive::Held;
 
     #[test]
     fn an_answer_of_an_earlier_frame_says_how_old_it_is() {
-        let task = Task {
-            name: "expression".into(),
-            kind: TaskKind::Expression,
-            part: "p".into(),
-            output: "o".into(),
-            default: true,
-            queries: [0, 2],
-            interpreter: Interpreter::Value,
-            labels: vec!["neutral".into(), "anger".into()],
-            bins: Vec::new(),
-            flip: Vec::new(),
-            mirror: false,
-        };
+        let task = Task { labels: vec!["neutral".into(), "anger".into()], ..Task::of_kind(TaskKind::Expression) };
         let readers = [Reader::new(&task, &[1, 2]).expect("two numbers")];
         let mut face = Face::blank(&readers);
         face.answers[0] = Held::fresh(Answer::Expression(vec![0.2, 0.8]));

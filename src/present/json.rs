@@ -274,23 +274,16 @@ fn rounded_point(point: Point) -> [f64; 2] {
 mod tests {
     use super::*;
     use crate::locate::Detection;
-    use crate::model::manifest::{Interpreter, TaskKind};
+    use crate::model::manifest::TaskKind;
     use crate::perceive::age::Age;
     use crate::perceive::{TaskList, Timing};
 
     fn reader(name: &str, kind: TaskKind, labels: &[&str]) -> Reader {
         let task = Task {
             name: name.into(),
-            kind,
-            part: "p".into(),
-            output: "o".into(),
-            default: true,
-            queries: [0, 2],
-            interpreter: Interpreter::Value,
             labels: labels.iter().map(|l| l.to_string()).collect(),
             bins: vec![0.0, 50.0],
-            flip: Vec::new(),
-            mirror: false,
+            ..Task::of_kind(kind)
         };
         Reader::new(&task, &[1, 2]).expect("two numbers")
     }
