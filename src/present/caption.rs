@@ -53,7 +53,11 @@ mod tests {
 
     #[test]
     fn an_answer_of_an_earlier_frame_says_how_old_it_is() {
-        let task = Task { labels: vec!["neutral".into(), "anger".into()], ..Task::of_kind(TaskKind::Expression) };
+        let task = Task {
+            name: "expression".into(),
+            labels: vec!["neutral".into(), "anger".into()],
+            ..Task::of_kind(TaskKind::Expression)
+        };
         let readers = [Reader::new(&task, &[1, 2]).expect("two numbers")];
         let mut face = Face::blank(&readers);
         face.answers[0] = Held::fresh(Answer::Expression(vec![0.2, 0.8]));
