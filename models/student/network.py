@@ -29,8 +29,8 @@ QUARTERS = 4
 EMBEDDING = 128
 
 SIZES = {
-    "edge": dict(widths=(32, 64, 128, 256), blocks=(1, 3, 2), dim=128, heads=4, hidden=256, layers=2, pixel=64, fine=32),
-    "nano": dict(widths=(16, 32, 64, 128), blocks=(1, 3, 2), dim=64, heads=2, hidden=128, layers=2, pixel=32, fine=0),
+    "edge": dict(widths=(32, 64, 128, 256), blocks=(1, 3, 2), dim=128, heads=4, hidden=256, layers=2, pixel=64, fine=32, squeeze=192),
+    "nano": dict(widths=(16, 32, 64, 128), blocks=(1, 3, 2), dim=64, heads=2, hidden=128, layers=2, pixel=32, fine=0, squeeze=64),
 }
 
 
@@ -205,7 +205,7 @@ class RegionDecoder(nn.Module):
 class FeatureHead(nn.Module):
     """Recognition: stride-16 map to a 128-d embedding; spatial weights follow the grid, so the input size may vary."""
 
-    def __init__(self, width, squeeze=64, grid=6):
+    def __init__(self, width, squeeze, grid=6):
         super().__init__()
         self.squeeze = ConvNorm(width, squeeze, kernel=1)
         self.weight = nn.Parameter(torch.randn(EMBEDDING, squeeze, grid, grid) / math.sqrt(squeeze * grid * grid))
@@ -244,7 +244,7 @@ class Student(nn.Module):
         if fine:
             self.region = RegionDecoder(widths, c["pixel"], fine)
             self.region_embed = nn.Sequential(nn.Linear(dim, dim), nn.ReLU(), nn.Linear(dim, QUARTERS * fine))
-        self.feature = FeatureHead(widths[3])
+        self.feature = FeatureHead(widths[3], c["squeeze"])
         # Pooled heads that only training sees: they reach the encoder before the decoder has learned to look.
         self.auxiliary = nn.ModuleDict({t: nn.Linear(widths[3], n) for t, n in values.items()})
 
@@ -292,17 +292,32 @@ class Student(nn.Module):
         return logits.reshape(b, -1, 2 * h, 2 * w)
 
     def load_average(self, state):
-        """Weights of a run, also of one whose value tasks had a query an answer (such queries are averaged in their groups) and
-        of one without region features (they keep their first values)."""
+        """Weights of a run, also of one whose value tasks had a query an answer (such queries are averaged in their groups), of
+        one without region features (they keep their first values) and of one with a narrower recognition head (what it lacks
+        keeps its first values, and counts nothing at first)."""
         state = {k: v for k, v in self.state_dict().items() if k.startswith("region")} | dict(state)
         for task, answers in ANSWERS.items():
             for name in (f"content.{task}", f"position.{task}"):
                 if len(state[name]) == QUERIES[task] * answers > QUERIES[task]:
                     state[name] = state[name].reshape(QUERIES[task], answers, -1).mean(1)
-        self.load_state_dict(state)
+        self.load_state_dict(widened(state, self.state_dict()))
 
     def pooled(self, task, f16):
         return self.auxiliary[task](f16.mean((2, 3)))
+
+
+def widened(state, own):
+    """A state whose recognition head may be narrower than that of the state `own`: what it lacks is `own`'s, and counts nothing at first."""
+    given, weight = state.get("feature.weight"), own.get("feature.weight")
+    if given is None or weight is None or given.shape == weight.shape:
+        return state
+    state = dict(state)
+    for name, value in own.items():
+        if name.startswith("feature.squeeze") and value.ndim:
+            state[name] = torch.cat([state[name].to(value.dtype), value[len(state[name]) :]])
+    state["feature.weight"] = torch.zeros_like(weight)
+    state["feature.weight"][:, : given.shape[1]] = given
+    return state
 
 
 def soft_argmax(logits):

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import torch
 
+from .network import widened
+
 CURVES = ["age", "expression", "attributes", "landmarks", "heatmap", "parsing", "embedding", "relation"]
 WIDTH, HEIGHT, LEFT, TOP = 640, 300, 16, 24
 COLOURS = ["#1b6ca8", "#c0392b", "#1e8449", "#8e44ad", "#b9770e", "#117a65", "#616a6b", "#d35400"]
@@ -62,6 +64,7 @@ def kept(arguments):
 def blended(before, after, share):
     """The weighted mean of two states of one network. A short run from good weights ends near them, in the same valley: what it
     learned and what it lost on the way partly add up and partly cancel (Wortsman et al. 2022, "Robust fine-tuning")."""
+    before = widened(before, after)
     return {k: torch.lerp(before[k].to(v.dtype), v, share) if v.dtype.is_floating_point else v for k, v in after.items()}
 
 
@@ -71,6 +74,7 @@ def main():
     p.add_argument("--out", required=True)
     p.add_argument("--continued", action="store_true", help="the run began with the weights that --out holds: its log is appended")
     p.add_argument("--blend", type=float, default=1.0, metavar="SHARE", help="with --continued: keep the mean of the run's weights and those that --out holds, SHARE being the run's part")
+    p.add_argument("--blend-with", metavar="FILE", help="the weights for --blend instead of those that --out holds, such as of the release before")
     args = p.parse_args()
     if not 0 < args.blend <= 1 or args.blend < 1 and not args.continued:
         p.error("--blend is above 0 and at most 1, and needs --continued")
@@ -79,10 +83,11 @@ def main():
     state = torch.load(run / "checkpoint.pt", map_location="cpu", weights_only=True)
     average = state["average"]
     if args.blend < 1:
-        average = blended(torch.load(out / "weights.pt", map_location="cpu", weights_only=True)["average"], average, args.blend)
+        average = blended(torch.load(args.blend_with or out / "weights.pt", map_location="cpu", weights_only=True)["average"], average, args.blend)
     half = {k: v.half() if v.dtype.is_floating_point else v for k, v in average.items()}
     rows = rows_of(run / "log.csv")
-    arguments = [kept(state["arguments"]) | {"steps_done": state["step"]} | ({"blend": args.blend} if args.blend < 1 else {})]
+    blend = {"blend": args.blend} | ({"blend_with": Path(args.blend_with).name} if args.blend_with else {}) if args.blend < 1 else {}
+    arguments = [kept(state["arguments"]) | {"steps_done": state["step"]} | blend]
     if args.continued:
         rows = joined(rows_of(out / "training_log.csv"), rows)
         arguments = json.loads((out / "training_arguments.json").read_text()) + arguments

@@ -9,7 +9,7 @@ from student import augment, data, geometry, labels, losses, release
 from student.development import landmark_error, network_image, verification
 from student.evaluate import answer, label_map, twice
 from student.loader import hinted, mask_chances
-from student.network import AGE_BINS, ANSWERS, QUERIES, Student, age_distribution, soft_argmax
+from student.network import AGE_BINS, ANSWERS, QUERIES, FeatureHead, Student, age_distribution, soft_argmax
 from student.parts import cut, run
 
 torch.set_num_threads(1)
@@ -220,6 +220,16 @@ def test_weights_with_a_query_an_answer_begin_grouped_as_their_mean(net):
     grouped = Student("edge")
     grouped.load_average(state)
     assert torch.equal(grouped.content["age"][:, 0], torch.tensor([3.0, 10.0, 17.0]))
+
+
+def test_weights_of_a_narrower_recognition_head_answer_as_before():
+    torch.manual_seed(5)
+    wide, narrow, maps = Student("edge").eval(), FeatureHead(256, 64).eval(), torch.rand(2, 256, 6, 6)
+    state = {k: v for k, v in wide.state_dict().items() if not k.startswith("feature")} | {f"feature.{k}": v for k, v in narrow.state_dict().items()}
+    wide.load_average(state)
+    assert torch.allclose(wide.feature(maps), narrow(maps), atol=1e-5)
+    wide.feature(maps).square().sum().backward()
+    assert (wide.feature.weight.grad[:, 64:] != 0).any(), "and what is new learns"
 
 
 def test_rare_masks_are_drawn_more_often():
