@@ -84,14 +84,16 @@ def corrected(probabilities, attributes):
     """(probabilities, things in doubt) after what the attributes [40] (+1, -1, 0) say."""
     p, doubtful = probabilities.copy(), []
     for column, label, share in HINTS.values():
-        if attributes[column] < 0 and (p[..., label] > SURE_AGAINST).mean() >= 0.5 * share:
-            doubtful.append(label)
-        elif attributes[column] < 0:
-            p[..., label] = 0.0
-        if attributes[column] > 0:
-            # The odds against the likeliest other class of the pixels that the thing must at least have.
+        least = 0.5 * share  # of the picture that the thing must at least have
+        if attributes[column] < 0:
+            if (p[..., label] > SURE_AGAINST).mean() >= least:
+                doubtful.append(label)
+            else:
+                p[..., label] = 0.0
+        elif attributes[column] > 0:
+            # The odds against the likeliest other class of those pixels.
             other = np.delete(p, label, -1).max(-1)
-            odds = np.sort((other / np.maximum(p[..., label], 1e-6)).ravel())[max(1, round(0.5 * share * other.size)) - 1]
+            odds = np.sort((other / np.maximum(p[..., label], 1e-6)).ravel())[max(1, round(least * other.size)) - 1]
             if odds > MOST_ODDS:
                 doubtful.append(label)
             elif odds > 1:

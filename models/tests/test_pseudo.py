@@ -43,6 +43,12 @@ def test_a_hat_that_the_network_is_surer_of_than_those_who_deny_it_leaves_its_pl
     assert (mask[: MASK_PX // 3] == UNKNOWN).all() and (mask[MASK_PX // 3 :] == 0).all()
 
 
+def test_a_few_sure_pixels_are_not_a_hat_that_somebody_overlooked():
+    p = likely(hair=0.8, hat=0.2)
+    p[:8, :8, HAIR], p[:8, :8, HAT] = 0.02, 0.98
+    assert (mask_of(p, says(-1), np.zeros((64, 64), np.uint8), 0.5)[: MASK_PX // 3] == HAIR).all()
+
+
 def test_a_hat_that_cannot_be_found_leaves_its_place_unknown():
     p, doubtful = corrected(likely(hair=0.999, hat=0.001), says(1))
     assert doubtful == [HAT] and p.argmax(-1)[0, 0] == HAIR
