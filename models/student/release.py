@@ -78,15 +78,20 @@ def main():
     args = p.parse_args()
     if not 0 < args.blend <= 1 or args.blend < 1 and not args.continued:
         p.error("--blend is above 0 and at most 1, and needs --continued")
+    if args.blend_with and args.blend == 1:
+        p.error("--blend-with goes with --blend")
     run, out = Path(args.run), Path(args.out)
     out.mkdir(parents=True, exist_ok=True)
     state = torch.load(run / "checkpoint.pt", map_location="cpu", weights_only=True)
     average = state["average"]
+    blend = {}
     if args.blend < 1:
         average = blended(torch.load(args.blend_with or out / "weights.pt", map_location="cpu", weights_only=True)["average"], average, args.blend)
+        blend["blend"] = args.blend
+    if args.blend_with:
+        blend["blend_with"] = Path(args.blend_with).name
     half = {k: v.half() if v.dtype.is_floating_point else v for k, v in average.items()}
     rows = rows_of(run / "log.csv")
-    blend = {"blend": args.blend} | ({"blend_with": Path(args.blend_with).name} if args.blend_with else {}) if args.blend < 1 else {}
     arguments = [kept(state["arguments"]) | {"steps_done": state["step"]} | blend]
     if args.continued:
         rows = joined(rows_of(out / "training_log.csv"), rows)

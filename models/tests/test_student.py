@@ -298,6 +298,29 @@ def test_a_blend_of_two_ends_lies_between_them_and_keeps_counters():
     assert mean["w"].tolist() == [0.25, 2.5] and mean["w"].dtype == torch.float32 and int(mean["n"]) == 7
 
 
+def test_a_run_is_blended_with_the_weights_that_are_named_not_with_those_that_lie_there(tmp_path, monkeypatch):
+    run, out, named = tmp_path / "run", tmp_path / "out", tmp_path / "named.pt"
+    run.mkdir()
+    out.mkdir()
+    terms = dict.fromkeys(release.CURVES, 0.5)
+    release.write_log([{"step": 9, "minutes": 1.0} | terms], run / "log.csv")
+    release.write_log([{"step": 4, "minutes": 1.0} | terms], out / "training_log.csv")
+    (out / "training_arguments.json").write_text("[]")
+    state = {"size": "edge", "step": 9, "used_seconds": 60.0, "arguments": {"seed": 3, "batch": 128}}
+    torch.save(state | {"average": {"w": torch.tensor([4.0])}}, run / "checkpoint.pt")
+    torch.save({"average": {"w": torch.tensor([100.0])}}, out / "weights.pt")
+    torch.save({"average": {"w": torch.tensor([0.0])}}, named)
+    argv = ["release", str(run), "--out", str(out), "--continued", "--blend-with", str(named)]
+    monkeypatch.setattr("sys.argv", argv)
+    with pytest.raises(SystemExit):
+        release.main()
+    monkeypatch.setattr("sys.argv", [*argv, "--blend", "0.25"])
+    release.main()
+    kept = torch.load(out / "weights.pt", weights_only=True)
+    assert kept["average"]["w"].tolist() == [1.0] and kept["step"] == 13
+    assert '"blend_with": "named.pt"' in (out / "training_arguments.json").read_text()
+
+
 def test_parsing_loss_is_cross_entropy_and_dice_of_the_seen_pixels():
     torch.manual_seed(5)
     logits, labels = torch.randn(2, 19, 12, 12), torch.randint(0, 19, (2, 12, 12))
