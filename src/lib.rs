@@ -27,7 +27,7 @@
 //! same way step by step: [`pace::live::Live::run`] reads as one frame's way, [`pace::frame::Faces::process`] as that of
 //! its faces.
 //!
-//! Photos have time for a second look at each face, mirrored ([`perceive::mirror`]); a run looks once.
+//! Photos have time for further looks at each face, mirrored and from elsewhere ([`perceive::aspect`]); a run looks once.
 //!
 //! What is drawn costs more than what is told: `Pipeline::for_masks` says whether parsing needs more than the best classes,
 //! and the loop asks for it only while somebody watches.

@@ -12,7 +12,7 @@ use crate::capture::{Picture, Pixels, folder, photo};
 use crate::locate::{MAX_FACES, Purpose};
 use crate::pace::clock::Stopwatch;
 use crate::pace::threads::ThreadArguments;
-use crate::perceive::{Analysis, Locate, Pipeline};
+use crate::perceive::{Analysis, Locate, Looks, Pipeline};
 use crate::present::json::{Around, Line, Origin};
 use crate::present::names::Names;
 use crate::present::{mask, overlay, png, text};
@@ -43,9 +43,19 @@ pub struct ImageArguments {
     /// The most faces of a photo, best first.
     #[arg(long, value_name = "N", default_value_t = MAX_FACES as u16, value_parser = clap::value_parser!(u16).range(1..=MAX_FACES as i64))]
     max_faces: u16,
-    /// How often the network looks at each face: 2, the second time mirrored, the mean being given; 1, as `run` does.
-    #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u8).range(1..=2))]
-    looks: u8,
+    /// How often the network looks at each face, the mean being given: 1, as `run` does; 2, the second time mirrored; 6, both
+    /// from nearer and farther too.
+    #[arg(long, value_name = "N", default_value = "6", value_parser = looks)]
+    looks: Looks,
+}
+
+fn looks(text: &str) -> Result<Looks, &'static str> {
+    match text {
+        "1" => Ok(Looks::One),
+        "2" => Ok(Looks::Two),
+        "6" => Ok(Looks::Six),
+        _ => Err("a face is looked at 1, 2 or 6 times"),
+    }
 }
 
 /// Where annotated pictures and masks go.
@@ -58,7 +68,7 @@ pub fn run(arguments: ImageArguments) -> Result<Outcome> {
     let bundle = arguments.network.open()?;
     let mut pipeline = arguments.tasks.pipeline(&bundle, &arguments.threads.threads()?)?;
     pipeline.for_masks(arguments.out.is_some() || arguments.masks.is_some());
-    pipeline.look_twice(arguments.looks == 2);
+    pipeline.look_times(arguments.looks);
     let results: Vec<PathBuf> = [&arguments.out, &arguments.masks].into_iter().flatten().cloned().collect();
     let listing = folder::list(&arguments.paths, &results);
     let mut outcome = Outcome::Done;

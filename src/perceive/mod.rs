@@ -3,13 +3,13 @@
 pub mod age;
 pub mod analysis;
 pub mod answer;
+pub mod aspect;
 pub mod cost;
 pub mod crop;
 pub mod difference;
 pub mod golden;
 pub mod landmarks;
 pub mod look;
-pub mod mirror;
 pub mod parsing;
 pub mod pipeline;
 pub mod probe;
@@ -22,5 +22,6 @@ pub mod warp;
 
 pub use analysis::{Analysis, Deadline, Face, Faces, Timing};
 pub use answer::{Answer, Held, Reader};
+pub use aspect::Looks;
 pub use pipeline::{Locate, Pipeline};
 pub use tasks::TaskList;

@@ -6,8 +6,8 @@ use anyhow::{Context, Result, bail, ensure};
 
 use super::analysis::{Analysis, Face, Faces, Timing};
 use super::answer::{Answer, Reader};
+use super::aspect::{self, Aspect, Looks, Mean};
 use super::look::{Look, Views};
-use super::mirror;
 use super::quality::Light;
 use super::tasks::{self, MAX_TASKS, SharedPart, TaskList};
 use crate::capture::view::each_format;
@@ -45,10 +45,10 @@ pub struct Pipeline {
     shared: Vec<SharedPart>,
     tasks: TaskList,
     masks: bool,
-    /// Whether faces of photos are looked at mirrored too.
-    twice: bool,
-    /// What the first look's tasks said, to be joined with the second's.
-    first: Vec<Vec<f32>>,
+    /// How often faces of photos are looked at.
+    times: Looks,
+    /// What the looks at a photo's face say, by tasks.
+    means: Vec<Mean>,
 }
 
 impl Pipeline {
@@ -90,8 +90,8 @@ impl Pipeline {
             shared: tasks::shared_parts(manifest),
             tasks: TaskList::new(),
             masks: true,
-            twice: false,
-            first: vec![Vec::new(); count],
+            times: Looks::One,
+            means: (0..count).map(|_| Mean::default()).collect(),
             engine,
             finder,
             readers,
@@ -254,10 +254,10 @@ impl Pipeline {
         self.masks = wanted;
     }
 
-    /// Whether [`Pipeline::analyse`] looks at each face a second time, mirrored, and gives out the mean (see [`mirror`]), which
-    /// is not so at first. Without effect on tasks of which the manifest does not say that they know mirrored faces.
-    pub fn look_twice(&mut self, wanted: bool) {
-        self.twice = wanted;
+    /// How often [`Pipeline::analyse`] looks at each face, giving out the mean (see [`aspect`]); once at first. Tasks of which
+    /// the manifest does not say that they know mirrored faces are asked once all the same.
+    pub fn look_times(&mut self, looks: Looks) {
+        self.times = looks;
     }
 
     /// Everything about one picture.
@@ -300,64 +300,70 @@ impl Pipeline {
         }
     }
 
-    /// Looks at one face, once or twice, and decodes the chosen tasks, adding to `timing`.
+    /// Looks at one face, once or more often, and decodes the chosen tasks, adding to `timing`.
     fn perceive(&mut self, photo: &Pyramid, face: &mut Face, timing: &mut Timing) -> Result<()> {
         if self.tasks.is_empty() {
             return Ok(());
         }
-        // Bits of the tasks that are asked, and of those that are asked again of the mirrored face.
-        let (mut chosen, mut mirrored) = (0u32, 0u32);
+        // Bits of the tasks that are asked, and of those that are asked again under the further aspects.
+        let further = self.times.further();
+        let (mut chosen, mut again) = (0u32, 0u32);
         for &task in &self.tasks {
             chosen |= 1 << task;
-            mirrored |= u32::from(self.twice && self.readers[usize::from(task)].task().mirror) << task;
+            again |= u32::from(!further.is_empty() && self.readers[usize::from(task)].task().mirror) << task;
         }
         let mut watch = Stopwatch::start();
-        self.look_at_photo(photo, face, false)?;
+        self.look_at_photo(photo, face, aspect::PLAIN)?;
         timing.align_us += watch.lap_us();
         self.encode_for(chosen)?;
         timing.encode_us += watch.lap_us();
         for place in 0..self.tasks.len() {
             let task = usize::from(self.tasks[place]);
             let (held, reader) = (&mut face.answers[task], &self.readers[task]);
-            if mirrored & 1 << task == 0 {
+            if again & 1 << task == 0 {
                 reader.ask(&mut self.engine, self.masks, face.views.of(reader.look()), &mut held.answer)?;
                 held.known = true;
             } else {
                 let output = self.engine.output(&reader.task().output)?;
-                self.first[task].clear();
-                self.first[task].extend_from_slice(output);
+                self.means[task].begin(output);
             }
             timing.decode_us[task] += watch.lap_us();
         }
-        if mirrored == 0 {
+        if again == 0 {
             return Ok(());
         }
-        self.look_at_photo(photo, face, true)?;
-        timing.align_us += watch.lap_us();
-        self.encode_for(mirrored)?;
-        timing.encode_us += watch.lap_us();
-        for task in (0..self.readers.len()).filter(|task| mirrored & 1 << task != 0) {
+        for &aspect in further {
+            self.look_at_photo(photo, face, aspect)?;
+            timing.align_us += watch.lap_us();
+            self.encode_for(again)?;
+            timing.encode_us += watch.lap_us();
+            for task in (0..self.readers.len()).filter(|task| again & 1 << task != 0) {
+                let reader = &self.readers[task];
+                let output = self.engine.output(&reader.task().output)?;
+                self.means[task].add(reader.task(), reader.grid(), &reader.gaze().warp, aspect, output);
+                timing.decode_us[task] += watch.lap_us();
+            }
+        }
+        for task in (0..self.readers.len()).filter(|task| again & 1 << task != 0) {
             let (held, reader) = (&mut face.answers[task], &self.readers[task]);
-            let output = self.engine.output(&reader.task().output)?;
-            mirror::join(reader.task(), reader.grid(), &mut self.first[task], output);
-            reader.read_into(&self.first[task], face.views.of(reader.look()), &mut held.answer);
+            reader.read_into(self.means[task].output(), face.views.of(reader.look()), &mut held.answer);
             held.known = true;
             timing.decode_us[task] += watch.lap_us();
         }
         Ok(())
     }
 
-    /// Samples a photo's face, as it is or mirrored.
-    fn look_at_photo(&mut self, photo: &Pyramid, face: &mut Face, mirrored: bool) -> Result<()> {
+    /// Samples a photo's face under an aspect.
+    fn look_at_photo(&mut self, photo: &Pyramid, face: &mut Face, aspect: Aspect) -> Result<()> {
         for index in 0..self.looks.len() {
             if self.is_needed(index) {
                 let look = &mut self.looks[index];
                 let input = self.engine.input(&look.tensor)?;
-                look.crop.fill_from_photo(photo, face.views.of(index), input);
-                if mirrored {
-                    mirror::turn(input, look.size());
-                } else {
-                    face.light = face.light.or_else(|| look.light(input));
+                look.crop.fill_from_photo(photo, &aspect.of(face.views.of(index)), input);
+                // The first look tells of the light.
+                face.light = face.light.or_else(|| look.light(input));
+                if aspect.mirrored {
+                    aspect::turn(input, look.size());
                 }
             }
         }
