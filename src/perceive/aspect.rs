@@ -32,9 +32,8 @@ const ASPECTS: [Aspect; 6] = {
 };
 
 /// How many looks a face may get: one, two with its mirror image, six with both from nearer and farther.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Looks {
-    #[default]
     One,
     Two,
     Six,
