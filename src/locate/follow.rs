@@ -218,9 +218,10 @@ impl Followers {
         Some(slot)
     }
 
-    /// Whether the face in `slot` is in this frame as far as is known: without landmarks only if the finder saw it.
+    /// Whether the face in `slot` is in this frame as far as is known: without landmarks only if the finder saw it, with
+    /// them unless both the finder and the landmarks say no. It keeps its number until it is lost.
     pub fn is_visible(&self, slot: usize, guided: bool) -> bool {
-        self.get(slot).is_some_and(|follower| guided || follower.misses == 0)
+        self.get(slot).is_some_and(|follower| if guided { !follower.is_denied() } else { follower.misses == 0 })
     }
 
     /// Takes the 68 landmarks of the face in `slot` (pixels) and smooths them in place. They say where the face is now,

@@ -181,12 +181,28 @@ fn landmarks_that_are_no_face_call_the_finder() {
     assert!(followers.needs_finder(true, false));
     // Two misses lose it then, and the crop stays where it was until they do.
     let before = *followers.get(0).expect("followed").keypoints();
+    assert!(followers.is_visible(0, true), "the finder has not missed it yet");
     for left in [1, 0] {
         followers.begin(FRAME_S);
         followers.check(&[], true, 4);
-        assert_eq!(followers.count(), left);
+        assert_eq!((followers.count(), followers.is_visible(0, true)), (left, false));
     }
     assert_eq!(before, detection(0.0, 0.0, 0.9).keypoints);
+}
+
+#[test]
+fn a_track_beside_the_face_that_the_finder_sees_elsewhere_is_not_shown() {
+    let mut followers = followers(4);
+    frame(&mut followers, &[(0.0, 0.0)]);
+    let to_picture = crop_of(&followers, 0);
+    let mut points = landmarks(&detection(120.0, 0.0, 0.9).keypoints);
+    followers.begin(FRAME_S);
+    followers.check(&[detection(120.0, 0.0, 0.9)], true, 4);
+    assert_eq!(followers.count(), 2);
+    // The old crop's landmarks are drawn to the face at its edge.
+    followers.observe(0, &mut points, &to_picture, &glance());
+    let shown = |slot| followers.is_visible(slot, true);
+    assert_eq!([shown(0), shown(1)], [false, true]);
 }
 
 #[test]

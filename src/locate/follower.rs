@@ -183,6 +183,11 @@ impl Follower {
         self.anchor_is_new = false;
     }
 
+    /// Whether both speak against it: its landmarks are no face's, and the finder, which looked after, saw none either.
+    pub(super) fn is_denied(&self) -> bool {
+        self.doubt == Doubt::Shape && self.misses > 0
+    }
+
     /// Whether the finder should look at the next frame.
     pub(super) fn is_doubtful(&self) -> bool {
         self.doubt > Doubt::None || self.misses > 0
