@@ -8,12 +8,16 @@ six looks at a face, the others one look, which is what the live loop has: there
 
 import argparse
 import json
+import os
 import subprocess
 import tempfile
+from concurrent.futures import ProcessPoolExecutor
 from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
+import torch
 from PIL import Image
 
 from .breakdown import sections
@@ -35,6 +39,13 @@ GOALS = [
     ("finder w300 scenes recall % at 0.05 false a photo", 98, 99.5, True),
     ("finder empty objects scenes without a face %", 95, None, True),
 ]
+# Their names in the card's table.
+COLUMNS = {
+    "float": "PyTorch float, one look",
+    "ort": "ONNX Runtime int8, one look",
+    "once": "bundle, one look",
+    "bundle": "bundle (faceptor image)",
+}
 MARKS = ("<!-- table made by student.accuracy -->", "<!-- end of table -->")
 BESIDE = ("<!-- comparison made by student.accuracy -->", "<!-- end of comparison -->")
 BREAKDOWN = ("<!-- breakdown made by student.accuracy -->", "<!-- end of breakdown -->")
@@ -192,6 +203,26 @@ def markdown(columns, note):
     return "\n".join([*lines, "", note])
 
 
+def column(name, args):
+    """One column of the table: its rows, and of the last one also what follows the table and its breakdowns."""
+    torch.set_num_threads(1)  # the columns are made side by side
+    dev, parts = Development(args.faces), OnnxParts(args.export)
+    size = parts.manifest["input"]["size"]
+    if name == "float":
+        net, _ = load(args.weights)
+        return measure(dev, answers(dev, partial(answer, net), size))[0], "", None
+    if name == "ort":
+        return measure(dev, answers(dev, parts.answer, size))[0], "", None
+    if name == "once":
+        return measure(dev, bundle_answers(dev, args.binary, args.model, looks=1))[0], "", None
+    said = bundle_answers(dev, args.binary, args.model, looks=6)
+    rows, classes = measure(dev, said)
+    finder, note = finder_rows(args.faces, args.binary, args.model)
+    note += "; parsing F1 by class: " + ", ".join(f"{k} {v:.2f}" for k, v in classes.items())
+    breakdown = sections(dev, said, lambda rows, side: shrunk_answers(dev, args.binary, args.model, rows, side))
+    return rows | finder, note, breakdown
+
+
 def main():
     p = argparse.ArgumentParser(description=__doc__)
     p.add_argument("--faces", default="../../shared/faces")
@@ -201,30 +232,21 @@ def main():
     p.add_argument("--weights", default="edge/weights.pt")
     p.add_argument("--card", help="write the table into this file")
     p.add_argument("--beside", metavar="CARD", help="a larger network's card: the bundle's errors as multiples of its")
-    p.add_argument("--only", choices=["float", "ort", "once", "bundle"], action="append", help="columns to compute (default all)")
+    p.add_argument("--only", choices=list(COLUMNS), action="append", help="columns to compute (default all)")
+    p.add_argument("--processes", type=int, default=os.cpu_count() or 1, metavar="N", help="columns that are made at the same time")
     args = p.parse_args()
-    dev, columns, note = Development(args.faces), {}, ""
-    wanted = args.only or ["float", "ort", "once", "bundle"]
-    parts = OnnxParts(args.export)
-    size, version = parts.manifest["input"]["size"], parts.manifest["version"]
-    if "float" in wanted:
-        net, _ = load(args.weights)
-        columns["PyTorch float, one look"], _ = measure(dev, answers(dev, partial(answer, net), size))
-    if "ort" in wanted:
-        columns["ONNX Runtime int8, one look"], _ = measure(dev, answers(dev, parts.answer, size))
-    if "once" in wanted:
-        columns["bundle, one look"], _ = measure(dev, bundle_answers(dev, args.binary, args.model, looks=1))
-    if "bundle" in wanted:
-        said = bundle_answers(dev, args.binary, args.model, looks=6)
-        column, classes = measure(dev, said)
-        finder, note = finder_rows(args.faces, args.binary, args.model)
-        columns["bundle (faceptor image)"] = column | finder
-        note += "; parsing F1 by class: " + ", ".join(f"{k} {v:.2f}" for k, v in classes.items())
-    blocks = {MARKS: markdown(columns, f"Version {version}; {note}.")}
-    if "bundle" in wanted:
+    wanted = args.only or list(COLUMNS)
+    version = OnnxParts(args.export).manifest["version"]
+    # The last column takes longest, so it begins first.
+    with ProcessPoolExecutor(args.processes, mp_context=get_context("spawn")) as pool:
+        made = {name: pool.submit(column, name, args) for name in reversed(COLUMNS) if name in wanted}
+    made = {name: made[name].result() for name in COLUMNS if name in wanted}
+    _, note, breakdown = list(made.values())[-1]
+    blocks = {MARKS: markdown({COLUMNS[name]: rows for name, (rows, _, _) in made.items()}, f"Version {version}; {note}.")}
+    if breakdown is not None:
         if args.beside:
-            blocks[BESIDE] = beside(columns["bundle (faceptor image)"], args.beside)
-        blocks[BREAKDOWN] = sections(dev, said, lambda rows, side: shrunk_answers(dev, args.binary, args.model, rows, side))
+            blocks[BESIDE] = beside(made["bundle"][0], args.beside)
+        blocks[BREAKDOWN] = breakdown
     print("\n\n".join(blocks.values()))
     if args.card:
         text = Path(args.card).read_text()
