@@ -163,11 +163,12 @@ def error(row, value, larger):
     return value if not larger else (1.0 if "F1" in row else 100.0) - value
 
 
-def column_of(card):
-    """{row: value} of the last column of another card's table."""
+def column_of(card, name=COLUMNS["bundle"]):
+    """{row: value} of a column of a card's table."""
     table = Path(card).read_text().split(MARKS[0])[1].split(MARKS[1])[0]
-    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines() if line.startswith("| ")]
-    return {row[0]: float(row[-1].split()[0]) for row in rows[1:] if row[-1] != "-"}
+    head, *rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines() if line.startswith("| ")]
+    place = head.index(name)
+    return {row[0]: float(row[place].split()[0]) for row in rows if row[place] != "-"}
 
 
 MOST_TIMES, AIM_TIMES = 1.5, 1.25  # a smaller network's error beside the larger one's
