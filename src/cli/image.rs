@@ -44,8 +44,8 @@ pub struct ImageArguments {
     #[arg(long, value_name = "N", default_value_t = MAX_FACES as u16, value_parser = clap::value_parser!(u16).range(1..=MAX_FACES as i64))]
     max_faces: u16,
     /// How often the network looks at each face, the mean being given: 1, as `run` does; 2, the second time mirrored; 6, both
-    /// from nearer and farther too.
-    #[arg(long, value_name = "N", default_value = "6", value_parser = looks)]
+    /// from nearer and farther too; 10, for the parsing both from nearer still.
+    #[arg(long, value_name = "N", default_value = "10", value_parser = looks)]
     looks: Looks,
 }
 
@@ -54,7 +54,8 @@ fn looks(text: &str) -> Result<Looks, &'static str> {
         "1" => Ok(Looks::One),
         "2" => Ok(Looks::Two),
         "6" => Ok(Looks::Six),
-        _ => Err("a face is looked at 1, 2 or 6 times"),
+        "10" => Ok(Looks::Ten),
+        _ => Err("a face is looked at 1, 2, 6 or 10 times"),
     }
 }
 

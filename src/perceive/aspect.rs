@@ -23,20 +23,24 @@ pub struct Aspect {
 pub const PLAIN: Aspect = Aspect { zoom: 1.0, mirrored: false };
 
 /// In the order of the looks. The nearest ones come last: they do not see the rim, whose mean is then that of all others.
-const ASPECTS: [Aspect; 6] = {
+const ASPECTS: [Aspect; 10] = {
     const fn both(zoom: f64) -> [Aspect; 2] {
         [Aspect { zoom, mirrored: false }, Aspect { zoom, mirrored: true }]
     }
-    let ([a, b], [c, d], [e, f]) = (both(1.0), both(1.1), both(0.9));
-    [a, b, c, d, e, f]
+    let ([a, b], [c, d], [e, f], [g, h], [i, j]) = (both(1.0), both(1.1), both(0.9), both(0.8), both(0.7));
+    [a, b, c, d, e, f, g, h, i, j]
 };
+/// From nearer than this much of the head is out of view, which is for the detail of masks alone.
+const NEAREST_OF_ALL: f64 = 0.9;
 
-/// How many looks a face may get: one, two with its mirror image, six with both from nearer and farther.
+/// How many looks a face may get: one, two with its mirror image, six with both from nearer and farther, ten with both from
+/// nearer still, for the parsing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Looks {
     One,
     Two,
     Six,
+    Ten,
 }
 
 impl Looks {
@@ -45,12 +49,18 @@ impl Looks {
         match self {
             Looks::One => &[],
             Looks::Two => &ASPECTS[1..2],
-            Looks::Six => &ASPECTS[1..],
+            Looks::Six => &ASPECTS[1..6],
+            Looks::Ten => &ASPECTS[1..],
         }
     }
 }
 
 impl Aspect {
+    /// Whether a task of this kind is asked under it.
+    pub fn serves(self, kind: TaskKind) -> bool {
+        self.zoom >= NEAREST_OF_ALL || kind == TaskKind::Parsing
+    }
+
     /// What is shown (0..1) to the picture, of a face whose frame lies at `to_picture`; mirroring is done after sampling.
     pub fn of(self, to_picture: &Similarity) -> Similarity {
         let shift = (1.0 - self.zoom) / 2.0;
@@ -219,6 +229,16 @@ mod tests {
     }
 
     #[test]
+    fn the_nearest_looks_come_last_and_are_the_parsings_alone() {
+        let [six, ten] = [Looks::Six, Looks::Ten].map(Looks::further);
+        assert_eq!((six.len(), ten.len(), &ten[..5]), (5, 9, six));
+        assert!(ten.iter().skip(1).is_sorted_by(|a, b| a.zoom >= b.zoom));
+        assert!(ten.iter().all(|aspect| aspect.serves(TaskKind::Parsing)));
+        let of_age: Vec<_> = ten.iter().copied().filter(|aspect| aspect.serves(TaskKind::Age)).collect();
+        assert_eq!(of_age, six);
+    }
+
+    #[test]
     fn what_is_shown_lies_about_the_frames_middle() {
         let to_picture = Similarity { a: 100.0, b: 20.0, tx: 7.0, ty: 9.0 };
         for Aspect { zoom, mirrored } in ASPECTS {
@@ -240,7 +260,7 @@ mod tests {
             [if aspect.mirrored { 1.0 - x } else { x }, y].map(|n| n as f32)
         };
         let first = seen(PLAIN);
-        for aspect in Looks::Six.further() {
+        for aspect in Looks::Ten.further() {
             let found = mean(&task(TaskKind::Landmarks, &[0]), [0; 3], &first, &[(*aspect, &seen(*aspect))]);
             assert!((found[0] - first[0]).abs() < 1e-6 && (found[1] - first[1]).abs() < 1e-6, "{aspect:?}: {found:?}");
         }
@@ -257,7 +277,7 @@ mod tests {
             (0..side * side).map(|i| value(i / side, i % side)).collect()
         };
         let (task, grid, first) = (task(TaskKind::Parsing, &[0]), [1, side, side], plane(PLAIN));
-        let further = Looks::Six.further().iter().map(|aspect| (*aspect, plane(*aspect)));
+        let further = Looks::Ten.further().iter().map(|aspect| (*aspect, plane(*aspect)));
         for (aspect, said) in further {
             let found = mean(&task, grid, &first, &[(aspect, &said)]);
             let off = found.iter().zip(&first).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);

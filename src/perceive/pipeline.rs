@@ -333,11 +333,16 @@ impl Pipeline {
             return Ok(());
         }
         for &aspect in further {
+            let asked = |task: &usize| again & 1 << task != 0 && aspect.serves(self.readers[*task].task().kind);
+            let asked = (0..self.readers.len()).filter(asked).fold(0u32, |bits, task| bits | 1 << task);
+            if asked == 0 {
+                continue;
+            }
             self.look_at_photo(photo, face, aspect)?;
             timing.align_us += watch.lap_us();
-            self.encode_for(again)?;
+            self.encode_for(asked)?;
             timing.encode_us += watch.lap_us();
-            for task in (0..self.readers.len()).filter(|task| again & 1 << task != 0) {
+            for task in (0..self.readers.len()).filter(|task| asked & 1 << task != 0) {
                 let reader = &self.readers[task];
                 let output = self.engine.output(&reader.task().output)?;
                 self.means[task].add(reader.task(), reader.grid(), &reader.gaze().warp, aspect, output);
