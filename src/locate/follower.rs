@@ -183,7 +183,7 @@ impl Follower {
         self.anchor_is_new = false;
     }
 
-    /// Whether both speak against it: its landmarks are no face's, and the finder, which looked after, saw none either.
+    /// Whether both speak against it: its landmarks are no face's, and the finder has missed it since it saw it last.
     pub(super) fn is_denied(&self) -> bool {
         self.doubt == Doubt::Shape && self.misses > 0
     }

@@ -30,6 +30,7 @@ const ASPECTS: [Aspect; 10] = {
     let ([a, b], [c, d], [e, f], [g, h], [i, j]) = (both(1.0), both(1.1), both(0.9), both(0.8), both(0.7));
     [a, b, c, d, e, f, g, h, i, j]
 };
+
 /// From nearer than this much of the head is out of view, which is for the detail of masks alone.
 const NEAREST_OF_ALL: f64 = 0.9;
 
