@@ -106,8 +106,7 @@ fn further_looks_say_the_same_of_a_face_and_of_its_mirror_image() {
 }
 
 #[test]
-fn photos_are_looked_at_ten_times_for_the_parsing_and_six_for_the_rest_and_a_number_of_looks_that_makes_no_sense_is_refused()
- {
+fn photos_are_looked_at_ten_times_for_the_parsing_and_six_for_the_rest_and_odd_numbers_are_refused() {
     let folder = Folder::new();
     let file = folder.write("crop.png", &png(crops().0));
     let faces = |more: &[&str]| {

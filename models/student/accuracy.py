@@ -236,12 +236,11 @@ def main():
     p.add_argument("--card", help="write the table into this file")
     p.add_argument("--beside", metavar="CARD", help="a larger network's card: the bundle's errors as multiples of its")
     p.add_argument("--only", choices=list(COLUMNS), action="append", help="columns to compute (default all)")
-    p.add_argument("--processes", type=int, default=os.cpu_count() or 1, metavar="N", help="columns that are made at the same time")
     args = p.parse_args()
     wanted = args.only or list(COLUMNS)
     version = OnnxParts(args.export).manifest["version"]
     # The last column takes longest, so it begins first.
-    with ProcessPoolExecutor(args.processes, mp_context=get_context("spawn")) as pool:
+    with ProcessPoolExecutor(os.cpu_count(), mp_context=get_context("spawn")) as pool:
         made = {name: pool.submit(column, name, args) for name in reversed(COLUMNS) if name in wanted}
     made = {name: made[name].result() for name in COLUMNS if name in wanted}
     _, note, breakdown = list(made.values())[-1]

@@ -69,16 +69,11 @@ def landmarks(logits, target, weight):
     return coordinate, (cross.mean(1) * weight).sum()
 
 
-# What a pixel of each class counts in the parsing's cross-entropy. `rare`: about the eighth root of the inverse frequency, so
-# that earrings, necklaces, hats, glasses and lips count more. `even`: the same times e to the power of those offsets of the logits
-# that give the training masks the best mean F1, left and right alike: `rare` draws too many glasses, hats and necklaces.
-CLASS_WEIGHTS = {
-    "rare": [0.8, 0.8, 1.0, 1.5, 1.5, 1.5, 1.4, 1.4, 1.4, 1.4, 1.4, 1.3, 1.2, 0.8, 1.4, 1.8, 2.0, 1.0, 1.1],
-    "even": [0.8, 1.0, 1.25, 0.9, 1.35, 1.35, 1.25, 1.25, 1.25, 1.25, 1.1, 1.3, 1.2, 1.0, 0.85, 1.8, 0.5, 1.0, 1.1],
-}
+# Rare classes (earring, necklace, hat, glasses, lips) count more: about the eighth root of the inverse frequency.
+PARSING_WEIGHT = [0.8, 0.8, 1.0, 1.5, 1.5, 1.5, 1.4, 1.4, 1.4, 1.4, 1.4, 1.3, 1.2, 0.8, 1.4, 1.8, 2.0, 1.0, 1.1]
 
 
-def parsing(logits, labels, class_weights="rare"):
+def parsing(logits, labels):
     """Weighted pixel cross-entropy and soft Dice over the classes present; 255 is outside the photo."""
     up = logits.float()
     if up.shape[-2:] != labels.shape[-2:]:
@@ -88,7 +83,7 @@ def parsing(logits, labels, class_weights="rare"):
     label = labels.masked_fill(~valid, 0)
     log_p = up.log_softmax(1)
     told = log_p.gather(1, label.unsqueeze(1)).squeeze(1)
-    weight = torch.tensor(CLASS_WEIGHTS[class_weights], device=up.device)[label] * valid
+    weight = torch.tensor(PARSING_WEIGHT, device=up.device)[label] * valid
     cross = -(weight * told).sum() / weight.sum().clamp(min=1e-6)
     # Sums over the labels' pixels instead of one map a class of ones and zeros: this loss was an eighth of a step.
     count = torch.bincount(label[valid], minlength=classes)
@@ -126,11 +121,11 @@ def recognition(embedding, teacher, flip):
     return cosine, relation.sum() / (n * (n - 1))
 
 
-def compute(net, batch, landmark_limit, stopped=(), edge_term=None, class_weights="rare"):
+def compute(net, batch, landmark_limit, stopped=(), edge_term=None):
     """All losses of one batch: {name: scalar}. `batch` holds tensors on the network's device.
 
     Tasks in `stopped` cost nothing, nor do the terms "hints" and "coarse" there. `edge_term(logits, f4, f8)` of the faces with masks is the parsing's term `edges`
-    (regulate.py). `class_weights` names one of CLASS_WEIGHTS.
+    (regulate.py).
     """
     maps = net.encode(batch["image"])
     memory = net.remember(maps)
@@ -188,10 +183,10 @@ def compute(net, batch, landmark_limit, stopped=(), edge_term=None, class_weight
         if len(hint_rows):
             out["hints"] = hints(logits[len(rows) :], batch["attributes"][hint_rows])
             logits = logits[: len(rows)]
-        out["parsing"] = parsing(logits, batch["parsing"], class_weights)
+        out["parsing"] = parsing(logits, batch["parsing"])
         if hasattr(net, "region") and "coarse" not in stopped:
             # The pixel decoder's own answer, in training only: it keeps the features below in touch with the labels.
-            out["coarse"] = parsing(net.maps(decoded[: len(rows)], pixels[: len(rows)]), batch["parsing"], class_weights)
+            out["coarse"] = parsing(net.maps(decoded[: len(rows)], pixels[: len(rows)]), batch["parsing"])
         if edge_term is not None:
             out["edges"] = edge_term(logits, maps["f4"][rows], maps["f8"][rows])
 

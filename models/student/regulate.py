@@ -35,9 +35,9 @@ class EdgeHead(nn.Module):
 class Trained(nn.Module):
     """The student with what only its training has. Forward gives the loss terms of a batch."""
 
-    def __init__(self, net, edges=False, class_weights="rare"):
+    def __init__(self, net, edges=False):
         super().__init__()
-        self.net, self.class_weights = net, class_weights
+        self.net = net
         self.edges = EdgeHead(SIZES[net.size]["widths"][1:3]) if edges else None
 
     def forward(self, batch, landmark_limit, stopped=(), cycle=0):
@@ -47,7 +47,7 @@ class Trained(nn.Module):
             outputs = grown(logits, self.edges(f4, f8), batch["parsing"].shape[-1])
             return edge_loss(outputs, batch["parsing"], batch.get("soft"), cycle)
 
-        return losses.compute(self.net, batch, landmark_limit, stopped, None if self.edges is None else edge_term, self.class_weights)
+        return losses.compute(self.net, batch, landmark_limit, stopped, None if self.edges is None else edge_term)
 
     def parse(self, image, size):
         """Logits of masks and edges, all [B, C, size, size]."""

@@ -136,7 +136,6 @@ def parser():
     p.add_argument("--stop-patience", type=int, default=rule["patience"], help="looks in a row above the threshold")
     p.add_argument("--stop-minimum", default=rule["minimum"], help="least loss so far: of training or validation")
     p.add_argument("--stop-coefficients", type=coefficients, default={}, metavar="TASK=N,..", help="importance of the tasks; 1 where none is given")
-    p.add_argument("--class-weights", default="rare", choices=list(losses.CLASS_WEIGHTS), help="what rare classes count in the parsing (losses.py)")
     p.add_argument("--edges", action="store_true", help="edge heads and edge attention for the parsing, in training only")
     p.add_argument("--regulate-start", type=int, default=0, metavar="STEP", help="first cycle's end of self-regulation (needs --edges)")
     p.add_argument("--regulate-cycle", type=int, default=0, metavar="STEPS", help="length of the cycles")
@@ -192,7 +191,7 @@ def train(args):
         net.load_average(torch.load(args.start_from, map_location=world.device, weights_only=True)["average"])
     if args.encoder:
         load_encoder(net, args.encoder)
-    trained = Trained(net, args.edges, args.class_weights).to(world.device)
+    trained = Trained(net, args.edges).to(world.device)
     synchronise(trained, world)
     average = Average(net)
     matrices = [p for p in trained.parameters() if p.ndim > 1]
@@ -253,7 +252,7 @@ def train(args):
             yield to_device(batches.make((args.seed, 7, i), args.full_px, held=True), world.device)
 
     def held_losses(trained, batch):
-        return losses.by_task(losses.compute(trained.net, batch, limit, rule.stopped, class_weights=args.class_weights), weights)
+        return losses.by_task(losses.compute(trained.net, batch, limit, rule.stopped), weights)
 
     limit = args.landmark_limit * args.batch // 128 // world.size
     wrapped = world.wrapped(trained).train()

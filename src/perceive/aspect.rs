@@ -31,8 +31,8 @@ const ASPECTS: [Aspect; 10] = {
     [a, b, c, d, e, f, g, h, i, j]
 };
 
-/// From nearer than this much of the head is out of view, which is for the detail of masks alone.
-const NEAREST_OF_ALL: f64 = 0.9;
+/// The nearest zoom that tasks other than the parsing are asked under: beyond it much of the head is out of view.
+const NEAREST_FOR_ALL: f64 = 0.9;
 
 /// How many looks a face may get: one, two with its mirror image, six with both from nearer and farther, ten with both from
 /// nearer still, for the parsing.
@@ -59,7 +59,7 @@ impl Looks {
 impl Aspect {
     /// Whether a task of this kind is asked under it.
     pub fn serves(self, kind: TaskKind) -> bool {
-        self.zoom >= NEAREST_OF_ALL || kind == TaskKind::Parsing
+        self.zoom >= NEAREST_FOR_ALL || kind == TaskKind::Parsing
     }
 
     /// What is shown (0..1) to the picture, of a face whose frame lies at `to_picture`; mirroring is done after sampling.

@@ -333,8 +333,8 @@ impl Pipeline {
             return Ok(());
         }
         for &aspect in further {
-            let asked = |task: &usize| again & 1 << task != 0 && aspect.serves(self.readers[*task].task().kind);
-            let asked = (0..self.readers.len()).filter(asked).fold(0u32, |bits, task| bits | 1 << task);
+            let is_asked = |task: &usize| again & 1 << task != 0 && aspect.serves(self.readers[*task].task().kind);
+            let asked = (0..self.readers.len()).filter(is_asked).fold(0u32, |bits, task| bits | 1 << task);
             if asked == 0 {
                 continue;
             }
