@@ -31,21 +31,23 @@ def label_map(logits, side):
     return planes.argmax(2).astype(np.uint8)
 
 
+ANSWERS = ("landmarks", "parsing", "age", "expression", "attributes", "embedding")
+
+
 @torch.no_grad()
-def answer(net, images):
-    """Every task on a batch of network images, uint8 [B, 3, S, S]: dict of arrays."""
+def answer(net, images, wanted=ANSWERS):
+    """The tasks on a batch of network images, uint8 [B, 3, S, S]: dict of arrays."""
     maps = net.encode(torch.from_numpy(images).float().div_(127.5).sub_(1.0))
-    memory, pixels = net.remember(maps), net.pixels(maps)
-    years = age_distribution(net.values("age", net.decode("age", memory))) @ torch.tensor(AGE_BINS)
-    out = {
-        "landmarks": soft_argmax(net.maps(net.decode("landmarks", memory), pixels)),
-        "parsing": net.regions(net.decode("parsing", memory), maps["f2"], pixels),
-        "age": years,
-        "expression": net.values("expression", net.decode("expression", memory)).softmax(-1),
-        "attributes": net.values("attributes", net.decode("attributes", memory)).sigmoid(),
-        "embedding": net.feature(maps["f16"]),
+    memory, pixels = net.remember(maps), net.pixels(maps) if {"landmarks", "parsing"} & set(wanted) else None
+    read = {
+        "landmarks": lambda: soft_argmax(net.maps(net.decode("landmarks", memory), pixels)),
+        "parsing": lambda: net.regions(net.decode("parsing", memory), maps["f2"], pixels),
+        "age": lambda: age_distribution(net.values("age", net.decode("age", memory))) @ torch.tensor(AGE_BINS),
+        "expression": lambda: net.values("expression", net.decode("expression", memory)).softmax(-1),
+        "attributes": lambda: net.values("attributes", net.decode("attributes", memory)).sigmoid(),
+        "embedding": lambda: net.feature(maps["f16"]),
     }
-    return {k: v.numpy() for k, v in out.items()}
+    return {k: read[k]().numpy() for k in wanted}
 
 
 def twice(run):

@@ -9,6 +9,7 @@ from . import headwear
 from .augment import sample, transplant
 from .data import Labels
 from .labels import HINTS
+from .poses import pose_chances
 
 # Samples of each source in a batch of 128; other batch sizes scale it.
 SHARE = {"w300": 12, "celebamask": 16, "utk": 18, "fairface": 18, "celeba": 22, "rafdb": 22, "ferplus": 20}
@@ -78,10 +79,11 @@ class Batches:
     """`make(seed)` returns one batch as a dict of arrays; the same seed always gives the same batch.
 
     `sets` are pairs of {source: crops} and labels; those with `masks` have them of celebamask or of their only source. `hold_out` is the share of
-    each source's crops that only `make(..., held=True)` draws, `light` the share of lightly augmented samples.
+    each source's crops that only `make(..., held=True)` draws, `light` the share of lightly augmented samples. `poses`: turned faces of
+    w300 come as often as frontal ones. `inner`: w300's samples have a landmark network's inner maps (inner_maps.py).
     """
 
-    def __init__(self, sets, batch, size, given=None, hold_out=0.0, light=0.0):
+    def __init__(self, sets, batch, size, given=None, hold_out=0.0, light=0.0, poses=False, inner=None):
         self.arrays, self.masks, self.labels = {}, {}, {}
         for arrays, archive in sets:
             sources = [s for s in arrays if s != "masks"]
@@ -94,6 +96,9 @@ class Batches:
         self.chances = {source: mask_chances(masks) for source, masks in self.masks.items()}
         if "celeba" in self.labels:
             self.chances["celeba"] = hint_chances(self.labels["celeba"].attributes)
+        if poses:
+            self.chances["w300"] = pose_chances(self.labels["w300"].landmarks)
+        self.inner = inner
         self.hinted = max(1, HINTED * batch // 128)
         shown = lambda label: [(s, i) for s, masks in self.masks.items() for i, mask in enumerate(masks) if (mask == label).sum() >= 30]  # noqa: E731
         self.donors = {label: shown(label) for label in THINGS}
@@ -133,7 +138,7 @@ class Batches:
         rng = np.random.default_rng(seed)
         size = size or self.size
         rows = {k: [] for k in ("image", "landmarks", "people", "age_low", "age_high", "expression", "attributes", "male", "identity", "embedding", "flip")}
-        masks, mask_rows = [], []
+        masks, mask_rows, inner, inner_rows = [], [], [], []
         for source in self.count:
             labels, crops = self.labels[source], self.arrays[source]
             for i in self.draw(rng, source, held):
@@ -146,6 +151,9 @@ class Batches:
                 if labelled is not None:
                     mask_rows.append(len(rows["image"]))
                     masks.append(labelled)
+                if self.inner and source == "w300":
+                    inner_rows.append(len(rows["image"]))
+                    inner.append(self.inner.target(i, points, moved, flip, size // 8))
                 rows["image"].append(image)
                 rows["landmarks"].append(moved)
                 rows["flip"].append(flip)
@@ -153,7 +161,10 @@ class Batches:
                     rows[key].append(getattr(labels, key)[i])
         batch = {k: np.stack(v) for k, v in rows.items()}
         batch["landmarks"] = batch["landmarks"].astype(np.float32)
-        batch["parsing"], batch["parsing_rows"] = np.stack(masks), np.array(mask_rows)
+        batch["parsing"] = np.stack(masks) if masks else np.zeros((0, size, size), np.uint8)
+        batch["parsing_rows"] = np.array(mask_rows, np.int64)
+        if inner:
+            batch["inner"], batch["inner_seen"], batch["inner_rows"] = *(np.stack(part) for part in zip(*inner)), np.array(inner_rows)
         unmasked = np.ones(len(batch["image"]), bool)
         unmasked[mask_rows] = False
         batch["hint_rows"] = hinted(batch["attributes"], unmasked, self.hinted)

@@ -11,11 +11,14 @@ AGE_STD_YEARS = 4.0
 WEIGHTS = {
     "landmarks": 6.0, "heatmap": 0.25, "parsing": 1.0, "age": 0.6, "age_years": 0.08, "expression": 1.0, "attributes": 4.0,
     "embedding": 3.0, "relation": 20.0, "auxiliary": 0.5, "edges": 0.1, "hints": 0.2, "coarse": 0.3,
+    "identity": 0.5, "inner": 1.0,
 }  # fmt: skip
+# Terms that only some runs have.
+HELPERS = ("edges", "identity", "inner")
 # The terms of each task, for a rule that stops tasks one by one.
 TASKS = {
-    "landmarks": ("landmarks", "heatmap"), "parsing": ("parsing", "edges", "hints", "coarse"), "age": ("age", "age_years"), "expression": ("expression",),
-    "attributes": ("attributes",), "recognition": ("embedding", "relation"),
+    "landmarks": ("landmarks", "heatmap", "inner"), "parsing": ("parsing", "edges", "hints", "coarse"), "age": ("age", "age_years"),
+    "expression": ("expression",), "attributes": ("attributes",), "recognition": ("embedding", "relation", "identity"),
 }  # fmt: skip
 
 
@@ -121,12 +124,14 @@ def recognition(embedding, teacher, flip):
     return cosine, relation.sum() / (n * (n - 1))
 
 
-def compute(net, batch, landmark_limit, stopped=(), edge_term=None):
+def compute(net, batch, landmark_limit, stopped=(), helpers=None):
     """All losses of one batch: {name: scalar}. `batch` holds tensors on the network's device.
 
-    Tasks in `stopped` cost nothing, nor do the terms "hints" and "coarse" there. `edge_term(logits, f4, f8)` of the faces with masks is the parsing's term `edges`
-    (regulate.py).
+    Tasks in `stopped` cost nothing, nor do the terms "hints" and "coarse" there. `helpers` give terms by their names: "edges" of
+    (logits, f4, f8) of the faces with masks (regulate.py), "identity" of (embedding, identity) (identities.py), "inner" of (f8, maps, seen) of
+    the faces that have inner maps (inner_maps.py).
     """
+    helpers = helpers or {}
     maps = net.encode(batch["image"])
     memory = net.remember(maps)
     f16 = maps["f16"]
@@ -176,6 +181,8 @@ def compute(net, batch, landmark_limit, stopped=(), edge_term=None):
         logits = net.maps(net.decode("landmarks", recall(points)), features[: len(points)])
         weight = torch.where(batch["people"][points], 3.0, 1.0)
         out["landmarks"], out["heatmap"] = landmarks(logits, batch["landmarks"][points], weight)
+        if "inner" in helpers:
+            out["inner"] = helpers["inner"](maps["f8"][batch["inner_rows"]], batch["inner"], batch["inner_seen"])
     if len(rows):
         both = torch.cat([rows, hint_rows])
         decoded, pixels = net.decode("parsing", recall(both)), features[len(points) :]
@@ -187,11 +194,14 @@ def compute(net, batch, landmark_limit, stopped=(), edge_term=None):
         if hasattr(net, "region") and "coarse" not in stopped:
             # The pixel decoder's own answer, in training only: it keeps the features below in touch with the labels.
             out["coarse"] = parsing(net.maps(decoded[: len(rows)], pixels[: len(rows)]), batch["parsing"])
-        if edge_term is not None:
-            out["edges"] = edge_term(logits, maps["f4"][rows], maps["f8"][rows])
+        if "edges" in helpers:
+            out["edges"] = helpers["edges"](logits, maps["f4"][rows], maps["f8"][rows])
 
     if "recognition" not in stopped:
-        out["embedding"], out["relation"] = recognition(net.feature(f16), batch["embedding"], batch["flip"])
+        embedding = net.feature(f16)
+        out["embedding"], out["relation"] = recognition(embedding, batch["embedding"], batch["flip"])
+        if "identity" in helpers:
+            out["identity"] = helpers["identity"](embedding, batch["identity"])
     return out
 
 

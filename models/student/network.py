@@ -135,10 +135,10 @@ class DecoderLayer(nn.Module):
 class Memory(nn.Module):
     """Encoder levels to the keys and values of every decoder layer: computed once a face, whatever the tasks."""
 
-    def __init__(self, widths, dim, layers):
+    def __init__(self, widths, dim, layers, levels=3):
         super().__init__()
-        self.inputs = nn.ModuleList([nn.Conv2d(c, dim, 1) for c in (widths[2], widths[3], widths[3])])
-        self.level = nn.Parameter(torch.randn(3, dim) * 0.2)
+        self.inputs = nn.ModuleList([nn.Conv2d(c, dim, 1) for c in (widths[2], widths[3], widths[3])[-levels:]])
+        self.level = nn.Parameter(torch.randn(levels, dim) * 0.2)
         self.place = nn.Sequential(nn.Linear(dim, dim), nn.ReLU(), nn.Linear(dim, dim))
         self.keys = nn.ModuleList([nn.Linear(dim, dim) for _ in range(layers)])
         self.values = nn.ModuleList([nn.Linear(dim, dim) for _ in range(layers)])
@@ -147,7 +147,7 @@ class Memory(nn.Module):
 
     def forward(self, maps):
         tokens, positions = [], []
-        for i, (project, x) in enumerate(zip(self.inputs, maps)):
+        for i, (project, x) in enumerate(zip(self.inputs, maps[-len(self.inputs) :])):
             tokens.append(project(x).flatten(2).transpose(1, 2))
             positions.append(self.place(sincos(x.shape[2], x.shape[3], self.dim, x.device)) + self.level[i])
         memory = self.norm(torch.cat(tokens, 1))
@@ -231,11 +231,13 @@ class Student(nn.Module):
         dim, widths = c["dim"], c["widths"]
         self.size = size
         self.encoder = Encoder(widths, c["blocks"])
-        self.memory = Memory(widths, dim, c["layers"])
+        self.memory = Memory(widths, dim, c["layers"], c.get("levels", 3))
         self.layers = nn.ModuleList([DecoderLayer(dim, c["heads"], c["hidden"]) for _ in range(c["layers"])])
-        self.content = nn.ParameterDict({t: nn.Parameter(torch.randn(q, dim) * 0.5) for t, q in QUERIES.items()})
-        self.position = nn.ParameterDict({t: nn.Parameter(torch.randn(q, dim) * 0.5) for t, q in QUERIES.items()})
         values = {t: QUERIES[t] * a for t, a in ANSWERS.items()}
+        self.answers = c.get("answers", ANSWERS)
+        queries = QUERIES | {t: n // self.answers[t] for t, n in values.items()}
+        self.content = nn.ParameterDict({t: nn.Parameter(torch.randn(q, dim) * 0.5) for t, q in queries.items()})
+        self.position = nn.ParameterDict({t: nn.Parameter(torch.randn(q, dim) * 0.5) for t, q in queries.items()})
         self.value_weight = nn.ParameterDict({t: nn.Parameter(torch.randn(n, dim) / math.sqrt(dim)) for t, n in values.items()})
         self.value_bias = nn.ParameterDict({t: nn.Parameter(torch.zeros(n)) for t, n in values.items()})
         self.pixel = PixelDecoder(widths, dim, c["pixel"])
@@ -269,7 +271,8 @@ class Student(nn.Module):
 
     def values(self, task, decoded):
         """Logits [B, answers] of a value task from its queries [B, Q, dim]."""
-        q, a = QUERIES[task], ANSWERS[task]
+        a = self.answers[task]
+        q = len(self.content[task])
         weight = self.value_weight[task]
         answers = (decoded.unsqueeze(2) * weight.reshape(1, q, a, -1)).sum(-1) if a > 1 else (decoded * weight).sum(-1)
         return answers.reshape(-1, q * a) + self.value_bias[task]
@@ -296,10 +299,11 @@ class Student(nn.Module):
         one without region features (they keep their first values) and of one with a narrower recognition head (what it lacks
         keeps its first values, and counts nothing at first)."""
         state = {k: v for k, v in self.state_dict().items() if k.startswith("region")} | dict(state)
-        for task, answers in ANSWERS.items():
+        for task, answers in self.answers.items():
             for name in (f"content.{task}", f"position.{task}"):
-                if len(state[name]) == QUERIES[task] * answers > QUERIES[task]:
-                    state[name] = state[name].reshape(QUERIES[task], answers, -1).mean(1)
+                own = len(self.content[task])
+                if len(state[name]) == own * answers > own:
+                    state[name] = state[name].reshape(own, answers, -1).mean(1)
         self.load_state_dict(widened(state, self.state_dict()))
 
     def pooled(self, task, f16):

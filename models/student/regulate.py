@@ -35,10 +35,16 @@ class EdgeHead(nn.Module):
 class Trained(nn.Module):
     """The student with what only its training has. Forward gives the loss terms of a batch."""
 
-    def __init__(self, net, edges=False):
+    def __init__(self, net, edges=False, identities=None, inner=None):
+        """`identities` and `inner` are the terms of identities.py and inner_maps.py, where the run has them."""
         super().__init__()
         self.net = net
         self.edges = EdgeHead(SIZES[net.size]["widths"][1:3]) if edges else None
+        self.identities, self.inner = identities, inner
+
+    def helpers(self):
+        """What the run has beside the network, by the names that checkpoints give it; None where it has not."""
+        return [(name, getattr(self, name)) for name in ("edges", "identities", "inner")]
 
     def forward(self, batch, landmark_limit, stopped=(), cycle=0):
         """From `cycle` 1 on the batch's `soft` answers (Cycles.soft) refine its masks and edges."""
@@ -47,7 +53,8 @@ class Trained(nn.Module):
             outputs = grown(logits, self.edges(f4, f8), batch["parsing"].shape[-1])
             return edge_loss(outputs, batch["parsing"], batch.get("soft"), cycle)
 
-        return losses.compute(self.net, batch, landmark_limit, stopped, None if self.edges is None else edge_term)
+        given = {"edges": (self.edges, edge_term), "identity": (self.identities, self.identities), "inner": (self.inner, self.inner)}
+        return losses.compute(self.net, batch, landmark_limit, stopped, {name: term for name, (part, term) in given.items() if part is not None})
 
     def parse(self, image, size):
         """Logits of masks and edges, all [B, C, size, size]."""

@@ -22,9 +22,11 @@ from systems.recipes.run import hash_of
 from systems.recipes.world import World
 
 from . import losses
-from .data import more, pack, table
+from .data import Labels, more, pack, table
+from .identities import Identities
+from .inner_maps import InnerHead, InnerMaps
 from .loader import Batches, stream
-from .network import Student
+from .network import SIZES, Student
 from .quantized import Rounding
 from .regulate import Cycles, Trained
 from .starts import load_encoder
@@ -105,7 +107,7 @@ def parser():
     p.add_argument("--shares", type=shares, metavar="SOURCE=N,..", help="samples of these sources in a batch of 128")
     p.add_argument("--weigh", type=term_weights, default={}, metavar="TERM=W,..", help="weights of loss terms other than those of losses.py")
     p.add_argument("--out", required=True, help="folder for checkpoints and the log, outside the checkout")
-    p.add_argument("--size", default="edge", choices=["edge", "nano"])
+    p.add_argument("--size", default="edge", choices=list(SIZES))
     p.add_argument("--steps", type=int, default=9000)
     p.add_argument("--minutes", type=float, help="end after this wall time: the schedule follows the clock instead of the steps")
     p.add_argument("--batch", type=int, default=128)
@@ -136,6 +138,9 @@ def parser():
     p.add_argument("--stop-patience", type=int, default=rule["patience"], help="looks in a row above the threshold")
     p.add_argument("--stop-minimum", default=rule["minimum"], help="least loss so far: of training or validation")
     p.add_argument("--stop-coefficients", type=coefficients, default={}, metavar="TASK=N,..", help="importance of the tasks; 1 where none is given")
+    p.add_argument("--poses", action="store_true", help="turned faces of w300 come as often as frontal ones (student.poses)")
+    p.add_argument("--identities", action="store_true", help="a margin between CelebA's people beside the embedding, in training only (student.identities)")
+    p.add_argument("--inner-maps", metavar="FILE", help="a landmark network's inner maps of w300 (student.inner_maps), learned in training only")
     p.add_argument("--edges", action="store_true", help="edge heads and edge attention for the parsing, in training only")
     p.add_argument("--regulate-start", type=int, default=0, metavar="STEP", help="first cycle's end of self-regulation (needs --edges)")
     p.add_argument("--regulate-cycle", type=int, default=0, metavar="STEPS", help="length of the cycles")
@@ -176,7 +181,9 @@ def train(args):
     torch.manual_seed(args.seed)
     rule, regulation = stopping(args), cycles(args)
     weights = losses.WEIGHTS | args.weigh
-    unweighted = tuple(name for name, weight in weights.items() if weight == 0)
+    # Terms, and the tasks that have no other.
+    unweighted = [name for name, weight in weights.items() if weight == 0]
+    unweighted += [task for task, terms in losses.TASKS.items() if all(weights[term] == 0 for term in terms if term not in losses.HELPERS)]
     hold_out = args.hold_out or (0.05 if rule or regulation else 0.0)
     if not world.first:
         world.wait()
@@ -184,14 +191,18 @@ def train(args):
     if world.first:
         world.wait()
     sets = [(arrays, table(Path(args.faces) / "train/labels.npz")), *(more(folder, args.mapped) for folder in args.more)]
-    batches = Batches(sets, args.batch // world.size, args.small_px, args.shares, hold_out, args.light)
+    inner = InnerMaps(args.inner_maps) if args.inner_maps else None
+    batches = Batches(sets, args.batch // world.size, args.small_px, args.shares, hold_out, args.light, args.poses, inner)
     half = args.precision == "bf16" or args.precision == "auto" and half_is_fast(world.device)
     net = Student(args.size).to(world.device)
     if args.start_from:
         net.load_average(torch.load(args.start_from, map_location=world.device, weights_only=True)["average"])
     if args.encoder:
         load_encoder(net, args.encoder)
-    trained = Trained(net, args.edges).to(world.device)
+    people = Labels(sets[0][1], "celeba") if args.identities else None
+    identities = Identities(people.identity, people.embedding) if people else None
+    inner_head = InnerHead(SIZES[net.size]["widths"][2], inner.channels) if inner else None
+    trained = Trained(net, args.edges, identities, inner_head).to(world.device)
     synchronise(trained, world)
     average = Average(net)
     matrices = [p for p in trained.parameters() if p.ndim > 1]
@@ -211,7 +222,7 @@ def train(args):
         optimizer.load_state_dict(state["optimizer"])
         step, used, log = state["step"] + 1, state["used_seconds"], state["log"]
         sums, counted = state.get("sums", {}), state.get("counted", 0)
-        for name, part in (("edges", trained.edges), ("stopping", rule)):
+        for name, part in (*trained.helpers(), ("stopping", rule)):
             if part is not None:
                 part.load_state_dict(state[name])
         if regulation:
@@ -228,8 +239,7 @@ def train(args):
             "optimizer": optimizer.state_dict(), "used_seconds": used, "log": log, "sums": sums, "counted": counted,
             "arguments": vars(args),
         }  # fmt: skip
-        if trained.edges is not None:
-            state["edges"] = trained.edges.state_dict()
+        state |= {name: part.state_dict() for name, part in trained.helpers() if part is not None}
         if rule:
             state["stopping"] = rule.state_dict()
             rule.write(out)

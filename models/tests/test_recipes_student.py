@@ -76,7 +76,7 @@ def test_a_stopped_task_costs_nothing_and_its_queries_get_no_gradient(case):
     trained.train()
     with_all = trained(batch, 8)
     # The smaller network has no region features, so that its parsing has no coarse answer beside the fine one.
-    assert set(with_all) == {t for terms in losses.TASKS.values() for t in terms} - {"coarse"} | {"auxiliary"}
+    assert set(with_all) == {t for terms in losses.TASKS.values() for t in terms} - {"coarse", "identity", "inner"} | {"auxiliary"}
     trained.zero_grad()
     terms = trained(batch, 8, ("age", "landmarks", "recognition"))
     assert set(terms) == {"expression", "attributes", "auxiliary", "hints", "parsing", "edges"}
@@ -102,6 +102,15 @@ def test_a_run_weighs_the_terms_it_names_and_no_others(tmp_path, made_up, monkey
     with pytest.raises(SystemExit):
         arguments(tmp_path, "--weigh", "hats=2")
     assert "no loss term hats" in capsys.readouterr().err
+
+
+def test_a_task_without_a_weight_is_not_computed(tmp_path, made_up, monkeypatch):
+    seen = []
+    whole = losses.total
+    monkeypatch.setattr(losses, "total", lambda terms, weights: seen.append(set(terms)) or whole(terms, weights))
+    none = ",".join(f"{term}=0" for task in ("recognition", "parsing") for term in losses.TASKS[task] if term not in losses.HELPERS)
+    train.train(arguments(tmp_path, "--weigh", f"{none},heatmap=0"))
+    assert seen[0] == {"landmarks", "heatmap", "age", "age_years", "expression", "attributes", "auxiliary"}
 
 
 def test_the_edge_term_is_the_criterion_at_the_labels_size_and_is_not_exported(case):
