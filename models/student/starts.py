@@ -1,13 +1,22 @@
-"""Starts a student with an encoder that was trained elsewhere, as `faceptor-models pretrain` writes it."""
+"""Starts a student with an encoder that was trained elsewhere: by `faceptor-models pretrain`, or of a trained network's weights."""
 
 import torch
 
+from .network import SIZES
+
 
 def load_encoder(net, file):
-    """Loads {"size": ..., "encoder": {name: tensor}} into `net.encoder`; everything else stays as it was made."""
+    """Loads the encoder of `file` into `net.encoder`; everything else stays as it was made.
+
+    `file` holds {"size": ..., "encoder": {name: tensor}}, or {"size": ..., "average": {...}} with a network's weights.
+    """
     held = torch.load(file, map_location="cpu", weights_only=True)
+    if isinstance(held, dict) and "average" in held:
+        prefix = "encoder."
+        held = {"size": held.get("size"), "encoder": {k.removeprefix(prefix): v for k, v in held["average"].items() if k.startswith(prefix)}}
     if not isinstance(held, dict) or "encoder" not in held:
-        raise ValueError(f"{file} holds no encoder: expected is what `faceptor-models pretrain` writes")
-    if held.get("size") != net.size:
-        raise ValueError(f"{file} holds an encoder of size {held.get('size')}, the network is {net.size}")
+        raise ValueError(f"{file} holds no encoder: expected is what `faceptor-models pretrain` writes, or a network's weights")
+    size, shape = held.get("size"), ("widths", "blocks")
+    if size not in SIZES or any(SIZES[size][k] != SIZES[net.size][k] for k in shape):
+        raise ValueError(f"{file} holds an encoder of size {size}, the network is {net.size}")
     net.encoder.load_state_dict(held["encoder"])

@@ -127,7 +127,7 @@ def parser():
     p.add_argument("--save-minutes", type=float, default=4)
     p.add_argument("--resume", action="store_true")
     p.add_argument("--start-from", help="weights of an earlier run to begin with (a checkpoint's average)")
-    p.add_argument("--encoder", metavar="FILE", help="an encoder to begin with, as `faceptor-models pretrain` writes it (model.pth)")
+    p.add_argument("--encoder", metavar="FILE", help="an encoder to begin with: of `faceptor-models pretrain` (model.pth), or of a network's weights")
     p.add_argument("--hold-out", type=float, default=0.0, metavar="SHARE", help="share of the crops kept for validation; looks and cycles take 0.05")
     rule = looks.KNOWN
     p.add_argument("--stop-every", type=int, default=0, metavar="STEPS", help="look at every task after so many steps and stop it when it overfits")

@@ -88,3 +88,15 @@ def test_an_encoder_of_another_size_is_refused(encoder, tmp_path):
     torch.save([1, 2], tmp_path / "other.pt")
     with pytest.raises(ValueError, match="no encoder"):
         load_encoder(Student("nano"), tmp_path / "other.pt")
+
+
+def test_a_trained_network_gives_its_encoder_alone(tmp_path):
+    torch.manual_seed(5)
+    given, net = Student("nano"), Student("nano")
+    before = net.memory.level.clone()
+    torch.save({"size": "nano", "average": given.state_dict()}, tmp_path / "weights.pt")
+    load_encoder(net, tmp_path / "weights.pt")
+    assert all(torch.equal(v, given.encoder.state_dict()[k]) for k, v in net.encoder.state_dict().items())
+    assert torch.equal(net.memory.level, before)
+    with pytest.raises(ValueError, match="size nano"):
+        load_encoder(Student("edge"), tmp_path / "weights.pt")

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use anyhow::{Result, ensure};
 
 use super::age::Age;
+use super::aspect::Mean;
 use super::landmarks::Landmarks;
 use super::look::Gaze;
 use super::parsing::{self, OUTSIDE, Parsing};
@@ -221,6 +222,16 @@ impl Reader {
                 *answer = self.blank();
                 self.read_into(output, to_picture, answer);
             }
+        }
+    }
+
+    /// The same of the mean of several looks, whose grid is finer for parsing.
+    pub fn read_mean(&self, mean: &Mean, to_picture: &Similarity, answer: &mut Answer) {
+        match (self.task.kind, answer) {
+            (TaskKind::Parsing, Answer::Parsing(parsing)) => {
+                parsing.read(parsing::Output::Planes(mean.output()), mean.grid(), &self.gaze.warp, true);
+            }
+            (_, answer) => self.read_into(mean.output(), to_picture, answer),
         }
     }
 

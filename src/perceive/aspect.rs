@@ -86,14 +86,11 @@ impl Aspect {
         }
     }
 
-    /// The cells of an axis of `cells` that hold what cell `cell` of the first look's axis shows: the lower one, and the part
-    /// of the next. `None` beyond what is shown.
-    fn cell(self, cell: usize, cells: usize, warp: &Warp) -> Option<(usize, f32)> {
-        if self.zoom == 1.0 {
-            return Some((cell, 0.0));
-        }
+    /// The cells of an axis of `cells` that hold what coordinate `n` of the first look's axis shows: the lower one, and the
+    /// part of the next. `None` beyond what is shown.
+    fn cell(self, n: f64, cells: usize, warp: &Warp) -> Option<(usize, f32)> {
         let last = (cells - 1) as f64;
-        let n = warp.to_network(self.in_view(warp.to_frame((cell as f64 + 0.5) / cells as f64)));
+        let n = if self.zoom == 1.0 { n } else { warp.to_network(self.in_view(warp.to_frame(n))) };
         let position = n * cells as f64 - 0.5;
         // Half a cell beyond the outer cells' middles is still theirs.
         (-0.5..=last + 0.5).contains(&position).then(|| {
@@ -108,25 +105,40 @@ pub fn turn(planes: &mut [f32], width: usize) {
     planes.chunks_exact_mut(width).for_each(<[f32]>::reverse);
 }
 
+/// Cells of the mean's grid in one of a parsing output's, along either axis: nearer looks see finer than the first, and the
+/// mean on the first one's grid would lose it.
+const FINER: usize = 2;
+
 /// The mean of what the looks at a face say, one look after the other.
 #[derive(Debug, Default)]
 pub struct Mean {
     /// A task's output, in the first look's terms.
     output: Vec<f32>,
+    /// Of a parsing's mean: classes, height and width.
+    grid: [usize; 3],
     looks: u16,
 }
 
 impl Mean {
-    /// Begins anew with the first look's output.
-    pub fn begin(&mut self, first: &[f32]) {
+    /// Begins anew with the first look's output `first`; the other arguments are those of [`Mean::add`].
+    pub fn begin(&mut self, task: &Task, grid: [usize; 3], warp: &Warp, first: &[f32]) {
+        let [classes, height, width] = grid;
+        self.grid = [classes, FINER * height, FINER * width];
         self.output.clear();
-        self.output.extend_from_slice(first);
-        self.looks = 1;
+        let numbers = if task.kind == TaskKind::Parsing { self.grid.iter().product() } else { first.len() };
+        self.output.resize(numbers, 0.0);
+        self.looks = 0;
+        self.add(task, grid, warp, PLAIN, first);
     }
 
     /// The mean so far.
     pub fn output(&self) -> &[f32] {
         &self.output
+    }
+
+    /// Classes, height and width of a parsing's mean, which is finer than what a look says.
+    pub fn grid(&self) -> [usize; 3] {
+        self.grid
     }
 
     /// Adds `said`, the same output under a further aspect, seen through `warp`. `grid` is a parsing output's classes, height
@@ -147,15 +159,17 @@ impl Mean {
                 }
             }
             TaskKind::Parsing => {
-                let columns: Vec<_> = (0..width).map(|x| aspect.cell(x, width, warp)).collect();
+                let [_, rows, columns] = self.grid;
+                let middle = |index: usize, count: usize| (index as f64 + 0.5) / count as f64;
+                let across: Vec<_> = (0..columns).map(|x| aspect.cell(middle(x, columns), width, warp)).collect();
                 let turned = |x: usize| if aspect.mirrored { width - 1 - x } else { x };
-                for (index, class) in self.output.chunks_exact_mut(height * width).enumerate() {
+                for (index, class) in self.output.chunks_exact_mut(rows * columns).enumerate() {
                     let said = &said[twin(index) * height * width..][..height * width];
-                    for (y, row) in class.chunks_exact_mut(width).enumerate() {
-                        let Some((upper, down)) = aspect.cell(y, height, warp) else { continue };
+                    for (y, row) in class.chunks_exact_mut(columns).enumerate() {
+                        let Some((upper, down)) = aspect.cell(middle(y, rows), height, warp) else { continue };
                         let lower = (upper + 1).min(height - 1);
                         let [upper, lower] = [upper, lower].map(|y| &said[y * width..][..width]);
-                        for (mean, column) in row.iter_mut().zip(&columns) {
+                        for (mean, column) in row.iter_mut().zip(&across) {
                             let &Some((left, across)) = column else { continue };
                             let right = turned((left + 1).min(width - 1));
                             let left = turned(left);
@@ -186,7 +200,7 @@ mod tests {
     fn mean(task: &Task, grid: [usize; 3], first: &[f32], further: &[(Aspect, &[f32])]) -> Vec<f32> {
         let warp = Warp::new(0.5).expect("allowed");
         let mut mean = Mean::default();
-        mean.begin(first);
+        mean.begin(task, grid, &warp, first);
         further.iter().for_each(|(aspect, said)| mean.add(task, grid, &warp, *aspect, said));
         mean.output().to_vec()
     }
@@ -212,7 +226,20 @@ mod tests {
         let first = [0.0, 1.0, 2.0, 3.0, 10.0, 20.0, 30.0, 40.0, 50.0, 60.0, 70.0, 80.0];
         let second = [1.0, 0.0, 3.0, 2.0, 60.0, 50.0, 80.0, 70.0, 20.0, 12.0, 40.0, 30.0];
         let found = mean(&task(TaskKind::Parsing, &[0, 2, 1]), [3, 2, 2], &first, &[(MIRRORED, &second)]);
+        // The corners of the finer grid are those of the look's.
+        let corners = [0, 2 * FINER - 1].map(|y| [0, 2 * FINER - 1].map(|x| y * 2 * FINER + x)).concat();
+        let classes = found.chunks_exact(4 * FINER * FINER);
+        let found: Vec<f32> = classes.flat_map(|class| corners.iter().map(|&corner| class[corner])).collect();
         assert_eq!(found, [0.0, 1.0, 2.0, 3.0, 11.0, 20.0, 30.0, 40.0, 50.0, 60.0, 70.0, 80.0]);
+    }
+
+    #[test]
+    fn a_finer_grid_lies_between_the_cells_middles() {
+        let found = mean(&task(TaskKind::Parsing, &[]), [1, 2, 2], &[0.0, 4.0, 8.0, 12.0], &[]);
+        // The outer quarters of the outer cells have no neighbour.
+        let places = [0.0, 0.25, 0.75, 1.0];
+        let rows = places.map(|y| places.map(|x| 4.0 * x + 8.0 * y));
+        assert_eq!(found, rows.concat());
     }
 
     #[test]
@@ -277,20 +304,28 @@ mod tests {
             let value = |y: usize, x: usize| (place(column(x), aspect.zoom) + 3.0 * place(y, aspect.zoom)) as f32;
             (0..side * side).map(|i| value(i / side, i % side)).collect()
         };
-        let (task, grid, first) = (task(TaskKind::Parsing, &[0]), [1, side, side], plane(PLAIN));
+        let (task, grid, plain) = (task(TaskKind::Parsing, &[0]), [1, side, side], plane(PLAIN));
+        let first = mean(&task, grid, &plain, &[]);
+        assert_eq!(first.len(), side * FINER * side * FINER);
+        // What the outer cells' outer halves say is what their middles say: at most so far off, one of two looks being right.
+        let half_cell = (warp.stretch(0.0) * 0.5 / side as f64 * (1.0 + 3.0) / 2.0) as f32;
         let further = Looks::Ten.further().iter().map(|aspect| (*aspect, plane(*aspect)));
         for (aspect, said) in further {
-            let found = mean(&task, grid, &first, &[(aspect, &said)]);
-            let off = found.iter().zip(&first).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
-            // Cells that the outer ones see half are worth less.
-            assert!(off < 0.02, "{aspect:?}: {off}");
+            let found = mean(&task, grid, &plain, &[(aspect, &said)]);
+            let fine = side * FINER;
+            let off = |index: usize| (found[index] - first[index]).abs();
+            let middle =
+                |index: &usize| [index / fine, index % fine].iter().all(|i| (fine / 4..3 * fine / 4).contains(i));
+            let (middle, rim): (Vec<_>, Vec<_>) = (0..fine * fine).partition(middle);
+            let [middle, rim] = [middle, rim].map(|cells| cells.into_iter().map(off).fold(0.0, f32::max));
+            assert!(middle < 0.005 && rim < half_cell, "{aspect:?}: {middle}, {rim}");
             // What the second look says of the rim counts only where it sees it.
             let other: Vec<f32> = said.iter().map(|value| value + 1.0).collect();
-            let moved = mean(&task, grid, &first, &[(aspect, &other)]);
+            let moved = mean(&task, grid, &plain, &[(aspect, &other)]);
             let shift = |index: usize| moved[index] - first[index];
-            assert!((shift(side * side / 2 + side / 2) - 0.5).abs() < 0.01);
+            assert!((shift((side * FINER + 1) * side * FINER / 2) - 0.5).abs() < 0.01);
             let rim = if aspect.zoom < 1.0 { 0.0 } else { 0.5 };
-            assert!((shift(0) - rim).abs() < 0.02, "{aspect:?}: {}", shift(0));
+            assert!((shift(0) - rim).abs() < half_cell, "{aspect:?}: {}", shift(0));
         }
     }
 }

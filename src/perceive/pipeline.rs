@@ -325,7 +325,7 @@ impl Pipeline {
                 held.known = true;
             } else {
                 let output = self.engine.output(&reader.task().output)?;
-                self.means[task].begin(output);
+                self.means[task].begin(reader.task(), reader.grid(), &reader.gaze().warp, output);
             }
             timing.decode_us[task] += watch.lap_us();
         }
@@ -351,7 +351,7 @@ impl Pipeline {
         }
         for task in (0..self.readers.len()).filter(|task| again & 1 << task != 0) {
             let (held, reader) = (&mut face.answers[task], &self.readers[task]);
-            reader.read_into(self.means[task].output(), face.views.of(reader.look()), &mut held.answer);
+            reader.read_mean(&self.means[task], face.views.of(reader.look()), &mut held.answer);
             held.known = true;
             timing.decode_us[task] += watch.lap_us();
         }
