@@ -124,7 +124,7 @@ def read(path):
 
 def gathered(out, name, arms):
     """The rows of a trial's finished runs, arm by arm; OUT/TRIAL.csv is made of them anew."""
-    rows = [row for arm in arms for path in sorted(out.glob(f"{name}-{arm}-*/row.csv")) for row in read(path)]
+    rows = [row for arm in arms for path in sorted(out.glob(f"{name}-{arm}-[0-9]*/row.csv")) for row in read(path)]
     write(rows, out / f"{name}.csv")
     return rows
 

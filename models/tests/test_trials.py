@@ -193,9 +193,10 @@ def row(arm, seed, nme):
 
 
 def test_a_trials_table_has_the_pairs_differences(tmp_path):
-    for arm, seed, nme in (("base", 1, 5.0), ("base", 2, 6.0), ("base", 3, 5.5), ("poses", 1, 4.5), ("poses", 2, 6.1)):
+    for arm, seed, nme in (("base", 1, 5.0), ("base", 2, 6.0), ("base", 3, 5.5), ("poses", 1, 4.5), ("poses", 2, 6.1), ("poses-more", 1, 9.0)):
         (tmp_path / f"dense-{arm}-{seed}").mkdir()
         trials.write([row(arm, seed, nme)], tmp_path / f"dense-{arm}-{seed}" / "row.csv")
+    assert len(trials.gathered(tmp_path, "dense", ["base", "poses", "poses-more"])) == 6
     rows = trials.gathered(tmp_path, "dense", ["base", "poses", "edges"])
     assert len(rows) == 5 and list(csv.DictReader(open(tmp_path / "dense.csv"))) == rows
     mean, error, seeds = trials.paired(rows, "base", "poses", "landmarks w300 NME %")
