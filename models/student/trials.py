@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 from . import train
 from .development import ROWS, Development, landmark_error, network_image
@@ -31,7 +32,7 @@ ASKED = {
     "ferplus": ("expression",), "lfw": ("embedding",),
 }  # fmt: skip
 TURNED = "landmarks of the most turned quarter NME %"
-PLAIN = ["arm", "seed", "steps", "parameters", "seconds_a_step"]
+PLAIN = ["arm", "seed", "steps", "parameters", "mmac", "seconds_a_step"]
 
 
 class Judge:
@@ -70,6 +71,20 @@ class Judge:
         return out
 
 
+@torch.no_grad()
+def cost_mmac(net, px=96):
+    """Million multiply-accumulates of one face with all tasks, of the layers and the attention; the dot products with the pixels' features are left out."""
+    net = net.requires_grad_(False)
+    with FlopCounterMode(display=False) as counter:
+        maps = net.encode(torch.zeros(1, 3, px, px))
+        memory = net.remember(maps)
+        net.pixels(maps)
+        net.feature(maps["f16"])
+        for task in net.content:
+            net.decode(task, memory)
+    return counter.get_total_flops() / 2e6
+
+
 def settings(args, trial, arm, seed, folder):
     """student.train's arguments of one run."""
     given = f"{trial['common']} {trial['arms'][arm]}".format(out=args.out).split()
@@ -84,6 +99,7 @@ def run(args, trial, arm, seed, judge):
     train.train(given)
     net, state = load(folder / "checkpoint.pt")
     row = {"arm": arm, "seed": seed, "steps": state["step"] + 1, "parameters": sum(p.numel() for p in net.parameters())}
+    row["mmac"] = round(cost_mmac(net), 1)
     row["seconds_a_step"] = round(state["used_seconds"] / row["steps"], 3)
     return row | {k: round(v, 4) for k, v in judge(given.full_px).measure(net).items()}
 
@@ -99,7 +115,7 @@ def summary(rows):
     """The trial as a Markdown table: the first arm's means and standard deviations, the others' differences and standard errors of the pairs."""
     measures = [k for k in rows[0] if k not in PLAIN]
     arms = list(dict.fromkeys(r["arm"] for r in rows))
-    out = ["| arm | seeds | " + " | ".join(measures) + " | parameters | s a step |", "|---" * (len(measures) + 4) + "|"]
+    out = ["| arm | seeds | " + " | ".join(measures) + " | MMAC | parameters |", "|---" * (len(measures) + 4) + "|"]
     for arm in arms:
         mine = [r for r in rows if r["arm"] == arm]
         cells = []
@@ -112,8 +128,7 @@ def summary(rows):
             else:
                 mean, error, _ = paired(rows, arms[0], arm, m)
                 cells.append(f"{mean:+.{digits}f} ({error:.{digits}f})")
-        seconds = np.mean([float(r["seconds_a_step"]) for r in mine])
-        out.append(f"| {arm} | {len(mine)} | " + " | ".join(cells) + f" | {int(mine[0]['parameters']):,} | {seconds:.2f} |")
+        out.append(f"| {arm} | {len(mine)} | " + " | ".join(cells) + f" | {float(mine[0]['mmac']):.0f} | {int(mine[0]['parameters']):,} |")
     return "\n".join(out)
 
 

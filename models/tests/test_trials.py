@@ -152,10 +152,10 @@ def test_networks_of_a_trial_differ_in_what_it_says_alone():
     trials.add_sizes(sizes)
     try:
         image = torch.zeros(1, 3, 64, 64)
-        count = {}
+        count, cost = {}, {}
         for name in ("nano", *sizes):
             net = Student(name).eval()
-            count[name] = sum(p.numel() for p in net.parameters())
+            count[name], cost[name] = sum(p.numel() for p in net.parameters()), trials.cost_mmac(net)
             maps = net.encode(image)
             memory = net.remember(maps)
             assert net.values("age", net.decode("age", memory)).shape == (1, 21)
@@ -166,6 +166,8 @@ def test_networks_of_a_trial_differ_in_what_it_says_alone():
             again.load_average(net.state_dict())
             assert all(torch.equal(v, again.state_dict()[k]) for k, v in net.state_dict().items())
         assert count["one-layer"] < count["last-level"] < count["nano"] < count["three-layers"] < count["wide"]
+        assert cost["last-level"] < cost["one-layer"] < cost["nano"] < cost["query-an-answer"] < cost["three-layers"] < cost["wide"] / 3
+        assert cost["nano"] == pytest.approx(112, abs=1)
         assert Student("query-an-answer").content["attributes"].shape[0] == 40
     finally:
         for name in set(SIZES) - before:
@@ -189,7 +191,7 @@ def test_every_arm_is_a_command_line_of_the_training():
 
 
 def row(arm, seed, nme):
-    return {"arm": arm, "seed": seed, "steps": 5, "parameters": 1000, "seconds_a_step": 0.5, "landmarks w300 NME %": nme}
+    return {"arm": arm, "seed": seed, "steps": 5, "parameters": 1000, "mmac": 12.3, "seconds_a_step": 0.5, "landmarks w300 NME %": nme}
 
 
 def test_a_trials_table_has_the_pairs_differences(tmp_path):
@@ -202,4 +204,4 @@ def test_a_trials_table_has_the_pairs_differences(tmp_path):
     mean, error, seeds = trials.paired(rows, "base", "poses", "landmarks w300 NME %")
     assert (mean, error, seeds) == (pytest.approx(-0.2), pytest.approx(0.3), 2)
     table = trials.summary(rows).splitlines()
-    assert table[2] == "| base | 3 | 5.50 (deviation 0.50) | 1,000 | 0.50 |" and table[3] == "| poses | 2 | -0.20 (0.30) | 1,000 | 0.50 |"
+    assert table[2] == "| base | 3 | 5.50 (deviation 0.50) | 12 | 1,000 |" and table[3] == "| poses | 2 | -0.20 (0.30) | 12 | 1,000 |"
