@@ -169,9 +169,11 @@ def test_two_processes_train_as_one_with_twice_the_batch(tmp_path):
             assert ours == pytest.approx(theirs, rel=1e-4, abs=1e-5), name
         for key, value in one.recipe.model.state_dict().items():
             assert torch.equal(held[0]["model"][key], held[1]["model"][key]), key
-            # Biases that a norm or a softmax behind them takes away have rounding for a gradient, of which AdamW makes steps.
+            # Biases that a norm or a softmax behind them takes away have rounding for a gradient, of which AdamW makes steps; the mean
+            # that such a norm keeps has a part of them.
             if not (name.startswith("faceptor") and key.endswith("bias")):
-                assert torch.allclose(value.float(), held[0]["model"][key].float(), rtol=1e-2, atol=1e-3), (name, key)
+                near = 4e-3 if name.startswith("faceptor") and key.endswith("running_mean") else 1e-3
+                assert torch.allclose(value.float(), held[0]["model"][key].float(), rtol=1e-2, atol=near), (name, key)
 
 
 @pytest.mark.parametrize("norm", [InPlaceAbn(3), nn.BatchNorm2d(3), nn.BatchNorm1d(3)], ids=lambda n: type(n).__name__)
