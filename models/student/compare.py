@@ -200,9 +200,14 @@ def paired(rows, first, second):
     step, out = common_step(rows), {}
     for m in MEASURES:
         held = {(r["start"], r["seed"]): float(r[m]) for r in rows if int(r["step"]) == step}
-        gain = np.array([held[second, seed] - v for (start, seed), v in held.items() if start == first and (second, seed) in held])
-        out[m] = (gain.mean(), gain.std(ddof=1) / np.sqrt(len(gain)) if len(gain) > 1 else float("nan"), len(gain))
+        out[m] = mean_gain(held, first, second)
     return out
+
+
+def mean_gain(held, first, second):
+    """(mean of second - first over the seeds that both have, its standard error, seeds) of {(name, seed): value}."""
+    gain = np.array([held[second, seed] - v for (name, seed), v in held.items() if name == first and (second, seed) in held])
+    return gain.mean(), gain.std(ddof=1) / np.sqrt(len(gain)) if len(gain) > 1 else float("nan"), len(gain)
 
 
 def panel(rows, measure, title, left, width, height):

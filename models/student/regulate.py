@@ -53,8 +53,8 @@ class Trained(nn.Module):
             outputs = grown(logits, self.edges(f4, f8), batch["parsing"].shape[-1])
             return edge_loss(outputs, batch["parsing"], batch.get("soft"), cycle)
 
-        given = {"edges": (self.edges, edge_term), "identity": (self.identities, self.identities), "inner": (self.inner, self.inner)}
-        return losses.compute(self.net, batch, landmark_limit, stopped, {name: term for name, (part, term) in given.items() if part is not None})
+        terms = {"edges": edge_term if self.edges else None, "identity": self.identities, "inner": self.inner}
+        return losses.compute(self.net, batch, landmark_limit, stopped, {name: term for name, term in terms.items() if term})
 
     def parse(self, image, size):
         """Logits of masks and edges, all [B, C, size, size]."""

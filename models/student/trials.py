@@ -8,7 +8,6 @@ of `dense`, OUT/pfld.npz must be there first: python -m student.inner_maps.
 """
 
 import argparse
-import csv
 import gc
 import time
 import tomllib
@@ -16,9 +15,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from systems.recipes.looks import write_rows
 from torch.utils.flop_counter import FlopCounterMode
 
 from . import train
+from .compare import mean_gain, read_rows
 from .development import ROWS, Development, landmark_error, network_image
 from .evaluate import answer, label_map, load
 from .geometry import network_to_frame
@@ -87,7 +88,7 @@ def cost_mmac(net, px=96):
 
 def settings(args, trial, arm, seed, folder):
     """student.train's arguments of one run."""
-    given = f"{trial['common']} {trial['arms'][arm]}".format(out=args.out).split()
+    given = f"{trial['common']} {trial['arms'][arm]}".format(out=args.out, **args.shared).split()
     given += ["--faces", str(args.faces), "--cache", str(args.cache), "--out", str(folder), "--seed", str(seed), "--mapped", "--resume"]
     return train.parser().parse_args([*given, "--threads", str(args.threads), "--save-minutes", "3", *(["--steps", str(args.steps)] if args.steps else [])])
 
@@ -106,9 +107,7 @@ def run(args, trial, arm, seed, judge):
 
 def paired(rows, base, arm, measure):
     """(mean of arm - base over the seeds that both have, its standard error, seeds)."""
-    value = {(r["arm"], int(r["seed"])): float(r[measure]) for r in rows}
-    gain = np.array([value[arm, seed] - v for (a, seed), v in sorted(value.items()) if a == base and (arm, seed) in value])
-    return gain.mean() if len(gain) else float("nan"), gain.std(ddof=1) / np.sqrt(len(gain)) if len(gain) > 1 else float("nan"), len(gain)
+    return mean_gain({(r["arm"], r["seed"]): float(r[measure]) for r in rows}, base, arm)
 
 
 def summary(rows):
@@ -132,23 +131,11 @@ def summary(rows):
     return "\n".join(out)
 
 
-def read(path):
-    with open(path, newline="") as file:
-        return list(csv.DictReader(file))
-
-
 def gathered(out, name, arms):
     """The rows of a trial's finished runs, arm by arm; OUT/TRIAL.csv is made of them anew."""
-    rows = [row for arm in arms for path in sorted(out.glob(f"{name}-{arm}-[0-9]*/row.csv")) for row in read(path)]
-    write(rows, out / f"{name}.csv")
+    rows = [row for arm in arms for path in sorted(out.glob(f"{name}-{arm}-[0-9]*/row.csv")) for row in read_rows(path)]
+    write_rows(rows, out / f"{name}.csv")
     return rows
-
-
-def write(rows, path):
-    with open(path, "w", newline="") as file:
-        writer = csv.DictWriter(file, fieldnames=list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
 
 
 def add_sizes(sizes):
@@ -172,6 +159,7 @@ def parse_args():
 def main():
     args, config = parse_args(), tomllib.loads(CONFIG.read_text())
     add_sizes(config.pop("sizes"))
+    args.shared = config.pop("shared")
     if args.trial not in config:
         raise SystemExit(f"there is no trial {args.trial}: {', '.join(config)}")
     trial, out, judges = config[args.trial], Path(args.out), {}
@@ -190,7 +178,7 @@ def main():
                 continue
             begun = time.monotonic()
             row = run(args, trial, arm, seed, judge)
-            write([row], done)
+            write_rows([row], done)
             print(f"{time.monotonic() - begun:.0f} s " + " ".join(f"{k}={v}" for k, v in row.items()), flush=True)
             gc.collect()
     print(summary(gathered(out, args.trial, list(trial["arms"]))))

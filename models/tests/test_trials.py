@@ -19,6 +19,7 @@ from student.network import SIZES, Student
 from student.poses import MOST, pose_chances, turned
 from student.regulate import Trained
 from student.train import parser, to_device
+from systems.recipes.looks import write_rows
 from torch.nn import functional as F
 
 torch.set_num_threads(1)
@@ -177,11 +178,12 @@ def test_networks_of_a_trial_differ_in_what_it_says_alone():
 def test_every_arm_is_a_command_line_of_the_training():
     config = tomllib.loads(trials.CONFIG.read_text())
     trials.add_sizes(config.pop("sizes"))
+    shared = config.pop("shared")
     try:
         for trial in config.values():
             first = None
             for arm, more in trial["arms"].items():
-                args = parser().parse_args([*f"{trial['common']} {more}".format(out="OUT").split(), "--cache", "C", "--out", "O"])
+                args = parser().parse_args([*f"{trial['common']} {more}".format(out="OUT", **shared).split(), "--cache", "C", "--out", "O"])
                 first = first or args
                 assert args.batch == first.batch and args.shares == first.shares and arm
                 assert set(trial["sources"]) <= set(trials.ASKED)
@@ -197,7 +199,7 @@ def row(arm, seed, nme):
 def test_a_trials_table_has_the_pairs_differences(tmp_path):
     for arm, seed, nme in (("base", 1, 5.0), ("base", 2, 6.0), ("base", 3, 5.5), ("poses", 1, 4.5), ("poses", 2, 6.1), ("poses-more", 1, 9.0)):
         (tmp_path / f"dense-{arm}-{seed}").mkdir()
-        trials.write([row(arm, seed, nme)], tmp_path / f"dense-{arm}-{seed}" / "row.csv")
+        write_rows([row(arm, seed, nme)], tmp_path / f"dense-{arm}-{seed}" / "row.csv")
     assert len(trials.gathered(tmp_path, "dense", ["base", "poses", "poses-more"])) == 6
     rows = trials.gathered(tmp_path, "dense", ["base", "poses", "edges"])
     assert len(rows) == 5 and list(csv.DictReader(open(tmp_path / "dense.csv"))) == rows
