@@ -3,6 +3,7 @@
 import cv2
 import numpy as np
 
+from . import geometry
 from .geometry import apply, frame_to_network, network_grid
 from .labels import LANDMARK_FLIP, PARSING_FLIP
 from .sampling import view
@@ -35,9 +36,10 @@ _grids = {}
 
 
 def grid(size):
-    if size not in _grids:
-        _grids[size] = network_grid(size).reshape(-1, 2)
-    return _grids[size]
+    key = size, geometry.WARP_LINEAR
+    if key not in _grids:
+        _grids[key] = network_grid(size).reshape(-1, 2)
+    return _grids[key]
 
 
 def light_colours(rng, image):

@@ -10,12 +10,12 @@ import torch
 from .development import Development, measure, network_image
 from .geometry import frame_to_network, network_to_frame
 from .labels import LANDMARK_FLIP, PARSING_FLIP
-from .network import AGE_BINS, Student, age_distribution, soft_argmax
+from .network import AGE_BINS, Student, age_distribution, levels_of, soft_argmax
 
 
 def load(checkpoint, weights="average"):
     state = torch.load(checkpoint, map_location="cpu", weights_only=True)
-    net = Student(state.get("size", "edge"))
+    net = Student(state.get("size", "edge"), levels_of(state[weights]))
     net.load_average(state[weights])
     return net.eval(), state
 

@@ -7,6 +7,7 @@ network's input, pixel i of n having its centre at (2 i + 1) / n - 1.
 The network looks at the frame through a cubic, separable warp, v = a u + (1 - a) u^3 with f = (v + 1) / 2: with
 a = 0.5 the middle of the face is sampled twice as densely as a uniform grid would, hair and neck at the rim
 half as densely. It costs nothing at run time, since the crop is resampled from the camera picture anyway.
+Other factors are for trials (`look_through`): exported is 0.5.
 """
 
 import numpy as np
@@ -19,13 +20,21 @@ ARCFACE_112 = np.array(
 TEMPLATE = (1.13515 * ARCFACE_112 + np.array([32.530, 23.426])) / 192.0
 
 
-def warp(u, a=WARP_LINEAR):
+def look_through(a):
+    """Has this process see through another warp from here on; 1 is a uniform grid."""
+    global WARP_LINEAR
+    WARP_LINEAR = a
+
+
+def warp(u):
     """Network coordinate in [-1, 1] to centred frame coordinate v."""
+    a = WARP_LINEAR
     return a * u + (1.0 - a) * u**3
 
 
-def unwarp(v, a=WARP_LINEAR):
+def unwarp(v):
     """Inverse of `warp`, exact for every real v (the cubic is monotone for 0 < a <= 1), by Cardano's formula."""
+    a = WARP_LINEAR
     if a == 1.0:
         return v
     p, q = a / (1.0 - a), np.asarray(v, np.float64) / (1.0 - a)
@@ -38,20 +47,20 @@ def pixel_centres(size):
     return (2.0 * np.arange(size) + 1.0) / size - 1.0
 
 
-def network_grid(size, a=WARP_LINEAR):
+def network_grid(size):
     """Frame coordinates [size, size, 2] (x, y) that the network's pixels look at."""
-    f = (warp(pixel_centres(size), a) + 1.0) / 2.0
+    f = (warp(pixel_centres(size)) + 1.0) / 2.0
     return np.stack(np.broadcast_arrays(f[None, :], f[:, None]), -1)
 
 
-def frame_to_network(points, a=WARP_LINEAR):
+def frame_to_network(points):
     """Frame coordinates (units of the side) to the network's [0, 1] coordinates."""
-    return (unwarp(2.0 * np.asarray(points) - 1.0, a) + 1.0) / 2.0
+    return (unwarp(2.0 * np.asarray(points) - 1.0) + 1.0) / 2.0
 
 
-def network_to_frame(points, a=WARP_LINEAR):
+def network_to_frame(points):
     """The network's [0, 1] coordinates back to frame coordinates."""
-    return (warp(2.0 * np.asarray(points) - 1.0, a) + 1.0) / 2.0
+    return (warp(2.0 * np.asarray(points) - 1.0) + 1.0) / 2.0
 
 
 def similarity(source, target):

@@ -11,10 +11,10 @@ AGE_STD_YEARS = 4.0
 WEIGHTS = {
     "landmarks": 6.0, "heatmap": 0.25, "parsing": 1.0, "age": 0.6, "age_years": 0.08, "expression": 1.0, "attributes": 4.0,
     "embedding": 3.0, "relation": 20.0, "auxiliary": 0.5, "edges": 0.1, "hints": 0.2, "coarse": 0.3,
-    "identity": 0.5, "inner": 1.0,
+    "identity": 0.5, "inner": 1.0, "tutor": 1.0,
 }  # fmt: skip
 # Terms that only some runs have.
-HELPERS = ("edges", "identity", "inner")
+HELPERS = ("edges", "identity", "inner", "tutor")
 # The terms of each task, for a rule that stops tasks one by one.
 TASKS = {
     "landmarks": ("landmarks", "heatmap", "inner"), "parsing": ("parsing", "edges", "hints", "coarse"), "age": ("age", "age_years"),
@@ -129,7 +129,7 @@ def compute(net, batch, landmark_limit, stopped=(), helpers=None):
 
     Tasks in `stopped` cost nothing, nor do the terms "hints" and "coarse" there. `helpers` give terms by their names: "edges" of
     (logits, f4, f8) of the faces with masks (regulate.py), "identity" of (embedding, identity) (identities.py), "inner" of (f8, maps, seen) of
-    the faces that have inner maps (inner_maps.py).
+    the faces that have inner maps (inner_maps.py), "tutor" of (net, batch, maps, limit) (tutor.py).
     """
     helpers = helpers or {}
     maps = net.encode(batch["image"])
@@ -202,6 +202,8 @@ def compute(net, batch, landmark_limit, stopped=(), helpers=None):
         out["embedding"], out["relation"] = recognition(embedding, batch["embedding"], batch["flip"])
         if "identity" in helpers:
             out["identity"] = helpers["identity"](embedding, batch["identity"])
+    if "tutor" in helpers:
+        out["tutor"] = helpers["tutor"](net, batch, maps, landmark_limit)
     return out
 
 

@@ -1,6 +1,6 @@
 """The student: Faceptor's structure (SPEC A2-A5) at the size of an ARM CPU.
 
-One residual 3x3 encoder; a memory built from several encoder levels with level embeddings (Layer-Attention); a
+One residual 3x3 encoder; a memory of its last levels with level embeddings (Layer-Attention); a
 post-norm transformer decoder with a query set per task whose self-attention stays inside the task; a pixel
 decoder whose features are dotted with embeddings of the queries (landmarks, parsing); a value interpreter
 (age, expression, attributes); a feature head on the encoder (recognition).
@@ -29,8 +29,8 @@ QUARTERS = 4
 EMBEDDING = 128
 
 SIZES = {
-    "edge": dict(widths=(32, 64, 128, 256), blocks=(1, 3, 2), dim=128, heads=4, hidden=256, layers=2, pixel=64, fine=32, squeeze=192),
-    "nano": dict(widths=(16, 32, 64, 128), blocks=(1, 3, 2), dim=64, heads=2, hidden=128, layers=2, pixel=32, fine=0, squeeze=64),
+    "edge": dict(widths=(32, 64, 128, 256), blocks=(1, 3, 2), dim=128, heads=4, hidden=256, layers=2, levels=3, pixel=64, fine=32, squeeze=192),
+    "nano": dict(widths=(16, 32, 64, 128), blocks=(1, 3, 2), dim=64, heads=2, hidden=128, layers=2, levels=3, pixel=32, fine=0, squeeze=64),
 }
 
 
@@ -133,9 +133,9 @@ class DecoderLayer(nn.Module):
 
 
 class Memory(nn.Module):
-    """Encoder levels to the keys and values of every decoder layer: computed once a face, whatever the tasks."""
+    """The last `levels` of the encoder's levels to the keys and values of every decoder layer: computed once a face, whatever the tasks."""
 
-    def __init__(self, widths, dim, layers, levels=3):
+    def __init__(self, widths, dim, layers, levels):
         super().__init__()
         self.inputs = nn.ModuleList([nn.Conv2d(c, dim, 1) for c in (widths[2], widths[3], widths[3])[-levels:]])
         self.level = nn.Parameter(torch.randn(levels, dim) * 0.2)
@@ -225,13 +225,14 @@ class FeatureHead(nn.Module):
 
 
 class Student(nn.Module):
-    def __init__(self, size="edge"):
+    def __init__(self, size="edge", levels=None):
+        """`levels`: other than the size's."""
         super().__init__()
         c = SIZES[size]
         dim, widths = c["dim"], c["widths"]
         self.size = size
         self.encoder = Encoder(widths, c["blocks"])
-        self.memory = Memory(widths, dim, c["layers"], c.get("levels", 3))
+        self.memory = Memory(widths, dim, c["layers"], levels or c["levels"])
         self.layers = nn.ModuleList([DecoderLayer(dim, c["heads"], c["hidden"]) for _ in range(c["layers"])])
         values = {t: QUERIES[t] * a for t, a in ANSWERS.items()}
         self.answers = c.get("answers", ANSWERS)
@@ -296,9 +297,9 @@ class Student(nn.Module):
 
     def load_average(self, state):
         """Weights of a run, also of one whose value tasks had a query an answer (such queries are averaged in their groups), of
-        one without region features (they keep their first values) and of one with a narrower recognition head (what it lacks
-        keeps its first values, and counts nothing at first)."""
-        state = {k: v for k, v in self.state_dict().items() if k.startswith("region")} | dict(state)
+        one without region features (they keep their first values), of one with more levels in its memory (the last ones are taken) and
+        of one with a narrower recognition head (what it lacks keeps its first values, and counts nothing at first)."""
+        state = {k: v for k, v in self.state_dict().items() if k.startswith("region")} | last_levels(state, len(self.memory.level))
         for task, answers in self.answers.items():
             for name in (f"content.{task}", f"position.{task}"):
                 own = len(self.content[task])
@@ -308,6 +309,21 @@ class Student(nn.Module):
 
     def pooled(self, task, f16):
         return self.auxiliary[task](f16.mean((2, 3)))
+
+
+def levels_of(state):
+    """Levels in the memory of a network whose weights these are."""
+    return len(state["memory.level"])
+
+
+def last_levels(state, levels):
+    """A copy of a state with the last `levels` of its memory's levels alone."""
+    first = levels_of(state) - levels
+    if first <= 0:
+        return dict(state)
+    kept = {k: v for k, v in state.items() if not k.startswith("memory.inputs.")} | {"memory.level": state["memory.level"][first:]}
+    inputs = {f"memory.inputs.{i}.{n}": state[f"memory.inputs.{first + i}.{n}"] for i in range(levels) for n in ("weight", "bias")}
+    return kept | inputs
 
 
 def widened(state, own):

@@ -21,25 +21,33 @@ def folded(net):
 
 
 class EncoderPart(nn.Module):
-    inputs, outputs = ["image"], ["feature2", "feature4", "feature8", "feature16a", "feature16"]
+    """`read` are the maps that other parts read: the others are not given out."""
 
-    def __init__(self, net):
+    inputs = ["image"]
+
+    def __init__(self, net, read):
         super().__init__()
         self.encoder = net.encoder
+        names = ["feature2", "feature4", "feature8", "feature16a", "feature16"]
+        self.given = [i for i, name in enumerate(names) if name in read]
+        self.outputs = [names[i] for i in self.given]
 
     def forward(self, image):
-        return self.encoder(image)
+        maps = self.encoder(image)
+        return tuple(maps[i] for i in self.given)
 
 
 class MemoryPart(nn.Module):
-    inputs = ["feature8", "feature16a", "feature16"]
+    # The encoder's levels and their strides; a memory reads the last ones.
+    LEVELS = {"feature8": 8, "feature16a": 16, "feature16": 16}
 
     def __init__(self, net, size):
         super().__init__()
         self.memory = m = net.memory
+        self.inputs = list(self.LEVELS)[-len(m.inputs) :]
         self.outputs = [f"{kind}{i}" for i in range(len(m.keys)) for kind in ("key", "value")]
         with torch.no_grad():
-            places = [m.place(sincos(size // s, size // s, m.dim, "cpu")) + m.level[i] for i, s in enumerate((8, 16, 16))]
+            places = [m.place(sincos(size // s, size // s, m.dim, "cpu")) + m.level[i] for i, s in enumerate(self.LEVELS[name] for name in self.inputs)]
         self.register_buffer("placed", torch.cat(places, 0).unsqueeze(0))
 
     def forward(self, *maps):
@@ -143,10 +151,11 @@ class RecognitionPart(nn.Module):
 def cut(net, size):
     """{part name: module} in the order the data flows."""
     net = folded(net)
-    parts = {"encoder": EncoderPart(net), "memory": MemoryPart(net, size), "pixel": PixelPart(net)}
+    parts = {"memory": MemoryPart(net, size), "pixel": PixelPart(net)}
     parts |= {f"task_{t}": TaskPart(net, t) for t in QUERIES}
     parts["task_recognition"] = RecognitionPart(net, size)
-    return {k: p.eval() for k, p in parts.items()}
+    encoder = EncoderPart(net, {name for part in parts.values() for name in part.inputs})
+    return {k: p.eval() for k, p in ({"encoder": encoder} | parts).items()}
 
 
 @torch.no_grad()

@@ -35,16 +35,33 @@ class EdgeHead(nn.Module):
 class Trained(nn.Module):
     """The student with what only its training has. Forward gives the loss terms of a batch."""
 
-    def __init__(self, net, edges=False, identities=None, inner=None):
-        """`identities` and `inner` are the terms of identities.py and inner_maps.py, where the run has them."""
+    def __init__(self, net, edges=False, identities=None, inner=None, tutor=None):
+        """`identities`, `inner` and `tutor` are the terms of identities.py, inner_maps.py and tutor.py, where the run has them."""
         super().__init__()
         self.net = net
         self.edges = EdgeHead(SIZES[net.size]["widths"][1:3]) if edges else None
         self.identities, self.inner = identities, inner
+        # No module: it learns nothing, and no checkpoint holds it.
+        self.tutor = tutor
+        self.held = []
 
     def helpers(self):
         """What the run has beside the network, by the names that checkpoints give it; None where it has not."""
         return [(name, getattr(self, name)) for name in ("edges", "identities", "inner")]
+
+    def hold(self, only):
+        """Leaves all parts of the network but those of `only` as they are, their batch norms' statistics too; nothing where there are none."""
+        parts = dict(self.net.named_children())
+        unknown = [name for name in only if name not in parts]
+        if unknown:
+            raise SystemExit(f"the network has no part {', '.join(unknown)}: {', '.join(parts)}")
+        self.held = [part.requires_grad_(False).eval() for name, part in parts.items() if only and name not in only]
+
+    def train(self, mode=True):
+        super().train(mode)
+        for part in self.held:
+            part.eval()
+        return self
 
     def forward(self, batch, landmark_limit, stopped=(), cycle=0):
         """From `cycle` 1 on the batch's `soft` answers (Cycles.soft) refine its masks and edges."""
@@ -53,7 +70,7 @@ class Trained(nn.Module):
             outputs = grown(logits, self.edges(f4, f8), batch["parsing"].shape[-1])
             return edge_loss(outputs, batch["parsing"], batch.get("soft"), cycle)
 
-        terms = {"edges": edge_term if self.edges else None, "identity": self.identities, "inner": self.inner}
+        terms = {"edges": edge_term if self.edges else None, "identity": self.identities, "inner": self.inner, "tutor": self.tutor}
         return losses.compute(self.net, batch, landmark_limit, stopped, {name: term for name, term in terms.items() if term})
 
     def parse(self, image, size):

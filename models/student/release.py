@@ -14,23 +14,24 @@ import torch
 
 from .network import widened
 
-CURVES = ["age", "expression", "attributes", "landmarks", "heatmap", "parsing", "embedding", "relation"]
+CURVES = ["age", "expression", "attributes", "landmarks", "heatmap", "parsing", "embedding", "relation", "tutor"]
 WIDTH, HEIGHT, LEFT, TOP = 640, 300, 16, 24
-COLOURS = ["#1b6ca8", "#c0392b", "#1e8449", "#8e44ad", "#b9770e", "#117a65", "#616a6b", "#d35400"]
+COLOURS = ["#1b6ca8", "#c0392b", "#1e8449", "#8e44ad", "#b9770e", "#117a65", "#616a6b", "#d35400", "#2c3e50"]
 
 
 def curve(log):
-    """The loss terms over the samples seen, each as a share of its first value, as SVG text."""
+    """The loss terms over the samples seen, each as a share of its first value, as SVG text; a term that some runs lack has no points there."""
     top = [f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH + 150} {HEIGHT + 50}" font-family="sans-serif" font-size="12">']
     top.append(f'<rect x="{LEFT}" y="{TOP}" width="{WIDTH}" height="{HEIGHT}" fill="none" stroke="#999"/>')
     top.append(f'<text x="{LEFT}" y="16">training loss terms, each relative to its first value (1 = top edge)</text>')
     last = int(log[-1]["step"])
-    for i, name in enumerate(CURVES):
-        first = log[0][name]
-        points = [(LEFT + WIDTH * r["step"] / last, TOP + HEIGHT * (1 - min(r[name] / first, 1.0))) for r in log]
+    for i, name in enumerate(n for n in CURVES if any(n in r for r in log)):
+        having = [r for r in log if name in r]
+        first = having[0][name]
+        points = [(LEFT + WIDTH * r["step"] / last, TOP + HEIGHT * (1 - min(r[name] / first, 1.0))) for r in having]
         line = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
         top.append(f'<polyline points="{line}" fill="none" stroke="{COLOURS[i]}" stroke-width="1.5"/>')
-        top.append(f'<text x="{LEFT + WIDTH + 8}" y="{TOP + 14 + 18 * i}" fill="{COLOURS[i]}">{name} {log[-1][name]:.3g}</text>')
+        top.append(f'<text x="{LEFT + WIDTH + 8}" y="{TOP + 14 + 18 * i}" fill="{COLOURS[i]}">{name} {having[-1][name]:.3g}</text>')
     top.append(f'<text x="{LEFT}" y="{TOP + HEIGHT + 18}">0</text>')
     top.append(f'<text x="{LEFT + WIDTH - 90}" y="{TOP + HEIGHT + 18}">{last} steps</text></svg>')
     return "\n".join(top)
@@ -56,8 +57,9 @@ def joined(before, rows):
 
 
 def kept(arguments):
-    """A run's arguments without the paths of its machine; of further crops the folders' names stay."""
+    """A run's arguments without the paths of its machine; of further crops the folders' names stay, and of a tutor its file's."""
     left = {k: v for k, v in arguments.items() if k not in ("faces", "cache", "out", "start_from", "encoder")}
+    left |= {"tutor": Path(left["tutor"]).name} if left.get("tutor") else {}
     return left | ({"more": [Path(folder).name for folder in left["more"]]} if left.get("more") else {})
 
 
@@ -65,6 +67,9 @@ def blended(before, after, share):
     """The weighted mean of two states of one network. A short run from good weights ends near them, in the same valley: what it
     learned and what it lost on the way partly add up and partly cancel (Wortsman et al. 2022, "Robust fine-tuning")."""
     before = widened(before, after)
+    other = [k for k, v in after.items() if k not in before or before[k].shape != v.shape]
+    if other:
+        raise SystemExit(f"weights of another structure cannot be blended: {', '.join(other[:3])}")
     return {k: torch.lerp(before[k].to(v.dtype), v, share) if v.dtype.is_floating_point else v for k, v in after.items()}
 
 

@@ -9,7 +9,8 @@ from functools import lru_cache
 import cv2
 import numpy as np
 
-from .geometry import WARP_LINEAR, pixel_centres, warp
+from . import geometry
+from .geometry import pixel_centres, warp
 
 # The most samples along one axis for a network pixel, and the photo pixels a network pixel covers in the middle of the view
 # above which the photo is halved first.
@@ -17,8 +18,8 @@ MAX_SAMPLES, MAX_STEP = 4, 2.0
 
 
 @lru_cache(maxsize=64)
-def spans(size, counts):
-    """(frame coordinates of all samples along one axis, first sample of each network pixel)."""
+def spans(size, counts, a):
+    """Through a warp of `a`: (frame coordinates of all samples along one axis, first sample of each network pixel)."""
     counts = np.array(counts)
     inside = np.concatenate([(np.arange(n) + 0.5) / n for n in counts])
     along = (np.repeat(np.arange(size), counts) + inside) / size
@@ -27,7 +28,8 @@ def spans(size, counts):
 
 def counts(size, scale):
     """Samples along one axis for each network pixel: one for every two photo pixels it covers; `scale` is the frame's side in them."""
-    slope = WARP_LINEAR + 3 * (1 - WARP_LINEAR) * pixel_centres(size) ** 2
+    a = geometry.WARP_LINEAR
+    slope = a + 3 * (1 - a) * pixel_centres(size) ** 2
     return np.clip(np.ceil(scale * slope / size / 2), 1, MAX_SAMPLES).astype(int)
 
 
@@ -37,11 +39,11 @@ def view(photo, to_photo, size):
     Beyond the photo its nearest pixel is repeated.
     """
     scale = np.sqrt(abs(np.linalg.det(to_photo[:, :2])))
-    while scale * WARP_LINEAR / size > MAX_STEP and min(photo.shape[:2]) > 1:
+    while scale * geometry.WARP_LINEAR / size > MAX_STEP and min(photo.shape[:2]) > 1:
         photo = cv2.resize(photo, (photo.shape[1] // 2, photo.shape[0] // 2), interpolation=cv2.INTER_AREA)
         to_photo = to_photo / 2 + np.array([[0, 0, -0.25], [0, 0, -0.25]])
         scale /= 2
-    along, first = spans(size, tuple(counts(size, scale)))
+    along, first = spans(size, tuple(counts(size, scale)), geometry.WARP_LINEAR)
     n = len(along)
     across, down = along[None, :, None] * to_photo[:, 0], along[:, None, None] * to_photo[:, 1] + to_photo[:, 2]
     samples = cv2.remap(photo, (across + down).astype(np.float32), None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)

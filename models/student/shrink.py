@@ -243,7 +243,7 @@ class Shrinking:
 
     def memory(self, maps):
         big, small = self.big.memory, self.small.memory
-        levels = [maps[k] for k in ("f8", "middle", "f16")]
+        levels = [maps[k] for k in ("f8", "middle", "f16")][-len(big.inputs) :]
         goals = [rows(p(x)) for p, (x, _) in zip(big.inputs, levels)]
         normed = big.norm(torch.cat(goals, 1))
         keep = self.choose(normed.flatten(0, 1), small.dim, big.norm)
@@ -435,7 +435,7 @@ def main():
     torch.set_num_threads(1)
     net, _ = load(args.checkpoint)
     images = calibration_images(args.faces, args.cache, args.px, args.images)
-    small = Shrinking(net, Student(args.size), images).run()
+    small = Shrinking(net, Student(args.size, len(net.memory.level)), images).run()
     torch.save({"size": args.size, "step": 0, "average": small.state_dict()}, args.out)
     print(f"{args.out}: {sum(v.numel() for v in small.parameters()) / 1e6:.2f} M parameters from {args.checkpoint}")
 

@@ -21,7 +21,7 @@ from systems.recipes.norms import synchronise
 from systems.recipes.run import hash_of
 from systems.recipes.world import World
 
-from . import losses
+from . import geometry, losses
 from .data import Labels, more, pack, table
 from .identities import Identities
 from .inner_maps import InnerHead, InnerMaps
@@ -30,6 +30,7 @@ from .network import SIZES, Student
 from .quantized import Rounding
 from .regulate import Cycles, Trained
 from .starts import load_encoder
+from .tutor import Tutor
 
 
 class Average:
@@ -108,6 +109,7 @@ def parser():
     p.add_argument("--weigh", type=term_weights, default={}, metavar="TERM=W,..", help="weights of loss terms other than those of losses.py")
     p.add_argument("--out", required=True, help="folder for checkpoints and the log, outside the checkout")
     p.add_argument("--size", default="edge", choices=list(SIZES))
+    p.add_argument("--levels", type=int, choices=[1, 2, 3], help="of the encoder's levels that the memory has, other than the size's: the last ones")
     p.add_argument("--steps", type=int, default=9000)
     p.add_argument("--minutes", type=float, help="end after this wall time: the schedule follows the clock instead of the steps")
     p.add_argument("--batch", type=int, default=128)
@@ -117,6 +119,7 @@ def parser():
     p.add_argument("--full-px", type=int, default=96)
     p.add_argument("--full-from", type=float, default=0.6, help="share of the run after which the full input is used")
     p.add_argument("--light", type=float, default=0.0, metavar="SHARE", help="share of lightly augmented samples: good photos, aligned as a detector does it")
+    p.add_argument("--warp", type=float, default=geometry.WARP_LINEAR, metavar="A", help="the fovea's linear part, 1 a uniform grid: for trials alone, exports have 0.5")
     p.add_argument("--landmark-limit", type=int, default=32, help="faces a batch of 128 that learn landmarks")
     p.add_argument("--quantize-from", type=float, default=1.0, help="share of the run after which it feels the export's rounding (0: all of it)")
     p.add_argument("--seed", type=int, default=2048)
@@ -141,6 +144,8 @@ def parser():
     p.add_argument("--poses", action="store_true", help="turned faces of w300 come as often as frontal ones (student.poses)")
     p.add_argument("--identities", action="store_true", help="a margin between CelebA's people beside the embedding, in training only (student.identities)")
     p.add_argument("--inner-maps", metavar="FILE", help="a landmark network's inner maps of w300 (student.inner_maps), learned in training only")
+    p.add_argument("--tutor", metavar="FILE", help="weights of a network of ours whose answers it learns beside the labels, in training only (student.tutor)")
+    p.add_argument("--only", type=lambda text: text.split(","), default=[], metavar="PART,..", help="parts of the network that learn, by the first names of its weights; the others stay as they began")
     p.add_argument("--edges", action="store_true", help="edge heads and edge attention for the parsing, in training only")
     p.add_argument("--regulate-start", type=int, default=0, metavar="STEP", help="first cycle's end of self-regulation (needs --edges)")
     p.add_argument("--regulate-cycle", type=int, default=0, metavar="STEPS", help="length of the cycles")
@@ -176,6 +181,7 @@ def train(args):
     if world.first:
         out.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(args.threads)
+    geometry.look_through(args.warp)
     # The loader forks: OpenCV's threads in this process would leave their locks in the children.
     cv2.setNumThreads(0)
     torch.manual_seed(args.seed)
@@ -194,7 +200,7 @@ def train(args):
     inner = InnerMaps(args.inner_maps) if args.inner_maps else None
     batches = Batches(sets, args.batch // world.size, args.small_px, args.shares, hold_out, args.light, args.poses, inner)
     half = args.precision == "bf16" or args.precision == "auto" and half_is_fast(world.device)
-    net = Student(args.size).to(world.device)
+    net = Student(args.size, args.levels).to(world.device)
     if args.start_from:
         net.load_average(torch.load(args.start_from, map_location=world.device, weights_only=True)["average"])
     if args.encoder:
@@ -202,11 +208,16 @@ def train(args):
     people = Labels(sets[0][1], "celeba") if args.identities else None
     identities = Identities(people.identity, people.embedding) if people else None
     inner_head = InnerHead(SIZES[net.size]["widths"][2], inner.channels) if inner else None
-    trained = Trained(net, args.edges, identities, inner_head).to(world.device)
+    tutor = Tutor(args.tutor, world.device) if args.tutor else None
+    trained = Trained(net, args.edges, identities, inner_head, tutor).to(world.device)
+    trained.hold(args.only)
+    if tutor:
+        tutor.compare(net)
     synchronise(trained, world)
     average = Average(net)
-    matrices = [p for p in trained.parameters() if p.ndim > 1]
-    vectors = [p for p in trained.parameters() if p.ndim <= 1]
+    learning = [p for p in trained.parameters() if p.requires_grad]
+    matrices = [p for p in learning if p.ndim > 1]
+    vectors = [p for p in learning if p.ndim <= 1]
     groups = [{"params": matrices, "weight_decay": args.decay}, {"params": vectors, "weight_decay": 0.0}]
     optimizer = torch.optim.AdamW(groups, lr=args.rate, betas=(0.9, 0.99))
     step, used, log, sums, counted = 0, 0.0, [], {}, 0

@@ -18,7 +18,7 @@ import torch
 from systems.recipes.looks import write_rows
 from torch.utils.flop_counter import FlopCounterMode
 
-from . import train
+from . import geometry, train
 from .compare import mean_gain, read_rows
 from .development import ROWS, Development, landmark_error, network_image
 from .evaluate import answer, label_map, load
@@ -166,9 +166,11 @@ def main():
     arms = [arm for i, arm in enumerate(trial["arms"]) if args.arms is None or i == 0 or arm in args.arms]
 
     def judge(px):
-        if px not in judges:
-            judges[px] = Judge(args.faces, trial["sources"], px)
-        return judges[px]
+        """Of pictures through the warp of the run that is judged."""
+        key = px, geometry.WARP_LINEAR
+        if key not in judges:
+            judges[key] = Judge(args.faces, trial["sources"], px)
+        return judges[key]
 
     # Seed by seed, so that a trial that is cut short still compares.
     for seed in args.seeds:

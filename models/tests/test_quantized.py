@@ -56,7 +56,7 @@ def test_it_is_the_rounding_of_the_export(tmp_path):
     for _ in range(3):
         net.encode(images)
     net.eval()
-    part = EncoderPart(folded(net))
+    part = EncoderPart(folded(net), ["feature16"])
     tensors = {"image": images}
     export_float(part, tmp_path / "plain.onnx", tensors)
     quantize(tmp_path / "plain.onnx", tmp_path / "rounded.onnx", tensors, ["image"], CalibrationMethod.MinMax)

@@ -2,7 +2,8 @@
 
 import numpy as np
 import pytest
-from student.geometry import apply, network_grid
+from student import augment, geometry
+from student.geometry import apply, frame_to_network, network_grid, network_to_frame
 from student.sampling import counts, view
 
 TURNED = np.array([[90.0, -20.0, 60.0], [20.0, 90.0, 40.0]])
@@ -20,6 +21,26 @@ def test_each_pixel_sees_the_place_of_the_warp():
     inside = (places > 0).all(-1) & (places < 255).all(-1)
     assert inside.sum() > 8000
     assert np.abs(seen[..., :2] - places)[inside].max() < 0.6 and (seen[..., 2] == 50).all()
+
+
+def test_another_warp_is_seen_through_everywhere():
+    """A trial's uniform grid: its pixels, its points and a training sample's."""
+    shipped, fine = geometry.WARP_LINEAR, augment.grid(8)
+    points, crop = np.array([[0.3, 0.3], [0.7, 0.2]]), np.pad(ramp(96), ((0, 0), (0, 0), (0, 1)))
+    try:
+        geometry.look_through(1.0)
+        even = (np.arange(8) + 0.5) / 8
+        assert np.allclose(augment.grid(8).reshape(8, 8, 2)[3], np.stack([even, np.full(8, even[3])], -1))
+        assert np.allclose(frame_to_network(points), points) and np.allclose(network_to_frame(points), points)
+        seen = view(ramp(256), np.array([[256.0, 0, 0], [0, 256.0, 0]]), 64)
+        assert np.abs(np.diff(seen[32, :, 0]) - 4).max() < 0.6, "the same distance everywhere"
+        line = np.stack([np.linspace(0.3, 0.7, 68), np.full(68, 0.3)], 1)
+        image, _, moved, _ = augment.sample(np.random.default_rng(3), crop, 32, points=line, light=True)
+        assert image.shape == (3, 32, 32) and np.linalg.norm(np.ptp(moved, axis=0)) == pytest.approx(0.4, abs=0.06)
+    finally:
+        geometry.look_through(shipped)
+    assert np.array_equal(augment.grid(8), fine) and geometry.WARP_LINEAR == 0.5
+    assert np.abs(frame_to_network(points) - points).max() > 0.05
 
 
 @pytest.mark.parametrize("side", [160, 256, 1024])

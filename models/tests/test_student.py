@@ -245,7 +245,16 @@ def test_rare_masks_are_drawn_more_often():
 def test_released_arguments_name_no_folder_of_the_machine():
     arguments = {"faces": "/here/faces", "cache": "/here/cache", "out": "/here", "start_from": None, "encoder": None, "more": ["/here/more"], "seed": 3}
     assert release.kept(arguments) == {"more": ["more"], "seed": 3}
+    assert release.kept({"tutor": "/here/edge.pt"}) == {"tutor": "edge.pt"} and release.kept({"tutor": None}) == {"tutor": None}
     assert release.kept({"seed": 3, "more": []}) == {"seed": 3, "more": []}
+
+
+def test_a_released_curve_draws_each_term_where_a_run_had_it():
+    log = [{"step": 50, "age": 2.0, "tutor": 4.0}, {"step": 100, "age": 1.0}, {"step": 150, "tutor": 1.0}]
+    lines = [line for line in release.curve(log).splitlines() if "polyline" in line]
+    assert len(lines) == 2 and [line.count(",") for line in lines] == [2, 2]
+    assert "age 1<" in release.curve(log) and "tutor 1<" in release.curve(log)
+    assert f"{release.LEFT + release.WIDTH:.1f}," in lines[1], "the last step is at the right edge"
 
 
 def test_a_transplanted_thing_and_its_label_lie_at_the_same_place():
@@ -296,6 +305,8 @@ def test_a_blend_of_two_ends_lies_between_them_and_keeps_counters():
     after = {"w": torch.tensor([1.0, 4.0]), "n": torch.tensor(7)}
     mean = release.blended(before, after, 0.25)
     assert mean["w"].tolist() == [0.25, 2.5] and mean["w"].dtype == torch.float32 and int(mean["n"]) == 7
+    with pytest.raises(SystemExit, match="another structure"):
+        release.blended({"w": torch.zeros(3, 2), "n": torch.tensor(3)}, after, 0.25)
 
 
 def test_a_run_is_blended_with_the_weights_that_are_named_not_with_those_that_lie_there(tmp_path, monkeypatch):

@@ -1,0 +1,155 @@
+"""A network that learns another one's answers, one whose other parts are held, and one with fewer levels in its memory."""
+
+import numpy as np
+import pytest
+import torch
+from student import evaluate, shrink, train
+from student.losses import WEIGHTS as TERMS
+from student.network import ANSWERS, Student, last_levels, levels_of
+from student.parts import cut, run
+from student.regulate import Trained
+from student.tutor import WEIGHTS, Tutor, answers, distance, features
+
+from .test_recipes_student import arguments, batches, made_up  # noqa: F401
+
+torch.set_num_threads(1)
+PURE = ",".join(f"{term}=0" for term in TERMS if term not in ("tutor", "auxiliary", "edges", "identity", "inner"))
+
+
+def saved(path, size="nano", levels=None, seed=1):
+    torch.manual_seed(seed)
+    net = Student(size, levels).eval()
+    torch.save({"size": size, "step": 0, "average": net.state_dict()}, path)
+    return net
+
+
+@pytest.fixture(scope="module")
+def batch():
+    return train.to_device(batches().make(3), "cpu")
+
+
+def test_every_face_learns_values_and_some_learn_points_and_masks(batch):
+    rows = Tutor.rows(batch, 4)
+    masked = len(batch["parsing_rows"])
+    assert set(rows) == {*ANSWERS, "landmarks", "parsing"} and len(rows["age"]) == len(batch["image"])
+    assert len(set(rows["parsing"].tolist())) == len(rows["parsing"]) == masked + 1
+    assert rows["landmarks"].tolist() == np.nonzero(batch["people"].numpy())[0].tolist()
+
+
+@torch.no_grad()
+def test_a_tutor_s_goals_are_its_own_answers(tmp_path, batch):
+    net = saved(tmp_path / "edge.pt", "edge")
+    tutor, rows = Tutor(tmp_path / "edge.pt"), Tutor.rows(batch, 4)
+    maps = tutor.net.encode(batch["image"])
+    said = answers(tutor.net, maps, features(tutor.net, maps, rows), rows)
+    assert said["landmarks"].shape[1:] == (68, 16, 16) and said["parsing"].shape[1:] == (19, 32, 32)
+    maps = net.encode(batch["image"])
+    i = rows["parsing"][-1:]
+    alone = {k: v[i] for k, v in maps.items()}
+    expected = net.regions(net.decode("parsing", net.remember(alone)), alone["f2"], net.pixels(alone))
+    assert torch.allclose(said["parsing"][-1:], expected, atol=1e-4)
+    assert torch.allclose(said["age"], net.values("age", net.decode("age", net.remember(maps))), atol=1e-4)
+    assert float(tutor(net, batch, maps, 4)) < 1e-3
+
+
+def test_held_parts_that_are_the_tutor_s_own_are_run_once(tmp_path, batch):
+    saved(tmp_path / "nano.pt", levels=3)
+    tutor = Tutor(tmp_path / "nano.pt")
+    trained = Trained(Student("nano"), tutor=tutor)
+    trained.net.load_average(tutor.net.state_dict())
+    tutor.compare(trained.net)
+    assert not tutor.sees_alike, "nothing is held"
+    trained.hold(["memory", "layers"])
+    tutor.compare(trained.net)
+    assert tutor.sees_alike
+    trained.train()
+    maps = trained.net.encode(batch["image"])
+    torch.manual_seed(1)
+    once = float(tutor(trained.net, batch, maps, 8).detach())
+    torch.manual_seed(1)
+    tutor.sees_alike = False
+    assert 0 < once == pytest.approx(float(tutor(trained.net, batch, maps, 8).detach()), rel=1e-4)
+    with torch.no_grad():
+        trained.net.encoder.stem[0].weight += 0.01
+    tutor.compare(trained.net)
+    assert not tutor.sees_alike, "other weights"
+
+
+def test_a_distance_is_nothing_from_the_same_answers_and_draws_towards_them(batch):
+    generator = torch.Generator().manual_seed(4)
+    shapes = {"landmarks": (2, 68, 8, 8), "parsing": (2, 19, 8, 8), "age": (2, 21), "expression": (2, 8), "attributes": (2, 40), "recognition": (2, 128)}
+    assert set(shapes) == set(WEIGHTS)
+    for task, shape in shapes.items():
+        goal = torch.randn(shape, generator=generator)
+        assert abs(float(distance(task, goal, goal))) < 1e-5
+        guess = torch.randn(shape, generator=generator).requires_grad_()
+        far = distance(task, guess, goal)
+        far.backward()
+        with torch.no_grad():
+            nearer = distance(task, guess - 0.1 * guess.grad / guess.grad.norm(), goal)
+        assert 0 < float(nearer) < float(far.detach()), task
+    coarse, fine = torch.zeros(1, 19, 4, 4), torch.zeros(1, 19, 8, 8)
+    coarse[:, 3], fine[:, 3] = 5.0, 5.0
+    assert abs(float(distance("parsing", coarse, fine))) < 1e-5, "a coarser answer is compared on the tutor's grid"
+
+
+def test_the_tutor_s_term_comes_beside_the_labels_or_alone(tmp_path, batch):
+    net = saved(tmp_path / "nano.pt")
+    trained = Trained(Student("nano"), tutor=Tutor(tmp_path / "nano.pt"))
+    assert "tutor" in trained(batch, 8) and set(trained(batch, 8, (*ANSWERS, "landmarks", "parsing", "recognition"))) == {"tutor"}
+    assert len(list(trained.parameters())) == len(list(net.parameters())) and not any("tutor" in name for name in trained.state_dict())
+    trained.net.load_state_dict(net.state_dict())
+    near = float(trained.eval()(batch, 8)["tutor"].detach())
+    trained.net.load_state_dict(Student("nano").state_dict())
+    assert abs(near) < 1e-3 < 0.01 * float(trained(batch, 8)["tutor"].detach())
+
+
+def test_parts_that_are_held_stay_as_they_began(tmp_path, made_up):  # noqa: F811
+    net = saved(tmp_path / "nano.pt", levels=3)
+    only = "memory,layers,content"
+    args = ("--tutor", str(tmp_path / "nano.pt"), "--start-from", str(tmp_path / "nano.pt"), "--levels", "1", "--only", only, "--weigh", PURE)
+    train.train(arguments(tmp_path / "run", *args))
+    found, state = evaluate.load(tmp_path / "run/checkpoint.pt", "net")
+    before, after = last_levels(net.state_dict(), 1), found.state_dict()
+    moved = {k.split(".")[0] for k in before if not torch.equal(before[k], after[k])}
+    assert moved == set(only.split(",")), "the batch norms' statistics stay too"
+    assert state["log"] == [] or set(state["log"][-1]) >= {"tutor"}
+    with pytest.raises(SystemExit, match="the network has no part decoder: encoder, memory"):
+        train.train(arguments(tmp_path / "other", "--only", "decoder"))
+
+
+@torch.no_grad()
+def test_a_network_begins_with_the_last_levels_of_another_s_memory(tmp_path):
+    three = saved(tmp_path / "three.pt", levels=3)
+    one = Student("nano", 1).eval()
+    one.load_average(three.state_dict())
+    assert levels_of(three.state_dict()) == 3 and levels_of(one.state_dict()) == 1
+    maps = three.encode(torch.rand(2, 3, 64, 64) * 2 - 1)
+    for (key, value), (ours, ours_value) in zip(three.remember(maps), one.remember(maps)):
+        assert torch.allclose(key[:, -16:], ours, atol=1e-5) and torch.allclose(value[:, -16:], ours_value, atol=1e-5)
+    with pytest.raises(RuntimeError, match="memory"):
+        three.load_average(one.state_dict())
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("levels,read", [(1, ["feature16"]), (3, ["feature8", "feature16a", "feature16"])])
+def test_weights_of_any_levels_are_loaded_and_cut_as_they_are(tmp_path, levels, read):
+    net = saved(tmp_path / "net.pt", levels=levels)
+    found, _ = evaluate.load(tmp_path / "net.pt")
+    parts, images = cut(found, 64), torch.rand(2, 3, 64, 64) * 2 - 1
+    assert parts["memory"].inputs == read
+    # nano has no region features, which would read the stem's map.
+    assert parts["encoder"].outputs == ["feature4", "feature8", *(["feature16a"] if levels == 3 else []), "feature16"]
+    maps = net.encode(images)
+    expected = net.values("expression", net.decode("expression", net.remember(maps))).softmax(-1)
+    assert torch.allclose(run(parts, images)["out_expression"], expected, atol=1e-5)
+
+
+@torch.no_grad()
+def test_a_smaller_network_takes_over_as_many_levels_as_the_larger_one_has():
+    torch.manual_seed(4)
+    big, images = Student("nano", 3).eval(), torch.rand(16, 3, 64, 64) * 2 - 1
+    small = shrink.Shrinking(big, Student("nano", 3), images).run()
+    maps, ours = big.encode(images), small.encode(images)
+    goal, near = (net.values("age", net.decode("age", net.remember(m))) for net, m in ((big, maps), (small, ours)))
+    assert (near - goal).norm() < 0.35 * (goal - goal.mean(0)).norm()
