@@ -8,13 +8,14 @@ import numpy as np
 import torch
 
 from .development import Development, measure, network_image
-from .geometry import frame_to_network, network_to_frame
+from .geometry import check_warp, frame_to_network, network_to_frame
 from .labels import LANDMARK_FLIP, PARSING_FLIP
 from .network import AGE_BINS, Student, age_distribution, levels_of, soft_argmax
 
 
 def load(checkpoint, weights="average"):
     state = torch.load(checkpoint, map_location="cpu", weights_only=True)
+    check_warp(state, checkpoint)
     net = Student(state.get("size", "edge"), levels_of(state[weights]))
     net.load_average(state[weights])
     return net.eval(), state

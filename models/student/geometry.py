@@ -12,7 +12,9 @@ Other factors are for trials (`look_through`): exported is 0.5.
 
 import numpy as np
 
-WARP_LINEAR = 0.5
+# The shipped networks' factor a, and the one that this process sees through.
+SHIPPED_WARP = 0.5
+WARP_LINEAR = SHIPPED_WARP
 ARCFACE_112 = np.array(
     [(38.2946, 51.6963), (73.5318, 51.5014), (56.0252, 71.7366), (41.5493, 92.3655), (70.7299, 92.2041)]
 )
@@ -24,6 +26,13 @@ def look_through(a):
     """Has this process see through another warp from here on; 1 is a uniform grid."""
     global WARP_LINEAR
     WARP_LINEAR = a
+
+
+def check_warp(state, file):
+    """Refuses weights that were trained through another warp than this process's: they would be shown what they never saw."""
+    trained = state.get("arguments", {}).get("warp", SHIPPED_WARP)
+    if trained != WARP_LINEAR:
+        raise SystemExit(f"{file} was trained through a warp of {trained}, which only student.trials looks through; here it is {WARP_LINEAR}")
 
 
 def warp(u):

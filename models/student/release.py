@@ -12,6 +12,7 @@ from pathlib import Path
 
 import torch
 
+from .geometry import check_warp
 from .network import widened
 
 CURVES = ["age", "expression", "attributes", "landmarks", "heatmap", "parsing", "embedding", "relation", "tutor"]
@@ -88,6 +89,7 @@ def main():
     run, out = Path(args.run), Path(args.out)
     out.mkdir(parents=True, exist_ok=True)
     state = torch.load(run / "checkpoint.pt", map_location="cpu", weights_only=True)
+    check_warp(state, run / "checkpoint.pt")
     average = state["average"]
     blend = {}
     if args.blend < 1:

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from student import evaluate, shrink, train
+from student import evaluate, geometry, release, shrink, train
 from student.losses import WEIGHTS as TERMS
 from student.network import ANSWERS, Student, last_levels, levels_of
 from student.parts import cut, run
@@ -112,10 +112,29 @@ def test_parts_that_are_held_stay_as_they_began(tmp_path, made_up):  # noqa: F81
     found, state = evaluate.load(tmp_path / "run/checkpoint.pt", "net")
     before, after = last_levels(net.state_dict(), 1), found.state_dict()
     moved = {k.split(".")[0] for k in before if not torch.equal(before[k], after[k])}
+    assert levels_of(after) == 1 and before.keys() == after.keys()
     assert moved == set(only.split(",")), "the batch norms' statistics stay too"
-    assert state["log"] == [] or set(state["log"][-1]) >= {"tutor"}
+    assert "tutor" in state["log"][-1] and not set(TERMS) & set(state["log"][-1]) - {"tutor"}
     with pytest.raises(SystemExit, match="the network has no part decoder: encoder, memory"):
         train.train(arguments(tmp_path / "other", "--only", "decoder"))
+
+
+def test_a_run_through_another_warp_is_for_trials_alone(tmp_path, made_up, monkeypatch):  # noqa: F811
+    run, shipped = tmp_path / "run", geometry.WARP_LINEAR
+    try:
+        train.train(arguments(run, "--warp", "1"))
+        assert geometry.WARP_LINEAR == 1.0 and evaluate.load(run / "checkpoint.pt")[0].size == "nano"
+        saved(tmp_path / "nano.pt")
+        with pytest.raises(SystemExit, match="nano.pt was trained through a warp of 0.5"):
+            Tutor(tmp_path / "nano.pt")
+    finally:
+        geometry.look_through(shipped)
+    with pytest.raises(SystemExit, match="through a warp of 1.0"):
+        evaluate.load(run / "checkpoint.pt")
+    monkeypatch.setattr("sys.argv", ["release", str(run), "--out", str(tmp_path / "out")])
+    with pytest.raises(SystemExit, match="through a warp of 1.0"):
+        release.main()
+    assert not (tmp_path / "out/weights.pt").exists()
 
 
 @torch.no_grad()
