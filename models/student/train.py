@@ -293,6 +293,8 @@ def train(args):
             group["lr"] = args.rate * factor
         if rounding is None and args.quantize_from < 1 and done >= args.quantize_from:
             rounding = Rounding(trained.net)
+            if tutor:
+                tutor.stay_float()
             print(f"step {step}: from here on with the export's rounding", flush=True)
         batch = to_device(raw, world.device)
         if regulation and regulation.n:

@@ -75,6 +75,10 @@ class Tutor:
         parts = [(getattr(net, name), getattr(self.net, name)) for name in ("encoder", "pixel")]
         self.sees_alike = net.size == self.net.size and all(held(a) and same(a.state_dict(), b.state_dict()) for a, b in parts)
 
+    def stay_float(self):
+        """From here on the network that learns rounds its maps, the tutor does not: the answers of what is rounded become those of what is not."""
+        self.sees_alike = False
+
     @staticmethod
     def rows(batch, landmark_limit):
         """{task: rows of the batch that learn it}; the masked faces and some of the others learn masks."""

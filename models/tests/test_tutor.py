@@ -75,6 +75,23 @@ def test_held_parts_that_are_the_tutor_s_own_are_run_once(tmp_path, batch):
     assert not tutor.sees_alike, "other weights"
 
 
+def test_what_a_tutor_says_is_never_rounded(tmp_path, made_up, monkeypatch):  # noqa: F811
+    """The held encoder's maps are rounded for the network that learns, and the goals are of what the encoder itself sees."""
+    saved(tmp_path / "nano.pt", levels=3)
+    told = []
+
+    def watched(net, maps, pixels, rows):
+        told.append((net, maps["f16"]))
+        return answers(net, maps, pixels, rows)
+
+    monkeypatch.setattr("student.tutor.answers", watched)
+    more = ["--size", "nano", "--start-from", str(tmp_path / "nano.pt"), "--tutor", str(tmp_path / "nano.pt"), "--only", "layers", "--weigh", PURE]
+    train.train(arguments(tmp_path / "run", "--steps", "4", "--quantize-from", "0.5", *more))
+    goals, learned = ([maps for net, maps in told if net.training is training] for training in (False, True))
+    same = [torch.equal(a, b) for a, b in zip(goals, learned, strict=True)]
+    assert same[0] and not any(same[-2:]), same
+
+
 def test_a_distance_is_nothing_from_the_same_answers_and_draws_towards_them(batch):
     generator = torch.Generator().manual_seed(4)
     shapes = {"landmarks": (2, 68, 8, 8), "parsing": (2, 19, 8, 8), "age": (2, 21), "expression": (2, 8), "attributes": (2, 40), "recognition": (2, 128)}
