@@ -61,6 +61,17 @@ def ask(binary, model, arguments, paths):
     return [json.loads(line) for line in done.stdout.splitlines()]
 
 
+def check_network(binary, model, export, manifest):
+    """SystemExit where the program would answer with another network than the export's."""
+    command = [binary, "tasks", "--json", "--rounds", "1", *(["--model", model] if model else [])]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True)
+    if done.returncode:
+        raise SystemExit(f"{' '.join(map(str, command))}: exit status {done.returncode}")
+    asked, here = json.loads(done.stdout)["network"], f"{manifest['name']} {manifest['version']}"
+    if asked != here:
+        raise SystemExit(f"{model or binary} answers with {asked}, but {export} is {here}: --model says which bundle to ask")
+
+
 def face_answers(line):
     """The answers of one aligned crop as `development.measure` wants them, the mask left out."""
     face, side = line["faces"][0], line["width"]
@@ -238,7 +249,10 @@ def main():
     p.add_argument("--only", choices=list(COLUMNS), action="append", help="columns to compute (default all)")
     args = p.parse_args()
     wanted = args.only or list(COLUMNS)
-    version = OnnxParts(args.export).manifest["version"]
+    manifest = OnnxParts(args.export).manifest
+    version = manifest["version"]
+    if {"once", "bundle"} & set(wanted):
+        check_network(args.binary, args.model, args.export, manifest)
     # The last column takes longest, so it begins first.
     with ProcessPoolExecutor(os.cpu_count(), mp_context=get_context("spawn")) as pool:
         made = {name: pool.submit(column, name, args) for name in reversed(COLUMNS) if name in wanted}

@@ -1,7 +1,7 @@
 """The breakdown's measures against numbers worked out by hand."""
 
 import numpy as np
-
+import pytest
 from student import accuracy
 from student.accuracy import replace_block
 from student.breakdown import at_temperature, confusion, reliability, temperature, turn
@@ -51,3 +51,19 @@ def test_a_smaller_network_s_errors_stand_beside_the_larger_one_s(tmp_path):
     assert (accuracy.column_of(card), accuracy.column_of(card, accuracy.COLUMNS["ort"])) == (larger, smaller)
     lines = accuracy.beside(smaller, card).splitlines()[2:]
     assert [line.split("|")[4].strip() for line in lines] == ["1.25", "1.25", "2.00 (above must)", "1.00", "1.00", "1.00", "1.20", "0.00"]
+
+
+def test_a_card_is_of_no_other_network_than_its_export_s(tmp_path):
+    """Without --model the program answers with the network inside it, whatever the export."""
+    program = tmp_path / "faceptor"
+    program.write_text("""#!/bin/sh
+case "$*" in *small.bundle*) name=faceptor-nano;; *) name=faceptor-edge;; esac
+[ "$1" = tasks ] && echo "{\\"network\\": \\"$name 0.6.0\\", \\"tasks\\": []}"
+""")
+    program.chmod(0o755)
+    manifest = {"name": "faceptor-nano", "version": "0.6.0"}
+    accuracy.check_network(program, "small.bundle", "nano", manifest)
+    with pytest.raises(SystemExit, match="answers with faceptor-edge 0.6.0, but nano is faceptor-nano 0.6.0: --model"):
+        accuracy.check_network(program, None, "nano", manifest)
+    with pytest.raises(SystemExit, match="but nano is faceptor-nano 0.7.0"):
+        accuracy.check_network(program, "small.bundle", "nano", manifest | {"version": "0.7.0"})
