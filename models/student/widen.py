@@ -37,7 +37,7 @@ def shares(weight, count, generator):
     return torch.cat([weight * p / count for p in part], 1)
 
 
-def widened(state, wide, count, generator):
+def repeated(state, wide, count, generator):
     """The narrow `state` in the shapes of the state `wide`, channels `count` times."""
     out = {}
     for name, value in state.items():
@@ -58,7 +58,7 @@ def widen(net, size, seed=0):
     count = times(size, net.size)
     state = net.state_dict()
     large = Student(size, levels_of(state))
-    large.load_state_dict(widened(state, large.state_dict(), count, torch.Generator().manual_seed(seed)))
+    large.load_state_dict(repeated(state, large.state_dict(), count, torch.Generator().manual_seed(seed)))
     return large.eval()
 
 
