@@ -183,7 +183,7 @@ def main():
         lines += [f"For context: {engine.name} on onnxruntime takes {median[engine.name] / 1000:.2f} ms, {median[engine.name] / base:.2f} of our time for all six tasks."]
     if differs:
         told_of = ", ".join(f"{name} {value:.3f}" for name, value in differs.items())
-        lines += ["", f"OURS DIFFERS from the float network: {told_of}. Was the export made of weights.pt by this version of models/student?", ""]
+        lines += ["", f"OURS DIFFERS from the float network: {told_of}. Was the export made of weights.pt by this version of models/faceptor_models?", ""]
     if load > BUSY:
         lines += ["", f"DISTURBED: the load average was {load:.1f} at the end; this benchmark alone makes it 1.", ""]
     lines += [f"Not run: {name}: {reason}" for name, reason in failures]

@@ -4,10 +4,10 @@ import argparse
 
 import numpy as np
 import torch
-from systems import dmlcsr, faceptor, mcf, naive, official, tcdcn
-from systems.clip_vit import ClipVitConfig
-from systems.decoder import DecoderConfig
-from systems.mae_vit import VitConfig
+from faceptor_models.published import dmlcsr, faceptor, mcf, naive, official, tcdcn
+from faceptor_models.published.clip_vit import ClipVitConfig
+from faceptor_models.published.decoder import DecoderConfig
+from faceptor_models.published.mae_vit import VitConfig
 
 VIT = ClipVitConfig(width=24, layers=12, heads=4, patch=16, mlp=48, grid=4, proj=8)
 TASKS = {

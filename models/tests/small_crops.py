@@ -3,9 +3,9 @@
 from pathlib import Path
 
 import numpy as np
-from student.geometry import TEMPLATE
-from systems.recipes import verbs
-from systems.recipes.crops import Crops
+from faceptor_models.common.geometry import TEMPLATE
+from faceptor_models.published.recipes import verbs
+from faceptor_models.published.recipes.crops import Crops
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 SIDE = {"w300": 64, "celebamask": 64, "utk": 48, "celeba": 48, "rafdb": 48, "ferplus": 48}

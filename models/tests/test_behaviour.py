@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from student import behaviour
+from faceptor_models.student import behaviour
 
 
 class Fake:

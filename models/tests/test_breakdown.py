@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
-from student import accuracy
-from student.accuracy import replace_block
-from student.breakdown import at_temperature, confusion, reliability, temperature, turn
+from faceptor_models.student import accuracy
+from faceptor_models.student.accuracy import replace_block
+from faceptor_models.student.breakdown import at_temperature, confusion, reliability, temperature, turn
 
 
 def test_turn_is_the_nose_offset_along_the_eyes():

@@ -6,9 +6,9 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from student import compare
-from student.network import Student
-from student.starts import load_encoder
+from faceptor_models.student import compare
+from faceptor_models.student.network import Student
+from faceptor_models.student.starts import load_encoder
 
 torch.set_num_threads(1)
 

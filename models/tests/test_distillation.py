@@ -8,23 +8,24 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from student import geometry
-from student.labels import ATTRIBUTES, EXPRESSIONS, LANDMARK_FLIP, PARSING
-from student.network import AGE_BINS, Student
-from systems import command, learners, lessons, teachers
-from systems.checkpoint import Refused
-from systems.clip_vit import ClipVitConfig
-from systems.decoder import DecoderConfig
-from systems.faceptor import Faceptor, FaceptorConfig
-from systems.losses import distillation as losses
-from systems.recipes import distill
-from systems.recipes.crops import FACEPTOR_NAMES, PARSING_TABLE
-from systems.recipes.distillation import Distillation
-from systems.recipes.run import Run
-from systems.recipes.world import World
+from faceptor_models.common import geometry
+from faceptor_models.common.labels import ATTRIBUTES, EXPRESSIONS, LANDMARK_FLIP, PARSING
+from faceptor_models.student.network import AGE_BINS, Student
+from faceptor_models import command
+from faceptor_models.published import learners, lessons, teachers
+from faceptor_models.published.checkpoint import Refused
+from faceptor_models.published.clip_vit import ClipVitConfig
+from faceptor_models.published.decoder import DecoderConfig
+from faceptor_models.published.faceptor import Faceptor, FaceptorConfig
+from faceptor_models.published.losses import distillation as losses
+from faceptor_models.published.recipes import distill
+from faceptor_models.published.recipes.crops import FACEPTOR_NAMES, PARSING_TABLE
+from faceptor_models.published.recipes.distillation import Distillation
+from faceptor_models.published.recipes.run import Run
+from faceptor_models.published.recipes.world import World
 from torch import nn
 
-from . import official_files, small_crops
+from tests import official_files, small_crops
 
 torch.set_num_threads(1)
 CONFIGS = small_crops.CONFIGS

@@ -9,9 +9,9 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from finder import data, decode, export  # noqa: E402
-from finder.loss import assign, loss  # noqa: E402
-from finder.network import CHANNELS, STRIDES, Finder, cells, flatten, macs, parameters  # noqa: E402
+from faceptor_models.finder import data, decode, export  # noqa: E402
+from faceptor_models.finder.loss import assign, loss  # noqa: E402
+from faceptor_models.finder.network import CHANNELS, STRIDES, Finder, cells, flatten, macs, parameters  # noqa: E402
 
 FACE = torch.tensor([[40.0, 30.0, 90.0, 95.0]])
 POINTS = torch.tensor([[[52.0, 55.0], [77.0, 53.0], [65.0, 68.0], [55.0, 80.0], [76.0, 79.0]]])

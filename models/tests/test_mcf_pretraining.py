@@ -9,23 +9,23 @@ import onnxruntime as ort
 import pytest
 import torch
 import torch.multiprocessing as mp
-from student.network import Student
-from student.starts import load_encoder
-from systems import frozen, mcf, recognise
-from systems.checkpoint import Refused, read
-from systems.clip_vit import ClipVitConfig
-from systems.decoder import DecoderConfig
-from systems.faceptor import Faceptor, FaceptorConfig
-from systems.mcf_encoders import ClipEncoder, ConvConfig, ConvEncoder, VitEncoder, choose
-from systems.mae_vit import VitConfig
-from systems.recipes.faceptor import load_farl
-from systems.recipes.mcf import momentum_at
-from systems.recipes.run import Run
-from systems.recipes.world import World
+from faceptor_models.student.network import Student
+from faceptor_models.student.starts import load_encoder
+from faceptor_models.published import frozen, mcf, recognise
+from faceptor_models.published.checkpoint import Refused, read
+from faceptor_models.published.clip_vit import ClipVitConfig
+from faceptor_models.published.decoder import DecoderConfig
+from faceptor_models.published.faceptor import Faceptor, FaceptorConfig
+from faceptor_models.published.mcf_encoders import ClipEncoder, ConvConfig, ConvEncoder, VitEncoder, choose
+from faceptor_models.published.mae_vit import VitConfig
+from faceptor_models.published.recipes.faceptor import load_farl
+from faceptor_models.published.recipes.mcf import momentum_at
+from faceptor_models.published.recipes.run import Run
+from faceptor_models.published.recipes.world import World
 from torch import nn
 from torch.nn import functional as F
 
-from . import small_crops
+from tests import small_crops
 
 torch.set_num_threads(1)
 SMALL = [
@@ -310,8 +310,8 @@ def test_two_processes_pre_train_as_one_with_twice_the_batch(tmp_path):
 
 
 def test_the_command_runs_and_refuses(tmp_path, capsys, monkeypatch):
-    from systems import command
-    from systems.recipes import verbs
+    from faceptor_models import command
+    from faceptor_models.published.recipes import verbs
 
     monkeypatch.setattr(verbs, "Crops", SimpleNamespace(read=lambda *a: CROPS))
     config = small_crops.CONFIGS / "mcf.toml"

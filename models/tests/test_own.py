@@ -10,10 +10,10 @@ import onnxruntime
 import pytest
 import torch
 from PIL import Image
-from prepare.build import webp
-from prepare.rows import table
-from student import own
-from student.evaluate import load
+from faceptor_models.prepare.build import webp
+from faceptor_models.prepare.rows import table
+from faceptor_models.student import own
+from faceptor_models.student.evaluate import load
 
 torch.set_num_threads(1)
 MODELS = Path(__file__).parent.parent

@@ -11,13 +11,13 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 from PIL import Image
-from prepare import align, build, screen
-from prepare.rows import Refused
-from student.data import Labels, more, table
-from student.geometry import TEMPLATE
-from student.labels import ATTRIBUTES, EXPRESSIONS, PARSING
-from student.loader import Batches, shares
-from systems.command import main
+from faceptor_models.prepare import align, build, screen
+from faceptor_models.prepare.rows import Refused
+from faceptor_models.student.data import Labels, more, table
+from faceptor_models.common.geometry import TEMPLATE
+from faceptor_models.common.labels import ATTRIBUTES, EXPRESSIONS, PARSING
+from faceptor_models.student.loader import Batches, shares
+from faceptor_models.command import main
 
 PHOTO = Path(__file__).parent.parent / "demo/astronaut.jpg"
 # Of the photo, in its pixels.
@@ -272,7 +272,7 @@ def test_batches_take_further_sources_by_their_share():
         shares(sizes, {"moon": 3})
     crops = {s: np.full((n, 32, 32, 4), 40 + i, np.uint8) for i, (s, n) in enumerate(sizes.items())}
     rows = [{"path": f"{s}/{i}", "source": s, "embedding": np.eye(128)[0], "age": 30} for s, n in sizes.items() for i in range(n)]
-    from prepare.rows import table as made
+    from faceptor_models.prepare.rows import table as made
 
     archive = made(rows)
     archive = type("Archive", (dict,), {"files": property(list)})(archive)
@@ -305,7 +305,7 @@ def test_clothing_labels_become_masks_that_leave_skin_open(networks, photo, tmp_
     assert {PARSING.index(n) for n in ("hair", "hat", "cloth", "background")} | {255} == set(np.unique(mask))
     # Batches take the masks of such a folder beside those of celebamask.
     sizes = ["w300", "celebamask", "utk", "fairface", "celeba", "rafdb", "ferplus"]
-    from prepare.rows import table as made
+    from faceptor_models.prepare.rows import table as made
 
     rows = made([{"path": f"{s}/0", "source": s, "embedding": np.eye(128)[0]} for s in sizes])
     first = {s: np.full((1, 256, 256, 4), 90, np.uint8) for s in sizes} | {"masks": np.zeros((1, 256, 256), np.uint8)}

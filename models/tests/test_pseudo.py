@@ -2,10 +2,10 @@
 
 import numpy as np
 import pytest
-from student.augment import Jitter
-from student.geometry import apply, frame_to_network
-from student.labels import ATTRIBUTES, HINTS, PARSING
-from student.pseudo import MASK_PX, UNKNOWN, back, chosen, corrected, mask_of, told
+from faceptor_models.student.augment import Jitter
+from faceptor_models.common.geometry import apply, frame_to_network
+from faceptor_models.common.labels import ATTRIBUTES, HINTS, PARSING
+from faceptor_models.student.pseudo import MASK_PX, UNKNOWN, back, chosen, corrected, mask_of, told
 
 HAIR, HAT, GLASSES = (PARSING.index(c) for c in ("hair", "hat", "eye_g"))
 WEARS = ATTRIBUTES.index("Wearing_Hat")

@@ -5,10 +5,10 @@ import onnxruntime
 import pytest
 import torch
 from onnxruntime.quantization import CalibrationMethod
-from student.export import export_float, quantize
-from student.network import Student
-from student.parts import EncoderPart, folded
-from student.quantized import Range, Rounding, round_input, round_weight
+from faceptor_models.student.export import export_float, quantize
+from faceptor_models.student.network import Student
+from faceptor_models.student.parts import EncoderPart, folded
+from faceptor_models.student.quantized import Range, Rounding, round_input, round_weight
 
 torch.set_num_threads(1)
 

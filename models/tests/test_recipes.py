@@ -7,16 +7,16 @@ import numpy as np
 import pytest
 import torch
 import torch.multiprocessing as mp
-from systems.abn import InPlaceAbn
-from systems.checkpoint import Refused
-from systems.recipes import looks, norms, plots, settings
-from systems.recipes.run import Run
-from systems.recipes.sampler import Sampler
-from systems.recipes.world import World
+from faceptor_models.published.abn import InPlaceAbn
+from faceptor_models.published.checkpoint import Refused
+from faceptor_models.published.recipes import looks, norms, plots, settings
+from faceptor_models.published.recipes.run import Run
+from faceptor_models.published.recipes.sampler import Sampler
+from faceptor_models.published.recipes.world import World
 from torch import nn
 
-from . import small_crops
-from .small_crops import CONFIGS, prepared
+from tests import small_crops
+from tests.small_crops import CONFIGS, prepared
 
 torch.set_num_threads(1)
 SYSTEMS = ("faceptor_stage1.toml", "tcdcn.toml", "dmlcsr.toml")

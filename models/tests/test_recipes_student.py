@@ -7,15 +7,15 @@ import numpy as np
 import pytest
 import torch
 import torch.multiprocessing as mp
-from student import losses, regulate, train
-from student.data import SOURCES, Table
-from student.loader import Batches
-from student.network import SIZES, Student
-from student.parts import cut
-from systems.losses import dmlcsr as criteria
-from systems.recipes import verbs
+from faceptor_models.student import losses, regulate, train
+from faceptor_models.student.data import SOURCES, Table
+from faceptor_models.student.loader import Batches
+from faceptor_models.student.network import SIZES, Student
+from faceptor_models.student.parts import cut
+from faceptor_models.published.losses import dmlcsr as criteria
+from faceptor_models.published.recipes import verbs
 
-from .small_crops import CONFIGS
+from tests.small_crops import CONFIGS
 
 torch.set_num_threads(1)
 SIZE = 32
@@ -203,7 +203,7 @@ def test_the_settings_file_becomes_the_options(made_up, tmp_path, monkeypatch):
     monkeypatch.setattr(train, "train", lambda args: seen.update(vars(args)))
     settings = CONFIGS / "student.toml"
     given = ["train", str(settings), "--data", "faces", "--out", str(tmp_path), "--variant", "tiny", "--set", "stopping.threshold=3"]
-    from systems.command import main
+    from faceptor_models.command import main
 
     assert main(given) == 0
     assert (seen["size"], seen["stop_threshold"], seen["stop_every"], seen["regulate_cycle"], seen["edges"]) == ("nano", 3.0, 20, 40, True)

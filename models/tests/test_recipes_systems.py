@@ -5,20 +5,20 @@ import math
 import numpy as np
 import pytest
 import torch
-from student import augment
-from student.geometry import TEMPLATE
-from systems import recognise
-from systems.checkpoint import Refused
-from systems.groups import ARCFACE_112
-from systems.losses import dmlcsr as criteria
-from systems.losses.faceptor import task_loss
-from systems.recipes import crops as adapter
-from systems.recipes import dmlcsr, views
-from systems.recipes.run import to_device
+from faceptor_models.student import augment
+from faceptor_models.common.geometry import TEMPLATE
+from faceptor_models.published import recognise
+from faceptor_models.published.checkpoint import Refused
+from faceptor_models.published.groups import ARCFACE_112
+from faceptor_models.published.losses import dmlcsr as criteria
+from faceptor_models.published.losses.faceptor import task_loss
+from faceptor_models.published.recipes import crops as adapter
+from faceptor_models.published.recipes import dmlcsr, views
+from faceptor_models.published.recipes.run import to_device
 from torch.nn import functional as F
 
-from . import small_crops
-from .test_recipes import copied, run
+from tests import small_crops
+from tests.test_recipes import copied, run
 
 torch.set_num_threads(1)
 QUIET = ["run.iterations=2", "model.drop_path=0.0"]
@@ -326,7 +326,7 @@ def test_edges_are_for_training_only_and_the_flag_brings_the_official_schedule(t
     assert [recipe.rate(i, 1.0) for i in (0, 2, 4, 5)] == pytest.approx([5e-4, 0.05, 0.025, 5e-4 + 0.0245 * 0.5 * (1 + math.cos(0.5 * math.pi))])
     # One process has no norms of the class whose statistics the official code takes anew: its average keeps the first ones.
     taken = []
-    monkeypatch.setattr("systems.recipes.dmlcsr.reestimate", lambda net, batches: taken.append(net))
+    monkeypatch.setattr("faceptor_models.published.recipes.dmlcsr.reestimate", lambda net, batches: taken.append(net))
     for r in (recipe, bugs):
         r.after(r.rule.start * r.per_epoch - 1, made)
     assert taken == [recipe.rule.average] and bugs.rule.average is not None

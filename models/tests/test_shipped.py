@@ -9,10 +9,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from student.accuracy import COLUMNS, GOALS, column_of
-from student.development import Development, measure
-from student.evaluate import answers
-from student.onnx_parts import OnnxParts
+from faceptor_models.student.accuracy import COLUMNS, GOALS, column_of
+from faceptor_models.student.development import Development, measure
+from faceptor_models.student.evaluate import answers
+from faceptor_models.student.onnx_parts import OnnxParts
 
 MODELS = Path(__file__).resolve().parents[1]
 SHARED = Path(os.environ.get("FACEPTOR_SHARED", MODELS / "../../shared"))

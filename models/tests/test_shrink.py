@@ -1,8 +1,8 @@
 """Least squares from a larger network to a smaller one."""
 
 import torch
-from student import shrink
-from student.network import QUERIES, Student, soft_argmax
+from faceptor_models.student import shrink
+from faceptor_models.student.network import QUERIES, Student, soft_argmax
 
 torch.set_num_threads(1)
 

@@ -5,12 +5,13 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
-from student import augment, data, geometry, labels, losses, release
-from student.development import landmark_error, network_image, verification
-from student.evaluate import answer, label_map, twice
-from student.loader import hinted, mask_chances
-from student.network import AGE_BINS, ANSWERS, QUERIES, FeatureHead, Student, age_distribution, soft_argmax
-from student.parts import cut, run
+from faceptor_models.student import augment, data, losses, release
+from faceptor_models.common import geometry, labels
+from faceptor_models.student.development import landmark_error, network_image, verification
+from faceptor_models.student.evaluate import answer, label_map, twice
+from faceptor_models.student.loader import hinted, mask_chances
+from faceptor_models.student.network import AGE_BINS, ANSWERS, QUERIES, FeatureHead, Student, age_distribution, soft_argmax
+from faceptor_models.student.parts import cut, run
 
 torch.set_num_threads(1)
 

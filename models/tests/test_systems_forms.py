@@ -7,10 +7,10 @@ import pathlib
 import numpy as np
 import pytest
 import torch
-from systems.mae_vit import sincos_table
+from faceptor_models.published.mae_vit import sincos_table
 
-from . import official_files as files
-from .imports import FACEPTOR_OPTIONS, RNG, close, image, outputs, refused
+from tests import official_files as files
+from tests.imports import FACEPTOR_OPTIONS, RNG, close, image, outputs, refused
 
 torch.set_num_threads(1)
 

@@ -10,10 +10,11 @@ import numpy as np
 import onnxruntime as ort
 import pytest
 import torch
-from systems import command, official
+from faceptor_models import command
+from faceptor_models.published import official
 
-from . import official_files as files
-from .imports import FACEPTOR_OPTIONS, RNG, close, image, npz, outputs, refused, run_import
+from tests import official_files as files
+from tests.imports import FACEPTOR_OPTIONS, RNG, close, image, npz, outputs, refused, run_import
 
 torch.set_num_threads(1)
 SHARED = Path(os.environ.get("FACEPTOR_SHARED", Path(__file__).resolve().parents[2] / "../shared"))
@@ -49,8 +50,8 @@ def test_encoder_agrees_with_the_reference_at_three_grids():
     reference = SHARED / "spec/reference/faceptor_tiny_level"
     if not reference.is_dir():
         pytest.skip(f"the reference checkpoints are not in FACEPTOR_SHARED ({SHARED})")
-    from systems.checkpoint import read
-    from systems.recognise import Options, recognise
+    from faceptor_models.published.checkpoint import read
+    from faceptor_models.published.recognise import Options, recognise
 
     model = recognise(read(reference / "checkpoint_rank0_iter_50000.pth.tar"), Options(encoder_heads=4)).model
     inputs, inner = np.load(reference / "inputs.npz"), np.load(reference / "intermediates.npz")
@@ -288,7 +289,7 @@ def test_the_module_is_a_program(tmp_path):
     source = npz(tmp_path / "in.npz", image=image(1, 1, 40))
     models = Path(__file__).resolve().parents[1]
     done = subprocess.run(
-        [sys.executable, "-m", "systems", "import", path, "--npz", source, tmp_path / "o.npz"], cwd=models, capture_output=True, text=True, check=False
+        [sys.executable, "-m", "faceptor_models", "import", path, "--npz", source, tmp_path / "o.npz"], cwd=models, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
     assert np.load(tmp_path / "o.npz")["out.pose"].shape == (1, 5)

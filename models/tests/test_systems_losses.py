@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from systems.checkpoint import read
-from systems.losses import dmlcsr, faceptor, mcf, tcdcn
-from systems.losses.lovasz import lovasz_softmax
+from faceptor_models.published.checkpoint import read
+from faceptor_models.published.losses import dmlcsr, faceptor, mcf, tcdcn
+from faceptor_models.published.losses.lovasz import lovasz_softmax
 from torch.nn import functional as F
 
 torch.set_num_threads(1)
@@ -55,7 +55,7 @@ def test_every_faceptor_loss_is_the_official_one():
 
 def test_heatmaps_and_soft_argmax_are_the_official_ones():
     held = np.load(reference(REFERENCE / "geometry/geometry.npz"))
-    from systems.interpreters import soft_argmax, weighted_mean_place
+    from faceptor_models.published.interpreters import soft_argmax, weighted_mean_place
 
     maps = faceptor.heatmap_target(torch.from_numpy(held["normalized"]), 128)
     np.testing.assert_allclose(maps.numpy(), held["heatmap128_r5"], atol=1e-4)

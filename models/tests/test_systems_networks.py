@@ -4,21 +4,21 @@ import math
 
 import pytest
 import torch
-from systems import official
-from systems.abn import InPlaceAbn
-from systems.attention import DropPath, PackedAttention
-from systems.clip_vit import ClipVit, ClipVitConfig
-from systems.decoder import DecoderConfig, anchor_positions
-from systems.dmlcsr import DmlCsr, DmlCsrConfig
-from systems.faceptor import Faceptor, FaceptorConfig
-from systems.interpreters import ChannelNorm, expected_age, soft_argmax, weighted_mean_place
-from systems.mae_vit import sincos_table
-from systems.mcf import Mcf, McfConfig
-from systems.mcf_encoders import keep_by_noise
-from systems.naive import NaiveConfig, NaiveFaceptor
-from systems.tcdcn import BlockConv, Tcdcn, TcdcnConfig, per_location
+from faceptor_models.published import official
+from faceptor_models.published.abn import InPlaceAbn
+from faceptor_models.published.attention import DropPath, PackedAttention
+from faceptor_models.published.clip_vit import ClipVit, ClipVitConfig
+from faceptor_models.published.decoder import DecoderConfig, anchor_positions
+from faceptor_models.published.dmlcsr import DmlCsr, DmlCsrConfig
+from faceptor_models.published.faceptor import Faceptor, FaceptorConfig
+from faceptor_models.published.interpreters import ChannelNorm, expected_age, soft_argmax, weighted_mean_place
+from faceptor_models.published.mae_vit import sincos_table
+from faceptor_models.published.mcf import Mcf, McfConfig
+from faceptor_models.published.mcf_encoders import keep_by_noise
+from faceptor_models.published.naive import NaiveConfig, NaiveFaceptor
+from faceptor_models.published.tcdcn import BlockConv, Tcdcn, TcdcnConfig, per_location
 
-from . import official_files as files
+from tests import official_files as files
 
 torch.set_num_threads(1)
 

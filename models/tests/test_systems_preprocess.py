@@ -6,8 +6,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from systems import groups, official, preprocess
-from systems.groups import Group
+from faceptor_models.published import groups, official, preprocess
+from faceptor_models.published.groups import Group
 
 SHARED = Path(os.environ.get("FACEPTOR_SHARED", Path(__file__).resolve().parents[2] / "../shared"))
 LARGE = {"size": 512, "mean": groups.scaled(official.CLIP_MEAN), "std": groups.scaled(official.CLIP_STD), "tasks": []}

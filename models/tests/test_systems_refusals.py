@@ -9,10 +9,11 @@ import zipfile
 import numpy as np
 import pytest
 import torch
-from systems import command
+from faceptor_models import command
 
-from . import official_files as files
-from .imports import FACEPTOR_OPTIONS, image, npz, refused, run_import
+
+from tests import official_files as files
+from tests.imports import FACEPTOR_OPTIONS, image, npz, refused, run_import
 
 torch.set_num_threads(1)
 

@@ -4,7 +4,7 @@ import csv
 import math
 
 import pytest
-from systems.stopping import TaskwiseStopping
+from faceptor_models.published.stopping import TaskwiseStopping
 
 
 def fed(training, validation, task="smile", coefficient=1.0, **options):

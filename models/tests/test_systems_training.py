@@ -4,9 +4,9 @@ import math
 
 import pytest
 import torch
-from systems import schedules
-from systems.abn import InPlaceAbn
-from systems.regulation import SelfRegulation, reestimate
+from faceptor_models.published import schedules
+from faceptor_models.published.abn import InPlaceAbn
+from faceptor_models.published.regulation import SelfRegulation, reestimate
 from torch import nn
 
 torch.set_num_threads(1)

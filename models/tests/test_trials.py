@@ -8,18 +8,18 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from student import inner_maps, trials
-from student.augment import Jitter, sample
-from student.data import Table
-from student.geometry import apply, network_grid
-from student.identities import MARGIN, SCALE, Identities
-from student.loader import Batches
-from student.losses import HELPERS, TASKS, WEIGHTS
-from student.network import SIZES, Student
-from student.poses import MOST, pose_chances, turned
-from student.regulate import Trained
-from student.train import parser, to_device
-from systems.recipes.looks import write_rows
+from faceptor_models.student import inner_maps, trials
+from faceptor_models.student.augment import Jitter, sample
+from faceptor_models.student.data import Table
+from faceptor_models.common.geometry import apply, network_grid
+from faceptor_models.student.identities import MARGIN, SCALE, Identities
+from faceptor_models.student.loader import Batches
+from faceptor_models.student.losses import HELPERS, TASKS, WEIGHTS
+from faceptor_models.student.network import SIZES, Student
+from faceptor_models.student.poses import MOST, pose_chances, turned
+from faceptor_models.student.regulate import Trained
+from faceptor_models.student.train import parser, to_device
+from faceptor_models.published.recipes.looks import write_rows
 from torch.nn import functional as F
 
 torch.set_num_threads(1)

@@ -3,14 +3,15 @@
 import numpy as np
 import pytest
 import torch
-from student import evaluate, geometry, release, shrink, train
-from student.losses import WEIGHTS as TERMS
-from student.network import ANSWERS, Student, last_levels, levels_of
-from student.parts import cut, run
-from student.regulate import Trained
-from student.tutor import WEIGHTS, Tutor, answers, distance, features
+from faceptor_models.student import evaluate, release, shrink, train
+from faceptor_models.common import geometry
+from faceptor_models.student.losses import WEIGHTS as TERMS
+from faceptor_models.student.network import ANSWERS, Student, last_levels, levels_of
+from faceptor_models.student.parts import cut, run
+from faceptor_models.student.regulate import Trained
+from faceptor_models.student.tutor import WEIGHTS, Tutor, answers, distance, features
 
-from .test_recipes_student import arguments, batches, made_up  # noqa: F401
+from tests.test_recipes_student import arguments, batches, made_up  # noqa: F401
 
 torch.set_num_threads(1)
 PURE = ",".join(f"{term}=0" for term in TERMS if term not in ("tutor", "auxiliary", "edges", "identity", "inner"))
@@ -84,7 +85,7 @@ def test_what_a_tutor_says_is_never_rounded(tmp_path, made_up, monkeypatch):  # 
         told.append((net, maps["f16"]))
         return answers(net, maps, pixels, rows)
 
-    monkeypatch.setattr("student.tutor.answers", watched)
+    monkeypatch.setattr("faceptor_models.student.tutor.answers", watched)
     more = ["--size", "nano", "--start-from", str(tmp_path / "nano.pt"), "--tutor", str(tmp_path / "nano.pt"), "--only", "layers", "--weigh", PURE]
     train.train(arguments(tmp_path / "run", "--steps", "4", "--quantize-from", "0.5", *more))
     goals, learned = ([maps for net, maps in told if net.training is training] for training in (False, True))

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from student import widen
-from student.evaluate import load
-from student.network import SIZES, Student
+from faceptor_models.student import widen
+from faceptor_models.student.evaluate import load
+from faceptor_models.student.network import SIZES, Student
 
 MODELS = Path(__file__).parents[1]
 
@@ -78,7 +78,7 @@ def test_what_is_no_widening_is_refused(sizes):
 def test_the_command_writes_a_start_for_the_teacher(tmp_path):
     start = tmp_path / "start.pt"
     run = lambda *more: subprocess.run(  # noqa: E731
-        [sys.executable, "-m", "student.widen", "edge/weights.pt", "--out", start, *more], cwd=MODELS, capture_output=True, text=True
+        [sys.executable, "-m", "faceptor_models.student.widen", "edge/weights.pt", "--out", start, *more], cwd=MODELS, capture_output=True, text=True
     )
     done = run()
     assert done.returncode == 0 and "17.09 M parameters from 5.67 M" in done.stdout, done.stdout + done.stderr

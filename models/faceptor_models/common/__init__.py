@@ -1,0 +1,1 @@
+"""Holds what the other packages share."""

@@ -1,0 +1,114 @@
+"""Which of a student's tasks a teacher's task teaches, and the teacher's answers in the student's own terms."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from faceptor_models.common.labels import ATTRIBUTES, EXPRESSIONS, LANDMARK_FLIP, PARSING, PARSING_FLIP
+from faceptor_models.student.network import AGE_BINS, QUERIES
+
+from .recipes.crops import FACEPTOR_NAMES
+
+# Five points of the 68: middles of the eyes, nose tip, mouth corners, left to right in the image.
+FIVE = [range(36, 42), range(42, 48), [30], [48], [54]]
+FIVE_FLIP = [1, 0, 2, 4, 3]
+# TCDCN's classes: the attribute that the first of them is.
+CLASSES = {"male": "Male", "smiling": "Smiling", "glasses": "Eyeglasses"}
+
+
+@dataclass
+class Match:
+    """Lesson `lesson` of teacher number `teacher`, learned as `task`; `index` and `known` say how answers are rearranged."""
+
+    teacher: int
+    lesson: object
+    task: str
+    index: list | None = None
+    known: np.ndarray | None = None
+    matrix: np.ndarray | None = None
+
+    @property
+    def key(self):
+        return f"{self.teacher}.{self.lesson.name}"
+
+    @property
+    def queries(self):
+        """Whether the decoded queries of both stand for the same things, one by one."""
+        return self.lesson.queries > 0 and self.index is not None
+
+
+def match(teacher, lesson, shapes):
+    """The Match of a teacher's lesson with our Student, or the reason why there is none. `shapes` are its answers' shapes."""
+    kind = lesson.kind
+    if kind == "landmarks":
+        count = shapes["points"][0]
+        if count not in (5, QUERIES["landmarks"]):
+            return f"{count} points, of which nothing is known about the student's 68"
+        return Match(teacher, lesson, "landmarks", list(range(count)) if count > 5 else None)
+    if kind == "parsing":
+        for names in (PARSING, [FACEPTOR_NAMES[n] for n in PARSING]):
+            if set(names) <= set(lesson.labels):
+                return Match(teacher, lesson, "parsing", [lesson.labels.index(n) for n in names])
+        return f"{len(lesson.labels)} classes that are not CelebAMask's"
+    if kind == "age":
+        return Match(teacher, lesson, "age", matrix=rebinned(lesson.bins))
+    if kind == "expression":
+        missing = [n for n in lesson.labels if n not in EXPRESSIONS]
+        if missing:
+            return f"classes {', '.join(missing)} unknown to the student"
+        index = [lesson.labels.index(n) if n in lesson.labels else 0 for n in EXPRESSIONS]
+        return Match(teacher, lesson, "expression", index, np.array([n in lesson.labels for n in EXPRESSIONS]))
+    if kind in ("attributes", "classes"):
+        labels = lesson.labels if kind == "attributes" else [CLASSES.get(lesson.labels[0])]
+        known = np.array([n in labels for n in ATTRIBUTES])
+        if not known.any():
+            return f"classes {', '.join(lesson.labels)} unknown to the student"
+        # Attributes share queries in the student: there is no one-by-one of the decoded ones.
+        found = Match(teacher, lesson, "attributes", None, known)
+        found.matrix = np.array([labels.index(n) if n in labels else 0 for n in ATTRIBUTES])
+        return found
+    return Match(teacher, lesson, "recognition" if kind == "recognition" else "embedding")
+
+
+def rebinned(bins):
+    """[bins of the teacher, bins of the student]: each year's probability shared by the two bins about it."""
+    wanted, out = np.array(AGE_BINS), np.zeros((len(bins), len(AGE_BINS)), np.float32)
+    for i, age in enumerate(np.clip(bins, wanted[0], wanted[-1])):
+        high = min(int(np.searchsorted(wanted, age)), len(wanted) - 1)
+        low = max(high - 1, 0)
+        share = 0.0 if high == low else (age - wanted[low]) / (wanted[high] - wanted[low])
+        out[i, low] += 1 - share
+        out[i, high] += share
+    return out
+
+
+def translated(m, answer):
+    """A teacher's answer {what: array} in the student's order and bins."""
+    out = dict(answer)
+    if m.task == "parsing":
+        out["maps"] = answer["maps"][m.index]
+    elif m.task == "age":
+        out["values"] = answer["values"] @ m.matrix
+    elif m.task == "expression":
+        out["values"] = np.where(m.known, answer["values"][m.index], 0.0)
+    elif m.task == "attributes":
+        out["values"] = np.where(m.known, answer["values"][m.matrix], 0.5)
+    if "queries" in out:
+        if m.queries:
+            out["queries"] = answer["queries"][m.index]
+        else:
+            del out["queries"]
+    return out
+
+
+def mirrored(m, answer):
+    """What the answer would be for the mirrored crop, as far as left and right have names; places are moved elsewhere.
+
+    Not the decoded queries: what they would be for a mirrored face only the teacher knows.
+    """
+    out = dict(answer)
+    if m.task == "landmarks":
+        order = LANDMARK_FLIP if len(answer["points"]) == len(LANDMARK_FLIP) else FIVE_FLIP
+        out |= {k: out[k][order] for k in ("points", "maps") if k in out}
+    elif m.task == "parsing":
+        out |= {k: out[k][PARSING_FLIP] for k in ("maps",) if k in out}
+    return out

@@ -1,0 +1,217 @@
+"""DML-CSR: parsing with edge branches that only training has, and cyclical self-regulation (SPEC E)."""
+
+import copy
+from dataclasses import replace
+
+import numpy as np
+import torch
+from faceptor_models.student.development import parsing_scores
+
+from .. import schedules
+from ..checkpoint import Refused, read
+from ..dmlcsr import DmlCsr, DmlCsrConfig, resized
+from ..losses.dmlcsr import IGNORE, Targets, Weights, criterion, divergence, edges_of, refined
+from ..regulation import SelfRegulation, reestimate
+from . import views
+from .looks import write_rows
+from .norms import synchronise
+from .run import Recipe, to_device
+from .sampler import Sampler
+
+KNOWN = {
+    "model": {
+        "size_px": 473, "stem": [64, 64, 128], "blocks": [3, 4, 23, 3], "widths": [64, 128, 256, 512], "context": 512, "head": [256, 48], "edge": 256,
+        "start_from": "",
+    },
+    "optimizer": {"rate": 1e-3, "momentum": 0.9, "decay": 5e-4, "clip": 0.0},
+    "schedule": {"epochs": 200, "warm": 10, "start": 150, "cycle": 10, "per_epoch": 0},
+    "loss": {
+        "parsing": 1.0, "binary": 1.0, "category": 0.1, "attention_binary": 4.0, "attention_category": 1.0, "official_bugs": False, "over": "all",
+        "edges": True,
+    },
+    "regulation": {"on": True, "batches": 0},
+    "task": {"source": "celebamask", "batch": 7},
+}  # fmt: skip
+CLASSES = 19
+OVER = ("all", "process")
+
+
+class DmlCsrRecipe(Recipe):
+    def __init__(self, settings, crops, world):
+        self.settings, self.crops, self.world = settings, crops, world
+        m, task, schedule = settings["model"], settings["task"], settings["schedule"]
+        if settings["loss"]["over"] not in OVER:
+            raise Refused(f"loss.over is {settings['loss']['over']!r}, expected is one of {', '.join(OVER)}")
+        if settings["stopping"]["every"]:
+            raise Refused("stopping.every: DML-CSR has one task, there is none to stop")
+        if crops.masks is None or task["source"] != "celebamask":
+            raise Refused(f"task.source {task['source']!r} has no masks: celebamask is expected")
+        self.clip, self.bugs, self.all = settings["optimizer"]["clip"] or None, settings["loss"]["official_bugs"], settings["loss"]["over"] == "all"
+        if not settings["loss"]["edges"] and settings["regulation"]["on"]:
+            raise Refused("regulation.on refines the edges too: it needs loss.edges")
+        config = DmlCsrConfig(
+            CLASSES, tuple(m["stem"]), tuple(m["blocks"]), tuple(m["widths"]), m["context"], tuple(m["head"]), m["edge"], settings["loss"]["edges"]
+        )
+        self.model = DmlCsr(config).to(world.device)
+        if m["start_from"]:
+            load_backbone(self.model, m["start_from"])
+        synchronise(self.model, world)
+        self.group = views.bgr(m["size_px"])
+        rows = crops.training(task["source"])
+        self.per_epoch = schedule["per_epoch"] or max(1, len(rows) // (task["batch"] * world.size))
+        self.iterations = schedule["epochs"] * self.per_epoch
+        self.sampler = Sampler(rows, task["batch"], self.iterations, world.size, settings["run"]["seed"])
+        self.weights = Weights(**{k: settings["loss"][k] for k in ("parsing", "binary", "category", "attention_binary", "attention_category")})
+        self.rule = SelfRegulation(schedule["start"], schedule["cycle"]) if settings["regulation"]["on"] else None
+        self.cycles, self.best = [], None
+
+    def sample(self, row, rng=None):
+        return views.edge_view(self.group, self.crops.rgb("celebamask", row), self.crops.masks[row], rng)
+
+    def stacked(self, samples):
+        return {"image": np.stack([s[0] for s in samples]), "label": np.stack([s[1] for s in samples])}
+
+    def batch(self, iteration):
+        seed = self.settings["run"]["seed"]
+        drawn = self.sampler.draw(iteration, self.world.rank)
+        return self.stacked([self.sample(row, np.random.default_rng((seed, place))) for place, row in drawn])
+
+    def validation(self):
+        rows, size = self.crops.held_out("celebamask"), self.settings["task"]["batch"]
+        for first in range(0, len(rows), size):
+            yield self.stacked([self.sample(row) for row in rows[first : first + size]])
+
+    def gathered(self, tensor):
+        """Rows of all processes: Lovasz and the class weights are of a whole batch, not of a process's part."""
+        return self.world.gathered(tensor) if self.all else tensor
+
+    def targets(self, batch):
+        labels = self.gathered(batch["label"].long())
+        binary, category = edges_of(labels)
+        soft = {}
+        if self.rule is not None and self.rule.n:
+            with torch.no_grad():
+                made = self.rule.average(batch["image"])
+            names = {"soft_parsing": "seg", "soft_binary": "binary_edge", "soft_category": "semantic_edge"}
+            soft = {k: self.gathered(made[v]) for k, v in names.items()}
+        return Targets(labels, binary, category, **soft)
+
+    def losses(self, model, batch):
+        targets = self.targets(batch)
+        outputs = {k: self.gathered(v.float()) for k, v in model(batch["image"]).items()}
+        if not self.settings["loss"]["edges"]:
+            return {"parsing": plain(outputs["seg"], targets.parsing)}
+        cycle = self.rule.n if self.rule is not None else 0
+        loss, terms = criterion(outputs, targets, self.weights, cycle, self.bugs)
+        return terms | {"weighted": loss}
+
+    def total(self, losses):
+        return losses.get("weighted", losses["parsing"])
+
+    def optimizer(self):
+        o = self.settings["optimizer"]
+        return torch.optim.SGD([{"params": list(self.model.parameters()), "multiplier": 1.0}], lr=o["rate"], momentum=o["momentum"], weight_decay=o["decay"])
+
+    def rate(self, iteration, multiplier):
+        base, s = self.settings["optimizer"]["rate"], self.settings["schedule"]
+        if self.bugs:
+            return multiplier * schedules.cyclical_official(iteration, self.per_epoch, s["epochs"], base, s["start"], s["cycle"])
+        # Without cycles the schedule has no restarts: one cosine to the end.
+        start = s["start"] if self.rule is not None else s["epochs"]
+        return multiplier * schedules.cyclical(iteration / self.per_epoch, base, start, s["cycle"], s["warm"])
+
+    def after(self, iteration, run):
+        """At a cycle's end the weights join the average, whose batch statistics are taken anew and whose answers count from now."""
+        epoch, rest = divmod(iteration + 1, self.per_epoch)
+        epoch -= 1
+        if rest or self.rule is None or not self.rule.ends(epoch):
+            return
+        limit = self.settings["regulation"]["batches"] or self.per_epoch
+        self.rule.join(self.model)
+        # The official code re-estimates norms of the class that synchronises processes, which one process does not use (F28).
+        if not (self.bugs and self.world.size == 1):
+            seen = (to_device(self.batch(iteration - i), self.world.device)["image"] for i in range(min(limit, iteration + 1)))
+            reestimate(self.rule.average, seen)
+        row = {"epoch": epoch, "n": self.rule.n, "f1": self.score(self.model), "f1_average": self.score(self.rule.average)}
+        row |= self.refinement()
+        self.cycles.append(row)
+        if self.best is None or row["f1_average"] > self.best["f1"]:
+            self.best = {"f1": row["f1_average"], "epoch": epoch, "state": copy.deepcopy(self.rule.average.state_dict())}
+        if self.world.first:
+            run.log("cycle " + " ".join(f"{k}={v:.4g}" for k, v in row.items()))
+
+    @torch.no_grad()
+    def score(self, model):
+        """Mean F1 without the background over the held-out crops, from one confusion matrix."""
+        training = model.training
+        model.eval()
+        confusion = torch.zeros(CLASSES, CLASSES, dtype=torch.long, device=self.world.device)
+        for arrays in self.validation():
+            batch = to_device(arrays, self.world.device)
+            found, labels = resized(model(batch["image"])["seg"], batch["image"]).argmax(1), batch["label"].long()
+            valid = labels != IGNORE
+            confusion += torch.bincount(labels[valid] * CLASSES + found[valid], minlength=CLASSES**2).reshape(CLASSES, CLASSES)
+        model.train(training)
+        return float(np.nanmean(parsing_scores(confusion.cpu().numpy())[1:]))
+
+    @torch.no_grad()
+    def refinement(self):
+        """How the targets of the next cycle differ from the labels: the share of pixels with another best class, and the
+        model's divergence from them, over the held-out crops."""
+        changed, valid, terms = 0, 0, []
+        training = self.model.training
+        self.model.eval()
+        for arrays in self.validation():
+            batch = to_device(arrays, self.world.device)
+            labels = batch["label"].long()
+            soft = refined(self.rule.average(batch["image"])["seg"], labels, self.rule.n)
+            held = labels != IGNORE
+            changed += int(((soft.argmax(1) != labels) & held).sum())
+            valid += int(held.sum())
+            terms.append(float(divergence(resized(self.model(batch["image"])["seg"], batch["image"]), soft, held)))
+        self.model.train(training)
+        return {"changed": changed / max(valid, 1), "divergence": float(np.mean(terms))}
+
+    def extra(self):
+        return {} if self.rule is None else {"rule": self.rule.state_dict(), "cycles": self.cycles, "best": self.best}
+
+    def load_extra(self, state):
+        if self.rule is not None:
+            self.rule.load_state_dict(state["rule"], self.model)
+            self.cycles, self.best = state["cycles"], state["best"]
+
+    def official(self):
+        """The best average once there is one, else the model, without the edge branches: what `import` and the official
+        test read."""
+        state = self.best["state"] if self.best else self.model.state_dict()
+        return without_edges(state)
+
+    def write(self, folder):
+        if self.cycles:
+            write_rows(self.cycles, folder / "cycles.csv")
+
+
+def without_edges(state):
+    return {k: v for k, v in state.items() if not k.startswith("edge_layer.")}
+
+
+def exported(model):
+    """The network without its training-only branches; its parsing is the same."""
+    out = DmlCsr(replace(model.config, edges=False))
+    out.load_state_dict(without_edges(model.state_dict()))
+    return out.eval()
+
+
+def plain(logits, labels):
+    return torch.nn.functional.cross_entropy(resized(logits, labels[:, None]), labels, ignore_index=IGNORE)
+
+
+def load_backbone(model, path):
+    """The backbone of a ResNet-101 file with a deep stem, or of a DML-CSR file: every tensor before `context` must be there."""
+    held = read(path)
+    held = held.get("state_dict", held) if isinstance(held, dict) else {}
+    wanted = {k: v for k, v in model.state_dict().items() if k.split(".")[0] not in ("context", "layer6", "edge_layer")}
+    missing = [k for k in wanted if not k.endswith("num_batches_tracked") and (k not in held or held[k].shape != wanted[k].shape)]
+    if missing:
+        raise Refused(f"{path} does not fit the backbone: {len(missing)} tensors are missing or of another shape, {missing[0]} for one")
+    model.load_state_dict({k: held[k] for k in wanted if k in held}, strict=False)

@@ -1,0 +1,189 @@
+"""MCF: masked and contrastive pre-training of an encoder on crops without labels (SPEC C)."""
+
+import argparse
+import copy
+
+import cv2
+import numpy as np
+import torch
+from faceptor_models.student.augment import sample
+from faceptor_models.student.development import network_image
+from faceptor_models.student.network import SIZES
+from faceptor_models.student.network import Encoder as StudentEncoder
+
+from .. import frozen, schedules
+from ..checkpoint import Refused
+from ..clip_vit import ClipVitConfig
+from ..losses import mcf as losses
+from ..mae_vit import VitConfig
+from ..mcf import Mcf, McfConfig
+from ..mcf_encoders import ConvConfig
+from ..regulation import reestimate
+from .norms import synchronise
+from .run import Recipe
+from .sampler import Sampler
+
+KNOWN = {
+    "encoder": {"kind": "vit", "width": 768, "layers": 12, "heads": 12, "mlp": 3072, "patch": 16, "grid": 14, "size": "edge"},
+    "decoder": {"width": 512, "layers": 8, "heads": 16, "mlp": 2048},
+    "frozen": {"kind": "moco", "file": "", "side_px": 112, "mean": [0.5, 0.5, 0.5], "std": [0.5, 0.5, 0.5], "tensors": [""]},
+    "contrast": {"projector_hidden": 4096, "projector_out": 256, "predictor_hidden": 4096, "temperature": 0.2},
+    "target": {"momentum": 0.99, "schedule": "constant"},
+    "masking": {"ratio": 0.75},
+    "input": {"look": "whole", "mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225], "sources": [""]},
+    "loss": {"reconstruction": losses.MIM_FACTOR, "contrast": 1.0},
+    "optimizer": {"blr": 1.5e-4, "beta1": 0.9, "beta2": 0.95, "decay": 0.05, "clip": 0.0},
+    "schedule": {"epochs": 16.0, "warm": 1.0, "per_epoch": 0},
+    "task": {"batch": 64},
+}  # fmt: skip
+LOOKS = ("whole", "network", "student")
+FROZEN = ("moco", "onnx", "pixels")
+# Batches of whole images from which the student's batch statistics are taken when its encoder is written.
+STATISTICS_BATCHES = 8
+
+
+def chosen(name, value, known):
+    if value not in known:
+        raise Refused(f"{name} is {value!r}, expected is one of {', '.join(known)}")
+    return value
+
+
+def encoder_config(e):
+    kind = chosen("encoder.kind", e["kind"], ("vit", "clip", "student"))
+    if kind == "student":
+        return ConvConfig(chosen("encoder.size", e["size"], tuple(SIZES)), e["grid"])
+    shape = {k: e[k] for k in ("width", "layers", "heads", "mlp", "patch", "grid")}
+    if e["width"] % e["heads"] or e["width"] % 4:
+        raise Refused(f"encoder.width {e['width']} is no multiple of 4 and of encoder.heads {e['heads']}")
+    return VitConfig(**shape) if kind == "vit" else ClipVitConfig(**shape, drop_path=0.0)
+
+
+def momentum_at(iteration, iterations, m, schedule):
+    """The target's share of itself: `constant` as the official code has it, `cosine` from m to 1 as its unused function."""
+    return m if schedule == "constant" else 1 - (1 - m) * schedules.cosine(iteration / iterations)
+
+
+class McfRecipe(Recipe):
+    def __init__(self, settings, crops, world):
+        self.settings, self.crops, self.world = settings, crops, world
+        chosen("input.look", settings["input"]["look"], LOOKS)
+        chosen("target.schedule", settings["target"]["schedule"], ("constant", "cosine"))
+        if settings["stopping"]["every"]:
+            raise Refused("stopping.every: pre-training has no labelled task to stop")
+        if not 0.0 <= settings["masking"]["ratio"] < 1.0:
+            raise Refused(f"masking.ratio {settings['masking']['ratio']} is not in [0, 1)")
+        self.config = self.network_config()
+        self.side = self.config.encoder.grid * self.config.encoder.patch
+        try:
+            self.model = Mcf(self.config, self.frozen_network()).to(world.device)
+        except (ValueError, RuntimeError) as error:
+            raise Refused(f"the sizes do not fit each other: {error}") from error
+        synchronise(self.model, world)
+        self.clip = settings["optimizer"]["clip"] or None
+        self.rows = self.all_crops()
+        s, batch = settings["schedule"], settings["task"]["batch"]
+        self.per_epoch = s["per_epoch"] or max(1, len(self.rows) // (batch * world.size))
+        self.iterations = max(1, round(s["epochs"] * self.per_epoch))
+        self.sampler = Sampler(np.arange(len(self.rows)), batch, self.iterations, world.size, settings["run"]["seed"])
+
+    def network_config(self):
+        s = self.settings
+        d, c = s["decoder"], s["contrast"]
+        return McfConfig(
+            encoder_config(s["encoder"]), d["width"], d["layers"], d["heads"], d["mlp"], c["projector_hidden"], c["projector_out"], c["predictor_hidden"],
+            None, mask_ratio=s["masking"]["ratio"], momentum=s["target"]["momentum"], temperature=c["temperature"],
+        )  # fmt: skip
+
+    def frozen_network(self):
+        f, i = self.settings["frozen"], self.settings["input"]
+        if chosen("frozen.kind", f["kind"], FROZEN) == "pixels":
+            return frozen.Patches(self.config.encoder.patch)
+        if not f["file"]:
+            raise Refused(f"frozen.file: kind {f['kind']} needs a file (or set frozen.kind to pixels, which needs none)")
+        if f["kind"] == "moco":
+            return frozen.moco(f["file"])
+        return frozen.OnnxMaps(f["file"], f["side_px"], f["mean"], f["std"], [t for t in f["tensors"] if t], given=(i["mean"], i["std"]))
+
+    def all_crops(self):
+        """[(source, row)] of every crop: there is no label to hold out."""
+        wanted = [s for s in self.settings["input"]["sources"] if s] or list(self.crops.pictures)
+        unknown = [s for s in wanted if s not in self.crops.pictures]
+        if unknown:
+            raise Refused(f"input.sources names {', '.join(unknown)}: the data have {', '.join(self.crops.pictures)}")
+        return [(source, row) for source in wanted for row in range(len(self.crops.pictures[source]))]
+
+    def picture(self, number, rng):
+        """One image uint8 [3, side, side]: the crop mirrored half of the time, or as the student's training shows it."""
+        source, row = self.rows[number]
+        crop = np.asarray(self.crops.pictures[source][row])
+        look = self.settings["input"]["look"]
+        if look == "student":
+            return sample(rng, crop, self.side)[0]
+        rgb = np.ascontiguousarray(crop[:, ::-1, :3] if rng.random() < 0.5 else crop[..., :3])
+        if look == "network":
+            return network_image(rgb, self.side)
+        return cv2.resize(rgb, (self.side, self.side), interpolation=cv2.INTER_AREA).transpose(2, 0, 1)
+
+    def batch(self, iteration):
+        seed, places = self.settings["run"]["seed"], self.config.encoder.grid**2
+        images, noise = [], []
+        for place, number in self.sampler.draw(iteration, self.world.rank):
+            # Seeded by the place in the whole run: several processes draw what one with all their samples would.
+            rng = np.random.default_rng((seed, place))
+            noise.append(rng.random((2, places), np.float32))
+            images.append(self.picture(number, rng))
+        noise, t = np.stack(noise), self.settings["target"]
+        momentum = momentum_at(iteration, self.iterations, t["momentum"], t["schedule"])
+        return {"image": np.stack(images), "noise_online": noise[:, 0], "noise_target": noise[:, 1], "momentum": np.array([momentum])}
+
+    def normal(self, image):
+        i = self.settings["input"]
+        mean, std = (torch.tensor(i[k], device=image.device).reshape(1, 3, 1, 1) for k in ("mean", "std"))
+        return (image.float() / 255 - mean) / std
+
+    def losses(self, model, batch):
+        out = model(self.normal(batch["image"]), batch["noise_online"], batch["noise_target"], float(batch["momentum"][0]))
+        with torch.no_grad():
+            keys = self.world.gathered(out["key"].float())
+        return {
+            "reconstruction": losses.perceptual(out["features_pseudo"], out["features_real"]),
+            "contrast": losses.contrastive(out["query"].float(), keys, self.config.temperature, self.world.rank),
+        }
+
+    def total(self, terms):
+        return sum(self.settings["loss"][k] * v for k, v in terms.items())
+
+    def optimizer(self):
+        o = self.settings["optimizer"]
+        trained = [p for p in self.model.parameters() if p.requires_grad]
+        groups = [
+            {"params": [p for p in trained if (p.ndim > 1) == wide], "multiplier": 1.0, "weight_decay": o["decay"] if wide else 0.0}
+            for wide in (True, False)
+        ]
+        return torch.optim.AdamW(groups, lr=0.0, betas=(o["beta1"], o["beta2"]))
+
+    def rate(self, iteration, multiplier):
+        s = self.settings["schedule"]
+        peak = schedules.mae_peak(self.settings["optimizer"]["blr"], self.settings["task"]["batch"] * self.world.size)
+        return multiplier * schedules.mae(iteration / self.per_epoch, s["epochs"], peak, s["warm"])
+
+    def official(self):
+        """The ViT as an MCF checkpoint without its frozen network, which `import` reads; Faceptor's as a FaRL file; the
+        student's encoder as `student.starts` reads it."""
+        online = self.model.online_encoder
+        if isinstance(self.config.encoder, ConvConfig):
+            return {"size": self.config.encoder.size, "px": self.side, "encoder": self.whole_images(online.body).state_dict()}
+        if isinstance(self.config.encoder, ClipVitConfig):
+            return {"state_dict": {f"visual.{k}": v for k, v in online.visual.state_dict().items()}}
+        state = {k: v for k, v in self.model.state_dict().items() if not k.startswith("perceptual_loss.")}
+        args = argparse.Namespace(mask_ratio=self.config.mask_ratio, blr=self.settings["optimizer"]["blr"], batch_size=self.settings["task"]["batch"])
+        return {"model": state, "optimizer": {}, "epoch": self.settings["schedule"]["epochs"], "scaler": {}, "args": args}
+
+    def whole_images(self, body):
+        """A copy of the student's encoder whose batch statistics are of images with nothing removed, one process's own."""
+        size = SIZES[self.config.encoder.size]
+        made = StudentEncoder(size["widths"], size["blocks"]).to(self.world.device)
+        made.load_state_dict(copy.deepcopy(body.state_dict()))
+        count = min(STATISTICS_BATCHES, self.iterations)
+        return reestimate(made, (self.normal(torch.from_numpy(self.batch(i)["image"]).to(self.world.device)) for i in range(count)))
+

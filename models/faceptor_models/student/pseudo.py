@@ -1,0 +1,168 @@
+"""Self-training of the parsing: masks by a trained network for crops that have none.
+
+    python -m faceptor_models.student.pseudo edge/weights.pt --faces FACES --cache CACHE --source celeba --count 3000 --out DIR
+
+The network sees every crop several times, mirrored and moved, and its mean answer becomes the mask; pixels without a sure
+answer are unknown. What people said of the crop corrects it: a thing whose attribute is absent is nowhere (unknown where the network is
+surer than they), and one that is there is drawn where it is likeliest, even where something else seemed likelier. `--said` adds what somebody said who looked at
+crops without attributes: a CSV of file, attribute and 1, -1 or 0 (not to be told: the crop is left out). DIR is a folder for
+`student.train --more`, its source being named SOURCE_masked; give SOURCE a smaller share in return.
+"""
+
+import argparse
+import csv
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+
+from .augment import Jitter
+from .data import Labels, pack, table
+from .evaluate import load
+from faceptor_models.common.geometry import apply, frame_to_network
+from faceptor_models.common.labels import ATTRIBUTES, HINTS, PARSING, PARSING_FLIP, UNKNOWN
+from .sampling import view
+
+MASK_PX = 192
+# The most that the odds of a thing are raised to have it where an attribute says so; beyond that the crop says nothing of it.
+MOST_ODDS = 50.0
+# From this probability on, a thing that an attribute denies is in doubt: of 97 crops of CelebA on which a network saw hats that their
+# attributes deny, most show caps, headbands or scarves.
+SURE_AGAINST = 0.9
+
+
+def told(path, files, attributes):
+    """(attributes [n, 40] with what a CSV says of `files`, which crops [n] are to be used)."""
+    attributes, use, row = attributes.copy(), np.ones(len(files), bool), {str(f): i for i, f in enumerate(files)}
+    with open(path) as file:
+        for line in csv.DictReader(file):
+            if line["file"] not in row or line["attribute"] not in ATTRIBUTES or line["value"] not in ("1", "0", "-1"):
+                raise SystemExit(f"{path}: {line}: a crop's file, an attribute of CelebA and 1, 0 or -1 are expected")
+            attributes[row[line["file"]], ATTRIBUTES.index(line["attribute"])] = int(line["value"])
+            use[row[line["file"]]] &= line["value"] != "0"
+    return attributes, use
+
+
+def chosen(attributes, usable, count, seed):
+    """Rows of a source: of the usable ones first those that attributes say to have one of the things of HINTS, then any others, `count` in all."""
+    rng = np.random.default_rng(seed)
+    rows = rng.permutation(np.nonzero(usable)[0])
+    things = [column for column, *_ in HINTS.values()]
+    having = (attributes[rows][:, things] > 0).any(1)
+    return np.sort(np.concatenate([rows[having], rows[~having]])[:count])
+
+
+def views(crop, count, size, rng):
+    """[(network image float [3, size, size], frame-to-network map, mirrored)] of a crop, lightly moved, every other one mirrored."""
+    side, out = crop.shape[0], []
+    while len(out) < count:
+        jitter = Jitter(rng, light=True)
+        if jitter.flip == (len(out) % 2 == 1):
+            image = view(crop[..., :3], jitter.to_photo * side, size)
+            out.append((image.transpose(2, 0, 1) / 127.5 - 1.0, jitter.to_network, jitter.flip))
+    return out
+
+
+def back(probabilities, to_network, mirrored):
+    """Class probabilities [classes, S, S] of a view on the crop's frame, [MASK_PX, MASK_PX, classes]."""
+    if mirrored:
+        probabilities = probabilities[PARSING_FLIP]
+    frame = (np.arange(MASK_PX) + 0.5) / MASK_PX
+    grid = np.stack(np.meshgrid(frame, frame), -1).reshape(-1, 2)
+    size = probabilities.shape[-1]
+    where = (frame_to_network(apply(to_network, grid)) * size - 0.5).astype(np.float32).reshape(MASK_PX, MASK_PX, 2)
+    planes = probabilities.transpose(1, 2, 0)
+    parts = [
+        cv2.remap(np.ascontiguousarray(planes[..., i : i + 4]), where, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE).reshape(MASK_PX, MASK_PX, -1)
+        for i in range(0, planes.shape[-1], 4)
+    ]
+    return np.concatenate(parts, -1)
+
+
+def corrected(probabilities, attributes):
+    """(probabilities, things in doubt) after what the attributes [40] (+1, -1, 0) say."""
+    p, doubtful = probabilities.copy(), []
+    for column, label, share in HINTS.values():
+        least = 0.5 * share  # of the picture that the thing must at least have
+        if attributes[column] < 0:
+            if (p[..., label] > SURE_AGAINST).mean() >= least:
+                doubtful.append(label)
+            else:
+                p[..., label] = 0.0
+        elif attributes[column] > 0:
+            # The odds against the likeliest other class of those pixels.
+            other = np.delete(p, label, -1).max(-1)
+            odds = np.sort((other / np.maximum(p[..., label], 1e-6)).ravel())[max(1, round(least * other.size)) - 1]
+            if odds > MOST_ODDS:
+                doubtful.append(label)
+            elif odds > 1:
+                p[..., label] *= odds * 1.001
+    return p / np.maximum(p.sum(-1, keepdims=True), 1e-6), doubtful
+
+
+def mask_of(probabilities, attributes, border, sure):
+    """The mask [MASK_PX, MASK_PX] of one crop: labels, or UNKNOWN."""
+    p, doubtful = corrected(probabilities, attributes)
+    mask = p.argmax(-1).astype(np.uint8)
+    mask[p.max(-1) < sure] = UNKNOWN
+    for label in doubtful:
+        mask[p[..., label] > 0.05] = UNKNOWN
+    mask[cv2.resize(border, (MASK_PX, MASK_PX), interpolation=cv2.INTER_AREA) > 127] = UNKNOWN
+    return mask
+
+
+@torch.inference_mode()
+def parsed(net, images):
+    """Class probabilities [B, classes, S, S] of network images."""
+    maps = net.encode(images)
+    logits = net.regions(net.decode("parsing", net.remember(maps)), maps["f2"], net.pixels(maps))
+    return logits.float().softmax(1).numpy()
+
+
+def main():
+    p = argparse.ArgumentParser(description=__doc__)
+    p.add_argument("weights")
+    p.add_argument("--faces", default="../../shared/faces")
+    p.add_argument("--cache", required=True)
+    p.add_argument("--source", default="celeba")
+    p.add_argument("--said", metavar="CSV", help="what somebody said of crops: file, attribute, value")
+    p.add_argument("--count", type=int, default=3000)
+    p.add_argument("--views", type=int, default=4)
+    p.add_argument("--sure", type=float, default=0.5, help="least probability of a pixel's class")
+    p.add_argument("--px", type=int, default=96)
+    p.add_argument("--seed", type=int, default=3)
+    p.add_argument("--threads", type=int, default=1)
+    p.add_argument("--out", required=True)
+    args = p.parse_args()
+    torch.set_num_threads(args.threads)
+    cv2.setNumThreads(1)
+    net, _ = load(args.weights)
+    crops = pack(args.faces, args.cache, mapped=True)[args.source]
+    archive = table(Path(args.faces) / "train/labels.npz")
+    own = np.nonzero(archive["source"] == args.source)[0]
+    attributes, usable = Labels(archive, args.source).attributes, np.ones(len(own), bool)
+    if args.said:
+        attributes, usable = told(args.said, archive["path"][own], attributes)
+    rows = chosen(attributes, usable, args.count, args.seed)
+    rng, masks = np.random.default_rng(args.seed), []
+    for done, i in enumerate(rows):
+        seen = views(crops[i], args.views, args.px, rng)
+        answers = parsed(net, torch.from_numpy(np.stack([image for image, *_ in seen])).float())
+        mean = np.mean([back(a, to_network, flip) for a, (_, to_network, flip) in zip(answers, seen)], 0)
+        masks.append(mask_of(mean, attributes[i], crops[i][..., 3], args.sure))
+        if done % 500 == 499:
+            print(f"{done + 1} of {len(rows)}", flush=True)
+    out, name = Path(args.out), f"{args.source}_masked"
+    out.mkdir(parents=True, exist_ok=True)
+    np.save(out / f"{name}.npy", crops[rows])
+    np.save(out / "masks.npy", np.stack(masks))
+    kept = {k: v[own[rows]] for k, v in archive.items()}
+    kept |= {"source": np.full(len(rows), name), "attributes": attributes[rows].astype(archive["attributes"].dtype)}
+    np.savez(out / "labels.npz", **kept)
+    shown = {PARSING[c]: int(sum((m == c).sum() >= 30 for m in masks)) for c in (3, 14, 15, 16)}
+    print(f"{out}: {len(rows)} crops, of which show {shown}; {100 * np.mean(np.stack(masks) == UNKNOWN):.1f} % of the pixels unknown")
+
+
+if __name__ == "__main__":
+    main()

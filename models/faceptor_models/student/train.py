@@ -1,0 +1,348 @@
+"""Joint training of the student. Runs on CPU and CUDA unchanged, in bf16 where they have it; checkpoints every few minutes, resumes.
+
+    python -m faceptor_models.student.train --faces ../../shared/faces --cache CACHE --out OUT [--minutes 90] [--resume]
+
+Under torchrun the batch is shared by the processes. Tasks may stop one by one (--stop-every), and the parsing may learn
+edges and regulate itself (--edges, --regulate-start): models/RECIPES.md.
+"""
+
+import argparse
+import csv
+import json
+import math
+import time
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from faceptor_models.published.recipes import looks
+from faceptor_models.published.recipes.norms import synchronise
+from faceptor_models.published.recipes.run import hash_of
+from faceptor_models.published.recipes.world import World
+
+from faceptor_models.common import geometry
+from . import losses
+from .data import Labels, more, pack, table
+from .identities import Identities
+from .inner_maps import InnerHead, InnerMaps
+from .loader import Batches, stream
+from .network import SIZES, Student
+from .quantized import Rounding
+from .regulate import Cycles, Trained
+from .starts import load_encoder
+from .tutor import Tutor
+
+
+class Average:
+    """Exponential moving average of the weights and batch-norm statistics, debiased by a growing decay."""
+
+    def __init__(self, net, decay=0.999):
+        self.decay, self.steps = decay, 0
+        self.state = {k: v.detach().clone() for k, v in net.state_dict().items()}
+
+    @torch.no_grad()
+    def update(self, net):
+        self.steps += 1
+        decay = min(self.decay, (1 + self.steps) / (20 + self.steps))
+        mine, theirs = [], []
+        for k, v in net.state_dict().items():
+            if v.dtype.is_floating_point:
+                mine.append(self.state[k])
+                theirs.append(v)
+            else:
+                self.state[k].copy_(v)
+        torch._foreach_lerp_(mine, theirs, 1 - decay)
+
+
+def schedule(progress, warmup=0.02):
+    """Learning-rate factor: linear warm-up, then half a cosine to 2 %."""
+    if progress < warmup:
+        return progress / warmup
+    t = (progress - warmup) / (1 - warmup)
+    return 0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * min(t, 1.0)))
+
+
+def to_device(batch, device):
+    out = {k: torch.from_numpy(np.ascontiguousarray(v)).to(device) for k, v in batch.items()}
+    out["image"] = out["image"].float().div_(127.5).sub_(1.0)
+    out["parsing"] = out["parsing"].long()
+    return out
+
+
+def shares(text):
+    try:
+        return {name: int(count) for name, count in (item.split("=") for item in text.split(","))}
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not SOURCE=SAMPLES,...") from None
+
+
+def coefficients(text):
+    try:
+        return {name: float(value) for name, value in (item.split("=") for item in text.split(","))}
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=NUMBER,...") from None
+
+
+def term_weights(text):
+    given = coefficients(text)
+    unknown = [name for name in given if name not in losses.WEIGHTS]
+    if unknown:
+        raise argparse.ArgumentTypeError(f"there is no loss term {', '.join(unknown)}: {', '.join(losses.WEIGHTS)}")
+    return given
+
+
+def half_is_fast(device):
+    """Whether bf16 products are the faster ones: on GPUs, and on CPUs with instructions for them (without, 15 times slower)."""
+    if device.type != "cpu":
+        return True
+    has = torch.cpu.get_capabilities()
+    return any(has.get(name, False) for name in ("amx_bf16", "avx512_bf16", "bf16"))
+
+
+def parser():
+    p = argparse.ArgumentParser(description=__doc__)
+    p.add_argument("--faces", default="../../shared/faces", help="the research crops (faces/README.md)")
+    p.add_argument("--cache", required=True, help="folder for the decoded crops, about 5 GB")
+    p.add_argument("--more", action="append", default=[], metavar="DIR", help="further packed crops with labels (faceptor-models prepare --packed)")
+    p.add_argument("--mapped", action="store_true", help="leave the crops on disk: runs side by side share the memory that caches them")
+    p.add_argument("--shares", type=shares, metavar="SOURCE=N,..", help="samples of these sources in a batch of 128")
+    p.add_argument("--weigh", type=term_weights, default={}, metavar="TERM=W,..", help="weights of loss terms other than those of losses.py")
+    p.add_argument("--out", required=True, help="folder for checkpoints and the log, outside the checkout")
+    p.add_argument("--size", default="edge", choices=list(SIZES))
+    p.add_argument("--levels", type=int, choices=[1, 2, 3], help="of the encoder's levels that the memory has, other than the size's: the last ones")
+    p.add_argument("--steps", type=int, default=9000)
+    p.add_argument("--minutes", type=float, help="end after this wall time: the schedule follows the clock instead of the steps")
+    p.add_argument("--batch", type=int, default=128)
+    p.add_argument("--rate", type=float, default=2e-3)
+    p.add_argument("--decay", type=float, default=0.05)
+    p.add_argument("--small-px", type=int, default=80, help="input side of the first part of the run")
+    p.add_argument("--full-px", type=int, default=96)
+    p.add_argument("--full-from", type=float, default=0.6, help="share of the run after which the full input is used")
+    p.add_argument("--light", type=float, default=0.0, metavar="SHARE", help="share of lightly augmented samples: good photos, aligned as a detector does it")
+    p.add_argument("--warp", type=float, default=geometry.WARP_LINEAR, metavar="A", help="the fovea's linear part, 1 a uniform grid: for trials alone, exports have 0.5")
+    p.add_argument("--landmark-limit", type=int, default=32, help="faces a batch of 128 that learn landmarks")
+    p.add_argument("--quantize-from", type=float, default=1.0, help="share of the run after which it feels the export's rounding (0: all of it)")
+    p.add_argument("--seed", type=int, default=2048)
+    p.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    p.add_argument("--precision", default="auto", choices=["auto", "bf16", "f32"], help="of products; auto: bf16 where the device is made for it")
+    p.add_argument("--threads", type=int, default=2)
+    p.add_argument("--workers", type=int, default=1)
+    p.add_argument("--save-minutes", type=float, default=4)
+    p.add_argument("--resume", action="store_true")
+    p.add_argument("--start-from", help="weights of an earlier run to begin with (a checkpoint's average)")
+    p.add_argument("--encoder", metavar="FILE", help="an encoder to begin with: of `faceptor-models pretrain` (model.pth), or of a network's weights")
+    p.add_argument("--hold-out", type=float, default=0.0, metavar="SHARE", help="share of the crops kept for validation; looks and cycles take 0.05")
+    rule = looks.KNOWN
+    p.add_argument("--stop-every", type=int, default=0, metavar="STEPS", help="look at every task after so many steps and stop it when it overfits")
+    p.add_argument("--stop-main", default="landmarks", help="the task that never stops")
+    p.add_argument("--stop-window", type=int, default=rule["window"], help="looks in the trend, k of the formula")
+    p.add_argument("--stop-threshold", type=float, default=rule["threshold"], help="epsilon of the formula")
+    p.add_argument("--stop-guard", default=rule["guard"], help="a trend without a positive denominator: skip or infinite")
+    p.add_argument("--stop-patience", type=int, default=rule["patience"], help="looks in a row above the threshold")
+    p.add_argument("--stop-minimum", default=rule["minimum"], help="least loss so far: of training or validation")
+    p.add_argument("--stop-coefficients", type=coefficients, default={}, metavar="TASK=N,..", help="importance of the tasks; 1 where none is given")
+    p.add_argument("--poses", action="store_true", help="turned faces of w300 come as often as frontal ones (student.poses)")
+    p.add_argument("--identities", action="store_true", help="a margin between CelebA's people beside the embedding, in training only (student.identities)")
+    p.add_argument("--inner-maps", metavar="FILE", help="a landmark network's inner maps of w300 (student.inner_maps), learned in training only")
+    p.add_argument("--tutor", metavar="FILE", help="weights of a network of ours whose answers it learns beside the labels, in training only (student.tutor)")
+    p.add_argument("--only", type=lambda text: text.split(","), default=[], metavar="PART,..", help="parts of the network that learn, by the first names of its weights; the others stay as they began")
+    p.add_argument("--edges", action="store_true", help="edge heads and edge attention for the parsing, in training only")
+    p.add_argument("--regulate-start", type=int, default=0, metavar="STEP", help="first cycle's end of self-regulation (needs --edges)")
+    p.add_argument("--regulate-cycle", type=int, default=0, metavar="STEPS", help="length of the cycles")
+    p.add_argument("--regulate-batches", type=int, default=16, metavar="N", help="batches that estimate the average's statistics")
+    p.add_argument("--held-batches", type=int, default=4, metavar="N", help="held-out batches of a look and of a cycle's end")
+    return p
+
+
+def stopping(args):
+    """The stopping rule of the arguments, or None."""
+    if not args.stop_every:
+        return None
+    rule = {k: getattr(args, f"stop_{k}") for k in ("every", "main", "window", "threshold", "guard", "patience", "minimum", "coefficients")}
+    return looks.Looks(rule, list(losses.TASKS))
+
+
+def cycles(args):
+    """The cycles of the arguments, or None."""
+    if not args.regulate_start and not args.regulate_cycle:
+        return None
+    if not args.edges or args.minutes:
+        raise SystemExit("self-regulation needs --edges, and counts steps: no --minutes")
+    return Cycles(args.regulate_start, args.regulate_cycle)
+
+
+def main():
+    train(parser().parse_args())
+
+
+def train(args):
+    out = Path(args.out)
+    world = World.start(args.device)
+    if world.first:
+        out.mkdir(parents=True, exist_ok=True)
+    torch.set_num_threads(args.threads)
+    geometry.look_through(args.warp)
+    # The loader forks: OpenCV's threads in this process would leave their locks in the children.
+    cv2.setNumThreads(0)
+    torch.manual_seed(args.seed)
+    rule, regulation = stopping(args), cycles(args)
+    weights = losses.WEIGHTS | args.weigh
+    # Terms, and the tasks that have no other.
+    unweighted = [name for name, weight in weights.items() if weight == 0]
+    unweighted += [task for task, terms in losses.TASKS.items() if all(weights[term] == 0 for term in terms if term not in losses.HELPERS)]
+    hold_out = args.hold_out or (0.05 if rule or regulation else 0.0)
+    if not world.first:
+        world.wait()
+    arrays = pack(args.faces, args.cache, args.mapped)
+    if world.first:
+        world.wait()
+    sets = [(arrays, table(Path(args.faces) / "train/labels.npz")), *(more(folder, args.mapped) for folder in args.more)]
+    inner = InnerMaps(args.inner_maps) if args.inner_maps else None
+    batches = Batches(sets, args.batch // world.size, args.small_px, args.shares, hold_out, args.light, args.poses, inner)
+    half = args.precision == "bf16" or args.precision == "auto" and half_is_fast(world.device)
+    net = Student(args.size, args.levels).to(world.device)
+    if args.start_from:
+        net.load_average(torch.load(args.start_from, map_location=world.device, weights_only=True)["average"])
+    if args.encoder:
+        load_encoder(net, args.encoder)
+    people = Labels(sets[0][1], "celeba") if args.identities else None
+    identities = Identities(people.identity, people.embedding) if people else None
+    inner_head = InnerHead(SIZES[net.size]["widths"][2], inner.channels) if inner else None
+    tutor = Tutor(args.tutor, world.device) if args.tutor else None
+    trained = Trained(net, args.edges, identities, inner_head, tutor).to(world.device)
+    trained.hold(args.only)
+    if tutor:
+        tutor.compare(net)
+    synchronise(trained, world)
+    average = Average(net)
+    learning = [p for p in trained.parameters() if p.requires_grad]
+    matrices = [p for p in learning if p.ndim > 1]
+    vectors = [p for p in learning if p.ndim <= 1]
+    groups = [{"params": matrices, "weight_decay": args.decay}, {"params": vectors, "weight_decay": 0.0}]
+    optimizer = torch.optim.AdamW(groups, lr=args.rate, betas=(0.9, 0.99))
+    step, used, log, sums, counted = 0, 0.0, [], {}, 0
+    checkpoint = out / "checkpoint.pt"
+
+    def progress(step, seconds):
+        return min(1.0, max(seconds / (60 * args.minutes) if args.minutes else 0.0, step / args.steps))
+
+    if args.resume and checkpoint.exists():
+        state = torch.load(checkpoint, map_location=world.device, weights_only=True)
+        net.load_state_dict(state["net"])
+        average.state, average.steps = state["average"], state["average_steps"]
+        optimizer.load_state_dict(state["optimizer"])
+        step, used, log = state["step"] + 1, state["used_seconds"], state["log"]
+        sums, counted = state.get("sums", {}), state.get("counted", 0)
+        for name, part in (*trained.helpers(), ("stopping", rule)):
+            if part is not None:
+                part.load_state_dict(state[name])
+        if regulation:
+            regulation.load_state_dict(state["cycles"], trained)
+        if progress(state["step"], used) >= 1:
+            print(f"{checkpoint}: the run is at its end")
+            return
+    if world.first:
+        (out / "arguments.json").write_text(json.dumps(vars(args), indent=1))
+
+    def save():
+        state = {
+            "size": args.size, "net": net.state_dict(), "average": average.state, "average_steps": average.steps, "step": step,
+            "optimizer": optimizer.state_dict(), "used_seconds": used, "log": log, "sums": sums, "counted": counted,
+            "arguments": vars(args),
+        }  # fmt: skip
+        state |= {name: part.state_dict() for name, part in trained.helpers() if part is not None}
+        if rule:
+            state["stopping"] = rule.state_dict()
+            rule.write(out)
+        if regulation:
+            state["cycles"] = regulation.state_dict()
+            if regulation.n:
+                # Under a name of its own, as the weights that `student.export` and `student.evaluate` can take.
+                state["regulated"] = regulation.rule.average.net.state_dict()
+                looks.write_rows(regulation.rows, out / "cycles.csv")
+        torch.save(state, out / "checkpoint.part")
+        (out / "checkpoint.part").rename(checkpoint)
+        with open(out / "log.csv", "w", newline="") as file:
+            writer = csv.DictWriter(file, fieldnames=list(dict.fromkeys(k for row in log for k in row)) or ["step"])
+            writer.writeheader()
+            writer.writerows(log)
+
+    def held():
+        """The same held-out batches at every look."""
+        for i in range(args.held_batches):
+            yield to_device(batches.make((args.seed, 7, i), args.full_px, held=True), world.device)
+
+    def held_losses(trained, batch):
+        return losses.by_task(losses.compute(trained.net, batch, limit, rule.stopped), weights)
+
+    limit = args.landmark_limit * args.batch // 128 // world.size
+    wrapped = world.wrapped(trained).train()
+    clock = time.monotonic()
+    base, saved = used, clock
+    rounding = None
+    small = lambda at: args.small_px if progress(at, used) < args.full_from else args.full_px  # noqa: E731
+    for step, raw in stream(batches, args.seed + 1_000_003 * world.rank, step, small, args.workers):
+        used = base + time.monotonic() - clock
+        done = progress(step, used)
+        if step % 10 == 0 and (out / "threads").exists():  # a shared machine: change the number of threads while it runs
+            torch.set_num_threads(int((out / "threads").read_text()))
+        torch.manual_seed(hash_of(args.seed, step, world.rank))
+        # Cycles begin when the first schedule has come to its end.
+        factor = regulation.rate(step, schedule(min(1.0, step / max(1, args.regulate_start)))) if regulation else schedule(done)
+        for group in optimizer.param_groups:
+            group["lr"] = args.rate * factor
+        if rounding is None and args.quantize_from < 1 and done >= args.quantize_from:
+            rounding = Rounding(trained.net)
+            if tutor:
+                tutor.stay_float()
+            print(f"step {step}: from here on with the export's rounding", flush=True)
+        batch = to_device(raw, world.device)
+        if regulation and regulation.n:
+            batch["soft"] = regulation.soft(batch)
+        with torch.autocast(world.device.type, torch.bfloat16, enabled=half):
+            terms = wrapped(batch, limit, (*(rule.stopped if rule else ()), *unweighted), regulation.n if regulation else 0)
+        loss = losses.total(terms, weights)
+        values = world.mean(torch.stack([loss, *terms.values()]).float())
+        if not bool(torch.isfinite(values).all()):
+            print(f"step {step}: loss is not finite, batch skipped: {({k: float(v) for k, v in terms.items()})}", flush=True)
+            optimizer.zero_grad(set_to_none=True)
+            continue
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(trained.parameters(), 5.0)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        average.update(net)
+        means = dict(zip(terms, values[1:].tolist()))
+        for k, v in means.items():
+            sums[k] = sums.get(k, 0.0) + v
+        counted += 1
+        if rule:
+            rule.add(losses.by_task(means, weights))
+            if rule.due(step):
+                stopped = rule.look(step, looks.held_out_losses(trained, held(), held_losses, world))
+                if stopped and world.first:
+                    print(f"step {step}: stopped {', '.join(stopped)}", flush=True)
+        if regulation and regulation.rule.ends(step):
+            recent = (to_device(batches.make((args.seed, step, i), args.full_px), world.device)["image"] for i in range(args.regulate_batches))
+            row = regulation.end(step, trained, recent, held())
+            if world.first:
+                print("cycle " + " ".join(f"{k}={v:.4g}" for k, v in row.items()), flush=True)
+        if counted == 50 or done >= 1:
+            row = {"step": step, "minutes": round(used / 60, 2), "size_px": raw["image"].shape[-1], "rate": optimizer.param_groups[0]["lr"]}
+            row |= {k: round(v / counted, 4) for k, v in sums.items()}
+            log.append(row)
+            if world.first:
+                print(" ".join(f"{k}={v:.4g}" for k, v in row.items()), flush=True)
+            sums, counted = {}, 0
+        if world.first and (time.monotonic() - saved > 60 * args.save_minutes or done >= 1):
+            save()
+            saved = time.monotonic()
+        if done >= 1:
+            break
+    world.wait()
+    world.stop()
+
+
+if __name__ == "__main__":
+    main()
