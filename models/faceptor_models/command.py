@@ -7,13 +7,12 @@ from pathlib import Path
 
 import torch
 
+from .common.errors import Refused
 from .common.paths import FINDER_EXPORT
 from .prepare import command as prepare
-from .prepare.rows import Refused as PrepareRefused
-from .published import checkpoint, importing, manifest, parity, recognise, runtime, sampling
-from .published.checkpoint import Refused
+from .published import checkpoint, importing, manifest, parity, preprocessing_gap, recognise, runtime
+from .published.recipes import command as recipe_verbs
 from .published.recipes import distill
-from .published.recipes import verbs as recipe_verbs
 
 
 def numbers(text):
@@ -66,7 +65,9 @@ def parser():
     p = verbs.add_parser("runtime", help="a bundle's stored answers (`faceptor reference`) against ONNX Runtime on the same inputs")
     p.add_argument("export", metavar="EXPORT", help="the export folder that the bundle was compiled from")
     p.add_argument("reference", metavar="REFERENCE", help="the folder that `faceptor reference --model BUNDLE --out REFERENCE` wrote")
-    p.add_argument("--sampling", action="store_true", help="also: how far its view of the faces is from the authors' preprocessing, and the answers with it")
+    p.add_argument(
+        "--sampling", action="store_true", help="also: how far its view of the faces is from the authors' preprocessing, and the answers with it"
+    )
     p.set_defaults(run=run_runtime)
     p = verbs.add_parser("prepare", help="data sets, or photos of one's own, to aligned crops with labels for the training")
     prepare.options(p)
@@ -82,25 +83,30 @@ def size_options(p):
     p.add_argument("--encoder-heads", type=int, metavar="N", help="attention heads of the encoder (official: 12)")
     p.add_argument("--decoder-heads", type=int, metavar="N", help="attention heads of the decoder (official: Faceptor 8, MCF 16)")
     p.add_argument("--perceptual-heads", type=int, metavar="N", help="attention heads of MCF's frozen network (official: 12)")
-    p.add_argument("--mask-ratio", type=float, metavar="R", help="part of the patches that MCF removes (official: 0.75, or what the file's settings say)")
+    p.add_argument(
+        "--mask-ratio", type=float, metavar="R", help="part of the patches that MCF removes (official: 0.75, or what the file's settings say)"
+    )
     p.add_argument("--levels", type=numbers, metavar="I,..", help="Faceptor: encoder block of the memory, from 0 (official: 11)")
     p.add_argument("--new-levels", type=numbers, metavar="I,..", help="Layer-Attention: the added blocks (official: 1,3,5,7,9)")
     p.add_argument("--value-levels", type=numbers, metavar="I,..", help="Naive Faceptor: blocks of the value heads (official: 5,7,9,11)")
     p.add_argument("--map-levels", type=numbers, metavar="I,..", help="Naive Faceptor: blocks of the dense heads (official: 3,5,7,11)")
     p.add_argument("--map-tasks", type=counts, metavar="T=N,..", help="Naive Faceptor: dense tasks and their outputs, in order")
-    p.add_argument("--size", type=int, metavar="PX", help="side of the input: DML-CSR's export (official: 473), TCDCN where several fit its file (40)")
+    p.add_argument(
+        "--size", type=int, metavar="PX", help="side of the input: DML-CSR's export (official: 473), TCDCN where several fit its file (40)"
+    )
     p.add_argument("--filters", metavar="ORDER", help="TCDCN: order of the axes of filters per region, such as rcoikl or oirckl")
     p.add_argument("--like", type=pairs, default={}, metavar="T=U,..", help="read task T of the file as the official task U")
 
 
 def run_parity(args):
-    return 0 if all([parity.report(folder, args) for folder in args.folders]) else 1
+    reports = [parity.report(folder, args) for folder in args.folders]
+    return 0 if all(reports) else 1
 
 
 def run_runtime(args):
     good = runtime.report(args.export, args.reference)
     if args.sampling:
-        sampling.report(args.export, args.reference)
+        preprocessing_gap.report(args.export, args.reference)
     return 0 if good else 1
 
 
@@ -134,6 +140,6 @@ def main(arguments=None):
     warnings.filterwarnings("ignore", category=torch.jit.TracerWarning)
     try:
         return args.run(args)
-    except (Refused, PrepareRefused, OSError) as error:
+    except (Refused, OSError) as error:
         print(f"faceptor-models {args.verb}: {error}", file=sys.stderr)
         return 1

@@ -1,8 +1,8 @@
 """`faceptor-models import` as the tests call it, and what it writes."""
 
 import numpy as np
-from faceptor_models import command
 
+from faceptor_models import command
 
 RNG = np.random.default_rng(4)
 FACEPTOR_OPTIONS = ["--encoder-heads", "4", "--decoder-heads", "4"]

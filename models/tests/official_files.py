@@ -4,6 +4,7 @@ import argparse
 
 import numpy as np
 import torch
+
 from faceptor_models.published import dmlcsr, faceptor, mcf, naive, official, tcdcn
 from faceptor_models.published.clip_vit import ClipVitConfig
 from faceptor_models.published.decoder import DecoderConfig
@@ -46,7 +47,11 @@ def naive_model(tasks=None):
 
 def ddp(model, **more):
     """As a DistributedDataParallel wrapper saves it."""
-    return {"step": 50000, "state_dict": {f"module.{k}": v for k, v in model.state_dict().items()}, "optimizer": {"state": {}, "param_groups": []}} | more
+    return {
+        "step": 50000,
+        "state_dict": {f"module.{k}": v for k, v in model.state_dict().items()},
+        "optimizer": {"state": {}, "param_groups": []},
+    } | more
 
 
 def mcf_model():

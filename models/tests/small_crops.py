@@ -3,8 +3,9 @@
 from pathlib import Path
 
 import numpy as np
+
 from faceptor_models.common.geometry import TEMPLATE
-from faceptor_models.published.recipes import verbs
+from faceptor_models.published.recipes import command as recipe_command
 from faceptor_models.published.recipes.crops import Crops
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
@@ -12,7 +13,7 @@ SIDE = {"w300": 64, "celebamask": 64, "utk": 48, "celeba": 48, "rafdb": 48, "fer
 
 
 class Labels:
-    """The fields of `student.data.Labels`, one row a face."""
+    """The fields of `common.packed_crops.Labels`, one row a face."""
 
     def __init__(self, rng, source, n):
         self.landmarks = np.full((n, 68, 2), np.nan, np.float32)
@@ -63,4 +64,4 @@ TINY = {
 
 def prepared(name, *changes):
     """(recipe's class, settings) of a file in configs at the tests' size."""
-    return verbs.prepared(CONFIGS / name, None, [*TINY.get(name, []), "run.log_every=1", "run.save_every=3", *changes])
+    return recipe_command.prepared(CONFIGS / name, None, [*TINY.get(name, []), "run.log_every=1", "run.save_every=3", *changes])

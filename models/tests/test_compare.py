@@ -6,9 +6,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+
 from faceptor_models.student import compare
 from faceptor_models.student.network import Student
-from faceptor_models.student.starts import load_encoder
+from faceptor_models.student.pretrained_encoder import load_encoder
 
 torch.set_num_threads(1)
 
@@ -62,7 +63,7 @@ def test_every_mark_is_written_and_runs_are_repeatable(tmp_path, encoder):
 
 
 def row(start, seed, step, nme, f1):
-    return {k: 0 for k in compare.COLUMNS} | {"start": start, "seed": seed, "step": step, "landmarks_nme_percent": nme, "parsing_f1": f1}
+    return dict.fromkeys(compare.COLUMNS, 0) | {"start": start, "seed": seed, "step": step, "landmarks_nme_percent": nme, "parsing_f1": f1}
 
 
 def test_summary_is_of_the_last_mark_that_all_runs_reached(tmp_path):

@@ -8,12 +8,14 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from faceptor_models.common import geometry
-from faceptor_models.common.labels import ATTRIBUTES, EXPRESSIONS, LANDMARK_FLIP, PARSING
-from faceptor_models.student.network import AGE_BINS, Student
+from torch import nn
+
 from faceptor_models import command
-from faceptor_models.published import learners, lessons, teachers
-from faceptor_models.published.checkpoint import Refused
+from faceptor_models.common import geometry
+from faceptor_models.common.distributed import World
+from faceptor_models.common.errors import Refused
+from faceptor_models.common.labels import ATTRIBUTES, EXPRESSIONS, LANDMARK_FLIP, PARSING
+from faceptor_models.published import distillation_students, task_matching, teachers
 from faceptor_models.published.clip_vit import ClipVitConfig
 from faceptor_models.published.decoder import DecoderConfig
 from faceptor_models.published.faceptor import Faceptor, FaceptorConfig
@@ -22,9 +24,7 @@ from faceptor_models.published.recipes import distill
 from faceptor_models.published.recipes.crops import FACEPTOR_NAMES, PARSING_TABLE
 from faceptor_models.published.recipes.distillation import Distillation
 from faceptor_models.published.recipes.run import Run
-from faceptor_models.published.recipes.world import World
-from torch import nn
-
+from faceptor_models.student.network import AGE_BINS, Student
 from tests import official_files, small_crops
 
 torch.set_num_threads(1)
@@ -83,7 +83,9 @@ def test_answers_of_an_export_are_the_imported_network_s(faceptor):
     np.testing.assert_allclose(answer["align_300w"]["queries"], decoded[0], atol=1e-4)
     # The heat map's place of a frame's grid point is where the group sees that point of the crop.
     places = views["align_300w"].places(16, 16)
-    expected = cv2.remap(dense[0].permute(1, 2, 0).numpy(), *np.moveaxis(places, -1, 0).astype(np.float32), cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    expected = cv2.remap(
+        dense[0].permute(1, 2, 0).numpy(), *np.moveaxis(places, -1, 0).astype(np.float32), cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
+    )
     np.testing.assert_allclose(answer["align_300w"]["maps"], expected.transpose(2, 0, 1), atol=1e-3)
     assert answer["align_300w"]["points"].shape == (68, 2) and answer["parsing_celebam"]["maps"].shape == (19, 16, 16)
 
@@ -151,33 +153,33 @@ def test_losses_by_hand():
 
 def test_answers_come_in_the_student_s_order_and_bins():
     names = [FACEPTOR_NAMES[n] for n in PARSING][::-1]
-    m = lessons.match(0, teachers.Lesson("p", "parsing", names, queries=19), {})
+    m = task_matching.match(0, teachers.Lesson("p", "parsing", names, queries=19), {})
     maps = np.arange(19, dtype=np.float32)[:, None, None] * np.ones((1, 2, 2), np.float32)
-    made = lessons.translated(m, {"maps": maps, "queries": maps[:, :, 0]})
+    made = task_matching.translated(m, {"maps": maps, "queries": maps[:, :, 0]})
     assert made["maps"][:, 0, 0].tolist() == list(range(18, -1, -1)) and made["queries"][:, 0].tolist() == list(range(18, -1, -1))
     # The order agrees with the table by which Faceptor's own training reads the same masks.
-    official = lessons.match(0, teachers.Lesson("p", "parsing", teachers.official.CELEBAMASK, queries=19), {})
+    official = task_matching.match(0, teachers.Lesson("p", "parsing", teachers.official.CELEBAMASK, queries=19), {})
     assert official.index == PARSING_TABLE[:19].tolist()
-    m = lessons.match(0, teachers.Lesson("e", "expression", ["happiness", "neutral"]), {})
-    made = lessons.translated(m, {"values": np.float32([0.75, 0.25])})["values"]
+    m = task_matching.match(0, teachers.Lesson("e", "expression", ["happiness", "neutral"]), {})
+    made = task_matching.translated(m, {"values": np.float32([0.75, 0.25])})["values"]
     assert made[EXPRESSIONS.index("happiness")] == 0.75 and made[EXPRESSIONS.index("neutral")] == 0.25 and made.sum() == 1 and m.known.sum() == 2
-    m = lessons.match(0, teachers.Lesson("smile", "classes", ["smiling", "not_smiling"]), {})
-    made = lessons.translated(m, {"values": np.float32([0.9, 0.1])})["values"]
+    m = task_matching.match(0, teachers.Lesson("smile", "classes", ["smiling", "not_smiling"]), {})
+    made = task_matching.translated(m, {"values": np.float32([0.9, 0.1])})["values"]
     assert [ATTRIBUTES[i] for i in np.nonzero(m.known)[0]] == ["Smiling"] and made[m.known] == np.float32(0.9)
-    m = lessons.match(0, teachers.Lesson("age", "age", bins=[float(i) for i in range(101)]), {})
-    made = lessons.translated(m, {"values": np.eye(101, dtype=np.float32)[37]})["values"]
+    m = task_matching.match(0, teachers.Lesson("age", "age", bins=[float(i) for i in range(101)]), {})
+    made = task_matching.translated(m, {"values": np.eye(101, dtype=np.float32)[37]})["values"]
     assert made @ np.array(AGE_BINS) == pytest.approx(37) and made.sum() == pytest.approx(1)
     for lesson, shapes in (
         (teachers.Lesson("lapa", "parsing", ["background", "face"]), {}), (teachers.Lesson("aflw", "landmarks"), {"points": (19, 2)}),
         (teachers.Lesson("pose", "classes", ["left", "right"]), {}), (teachers.Lesson("e", "expression", ["boredom"]), {}),
     ):  # fmt: skip
-        assert isinstance(lessons.match(0, lesson, shapes), str)
+        assert isinstance(task_matching.match(0, lesson, shapes), str)
 
 
 @pytest.mark.parametrize("seed", range(4))
 def test_points_and_maps_move_with_the_jittered_crop(seed):
     """A teacher whose heat maps have their peaks at its points, and whose mask is a disc about one of them."""
-    learner = learners.StudentLearner({"student": {"size": "nano", "px": 64}})
+    learner = distillation_students.StudentLearner({"student": {"size": "nano", "px": 64}})
     rng, n = np.random.default_rng(seed), 64
     points = (0.5 + rng.uniform(-0.15, 0.15, (68, 2))).astype(np.float32)
     y, x = np.mgrid[0:n, 0:n] / n
@@ -185,8 +187,8 @@ def test_points_and_maps_move_with_the_jittered_crop(seed):
     mask = np.full((19, n, n), -9.0)
     mask[PARSING.index("l_eye")] = np.where((x - points[45, 0]) ** 2 + (y - points[45, 1]) ** 2 < 0.004, 9, -20)
     seen = np.ones((n, n), bool)
-    landmarks = lessons.Match(0, teachers.Lesson("points", "landmarks"), "landmarks", list(range(68)))
-    parsing = lessons.Match(0, teachers.Lesson("mask", "parsing"), "parsing", list(range(19)))
+    landmarks = task_matching.Match(0, teachers.Lesson("points", "landmarks"), "landmarks", list(range(68)))
+    parsing = task_matching.Match(0, teachers.Lesson("mask", "parsing"), "parsing", list(range(19)))
     answers = {landmarks.key: {"points": points, "maps": heat, "seen": seen}, parsing.key: {"maps": mask, "seen": seen}}
     crop = np.zeros((96, 96, 4), np.uint8)
     made = learner.sample(crop, rng, [landmarks, parsing], answers, lambda task: None)
@@ -295,7 +297,19 @@ def test_the_student_comes_nearer_to_its_teacher_and_is_exported(config, facepto
     monkeypatch.setattr(distill, "crops_of", lambda *a: CROPS)
     changes = ["run={iterations=25,log_every=25,save_every=25}", "targets={px=16,held_out=12,labels=false}", "task.batch=8", "optimizer.rate=3e-3"]
     out = tmp_path / "run"
-    arguments = ["distill", "--teacher", str(faceptor[0]), "--data", str(tmp_path), "--student", str(CONFIGS / config), "--variant", "tiny", "--out", str(out)]
+    arguments = [
+        "distill",
+        "--teacher",
+        str(faceptor[0]),
+        "--data",
+        str(tmp_path),
+        "--student",
+        str(CONFIGS / config),
+        "--variant",
+        "tiny",
+        "--out",
+        str(out),
+    ]
     assert command.main([*arguments, "--device", "cpu", *(v for c in changes for v in ("--set", c))]) == 0
     assert "held-out error" in capsys.readouterr().out
     with open(out / "errors.csv", newline="") as file:

@@ -9,9 +9,9 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from faceptor_models.finder import data, decode, export  # noqa: E402
-from faceptor_models.finder.loss import assign, loss  # noqa: E402
-from faceptor_models.finder.network import CHANNELS, STRIDES, Finder, cells, flatten, macs, parameters  # noqa: E402
+from faceptor_models.finder import data, decode, export
+from faceptor_models.finder.loss import assign, loss
+from faceptor_models.finder.network import CHANNELS, STRIDES, Finder, cells, flatten, macs, parameters
 
 FACE = torch.tensor([[40.0, 30.0, 90.0, 95.0]])
 POINTS = torch.tensor([[[52.0, 55.0], [77.0, 53.0], [65.0, 68.0], [55.0, 80.0], [76.0, 79.0]]])
@@ -33,9 +33,7 @@ def test_limits(network):
 @pytest.mark.parametrize("size", export.SIZES, ids=lambda s: s.part)
 def test_shapes(network, size):
     maps = network.eval()(torch.zeros(1, 3, size.height, size.width))
-    assert [tuple(m.shape) for m in maps] == [
-        (1, CHANNELS, -(-size.height // stride), -(-size.width // stride)) for stride in STRIDES
-    ]
+    assert [tuple(m.shape) for m in maps] == [(1, CHANNELS, -(-size.height // stride), -(-size.width // stride)) for stride in STRIDES]
     assert all((m[:, 1:5] >= 0).all() for m in maps)
 
 

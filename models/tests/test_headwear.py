@@ -2,9 +2,10 @@
 
 import numpy as np
 import pytest
+
+from faceptor_models.common.labels import PARSING
 from faceptor_models.student import headwear
 from faceptor_models.student.headwear import BACKGROUND, CLOTH, HAIR, HAT, UNKNOWN
-from faceptor_models.common.labels import PARSING
 
 SKIN = PARSING.index("skin")
 GREY, RED = np.array([128, 128, 128, 0], np.uint8), np.array([200, 10, 10, 0], np.uint8)

@@ -1,31 +1,31 @@
 """MCF pre-training of the three kinds of encoders: masks, target, frozen networks, losses, files, several processes."""
 
 import math
-import socket
 from types import SimpleNamespace
 
 import numpy as np
 import onnxruntime as ort
 import pytest
 import torch
-import torch.multiprocessing as mp
-from faceptor_models.student.network import Student
-from faceptor_models.student.starts import load_encoder
-from faceptor_models.published import frozen, mcf, recognise
-from faceptor_models.published.checkpoint import Refused, read
-from faceptor_models.published.clip_vit import ClipVitConfig
-from faceptor_models.published.decoder import DecoderConfig
-from faceptor_models.published.faceptor import Faceptor, FaceptorConfig
-from faceptor_models.published.mcf_encoders import ClipEncoder, ConvConfig, ConvEncoder, VitEncoder, choose
-from faceptor_models.published.mae_vit import VitConfig
-from faceptor_models.published.recipes.faceptor import load_farl
-from faceptor_models.published.recipes.mcf import momentum_at
-from faceptor_models.published.recipes.run import Run
-from faceptor_models.published.recipes.world import World
 from torch import nn
 from torch.nn import functional as F
 
+from faceptor_models.common.distributed import World
+from faceptor_models.common.errors import Refused
+from faceptor_models.published import frozen_networks, mcf, recognise
+from faceptor_models.published.checkpoint import read
+from faceptor_models.published.clip_vit import ClipVitConfig
+from faceptor_models.published.decoder import DecoderConfig
+from faceptor_models.published.faceptor import Faceptor, FaceptorConfig
+from faceptor_models.published.mae_vit import VitConfig
+from faceptor_models.published.mcf_encoders import ClipEncoder, ConvConfig, ConvEncoder, VitEncoder, choose
+from faceptor_models.published.recipes.faceptor import load_farl
+from faceptor_models.published.recipes.mcf import momentum_at
+from faceptor_models.published.recipes.run import Run
+from faceptor_models.student.network import Student
+from faceptor_models.student.pretrained_encoder import load_encoder
 from tests import small_crops
+from tests.two_processes import run_on_two_processes
 
 torch.set_num_threads(1)
 SMALL = [
@@ -130,6 +130,7 @@ def test_losses_follow_the_formulas_and_gradients_stop_where_they_must(changes):
     assert float(terms["contrast"]) == pytest.approx(float(contrast), rel=1e-4)
     # Pixels: each of a patch's numbers, its values over the patches of unit length, the whole image counted.
     patch, grid = recipe.config.encoder.patch, recipe.config.encoder.grid
+
     def numbers(x):
         x = x.reshape(6, 3, grid, patch, grid, patch).permute(0, 1, 3, 5, 2, 4).reshape(6, -1, grid * grid)
         return x / x.norm(dim=2, keepdim=True)
@@ -164,7 +165,7 @@ def network(tmp_path_factory):
 
 def test_a_frozen_onnx_network_gives_its_maps_and_lets_gradients_through(network):
     path, model = network
-    maps = frozen.OnnxMaps(path, 16, mean=(0.2, 0.3, 0.4), std=(0.5, 0.25, 1.0), given=((0.5,) * 3, (0.5,) * 3))
+    maps = frozen_networks.OnnxMaps(path, 16, mean=(0.2, 0.3, 0.4), std=(0.5, 0.25, 1.0), given=((0.5,) * 3, (0.5,) * 3))
     image = torch.rand(2, 3, 16, 16) * 2 - 1
     wanted = ((image + 1) / 2 - torch.tensor([0.2, 0.3, 0.4]).reshape(1, 3, 1, 1)) / torch.tensor([0.5, 0.25, 1.0]).reshape(1, 3, 1, 1)
     # The last map of 8x8 places and the last of 4x4: before the pooling and before the flattening.
@@ -182,31 +183,39 @@ def test_a_frozen_onnx_network_gives_its_maps_and_lets_gradients_through(network
 def test_frozen_networks_that_do_not_fit_are_refused(network, tmp_path):
     path, _ = network
     with pytest.raises(Refused, match="no tensor nose"):
-        frozen.OnnxMaps(path, 16, names=["nose"])
+        frozen_networks.OnnxMaps(path, 16, names=["nose"])
     with pytest.raises(Refused, match="at least 4x4"):
-        frozen.OnnxMaps(path, 4)
+        frozen_networks.OnnxMaps(path, 4)
     wrong = tmp_path / "wrong.onnx"
     wrong.write_bytes(b"no network")
     with pytest.raises(Refused, match="cannot read"):
-        frozen.OnnxMaps(wrong)
+        frozen_networks.OnnxMaps(wrong)
     torch.save({"state_dict": {"module.base_encoder.cls_token": torch.zeros(1, 1, 8)}}, tmp_path / "moco.pth")
     with pytest.raises(Refused, match="MoCo"):
-        frozen.moco(tmp_path / "moco.pth", VitConfig(width=8, layers=1, heads=2, mlp=8, patch=8, grid=2))
+        frozen_networks.moco(tmp_path / "moco.pth", VitConfig(width=8, layers=1, heads=2, mlp=8, patch=8, grid=2))
 
 
 def test_the_official_moco_file_is_read_without_its_head(tmp_path):
     config = VitConfig(width=8, layers=6, heads=2, mlp=8, patch=8, grid=2)
-    source = frozen.Perceptual(config, 3)
+    source = frozen_networks.Perceptual(config, 3)
     state = {f"module.base_encoder.{k}": v for k, v in source.model.state_dict().items() if not k.startswith("head.")}
     state |= {"module.base_encoder.head.0.weight": torch.zeros(2, 2), "module.momentum_encoder.cls_token": torch.zeros(1)}
     torch.save({"state_dict": state, "args": None}, tmp_path / "moco.pth")
-    read_back = frozen.moco(tmp_path / "moco.pth", config, 3)
+    read_back = frozen_networks.moco(tmp_path / "moco.pth", config, 3)
     image = torch.randn(1, 3, 16, 16)
     assert len(read_back(image)) == 2 and torch.equal(read_back(image)[1], source(image)[1])
 
 
 def test_settings_that_make_no_sense_are_refused():
-    wrong = ("encoder.kind=cnn", "frozen.kind=moco", "masking.ratio=1.0", "input.look=upside", "input.sources=['nobody']", "stopping.every=3", "encoder.heads=3")
+    wrong = (
+        "encoder.kind=cnn",
+        "frozen.kind=moco",
+        "masking.ratio=1.0",
+        "input.look=upside",
+        "input.sources=['nobody']",
+        "stopping.every=3",
+        "encoder.heads=3",
+    )
     for change in wrong:
         with pytest.raises(Refused):
             made(change)
@@ -267,40 +276,18 @@ def test_faceptor_s_encoder_is_written_as_farl_s_file_and_its_training_begins_wi
     torch.testing.assert_close(model.eval().backbone_module(image)[-1], visual.eval()(image)[-1])
 
 
-def worker(rank, port, out, jobs, failed):
-    import os
-    import traceback
-
-    try:
-        torch.set_num_threads(1)
-        os.environ |= {"RANK": str(rank), "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-        world = World.start("cpu")
-        for i, (_, *changes) in enumerate(jobs):
-            rows = run(f"{out}/{i}", *changes, world=world).train()
-            torch.save(rows, f"{out}/{i}/rank{rank}.pt")
-        world.stop()
-    except BaseException:
-        traceback.print_exc()
-        failed.set()
-        raise
+def worker(rank, out, jobs):
+    world = World.start("cpu")
+    for i, (_, *changes) in enumerate(jobs):
+        rows = run(f"{out}/{i}", *changes, world=world).train()
+        torch.save(rows, f"{out}/{i}/rank{rank}.pt")
+    world.stop()
 
 
 def test_two_processes_pre_train_as_one_with_twice_the_batch(tmp_path):
     """Batch norms of the projectors, keys of both processes as negatives, and masks that belong to the sample."""
     jobs = [("vit", "task.batch=3"), ("student", *STUDENT, "task.batch=3")]
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        port = s.getsockname()[1]
-    context = mp.get_context("fork")
-    failed = context.Event()
-    processes = [context.Process(target=worker, args=(r, port, tmp_path, jobs, failed)) for r in (0, 1)]
-    for p in processes:
-        p.start()
-    for p in processes:
-        p.join(60)
-        if p.is_alive():
-            p.kill()
-    assert not failed.is_set() and all(p.exitcode == 0 for p in processes)
+    run_on_two_processes(worker, tmp_path, jobs, timeout_s=60)
     for i, (name, *changes) in enumerate(jobs):
         one = run(tmp_path / f"one{i}", *changes, "task.batch=6").train()
         both = [torch.load(tmp_path / f"{i}/rank{r}.pt", weights_only=True) for r in (0, 1)]
@@ -311,9 +298,9 @@ def test_two_processes_pre_train_as_one_with_twice_the_batch(tmp_path):
 
 def test_the_command_runs_and_refuses(tmp_path, capsys, monkeypatch):
     from faceptor_models import command
-    from faceptor_models.published.recipes import verbs
+    from faceptor_models.published.recipes import command as recipe_command
 
-    monkeypatch.setattr(verbs, "Crops", SimpleNamespace(read=lambda *a: CROPS))
+    monkeypatch.setattr(recipe_command, "Crops", SimpleNamespace(read=lambda *a: CROPS))
     config = small_crops.CONFIGS / "mcf.toml"
     changes = [v for c in SMALL for v in ("--set", c)]
     arguments = ["pretrain", str(config), "--data", str(tmp_path), "--out", str(tmp_path / "run"), *changes, "--until", "1", "--device", "cpu"]

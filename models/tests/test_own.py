@@ -10,9 +10,10 @@ import onnxruntime
 import pytest
 import torch
 from PIL import Image
+
 from faceptor_models.prepare.build import webp
 from faceptor_models.prepare.rows import table
-from faceptor_models.student import own
+from faceptor_models.student import custom_task
 from faceptor_models.student.evaluate import load
 
 torch.set_num_threads(1)
@@ -48,7 +49,7 @@ def faces(tmp_path_factory):
 
 def test_a_task_is_learned_and_joins_the_export(faces, tmp_path, capsys):
     out = tmp_path / "export"
-    own.main([str(faces), "--task", "head", "--weights", str(NANO / "weights.pt"), "--export", str(NANO), "--out", str(out)])
+    custom_task.main([str(faces), "--task", "head", "--weights", str(NANO / "weights.pt"), "--export", str(NANO), "--out", str(out)])
     report = json.loads(capsys.readouterr().out.strip().splitlines()[-1])
     assert report["classes"] == ["bare", "cap"] and report["photos"] == 23 and report["dev_photos"] == 6
     assert report["held_out_accuracy"] > 0.9 and report["dev_accuracy"] == 1.0
@@ -59,9 +60,9 @@ def test_a_task_is_learned_and_joins_the_export(faces, tmp_path, capsys):
     assert "mirror" not in task and all(other["mirror"] for other in manifest["task"][:-1])
     assert all((out / part["file"]).exists() for part in manifest["part"])
     session = onnxruntime.InferenceSession(str(out / "task_head.onnx"), providers=["CPUExecutionProvider"])
-    _, _, dev = own.labelled(faces, "head")
+    _, _, dev = custom_task.labelled(faces, "head")
     net, _ = load(NANO / "weights.pt")
-    maps = own.features(net, np.stack([own.network_image(own.filled(rgb), 96) for rgb, _ in dev])).numpy()
+    maps = custom_task.features(net, np.stack([custom_task.network_image(custom_task.filled(rgb), 96) for rgb, _ in dev])).numpy()
     for one, (_, said) in zip(maps, dev):
         answer = session.run(None, {"feature16": one[None]})[0][0]
         assert abs(answer.sum() - 1) < 1e-4 and answer.argmax() == said
@@ -70,5 +71,5 @@ def test_a_task_is_learned_and_joins_the_export(faces, tmp_path, capsys):
 @pytest.mark.parametrize("task,said", [("hat", "has no task hat: head"), ("age", "")])
 def test_what_cannot_be_learned_is_said(faces, tmp_path, task, said):
     with pytest.raises(SystemExit) as refused:
-        own.main([str(faces), "--task", task, "--weights", str(NANO / "weights.pt"), "--export", str(NANO), "--out", str(tmp_path / "x")])
+        custom_task.main([str(faces), "--task", task, "--weights", str(NANO / "weights.pt"), "--export", str(NANO), "--out", str(tmp_path / "x")])
     assert said in str(refused.value) and not (tmp_path / "x").exists()

@@ -11,13 +11,14 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 from PIL import Image
-from faceptor_models.prepare import align, build, screen
-from faceptor_models.prepare.rows import Refused
-from faceptor_models.student.data import Labels, more, table
+
+from faceptor_models.command import main
+from faceptor_models.common.errors import Refused
 from faceptor_models.common.geometry import TEMPLATE
 from faceptor_models.common.labels import ATTRIBUTES, EXPRESSIONS, PARSING
+from faceptor_models.common.packed_crops import Labels, more, table
+from faceptor_models.prepare import align, build, screen
 from faceptor_models.student.loader import Batches, shares
-from faceptor_models.command import main
 
 PHOTO = Path(__file__).parent.parent / "demo/astronaut.jpg"
 # Of the photo, in its pixels.
@@ -114,7 +115,11 @@ def layouts(photo, root):
     for name, picture in (("train_00001", a), ("train_00002", b), ("test_0001", c)):
         save(picture, root / "rafdb/basic/Image/aligned" / f"{name}_aligned.jpg")
     votes = "neutral,happiness,surprise,sadness,anger,disgust,fear,contempt,unknown,NF"
-    rows = ["Training,fer0000000.png,4,0,0,1,3,2,0,0,0,0", "Training,fer0000001.png,0,0,0,0,0,0,0,0,2,8", "PrivateTest,fer0000002.png,9,1,0,0,0,0,0,0,0,0"]
+    rows = [
+        "Training,fer0000000.png,4,0,0,1,3,2,0,0,0,0",
+        "Training,fer0000001.png,0,0,0,0,0,0,0,0,2,8",
+        "PrivateTest,fer0000002.png,9,1,0,0,0,0,0,0,0,0",
+    ]
     write(root / "ferplus/fer2013new.csv", f"Usage,Image name,{votes}\n" + "\n".join(rows) + "\n")
     for part, name, picture in (("FER2013Train", "fer0000000", a), ("FER2013Test", "fer0000002", c)):
         save(cv2.cvtColor(cv2.resize(picture, (48, 48)), cv2.COLOR_RGB2GRAY), root / "ferplus/data" / part / f"{name}.png")
@@ -175,7 +180,7 @@ def test_lfw_is_never_trained_on_and_its_pairs_follow(networks, photo, tmp_path)
     assert len(table(tmp_path / "alone/train/labels.npz")["path"]) == 2
     assert prepare([f"muxspace={root / 'muxspace'}", f"lfw={root / 'lfw'}"], tmp_path / "faces", *networks) == 0
     assert [str(p) for p in table(tmp_path / "faces/train/labels.npz")["path"]] == ["muxspace/web_face_7.webp"]
-    rows = list(csv.reader(open(tmp_path / "faces/dev/lfw_pairs.csv")))
+    rows = list(csv.reader((tmp_path / "faces/dev/lfw_pairs.csv").read_text().splitlines()))
     assert rows[1:] == [["1", "lfw/Ada_0001.webp", "lfw/Ada_0002.webp", "1"], ["1", "lfw/Ada_0001.webp", "lfw/Bob_0001.webp", "0"]]
     assert not (tmp_path / "faces/train/lfw.zip").exists()
 
@@ -300,7 +305,7 @@ def test_clothing_labels_become_masks_that_leave_skin_open(networks, photo, tmp_
     arrays, archive = more(tmp_path / "packed")
     mask = arrays["masks"][0]
     assert arrays["ccp"].shape == (1, 256, 256, 4) and mask.shape == (256, 256)
-    left, right, *_ = (np.round(archive["keypoints"][0] / 8192 * 256).astype(int))
+    left, right, *_ = np.round(archive["keypoints"][0] / 8192 * 256).astype(int)
     assert mask[left[1], left[0]] == 255 and mask[left[1] - 90, (left[0] + right[0]) // 2] == PARSING.index("hat")
     assert {PARSING.index(n) for n in ("hair", "hat", "cloth", "background")} | {255} == set(np.unique(mask))
     # Batches take the masks of such a folder beside those of celebamask.

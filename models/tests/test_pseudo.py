@@ -2,7 +2,8 @@
 
 import numpy as np
 import pytest
-from faceptor_models.student.augment import Jitter
+
+from faceptor_models.common.augment import Jitter
 from faceptor_models.common.geometry import apply, frame_to_network
 from faceptor_models.common.labels import ATTRIBUTES, HINTS, PARSING
 from faceptor_models.student.pseudo import MASK_PX, UNKNOWN, back, chosen, corrected, mask_of, told

@@ -5,6 +5,7 @@ import onnxruntime
 import pytest
 import torch
 from onnxruntime.quantization import CalibrationMethod
+
 from faceptor_models.student.export import export_float, quantize
 from faceptor_models.student.network import Student
 from faceptor_models.student.parts import EncoderPart, folded

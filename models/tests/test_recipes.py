@@ -1,22 +1,23 @@
 """What every recipe has in common: settings, sampler, resuming, several processes; numbers from the formulas."""
 
-import socket
 import tomllib
 
 import numpy as np
 import pytest
 import torch
-import torch.multiprocessing as mp
-from faceptor_models.published.abn import InPlaceAbn
-from faceptor_models.published.checkpoint import Refused
-from faceptor_models.published.recipes import looks, norms, plots, settings
-from faceptor_models.published.recipes.run import Run
-from faceptor_models.published.recipes.sampler import Sampler
-from faceptor_models.published.recipes.world import World
 from torch import nn
 
+from faceptor_models.common import early_stopping, sync_batch_norm
+from faceptor_models.common.distributed import World
+from faceptor_models.common.errors import Refused
+from faceptor_models.common.inplace_abn import InPlaceAbn
+from faceptor_models.published.recipes import command as recipe_command
+from faceptor_models.published.recipes import plots, settings
+from faceptor_models.published.recipes.run import Run
+from faceptor_models.published.recipes.sampler import Sampler
 from tests import small_crops
 from tests.small_crops import CONFIGS, prepared
+from tests.two_processes import run_on_two_processes
 
 torch.set_num_threads(1)
 SYSTEMS = ("faceptor_stage1.toml", "tcdcn.toml", "dmlcsr.toml")
@@ -36,7 +37,7 @@ def copied(state):
 
 def test_settings_are_checked_and_overridden_in_order(tmp_path):
     path = tmp_path / "a.toml"
-    path.write_text('[optimizer]\nrate = 1\n[task.a]\nbatch = 2\n[variant.tiny]\ntask.a.batch = 3\n')
+    path.write_text("[optimizer]\nrate = 1\n[task.a]\nbatch = 2\n[variant.tiny]\ntask.a.batch = 3\n")
     known = {"optimizer": {"rate": 0.5, "clip": 5.0}, "task": {"*": {"batch": 1, "source": ""}}}
     assert settings.checked(settings.read(path), known) == {"optimizer": {"rate": 1.0, "clip": 5.0}, "task": {"a": {"batch": 2, "source": ""}}}
     held = settings.read(path, "tiny", ["task.b.source=utk", "optimizer.rate=2e-1"])
@@ -52,7 +53,7 @@ def test_settings_are_checked_and_overridden_in_order(tmp_path):
 def test_every_file_and_variant_is_accepted(name):
     path = CONFIGS / f"{name}.toml"
     for variant in (None, *tomllib.loads(path.read_text()).get("variant", {})):
-        small_crops.verbs.prepared(path, variant)
+        recipe_command.prepared(path, variant)
 
 
 def test_sampler_tiles_shuffles_once_and_skips_to_any_iteration():
@@ -126,46 +127,24 @@ def still(made):
     return made
 
 
-def worker(rank, port, out, jobs, failed):
-    import os
-    import traceback
-
-    try:
-        torch.set_num_threads(1)
-        os.environ |= {"RANK": str(rank), "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-        world = World.start("cpu")
-        for i, (name, *changes) in enumerate(jobs):
-            made = still(run(name, f"{out}/{i}", *changes, world=world))
-            rows = made.train()
-            torch.save({"rows": rows, "model": made.recipe.model.state_dict()}, f"{out}/{i}/rank{rank}.pt")
-        made = run("tcdcn.toml", f"{out}/damaged", world=world)
-        batch = made.recipe.batch
-        made.recipe.batch = lambda i: batch(i) | ({"image": batch(i)["image"] * np.nan} if (i, rank) == (2, 1) else {})
+def worker(rank, out, jobs):
+    world = World.start("cpu")
+    for i, (name, *changes) in enumerate(jobs):
+        made = still(run(name, f"{out}/{i}", *changes, world=world))
         rows = made.train()
-        torch.save({"rows": rows, "skipped": made.skipped}, f"{out}/damaged{rank}.pt")
-        world.stop()
-    except BaseException:
-        traceback.print_exc()
-        failed.set()
-        raise
+        torch.save({"rows": rows, "model": made.recipe.model.state_dict()}, f"{out}/{i}/rank{rank}.pt")
+    made = run("tcdcn.toml", f"{out}/damaged", world=world)
+    batch = made.recipe.batch
+    made.recipe.batch = lambda i: batch(i) | ({"image": batch(i)["image"] * np.nan} if (i, rank) == (2, 1) else {})
+    rows = made.train()
+    torch.save({"rows": rows, "skipped": made.skipped}, f"{out}/damaged{rank}.pt")
+    world.stop()
 
 
 def test_two_processes_train_as_one_with_twice_the_batch(tmp_path):
     """Losses and weights, through batch norms, masked pixels that lie unevenly, a sum over the batch, and whole cycles."""
     jobs = [(name, *STILL[name]) for name in SYSTEMS] + [SUMMED]
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        port = s.getsockname()[1]
-    context = mp.get_context("fork")
-    failed = context.Event()
-    processes = [context.Process(target=worker, args=(r, port, tmp_path, jobs, failed)) for r in (0, 1)]
-    for p in processes:
-        p.start()
-    for p in processes:
-        p.join(300)
-        if p.is_alive():
-            p.kill()
-    assert not failed.is_set() and all(p.exitcode == 0 for p in processes)
+    run_on_two_processes(worker, tmp_path, jobs)
     # A batch of one process that is not finite is left out by both, and both go on.
     damaged = [torch.load(tmp_path / f"damaged{r}.pt", weights_only=True) for r in (0, 1)]
     assert damaged[0] == damaged[1] and damaged[0]["skipped"] == 1 and [r["iteration"] for r in damaged[0]["rows"]] == [0, 1, 3, 4, 5]
@@ -190,8 +169,8 @@ def test_the_synchronised_norm_of_one_process_is_the_norm_itself(norm, monkeypat
     torch.manual_seed(0)
     nn.init.normal_(norm.weight)
     ours = copy.deepcopy(norm)
-    monkeypatch.setattr(norms.Summed, "apply", lambda x, group: x)
-    ours.__class__ = norms.synced(type(norm), None)
+    monkeypatch.setattr(sync_batch_norm.Summed, "apply", lambda x, group: x)
+    ours.__class__ = sync_batch_norm.synced(type(norm), None)
     shape = (5, 3, 4, 4) if isinstance(norm, nn.BatchNorm2d) else (5, 3)
     x = torch.randn(shape, requires_grad=True)
     y, z = norm(x), ours(x)
@@ -207,17 +186,19 @@ def test_a_task_that_stops_gets_no_gradient_from_then_on(tmp_path):
     """A threshold that every positive gap passes: the auxiliary tasks leave as soon as the window is full."""
     made = run("tcdcn.toml", tmp_path, "stopping.threshold=1e-9", "stopping.guard=infinite", "optimizer.penalty=0.0", "optimizer.momentum=0.0")
     recipe = made.recipe
-    held_out = iter([{"landmark": 1.0} | {t: 100.0 for t in recipe.auxiliary}] * 6)
-    recipe.looks.look = lambda i, v, look=recipe.looks.look: look(i, next(held_out))
+    held_out = iter([{"landmark": 1.0} | dict.fromkeys(recipe.auxiliary, 100.0)] * 6)
+    recipe.early_stopping.decide = lambda i, v, decide=recipe.early_stopping.decide: decide(i, next(held_out))
     made.train(until=2)
-    assert recipe.looks.stopped == set(recipe.auxiliary) and set(recipe.looks.rule.stopped_at.values()) == {2}
+    assert recipe.early_stopping.stopped == set(recipe.auxiliary) and set(recipe.early_stopping.rule.stopped_at.values()) == {2}
     before = copied(recipe.model.state_dict())
-    again = run("tcdcn.toml", tmp_path, "stopping.threshold=1e-9", "stopping.guard=infinite", "optimizer.penalty=0.0", "optimizer.momentum=0.0", resume=True)
-    assert again.recipe.looks.stopped == set(recipe.auxiliary)
+    again = run(
+        "tcdcn.toml", tmp_path, "stopping.threshold=1e-9", "stopping.guard=infinite", "optimizer.penalty=0.0", "optimizer.momentum=0.0", resume=True
+    )
+    assert again.recipe.early_stopping.stopped == set(recipe.auxiliary)
     again.train()
     after = again.recipe.model.state_dict()
     heads = {t: any(not torch.equal(before[f"{t}.{k}"], after[f"{t}.{k}"]) for k in ("weight", "bias")) for t in ("landmark", *recipe.auxiliary)}
-    assert heads == {"landmark": True} | {t: False for t in recipe.auxiliary}
+    assert heads == {"landmark": True} | dict.fromkeys(recipe.auxiliary, False)
     rows = plots.rows_of(tmp_path / "stopping.csv")
     assert len(rows) == 3 * len(recipe.auxiliary) and sum(r["stopped"] == "True" for r in rows) == len(recipe.auxiliary)
     made = plots.draw(tmp_path, tmp_path / "pictures", 1e-9)
@@ -227,7 +208,7 @@ def test_a_task_that_stops_gets_no_gradient_from_then_on(tmp_path):
 
 
 def test_the_main_task_must_be_one_and_coefficients_must_name_the_others():
-    base = {**looks.KNOWN, "coefficients": {}}
+    base = {**early_stopping.KNOWN, "coefficients": {}}
     for wrong in ({"main": "nose"}, {"main": "a", "coefficients": {"a": 1.0}}, {"main": "a", "window": 1}):
         with pytest.raises(Refused):
-            looks.Looks(base | wrong, ["a", "b"])
+            early_stopping.EarlyStopping(base | wrong, ["a", "b"])

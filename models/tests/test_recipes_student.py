@@ -1,21 +1,20 @@
 """The student's training: stopping, edges and self-regulation, held-out crops, resuming, by a settings file."""
 
 import json
-import socket
 
 import numpy as np
 import pytest
 import torch
-import torch.multiprocessing as mp
-from faceptor_models.student import losses, regulate, train
-from faceptor_models.student.data import SOURCES, Table
+
+from faceptor_models.common import edge_criterion
+from faceptor_models.common.packed_crops import SOURCES, Table
+from faceptor_models.published.recipes import command as recipe_command
+from faceptor_models.student import losses, parsing_cycles, train, training_model
 from faceptor_models.student.loader import Batches
 from faceptor_models.student.network import SIZES, Student
 from faceptor_models.student.parts import cut
-from faceptor_models.published.losses import dmlcsr as criteria
-from faceptor_models.published.recipes import verbs
-
 from tests.small_crops import CONFIGS
+from tests.two_processes import run_on_two_processes
 
 torch.set_num_threads(1)
 SIZE = 32
@@ -67,7 +66,7 @@ def arguments(out, *more):
 @pytest.fixture(scope="module")
 def case():
     torch.manual_seed(0)
-    trained = regulate.Trained(Student("nano"), edges=True)
+    trained = training_model.TrainingModel(Student("nano"), edges=True)
     return trained, train.to_device(batches().make(3), "cpu")
 
 
@@ -120,8 +119,8 @@ def test_the_edge_term_is_the_criterion_at_the_labels_size_and_is_not_exported(c
         outputs = trained.parse(batch["image"][batch["parsing_rows"]], SIZE)
         terms = trained(batch, 8)
     labels = batch["parsing"]
-    binary, category = criteria.edges_of(labels)
-    expected = criteria.criterion(outputs, criteria.Targets(labels, binary, category))[0]
+    binary, category = edge_criterion.edges_of(labels)
+    expected = edge_criterion.criterion(outputs, edge_criterion.Targets(labels, binary, category))[0]
     assert outputs["binary_edge"].shape == (len(labels), 2, SIZE, SIZE)
     assert float(terms["edges"]) == pytest.approx(float(expected), rel=1e-4)
     assert not [k for k in trained.net.state_dict() if "edge" in k]
@@ -133,7 +132,7 @@ def test_the_edge_term_is_the_criterion_at_the_labels_size_and_is_not_exported(c
 
 def test_cycles_average_the_weights_refine_the_labels_and_restart_the_rate(case):
     trained, batch = case
-    cycles = regulate.Cycles(4, 2)
+    cycles = parsing_cycles.Cycles(4, 2)
     assert [s for s in range(9) if cycles.rule.ends(s)] == [3, 5, 7]
     assert [cycles.rate(s, 0.7) for s in (0, 3, 4, 5, 6)] == pytest.approx([0.7, 0.7, 0.5, 0.26, 0.5])
     assert cycles.soft(batch) is None
@@ -152,9 +151,9 @@ def test_cycles_average_the_weights_refine_the_labels_and_restart_the_rate(case)
         outputs = trained.parse(batch["image"][batch["parsing_rows"]], SIZE)
         term = trained(batch | {"soft": soft}, 8, cycle=2)["edges"]
     labels = batch["parsing"]
-    binary, category = criteria.edges_of(labels)
-    targets = criteria.Targets(labels, binary, category, soft["seg"], soft["binary_edge"], soft["semantic_edge"])
-    assert float(term) == pytest.approx(float(criteria.criterion(outputs, targets, cycle=2)[0]), rel=1e-4)
+    binary, category = edge_criterion.edges_of(labels)
+    targets = edge_criterion.Targets(labels, binary, category, soft["seg"], soft["binary_edge"], soft["semantic_edge"])
+    assert float(term) == pytest.approx(float(edge_criterion.criterion(outputs, targets, cycle=2)[0]), rel=1e-4)
 
 
 def test_held_out_crops_are_never_trained_on_and_the_draw_without_them_is_as_before():
@@ -207,46 +206,24 @@ def test_the_settings_file_becomes_the_options(made_up, tmp_path, monkeypatch):
 
     assert main(given) == 0
     assert (seen["size"], seen["stop_threshold"], seen["stop_every"], seen["regulate_cycle"], seen["edges"]) == ("nano", 3.0, 20, 40, True)
-    _, held = verbs.prepared(settings, "plain")
+    _, held = recipe_command.prepared(settings, "plain")
     assert held["stopping"]["every"] == 0 and not held["regulation"]["edges"]
     assert main([*given, "--set", "student.bach=3"]) == 1
     json.dumps(seen)
 
 
-def process(rank, port, out, failed):
-    import os
-    import traceback
-
-    try:
-        torch.set_num_threads(1)
-        os.environ |= {"RANK": str(rank), "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-        taken, wrapped = [], train.World.wrapped
-        train.World.wrapped = lambda world, step: (taken.append((world, step)), wrapped(world, step))[1]
-        stop = train.World.stop
-        train.World.stop = lambda world: (torch.save(taken[0][1].state_dict(), f"{out}/rank{rank}.pt"), stop(world))
-        train.train(arguments(out / "run", "--device", "cpu", "--steps", "1", "--edges", "--stop-every", "2", "--stop-window", "2", "--hold-out", "0.3"))
-    except BaseException:
-        traceback.print_exc()
-        failed.set()
-        raise
+def process(rank, out):
+    taken, wrapped = [], train.World.wrapped
+    train.World.wrapped = lambda world, step: (taken.append((world, step)), wrapped(world, step))[1]
+    stop = train.World.stop
+    train.World.stop = lambda world: (torch.save(taken[0][1].state_dict(), f"{out}/rank{rank}.pt"), stop(world))
+    train.train(arguments(out / "run", "--device", "cpu", "--steps", "1", "--edges", "--stop-every", "2", "--stop-window", "2", "--hold-out", "0.3"))
 
 
 def test_two_processes_keep_one_student(made_up, tmp_path):
     """Each sees samples of its own; gradients and batch statistics are those of both, so the weights stay alike."""
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        port = s.getsockname()[1]
-    context = mp.get_context("fork")
-    failed = context.Event()
-    processes = [context.Process(target=process, args=(r, port, tmp_path, failed)) for r in (0, 1)]
-    for p in processes:
-        p.start()
-    for p in processes:
-        p.join(300)
-        if p.is_alive():
-            p.kill()
-    assert not failed.is_set() and all(p.exitcode == 0 for p in processes)
+    run_on_two_processes(process, tmp_path)
     held = [torch.load(tmp_path / f"rank{r}.pt", weights_only=True) for r in (0, 1)]
     assert all(torch.equal(v, held[1][k]) for k, v in held[0].items())
-    fresh = regulate.Trained(Student("nano"), True).state_dict()
+    fresh = training_model.TrainingModel(Student("nano"), True).state_dict()
     assert held[0].keys() == fresh.keys() and (tmp_path / "run/held_out.csv").exists()

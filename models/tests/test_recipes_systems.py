@@ -5,18 +5,17 @@ import math
 import numpy as np
 import pytest
 import torch
-from faceptor_models.student import augment
-from faceptor_models.common.geometry import TEMPLATE
-from faceptor_models.published import recognise
-from faceptor_models.published.checkpoint import Refused
-from faceptor_models.published.groups import ARCFACE_112
-from faceptor_models.published.losses import dmlcsr as criteria
-from faceptor_models.published.losses.faceptor import task_loss
-from faceptor_models.published.recipes import crops as adapter
-from faceptor_models.published.recipes import dmlcsr, views
-from faceptor_models.published.recipes.run import to_device
 from torch.nn import functional as F
 
+from faceptor_models.common import augment, edge_criterion
+from faceptor_models.common.errors import Refused
+from faceptor_models.common.geometry import TEMPLATE
+from faceptor_models.published import recognise
+from faceptor_models.published.groups import ARCFACE_112
+from faceptor_models.published.losses.faceptor import task_loss
+from faceptor_models.published.recipes import augmentation, dmlcsr
+from faceptor_models.published.recipes import crops as adapter
+from faceptor_models.published.recipes.run import to_device
 from tests import small_crops
 from tests.test_recipes import copied, run
 
@@ -40,30 +39,30 @@ def middle(image):
 
 
 def test_the_112_view_is_the_arcface_crop():
-    matrix = views.frame(views.small(112), 192)
+    matrix = augmentation.frame(augmentation.small(112), 192)
     found = (matrix @ np.c_[TEMPLATE * 192, np.ones(5)].T).T[:, :2]
     np.testing.assert_allclose(found, ARCFACE_112, atol=2e-2)
-    tensor = views.value_view(views.small(112), np.full((192, 192, 3), 255, np.uint8))
+    tensor = augmentation.value_view(augmentation.small(112), np.full((192, 192, 3), 255, np.uint8))
     assert tensor.shape == (3, 112, 112) and np.allclose(tensor, 1.0)
 
 
 def test_points_follow_the_picture_through_every_dense_view(monkeypatch):
-    monkeypatch.setattr(views, "photo", lambda rng, seen: seen)
-    monkeypatch.setattr(views, "noise", lambda rng, seen: seen)
-    monkeypatch.setattr(views, "occluded", lambda rng, seen: seen)
+    monkeypatch.setattr(augmentation, "photo", lambda rng, seen: seen)
+    monkeypatch.setattr(augmentation, "noise", lambda rng, seen: seen)
+    monkeypatch.setattr(augmentation, "occluded", lambda rng, seen: seen)
     points = np.random.default_rng(1).uniform(0.3, 0.7, (68, 2))
     picture, points[5] = dot(192, (0.45, 0.55))
     for seed in range(6):
         rng = np.random.default_rng(seed) if seed else None
-        tensor, found = views.align_view(views.clip("large", 128), picture, points, rng)
+        tensor, found = augmentation.align_view(augmentation.clip("large", 128), picture, points, rng)
         assert np.abs(middle(tensor[0]) - found[5]).max() < 0.5 / 128, seed
     # Without jitter the points' square fills `scale_mu` of the side about its middle.
-    tensor, found = views.align_view(views.clip("large", 128), picture, points)
+    tensor, found = augmentation.align_view(augmentation.clip("large", 128), picture, points)
     assert np.abs((found.min(0) + found.max(0)) / 2 - 0.5).max() < 1e-2 and 0.77 < np.ptp(found, 0).max() <= 0.801
 
 
 def test_masks_follow_the_picture_and_have_each_system_s_order(monkeypatch):
-    monkeypatch.setattr(views, "photo", lambda rng, seen: seen)
+    monkeypatch.setattr(augmentation, "photo", lambda rng, seen: seen)
     own = {name: i for i, name in enumerate(adapter.official.CELEBAMASK_OWN)}
     picture, _ = dot(128, (0.5, 0.5), 16)
     mask = np.zeros((128, 128), np.uint8)
@@ -71,18 +70,18 @@ def test_masks_follow_the_picture_and_have_each_system_s_order(monkeypatch):
     mask[:20] = 255
     for seed in range(4):
         rng = (lambda s: np.random.default_rng(s) if s else None)(seed)
-        tensor, classes = views.parsing_view(views.clip("celebam", 96, views.celeba_hq()), picture, mask, rng)
+        tensor, classes = augmentation.parsing_view(augmentation.clip("celebam", 96, augmentation.celeba_hq()), picture, mask, rng)
         expected = adapter.official.CELEBAMASK.index("re")
         inside = classes == expected
         assert set(np.unique(classes)) <= {0, expected, 255} and np.abs(middle(inside) - middle(tensor[0])).max() < 0.02
-        tensor, classes = views.edge_view(views.bgr(97), picture, mask, rng)
+        tensor, classes = augmentation.edge_view(augmentation.bgr(97), picture, mask, rng)
         assert (classes == own["l_eye"]).any() and (classes == 255).any()
 
 
 def test_dml_csr_sees_bgr_with_the_statistics_of_rgb():
     red = np.zeros((64, 64, 3), np.uint8)
     red[..., 0] = 255
-    tensor, _ = views.edge_view(views.bgr(33), red, np.zeros((64, 64), np.uint8))
+    tensor, _ = augmentation.edge_view(augmentation.bgr(33), red, np.zeros((64, 64), np.uint8))
     assert tensor[:, 16, 16] == pytest.approx([-0.485 / 0.229, -0.456 / 0.224, (1 - 0.406) / 0.225], rel=1e-4)
 
 
@@ -105,7 +104,7 @@ def test_dml_csr_s_scale_is_of_the_box_that_is_cut_out(drawn, zoom):
     picture = np.zeros((192, 192, 3), np.uint8)
     picture[64:128, 64:128] = 255
     mask = (picture[..., 0] > 0).astype(np.uint8)
-    plain, moved = (views.edge_view(views.bgr(193), picture, mask, rng) for rng in (None, Extreme(drawn)))
+    plain, moved = (augmentation.edge_view(augmentation.bgr(193), picture, mask, rng) for rng in (None, Extreme(drawn)))
     for channel in (lambda v: v[0][0] > v[0][0].mean(), lambda v: v[1] == 1):
         assert (channel(moved).sum() / channel(plain).sum()) ** 0.5 == pytest.approx(zoom, rel=0.02)
 
@@ -114,7 +113,7 @@ def test_tcdcn_s_points_and_pose_turn_over_with_the_picture():
     keypoints = TEMPLATE.copy()
     for seed in range(8):
         picture, keypoints[0] = dot(192, TEMPLATE[0], 3)
-        tensor, coordinates, flipped = views.grey_view(views.grey(40), picture, keypoints, np.random.default_rng(seed))
+        tensor, coordinates, flipped = augmentation.grey_view(augmentation.grey(40), picture, keypoints, np.random.default_rng(seed))
         x, y = coordinates[:5], coordinates[5:]
         # The marked left eye is the right one of a mirrored picture; left stays left of right in the labels.
         marked = 1 if flipped else 0
@@ -154,7 +153,15 @@ def test_joint_losses_are_those_of_each_task_alone(tmp_path):
         alone, _ = task_loss(task, model(batch[f"image {task}"], [task])[task], {"label": batch[f"label {task}"]}, classifier)
         assert losses[task].item() == pytest.approx(alone.item(), rel=1e-5), task
     # Effective weights by hand: a type's weight goes to its tasks by their loss weights.
-    weights = {"recog_ms1mv3": 5, "age_utkface": 5, "biattr_celeba": 2, "affect_rafdb": 5, "affect_ferplus": 5, "parsing_celebam": 200, "align_300w": 1000}
+    weights = {
+        "recog_ms1mv3": 5,
+        "age_utkface": 5,
+        "biattr_celeba": 2,
+        "affect_rafdb": 5,
+        "affect_ferplus": 5,
+        "parsing_celebam": 200,
+        "align_300w": 1000,
+    }
     assert recipe.weights == pytest.approx(weights)
     by_hand = sum(weights[t] * float(v) for t, v in losses.items()) / sum(weights.values())
     assert float(recipe.total(losses)) == pytest.approx(by_hand, rel=1e-5)
@@ -164,7 +171,9 @@ def test_a_step_is_adamw_s_with_each_group_s_rate_and_decay_on_everything(tmp_pa
     made = run("faceptor_stage1.toml", tmp_path, *QUIET, "optimizer.decay=0.5", "optimizer.base_rate=1e-3")
     recipe = made.recipe
     grouped = [p for g in made.optimizer.param_groups for p in g["params"]]
-    assert {id(p) for p in grouped} == {id(p) for p in recipe.model.parameters()} and all(g["weight_decay"] == 0.5 for g in made.optimizer.param_groups)
+    assert {id(p) for p in grouped} == {id(p) for p in recipe.model.parameters()} and all(
+        g["weight_decay"] == 0.5 for g in made.optimizer.param_groups
+    )
     before = copied(recipe.model.state_dict())
     made.train(until=0)
     after = recipe.model.state_dict()
@@ -191,7 +200,9 @@ def test_stage_2_moves_the_new_tensors_and_no_other(tmp_path):
     made.train()
     after = model.state_dict()
     moved = {k for k in after if not torch.equal(before[k], after[k])}
-    new = {"heads_module.decoder.new_level_embed.weight"} | {f"heads_module.decoder.new_input_proj.{i}.{k}" for i in (0, 1) for k in ("weight", "bias")}
+    new = {"heads_module.decoder.new_level_embed.weight"} | {
+        f"heads_module.decoder.new_input_proj.{i}.{k}" for i in (0, 1) for k in ("weight", "bias")
+    }
     assert moved == new == set(after) - set(shared)
     assert sum(p.numel() for p in model.parameters() if p.requires_grad) == 2 * 16 + 2 * (16 * 16 + 16)
     options = recognise.Options(encoder_heads=2, decoder_heads=2, levels=(2,), new_levels=(0, 1))
@@ -214,8 +225,8 @@ def test_the_sparse_task_draws_its_few_labels_alone_and_shares_the_batch(tmp_pat
     batch = recipe.batch(0)
     assert [k for k in batch if k.startswith("image")] == [f"image {t}" for t in recipe.settings["task"]]
     # A stopped auxiliary task leaves the loss and the weights' sum; the sparse task is never among those that may stop.
-    assert "biattr_celeba" not in recipe.looks.rule.coefficients
-    recipe.looks.rule.stopped_at = {"affect_rafdb": 0, "align_300w": 0}
+    assert "biattr_celeba" not in recipe.early_stopping.rule.coefficients
+    recipe.early_stopping.rule.stopped_at = {"affect_rafdb": 0, "align_300w": 0}
     losses = recipe.losses(recipe.model, to_device(batch, "cpu"))
     assert list(losses) == ["biattr_celeba", "age_utkface"]
     assert float(recipe.total(losses)) == pytest.approx((5 * float(losses["biattr_celeba"]) + float(losses["age_utkface"])) / 6, rel=1e-5)
@@ -235,13 +246,13 @@ def test_tcdcn_s_objective_with_coefficients_unknown_labels_and_penalty(tmp_path
     for task, value in by_hand.items():
         assert float(losses[task]) == pytest.approx(value, rel=1e-5), task
     weights = sum(float((p**2).sum()) for n, p in model.named_parameters() if n.endswith("weight"))
-    coefficients = recipe.looks.rule.coefficients
+    coefficients = recipe.early_stopping.rule.coefficients
     assert coefficients == {"gender": 0.5, "smile": 0.1, "glasses": 0.1, "pose": 2.0}
     expected = float(losses["landmark"]) + sum(coefficients[t] * float(losses[t]) for t in coefficients) + 0.01 * weights
     assert float(recipe.total(losses)) == pytest.approx(expected, rel=1e-5)
-    recipe.looks.rule.stopped_at["pose"] = 0
+    recipe.early_stopping.rule.stopped_at["pose"] = 0
     assert float(recipe.total(losses)) == pytest.approx(expected - 2.0 * float(losses["pose"]), rel=1e-5)
-    assert run("tcdcn.toml", tmp_path / "less", "task.auxiliary=['smile']").recipe.looks.rule.coefficients == {"smile": 0.1}
+    assert run("tcdcn.toml", tmp_path / "less", "task.auxiliary=['smile']").recipe.early_stopping.rule.coefficients == {"smile": 0.1}
 
 
 @pytest.mark.parametrize(
@@ -298,7 +309,7 @@ def test_refined_labels_cost_what_the_formula_says(tmp_path):
     hot = F.one_hot(torch.where(valid, labels, 0), 19).permute(0, 3, 1, 2)
     target = (0.75 * soft + 0.25 * hot).softmax(1)
     divergence = (target * (target.log() - seg.log_softmax(1))).sum(1)[valid].mean()
-    expected = 0.5 * (criteria.lovasz_softmax(seg, labels) + divergence)
+    expected = 0.5 * (edge_criterion.lovasz_softmax(seg, labels) + divergence)
     assert valid.any() and not valid.all()
     assert float(losses["parsing"]) == pytest.approx(float(expected), rel=1e-4)
     assert float(recipe.total(losses)) == float(losses["weighted"])

@@ -2,10 +2,10 @@
 
 import numpy as np
 import pytest
-from faceptor_models.student import augment
-from faceptor_models.common import geometry
+
+from faceptor_models.common import augment, geometry
+from faceptor_models.common.area_sampling import counts, view
 from faceptor_models.common.geometry import apply, frame_to_network, network_grid, network_to_frame
-from faceptor_models.student.sampling import counts, view
 
 TURNED = np.array([[90.0, -20.0, 60.0], [20.0, 90.0, 40.0]])
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from faceptor_models.student.accuracy import COLUMNS, GOALS, column_of
 from faceptor_models.student.development import Development, measure
 from faceptor_models.student.evaluate import answers

@@ -1,6 +1,7 @@
 """Least squares from a larger network to a smaller one."""
 
 import torch
+
 from faceptor_models.student import shrink
 from faceptor_models.student.network import QUERIES, Student, soft_argmax
 

@@ -5,9 +5,12 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
-from faceptor_models.student import augment, data, losses, release
-from faceptor_models.common import geometry, labels
-from faceptor_models.student.development import landmark_error, network_image, verification
+
+from faceptor_models.common import augment, geometry, labels
+from faceptor_models.common import packed_crops as data
+from faceptor_models.common.area_sampling import network_image
+from faceptor_models.common.metrics import landmark_error, verification
+from faceptor_models.student import losses, release
 from faceptor_models.student.evaluate import answer, label_map, twice
 from faceptor_models.student.loader import hinted, mask_chances
 from faceptor_models.student.network import AGE_BINS, ANSWERS, QUERIES, FeatureHead, Student, age_distribution, soft_argmax
@@ -121,7 +124,11 @@ def test_masks_of_mirrored_photos_get_their_names_back():
     mask[44:46, 10:14] = right
     assert (data.by_side(mask) == mask).all(), "the person's left is on the right"
     named_wrongly = data.by_side(mask[:, ::-1])
-    assert (named_wrongly[30:40, :8] == right).all() and (named_wrongly[44:46, 50:54] == left).all() and (named_wrongly[20:23, 40:50] == labels.PARSING.index("l_brow")).all()
+    assert (
+        (named_wrongly[30:40, :8] == right).all()
+        and (named_wrongly[44:46, 50:54] == left).all()
+        and (named_wrongly[20:23, 40:50] == labels.PARSING.index("l_brow")).all()
+    )
     assert (named_wrongly[0] == 255).all() and (named_wrongly == labels.PARSING.index("skin")).sum() == (mask == labels.PARSING.index("skin")).sum()
 
 
@@ -161,9 +168,9 @@ def test_parts_answer_as_the_whole_network(net):
     assert torch.allclose(tensors["out_landmarks"], whole, atol=1e-4)
     assert torch.allclose(tensors["out_recognition"], embedding, atol=1e-3)
     read = {"age": age_distribution, "expression": lambda x: x.softmax(-1), "attributes": torch.sigmoid}
-    for task, answer in read.items():
+    for task, read_out in read.items():
         with torch.no_grad():
-            expected = answer(net.values(task, net.decode(task, memory)))
+            expected = read_out(net.values(task, net.decode(task, memory)))
         assert torch.allclose(tensors[f"out_{task}"], expected, atol=1e-4), task
     for task in QUERIES:
         assert tensors[f"out_{task}"].shape[1] == QUERIES[task] * ANSWERS.get(task, 1)
@@ -244,7 +251,15 @@ def test_rare_masks_are_drawn_more_often():
 
 
 def test_released_arguments_name_no_folder_of_the_machine():
-    arguments = {"faces": "/here/faces", "cache": "/here/cache", "out": "/here", "start_from": None, "encoder": None, "more": ["/here/more"], "seed": 3}
+    arguments = {
+        "faces": "/here/faces",
+        "cache": "/here/cache",
+        "out": "/here",
+        "start_from": None,
+        "encoder": None,
+        "more": ["/here/more"],
+        "seed": 3,
+    }
     assert release.kept(arguments) == {"more": ["more"], "seed": 3}
     assert release.kept({"tutor": "/here/edge.pt"}) == {"tutor": "edge.pt"} and release.kept({"tutor": None}) == {"tutor": None}
     assert release.kept({"seed": 3, "more": []}) == {"seed": 3, "more": []}

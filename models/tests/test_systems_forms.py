@@ -7,8 +7,8 @@ import pathlib
 import numpy as np
 import pytest
 import torch
-from faceptor_models.published.mae_vit import sincos_table
 
+from faceptor_models.published.mae_vit import sincos_table
 from tests import official_files as files
 from tests.imports import FACEPTOR_OPTIONS, RNG, close, image, outputs, refused
 
@@ -71,7 +71,7 @@ def test_an_interpreter_without_a_task_is_left_out_by_name(tmp_path, capsys):
 
 def test_heads_that_must_be_given_are_asked_for(tmp_path, capsys):
     model = files.mcf_model()
-    path = files.save(tmp_path / "c.pth", {"model": {k: v for k, v in model.state_dict().items()}})
+    path = files.save(tmp_path / "c.pth", {"model": dict(model.state_dict())})
     outputs(tmp_path, path, {"image": image(1, 3, 32)}, "--encoder-heads", "4")
     assert "no tensor tells them: --decoder-heads for others" in capsys.readouterr().out
     (tmp_path / "out.npz").unlink()
@@ -154,7 +154,9 @@ def test_tcdcn_s_locally_connected_layers_of_one_kernel_axis(tmp_path, capsys):
     for name in [k for k in state if k.startswith("conv") and k.endswith("bias")]:
         state[name] = state[name][:1, :1].expand(state[name].shape).contiguous()
     expected = outputs(tmp_path, files.save_npz(tmp_path / "ours.npz", state), arrays)
-    moved = {k: v.permute(2, 3, 0, 1, 4, 5).flatten(4)[None] if v.dim() == 6 else v.permute(2, 0, 1)[None] if v.dim() == 3 else v for k, v in state.items()}
+    moved = {
+        k: v.permute(2, 3, 0, 1, 4, 5).flatten(4)[None] if v.dim() == 6 else v.permute(2, 0, 1)[None] if v.dim() == 3 else v for k, v in state.items()
+    }
     once = {k: v[0, :, 0, 0] if k.startswith("conv") and k.endswith("bias") else v for k, v in moved.items()}
     for held in (moved, once):
         found = outputs(tmp_path, files.save_npz(tmp_path / "theirs.npz", {k: v.contiguous() for k, v in held.items()}), arrays)

@@ -10,9 +10,9 @@ import numpy as np
 import onnxruntime as ort
 import pytest
 import torch
+
 from faceptor_models import command
 from faceptor_models.published import official
-
 from tests import official_files as files
 from tests.imports import FACEPTOR_OPTIONS, RNG, close, image, npz, outputs, refused, run_import
 
@@ -117,7 +117,10 @@ def test_the_deepest_level_feeds_the_pixels_wherever_it_is_named(tmp_path):
         path = files.save(tmp_path / "levels.pth.tar", {"step": 1, "state_dict": moved, "optimizer": {}})
         options = (*FACEPTOR_OPTIONS, "--levels", levels, "--out", tmp_path / "export")
         found.append(outputs(tmp_path, path, arrays, *options))
-        _, tensors = answers(tmp_path / "export", {f"image_{g}": arrays["image_large"] for g in ("celebam", "lapa", "box80", "box100")} | {"image_face112": arrays["image_small"]})
+        _, tensors = answers(
+            tmp_path / "export",
+            {f"image_{g}": arrays["image_large"] for g in ("celebam", "lapa", "box80", "box100")} | {"image_face112": arrays["image_small"]},
+        )
         close(tensors["out_align_300w"], found[-1]["align_300w.landmark"])
     assert len(found[0]) > 8 and found[0].keys() == found[1].keys()
     for key in found[0]:
@@ -205,7 +208,10 @@ def test_dmlcsr_of_an_older_library_lacks_counters(tmp_path):
 
 def test_tcdcn_of_other_layers_and_pictures_is_refused_or_told(tmp_path, capsys):
     state = files.tcdcn_model().state_dict()
-    path = files.save(tmp_path / "t.pth", {k: v for k, v in state.items() if not k.startswith(("conv4", "fc"))} | {"fc.weight": torch.zeros(5, 4), "fc.bias": torch.zeros(5)})
+    path = files.save(
+        tmp_path / "t.pth",
+        {k: v for k, v in state.items() if not k.startswith(("conv4", "fc"))} | {"fc.weight": torch.zeros(5, 4), "fc.bias": torch.zeros(5)},
+    )
     assert "four convolutions" in refused(tmp_path, capsys, path)
     path = files.save(tmp_path / "t.pth", {k: v for k, v in state.items() if not k.startswith("pose")})
     side = files.tcdcn_model().config.size
@@ -240,7 +246,9 @@ def test_naive_dense_tasks_are_told_by_their_outputs_or_named(tmp_path, capsys):
     found = outputs(tmp_path, path, arrays, "--encoder-heads", "4")
     assert found["align_cofw.heatmap"].shape == (1, 29, 16, 16) and found["parsing_lapa"].shape == (1, 64, 64, 11)
     named = outputs(tmp_path, path, arrays, "--encoder-heads", "4", "--map-tasks", "parsing_lapa=11,align_cofw=29,align_300w=68")
-    np.testing.assert_array_equal(named["align_cofw.heatmap"][:, :29], torch.cat([torch.from_numpy(found[f"align_{t}.heatmap"]) for t in ("300w", "cofw")], 1)[:, :29])
+    np.testing.assert_array_equal(
+        named["align_cofw.heatmap"][:, :29], torch.cat([torch.from_numpy(found[f"align_{t}.heatmap"]) for t in ("300w", "cofw")], 1)[:, :29]
+    )
     (tmp_path / "out.npz").unlink()
     odd = files.save(tmp_path / "o.pth.tar", files.ddp(files.naive_model({"align_300w": 70})))
     assert "--map-tasks" in refused(tmp_path, capsys, odd, "--encoder-heads", "4")
@@ -289,7 +297,11 @@ def test_the_module_is_a_program(tmp_path):
     source = npz(tmp_path / "in.npz", image=image(1, 1, 40))
     models = Path(__file__).resolve().parents[1]
     done = subprocess.run(
-        [sys.executable, "-m", "faceptor_models", "import", path, "--npz", source, tmp_path / "o.npz"], cwd=models, capture_output=True, text=True, check=False
+        [sys.executable, "-m", "faceptor_models", "import", path, "--npz", source, tmp_path / "o.npz"],
+        cwd=models,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 0, done.stderr
     assert np.load(tmp_path / "o.npz")["out.pose"].shape == (1, 5)

@@ -8,10 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from faceptor_models.published.checkpoint import read
-from faceptor_models.published.losses import dmlcsr, faceptor, mcf, tcdcn
-from faceptor_models.published.losses.lovasz import lovasz_softmax
 from torch.nn import functional as F
+
+from faceptor_models.common import edge_criterion
+from faceptor_models.common.lovasz import lovasz_softmax
+from faceptor_models.published.checkpoint import read
+from faceptor_models.published.losses import faceptor, mcf, tcdcn
 
 torch.set_num_threads(1)
 SHARED = Path(os.environ.get("FACEPTOR_SHARED", Path(__file__).resolve().parents[2] / "../shared"))
@@ -31,7 +33,15 @@ def test_every_faceptor_loss_is_the_official_one():
     outputs, inputs = np.load(folder / "outputs.npz"), np.load(folder / "inputs.npz")
     expected, meta = json.loads((folder / "losses.json").read_text()), json.loads((folder / "meta.json").read_text())
     classifier = read(CHECKPOINT)["state_dict"]["module.losses_module.losses.recog_ms1mv3.classifier"]
-    sizes = {"recog_ms1mv3": 64, "age_morph2": 16, "age_utkface": 4, "biattr_celeba": 16, "affect_affectnet": 16, "affect_rafdb": 4, "affect_ferplus": 4}
+    sizes = {
+        "recog_ms1mv3": 64,
+        "age_morph2": 16,
+        "age_utkface": 4,
+        "biattr_celeba": 16,
+        "affect_affectnet": 16,
+        "affect_rafdb": 4,
+        "affect_ferplus": 4,
+    }
     types = {"recog": 5, "age": 5, "biattr": 2, "affect": 10, "parsing": 200, "align": 1000}
     weights = faceptor.effective_weights({t: sizes.get(t, 1) for t in meta["task_names"]}, types)
     assert weights == pytest.approx(meta["effective_loss_weights"])
@@ -152,11 +162,11 @@ def test_lovasz_of_certain_predictions_is_the_jaccard_loss():
 def test_edges_lie_where_the_class_changes_and_not_at_ignored_pixels():
     labels = torch.zeros(1, 7, 9, dtype=torch.long)
     labels[:, :, 4:] = 2
-    binary, category = dmlcsr.edges_of(labels)
+    binary, category = edge_criterion.edges_of(labels)
     assert binary[0, 3].tolist() == [0, 0, 1, 1, 1, 1, 0, 0, 0]
     assert category[0, 3].tolist() == [0, 0, 0, 0, 2, 2, 0, 0, 0]
     labels[:, :, 4] = 255
-    binary, category = dmlcsr.edges_of(labels)
+    binary, category = edge_criterion.edges_of(labels)
     assert not binary.any() and category[0, 3, 4] == 255
 
 
@@ -164,75 +174,77 @@ def case(seed=0, classes=3, side=6):
     torch.manual_seed(seed)
     labels = torch.randint(0, classes, (2, side, side))
     labels[0, 0, :2] = 255
-    binary, category = dmlcsr.edges_of(labels)
+    binary, category = edge_criterion.edges_of(labels)
     outputs = {
         "seg": torch.randn(2, classes, side, side), "binary_edge": torch.randn(2, 2, side, side), "semantic_edge": torch.randn(2, classes, side, side),
     }  # fmt: skip
     binary = (binary * (torch.rand(2, side, side) > 0.5)).long()
-    return outputs, dmlcsr.Targets(labels, binary, torch.where(category == 255, category, category * binary))
+    return outputs, edge_criterion.Targets(labels, binary, torch.where(category == 255, category, category * binary))
 
 
 def test_criterion_counts_each_term_once_and_the_flag_as_the_official_code():
     outputs, targets = case()
-    loss, terms = dmlcsr.criterion(outputs, targets)
+    loss, terms = edge_criterion.criterion(outputs, targets)
     assert float(loss) == pytest.approx(sum(float(v) for v in terms.values()) + 3 * float(terms["attention_binary"]), rel=1e-5)
-    loss, bugs = dmlcsr.criterion(outputs, targets, official_bugs=True)
+    loss, bugs = edge_criterion.criterion(outputs, targets, official_bugs=True)
     by_hand = 4 * bugs["parsing"] + bugs["binary"] + 2 * bugs["category"] + 4 * bugs["attention_binary"] + bugs["attention_category"]
     assert float(loss) == pytest.approx(float(by_hand), rel=1e-5)
     seg, labels = outputs["seg"], targets.parsing
-    assert float(terms["parsing"]) == pytest.approx(0.5 * float(lovasz_softmax(seg, labels) + F.cross_entropy(seg, labels, ignore_index=255)), rel=1e-5)
+    assert float(terms["parsing"]) == pytest.approx(
+        0.5 * float(lovasz_softmax(seg, labels) + F.cross_entropy(seg, labels, ignore_index=255)), rel=1e-5
+    )
 
 
 def test_class_weights_of_the_edges():
     labels = torch.tensor([[[1, 0, 0, 0, 255]]])
-    assert dmlcsr.binary_weights(labels).tolist() == [0.25, 0.75]
+    assert edge_criterion.binary_weights(labels).tolist() == [0.25, 0.75]
     labels = torch.tensor([[[0, 0, 0, 2, 255]]])
-    assert dmlcsr.category_weights(labels, 3, True).tolist() == [0.75, 0.0, 0.25]
-    assert dmlcsr.category_weights(labels, 3, False).tolist() == [0.25, 1.0, 0.75]
+    assert edge_criterion.category_weights(labels, 3, True).tolist() == [0.75, 0.0, 0.25]
+    assert edge_criterion.category_weights(labels, 3, False).tolist() == [0.25, 1.0, 0.75]
 
 
 def test_attention_is_a_mean_over_edge_pixels_and_survives_images_without_any():
     logits = torch.zeros(2, 2, 1, 4)
     labels, edges = torch.zeros(2, 1, 4, dtype=torch.long), torch.tensor([[[0, 2, 1, 255]], [[0, 0, 0, 0]]])
-    assert float(dmlcsr.attention(logits, labels, edges, False)) == pytest.approx(math.log(2) / 2)
-    assert math.isnan(float(dmlcsr.attention(logits, labels, edges, True)))
+    assert float(edge_criterion.attention(logits, labels, edges, False)) == pytest.approx(math.log(2) / 2)
+    assert math.isnan(float(edge_criterion.attention(logits, labels, edges, True)))
     edges[1, 0, 0] = 1
     edges[0, 0, 3] = 0
-    assert float(dmlcsr.attention(logits, labels, edges, True)) == pytest.approx((1.5 + 1) * math.log(2) / 2)
+    assert float(edge_criterion.attention(logits, labels, edges, True)) == pytest.approx((1.5 + 1) * math.log(2) / 2)
 
 
 def test_refined_targets_mix_logits_and_labels_by_the_cycle():
     soft = torch.tensor([2.0, -2.0]).reshape(1, 2, 1, 1)
     labels = torch.tensor([[[1]]])
-    found = dmlcsr.refined(soft, labels, 3).flatten().tolist()
+    found = edge_criterion.refined(soft, labels, 3).flatten().tolist()
     assert found == pytest.approx([0.75 * 2, 0.75 * -2 + 0.25])
     target = torch.tensor(found).softmax(0)
     logits = torch.tensor([0.3, 0.1]).reshape(1, 2, 1, 1)
     expected = float((target * (target.log() - torch.tensor([0.3, 0.1]).log_softmax(0))).sum())
-    loss = dmlcsr.divergence(logits, dmlcsr.refined(soft, labels, 3), torch.tensor([[[True]]]))
+    loss = edge_criterion.divergence(logits, edge_criterion.refined(soft, labels, 3), torch.tensor([[[True]]]))
     assert float(loss) == pytest.approx(expected, rel=1e-5)
 
 
 def test_ignored_pixels_stay_ignored_in_the_cycles_unless_the_flag_is_set():
     outputs, targets = case(1)
     soft = {f"soft_{k}": outputs[n].clone() for k, n in (("parsing", "seg"), ("binary", "binary_edge"), ("category", "semantic_edge"))}
-    targets = dmlcsr.Targets(targets.parsing, targets.binary, targets.category, **soft)
-    before = dmlcsr.criterion(outputs, targets, cycle=2)[0]
+    targets = edge_criterion.Targets(targets.parsing, targets.binary, targets.category, **soft)
+    before = edge_criterion.criterion(outputs, targets, cycle=2)[0]
     kept = targets.parsing.clone()
     moved = {k: v.clone() for k, v in outputs.items()}
     for value in moved.values():
         value[0, :, 0, :2] += torch.randn(value.shape[1], 2)
-    assert float(dmlcsr.criterion(moved, targets, cycle=2)[0]) == pytest.approx(float(before), rel=1e-5)
-    bugs = [float(dmlcsr.criterion(o, targets, cycle=2, official_bugs=True)[0]) for o in (outputs, moved)]
+    assert float(edge_criterion.criterion(moved, targets, cycle=2)[0]) == pytest.approx(float(before), rel=1e-5)
+    bugs = [float(edge_criterion.criterion(o, targets, cycle=2, official_bugs=True)[0]) for o in (outputs, moved)]
     assert abs(bugs[0] - bugs[1]) > 1e-4 and torch.equal(targets.parsing, kept)
 
 
 def test_in_the_official_cycles_the_category_attention_counts_the_ignored_pixels_as_background():
     outputs, targets = case(2)
     soft = {f"soft_{k}": outputs[n].clone() for k, n in (("parsing", "seg"), ("binary", "binary_edge"), ("category", "semantic_edge"))}
-    targets = dmlcsr.Targets(targets.parsing, targets.binary, targets.category, **soft)
+    targets = edge_criterion.Targets(targets.parsing, targets.binary, targets.category, **soft)
     assert (targets.category == 255).any()
-    _, terms = dmlcsr.criterion(outputs, targets, cycle=1, official_bugs=True)
+    _, terms = edge_criterion.criterion(outputs, targets, cycle=1, official_bugs=True)
     cross = F.cross_entropy(outputs["seg"], targets.parsing * (targets.parsing != 255), reduction="none")
     edges = targets.category * (targets.category != 255)
     by_hand = sum(float((c * e).sum() / (e > 0).sum()) for c, e in zip(cross, edges)) / 2
@@ -242,5 +254,5 @@ def test_in_the_official_cycles_the_category_attention_counts_the_ignored_pixels
 def test_a_batch_without_labels_costs_nothing_that_is_not_a_number():
     outputs, targets = case(3)
     ignored = torch.full_like(targets.parsing, 255)
-    loss, terms = dmlcsr.criterion(outputs, dmlcsr.Targets(ignored, torch.zeros_like(ignored), ignored))
+    loss, terms = edge_criterion.criterion(outputs, edge_criterion.Targets(ignored, torch.zeros_like(ignored), ignored))
     assert torch.isfinite(loss) and float(terms["parsing"]) == 0

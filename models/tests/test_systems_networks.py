@@ -4,8 +4,9 @@ import math
 
 import pytest
 import torch
+
+from faceptor_models.common.inplace_abn import InPlaceAbn
 from faceptor_models.published import official
-from faceptor_models.published.abn import InPlaceAbn
 from faceptor_models.published.attention import DropPath, PackedAttention
 from faceptor_models.published.clip_vit import ClipVit, ClipVitConfig
 from faceptor_models.published.decoder import DecoderConfig, anchor_positions
@@ -17,7 +18,6 @@ from faceptor_models.published.mcf import Mcf, McfConfig
 from faceptor_models.published.mcf_encoders import keep_by_noise
 from faceptor_models.published.naive import NaiveConfig, NaiveFaceptor
 from faceptor_models.published.tcdcn import BlockConv, Tcdcn, TcdcnConfig, per_location
-
 from tests import official_files as files
 
 torch.set_num_threads(1)

@@ -6,6 +6,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+
 from faceptor_models.published import groups, official, preprocess
 from faceptor_models.published.groups import Group
 

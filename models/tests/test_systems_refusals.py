@@ -9,9 +9,8 @@ import zipfile
 import numpy as np
 import pytest
 import torch
+
 from faceptor_models import command
-
-
 from tests import official_files as files
 from tests.imports import FACEPTOR_OPTIONS, image, npz, refused, run_import
 
@@ -72,7 +71,13 @@ def test_faulty_files_are_refused_with_the_reason(tmp_path, capsys, fault):
 def test_damaged_and_foreign_files_are_refused(tmp_path, capsys):
     good = files.save(tmp_path / "good.pth.tar", files.ddp(files.faceptor_model()))
     data = good.read_bytes()
-    for name, content in {"cut.pth": data[: len(data) // 2], "start.pth": data[:40], "empty.pth": b"", "text.pth": b"hello", "cut.npz": data[:99]}.items():
+    for name, content in {
+        "cut.pth": data[: len(data) // 2],
+        "start.pth": data[:40],
+        "empty.pth": b"",
+        "text.pth": b"hello",
+        "cut.npz": data[:99],
+    }.items():
         (tmp_path / name).write_bytes(content)
         assert name in refused(tmp_path, capsys, tmp_path / name)
     files.save(tmp_path / "other.pth", {"fc.weight": torch.zeros(2, 2), "layer1.0.conv1.weight": torch.zeros(1)})
@@ -177,7 +182,12 @@ def test_archives_that_would_fill_the_memory_are_refused(tmp_path, capsys):
 
 def test_tensors_without_numbers_are_refused(tmp_path, capsys):
     state = files.tcdcn_model().state_dict()
-    for made in (torch.empty(12, device="meta"), torch.zeros(12, dtype=torch.complex64), torch.zeros(12).to_sparse(), torch.zeros(12, dtype=torch.bool)):
+    for made in (
+        torch.empty(12, device="meta"),
+        torch.zeros(12, dtype=torch.complex64),
+        torch.zeros(12).to_sparse(),
+        torch.zeros(12, dtype=torch.bool),
+    ):
         path = files.save(tmp_path / "t.pth", state | {"fc.bias": made})
         assert "fc.bias" in refused(tmp_path, capsys, path)
 

@@ -5,6 +5,7 @@ import json
 import cv2
 import numpy as np
 import torch
+
 from faceptor_models import command
 from tests import official_files as files
 

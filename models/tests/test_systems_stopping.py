@@ -4,7 +4,8 @@ import csv
 import math
 
 import pytest
-from faceptor_models.published.stopping import TaskwiseStopping
+
+from faceptor_models.common.overfitting import TaskwiseStopping
 
 
 def fed(training, validation, task="smile", coefficient=1.0, **options):
@@ -48,8 +49,8 @@ def test_an_important_task_stops_later_and_a_stopped_one_weighs_nothing():
     rule = TaskwiseStopping({"pose": 4.0, "smile": 0.5}, window=2, threshold=3.0)
     stops = []
     for i in range(12):
-        training = {t: 1.0 for t in ("pose", "smile")}
-        validation = {t: 1.0 + 0.5 * i for t in training}
+        training = dict.fromkeys(("pose", "smile"), 1.0)
+        validation = dict.fromkeys(training, 1.0 + 0.5 * i)
         stops += [(i, t) for t in rule.update(i, training, validation)]
     # Flat curve: trend 2, index 2 * 0.5 i / lambda > 3 from i = 2 (smile) and i = 13 (pose).
     assert stops == [(2, "smile")] and rule.active() == ["pose"]
@@ -73,7 +74,7 @@ def test_a_resumed_rule_decides_as_one_that_ran_through(tmp_path):
         second.update(i, {"smile": training[i]}, {"smile": validation[i]})
     assert second.log == through.log and second.stopped_at == through.stopped_at != {}
     second.write_csv(tmp_path / "log.csv")
-    rows = list(csv.DictReader(open(tmp_path / "log.csv")))
+    rows = list(csv.DictReader((tmp_path / "log.csv").read_text().splitlines()))
     assert len(rows) == len(through.log) and rows[-1]["stopped"] == "True"
     second.write_svg(tmp_path / "log.svg")
     assert f"smile: stopped at {through.stopped_at['smile']}" in (tmp_path / "log.svg").read_text()

@@ -4,16 +4,19 @@ import math
 
 import pytest
 import torch
-from faceptor_models.published import schedules
-from faceptor_models.published.abn import InPlaceAbn
-from faceptor_models.published.regulation import SelfRegulation, reestimate
 from torch import nn
+
+from faceptor_models.common import schedules
+from faceptor_models.common.inplace_abn import InPlaceAbn
+from faceptor_models.common.self_regulation import SelfRegulation, reestimate
 
 torch.set_num_threads(1)
 
 
 def test_faceptor_s_rate_by_the_formula():
-    rate = lambda i, **more: schedules.faceptor(i, 50000, 1e-6, 5e-5, **more)
+    def rate(i, **more):
+        return schedules.faceptor(i, 50000, 1e-6, 5e-5, **more)
+
     assert rate(0) == pytest.approx(1e-6) and rate(1000) == pytest.approx(25.5e-6) and rate(2000) == pytest.approx(5e-5)
     assert rate(26000) == pytest.approx(2.5e-5) and rate(50000) == pytest.approx(0)
     # The spec's own form: b ((i / 2000)(wl - bl) + bl) / bl with b = bl times the multiplier.
@@ -27,10 +30,15 @@ def test_mcf_s_rate_and_its_peak():
 
 
 def test_cyclical_rate_restarts_from_half_and_officially_by_iterations():
-    rate = lambda e: schedules.cyclical(e, 1e-3)
+    def rate(e):
+        return schedules.cyclical(e, 1e-3)
+
     assert [rate(e) for e in (0, 10, 80, 150, 155, 160)] == pytest.approx([1e-5, 1e-3, 5.05e-4, 5e-4, 2.55e-4, 5e-4])
     assert rate(159) == pytest.approx(1e-5 + 4.9e-4 * 0.5 * (1 + math.cos(0.9 * math.pi)))
-    official = lambda i: schedules.cyclical_official(i, 100, 200, 1e-3)
+
+    def official(i):
+        return schedules.cyclical_official(i, 100, 200, 1e-3)
+
     assert official(0) == 1e-3 and official(10000) == pytest.approx(1e-3 * 0.5**0.9)
     assert official(15000) == official(15010) == pytest.approx(5e-4) and official(15005) == pytest.approx(2.55e-4)
 

@@ -8,19 +8,20 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from faceptor_models.student import inner_maps, trials
-from faceptor_models.student.augment import Jitter, sample
-from faceptor_models.student.data import Table
+from torch.nn import functional as F
+
+from faceptor_models.common.augment import Jitter, sample
+from faceptor_models.common.csv_rows import write_rows
 from faceptor_models.common.geometry import apply, network_grid
+from faceptor_models.common.packed_crops import Table
+from faceptor_models.student import inner_maps, trials
 from faceptor_models.student.identities import MARGIN, SCALE, Identities
 from faceptor_models.student.loader import Batches
 from faceptor_models.student.losses import HELPERS, TASKS, WEIGHTS
 from faceptor_models.student.network import SIZES, Student
 from faceptor_models.student.poses import MOST, pose_chances, turned
-from faceptor_models.student.regulate import Trained
 from faceptor_models.student.train import parser, to_device
-from faceptor_models.published.recipes.looks import write_rows
-from torch.nn import functional as F
+from faceptor_models.student.training_model import TrainingModel
 
 torch.set_num_threads(1)
 # Tests that follow may fork: OpenCV's threads would leave their locks in the children.
@@ -133,9 +134,9 @@ def test_the_pieces_give_terms_only_where_they_are_asked_for(tmp_path):
     stopped = ("parsing", "age", "expression", "attributes")
     torch.manual_seed(0)
     net = Student("nano").eval()
-    plain = Trained(net)(batch, 16, stopped)
+    plain = TrainingModel(net)(batch, 16, stopped)
     people = table["source"] == "celeba"
-    trained = Trained(net, False, Identities(table["identity"][people], table["embedding"][people]), inner_maps.InnerHead(64, 5))
+    trained = TrainingModel(net, False, Identities(table["identity"][people], table["embedding"][people]), inner_maps.InnerHead(64, 5))
     told = trained(batch, 16, stopped)
     assert set(told) - set(plain) == {"identity", "inner"} and set(told) <= set(WEIGHTS) and "inner" in TASKS["landmarks"]
     assert all(torch.allclose(told[k], v) for k, v in plain.items())
@@ -202,7 +203,7 @@ def test_a_trials_table_has_the_pairs_differences(tmp_path):
         write_rows([row(arm, seed, nme)], tmp_path / f"dense-{arm}-{seed}" / "row.csv")
     assert len(trials.gathered(tmp_path, "dense", ["base", "poses", "poses-more"])) == 6
     rows = trials.gathered(tmp_path, "dense", ["base", "poses", "edges"])
-    assert len(rows) == 5 and list(csv.DictReader(open(tmp_path / "dense.csv"))) == rows
+    assert len(rows) == 5 and list(csv.DictReader((tmp_path / "dense.csv").read_text().splitlines())) == rows
     mean, error, seeds = trials.paired(rows, "base", "poses", "landmarks w300 NME %")
     assert (mean, error, seeds) == (pytest.approx(-0.2), pytest.approx(0.3), 2)
     table = trials.summary(rows).splitlines()

@@ -3,14 +3,14 @@
 import numpy as np
 import pytest
 import torch
-from faceptor_models.student import evaluate, release, shrink, train
+
 from faceptor_models.common import geometry
+from faceptor_models.student import evaluate, release, shrink, train
 from faceptor_models.student.losses import WEIGHTS as TERMS
 from faceptor_models.student.network import ANSWERS, Student, last_levels, levels_of
 from faceptor_models.student.parts import cut, run
-from faceptor_models.student.regulate import Trained
+from faceptor_models.student.training_model import TrainingModel
 from faceptor_models.student.tutor import WEIGHTS, Tutor, answers, distance, features
-
 from tests.test_recipes_student import arguments, batches, made_up  # noqa: F401
 
 torch.set_num_threads(1)
@@ -56,7 +56,7 @@ def test_a_tutor_s_goals_are_its_own_answers(tmp_path, batch):
 def test_held_parts_that_are_the_tutor_s_own_are_run_once(tmp_path, batch):
     saved(tmp_path / "nano.pt", levels=3)
     tutor = Tutor(tmp_path / "nano.pt")
-    trained = Trained(Student("nano"), tutor=tutor)
+    trained = TrainingModel(Student("nano"), tutor=tutor)
     trained.net.load_average(tutor.net.state_dict())
     tutor.compare(trained.net)
     assert not tutor.sees_alike, "nothing is held"
@@ -95,7 +95,14 @@ def test_what_a_tutor_says_is_never_rounded(tmp_path, made_up, monkeypatch):  # 
 
 def test_a_distance_is_nothing_from_the_same_answers_and_draws_towards_them(batch):
     generator = torch.Generator().manual_seed(4)
-    shapes = {"landmarks": (2, 68, 8, 8), "parsing": (2, 19, 8, 8), "age": (2, 21), "expression": (2, 8), "attributes": (2, 40), "recognition": (2, 128)}
+    shapes = {
+        "landmarks": (2, 68, 8, 8),
+        "parsing": (2, 19, 8, 8),
+        "age": (2, 21),
+        "expression": (2, 8),
+        "attributes": (2, 40),
+        "recognition": (2, 128),
+    }
     assert set(shapes) == set(WEIGHTS)
     for task, shape in shapes.items():
         goal = torch.randn(shape, generator=generator)
@@ -113,7 +120,7 @@ def test_a_distance_is_nothing_from_the_same_answers_and_draws_towards_them(batc
 
 def test_the_tutor_s_term_comes_beside_the_labels_or_alone(tmp_path, batch):
     net = saved(tmp_path / "nano.pt")
-    trained = Trained(Student("nano"), tutor=Tutor(tmp_path / "nano.pt"))
+    trained = TrainingModel(Student("nano"), tutor=Tutor(tmp_path / "nano.pt"))
     assert "tutor" in trained(batch, 8) and set(trained(batch, 8, (*ANSWERS, "landmarks", "parsing", "recognition"))) == {"tutor"}
     assert len(list(trained.parameters())) == len(list(net.parameters())) and not any("tutor" in name for name in trained.state_dict())
     trained.net.load_state_dict(net.state_dict())

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+
 from faceptor_models.student import widen
 from faceptor_models.student.evaluate import load
 from faceptor_models.student.network import SIZES, Student

@@ -15,9 +15,7 @@ import numpy as np
 # The shipped networks' factor a, and the one that this process sees through.
 SHIPPED_WARP = 0.5
 WARP_LINEAR = SHIPPED_WARP
-ARCFACE_112 = np.array(
-    [(38.2946, 51.6963), (73.5318, 51.5014), (56.0252, 71.7366), (41.5493, 92.3655), (70.7299, 92.2041)]
-)
+ARCFACE_112 = np.array([(38.2946, 51.6963), (73.5318, 51.5014), (56.0252, 71.7366), (41.5493, 92.3655), (70.7299, 92.2041)])
 # Eye centres 40/192 of the side apart with their middle at (96, 82)/192.
 TEMPLATE = (1.13515 * ARCFACE_112 + np.array([32.530, 23.426])) / 192.0
 

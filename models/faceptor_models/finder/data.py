@@ -156,9 +156,7 @@ class Sampler:
         step = np.array([columns, rows]) / scene.levels[level].shape[1::-1]
         matrix = np.concatenate([linear * step, (linear @ ((step - 1) / 2) + move)[:, None]], 1)
         view = np.ascontiguousarray(canvas[y0:y1, x0:x1])
-        cv2.warpAffine(
-            scene.levels[level], matrix, (width, height), dst=view, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_TRANSPARENT
-        )
+        cv2.warpAffine(scene.levels[level], matrix, (width, height), dst=view, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_TRANSPARENT)
         canvas[y0:y1, x0:x1] = view
         boxes, keypoints = move_labels(scene.boxes, scene.keypoints, linear, move, mirror)
         faces, points, ignored = sort_labels(boxes, keypoints, scene.scores, width, height)

@@ -85,6 +85,4 @@ def merge(parts: list[Faces]) -> Faces:
     """Detections of several input sizes in one list, best first."""
     scores = np.concatenate([p.scores for p in parts])
     order = np.argsort(-scores, kind="stable")
-    return Faces(
-        scores[order], np.concatenate([p.boxes for p in parts])[order], np.concatenate([p.keypoints for p in parts])[order]
-    )
+    return Faces(scores[order], np.concatenate([p.boxes for p in parts])[order], np.concatenate([p.keypoints for p in parts])[order])

@@ -22,7 +22,6 @@ from .loss import loss
 from .network import Finder, macs, parameters
 
 
-
 def arguments():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--faces", type=Path, default=FACES, help="folder with scenes/ (default: ../shared/faces beside the repository)")
@@ -112,9 +111,7 @@ def main():
         checkpoint.with_suffix(".tmp").replace(checkpoint)
         save_weights(average.network, args.out / "finder.pt")
 
-    loader = DataLoader(
-        Samples(sampler, seen, args.samples), args.batch, num_workers=args.workers, collate_fn=collate, drop_last=True
-    )
+    loader = DataLoader(Samples(sampler, seen, args.samples), args.batch, num_workers=args.workers, collate_fn=collate, drop_last=True)
     network.train()
     sums, count, since, saved = {}, 0, time.time(), time.time()
     for pictures, targets in loader:
@@ -139,7 +136,7 @@ def main():
             speed = count * args.batch / (time.time() - since)
             row = [seen, f"{rate:.2e}"] + [f"{sums[k] / count:.4f}" for k in ("loss", "score", "box", "keypoints")]
             with log_path.open("a", newline="") as file:
-                csv.writer(file).writerow(row + [f"{speed:.0f}"])
+                csv.writer(file).writerow([*row, f"{speed:.0f}"])
             print(*row, f"{speed:.0f}/s", flush=True)
             sums, count, since = {}, 0, time.time()
         if time.time() - saved > args.save_minutes * 60:

@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 import cv2
 import numpy as np
+
 from faceptor_models.common.geometry import TEMPLATE
 
 # Faces of tight crops touch the rim, where the detector misses them: a black margin of this share of the longer side.
@@ -38,7 +39,7 @@ class Detector:
 
     def faces(self, rgb):
         """Every face of a photo, best first."""
-        margin = int(round(MARGIN * max(rgb.shape[:2])))
+        margin = round(MARGIN * max(rgb.shape[:2]))
         bgr = cv2.copyMakeBorder(rgb[..., ::-1], margin, margin, margin, margin, cv2.BORDER_CONSTANT)
         scale = min(1.0, MOST_SIDE_PX * (1 + 2 * MARGIN) / max(bgr.shape[:2]))
         if scale < 1:

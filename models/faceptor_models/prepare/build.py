@@ -11,11 +11,13 @@ from pathlib import Path
 import cv2
 import numpy as np
 from PIL import Image, UnidentifiedImageError
+
+from faceptor_models.common.errors import Refused
 from faceptor_models.common.geometry import TEMPLATE
 
 from . import screen
 from .align import Detector, choose, crop, magnified, to_template
-from .rows import Photo, Refused, stored, table
+from .rows import Photo, stored, table
 from .teachers import Landmarks, Recognition
 
 QUALITY = 92  # of the WebP crops

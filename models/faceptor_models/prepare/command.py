@@ -4,8 +4,9 @@ import importlib
 import re
 from pathlib import Path
 
+from faceptor_models.common.errors import Refused
+
 from . import build
-from .rows import Refused
 
 SETS = ("w300", "celebamask", "utk", "fairface", "celeba", "rafdb", "ferplus", "lfw", "muxspace", "ccp", "facesynthetics", "own")
 
@@ -14,7 +15,9 @@ def options(p):
     p.add_argument("sets", nargs="+", metavar="SET=DIR", help=f"data sets as their owners hand them out: {', '.join(SETS)}")
     p.add_argument("--out", required=True, metavar="DIR", help="faces folder to write")
     p.add_argument("--detector", required=True, metavar="ONNX", help="YuNet with a dynamic input")
-    p.add_argument("--teacher", metavar="ONNX", help="recognition teacher (ArcFace crop of 112 px to 128 numbers); also keeps LFW's people out of training")
+    p.add_argument(
+        "--teacher", metavar="ONNX", help="recognition teacher (ArcFace crop of 112 px to 128 numbers); also keeps LFW's people out of training"
+    )
     p.add_argument("--landmark-teacher", metavar="ONNX", help="68-point network for photos without points by people")
     p.add_argument("--known", metavar="FACES", help="another faces folder: its photos are not taken again, its dev split is kept out")
     p.add_argument("--suffix", default="", help="appended to the sources' names, such as _more")
@@ -55,7 +58,7 @@ def run(args):
     for reason, count in folder.lost.items():
         print(f"left out: {reason}, {count}")
     if args.packed:
-        from faceptor_models.student.data import pack_folder
+        from faceptor_models.common.packed_crops import pack_folder
 
         pack_folder(args.out, args.packed)
         print(f"{args.packed}: packed")

@@ -4,15 +4,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+
 from faceptor_models.common.labels import ATTRIBUTES, EXPRESSIONS
 
 NONE = -32768  # a point that is not known
 OWN = "task."  # columns of a user's own tasks: the class's name, "" where unknown
 UNIT = 8192  # points are stored in this part of the crop's side
-
-
-class Refused(Exception):
-    """What a data set's folder lacks or holds wrongly: told to the user, not a fault of the program."""
 
 
 @dataclass

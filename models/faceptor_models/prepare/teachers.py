@@ -1,8 +1,8 @@
 """Networks that label every crop: a recognition teacher's embedding and, where it can be trusted, a landmark teacher's points."""
 
-import cv2
 import numpy as np
 import onnxruntime
+
 from faceptor_models.common.geometry import ARCFACE_112
 
 from .align import crop, to_template

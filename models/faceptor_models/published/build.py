@@ -4,8 +4,10 @@ import re
 
 import torch
 
+from faceptor_models.common.errors import Refused
+
 from . import filters, official
-from .checkpoint import Refused, listed, square_root
+from .checkpoint import listed, square_root
 from .clip_vit import ClipVitConfig
 from .decoder import DecoderConfig
 from .dmlcsr import EXPANSION, DmlCsr, DmlCsrConfig
@@ -124,7 +126,11 @@ def faceptor(state, options):
     types = {official.type_of(t) for t in tasks}
     for interpreter, readers in (("value", set(official.TYPES) - {*official.DENSE, "recog"}), ("map_v2", set(official.DENSE))):
         if not types & readers:
-            skipped |= {k: f"interpreter {interpreter}, which no task of the file has" for k in state if k.startswith(f"heads_module.interpreters.{interpreter}.")}
+            skipped |= {
+                k: f"interpreter {interpreter}, which no task of the file has"
+                for k in state
+                if k.startswith(f"heads_module.interpreters.{interpreter}.")
+            }
     state = {k: v for k, v in state.items() if k not in skipped}
     width = size(state, decoder + "level_embed.weight", 1, 2)
     levels, new = size(state, decoder + "level_embed.weight", 0), 0
@@ -174,7 +180,9 @@ def naive(state, options):
             tasks |= dense_tasks(kind, size(state, head + "head.conv_seg.weight", 0, 4), options)
             extra["map_width"] = size(state, head + "head.conv_seg.weight", 1, 4)
         else:
-            found = {k[len(head + "fcs.") : -len(".weight")]: size(state, k, 0, 2) for k in state if re.fullmatch(re.escape(head) + r"fcs\.\w+\.weight", k)}
+            found = {
+                k[len(head + "fcs.") : -len(".weight")]: size(state, k, 0, 2) for k in state if re.fullmatch(re.escape(head) + r"fcs\.\w+\.weight", k)
+            }
             if not found:
                 raise Refused(f"its head {kind} has no layer fcs.TASK")
             tasks |= found

@@ -11,14 +11,12 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 import torch
 
+from faceptor_models.common.errors import Refused
+
 # How many names a message lists.
 LISTED = 6
 # Numbers hardly shrink: an archive that becomes so many times as large, and larger than this, is made to fill the memory.
 UNPACKED_TIMES, UNPACKED_BYTES = 50, 1 << 28
-
-
-class Refused(Exception):
-    """A checkpoint, option or array that cannot be used; the message says why."""
 
 
 def read(path):
@@ -116,9 +114,7 @@ def check_fit(model, state, optional=()):
     wanted = model.state_dict()
     unknown = [k for k in state if k not in wanted]
     missing = [k for k in wanted if k not in state and not k.endswith(tuple(optional))]
-    wrong = [
-        f"{k} is {shape_text(state[k])} instead of {shape_text(wanted[k])}" for k in wanted if k in state and state[k].shape != wanted[k].shape
-    ]
+    wrong = [f"{k} is {shape_text(state[k])} instead of {shape_text(wanted[k])}" for k in wanted if k in state and state[k].shape != wanted[k].shape]
     problems = []
     if missing:
         problems.append(f"{len(missing)} missing: {listed(missing)}")

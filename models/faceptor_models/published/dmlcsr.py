@@ -6,7 +6,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from .abn import ConvAbn, InPlaceAbn
+from faceptor_models.common.inplace_abn import ConvAbn, InPlaceAbn
+
 from .dualgcn import DualGcn
 from .portable import bilinear, max_pool
 

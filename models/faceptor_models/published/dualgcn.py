@@ -2,7 +2,9 @@
 
 import torch
 from torch import nn
-from .abn import ConvAbn, InPlaceAbn
+
+from faceptor_models.common.inplace_abn import ConvAbn, InPlaceAbn
+
 from .portable import bilinear
 
 

@@ -8,7 +8,9 @@ import re
 
 import torch
 
-from .checkpoint import Refused, check_held, listed, shape_text, square_root
+from faceptor_models.common.errors import Refused
+
+from .checkpoint import check_held, listed, shape_text, square_root
 from .tcdcn import TcdcnConfig
 
 OWN = "rcoikl"

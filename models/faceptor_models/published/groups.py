@@ -2,8 +2,9 @@
 
 from dataclasses import dataclass
 
+from faceptor_models.common.errors import Refused
+
 from . import official
-from .checkpoint import Refused
 
 # Eyes, nose, mouth corners, left to right in the image, pixels of the 112 px ArcFace crop.
 ARCFACE_112 = [(38.2946, 51.6963), (73.5318, 51.5014), (56.0252, 71.7366), (41.5493, 92.3655), (70.7299, 92.2041)]

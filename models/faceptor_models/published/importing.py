@@ -12,15 +12,29 @@ import onnxruntime as ort
 import tomli_w
 import torch
 
+from faceptor_models.common.errors import Refused
+
 from . import dmlcsr, faceptor, groups, manifest, mcf, tcdcn
-from .checkpoint import Refused, check_unpacked
+from .checkpoint import check_unpacked
 from .parts import CUTTERS, run
 
 OPSET = 17
 # Largest difference between ONNX Runtime and PyTorch, for answers of scale 1.
 TOLERANCE = 1e-3
-RUNNERS = {"faceptor": faceptor.run_arrays, "naive": faceptor.run_arrays, "mcf": mcf.run_arrays, "tcdcn": tcdcn.run_arrays, "dmlcsr": dmlcsr.run_arrays}
-INPUTS = {"faceptor": ("image_small", "image_large"), "naive": ("image_small", "image_large"), "mcf": ("image",), "tcdcn": ("image",), "dmlcsr": ("image",)}
+RUNNERS = {
+    "faceptor": faceptor.run_arrays,
+    "naive": faceptor.run_arrays,
+    "mcf": mcf.run_arrays,
+    "tcdcn": tcdcn.run_arrays,
+    "dmlcsr": dmlcsr.run_arrays,
+}
+INPUTS = {
+    "faceptor": ("image_small", "image_large"),
+    "naive": ("image_small", "image_large"),
+    "mcf": ("image",),
+    "tcdcn": ("image",),
+    "dmlcsr": ("image",),
+}
 
 
 def plan(found, options):

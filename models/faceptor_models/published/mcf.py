@@ -8,7 +8,7 @@ from torch import nn
 
 from . import mcf_encoders
 from .clip_vit import ClipVitConfig
-from .frozen import PERCEPTUAL_LEVELS, Perceptual
+from .frozen_networks import PERCEPTUAL_LEVELS, Perceptual
 from .mae_vit import Block, VitConfig, sincos_table
 from .mcf_encoders import ConvConfig
 
@@ -41,9 +41,7 @@ class Mcf(nn.Module):
         self.target_encoder = copy.deepcopy(self.online_encoder)
         self.target_encoder.requires_grad_(False)
         out, hidden = c.projector_out, c.predictor_hidden
-        self.predictor = nn.Sequential(
-            nn.Linear(out, hidden, bias=False), nn.BatchNorm1d(hidden), nn.ReLU(), nn.Linear(hidden, out, bias=False)
-        )
+        self.predictor = nn.Sequential(nn.Linear(out, hidden, bias=False), nn.BatchNorm1d(hidden), nn.ReLU(), nn.Linear(hidden, out, bias=False))
         width, patch = c.decoder_width, c.encoder.patch
         self.mask_token = nn.Parameter(torch.randn(1, 1, width) * 0.02)
         self.decoder_pos_embed = nn.Parameter(sincos_table(width, c.encoder.grid), requires_grad=False)

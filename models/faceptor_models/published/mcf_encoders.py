@@ -7,9 +7,10 @@ for removed, ids_restore [B, N]) and the projector `fc` on the class token.
 from dataclasses import dataclass
 
 import torch
+from torch import nn
+
 from faceptor_models.student.network import SIZES
 from faceptor_models.student.network import Encoder as StudentEncoder
-from torch import nn
 
 from .clip_vit import ClipVit, ClipVitConfig
 from .mae_vit import Vit, VitConfig

@@ -55,9 +55,7 @@ class SwinFaceHead(nn.Module):
         self.conv = nn.ModuleList([nn.Conv2d(c.encoder.width, share, 3, padding=1, bias=False) for _ in c.value_levels])
         self.channel_attention = ChannelAttention(width, c.squeeze)
         self.norm = nn.BatchNorm1d(width, eps=2e-5)
-        self.feature = nn.Sequential(
-            nn.Linear(width, width), nn.ReLU(), nn.Dropout(0.5), nn.Linear(width, width), nn.ReLU(), nn.Dropout(0.5)
-        )
+        self.feature = nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Dropout(0.5), nn.Linear(width, width), nn.ReLU(), nn.Dropout(0.5))
         self.fcs = nn.ModuleDict({t: nn.Linear(width, n) for t, n in tasks.items()})
 
     def shared(self, maps):
@@ -85,9 +83,7 @@ class UperDenseHead(nn.Module):
         def up():
             return nn.ConvTranspose2d(width, width, 2, 2)
 
-        self.fpns = nn.ModuleList(
-            [nn.Sequential(up(), nn.BatchNorm2d(width), nn.GELU(), up()), up(), nn.Identity(), nn.MaxPool2d(2, 2)]
-        )
+        self.fpns = nn.ModuleList([nn.Sequential(up(), nn.BatchNorm2d(width), nn.GELU(), up()), up(), nn.Identity(), nn.MaxPool2d(2, 2)])
         self.head = UPerHead(width, c.map_width, first)
 
     def scales(self, maps):

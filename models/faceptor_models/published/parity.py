@@ -4,8 +4,9 @@ from pathlib import Path
 
 import numpy as np
 
+from faceptor_models.common.errors import Refused
+
 from . import checkpoint, importing, recognise
-from .checkpoint import Refused
 
 # Absolute and relative tolerance by the ending of a key; the empty ending is for all others. DML-CSR's parsing sums over a
 # softmax that multiplies rounding errors, so it has its own, and a share of pixels that may change class.

@@ -2,13 +2,14 @@
 matrix, pooling a maximum of slices, an up-convolution a 1x1 convolution and a shuffle. Otherwise PyTorch's own."""
 
 import copy
+from itertools import pairwise
 
 import torch
 from torch import nn
 from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from .abn import SLOPE, InPlaceAbn
+from faceptor_models.common.inplace_abn import SLOPE, InPlaceAbn
 
 
 def resize_matrix(before, after, align_corners):
@@ -100,9 +101,7 @@ class Pool(nn.Module):
 
 def with_abn(conv, abn):
     """A convolution with the norm's scale and shift inside; the leaky ReLU stays."""
-    fused = nn.Conv2d(
-        conv.in_channels, conv.out_channels, conv.kernel_size, conv.stride, conv.padding, conv.dilation, conv.groups, bias=True
-    )
+    fused = nn.Conv2d(conv.in_channels, conv.out_channels, conv.kernel_size, conv.stride, conv.padding, conv.dilation, conv.groups, bias=True)
     scale, shift = abn.scale_and_shift()
     with torch.no_grad():
         fused.weight.copy_(conv.weight * scale[:, None, None, None])
@@ -145,7 +144,7 @@ def portable(model):
         pairs = [p for p in PAIRS if hasattr(module, p[0]) and hasattr(module, p[1])]
         if isinstance(module, nn.Sequential):
             names = [name for name, _ in module.named_children()]
-            pairs = list(zip(names, names[1:]))
+            pairs = list(pairwise(names))
         for first, second in pairs:
             folded = fold(getattr(module, first), getattr(module, second))
             if folded:

@@ -6,8 +6,10 @@ from dataclasses import dataclass, field
 
 import torch
 
+from faceptor_models.common.errors import Refused
+
 from . import build
-from .checkpoint import Refused, check_fit, is_state, load
+from .checkpoint import check_fit, is_state, load
 from .mcf import McfEncoder
 
 
@@ -109,13 +111,10 @@ def without_prefix(system, state, found, options):
 
     if found != prefix:
         expected = "the official file's" if options.prefix is None else "by --prefix, the"
-        raise Refused(
-            f"wrong prefix: {expected} names of {system.title} {quoted(prefix)}, this file's {quoted(found)} "
-            f"(--prefix '{found}' reads it)"
-        )
+        raise Refused(f"wrong prefix: {expected} names of {system.title} {quoted(prefix)}, this file's {quoted(found)} (--prefix '{found}' reads it)")
     others = [k for k in state if not k.startswith(prefix)]
     if others:
-        raise Refused(f"{len(others)} names lack the prefix \"{prefix}\" of the others, {others[0]} for one")
+        raise Refused(f'{len(others)} names lack the prefix "{prefix}" of the others, {others[0]} for one')
     return {k[len(prefix) :]: v for k, v in state.items()}
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import onnxruntime as ort
 
-from .checkpoint import Refused
+from faceptor_models.common.errors import Refused
 
 # Largest difference, relative to an answer's scale where that is above one.
 TOLERANCE = 1e-3

@@ -1,6 +1,7 @@
 """TCDCN: landmarks and four auxiliary tasks from a 40 x 40 grey face (SPEC D1)."""
 
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 
 import torch
 from torch import nn
@@ -60,10 +61,10 @@ class BlockConv(nn.Module):
         if self.blocks == self.side:
             return self.per_place(x)
         rows = []
-        for i, (top, below) in enumerate(zip(edges, edges[1:])):
+        for i, (top, below) in enumerate(pairwise(edges)):
             row = [
                 F.conv2d(x[:, :, top : below + kernel - 1, left : right + kernel - 1], self.weight[i, j], self.bias[i, j])
-                for j, (left, right) in enumerate(zip(edges, edges[1:]))
+                for j, (left, right) in enumerate(pairwise(edges))
             ]
             rows.append(torch.cat(row, 3))
         return torch.cat(rows, 2)
@@ -88,11 +89,8 @@ class Tcdcn(nn.Module):
         c = self.config = config
         channels = (1, *c.widths)
         for i, (kernel, side, blocks) in enumerate(zip(c.kernels, c.sides, c.blocks)):
-            if blocks == 1:
-                conv = nn.Conv2d(channels[i], channels[i + 1], kernel)
-            else:
-                conv = BlockConv(channels[i], channels[i + 1], kernel, side, blocks)
-            self.add_module(f"conv{i + 1}", conv)
+            here, there = channels[i], channels[i + 1]
+            self.add_module(f"conv{i + 1}", nn.Conv2d(here, there, kernel) if blocks == 1 else BlockConv(here, there, kernel, side, blocks))
         self.fc = nn.Linear(c.widths[-1] * c.sides[-1] ** 2, c.features)
         for head, count in c.heads.items():
             self.add_module(head, nn.Linear(c.features, count))

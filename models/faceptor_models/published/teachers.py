@@ -12,11 +12,12 @@ import cv2
 import numpy as np
 import onnx
 import onnxruntime as ort
-from faceptor_models.student.development import network_image
+
+from faceptor_models.common.area_sampling import network_image
+from faceptor_models.common.errors import Refused
 from faceptor_models.common.geometry import TEMPLATE, frame_to_network, network_to_frame
 
 from . import official, preprocess
-from .checkpoint import Refused
 from .groups import Group, arcface, scaled
 
 # The face's box in the aligned frame where a group wants one: middle x, y, longer side (src/perceive/look.rs).
@@ -132,7 +133,8 @@ class ExportTeacher:
         parts = [p for p in held["part"] if p["name"] not in finder]
         tasks = held.get("task", [])
         self.lessons = [
-            Lesson(t["name"], t["kind"], t.get("labels", []), t.get("bins", []), t["queries"][1] - t["queries"][0], views[t.get("group")]) for t in tasks
+            Lesson(t["name"], t["kind"], t.get("labels", []), t.get("bins", []), t["queries"][1] - t["queries"][0], views[t.get("group")])
+            for t in tasks
         ]
         self.outputs = {t["name"]: t["output"] for t in tasks}
         if not tasks:
@@ -255,7 +257,14 @@ class FileTeacher(ExportTeacher):
         except Exception as error:
             raise Refused(f"--teacher {path} does not load: {str(error).splitlines()[0]}") from error
         self.views = {"image": view}
-        row = {"name": self.name, "file": Path(path).name, "inputs": ["image"], "outputs": ["output"], "graph_inputs": [image], "graph_outputs": [output]}
+        row = {
+            "name": self.name,
+            "file": Path(path).name,
+            "inputs": ["image"],
+            "outputs": ["output"],
+            "graph_inputs": [image],
+            "graph_outputs": [output],
+        }
         self.parts = [self.opened(row)]
 
     def tensors(self, rgb):

@@ -31,9 +31,7 @@ class UPerHead(nn.Module):
     def __init__(self, width, channels, classes):
         super().__init__()
         self.conv_seg = nn.Conv2d(channels, classes, 1)
-        self.psp_modules = nn.ModuleList(
-            [nn.Sequential(nn.AdaptiveAvgPool2d(scale), ConvModule(width, channels, 1)) for scale in POOL_SCALES]
-        )
+        self.psp_modules = nn.ModuleList([nn.Sequential(nn.AdaptiveAvgPool2d(scale), ConvModule(width, channels, 1)) for scale in POOL_SCALES])
         self.bottleneck = ConvModule(width + len(POOL_SCALES) * channels, channels, 3)
         self.lateral_convs = nn.ModuleList([ConvModule(width, channels, 1) for _ in range(3)])
         self.fpn_convs = nn.ModuleList([ConvModule(channels, channels, 3) for _ in range(3)])

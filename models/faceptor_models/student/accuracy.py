@@ -20,10 +20,11 @@ import numpy as np
 import torch
 from PIL import Image
 
+from faceptor_models.common.labels import ATTRIBUTES, EXPRESSIONS
+
 from .breakdown import sections
 from .development import Development, measure
 from .evaluate import answer, answers, load
-from faceptor_models.common.labels import ATTRIBUTES, EXPRESSIONS
 from .onnx_parts import OnnxParts
 
 # (row, what it must reach, what this version aims at, larger is better)

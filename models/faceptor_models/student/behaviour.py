@@ -17,12 +17,13 @@ import cv2
 import numpy as np
 from PIL import Image
 
+from faceptor_models.common.labels import EXPRESSIONS
+from faceptor_models.common.metrics import landmark_error
 from faceptor_models.common.paths import PORTRAIT
 
 from .accuracy import ask
 from .breakdown import table
-from .development import Development, landmark_error
-from faceptor_models.common.labels import EXPRESSIONS
+from .development import Development
 
 # In the portrait: the middle of the face, and pixels between the eyes.
 FACE, EYES = (224.0, 122.0), 40.0
@@ -76,7 +77,7 @@ class Runner:
     def run(self, *options):
         """The lines of the clip that was written last."""
         command = [self.binary, "run", "--source", str(self.clip), "--json", "--max-faces", "1", "--tasks", "landmarks,expression,age", *options]
-        done = subprocess.run([*command, *(["--model", self.model] if self.model else [])], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        done = subprocess.run([*command, *(["--model", self.model] if self.model else [])], capture_output=True, text=True)
         if done.returncode != 0:
             raise SystemExit(f"{' '.join(command)}: exit status {done.returncode}\n{done.stderr}")
         return [json.loads(line) for line in done.stdout.splitlines()]

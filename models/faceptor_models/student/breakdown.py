@@ -6,8 +6,8 @@ second block. Groups come from the labels alone; a group of fewer than `FEWEST` 
 
 import numpy as np
 
-from .development import landmark_error
 from faceptor_models.common.labels import ATTRIBUTES, EXPRESSIONS, MALE
+from faceptor_models.common.metrics import landmark_error
 
 FEWEST = 15
 AGE_GROUPS = [(0, 9), (10, 19), (20, 29), (30, 39), (40, 49), (50, 59), (60, 69), (70, 120)]
@@ -96,7 +96,7 @@ def expression_sections(dev, answers):
         if source == "rafdb":
             turned = turn(labels["keypoints"][rows].astype(float) / 8192)
             right = said.argmax(1) == truth
-            found = groups([(f"{a} to {b}", (turned >= a) & (turned < b)) for a, b in TURNS], lambda m: f"{100 * right[m].mean():.1f}")
+            found = groups([(f"{a} to {b}", (turned >= a) & (turned < b)) for a, b in TURNS], lambda m, right=right: f"{100 * right[m].mean():.1f}")
             out.append("### Expression, RAF-DB by turn of the head (nose offset in eye distances)\n\n" + table(["turn", "right %", "n"], found))
     return out
 
@@ -114,7 +114,7 @@ def age_sections(dev, answers):
     low, high, male = labels["age_low"][rows], labels["age_high"][rows], labels["male"][rows]
     right = (years >= low) & (years < high + 1)
     masks = [(f"{a:.0f}-{b:.0f}", (low == a) & (high == b)) for a, b in sorted(set(zip(low, high)))] + [("women", male == 0), ("men", male == 1)]
-    found = groups(masks, lambda m: f"{100 * right[m].mean():.1f}")
+    found = groups(masks, lambda m, right=right: f"{100 * right[m].mean():.1f}")
     out.append("### Age, FairFace by range and sex (the labels here do not hold FairFace's groups)\n\n" + table(["group", "in range %", "n"], found))
     return out
 

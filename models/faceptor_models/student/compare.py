@@ -17,16 +17,20 @@ import cv2
 import numpy as np
 import torch
 
-from . import losses
-from .augment import sample
-from .data import Labels, pack
-from .development import Development, landmark_error, network_image, parsing_scores
-from .evaluate import label_map
+from faceptor_models.common.area_sampling import network_image
+from faceptor_models.common.augment import sample
+from faceptor_models.common.batch_stream import stream
 from faceptor_models.common.geometry import network_to_frame
 from faceptor_models.common.labels import PARSING
-from .loader import mask_chances, stream
+from faceptor_models.common.metrics import landmark_error, parsing_scores
+from faceptor_models.common.packed_crops import Labels, pack
+
+from . import losses
+from .development import Development
+from .evaluate import label_map
+from .loader import mask_chances
 from .network import Student, soft_argmax
-from .starts import load_encoder
+from .pretrained_encoder import load_encoder
 from .train import Average, schedule
 
 COLUMNS = ["start", "seed", "step", "samples", "loss", "landmarks_nme_percent", "parsing_f1", "parameters", "size", "px", "batch", "rate"]

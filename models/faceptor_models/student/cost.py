@@ -1,6 +1,6 @@
 """Parameters and multiply-accumulates of an export folder, part by part, read from its ONNX graphs.
 
-    python -m faceptor_models.student.cost edge
+python -m faceptor_models.student.cost edge
 """
 
 import sys

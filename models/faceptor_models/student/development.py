@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 
 from faceptor_models.common.labels import ATTRIBUTES, EXPRESSIONS, PARSING
-from .sampling import view
+from faceptor_models.common.metrics import landmark_error, parsing_scores, verification
 
 
 class Development:
@@ -37,41 +37,6 @@ class Development:
         """LFW pairs of folds 1-5 as (fold, row a, row b, same)."""
         with open(self.root / "lfw_pairs.csv") as file:
             return [(int(r["fold"]), self.index[r["a"]], self.index[r["b"]], r["same"] == "1") for r in csv.DictReader(file)]
-
-
-def network_image(rgb, size):
-    """An aligned crop [side, side, 3] as the network's uint8 input [3, size, size]."""
-    side = rgb.shape[0]
-    seen = view(rgb, np.array([[side, 0.0, 0.0], [0.0, side, 0.0]]), size)
-    return (seen + 0.5).astype(np.uint8).transpose(2, 0, 1)
-
-
-def landmark_error(found, true):
-    """Mean point error over the outer-eye-corner distance, per face; points [n, 68, 2] in units of the crop."""
-    eye = np.linalg.norm(true[:, 36] - true[:, 45], axis=-1)
-    return np.linalg.norm(found - true, axis=-1).mean(1) / eye
-
-
-def verification(pairs, embedding):
-    """5-fold accuracy: the threshold of a fold is the best one of the other four. `embedding` maps row to unit vector."""
-    fold = np.array([p[0] for p in pairs])
-    similarity = np.array([float(embedding[a] @ embedding[b]) for _, a, b, _ in pairs])
-    same = np.array([p[3] for p in pairs])
-    scores = []
-    for f in np.unique(fold):
-        train, test = fold != f, fold == f
-        thresholds = np.unique(similarity[train])
-        accuracy = [((similarity[train] >= t) == same[train]).mean() for t in thresholds]
-        best = thresholds[int(np.argmax(accuracy))]
-        scores.append(((similarity[test] >= best) == same[test]).mean())
-    return float(np.mean(scores))
-
-
-def parsing_scores(confusion):
-    """F1 per class from one confusion matrix over the whole split; NaN for a class that never occurs."""
-    both = np.diag(confusion).astype(float)
-    size = confusion.sum(0) + confusion.sum(1)
-    return np.where(confusion.sum(1) > 0, 2 * both / np.maximum(size, 1), np.nan)
 
 
 def landmarks_row(dev, answers):

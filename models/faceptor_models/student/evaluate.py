@@ -7,9 +7,11 @@ import cv2
 import numpy as np
 import torch
 
-from .development import Development, measure, network_image
+from faceptor_models.common.area_sampling import network_image
 from faceptor_models.common.geometry import check_warp, frame_to_network, network_to_frame
 from faceptor_models.common.labels import LANDMARK_FLIP, PARSING_FLIP
+
+from .development import Development, measure
 from .network import AGE_BINS, Student, age_distribution, levels_of, soft_argmax
 
 
@@ -66,7 +68,7 @@ def twice(run):
 def answers(dev, run, size, batch=32):
     """Dev row -> its answers (see development.measure), `run` mapping network images to arrays as `answer` does."""
     found = {}
-    rows = [i for i in range(len(dev.path))]
+    rows = list(range(len(dev.path)))
     for start in range(0, len(rows), batch):
         part = rows[start : start + batch]
         crops = [dev.rgb(i) for i in part]

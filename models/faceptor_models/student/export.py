@@ -1,6 +1,6 @@
 """Checkpoint to the export folder that `faceptor compile` reads: quantized QDQ ONNX parts and manifest.toml.
 
-    python -m faceptor_models.student.export CHECKPOINT --cache CACHE --out edge
+python -m faceptor_models.student.export CHECKPOINT --cache CACHE --out edge
 """
 
 import argparse
@@ -18,8 +18,9 @@ from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, Q
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
 from faceptor_models.common import geometry, labels
-from .augment import sample
-from .data import SOURCES, pack
+from faceptor_models.common.augment import sample
+from faceptor_models.common.packed_crops import SOURCES, pack
+
 from .evaluate import load
 from .network import AGE_BINS, DENSE, QUERIES
 from .parts import cut, run

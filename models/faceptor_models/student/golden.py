@@ -13,8 +13,10 @@ from pathlib import Path
 import numpy as np
 import tomli_w
 
-from .development import Development, network_image
+from faceptor_models.common.area_sampling import network_image
 from faceptor_models.common.labels import EXPRESSIONS
+
+from .development import Development
 from .onnx_parts import OnnxParts
 
 COUNT = 64

@@ -14,12 +14,11 @@ import cv2
 import numpy as np
 import onnx
 import onnxruntime
-import torch
 from torch import nn
 
-from .data import pack
 from faceptor_models.common.geometry import network_grid, network_to_frame
 from faceptor_models.common.labels import LANDMARK_FLIP
+from faceptor_models.common.packed_crops import pack
 
 # The last sum of PFLD's residual blocks, [128, 14, 14], and the square of the aligned frame that stands for its face box (left, top,
 # side; of 0.5 to 0.75 of the side the one with the least median error of the teacher's own points on 200 training crops).

@@ -1,14 +1,12 @@
 """Batches balanced over the sources, made by worker processes that share the packed crops by fork."""
 
-import itertools
-import multiprocessing as mp
-
 import numpy as np
 
-from . import headwear
-from .augment import sample, transplant
-from .data import Labels
+from faceptor_models.common.augment import sample, transplant
 from faceptor_models.common.labels import HINTS
+from faceptor_models.common.packed_crops import Labels
+
+from . import headwear
 from .poses import pose_chances
 
 # Samples of each source in a batch of 128; other batch sizes scale it.
@@ -137,7 +135,10 @@ class Batches:
     def make(self, seed, size=None, held=False):
         rng = np.random.default_rng(seed)
         size = size or self.size
-        rows = {k: [] for k in ("image", "landmarks", "people", "age_low", "age_high", "expression", "attributes", "male", "identity", "embedding", "flip")}
+        rows = {
+            k: []
+            for k in ("image", "landmarks", "people", "age_low", "age_high", "expression", "attributes", "male", "identity", "embedding", "flip")
+        }
         masks, mask_rows, inner, inner_rows = [], [], [], []
         for source in self.count:
             labels, crops = self.labels[source], self.arrays[source]
@@ -169,34 +170,3 @@ class Batches:
         unmasked[mask_rows] = False
         batch["hint_rows"] = hinted(batch["attributes"], unmasked, self.hinted)
         return batch
-
-
-_batches = None
-
-
-def _work(job):
-    import cv2
-
-    cv2.setNumThreads(1)
-    seed, size = job
-    return _batches.make(seed, size)
-
-
-def stream(batches, seed, first, size_at, workers=1, ahead=3):
-    """Yields (step, batch) from `first` on, `ahead` batches prepared in advance; by this process with no `workers`."""
-    global _batches
-    if workers == 0:
-        for step in itertools.count(first):
-            yield step, batches.make((seed, step), size_at(step))
-    _batches = batches
-    pool = mp.get_context("fork").Pool(workers)
-    pending, step = [], first
-    try:
-        while True:
-            while len(pending) < ahead:
-                pending.append((step, pool.apply_async(_work, (((seed, step), size_at(step)),))))
-                step += 1
-            number, result = pending.pop(0)
-            yield number, result.get()
-    finally:
-        pool.terminate()

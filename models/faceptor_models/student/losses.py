@@ -4,6 +4,7 @@ import torch
 from torch.nn import functional as F
 
 from faceptor_models.common.labels import HINTS, MALE
+
 from .network import AGE_BINS, age_distribution
 
 AGE_STD_YEARS = 4.0
@@ -128,7 +129,7 @@ def compute(net, batch, landmark_limit, stopped=(), helpers=None):
     """All losses of one batch: {name: scalar}. `batch` holds tensors on the network's device.
 
     Tasks in `stopped` cost nothing, nor do the terms "hints" and "coarse" there. `helpers` give terms by their names: "edges" of
-    (logits, f4, f8) of the faces with masks (regulate.py), "identity" of (embedding, identity) (identities.py), "inner" of (f8, maps, seen) of
+    (logits, f4, f8) of the faces with masks (training_model.py), "identity" of (embedding, identity) (identities.py), "inner" of (f8, maps, seen) of
     the faces that have inner maps (inner_maps.py), "tutor" of (net, batch, maps, limit) (tutor.py).
     """
     helpers = helpers or {}

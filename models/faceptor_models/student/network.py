@@ -29,10 +29,43 @@ QUARTERS = 4
 EMBEDDING = 128
 
 SIZES = {
-    "edge": dict(widths=(32, 64, 128, 256), blocks=(1, 3, 2), dim=128, heads=4, hidden=256, layers=2, levels=3, pixel=64, fine=32, squeeze=192),
-    "nano": dict(widths=(16, 32, 64, 128), blocks=(1, 3, 2), dim=64, heads=2, hidden=128, layers=2, levels=1, pixel=32, fine=0, squeeze=64),
+    "edge": {
+        "widths": (32, 64, 128, 256),
+        "blocks": (1, 3, 2),
+        "dim": 128,
+        "heads": 4,
+        "hidden": 256,
+        "layers": 2,
+        "levels": 3,
+        "pixel": 64,
+        "fine": 32,
+        "squeeze": 192,
+    },
+    "nano": {
+        "widths": (16, 32, 64, 128),
+        "blocks": (1, 3, 2),
+        "dim": 64,
+        "heads": 2,
+        "hidden": 128,
+        "layers": 2,
+        "levels": 1,
+        "pixel": 32,
+        "fine": 0,
+        "squeeze": 64,
+    },
     # Never on a board: edge with twice the encoder's channels, to teach it.
-    "teacher": dict(widths=(64, 128, 256, 512), blocks=(1, 3, 2), dim=128, heads=4, hidden=256, layers=2, levels=3, pixel=64, fine=32, squeeze=192),
+    "teacher": {
+        "widths": (64, 128, 256, 512),
+        "blocks": (1, 3, 2),
+        "dim": 128,
+        "heads": 4,
+        "hidden": 256,
+        "layers": 2,
+        "levels": 3,
+        "pixel": 64,
+        "fine": 32,
+        "squeeze": 192,
+    },
 }
 
 

@@ -47,7 +47,9 @@ class MemoryPart(nn.Module):
         self.inputs = list(self.LEVELS)[-len(m.inputs) :]
         self.outputs = [f"{kind}{i}" for i in range(len(m.keys)) for kind in ("key", "value")]
         with torch.no_grad():
-            places = [m.place(sincos(size // s, size // s, m.dim, "cpu")) + m.level[i] for i, s in enumerate(self.LEVELS[name] for name in self.inputs)]
+            places = [
+                m.place(sincos(size // s, size // s, m.dim, "cpu")) + m.level[i] for i, s in enumerate(self.LEVELS[name] for name in self.inputs)
+            ]
         self.register_buffer("placed", torch.cat(places, 0).unsqueeze(0))
 
     def forward(self, *maps):

@@ -17,12 +17,13 @@ import cv2
 import numpy as np
 import torch
 
-from .augment import Jitter
-from .data import Labels, pack, table
-from .evaluate import load
+from faceptor_models.common.area_sampling import view
+from faceptor_models.common.augment import Jitter
 from faceptor_models.common.geometry import apply, frame_to_network
 from faceptor_models.common.labels import ATTRIBUTES, HINTS, PARSING, PARSING_FLIP, UNKNOWN
-from .sampling import view
+from faceptor_models.common.packed_crops import Labels, pack, table
+
+from .evaluate import load
 
 MASK_PX = 192
 # The most that the odds of a thing are raised to have it where an attribute says so; beyond that the crop says nothing of it.
@@ -74,7 +75,9 @@ def back(probabilities, to_network, mirrored):
     where = (frame_to_network(apply(to_network, grid)) * size - 0.5).astype(np.float32).reshape(MASK_PX, MASK_PX, 2)
     planes = probabilities.transpose(1, 2, 0)
     parts = [
-        cv2.remap(np.ascontiguousarray(planes[..., i : i + 4]), where, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE).reshape(MASK_PX, MASK_PX, -1)
+        cv2.remap(np.ascontiguousarray(planes[..., i : i + 4]), where, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE).reshape(
+            MASK_PX, MASK_PX, -1
+        )
         for i in range(0, planes.shape[-1], 4)
     ]
     return np.concatenate(parts, -1)

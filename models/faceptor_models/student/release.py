@@ -13,6 +13,7 @@ from pathlib import Path
 import torch
 
 from faceptor_models.common.geometry import check_warp
+
 from .network import widened
 
 CURVES = ["age", "expression", "attributes", "landmarks", "heatmap", "parsing", "embedding", "relation", "tutor"]
@@ -79,10 +80,16 @@ def main():
     p.add_argument("run")
     p.add_argument("--out", required=True)
     p.add_argument("--continued", action="store_true", help="the run began with the weights that --out holds: its log is appended")
-    p.add_argument("--blend", type=float, default=1.0, metavar="SHARE", help="with --continued: keep the mean of the run's weights and those that --out holds, SHARE being the run's part")
+    p.add_argument(
+        "--blend",
+        type=float,
+        default=1.0,
+        metavar="SHARE",
+        help="with --continued: keep the mean of the run's weights and those that --out holds, SHARE being the run's part",
+    )
     p.add_argument("--blend-with", metavar="FILE", help="the weights for --blend instead of those that --out holds, such as of the release before")
     args = p.parse_args()
-    if not 0 < args.blend <= 1 or args.blend < 1 and not args.continued:
+    if not 0 < args.blend <= 1 or (args.blend < 1 and not args.continued):
         p.error("--blend is above 0 and at most 1, and needs --continued")
     if args.blend_with and args.blend == 1:
         p.error("--blend-with goes with --blend")

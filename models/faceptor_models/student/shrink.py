@@ -276,7 +276,7 @@ class Shrinking:
 
     def attend(self, big, small, kept, queries, keys_values, mine, goal):
         """Fits one attention's query and output; `goal` is what its output shall add, on the kept channels."""
-        (x, y), ((xk, xv), (yk, yv)) = queries, keys_values
+        (x, y), (yk, yv) = queries, keys_values
         fit_linear(small.q, y, big.q(x)[..., kept])
         mixed = F.scaled_dot_product_attention(small.split(small.q(y)), small.split(yk), small.split(yv))
         b, h, n, d = mixed.shape
@@ -303,7 +303,7 @@ class Shrinking:
             inside[span, span] = 0.0
         for a, b, (theirs, ours, kept) in zip(self.big.layers, self.small.layers, memory):
             goal = x + a.cross(x + px, *theirs)
-            y = self.attend(a.cross, b.cross, kept, (x + px, y + py), (theirs, ours), y, goal[..., keep])
+            y = self.attend(a.cross, b.cross, kept, (x + px, y + py), ours, y, goal[..., keep])
             x = a.norm1(goal)
             y = fit_layer_norm(b.norm1, y, x[..., keep])
             placed, mine = x + px, y + py

@@ -16,21 +16,23 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
-from faceptor_models.published.recipes import looks
-from faceptor_models.published.recipes.norms import synchronise
-from faceptor_models.published.recipes.run import hash_of
-from faceptor_models.published.recipes.world import World
 
-from faceptor_models.common import geometry
+from faceptor_models.common import early_stopping, geometry
+from faceptor_models.common.batch_stream import stream
+from faceptor_models.common.csv_rows import write_rows
+from faceptor_models.common.distributed import World, step_seed
+from faceptor_models.common.packed_crops import Labels, more, pack, table
+from faceptor_models.common.sync_batch_norm import synchronise
+
 from . import losses
-from .data import Labels, more, pack, table
 from .identities import Identities
 from .inner_maps import InnerHead, InnerMaps
-from .loader import Batches, stream
+from .loader import Batches
 from .network import SIZES, Student
+from .parsing_cycles import Cycles
+from .pretrained_encoder import load_encoder
 from .quantized import Rounding
-from .regulate import Cycles, Trained
-from .starts import load_encoder
+from .training_model import TrainingModel
 from .tutor import Tutor
 
 
@@ -119,8 +121,16 @@ def parser():
     p.add_argument("--small-px", type=int, default=80, help="input side of the first part of the run")
     p.add_argument("--full-px", type=int, default=96)
     p.add_argument("--full-from", type=float, default=0.6, help="share of the run after which the full input is used")
-    p.add_argument("--light", type=float, default=0.0, metavar="SHARE", help="share of lightly augmented samples: good photos, aligned as a detector does it")
-    p.add_argument("--warp", type=float, default=geometry.WARP_LINEAR, metavar="A", help="the fovea's linear part, 1 a uniform grid: for trials alone, exports have 0.5")
+    p.add_argument(
+        "--light", type=float, default=0.0, metavar="SHARE", help="share of lightly augmented samples: good photos, aligned as a detector does it"
+    )
+    p.add_argument(
+        "--warp",
+        type=float,
+        default=geometry.WARP_LINEAR,
+        metavar="A",
+        help="the fovea's linear part, 1 a uniform grid: for trials alone, exports have 0.5",
+    )
     p.add_argument("--landmark-limit", type=int, default=32, help="faces a batch of 128 that learn landmarks")
     p.add_argument("--quantize-from", type=float, default=1.0, help="share of the run after which it feels the export's rounding (0: all of it)")
     p.add_argument("--seed", type=int, default=2048)
@@ -133,7 +143,7 @@ def parser():
     p.add_argument("--start-from", help="weights of an earlier run to begin with (a checkpoint's average)")
     p.add_argument("--encoder", metavar="FILE", help="an encoder to begin with: of `faceptor-models pretrain` (model.pth), or of a network's weights")
     p.add_argument("--hold-out", type=float, default=0.0, metavar="SHARE", help="share of the crops kept for validation; looks and cycles take 0.05")
-    rule = looks.KNOWN
+    rule = early_stopping.KNOWN
     p.add_argument("--stop-every", type=int, default=0, metavar="STEPS", help="look at every task after so many steps and stop it when it overfits")
     p.add_argument("--stop-main", default="landmarks", help="the task that never stops")
     p.add_argument("--stop-window", type=int, default=rule["window"], help="looks in the trend, k of the formula")
@@ -143,10 +153,20 @@ def parser():
     p.add_argument("--stop-minimum", default=rule["minimum"], help="least loss so far: of training or validation")
     p.add_argument("--stop-coefficients", type=coefficients, default={}, metavar="TASK=N,..", help="importance of the tasks; 1 where none is given")
     p.add_argument("--poses", action="store_true", help="turned faces of w300 come as often as frontal ones (student.poses)")
-    p.add_argument("--identities", action="store_true", help="a margin between CelebA's people beside the embedding, in training only (student.identities)")
+    p.add_argument(
+        "--identities", action="store_true", help="a margin between CelebA's people beside the embedding, in training only (student.identities)"
+    )
     p.add_argument("--inner-maps", metavar="FILE", help="a landmark network's inner maps of w300 (student.inner_maps), learned in training only")
-    p.add_argument("--tutor", metavar="FILE", help="weights of a network of ours whose answers it learns beside the labels, in training only (student.tutor)")
-    p.add_argument("--only", type=lambda text: text.split(","), default=[], metavar="PART,..", help="parts of the network that learn, by the first names of its weights; the others stay as they began")
+    p.add_argument(
+        "--tutor", metavar="FILE", help="weights of a network of ours whose answers it learns beside the labels, in training only (student.tutor)"
+    )
+    p.add_argument(
+        "--only",
+        type=lambda text: text.split(","),
+        default=[],
+        metavar="PART,..",
+        help="parts of the network that learn, by the first names of its weights; the others stay as they began",
+    )
     p.add_argument("--edges", action="store_true", help="edge heads and edge attention for the parsing, in training only")
     p.add_argument("--regulate-start", type=int, default=0, metavar="STEP", help="first cycle's end of self-regulation (needs --edges)")
     p.add_argument("--regulate-cycle", type=int, default=0, metavar="STEPS", help="length of the cycles")
@@ -160,7 +180,7 @@ def stopping(args):
     if not args.stop_every:
         return None
     rule = {k: getattr(args, f"stop_{k}") for k in ("every", "main", "window", "threshold", "guard", "patience", "minimum", "coefficients")}
-    return looks.Looks(rule, list(losses.TASKS))
+    return early_stopping.EarlyStopping(rule, list(losses.TASKS))
 
 
 def cycles(args):
@@ -200,7 +220,7 @@ def train(args):
     sets = [(arrays, table(Path(args.faces) / "train/labels.npz")), *(more(folder, args.mapped) for folder in args.more)]
     inner = InnerMaps(args.inner_maps) if args.inner_maps else None
     batches = Batches(sets, args.batch // world.size, args.small_px, args.shares, hold_out, args.light, args.poses, inner)
-    half = args.precision == "bf16" or args.precision == "auto" and half_is_fast(world.device)
+    half = args.precision == "bf16" or (args.precision == "auto" and half_is_fast(world.device))
     net = Student(args.size, args.levels).to(world.device)
     if args.start_from:
         net.load_average(torch.load(args.start_from, map_location=world.device, weights_only=True)["average"])
@@ -210,7 +230,7 @@ def train(args):
     identities = Identities(people.identity, people.embedding) if people else None
     inner_head = InnerHead(SIZES[net.size]["widths"][2], inner.channels) if inner else None
     tutor = Tutor(args.tutor, world.device) if args.tutor else None
-    trained = Trained(net, args.edges, identities, inner_head, tutor).to(world.device)
+    trained = TrainingModel(net, args.edges, identities, inner_head, tutor).to(world.device)
     trained.hold(args.only)
     if tutor:
         tutor.compare(net)
@@ -260,7 +280,7 @@ def train(args):
             if regulation.n:
                 # Under a name of its own, as the weights that `student.export` and `student.evaluate` can take.
                 state["regulated"] = regulation.rule.average.net.state_dict()
-                looks.write_rows(regulation.rows, out / "cycles.csv")
+                write_rows(regulation.rows, out / "cycles.csv")
         torch.save(state, out / "checkpoint.part")
         (out / "checkpoint.part").rename(checkpoint)
         with open(out / "log.csv", "w", newline="") as file:
@@ -280,14 +300,17 @@ def train(args):
     wrapped = world.wrapped(trained).train()
     clock = time.monotonic()
     base, saved = used, clock
-    rounding = None
-    small = lambda at: args.small_px if progress(at, used) < args.full_from else args.full_px  # noqa: E731
-    for step, raw in stream(batches, args.seed + 1_000_003 * world.rank, step, small, args.workers):
+    rounding, first = None, step
+
+    def input_side(at):
+        return args.small_px if progress(at, used) < args.full_from else args.full_px
+
+    for step, raw in stream(batches, args.seed + 1_000_003 * world.rank, first, input_side, args.workers):
         used = base + time.monotonic() - clock
         done = progress(step, used)
         if step % 10 == 0 and (out / "threads").exists():  # a shared machine: change the number of threads while it runs
             torch.set_num_threads(int((out / "threads").read_text()))
-        torch.manual_seed(hash_of(args.seed, step, world.rank))
+        torch.manual_seed(step_seed(args.seed, step, world.rank))
         # Cycles begin when the first schedule has come to its end.
         factor = regulation.rate(step, schedule(min(1.0, step / max(1, args.regulate_start)))) if regulation else schedule(done)
         for group in optimizer.param_groups:
@@ -305,7 +328,7 @@ def train(args):
         loss = losses.total(terms, weights)
         values = world.mean(torch.stack([loss, *terms.values()]).float())
         if not bool(torch.isfinite(values).all()):
-            print(f"step {step}: loss is not finite, batch skipped: {({k: float(v) for k, v in terms.items()})}", flush=True)
+            print(f"step {step}: loss is not finite, batch skipped: { ({k: float(v) for k, v in terms.items()}) }", flush=True)
             optimizer.zero_grad(set_to_none=True)
             continue
         loss.backward()
@@ -320,7 +343,7 @@ def train(args):
         if rule:
             rule.add(losses.by_task(means, weights))
             if rule.due(step):
-                stopped = rule.look(step, looks.held_out_losses(trained, held(), held_losses, world))
+                stopped = rule.decide(step, early_stopping.held_out_losses(trained, held(), held_losses, world))
                 if stopped and world.first:
                     print(f"step {step}: stopped {', '.join(stopped)}", flush=True)
         if regulation and regulation.rule.ends(step):

@@ -15,16 +15,19 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from faceptor_models.common.paths import CONFIGS
-from faceptor_models.published.recipes.looks import write_rows
 from torch.utils.flop_counter import FlopCounterMode
 
 from faceptor_models.common import geometry
+from faceptor_models.common.area_sampling import network_image
+from faceptor_models.common.csv_rows import write_rows
+from faceptor_models.common.geometry import network_to_frame
+from faceptor_models.common.metrics import landmark_error
+from faceptor_models.common.paths import CONFIGS
+
 from . import train
 from .compare import mean_gain, read_rows
-from .development import ROWS, Development, landmark_error, network_image
+from .development import ROWS, Development
 from .evaluate import answer, label_map, load
-from faceptor_models.common.geometry import network_to_frame
 from .network import SIZES
 from .poses import turned
 
@@ -92,7 +95,9 @@ def settings(args, trial, arm, seed, folder):
     """student.train's arguments of one run."""
     given = f"{trial['common']} {trial['arms'][arm]}".format(out=args.out, **args.shared).split()
     given += ["--faces", str(args.faces), "--cache", str(args.cache), "--out", str(folder), "--seed", str(seed), "--mapped", "--resume"]
-    return train.parser().parse_args([*given, "--threads", str(args.threads), "--save-minutes", "3", *(["--steps", str(args.steps)] if args.steps else [])])
+    return train.parser().parse_args(
+        [*given, "--threads", str(args.threads), "--save-minutes", "3", *(["--steps", str(args.steps)] if args.steps else [])]
+    )
 
 
 def run(args, trial, arm, seed, judge):

@@ -6,9 +6,11 @@ for things that CelebAMask-HQ has no class for.
 """
 
 import numpy as np
+
+from faceptor_models.common.errors import Refused
 from faceptor_models.common.labels import PARSING
 
-from ..rows import Photo, Refused
+from ..rows import Photo
 from .common import need
 
 SIDE_PX = 256

@@ -4,9 +4,10 @@
 40 attributes and the identity. The training list is train, the test list dev, the validation list is left aside.
 """
 
+from faceptor_models.common.errors import Refused
 from faceptor_models.common.labels import ATTRIBUTES
 
-from ..rows import Photo, Refused
+from ..rows import Photo
 from .common import lines_of, need
 
 SIDE_PX = 128

@@ -6,6 +6,7 @@ in the same folder; without the second everything is train. Masks of 19 classes 
 
 import numpy as np
 from PIL import Image
+
 from faceptor_models.common.labels import PARSING
 
 from ..rows import Photo

@@ -2,7 +2,7 @@
 
 import csv
 
-from ..rows import Refused
+from faceptor_models.common.errors import Refused
 
 
 def table_of(path, *columns):

@@ -7,16 +7,16 @@ facewear (masks, goggles) is 255, nobody knows.
 import cv2
 import numpy as np
 from PIL import Image
+
+from faceptor_models.common.errors import Refused
 from faceptor_models.common.labels import PARSING
 
-from ..rows import Photo, Refused
+from ..rows import Photo
 
 SIDE_PX = 256
 UNKNOWN = 255
 # Its labels 0 to 18; left and right there are the picture's, here the person's.
-CLASSES = (
-    "background skin nose l_eye r_eye l_brow r_brow l_ear r_ear mouth u_lip l_lip neck hair skin cloth eye_g hat"
-).split()
+CLASSES = ("background skin nose l_eye r_eye l_brow r_brow l_ear r_ear mouth u_lip l_lip neck hair skin cloth eye_g hat").split()
 MOST_OF_A_LENS = 0.04  # of the picture
 
 

@@ -3,7 +3,9 @@
 Age in nine ranges and sex; the group is not read. Validation is the dev split, as no test list is published.
 """
 
-from ..rows import Photo, Refused, age_range
+from faceptor_models.common.errors import Refused
+
+from ..rows import Photo, age_range
 from .common import table_of
 
 SIDE_PX = 160

@@ -8,7 +8,9 @@ Ten votes over eight expressions; votes for "unknown" and "no face" are left out
 
 import numpy as np
 
-from ..rows import Photo, Refused
+from faceptor_models.common.errors import Refused
+
+from ..rows import Photo
 from .common import table_of
 
 SIDE_PX = 96

@@ -7,7 +7,9 @@ Every picture of the pairs becomes a dev crop; the face is the one in the pictur
 import numpy as np
 from PIL import Image
 
-from ..rows import Photo, Refused
+from faceptor_models.common.errors import Refused
+
+from ..rows import Photo
 from .common import lines_of
 
 SIDE_PX = 160

@@ -9,9 +9,11 @@ name), `age` (31 or a range 20-29), `sex` (male, female), `expression` (its name
 import zlib
 
 import numpy as np
+
+from faceptor_models.common.errors import Refused
 from faceptor_models.common.labels import ATTRIBUTES, EXPRESSIONS
 
-from ..rows import Photo, Refused, age, age_range
+from ..rows import Photo, age, age_range
 from .common import table_of
 
 SIDE_PX = 192

@@ -2,9 +2,10 @@
 folder or in `basic/` below it. Seven expressions, the list's own split: train is train, test is dev.
 """
 
+from faceptor_models.common.errors import Refused
 from faceptor_models.common.labels import EXPRESSIONS
 
-from ..rows import Photo, Refused
+from ..rows import Photo
 from .common import lines_of, need
 
 SIDE_PX = 128

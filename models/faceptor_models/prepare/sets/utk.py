@@ -6,7 +6,9 @@ Age in years and sex; the group is not read. The owners give no split: one photo
 import re
 import zlib
 
-from ..rows import Photo, Refused, age
+from faceptor_models.common.errors import Refused
+
+from ..rows import Photo, age
 
 SIDE_PX = 192
 NAME = re.compile(r"(\d{1,3})_([01])_[0-4]_(\d+)\.")  # a few files lack a field and are left out

@@ -6,7 +6,9 @@ missing are left out. Points by people, 68 in iBUG order.
 
 import numpy as np
 
-from ..rows import Photo, Refused
+from faceptor_models.common.errors import Refused
+
+from ..rows import Photo
 
 SIDE_PX = 256
 FOLDERS = {

@@ -3,11 +3,12 @@
 from pathlib import Path
 
 import numpy as np
-from faceptor_models.student.data import Labels, more, pack, table
+
+from faceptor_models.common.errors import Refused
 from faceptor_models.common.labels import ATTRIBUTES
+from faceptor_models.common.packed_crops import Labels, more, pack, table
 
 from .. import official
-from ..checkpoint import Refused
 from ..official import type_of
 
 IGNORED = -100
@@ -34,7 +35,7 @@ class Crops:
         self.order, self.held = {}, {}
         for source, crops in pictures.items():
             self.order[source] = np.random.RandomState(seed).permutation(len(crops))
-            self.held[source] = int(round(hold_out * len(crops)))
+            self.held[source] = round(hold_out * len(crops))
 
     @classmethod
     def read(cls, faces, cache, hold_out=0.05, further=()):
@@ -100,7 +101,11 @@ class Crops:
 
         male = int(self.labels[source].male[row])
         gender = first_if(attributes[ATTRIBUTES.index("Male")]) if male < 0 else 1 - male
-        out = {"gender": gender, "smile": first_if(attributes[ATTRIBUTES.index("Smiling")]), "glasses": first_if(attributes[ATTRIBUTES.index("Eyeglasses")])}
+        out = {
+            "gender": gender,
+            "smile": first_if(attributes[ATTRIBUTES.index("Smiling")]),
+            "glasses": first_if(attributes[ATTRIBUTES.index("Eyeglasses")]),
+        }
         return out | {"pose": pose(self.keypoints[source][row], flipped)}
 
 

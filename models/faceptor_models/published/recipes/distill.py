@@ -6,14 +6,16 @@ from types import SimpleNamespace
 import cv2
 import numpy as np
 import torch
+
+from faceptor_models.common.csv_rows import write_rows
+from faceptor_models.common.distributed import World
+from faceptor_models.common.errors import Refused
 from faceptor_models.common.geometry import TEMPLATE
 
-from ..checkpoint import Refused
 from . import settings
 from .crops import Crops
 from .distillation import KNOWN, Distillation
-from .run import COMMON, PRECISIONS, Run, write_rows
-from .world import World
+from .run import COMMON, PRECISIONS, Run
 
 PICTURES = {".jpg", ".jpeg", ".png", ".webp", ".bmp"}
 # Side to which a folder's own aligned crops are brought.
@@ -23,7 +25,11 @@ SIDE = 192
 def add(verbs):
     p = verbs.add_parser("distill", help="trains a student on what imported systems or ONNX files say of crops, and exports it")
     p.add_argument(
-        "--teacher", action="append", required=True, metavar="DIR", help="folder of `import` or of the student's export, or an ONNX file; may be repeated"
+        "--teacher",
+        action="append",
+        required=True,
+        metavar="DIR",
+        help="folder of `import` or of the student's export, or an ONNX file; may be repeated",
     )
     p.add_argument("--data", required=True, metavar="DIR", help="the research crops, or a folder of aligned crops without labels")
     p.add_argument("--student", required=True, metavar="CONFIG", help="settings file, such as configs/distill_student.toml")
@@ -48,7 +54,14 @@ def prepared(path, variant, changes, teachers):
     held = settings.checked(held, COMMON | KNOWN)
     if held["run"]["precision"] not in PRECISIONS:
         raise Refused(f"run.precision is {held['run']['precision']!r}, expected is one of {', '.join(PRECISIONS)}")
-    for where, key in (("run", "iterations"), ("run", "log_every"), ("run", "save_every"), ("targets", "px"), ("targets", "held_out"), ("task", "batch")):
+    for where, key in (
+        ("run", "iterations"),
+        ("run", "log_every"),
+        ("run", "save_every"),
+        ("targets", "px"),
+        ("targets", "held_out"),
+        ("task", "batch"),
+    ):
         if held[where][key] < 1:
             raise Refused(f"{where}.{key} is {held[where][key]}, expected is at least 1")
     return held
@@ -96,7 +109,9 @@ def run_distill(args):
         torch.manual_seed(held["run"]["seed"])
         made = Distillation(held, crops, world, out / "targets")
         if world.first:
-            print(f"{args.student}: {sum(p.numel() for p in made.learner.net.parameters()):,} parameters; {len(made.entries)} crops, {len(made.held)} held out")
+            print(
+                f"{args.student}: {sum(p.numel() for p in made.learner.net.parameters()):,} parameters; {len(made.entries)} crops, {len(made.held)} held out"
+            )
             print(*(f"learned: {m.task} from {made.teachers[m.teacher].name}: {m.lesson.name}" for m in made.matches), sep="\n")
             print(*(f"left out: {name}: {why}" for name, why in made.left_out.items()), sep="\n")
         run = Run(made, held, out, world, args.resume, args.workers)

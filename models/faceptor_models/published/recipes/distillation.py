@@ -6,18 +6,20 @@ within the batch, decoded queries by their cosine after a linear map that only t
 
 import numpy as np
 import torch
-from faceptor_models.student import losses as student_losses
 from torch import nn
 
-from ..checkpoint import Refused
-from ..learners import LEARNERS
-from ..lessons import FIVE
+from faceptor_models.common.csv_rows import write_rows
+from faceptor_models.common.errors import Refused
+from faceptor_models.common.schedules import mae
+from faceptor_models.common.sync_batch_norm import synchronise
+from faceptor_models.student import losses as student_losses
+
+from ..distillation_students import LEARNERS
 from ..losses import distillation as losses
 from ..official import type_of
-from ..schedules import mae
+from ..task_matching import FIVE
 from ..teachers import open_teacher
-from .norms import synchronise
-from .run import Recipe, to_device, write_rows
+from .run import Recipe, to_device
 from .sampler import Sampler
 from .targets import Targets
 
@@ -324,7 +326,5 @@ def distances(m, ours, theirs):
     mean = theirs.mean(0, keepdim=True)
     kind = kind_of(m.task)
     if kind == "landmarks" or (kind in ("recognition", "embedding") and ours.shape[-1] > 1):
-        error = lambda a: float((a - theirs).norm(dim=-1).mean())
-    else:
-        error = lambda a: float((a - theirs).abs().mean())
-    return {"error": error(ours), "constant": error(mean)}
+        return {"error": float((ours - theirs).norm(dim=-1).mean()), "constant": float((mean - theirs).norm(dim=-1).mean())}
+    return {"error": float((ours - theirs).abs().mean()), "constant": float((mean - theirs).abs().mean())}

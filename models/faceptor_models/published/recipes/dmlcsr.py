@@ -5,16 +5,18 @@ from dataclasses import replace
 
 import numpy as np
 import torch
-from faceptor_models.student.development import parsing_scores
 
-from .. import schedules
-from ..checkpoint import Refused, read
+from faceptor_models.common import schedules
+from faceptor_models.common.csv_rows import write_rows
+from faceptor_models.common.edge_criterion import IGNORE, Targets, Weights, criterion, divergence, edges_of, refined
+from faceptor_models.common.errors import Refused
+from faceptor_models.common.metrics import parsing_scores
+from faceptor_models.common.self_regulation import SelfRegulation, reestimate
+from faceptor_models.common.sync_batch_norm import synchronise
+
+from ..checkpoint import read
 from ..dmlcsr import DmlCsr, DmlCsrConfig, resized
-from ..losses.dmlcsr import IGNORE, Targets, Weights, criterion, divergence, edges_of, refined
-from ..regulation import SelfRegulation, reestimate
-from . import views
-from .looks import write_rows
-from .norms import synchronise
+from . import augmentation
 from .run import Recipe, to_device
 from .sampler import Sampler
 
@@ -56,7 +58,7 @@ class DmlCsrRecipe(Recipe):
         if m["start_from"]:
             load_backbone(self.model, m["start_from"])
         synchronise(self.model, world)
-        self.group = views.bgr(m["size_px"])
+        self.group = augmentation.bgr(m["size_px"])
         rows = crops.training(task["source"])
         self.per_epoch = schedule["per_epoch"] or max(1, len(rows) // (task["batch"] * world.size))
         self.iterations = schedule["epochs"] * self.per_epoch
@@ -66,7 +68,7 @@ class DmlCsrRecipe(Recipe):
         self.cycles, self.best = [], None
 
     def sample(self, row, rng=None):
-        return views.edge_view(self.group, self.crops.rgb("celebamask", row), self.crops.masks[row], rng)
+        return augmentation.edge_view(self.group, self.crops.rgb("celebamask", row), self.crops.masks[row], rng)
 
     def stacked(self, samples):
         return {"image": np.stack([s[0] for s in samples]), "label": np.stack([s[1] for s in samples])}
@@ -110,7 +112,9 @@ class DmlCsrRecipe(Recipe):
 
     def optimizer(self):
         o = self.settings["optimizer"]
-        return torch.optim.SGD([{"params": list(self.model.parameters()), "multiplier": 1.0}], lr=o["rate"], momentum=o["momentum"], weight_decay=o["decay"])
+        return torch.optim.SGD(
+            [{"params": list(self.model.parameters()), "multiplier": 1.0}], lr=o["rate"], momentum=o["momentum"], weight_decay=o["decay"]
+        )
 
     def rate(self, iteration, multiplier):
         base, s = self.settings["optimizer"]["rate"], self.settings["schedule"]

@@ -9,17 +9,20 @@ import numpy as np
 import torch
 from torch import nn
 
-from .. import official, recognise, schedules
-from ..checkpoint import Refused, read
+from faceptor_models.common import schedules
+from faceptor_models.common.early_stopping import EarlyStopping
+from faceptor_models.common.errors import Refused
+from faceptor_models.common.sync_batch_norm import synchronise
+
+from .. import official, recognise
+from ..checkpoint import read
 from ..clip_vit import ClipVitConfig
 from ..decoder import DecoderConfig
 from ..faceptor import Faceptor, FaceptorConfig, finish
 from ..losses.faceptor import effective_weights, task_loss, total
 from ..official import DENSE, type_of
-from . import views
+from . import augmentation
 from .crops import IGNORED, NO_PIXEL
-from .looks import Looks
-from .norms import synchronise
 from .run import Recipe
 from .sampler import SPLITS, Sampler
 
@@ -60,8 +63,8 @@ class FaceptorRecipe(Recipe):
         resolution, patch, side = self.model.config.encoder.resolution, self.model.config.encoder.patch, settings["input"]["small_px"]
         if side < patch or side % patch:
             raise Refused(f"input.small_px is {side}, expected is a multiple of the patch, {patch} pixels")
-        self.small, self.large = views.small(side), views.clip("large", resolution)
-        self.celebam = views.clip("celebam", resolution, views.celeba_hq())
+        self.small, self.large = augmentation.small(side), augmentation.clip("large", resolution)
+        self.celebam = augmentation.clip("celebam", resolution, augmentation.celeba_hq())
         split = settings["sampler"]["split"]
         if split not in SPLITS:
             raise Refused(f"sampler.split is {split!r}, expected is one of {', '.join(SPLITS)}")
@@ -73,7 +76,7 @@ class FaceptorRecipe(Recipe):
         if missing:
             raise Refused(f"type_weight lacks {', '.join(sorted(missing))}")
         self.weights = effective_weights(weights, settings["type_weight"])
-        self.looks = Looks(settings["stopping"], self.tasks) if settings["stopping"]["every"] else None
+        self.early_stopping = EarlyStopping(settings["stopping"], self.tasks) if settings["stopping"]["every"] else None
 
     def choose(self):
         """Tasks whose data set is there, in the order of the settings."""
@@ -154,7 +157,7 @@ class FaceptorRecipe(Recipe):
 
     def groups(self):
         """Tasks that still train, by the size of their images: the encoder runs once for each."""
-        tasks = [t for t in self.tasks if self.looks is None or t not in self.looks.stopped]
+        tasks = [t for t in self.tasks if self.early_stopping is None or t not in self.early_stopping.stopped]
         found = [[t for t in tasks if type_of(t) not in DENSE], [t for t in tasks if type_of(t) in DENSE]]
         return [held for held in found if held]
 
@@ -163,11 +166,11 @@ class FaceptorRecipe(Recipe):
         source, kind = self.settings["task"][task]["source"], type_of(task)
         picture = self.crops.rgb(source, row)
         if kind == "align":
-            return views.align_view(self.large, picture, self.crops.labels[source].landmarks[row], rng)
+            return augmentation.align_view(self.large, picture, self.crops.labels[source].landmarks[row], rng)
         if kind == "parsing":
-            tensor, classes = views.parsing_view(self.celebam, picture, self.crops.masks[row], rng)
+            tensor, classes = augmentation.parsing_view(self.celebam, picture, self.crops.masks[row], rng)
             return tensor, np.where(classes == NO_PIXEL, IGNORED, classes.astype(np.int64))
-        tensor = views.value_view(self.small, picture, rng, plain=kind == "recog")
+        tensor = augmentation.value_view(self.small, picture, rng, plain=kind == "recog")
         return tensor, self.crops.value(task, source, row, self.identities.get(task))
 
     def batch(self, iteration):
@@ -186,7 +189,7 @@ class FaceptorRecipe(Recipe):
         size = {t: self.settings["task"][t]["batch"] for t in self.tasks}
         for i in range(max(-(-len(held[t]) // size[t]) for t in self.tasks)):
             part = {t: [held[t][(i * size[t] + j) % len(held[t])] for j in range(size[t])] for t in self.tasks}
-            yield self.arrays(lambda t: [self.sample(t, row) for row in part[t]])
+            yield self.arrays(lambda t, part=part: [self.sample(t, row) for row in part[t]])
 
     def arrays(self, samples):
         """All tasks, stopped ones too: worker processes do not hear of a stop."""
@@ -232,11 +235,11 @@ class FaceptorRecipe(Recipe):
         return schedules.faceptor(max(0, iteration - 1), self.iterations, o["base_rate"], o["peak_rate"], multiplier, o["warm"])
 
     def extra(self):
-        return {} if self.looks is None else {"looks": self.looks.state_dict()}
+        return {} if self.early_stopping is None else {"looks": self.early_stopping.state_dict()}
 
     def load_extra(self, state):
-        if self.looks is not None:
-            self.looks.load_state_dict(state["looks"])
+        if self.early_stopping is not None:
+            self.early_stopping.load_state_dict(state["looks"])
 
     def official(self):
         state = {f"module.{k}": v for k, v in self.model.state_dict().items()}
@@ -274,7 +277,7 @@ def load_farl(model, path):
     if missing:
         raise Refused(f"{path} is no encoder of FaRL: it lacks {len(missing)} tensors, visual.{missing[0]} for one")
     table = state["positional_embedding"]
-    side, width = int(round((len(table) - 1) ** 0.5)), table.shape[1]
+    side, width = round((len(table) - 1) ** 0.5), table.shape[1]
     square = table[1:].reshape(1, side, side, width).permute(0, 3, 1, 2)
     grid = visual.config.grid
     square = nn.functional.interpolate(square, size=(grid, grid), mode="bicubic", align_corners=False)

@@ -6,20 +6,22 @@ import copy
 import cv2
 import numpy as np
 import torch
-from faceptor_models.student.augment import sample
-from faceptor_models.student.development import network_image
+
+from faceptor_models.common import schedules
+from faceptor_models.common.area_sampling import network_image
+from faceptor_models.common.augment import sample
+from faceptor_models.common.errors import Refused
+from faceptor_models.common.self_regulation import reestimate
+from faceptor_models.common.sync_batch_norm import synchronise
 from faceptor_models.student.network import SIZES
 from faceptor_models.student.network import Encoder as StudentEncoder
 
-from .. import frozen, schedules
-from ..checkpoint import Refused
+from .. import frozen_networks
 from ..clip_vit import ClipVitConfig
 from ..losses import mcf as losses
 from ..mae_vit import VitConfig
 from ..mcf import Mcf, McfConfig
 from ..mcf_encoders import ConvConfig
-from ..regulation import reestimate
-from .norms import synchronise
 from .run import Recipe
 from .sampler import Sampler
 
@@ -97,12 +99,12 @@ class McfRecipe(Recipe):
     def frozen_network(self):
         f, i = self.settings["frozen"], self.settings["input"]
         if chosen("frozen.kind", f["kind"], FROZEN) == "pixels":
-            return frozen.Patches(self.config.encoder.patch)
+            return frozen_networks.Patches(self.config.encoder.patch)
         if not f["file"]:
             raise Refused(f"frozen.file: kind {f['kind']} needs a file (or set frozen.kind to pixels, which needs none)")
         if f["kind"] == "moco":
-            return frozen.moco(f["file"])
-        return frozen.OnnxMaps(f["file"], f["side_px"], f["mean"], f["std"], [t for t in f["tensors"] if t], given=(i["mean"], i["std"]))
+            return frozen_networks.moco(f["file"])
+        return frozen_networks.OnnxMaps(f["file"], f["side_px"], f["mean"], f["std"], [t for t in f["tensors"] if t], given=(i["mean"], i["std"]))
 
     def all_crops(self):
         """[(source, row)] of every crop: there is no label to hold out."""
@@ -169,7 +171,7 @@ class McfRecipe(Recipe):
 
     def official(self):
         """The ViT as an MCF checkpoint without its frozen network, which `import` reads; Faceptor's as a FaRL file; the
-        student's encoder as `student.starts` reads it."""
+        student's encoder as `student.pretrained_encoder` reads it."""
         online = self.model.online_encoder
         if isinstance(self.config.encoder, ConvConfig):
             return {"size": self.config.encoder.size, "px": self.side, "encoder": self.whole_images(online.body).state_dict()}
@@ -186,4 +188,3 @@ class McfRecipe(Recipe):
         made.load_state_dict(copy.deepcopy(body.state_dict()))
         count = min(STATISTICS_BATCHES, self.iterations)
         return reestimate(made, (self.normal(torch.from_numpy(self.batch(i)["image"]).to(self.world.device)) for i in range(count)))
-

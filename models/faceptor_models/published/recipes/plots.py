@@ -4,8 +4,8 @@ import csv
 import math
 from pathlib import Path
 
-from ..checkpoint import Refused
-from ..stopping import COLOURS, Decision, plot
+from faceptor_models.common.errors import Refused
+from faceptor_models.common.overfitting import COLOURS, Decision, plot
 
 WIDTH, HEIGHT, MARGIN = 720, 320, 56
 PALETTE = (*COLOURS, "#0f8b8d", "#a4243b", "#5f7c1c", "#8a6fbf", "#c17c00", "#2f4858")
@@ -28,6 +28,7 @@ def number(text):
 
 def lines(series, title, x_name, logarithmic=False):
     """{name: [(x, y)]} as SVG text with a common scale, each name and its last value beside."""
+
     def scale(y):
         return math.log10(max(y, 1e-9)) if logarithmic else y
 

@@ -9,12 +9,16 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from faceptor_models.student.loader import stream
 from torch import nn
 
-from ..checkpoint import Refused, read
-from .looks import KNOWN as STOPPING
-from .looks import held_out_losses, write_rows
+from faceptor_models.common.batch_stream import stream
+from faceptor_models.common.csv_rows import write_rows
+from faceptor_models.common.distributed import step_seed
+from faceptor_models.common.early_stopping import KNOWN as STOPPING
+from faceptor_models.common.early_stopping import held_out_losses
+from faceptor_models.common.errors import Refused
+
+from ..checkpoint import read
 
 CHECKPOINT = "checkpoint.pt"
 # Sections that every recipe has.
@@ -29,10 +33,10 @@ PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16}
 class Recipe:
     """What a system's training is. Subclasses set `model`, `iterations` and `clip`, and answer the methods below.
 
-    `looks` is the stopping rule or None; `validation()` gives its held-out batches.
+    `early_stopping` is the stopping rule or None; `validation()` gives its held-out batches.
     """
 
-    looks = None
+    early_stopping = None
     clip = None
 
     def batch(self, iteration):
@@ -148,8 +152,8 @@ class Run:
             torch.save(held, part)
             os.replace(part, self.out / name)
         write_rows(self.rows, self.out / "log.csv")
-        if self.recipe.looks is not None:
-            self.recipe.looks.write(self.out)
+        if self.recipe.early_stopping is not None:
+            self.recipe.early_stopping.write(self.out)
         self.recipe.write(self.out)
 
     def train(self, until=None):
@@ -163,7 +167,7 @@ class Run:
             return self.rows
         for iteration, arrays in batches(recipe, self.first, self.workers):
             # The iteration is the whole state of the randomness: a resumed run draws what an unbroken one does.
-            torch.manual_seed(hash_of(common["seed"], iteration, world.rank))
+            torch.manual_seed(step_seed(common["seed"], iteration, world.rank))
             for group in self.optimizer.param_groups:
                 group["lr"] = recipe.rate(iteration, group["multiplier"])
             values = self.step(step, to_device(arrays, world.device))
@@ -173,12 +177,12 @@ class Run:
                     self.log(f"iteration {iteration}: the loss is not finite, batch skipped")
             else:
                 self.count(values)
-                if recipe.looks is not None:
-                    recipe.looks.add({k: v for k, v in values.items() if k != "loss"})
+                if recipe.early_stopping is not None:
+                    recipe.early_stopping.add({k: v for k, v in values.items() if k != "loss"})
             if self.counted and ((iteration + 1) % common["log_every"] == 0 or iteration == recipe.iterations - 1):
                 self.write_row(iteration)
-            if recipe.looks is not None and recipe.looks.due(iteration):
-                self.look(iteration)
+            if recipe.early_stopping is not None and recipe.early_stopping.due(iteration):
+                self.decide_stopping(iteration)
             recipe.after(iteration, self)
             if (iteration + 1) % common["save_every"] == 0 or iteration == last:
                 self.seconds = base + time.monotonic() - clock
@@ -217,14 +221,9 @@ class Run:
         self.optimizer.zero_grad(set_to_none=True)
         return dict(zip(["loss", *names], values.tolist()))
 
-    def look(self, iteration):
+    def decide_stopping(self, iteration):
         recipe = self.recipe
         held = (to_device(arrays, self.world.device) for arrays in recipe.validation())
-        stopping = recipe.looks.look(iteration, held_out_losses(recipe.model, held, recipe.losses, self.world))
+        stopping = recipe.early_stopping.decide(iteration, held_out_losses(recipe.model, held, recipe.losses, self.world))
         if stopping and self.world.first:
             self.log(f"iteration {iteration}: stopped {', '.join(stopping)}")
-
-
-def hash_of(seed, iteration, rank):
-    """A seed of its own for every iteration and process."""
-    return int(np.random.SeedSequence((seed, iteration, rank)).generate_state(1, np.uint64)[0] >> 1)

@@ -4,7 +4,7 @@ import copy
 import tomllib
 from pathlib import Path
 
-from ..checkpoint import Refused
+from faceptor_models.common.errors import Refused
 
 
 def read(path, variant=None, changes=()):

@@ -1,7 +1,9 @@
 """Our own network by a settings file: `student.train` with its options by name."""
 
-from ..checkpoint import Refused
-from . import looks, settings
+from faceptor_models.common import early_stopping
+from faceptor_models.common.errors import Refused
+
+from . import settings
 
 # Options that are the command's own, or belong to a section of their own.
 ELSEWHERE = ("faces", "cache", "more", "out", "resume", "device", "seed", "edges", "shares", "start_from", "encoder", "minutes")
@@ -15,7 +17,7 @@ def known():
     return {
         "run": {"recipe": "student", "seed": 2048},
         "student": rows | {"start_from": "", "encoder": ""},
-        "stopping": looks.KNOWN | {"main": "landmarks"},
+        "stopping": early_stopping.KNOWN | {"main": "landmarks"},
         "regulation": {"edges": False, "start": 0, "cycle": 0, "batches": 16},
     }
 
@@ -29,7 +31,9 @@ def train(held, args):
 
     if args.until is not None:
         raise Refused("--until is not for the student: set student.steps")
-    given = parser().parse_args(["--faces", str(args.data), "--cache", str(args.cache or f"{args.out}/cache"), "--out", args.out, "--device", args.device])
+    given = parser().parse_args(
+        ["--faces", str(args.data), "--cache", str(args.cache or f"{args.out}/cache"), "--out", args.out, "--device", args.device]
+    )
     given.more, given.resume, given.seed = args.more, args.resume, held["run"]["seed"]
     for key, value in held["student"].items():
         setattr(given, key, value)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..checkpoint import Refused
+from faceptor_models.common.errors import Refused
 
 SAVE_EVERY = 64
 WAIT_S = 2.0

@@ -4,12 +4,13 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from ..checkpoint import Refused
+from faceptor_models.common.early_stopping import EarlyStopping
+from faceptor_models.common.errors import Refused
+
 from ..losses import tcdcn as objective
 from ..tcdcn import Tcdcn, TcdcnConfig, per_location
-from . import views
+from . import augmentation
 from .crops import IGNORED
-from .looks import Looks
 from .run import Recipe
 from .sampler import Sampler
 
@@ -39,7 +40,7 @@ class TcdcnRecipe(Recipe):
         heads = {t: known[t] for t in ("landmark", *self.auxiliary)}
         config = TcdcnConfig(size=m["size"], features=m["features"], heads=heads)
         self.model = Tcdcn(per_location(config) if m["filters"] == "per_location" else config).to(world.device)
-        self.group = views.grey(m["size"])
+        self.group = augmentation.grey(m["size"])
         rows = self.with_points(crops.training(self.source))
         rows = rows[: task["samples"]] if task["samples"] else rows
         self.sampler = Sampler(rows, task["batch"], self.iterations, world.size, settings["run"]["seed"])
@@ -49,8 +50,8 @@ class TcdcnRecipe(Recipe):
         # The file has coefficients for all four; those of tasks that are left out of this run do not matter.
         left_out = [t for t in known if t not in self.auxiliary and t != "landmark"]
         rule = rule | {"coefficients": {t: v for t, v in rule["coefficients"].items() if t not in left_out}}
-        self.looks = Looks(rule, ["landmark", *self.auxiliary]) if rule["every"] else None
-        if self.looks is None and rule["coefficients"]:
+        self.early_stopping = EarlyStopping(rule, ["landmark", *self.auxiliary]) if rule["every"] else None
+        if self.early_stopping is None and rule["coefficients"]:
             raise Refused("stopping.coefficients are the tasks' weights here: set stopping.every too")
 
     def with_points(self, rows):
@@ -61,7 +62,7 @@ class TcdcnRecipe(Recipe):
 
     def sample(self, row, rng=None):
         picture = self.crops.rgb(self.source, row)
-        tensor, points, flipped = views.grey_view(self.group, picture, self.crops.keypoints[self.source][row], rng)
+        tensor, points, flipped = augmentation.grey_view(self.group, picture, self.crops.keypoints[self.source][row], rng)
         return {"image": tensor, "landmark": points} | {k: np.int64(v) for k, v in self.crops.facts(self.source, row, flipped).items()}
 
     def stacked(self, samples):
@@ -92,7 +93,7 @@ class TcdcnRecipe(Recipe):
         return out
 
     def coefficient(self, task):
-        return 1.0 if self.looks is None else self.looks.rule.weight(task)
+        return 1.0 if self.early_stopping is None else self.early_stopping.rule.weight(task)
 
     def total(self, losses):
         """A stopped task has the coefficient 0 and is no part of the sum."""
@@ -108,11 +109,11 @@ class TcdcnRecipe(Recipe):
         return multiplier * self.settings["optimizer"]["rate"]
 
     def extra(self):
-        return {} if self.looks is None else {"looks": self.looks.state_dict()}
+        return {} if self.early_stopping is None else {"looks": self.early_stopping.state_dict()}
 
     def load_extra(self, state):
-        if self.looks is not None:
-            self.looks.load_state_dict(state["looks"])
+        if self.early_stopping is not None:
+            self.early_stopping.load_state_dict(state["looks"])
 
     def official(self):
         return self.model.state_dict()

@@ -9,8 +9,8 @@ from functools import lru_cache
 import cv2
 import numpy as np
 
-from faceptor_models.common import geometry
-from faceptor_models.common.geometry import pixel_centres, warp
+from . import geometry
+from .geometry import pixel_centres, warp
 
 # The most samples along one axis for a network pixel, and the photo pixels a network pixel covers in the middle of the view
 # above which the photo is halved first.
@@ -55,3 +55,10 @@ def view(photo, to_photo, size):
     sums = np.add.reduceat(np.ascontiguousarray(rows), first, 0).transpose(1, 0, 2)
     taken = np.diff(first, append=n).astype(np.float32)
     return sums / (taken[:, None] * taken[None, :])[..., None]
+
+
+def network_image(rgb, size):
+    """An aligned crop [side, side, 3] as the network's uint8 input [3, size, size]."""
+    side = rgb.shape[0]
+    seen = view(rgb, np.array([[side, 0.0, 0.0], [0.0, side, 0.0]]), size)
+    return (seen + 0.5).astype(np.uint8).transpose(2, 0, 1)

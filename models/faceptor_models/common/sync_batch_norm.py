@@ -9,8 +9,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from ..abn import EPS, SLOPE, InPlaceAbn
-from .world import Summed
+from .distributed import Summed
+from .inplace_abn import EPS, SLOPE, InPlaceAbn
 
 KINDS = (InPlaceAbn, nn.BatchNorm2d, nn.BatchNorm1d)
 

@@ -6,11 +6,12 @@ from pathlib import Path
 import cv2
 import torch
 
-from ..checkpoint import Refused
+from faceptor_models.common.distributed import World
+from faceptor_models.common.errors import Refused
+
 from . import dmlcsr, faceptor, mcf, plots, settings, student, tcdcn
 from .crops import Crops
 from .run import COMMON, PRECISIONS, Run
-from .world import World
 
 RECIPES = {
     "faceptor": (faceptor.FaceptorRecipe, faceptor.KNOWN),

@@ -10,7 +10,9 @@ from onnx import numpy_helper
 from torch import nn
 from torch.nn import functional as F
 
-from .checkpoint import Refused, read
+from faceptor_models.common.errors import Refused
+
+from .checkpoint import read
 from .mae_vit import Vit, VitConfig
 
 PERCEPTUAL_LEVELS = (2, 5, 8, 11)

@@ -42,14 +42,16 @@ class TaskwiseStopping:
         if any(not value > 0 for value in coefficients.values()):
             raise ValueError(f"coefficients must be above zero: {coefficients}")
         if window < 2 or patience < 1 or not threshold > 0 or not floor > 0:
-            raise ValueError(f"window {window} must be at least 2, patience {patience} at least 1, threshold {threshold} and floor {floor} above zero")
+            raise ValueError(
+                f"window {window} must be at least 2, patience {patience} at least 1, threshold {threshold} and floor {floor} above zero"
+            )
         if guard not in GUARDS or minimum not in MINIMA:
             raise ValueError(f"guard {guard!r} is not one of {GUARDS} or minimum {minimum!r} not one of {MINIMA}")
         self.coefficients = dict(coefficients)
         self.window, self.threshold, self.guard, self.patience, self.minimum, self.floor = window, threshold, guard, patience, minimum, floor
         self.losses = {task: [] for task in coefficients}
-        self.least = {task: math.inf for task in coefficients}
-        self.above = {task: 0 for task in coefficients}
+        self.least = dict.fromkeys(coefficients, math.inf)
+        self.above = dict.fromkeys(coefficients, 0)
         self.stopped_at = {}
         self.log = []
 

@@ -13,24 +13,25 @@ import numpy as np
 import tomli_w
 import torch
 from torch.nn import functional as F
-from faceptor_models.student import export, parts
-from faceptor_models.student.augment import Jitter, grid, sample
-from faceptor_models.student.development import network_image
-from faceptor_models.common.paths import FINDER_EXPORT
+
+from faceptor_models.common.area_sampling import network_image
+from faceptor_models.common.augment import Jitter, grid, sample
+from faceptor_models.common.errors import Refused
 from faceptor_models.common.geometry import apply as moved_by
 from faceptor_models.common.geometry import frame_to_network
 from faceptor_models.common.labels import EXPRESSIONS, LANDMARK_FLIP, PARSING_FLIP
+from faceptor_models.common.paths import FINDER_EXPORT
+from faceptor_models.student import export, parts
 from faceptor_models.student.losses import age_target
 from faceptor_models.student.network import AGE_BINS, DENSE, SIZES, Student, age_distribution, soft_argmax
 
 from . import groups, importing, interpreters, manifest, official, preprocess
-from .checkpoint import Refused
 from .clip_vit import ClipVitConfig
 from .decoder import DecoderConfig
 from .faceptor import Faceptor, FaceptorConfig
-from .lessons import FIVE, Match, match, mirrored, translated
 from .recipes.crops import PARSING_TABLE
 from .recognise import Recognised
+from .task_matching import FIVE, Match, match, mirrored, translated
 from .teachers import GroupView
 
 # What a Faceptor's tasks are called by kind, when the teacher's own name is not of an official type.
@@ -225,7 +226,9 @@ class FaceptorLearner:
         keys = ("width", "layers", "heads", "patch", "mlp", "grid", "proj", "drop_path")
         levels = tuple(m["levels"]) or (m["layers"] - 1,)
         decoder = DecoderConfig(m["decoder_width"], m["decoder_heads"], m["decoder_layers"], m["ffn"], levels, tuple(m["new_levels"]))
-        config = FaceptorConfig(dict(self.tasks), ClipVitConfig(**{k: m[k] for k in keys}), decoder, m["feature_hidden"], getattr(self, "embedding", 8))
+        config = FaceptorConfig(
+            dict(self.tasks), ClipVitConfig(**{k: m[k] for k in keys}), decoder, m["feature_hidden"], getattr(self, "embedding", 8)
+        )
         try:
             self.net = Faceptor(config)
         except (ValueError, RuntimeError, AssertionError) as error:

@@ -1,11 +1,10 @@
 """Task-wise early stopping in a running training: losses since the last look, held-out losses, the rule's decision."""
 
-import csv
-
 import torch
 
-from ..checkpoint import Refused
-from ..stopping import TaskwiseStopping
+from .csv_rows import write_rows
+from .errors import Refused
+from .overfitting import TaskwiseStopping
 
 # Settings of the section [stopping]; `every` 0 leaves it off.
 KNOWN = {
@@ -13,16 +12,7 @@ KNOWN = {
 }  # fmt: skip
 
 
-def write_rows(rows, path):
-    """Rows as CSV; a column that begins later, or ends, is empty elsewhere."""
-    names = list(dict.fromkeys(k for row in rows for k in row))
-    with open(path, "w", newline="") as file:
-        writer = csv.DictWriter(file, fieldnames=names)
-        writer.writeheader()
-        writer.writerows({k: v if isinstance(v, (int, str)) else f"{v:.8g}" for k, v in row.items()} for row in rows)
-
-
-class Looks:
+class EarlyStopping:
     """`tasks` are all that train. The main one never stops; the others have coefficients, 1 where none is set."""
 
     def __init__(self, settings, tasks):
@@ -53,7 +43,7 @@ class Looks:
     def due(self, iteration):
         return (iteration + 1) % self.every == 0 and self.count > 0
 
-    def look(self, iteration, validation):
+    def decide(self, iteration, validation):
         """Decides with the held-out losses {task: number}; returns the tasks that stop now."""
         training = {t: v / self.count for t, v in self.sums.items()}
         self.sums, self.count = {}, 0

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 import numpy as np
+
 from faceptor_models.common.labels import ATTRIBUTES, EXPRESSIONS, LANDMARK_FLIP, PARSING, PARSING_FLIP
 from faceptor_models.student.network import AGE_BINS, QUERIES
 

@@ -3,10 +3,10 @@
 import cv2
 import numpy as np
 
-from faceptor_models.common import geometry
-from faceptor_models.common.geometry import apply, frame_to_network, network_grid
-from faceptor_models.common.labels import LANDMARK_FLIP, PARSING_FLIP
-from .sampling import view
+from . import geometry
+from .area_sampling import view
+from .geometry import apply, frame_to_network, network_grid
+from .labels import LANDMARK_FLIP, PARSING_FLIP
 
 ROTATION_DEG, SCALE, SHIFT = 25.0, 0.12, 0.06
 

@@ -13,8 +13,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from faceptor_models.common.errors import Refused
+
 from . import preprocess, runtime
-from .checkpoint import Refused
 from .groups import Group
 
 # Samples a side for the mean over a pixel's area.

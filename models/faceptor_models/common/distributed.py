@@ -2,6 +2,7 @@
 
 import os
 
+import numpy as np
 import torch
 import torch.distributed as dist
 from torch import nn
@@ -103,3 +104,8 @@ class World:
         everywhere = torch.tensor(float(count), device=self.device)
         dist.all_reduce(everywhere)
         return count * self.size / float(everywhere) if float(everywhere) else None
+
+
+def step_seed(seed, iteration, rank):
+    """A seed of its own for every iteration and process."""
+    return int(np.random.SeedSequence((seed, iteration, rank)).generate_state(1, np.uint64)[0] >> 1)

@@ -1,12 +1,13 @@
 """A crop as each system sees it in training: its own frame, jitter, colours and normalisation (SPEC A8, D4, E8).
 
 Pictures are RGB uint8 [side, side, 3] in the aligned frame. Matrices map crop pixels to tensor pixels. What the authors
-augment with timm (RandAugment) is here `student.augment.colours`, which serves the same crops for the student.
+augment with timm (RandAugment) is here `common.augment.colours`, which serves the same crops for the student.
 """
 
 import cv2
 import numpy as np
-from faceptor_models.student import augment
+
+from faceptor_models.common import augment
 from faceptor_models.common.geometry import TEMPLATE
 
 from .. import official, preprocess

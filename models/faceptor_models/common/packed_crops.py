@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from faceptor_models.common.labels import PARSING, PARSING_FLIP
+from .labels import PARSING, PARSING_FLIP
 
 SOURCES = ["w300", "celebamask", "utk", "fairface", "celeba", "rafdb", "ferplus"]
 # Pairs of classes that lie on the person's left and right.
@@ -99,7 +99,9 @@ def by_side(mask):
     """
     column = np.arange(mask.shape[1])
     pairs = [((mask == left), (mask == right)) for left, right in SIDES]
-    signs = [np.sign((l * column).sum() / l.sum() - (r * column).sum() / r.sum()) for l, r in pairs if l.any() and r.any()]
+    signs = [
+        np.sign((left * column).sum() / left.sum() - (right * column).sum() / right.sum()) for left, right in pairs if left.any() and right.any()
+    ]
     return np.array(PARSING_FLIP + list(range(len(PARSING_FLIP), 256)), np.uint8)[mask] if sum(signs) < 0 else mask
 
 

@@ -1,7 +1,7 @@
 """A classification task of one's own on a trained network: a small head on its encoder, added to its export.
 
     faceptor-models prepare own=PHOTOS --out FACES --detector yunet.onnx
-    python -m faceptor_models.student.own FACES --task NAME --weights edge/weights.pt --export edge --out my_export
+    python -m faceptor_models.student.custom_task FACES --task NAME --weights edge/weights.pt --export edge --out my_export
     faceptor image photo.jpg --model my_export --tasks NAME
 
 PHOTOS/labels.csv has a column `task.NAME` (PREPARE.md). The encoder stays as it is, so every other task answers as
@@ -25,9 +25,10 @@ from PIL import Image
 from torch import nn
 from torch.nn import functional as F
 
-from .augment import sample
-from .data import border_mask, decoded, fill_border, table
-from .development import network_image
+from faceptor_models.common.area_sampling import network_image
+from faceptor_models.common.augment import sample
+from faceptor_models.common.packed_crops import border_mask, decoded, fill_border, table
+
 from .evaluate import load
 from .export import METHODS, export_float, quantize, sha256
 
