@@ -22,7 +22,7 @@ from faceptor_models.published.faceptor import Faceptor, FaceptorConfig
 from faceptor_models.published.losses import distillation as losses
 from faceptor_models.published.recipes import distill
 from faceptor_models.published.recipes.crops import FACEPTOR_NAMES, PARSING_TABLE
-from faceptor_models.published.recipes.distillation import Distillation
+from faceptor_models.published.recipes.distillation import Distillation, DistillationSettings, StudentSettings
 from faceptor_models.published.recipes.run import Run
 from faceptor_models.student.network import AGE_BINS, Student
 from tests import official_files, small_crops
@@ -69,7 +69,7 @@ def test_answers_of_an_export_are_the_imported_network_s(faceptor):
     folder, model = faceptor
     teacher = teachers.open_teacher(folder)
     answer = teacher.answer(PICTURE, 16)
-    views = {lesson.name: lesson.view for lesson in teacher.lessons}
+    views = {taught.name: taught.view for taught in teacher.tasks}
     with torch.no_grad():
         image = torch.from_numpy(views["affect_rafdb"].tensor(PICTURE))[None]
         raw = model.logits(image, ["affect_rafdb", "age_utkface", "recog_ms1mv3"])
@@ -92,12 +92,12 @@ def test_answers_of_an_export_are_the_imported_network_s(faceptor):
 
 def test_points_and_maps_of_a_view_agree(faceptor):
     teacher = teachers.open_teacher(faceptor[0])
-    for lesson in teacher.lessons:
-        grid = lesson.view.places(8, 32)
+    for taught in teacher.tasks:
+        grid = taught.view.places(8, 32)
         # Map pixels to 0..1 of the tensor, and back to the frame as a point: the grid that it was asked for.
-        points = lesson.view.points(((grid + 0.5) / 32).reshape(-1, 2)).reshape(8, 8, 2)
+        points = taught.view.points(((grid + 0.5) / 32).reshape(-1, 2)).reshape(8, 8, 2)
         expected = np.stack(np.meshgrid(np.arange(8), np.arange(8)), -1) / 8
-        assert np.abs(points - expected).max() < 1e-6, lesson.name
+        assert np.abs(points - expected).max() < 1e-6, taught.name
 
 
 def test_a_fovea_s_points_and_places_agree():
@@ -118,12 +118,12 @@ def test_single_files_are_known_by_name_or_described(files, tmp_path):
     other.write_bytes((files / "pfld_small.onnx").read_bytes())
     with pytest.raises(Refused, match="describe it"):
         teachers.open_teacher(other)
-    described = teachers.open_teacher(other, {"other": {"kind": "landmarks", "align": "keypoints"}})
-    assert described.lessons[0].view.group.template is not None
+    described = teachers.open_teacher(other, {"other": teachers.OnnxFile("landmarks", align="keypoints")})
+    assert described.tasks[0].view.group.template is not None
     other.write_bytes(b"no network")
     for path in (other, tmp_path / "nothing", tmp_path):
         with pytest.raises(Refused):
-            teachers.open_teacher(path, {"other": {"kind": "landmarks"}})
+            teachers.open_teacher(path, {"other": teachers.OnnxFile("landmarks")})
 
 
 def test_losses_by_hand():
@@ -153,33 +153,33 @@ def test_losses_by_hand():
 
 def test_answers_come_in_the_student_s_order_and_bins():
     names = [FACEPTOR_NAMES[n] for n in PARSING][::-1]
-    m = task_matching.match(0, teachers.Lesson("p", "parsing", names, queries=19), {})
+    m = task_matching.match(0, teachers.TeacherTask("p", "parsing", names, queries=19), {})
     maps = np.arange(19, dtype=np.float32)[:, None, None] * np.ones((1, 2, 2), np.float32)
     made = task_matching.translated(m, {"maps": maps, "queries": maps[:, :, 0]})
     assert made["maps"][:, 0, 0].tolist() == list(range(18, -1, -1)) and made["queries"][:, 0].tolist() == list(range(18, -1, -1))
     # The order agrees with the table by which Faceptor's own training reads the same masks.
-    official = task_matching.match(0, teachers.Lesson("p", "parsing", teachers.official.CELEBAMASK, queries=19), {})
+    official = task_matching.match(0, teachers.TeacherTask("p", "parsing", teachers.official.CELEBAMASK, queries=19), {})
     assert official.index == PARSING_TABLE[:19].tolist()
-    m = task_matching.match(0, teachers.Lesson("e", "expression", ["happiness", "neutral"]), {})
+    m = task_matching.match(0, teachers.TeacherTask("e", "expression", ["happiness", "neutral"]), {})
     made = task_matching.translated(m, {"values": np.float32([0.75, 0.25])})["values"]
     assert made[EXPRESSIONS.index("happiness")] == 0.75 and made[EXPRESSIONS.index("neutral")] == 0.25 and made.sum() == 1 and m.known.sum() == 2
-    m = task_matching.match(0, teachers.Lesson("smile", "classes", ["smiling", "not_smiling"]), {})
+    m = task_matching.match(0, teachers.TeacherTask("smile", "classes", ["smiling", "not_smiling"]), {})
     made = task_matching.translated(m, {"values": np.float32([0.9, 0.1])})["values"]
     assert [ATTRIBUTES[i] for i in np.nonzero(m.known)[0]] == ["Smiling"] and made[m.known] == np.float32(0.9)
-    m = task_matching.match(0, teachers.Lesson("age", "age", bins=[float(i) for i in range(101)]), {})
+    m = task_matching.match(0, teachers.TeacherTask("age", "age", bins=[float(i) for i in range(101)]), {})
     made = task_matching.translated(m, {"values": np.eye(101, dtype=np.float32)[37]})["values"]
     assert made @ np.array(AGE_BINS) == pytest.approx(37) and made.sum() == pytest.approx(1)
-    for lesson, shapes in (
-        (teachers.Lesson("lapa", "parsing", ["background", "face"]), {}), (teachers.Lesson("aflw", "landmarks"), {"points": (19, 2)}),
-        (teachers.Lesson("pose", "classes", ["left", "right"]), {}), (teachers.Lesson("e", "expression", ["boredom"]), {}),
+    for taught, shapes in (
+        (teachers.TeacherTask("lapa", "parsing", ["background", "face"]), {}), (teachers.TeacherTask("aflw", "landmarks"), {"points": (19, 2)}),
+        (teachers.TeacherTask("pose", "classes", ["left", "right"]), {}), (teachers.TeacherTask("e", "expression", ["boredom"]), {}),
     ):  # fmt: skip
-        assert isinstance(task_matching.match(0, lesson, shapes), str)
+        assert isinstance(task_matching.match(0, taught, shapes), str)
 
 
 @pytest.mark.parametrize("seed", range(4))
 def test_points_and_maps_move_with_the_jittered_crop(seed):
     """A teacher whose heat maps have their peaks at its points, and whose mask is a disc about one of them."""
-    learner = distillation_students.StudentLearner({"student": {"size": "nano", "px": 64}})
+    student = distillation_students.OwnStudent(DistillationSettings(student=StudentSettings(size="nano", px=64)))
     rng, n = np.random.default_rng(seed), 64
     points = (0.5 + rng.uniform(-0.15, 0.15, (68, 2))).astype(np.float32)
     y, x = np.mgrid[0:n, 0:n] / n
@@ -187,11 +187,11 @@ def test_points_and_maps_move_with_the_jittered_crop(seed):
     mask = np.full((19, n, n), -9.0)
     mask[PARSING.index("l_eye")] = np.where((x - points[45, 0]) ** 2 + (y - points[45, 1]) ** 2 < 0.004, 9, -20)
     seen = np.ones((n, n), bool)
-    landmarks = task_matching.Match(0, teachers.Lesson("points", "landmarks"), "landmarks", list(range(68)))
-    parsing = task_matching.Match(0, teachers.Lesson("mask", "parsing"), "parsing", list(range(19)))
+    landmarks = task_matching.Match(0, teachers.TeacherTask("points", "landmarks"), "landmarks", list(range(68)))
+    parsing = task_matching.Match(0, teachers.TeacherTask("mask", "parsing"), "parsing", list(range(19)))
     answers = {landmarks.key: {"points": points, "maps": heat, "seen": seen}, parsing.key: {"maps": mask, "seen": seen}}
     crop = np.zeros((96, 96, 4), np.uint8)
-    made = learner.sample(crop, rng, [landmarks, parsing], answers, lambda task: None)
+    made = student.sample(crop, rng, [landmarks, parsing], answers, lambda task: None)
     found, chances = made["0.points.points"], made["0.points.maps"]
     row, column = np.unravel_index(chances.reshape(68, -1).argmax(1), (32, 32))
     inner = (np.abs(found - 0.5) < 0.4).all(1)
@@ -246,7 +246,7 @@ def test_a_small_faceptor_s_labels_are_in_its_own_order(faceptor, tmp_path):
             sure = maps.max(0) == 1.0
             assert sure.any() and set(np.unique(maps.argmax(0)[sure])) <= present
         elif source == "w300":
-            view = made.learner.views["box80"][0]
+            view = made.student.views["box80"][0]
             found = view.points(with_labels["0.align_300w.points"])
             np.testing.assert_allclose(found, held.landmarks[row], atol=1e-4)
     wanted = {("utk", "age_utkface"), ("rafdb", "affect_rafdb"), ("ferplus", "affect_rafdb"), ("celeba", "biattr_celeba"), ("w300", "align_300w")}
@@ -261,8 +261,8 @@ def test_query_features_are_matched_where_both_have_the_task(faceptor, files, tm
     for v in before.values():
         assert torch.isfinite(v)
     # A teacher of another vector length teaches similarities alone; its own width is not asked for.
-    assert made.targets.shapes(1, made.teachers[1].lessons[0])["vector"] == (6,)
-    made.settings["weight"]["queries"] = 0.0
+    assert made.targets.shapes(1, made.teachers[1].tasks[0])["vector"] == (6,)
+    made.settings.weight.queries = 0.0
     after = made.losses(made.model, batch)
     more = {k for k in before if float(before[k]) > float(after[k])}
     assert more <= {"expression", "landmarks", "parsing"} and (more or bool(batch["flip"].all()))
@@ -318,7 +318,7 @@ def test_the_student_comes_nearer_to_its_teacher_and_is_exported(config, facepto
     ratios = {k: last[k] / first[k] for k in first}
     assert np.exp(np.mean(np.log(list(ratios.values())))) < 0.6, ratios
     exported = teachers.open_teacher(out / "export")
-    held = next(lesson for lesson in exported.lessons if lesson.kind == "expression")
+    held = next(taught for taught in exported.tasks if taught.kind == "expression")
     values = exported.answer(PICTURE, 16)[held.name]["values"]
     assert values.sum() == pytest.approx(1, abs=1e-4)
     assert len([onnx.checker.check_model(str(path)) for path in (out / "export").glob("*.onnx")]) > 8

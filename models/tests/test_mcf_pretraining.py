@@ -46,7 +46,7 @@ def made(*changes, world=None):
 def run(out, *changes, resume=False, world=None):
     recipe, held = small_crops.prepared("mcf.toml", *SMALL, *changes)
     world = world or World()
-    torch.manual_seed(held["run"]["seed"])
+    torch.manual_seed(held.run.seed)
     return Run(recipe(held, CROPS, world), held, out, world, resume, log=lambda *a: None)
 
 

@@ -1,18 +1,19 @@
 """What every recipe has in common: settings, sampler, resuming, several processes; numbers from the formulas."""
 
 import tomllib
+from dataclasses import dataclass, field
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from faceptor_models.common import early_stopping, sync_batch_norm
+from faceptor_models.common import early_stopping, settings, sync_batch_norm
 from faceptor_models.common.distributed import World
 from faceptor_models.common.errors import Refused
 from faceptor_models.common.inplace_abn import InPlaceAbn
 from faceptor_models.published.recipes import command as recipe_command
-from faceptor_models.published.recipes import plots, settings
+from faceptor_models.published.recipes import plots
 from faceptor_models.published.recipes.run import Run
 from faceptor_models.published.recipes.sampler import Sampler
 from tests import small_crops
@@ -26,7 +27,7 @@ SYSTEMS = ("faceptor_stage1.toml", "tcdcn.toml", "dmlcsr.toml")
 def run(name, out, *changes, world=None, resume=False, crops=None):
     recipe, held = prepared(name, *changes)
     world = world or World()
-    torch.manual_seed(held["run"]["seed"])
+    torch.manual_seed(held.run.seed)
     made = recipe(held, crops or small_crops.crops(), world)
     return Run(made, held, out, world, resume, log=lambda *a: None)
 
@@ -35,16 +36,36 @@ def copied(state):
     return {k: v.clone() for k, v in state.items()}
 
 
+@dataclass
+class Rates:
+    rate: float = 0.5
+    clip: float = 5.0
+
+
+@dataclass
+class Task:
+    batch: int = 1
+    source: str = ""
+
+
+@dataclass
+class Sections:
+    optimizer: Rates = field(default_factory=Rates)
+    task: dict[str, Task] = field(default_factory=dict)
+
+
 def test_settings_are_checked_and_overridden_in_order(tmp_path):
     path = tmp_path / "a.toml"
     path.write_text("[optimizer]\nrate = 1\n[task.a]\nbatch = 2\n[variant.tiny]\ntask.a.batch = 3\n")
-    known = {"optimizer": {"rate": 0.5, "clip": 5.0}, "task": {"*": {"batch": 1, "source": ""}}}
-    assert settings.checked(settings.read(path), known) == {"optimizer": {"rate": 1.0, "clip": 5.0}, "task": {"a": {"batch": 2, "source": ""}}}
+    assert settings.to_table(settings.from_table(Sections, settings.read(path))) == {
+        "optimizer": {"rate": 1.0, "clip": 5.0},
+        "task": {"a": {"batch": 2, "source": ""}},
+    }
     held = settings.read(path, "tiny", ["task.b.source=utk", "optimizer.rate=2e-1"])
-    assert settings.checked(held, known)["task"] == {"a": {"batch": 3, "source": ""}, "b": {"batch": 1, "source": "utk"}}
+    assert settings.from_table(Sections, held).task == {"a": Task(3), "b": Task(1, "utk")}
     for wrong in ("task.a.size=3", "task.a.batch=1.5", "optimizer=3", "optimizer.rate=true"):
         with pytest.raises(Refused):
-            settings.checked(settings.read(path, None, [wrong]), known)
+            settings.from_table(Sections, settings.read(path, None, [wrong]))
     with pytest.raises(Refused, match="tiny"):
         settings.read(path, "small")
 
@@ -208,7 +229,6 @@ def test_a_task_that_stops_gets_no_gradient_from_then_on(tmp_path):
 
 
 def test_the_main_task_must_be_one_and_coefficients_must_name_the_others():
-    base = {**early_stopping.KNOWN, "coefficients": {}}
     for wrong in ({"main": "nose"}, {"main": "a", "coefficients": {"a": 1.0}}, {"main": "a", "window": 1}):
         with pytest.raises(Refused):
-            early_stopping.EarlyStopping(base | wrong, ["a", "b"])
+            early_stopping.EarlyStopping(early_stopping.StoppingSettings(**wrong), ["a", "b"])

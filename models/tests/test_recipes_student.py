@@ -12,6 +12,7 @@ from faceptor_models.published.recipes import command as recipe_command
 from faceptor_models.student import losses, parsing_cycles, train, training_model
 from faceptor_models.student.loader import Batches
 from faceptor_models.student.network import SIZES, Student
+from faceptor_models.student.options import parsed
 from faceptor_models.student.parts import cut
 from tests.small_crops import CONFIGS
 from tests.two_processes import run_on_two_processes
@@ -60,7 +61,7 @@ def made_up(monkeypatch):
 def arguments(out, *more):
     given = ["--cache", "none", "--out", str(out), "--size", "nano", "--batch", "16", "--small-px", str(SIZE), "--full-px", str(SIZE)]
     given += ["--threads", "1", "--workers", "0", "--landmark-limit", "64", "--steps", "5", "--rate", "5e-4"]
-    return train.parser().parse_args([*given, "--regulate-batches", "1", "--held-batches", "1", *more])
+    return parsed([*given, "--regulate-batches", "1", "--held-batches", "1", *more])
 
 
 @pytest.fixture(scope="module")
@@ -207,7 +208,7 @@ def test_the_settings_file_becomes_the_options(made_up, tmp_path, monkeypatch):
     assert main(given) == 0
     assert (seen["size"], seen["stop_threshold"], seen["stop_every"], seen["regulate_cycle"], seen["edges"]) == ("nano", 3.0, 20, 40, True)
     _, held = recipe_command.prepared(settings, "plain")
-    assert held["stopping"]["every"] == 0 and not held["regulation"]["edges"]
+    assert held.stopping.every == 0 and not held.regulation.edges
     assert main([*given, "--set", "student.bach=3"]) == 1
     json.dumps(seen)
 

@@ -223,7 +223,7 @@ def test_the_sparse_task_draws_its_few_labels_alone_and_shares_the_batch(tmp_pat
     many = {row for i in range(30) for _, row in recipe.samplers["age_utkface"].draw(i)}
     assert few == set(recipe.crops.training("celeba")[:3]) and many == set(recipe.crops.training("utk"))
     batch = recipe.batch(0)
-    assert [k for k in batch if k.startswith("image")] == [f"image {t}" for t in recipe.settings["task"]]
+    assert [k for k in batch if k.startswith("image")] == [f"image {t}" for t in recipe.settings.task]
     # A stopped auxiliary task leaves the loss and the weights' sum; the sparse task is never among those that may stop.
     assert "biattr_celeba" not in recipe.early_stopping.rule.coefficients
     recipe.early_stopping.rule.stopped_at = {"affect_rafdb": 0, "align_300w": 0}

@@ -19,8 +19,9 @@ from faceptor_models.student.identities import MARGIN, SCALE, Identities
 from faceptor_models.student.loader import Batches
 from faceptor_models.student.losses import HELPERS, TASKS, WEIGHTS
 from faceptor_models.student.network import SIZES, Student
+from faceptor_models.student.options import parsed
 from faceptor_models.student.poses import MOST, pose_chances, turned
-from faceptor_models.student.train import parser, to_device
+from faceptor_models.student.train import to_device
 from faceptor_models.student.training_model import TrainingModel
 
 torch.set_num_threads(1)
@@ -184,7 +185,7 @@ def test_every_arm_is_a_command_line_of_the_training():
         for trial in config.values():
             first = None
             for arm, more in trial["arms"].items():
-                args = parser().parse_args([*f"{trial['common']} {more}".format(out="OUT", **shared).split(), "--cache", "C", "--out", "O"])
+                args = parsed([*f"{trial['common']} {more}".format(out="OUT", **shared).split(), "--cache", "C", "--out", "O"])
                 first = first or args
                 assert args.batch == first.batch and args.shares == first.shares and arm
                 assert set(trial["sources"]) <= set(trials.ASKED)

@@ -1,34 +1,45 @@
 """Task-wise early stopping in a running training: losses since the last look, held-out losses, the rule's decision."""
 
+from dataclasses import dataclass, field
+
 import torch
 
 from .csv_rows import write_rows
 from .errors import Refused
 from .overfitting import TaskwiseStopping
 
-# Settings of the section [stopping]; `every` 0 leaves it off.
-KNOWN = {
-    "every": 0, "window": 5, "threshold": 1.0, "guard": "skip", "patience": 1, "minimum": "training", "main": "", "coefficients": {"*": 1.0},
-}  # fmt: skip
+
+@dataclass
+class StoppingSettings:
+    """The section [stopping] of a recipe; `every` 0 leaves the rule off. `TaskwiseStopping` describes the other fields."""
+
+    every: int = 0
+    window: int = 5
+    threshold: float = 1.0
+    guard: str = "skip"
+    patience: int = 1
+    minimum: str = "training"
+    main: str = ""
+    coefficients: dict[str, float] = field(default_factory=dict)
 
 
 class EarlyStopping:
     """`tasks` are all that train. The main one never stops; the others have coefficients, 1 where none is set."""
 
     def __init__(self, settings, tasks):
-        if settings["main"] not in tasks:
-            raise Refused(f"stopping.main {settings['main']!r} is no task of this training: it has {', '.join(tasks)}")
-        unknown = [t for t in settings["coefficients"] if t not in tasks or t == settings["main"]]
+        if settings.main not in tasks:
+            raise Refused(f"stopping.main {settings.main!r} is no task of this training: it has {', '.join(tasks)}")
+        unknown = [t for t in settings.coefficients if t not in tasks or t == settings.main]
         if unknown:
             raise Refused(f"stopping.coefficients names {', '.join(unknown)}, no auxiliary task of this training")
-        coefficients = {t: settings["coefficients"].get(t, 1.0) for t in tasks if t != settings["main"]}
-        options = {k: settings[k] for k in ("window", "threshold", "guard", "patience", "minimum")}
+        coefficients = {t: settings.coefficients.get(t, 1.0) for t in tasks if t != settings.main}
+        options = {k: getattr(settings, k) for k in ("window", "threshold", "guard", "patience", "minimum")}
         try:
             self.rule = TaskwiseStopping(coefficients, **options)
         except ValueError as error:
             raise Refused(f"stopping: {error}") from error
         # `rows`: the held-out losses of every task at each look, the main one's and those of stopped ones while they are computed.
-        self.every, self.sums, self.count, self.rows = settings["every"], {}, 0, []
+        self.every, self.sums, self.count, self.rows = settings.every, {}, 0, []
 
     @property
     def stopped(self):

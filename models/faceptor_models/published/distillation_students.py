@@ -1,6 +1,6 @@
 """The two kinds of students that learn from teachers: our Student, and a Faceptor of any size.
 
-A learner says which lessons it takes, shows a crop as its network sees it with the answers in its own places, and runs the
+A student says which tasks it takes, shows a crop as its network sees it with the answers in its own places, and runs the
 network: {task: {"logits" | "maps" | "points" | "vector" | "queries": tensor}}.
 """
 
@@ -71,25 +71,25 @@ def shown(answer, places, sigmoid):
     return chances.astype(np.float32), seen
 
 
-class StudentLearner:
+class OwnStudent:
     """Our Student at `px`; its dense answers have half the input's side."""
 
     def __init__(self, settings):
-        s = settings["student"]
-        if s["size"] not in SIZES:
-            raise Refused(f"student.size is {s['size']!r}, expected is one of {', '.join(SIZES)}")
-        if s["px"] < 32 or s["px"] % 16:
-            raise Refused(f"student.px is {s['px']}, expected is a multiple of 16 from 32")
-        self.px, self.net = s["px"], Student(s["size"])
+        s = settings.student
+        if s.size not in SIZES:
+            raise Refused(f"student.size is {s.size!r}, expected is one of {', '.join(SIZES)}")
+        if s.px < 32 or s.px % 16:
+            raise Refused(f"student.px is {s.px}, expected is a multiple of 16 from 32")
+        self.px, self.net = s.px, Student(s.size)
         self.views = {}
-        self.width = SIZES[s["size"]]["dim"]
-        self.pooled = SIZES[s["size"]]["widths"][3]
+        self.width = SIZES[s.size]["dim"]
+        self.pooled = SIZES[s.size]["widths"][3]
 
-    def match(self, teacher, lesson, shapes):
-        return match(teacher, lesson, shapes)
+    def match(self, teacher, taught, shapes):
+        return match(teacher, taught, shapes)
 
     def build(self):
-        """Nothing to do: this network does not depend on the lessons."""
+        """Nothing to do: this network does not depend on the tasks."""
 
     def translated(self, m, answer):
         return translated(m, answer)
@@ -196,18 +196,18 @@ class StudentLearner:
             (folder / "manifest.toml").write_text(tomli_w.dumps(rows))
 
 
-class FaceptorLearner:
+class FaceptorStudent:
     """A Faceptor with the teachers' tasks under their own names; each looks at the crop as its type does (SPEC A8)."""
 
     def __init__(self, settings):
         self.settings, self.tasks, self.net, self.views = settings, {}, None, {}
-        self.width = settings["model"]["decoder_width"]
+        self.width = settings.model.decoder_width
 
-    def match(self, teacher, lesson, shapes):
-        name = lesson.name if official.type_of(lesson.name) in official.TYPES else f"{TYPES.get(lesson.kind, '')}_{lesson.name}"
+    def match(self, teacher, taught, shapes):
+        name = taught.name if official.type_of(taught.name) in official.TYPES else f"{TYPES.get(taught.kind, '')}_{taught.name}"
         kind = official.type_of(name)
         if kind not in official.TYPES:
-            return f"a Faceptor has no task of the kind {lesson.kind}"
+            return f"a Faceptor has no task of the kind {taught.kind}"
         count = {"align": "points", "parsing": "maps", "recog": "vector"}.get(kind, "values")
         if count not in shapes:
             return f"it gives no {count}"
@@ -218,16 +218,16 @@ class FaceptorLearner:
             self.embedding, queries = queries, 2
         if self.tasks.setdefault(name, queries) != queries:
             return f"{queries} queries, another teacher's {name} has {self.tasks[name]}"
-        return Match(teacher, lesson, name, list(range(queries)))
+        return Match(teacher, taught, name, list(range(queries)))
 
     def build(self):
-        """The network, once all lessons are known."""
-        m = self.settings["model"]
+        """The network, once all tasks are known."""
+        m = self.settings.model
         keys = ("width", "layers", "heads", "patch", "mlp", "grid", "proj", "drop_path")
-        levels = tuple(m["levels"]) or (m["layers"] - 1,)
-        decoder = DecoderConfig(m["decoder_width"], m["decoder_heads"], m["decoder_layers"], m["ffn"], levels, tuple(m["new_levels"]))
+        levels = tuple(m.levels) or (m.layers - 1,)
+        decoder = DecoderConfig(m.decoder_width, m.decoder_heads, m.decoder_layers, m.ffn, levels, tuple(m.new_levels))
         config = FaceptorConfig(
-            dict(self.tasks), ClipVitConfig(**{k: m[k] for k in keys}), decoder, m["feature_hidden"], getattr(self, "embedding", 8)
+            dict(self.tasks), ClipVitConfig(**{k: getattr(m, k) for k in keys}), decoder, m.feature_hidden, getattr(self, "embedding", 8)
         )
         try:
             self.net = Faceptor(config)
@@ -264,7 +264,7 @@ class FaceptorLearner:
 
     def corrected(self, found, made, label, matrix, group):
         """Puts people's labels where there are some, if the task's classes are the official ones."""
-        kind, labels = found.lesson.kind, found.lesson.labels
+        kind, labels = found.taught.kind, found.taught.labels
         if kind == "age" and label(kind) is not None:
             made["values"] = ages(label(kind), [float(i) for i in range(len(made["values"]))])
         elif kind == "expression" and labels == official.EXPRESSIONS and label(kind) is not None:
@@ -280,7 +280,7 @@ class FaceptorLearner:
 
     def mask_said(self, found, made, label, places):
         """The labelled mask in Faceptor's classes, at `places` in units of the crop's side."""
-        if found.lesson.kind != "parsing" or found.lesson.labels != official.CELEBAMASK or label("parsing") is None:
+        if found.taught.kind != "parsing" or found.taught.labels != official.CELEBAMASK or label("parsing") is None:
             return
         said, count = label("parsing"), len(made["maps"])
         x, y = np.moveaxis(places * said.shape[0], -1, 0).astype(np.float32)
@@ -330,4 +330,4 @@ class FaceptorLearner:
         importing.export(found, options, {"system": "faceptor", "checkpoint": "distilled", "sha256": ""}, out, log=lambda *a: None)
 
 
-LEARNERS = {"student": StudentLearner, "faceptor": FaceptorLearner}
+STUDENTS = {"student": OwnStudent, "faceptor": FaceptorStudent}

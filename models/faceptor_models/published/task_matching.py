@@ -18,10 +18,10 @@ CLASSES = {"male": "Male", "smiling": "Smiling", "glasses": "Eyeglasses"}
 
 @dataclass
 class Match:
-    """Lesson `lesson` of teacher number `teacher`, learned as `task`; `index` and `known` say how answers are rearranged."""
+    """TeacherTask `taught` of teacher number `teacher`, learned as `task`; `index` and `known` say how answers are rearranged."""
 
     teacher: int
-    lesson: object
+    taught: object
     task: str
     index: list | None = None
     known: np.ndarray | None = None
@@ -29,45 +29,45 @@ class Match:
 
     @property
     def key(self):
-        return f"{self.teacher}.{self.lesson.name}"
+        return f"{self.teacher}.{self.taught.name}"
 
     @property
     def queries(self):
         """Whether the decoded queries of both stand for the same things, one by one."""
-        return self.lesson.queries > 0 and self.index is not None
+        return self.taught.queries > 0 and self.index is not None
 
 
-def match(teacher, lesson, shapes):
-    """The Match of a teacher's lesson with our Student, or the reason why there is none. `shapes` are its answers' shapes."""
-    kind = lesson.kind
+def match(teacher, taught, shapes):
+    """The Match of a teacher's taught with our Student, or the reason why there is none. `shapes` are its answers' shapes."""
+    kind = taught.kind
     if kind == "landmarks":
         count = shapes["points"][0]
         if count not in (5, QUERIES["landmarks"]):
             return f"{count} points, of which nothing is known about the student's 68"
-        return Match(teacher, lesson, "landmarks", list(range(count)) if count > 5 else None)
+        return Match(teacher, taught, "landmarks", list(range(count)) if count > 5 else None)
     if kind == "parsing":
         for names in (PARSING, [FACEPTOR_NAMES[n] for n in PARSING]):
-            if set(names) <= set(lesson.labels):
-                return Match(teacher, lesson, "parsing", [lesson.labels.index(n) for n in names])
-        return f"{len(lesson.labels)} classes that are not CelebAMask's"
+            if set(names) <= set(taught.labels):
+                return Match(teacher, taught, "parsing", [taught.labels.index(n) for n in names])
+        return f"{len(taught.labels)} classes that are not CelebAMask's"
     if kind == "age":
-        return Match(teacher, lesson, "age", matrix=rebinned(lesson.bins))
+        return Match(teacher, taught, "age", matrix=rebinned(taught.bins))
     if kind == "expression":
-        missing = [n for n in lesson.labels if n not in EXPRESSIONS]
+        missing = [n for n in taught.labels if n not in EXPRESSIONS]
         if missing:
             return f"classes {', '.join(missing)} unknown to the student"
-        index = [lesson.labels.index(n) if n in lesson.labels else 0 for n in EXPRESSIONS]
-        return Match(teacher, lesson, "expression", index, np.array([n in lesson.labels for n in EXPRESSIONS]))
+        index = [taught.labels.index(n) if n in taught.labels else 0 for n in EXPRESSIONS]
+        return Match(teacher, taught, "expression", index, np.array([n in taught.labels for n in EXPRESSIONS]))
     if kind in ("attributes", "classes"):
-        labels = lesson.labels if kind == "attributes" else [CLASSES.get(lesson.labels[0])]
+        labels = taught.labels if kind == "attributes" else [CLASSES.get(taught.labels[0])]
         known = np.array([n in labels for n in ATTRIBUTES])
         if not known.any():
-            return f"classes {', '.join(lesson.labels)} unknown to the student"
+            return f"classes {', '.join(taught.labels)} unknown to the student"
         # Attributes share queries in the student: there is no one-by-one of the decoded ones.
-        found = Match(teacher, lesson, "attributes", None, known)
+        found = Match(teacher, taught, "attributes", None, known)
         found.matrix = np.array([labels.index(n) if n in labels else 0 for n in ATTRIBUTES])
         return found
-    return Match(teacher, lesson, "recognition" if kind == "recognition" else "embedding")
+    return Match(teacher, taught, "recognition" if kind == "recognition" else "embedding")
 
 
 def rebinned(bins):

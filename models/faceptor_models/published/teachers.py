@@ -5,7 +5,7 @@ crop's side (pixel index / side), maps on a uniform grid of `px` x `px` places w
 """
 
 import tomllib
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import cv2
@@ -68,7 +68,7 @@ class FoveaView:
 
 
 @dataclass
-class Lesson:
+class TeacherTask:
     """A task of a teacher. `kind` as in the manifest, or `embedding` for a vector that is no task's."""
 
     name: str
@@ -132,8 +132,8 @@ class ExportTeacher:
         finder = {size["part"] for size in held.get("finder", {}).get("size", [])}
         parts = [p for p in held["part"] if p["name"] not in finder]
         tasks = held.get("task", [])
-        self.lessons = [
-            Lesson(t["name"], t["kind"], t.get("labels", []), t.get("bins", []), t["queries"][1] - t["queries"][0], views[t.get("group")])
+        self.tasks = [
+            TeacherTask(t["name"], t["kind"], t.get("labels", []), t.get("bins", []), t["queries"][1] - t["queries"][0], views[t.get("group")])
             for t in tasks
         ]
         self.outputs = {t["name"]: t["output"] for t in tasks}
@@ -147,9 +147,9 @@ class ExportTeacher:
         for name, view in views.items():
             found = [o for p in parts for o in p["outputs"] if o == f"class_{name}"]
             if found:
-                self.lessons.append(Lesson(f"class_{name}", "embedding", view=view))
+                self.tasks.append(TeacherTask(f"class_{name}", "embedding", view=view))
                 self.outputs[f"class_{name}"] = found[0]
-        if not self.lessons:
+        if not self.tasks:
             raise Refused(f"--teacher {self.folder} has neither tasks nor class tokens")
 
     def opened(self, part):
@@ -158,17 +158,17 @@ class ExportTeacher:
         try:
             graph = onnx.load(str(path))
             inside, wanted = list(part.get("graph_outputs", part["outputs"])), list(part["outputs"])
-            for lesson in self.lessons:
-                if self.outputs[lesson.name] not in part["outputs"]:
+            for taught in self.tasks:
+                if self.outputs[taught.name] not in part["outputs"]:
                     continue
-                for what, name in zip(("queries", "maps"), inner_tensors(graph, lesson.queries)):
-                    if name is None or (what == "maps" and lesson.kind not in MAPS):
+                for what, name in zip(("queries", "maps"), inner_tensors(graph, taught.queries)):
+                    if name is None or (what == "maps" and taught.kind not in MAPS):
                         continue
                     if name not in inside:
                         graph.graph.output.append(onnx.ValueInfoProto(name=name))
                         inside.append(name)
-                        wanted.append(f"{what} of {lesson.name}")
-                    self.inner[what, lesson.name] = wanted[inside.index(name)]
+                        wanted.append(f"{what} of {taught.name}")
+                    self.inner[what, taught.name] = wanted[inside.index(name)]
             options = ort.SessionOptions()
             options.intra_op_num_threads, options.log_severity_level = self.threads, 3
             session = ort.InferenceSession(graph.SerializeToString(), options, providers=["CPUExecutionProvider"])
@@ -188,28 +188,28 @@ class ExportTeacher:
         return found
 
     def answer(self, rgb, px):
-        """{lesson: {"points" | "maps" | "seen" | "values" | "vector" | "queries": array}} for one crop [side, side, 3]."""
+        """{taught: {"points" | "maps" | "seen" | "values" | "vector" | "queries": array}} for one crop [side, side, 3]."""
         found = self.tensors(rgb)
-        return {lesson.name: self.of(lesson, found, px) for lesson in self.lessons}
+        return {taught.name: self.of(taught, found, px) for taught in self.tasks}
 
-    def of(self, lesson, found, px):
-        value, out = found[self.outputs[lesson.name]][0], {}
-        inner = {what: found[self.inner[what, lesson.name]][0] for what in ("queries", "maps") if (what, lesson.name) in self.inner}
+    def of(self, taught, found, px):
+        value, out = found[self.outputs[taught.name]][0], {}
+        inner = {what: found[self.inner[what, taught.name]][0] for what in ("queries", "maps") if (what, taught.name) in self.inner}
         if "queries" in inner:
             out["queries"] = inner["queries"].astype(np.float32)
-        if lesson.kind == "landmarks":
-            out["points"] = lesson.view.points(value).astype(np.float32)
-        logits = value if lesson.kind == "parsing" else inner.get("maps") if lesson.kind == "landmarks" else None
+        if taught.kind == "landmarks":
+            out["points"] = taught.view.points(value).astype(np.float32)
+        logits = value if taught.kind == "parsing" else inner.get("maps") if taught.kind == "landmarks" else None
         if logits is not None:
-            places = lesson.view.places(px, logits.shape[-1]).astype(np.float32)
+            places = taught.view.places(px, logits.shape[-1]).astype(np.float32)
             x, y = places[..., 0], places[..., 1]
             planes = cv2.remap(np.ascontiguousarray(logits.transpose(1, 2, 0)), x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
             # OpenCV drops the axis of a single channel.
             out["maps"] = planes.reshape(px, px, -1).transpose(2, 0, 1)
             out["seen"] = ((places > -0.5) & (places < logits.shape[-1] - 0.5)).all(2)
-        elif lesson.kind in ("recognition", "embedding"):
+        elif taught.kind in ("recognition", "embedding"):
             out["vector"] = (value / max(np.linalg.norm(value), 1e-12)).astype(np.float32)
-        elif lesson.kind != "landmarks":
+        elif taught.kind != "landmarks":
             out["values"] = value.astype(np.float32)
         return out
 
@@ -218,11 +218,11 @@ class ExportTeacher:
 class OnnxFile:
     """What a single ONNX file wants and gives: `kind` recognition (a vector) or landmarks (x, y by turns in 0..1)."""
 
-    kind: str
+    kind: str = "recognition"
     size: int = 112
     colour: str = "rgb"
-    mean: tuple = (127.5,) * 3
-    std: tuple = (127.5,) * 3
+    mean: list[float] = field(default_factory=lambda: [127.5] * 3)
+    std: list[float] = field(default_factory=lambda: [127.5] * 3)
     # `keypoints` (ArcFace's template) or `box`, which fills `box_scale` of the side.
     align: str = "keypoints"
     box_scale: float = 1.0
@@ -249,7 +249,7 @@ class FileTeacher(ExportTeacher):
         template = arcface() if f.align == "keypoints" else None
         group = Group(self.name, f.size, tuple(f.mean), tuple(f.std), [], f.colour, template, f.box_scale, border="replicate")
         view = GroupView(group)
-        self.lessons, self.outputs = [Lesson(f.kind, f.kind, view=view)], {f.kind: "output"}
+        self.tasks, self.outputs = [TeacherTask(f.kind, f.kind, view=view)], {f.kind: "output"}
         try:
             graph = onnx.load(str(path)).graph
             held = {t.name for t in graph.initializer}
@@ -269,17 +269,16 @@ class FileTeacher(ExportTeacher):
 
     def tensors(self, rgb):
         found = super().tensors(rgb)
-        if self.lessons[0].kind == "landmarks":
+        if self.tasks[0].kind == "landmarks":
             found["output"] = found["output"].reshape(1, -1, 2)
         return found
 
 
 def open_teacher(path, files=None, threads=1):
-    """The teacher at a path; `files` are descriptions {name: {key: value}} of single ONNX files."""
+    """The teacher at a path; `files` are descriptions {name: OnnxFile} of single ONNX files."""
     path = Path(path)
     if path.is_dir():
         return ExportTeacher(path, threads)
     if not path.is_file():
         raise Refused(f"--teacher {path} is not there")
-    given = (files or {}).get(path.stem)
-    return FileTeacher(path, replace(OnnxFile("recognition"), **given) if given else None, threads)
+    return FileTeacher(path, (files or {}).get(path.stem), threads)

@@ -6,7 +6,6 @@ Under torchrun the batch is shared by the processes. Tasks may stop one by one (
 edges and regulate itself (--edges, --regulate-start): models/RECIPES.md.
 """
 
-import argparse
 import csv
 import json
 import math
@@ -29,6 +28,7 @@ from .identities import Identities
 from .inner_maps import InnerHead, InnerMaps
 from .loader import Batches
 from .network import SIZES, Student
+from .options import parsed
 from .parsing_cycles import Cycles
 from .pretrained_encoder import load_encoder
 from .quantized import Rounding
@@ -72,28 +72,6 @@ def to_device(batch, device):
     return out
 
 
-def shares(text):
-    try:
-        return {name: int(count) for name, count in (item.split("=") for item in text.split(","))}
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is not SOURCE=SAMPLES,...") from None
-
-
-def coefficients(text):
-    try:
-        return {name: float(value) for name, value in (item.split("=") for item in text.split(","))}
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=NUMBER,...") from None
-
-
-def term_weights(text):
-    given = coefficients(text)
-    unknown = [name for name in given if name not in losses.WEIGHTS]
-    if unknown:
-        raise argparse.ArgumentTypeError(f"there is no loss term {', '.join(unknown)}: {', '.join(losses.WEIGHTS)}")
-    return given
-
-
 def half_is_fast(device):
     """Whether bf16 products are the faster ones: on GPUs, and on CPUs with instructions for them (without, 15 times slower)."""
     if device.type != "cpu":
@@ -102,85 +80,11 @@ def half_is_fast(device):
     return any(has.get(name, False) for name in ("amx_bf16", "avx512_bf16", "bf16"))
 
 
-def parser():
-    p = argparse.ArgumentParser(description=__doc__)
-    p.add_argument("--faces", default="../../shared/faces", help="the research crops (faces/README.md)")
-    p.add_argument("--cache", required=True, help="folder for the decoded crops, about 5 GB")
-    p.add_argument("--more", action="append", default=[], metavar="DIR", help="further packed crops with labels (faceptor-models prepare --packed)")
-    p.add_argument("--mapped", action="store_true", help="leave the crops on disk: runs side by side share the memory that caches them")
-    p.add_argument("--shares", type=shares, metavar="SOURCE=N,..", help="samples of these sources in a batch of 128")
-    p.add_argument("--weigh", type=term_weights, default={}, metavar="TERM=W,..", help="weights of loss terms other than those of losses.py")
-    p.add_argument("--out", required=True, help="folder for checkpoints and the log, outside the checkout")
-    p.add_argument("--size", default="edge", choices=list(SIZES))
-    p.add_argument("--levels", type=int, choices=[1, 2, 3], help="of the encoder's levels that the memory has, other than the size's: the last ones")
-    p.add_argument("--steps", type=int, default=9000)
-    p.add_argument("--minutes", type=float, help="end after this wall time: the schedule follows the clock instead of the steps")
-    p.add_argument("--batch", type=int, default=128)
-    p.add_argument("--rate", type=float, default=2e-3)
-    p.add_argument("--decay", type=float, default=0.05)
-    p.add_argument("--small-px", type=int, default=80, help="input side of the first part of the run")
-    p.add_argument("--full-px", type=int, default=96)
-    p.add_argument("--full-from", type=float, default=0.6, help="share of the run after which the full input is used")
-    p.add_argument(
-        "--light", type=float, default=0.0, metavar="SHARE", help="share of lightly augmented samples: good photos, aligned as a detector does it"
-    )
-    p.add_argument(
-        "--warp",
-        type=float,
-        default=geometry.WARP_LINEAR,
-        metavar="A",
-        help="the fovea's linear part, 1 a uniform grid: for trials alone, exports have 0.5",
-    )
-    p.add_argument("--landmark-limit", type=int, default=32, help="faces a batch of 128 that learn landmarks")
-    p.add_argument("--quantize-from", type=float, default=1.0, help="share of the run after which it feels the export's rounding (0: all of it)")
-    p.add_argument("--seed", type=int, default=2048)
-    p.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    p.add_argument("--precision", default="auto", choices=["auto", "bf16", "f32"], help="of products; auto: bf16 where the device is made for it")
-    p.add_argument("--threads", type=int, default=2)
-    p.add_argument("--workers", type=int, default=1)
-    p.add_argument("--save-minutes", type=float, default=4)
-    p.add_argument("--resume", action="store_true")
-    p.add_argument("--start-from", help="weights of an earlier run to begin with (a checkpoint's average)")
-    p.add_argument("--encoder", metavar="FILE", help="an encoder to begin with: of `faceptor-models pretrain` (model.pth), or of a network's weights")
-    p.add_argument("--hold-out", type=float, default=0.0, metavar="SHARE", help="share of the crops kept for validation; looks and cycles take 0.05")
-    rule = early_stopping.KNOWN
-    p.add_argument("--stop-every", type=int, default=0, metavar="STEPS", help="look at every task after so many steps and stop it when it overfits")
-    p.add_argument("--stop-main", default="landmarks", help="the task that never stops")
-    p.add_argument("--stop-window", type=int, default=rule["window"], help="looks in the trend, k of the formula")
-    p.add_argument("--stop-threshold", type=float, default=rule["threshold"], help="epsilon of the formula")
-    p.add_argument("--stop-guard", default=rule["guard"], help="a trend without a positive denominator: skip or infinite")
-    p.add_argument("--stop-patience", type=int, default=rule["patience"], help="looks in a row above the threshold")
-    p.add_argument("--stop-minimum", default=rule["minimum"], help="least loss so far: of training or validation")
-    p.add_argument("--stop-coefficients", type=coefficients, default={}, metavar="TASK=N,..", help="importance of the tasks; 1 where none is given")
-    p.add_argument("--poses", action="store_true", help="turned faces of w300 come as often as frontal ones (student.poses)")
-    p.add_argument(
-        "--identities", action="store_true", help="a margin between CelebA's people beside the embedding, in training only (student.identities)"
-    )
-    p.add_argument("--inner-maps", metavar="FILE", help="a landmark network's inner maps of w300 (student.inner_maps), learned in training only")
-    p.add_argument(
-        "--tutor", metavar="FILE", help="weights of a network of ours whose answers it learns beside the labels, in training only (student.tutor)"
-    )
-    p.add_argument(
-        "--only",
-        type=lambda text: text.split(","),
-        default=[],
-        metavar="PART,..",
-        help="parts of the network that learn, by the first names of its weights; the others stay as they began",
-    )
-    p.add_argument("--edges", action="store_true", help="edge heads and edge attention for the parsing, in training only")
-    p.add_argument("--regulate-start", type=int, default=0, metavar="STEP", help="first cycle's end of self-regulation (needs --edges)")
-    p.add_argument("--regulate-cycle", type=int, default=0, metavar="STEPS", help="length of the cycles")
-    p.add_argument("--regulate-batches", type=int, default=16, metavar="N", help="batches that estimate the average's statistics")
-    p.add_argument("--held-batches", type=int, default=4, metavar="N", help="held-out batches of a look and of a cycle's end")
-    return p
-
-
 def stopping(args):
     """The stopping rule of the arguments, or None."""
     if not args.stop_every:
         return None
-    rule = {k: getattr(args, f"stop_{k}") for k in ("every", "main", "window", "threshold", "guard", "patience", "minimum", "coefficients")}
-    return early_stopping.EarlyStopping(rule, list(losses.TASKS))
+    return early_stopping.EarlyStopping(args.stopping(), list(losses.TASKS))
 
 
 def cycles(args):
@@ -193,7 +97,7 @@ def cycles(args):
 
 
 def main():
-    train(parser().parse_args())
+    train(parsed(description=__doc__))
 
 
 def train(args):

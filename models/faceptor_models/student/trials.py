@@ -29,6 +29,7 @@ from .compare import mean_gain, read_rows
 from .development import ROWS, Development
 from .evaluate import answer, label_map, load
 from .network import SIZES
+from .options import parsed
 from .poses import turned
 
 CONFIG = CONFIGS / "trials.toml"
@@ -92,12 +93,10 @@ def cost_mmac(net, px=96):
 
 
 def settings(args, trial, arm, seed, folder):
-    """student.train's arguments of one run."""
+    """Returns the training options of one run."""
     given = f"{trial['common']} {trial['arms'][arm]}".format(out=args.out, **args.shared).split()
     given += ["--faces", str(args.faces), "--cache", str(args.cache), "--out", str(folder), "--seed", str(seed), "--mapped", "--resume"]
-    return train.parser().parse_args(
-        [*given, "--threads", str(args.threads), "--save-minutes", "3", *(["--steps", str(args.steps)] if args.steps else [])]
-    )
+    return parsed([*given, "--threads", str(args.threads), "--save-minutes", "3", *(["--steps", str(args.steps)] if args.steps else [])])
 
 
 def run(args, trial, arm, seed, judge):

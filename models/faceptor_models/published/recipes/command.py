@@ -6,18 +6,19 @@ from pathlib import Path
 import cv2
 import torch
 
+from faceptor_models.common import settings
 from faceptor_models.common.distributed import World
 from faceptor_models.common.errors import Refused
 
-from . import dmlcsr, faceptor, mcf, plots, settings, student, tcdcn
+from . import dmlcsr, faceptor, mcf, plots, student, tcdcn
 from .crops import Crops
-from .run import COMMON, PRECISIONS, Run
+from .run import Run
 
 RECIPES = {
-    "faceptor": (faceptor.FaceptorRecipe, faceptor.KNOWN),
-    "tcdcn": (tcdcn.TcdcnRecipe, tcdcn.KNOWN),
-    "dmlcsr": (dmlcsr.DmlCsrRecipe, dmlcsr.KNOWN),
-    "mcf": (mcf.McfRecipe, mcf.KNOWN),
+    "faceptor": (faceptor.FaceptorRecipe, faceptor.FaceptorSettings),
+    "tcdcn": (tcdcn.TcdcnRecipe, tcdcn.TcdcnSettings),
+    "dmlcsr": (dmlcsr.DmlCsrRecipe, dmlcsr.DmlCsrSettings),
+    "mcf": (mcf.McfRecipe, mcf.McfSettings),
 }
 
 
@@ -54,14 +55,10 @@ def prepared(path, variant=None, changes=()):
         return None, student.checked(held)
     if name not in RECIPES:
         raise Refused(f"{path}: run.recipe is {name!r}, known are {', '.join(RECIPES)}, student")
-    recipe, known = RECIPES[name]
-    held = settings.checked(held, COMMON | known)
-    if held["run"]["precision"] not in PRECISIONS:
-        raise Refused(f"run.precision is {held['run']['precision']!r}, expected is one of {', '.join(PRECISIONS)}")
-    for key in ("iterations", "log_every", "save_every"):
-        if held["run"][key] < 1:
-            raise Refused(f"run.{key} is {held['run'][key]}, expected is at least 1")
-    return recipe, held
+    recipe, kind = RECIPES[name]
+    made = settings.from_table(kind, held)
+    made.check()
+    return recipe, made
 
 
 def run_train(args):
@@ -76,18 +73,18 @@ def run_train(args):
         cache = args.cache or Path(args.out) / "cache"
         if not world.first:
             world.wait()
-        crops = Crops.read(args.data, cache, held["data"]["hold_out"], args.more)
+        crops = Crops.read(args.data, cache, held.data.hold_out, args.more)
         if world.first:
             world.wait()
-        torch.manual_seed(held["run"]["seed"])
+        torch.manual_seed(held.run.seed)
         made = recipe(held, crops, world)
         if world.first:
             count = sum(p.numel() for p in made.model.parameters())
             trained = sum(p.numel() for p in made.model.parameters() if p.requires_grad)
             size = f"{count:,} parameters, {trained:,} of them train"
-            print(f"{args.settings}: {held['run']['recipe']}, {size}, {made.iterations} iterations, {world.size} processes")
+            print(f"{args.settings}: {held.run.recipe}, {size}, {made.iterations} iterations, {world.size} processes")
             for task in getattr(made, "left_out", []):
-                print(f"left out: {task}, whose data set {held['task'][task]['source']!r} is not here")
+                print(f"left out: {task}, whose data set {held.task[task].source!r} is not here")
         run = Run(made, held, args.out, world, args.resume, args.workers)
         run.train(args.until)
         if world.first:

@@ -7,15 +7,15 @@ import cv2
 import numpy as np
 import torch
 
+from faceptor_models.common import settings
 from faceptor_models.common.csv_rows import write_rows
 from faceptor_models.common.distributed import World
 from faceptor_models.common.errors import Refused
 from faceptor_models.common.geometry import TEMPLATE
 
-from . import settings
 from .crops import Crops
-from .distillation import KNOWN, Distillation
-from .run import COMMON, PRECISIONS, Run
+from .distillation import Distillation, DistillationSettings
+from .run import Run
 
 PICTURES = {".jpg", ".jpeg", ".png", ".webp", ".bmp"}
 # Side to which a folder's own aligned crops are brought.
@@ -51,20 +51,11 @@ def prepared(path, variant, changes, teachers):
     name = held.get("run", {}).get("recipe", "distillation")
     if name != "distillation":
         raise Refused(f"{path}: run.recipe is {name!r}, expected is distillation")
-    held = settings.checked(held, COMMON | KNOWN)
-    if held["run"]["precision"] not in PRECISIONS:
-        raise Refused(f"run.precision is {held['run']['precision']!r}, expected is one of {', '.join(PRECISIONS)}")
-    for where, key in (
-        ("run", "iterations"),
-        ("run", "log_every"),
-        ("run", "save_every"),
-        ("targets", "px"),
-        ("targets", "held_out"),
-        ("task", "batch"),
-    ):
-        if held[where][key] < 1:
-            raise Refused(f"{where}.{key} is {held[where][key]}, expected is at least 1")
-    return held
+    made = settings.from_table(DistillationSettings, held)
+    made.check()
+    made.at_least_one("targets", "px", "held_out")
+    made.at_least_one("task", "batch")
+    return made
 
 
 def crops_of(data, cache, hold_out):
@@ -103,16 +94,16 @@ def run_distill(args):
     try:
         if not world.first:
             world.wait()
-        crops = crops_of(args.data, args.cache or out / "cache", held["data"]["hold_out"])
+        crops = crops_of(args.data, args.cache or out / "cache", held.data.hold_out)
         if world.first:
             world.wait()
-        torch.manual_seed(held["run"]["seed"])
+        torch.manual_seed(held.run.seed)
         made = Distillation(held, crops, world, out / "targets")
         if world.first:
             print(
-                f"{args.student}: {sum(p.numel() for p in made.learner.net.parameters()):,} parameters; {len(made.entries)} crops, {len(made.held)} held out"
+                f"{args.student}: {sum(p.numel() for p in made.student.net.parameters()):,} parameters; {len(made.entries)} crops, {len(made.held)} held out"
             )
-            print(*(f"learned: {m.task} from {made.teachers[m.teacher].name}: {m.lesson.name}" for m in made.matches), sep="\n")
+            print(*(f"learned: {m.task} from {made.teachers[m.teacher].name}: {m.taught.name}" for m in made.matches), sep="\n")
             print(*(f"left out: {name}: {why}" for name, why in made.left_out.items()), sep="\n")
         run = Run(made, held, out, world, args.resume, args.workers)
         if not run.first:
@@ -121,7 +112,7 @@ def run_distill(args):
         if world.first and (args.until is None or args.until + 1 >= made.iterations):
             write_rows(made.errors_, out / "errors.csv")
             report(made.errors_)
-            made.learner.export(out / "export")
+            made.student.export(out / "export")
             print(f"{out}: checkpoint.pt, model.pth, log.csv, errors.csv, export/ for `faceptor compile`")
     finally:
         world.stop()
@@ -129,7 +120,7 @@ def run_distill(args):
 
 
 def report(rows):
-    """Every lesson's held-out error before, after, and of a constant answer."""
+    """Every taught's held-out error before, after, and of a constant answer."""
     last = max(r["iteration"] for r in rows)
     before = {(r["teacher"], r["lesson"]): r for r in rows if r["iteration"] == 0}
     print(f"{'held-out error to the teacher':40s} {'before':>9s} {'after':>9s} {'constant':>9s}")

@@ -4,6 +4,8 @@ Values, maps and points by the divergence from the teacher's probabilities, vect
 within the batch, decoded queries by their cosine after a linear map that only training has.
 """
 
+from dataclasses import dataclass, field
+
 import numpy as np
 import torch
 from torch import nn
@@ -14,36 +16,109 @@ from faceptor_models.common.schedules import mae
 from faceptor_models.common.sync_batch_norm import synchronise
 from faceptor_models.student import losses as student_losses
 
-from ..distillation_students import LEARNERS
+from ..distillation_students import STUDENTS
 from ..losses import distillation as losses
 from ..official import type_of
 from ..task_matching import FIVE
-from ..teachers import open_teacher
-from .run import Recipe, to_device
+from ..teachers import OnnxFile, open_teacher
+from .run import Recipe, RecipeSettings, to_device
 from .sampler import Sampler
 from .targets import Targets
 
 KINDS = {"align": "landmarks", "biattr": "attributes", "affect": "expression", "recog": "recognition"}
-KNOWN = {
-    "student": {"kind": "student", "size": "nano", "px": 64},
-    "model": {
-        "width": 96, "layers": 4, "heads": 4, "patch": 16, "mlp": 192, "grid": 8, "proj": 8, "drop_path": 0.0, "levels": [3], "new_levels": [1],
-        "decoder_width": 64, "decoder_heads": 4, "decoder_layers": 2, "ffn": 128, "feature_hidden": 96,
-    },
-    "targets": {"teachers": [""], "px": 32, "labels": True, "sources": [""], "limit": 0, "held_out": 64},
-    # Teacher's task to learn a student's task from, where a teacher has several; empty: all of them.
-    "match": {"*": ""},
-    "weight": {
-        "landmarks": 6.0, "heatmap": 1.0, "parsing": 1.0, "age": 1.0, "expression": 1.0, "attributes": 4.0, "recognition": 4.0, "relation": 40.0,
-        "embedding": 1.0, "queries": 0.5,
-    },
-    "file": {"*": {
-        "kind": "recognition", "size": 112, "colour": "rgb", "mean": [127.5, 127.5, 127.5], "std": [127.5, 127.5, 127.5], "align": "keypoints",
-        "box_scale": 1.0,
-    }},
-    "optimizer": {"rate": 2e-3, "decay": 0.05, "warm": 0.05, "clip": 5.0},
-    "task": {"batch": 32},
-}  # fmt: skip
+
+
+@dataclass
+class StudentSettings:
+    """The section [student]: the kind of network that learns; `size` and `px` are of our own."""
+
+    kind: str = "student"  # one of STUDENTS
+    size: str = "nano"
+    px: int = 64
+
+
+@dataclass
+class ModelSettings:
+    """The section [model]: the sizes of a Faceptor that learns."""
+
+    width: int = 96
+    layers: int = 4
+    heads: int = 4
+    patch: int = 16
+    mlp: int = 192
+    grid: int = 8
+    proj: int = 8
+    drop_path: float = 0.0
+    levels: list[int] = field(default_factory=lambda: [3])
+    new_levels: list[int] = field(default_factory=lambda: [1])
+    decoder_width: int = 64
+    decoder_heads: int = 4
+    decoder_layers: int = 2
+    ffn: int = 128
+    feature_hidden: int = 96
+
+
+@dataclass
+class TargetSettings:
+    """The section [targets]: whose answers are learned, and of which crops."""
+
+    teachers: list[str] = field(default_factory=lambda: [""])
+    px: int = 32  # side of the kept maps
+    labels: bool = True  # labels of people come before the teachers' answers
+    sources: list[str] = field(default_factory=lambda: [""])
+    limit: int = 0  # crops of a source; 0: all
+    held_out: int = 64
+
+
+@dataclass
+class WeightSettings:
+    """The section [weight]: the weights of the terms."""
+
+    landmarks: float = 6.0
+    heatmap: float = 1.0
+    parsing: float = 1.0
+    age: float = 1.0
+    expression: float = 1.0
+    attributes: float = 4.0
+    recognition: float = 4.0
+    relation: float = 40.0
+    embedding: float = 1.0
+    queries: float = 0.5
+
+
+@dataclass
+class OptimizerSettings:
+    """The section [optimizer]: AdamW; `warm` is a share of the run."""
+
+    rate: float = 0.002
+    decay: float = 0.05
+    warm: float = 0.05
+    clip: float = 5.0
+
+
+@dataclass
+class TaskSettings:
+    """The section [task]."""
+
+    batch: int = 32
+
+
+@dataclass
+class DistillationSettings(RecipeSettings):
+    """The settings of a distillation.
+
+    `match` says which task of the teachers a task of the student learns from, where several would do; `file` describes single
+    ONNX networks by their names.
+    """
+
+    student: StudentSettings = field(default_factory=StudentSettings)
+    model: ModelSettings = field(default_factory=ModelSettings)
+    targets: TargetSettings = field(default_factory=TargetSettings)
+    match: dict[str, str] = field(default_factory=dict)
+    weight: WeightSettings = field(default_factory=WeightSettings)
+    file: dict[str, OnnxFile] = field(default_factory=dict)
+    optimizer: OptimizerSettings = field(default_factory=OptimizerSettings)
+    task: TaskSettings = field(default_factory=TaskSettings)
 
 
 def kind_of(task):
@@ -62,48 +137,48 @@ class Trained(nn.Module):
 class Distillation(Recipe):
     def __init__(self, settings, crops, world, folder, log=print):
         self.settings, self.crops, self.world = settings, crops, world
-        s, t = settings["student"], settings["targets"]
-        if s["kind"] not in LEARNERS:
-            raise Refused(f"student.kind is {s['kind']!r}, expected is one of {', '.join(LEARNERS)}")
-        if settings["stopping"]["every"]:
+        s, t = settings.student, settings.targets
+        if s.kind not in STUDENTS:
+            raise Refused(f"student.kind is {s.kind!r}, expected is one of {', '.join(STUDENTS)}")
+        if settings.stopping.every:
             raise Refused("stopping.every: distillation does not stop its tasks")
-        self.iterations, self.clip = settings["run"]["iterations"], settings["optimizer"]["clip"] or None
-        self.learner = LEARNERS[s["kind"]](settings)
-        self.teachers = [open_teacher(path, settings["file"]) for path in t["teachers"] if path]
+        self.iterations, self.clip = settings.run.iterations, settings.optimizer.clip or None
+        self.student = STUDENTS[s.kind](settings)
+        self.teachers = [open_teacher(path, settings.file) for path in t.teachers if path]
         if not self.teachers:
             raise Refused("no teacher: give --teacher DIR")
         self.entries, self.held = self.chosen_crops()
-        self.targets = Targets(folder, self.teachers, crops, [*self.entries, *self.held], t["px"])
+        self.targets = Targets(folder, self.teachers, crops, [*self.entries, *self.held], t.px)
         self.matches, self.left_out = self.matched()
-        self.learner.build()
+        self.student.build()
         self.targets.compute(self.matches, world, log if world.first else lambda *a: None)
-        self.model = synchronise(Trained(self.learner.net, self.adapters()).to(world.device), world)
-        self.sampler = Sampler(np.arange(len(self.entries)), settings["task"]["batch"], self.iterations, world.size, settings["run"]["seed"])
+        self.model = synchronise(Trained(self.student.net, self.adapters()).to(world.device), world)
+        self.sampler = Sampler(np.arange(len(self.entries)), settings.task.batch, self.iterations, world.size, settings.run.seed)
         self.errors_ = []
 
     def chosen_crops(self):
         """(entries to learn from, entries held out), [(source, row)] each."""
-        t, crops = self.settings["targets"], self.crops
-        wanted = [s for s in t["sources"] if s] or list(crops.pictures)
+        t, crops = self.settings.targets, self.crops
+        wanted = [s for s in t.sources if s] or list(crops.pictures)
         unknown = [s for s in wanted if s not in crops.pictures]
         if unknown:
             raise Refused(f"targets.sources names {', '.join(unknown)}: the data have {', '.join(crops.pictures)}")
-        each = -(-t["held_out"] // len(wanted))
-        training = [(s, int(r)) for s in wanted for r in crops.training(s)[: t["limit"] or None]]
+        each = -(-t.held_out // len(wanted))
+        training = [(s, int(r)) for s in wanted for r in crops.training(s)[: t.limit or None]]
         held = [(s, int(r)) for s in wanted for r in crops.held_out(s)[:each]]
         if not training or not held:
             raise Refused(f"the data have {len(training)} crops to learn from and {len(held)} held out")
         return training, held
 
     def matched(self):
-        found, left_out, chosen = [], {}, self.settings["match"]
+        found, left_out, chosen = [], {}, self.settings.match
         for i, teacher in enumerate(self.teachers):
-            for lesson in teacher.lessons:
-                m = self.learner.match(i, lesson, self.targets.shapes(i, lesson))
+            for taught in teacher.tasks:
+                m = self.student.match(i, taught, self.targets.shapes(i, taught))
                 if isinstance(m, str):
-                    left_out[f"{teacher.name}: {lesson.name}"] = m
-                elif chosen.get(m.task) and chosen[m.task] != lesson.name:
-                    left_out[f"{teacher.name}: {lesson.name}"] = f"match.{m.task} is {chosen[m.task]}"
+                    left_out[f"{teacher.name}: {taught.name}"] = m
+                elif chosen.get(m.task) and chosen[m.task] != taught.name:
+                    left_out[f"{teacher.name}: {taught.name}"] = f"match.{m.task} is {chosen[m.task]}"
                 else:
                     found.append(m)
         missing = [f"{k} = {v}" for k, v in chosen.items() if not any(m.task == k for m in found)]
@@ -114,21 +189,21 @@ class Distillation(Recipe):
     def adapters(self):
         made = {}
         for m in self.matches:
-            shapes = self.targets.shapes(m.teacher, m.lesson)
+            shapes = self.targets.shapes(m.teacher, m.taught)
             if m.queries and "queries" in shapes:
-                made[self.slot(m, "queries")] = nn.Linear(self.learner.width, shapes["queries"][1])
-            width = self.learner.vector_width(m.task)
+                made[self.slot(m, "queries")] = nn.Linear(self.student.width, shapes["queries"][1])
+            width = self.student.vector_width(m.task)
             if width:
                 made[self.slot(m, "vector")] = nn.Linear(width, shapes["vector"][0])
         return made
 
     def slot(self, m, what):
-        return f"{m.teacher} {m.lesson.name} {what}".replace(".", "_")
+        return f"{m.teacher} {m.taught.name} {what}".replace(".", "_")
 
     def label(self, source, row):
         """A function from a kind of task to what people said of the crop, or None: points [68, 2] in units of the side, the
         mask in CelebAMask's own classes, (lowest, highest) age, votes for the eight expressions, attributes 1, -1, 0 unknown."""
-        if not self.settings["targets"]["labels"]:
+        if not self.settings.targets.labels:
             return lambda task: None
         held = self.crops.labels[source]
 
@@ -148,28 +223,28 @@ class Distillation(Recipe):
     def sample(self, position, rng, labels=True):
         source, row = self.targets.entries[position]
         answers = self.targets.answer(position)
-        answers = {m.key: self.learner.translated(m, answers[m.key]) for m in self.matches}
+        answers = {m.key: self.student.translated(m, answers[m.key]) for m in self.matches}
         label = self.label(source, row) if labels else lambda task: None
-        return self.learner.sample(np.asarray(self.crops.pictures[source][row]), rng, self.matches, answers, label)
+        return self.student.sample(np.asarray(self.crops.pictures[source][row]), rng, self.matches, answers, label)
 
     def stacked(self, samples):
         return {k: np.stack([s[k] for s in samples]) for k in samples[0]}
 
     def batch(self, iteration):
-        seed = self.settings["run"]["seed"]
+        seed = self.settings.run.seed
         drawn = self.sampler.draw(iteration, self.world.rank)
         return self.stacked([self.sample(number, np.random.default_rng((seed, place))) for place, number in drawn])
 
     def outputs(self, model, batch):
         images = {k.removeprefix("image."): v for k, v in batch.items() if k.startswith("image.")} or batch["image"]
-        return self.learner.run(model.net, images, {m.task for m in self.matches})
+        return self.student.run(model.net, images, {m.task for m in self.matches})
 
     def losses(self, model, batch):
         """{task: weighted loss}, several teachers of one task being averaged."""
-        found, terms, weight = self.outputs(model, batch), {}, self.settings["weight"]
+        found, terms, weight = self.outputs(model, batch), {}, self.settings.weight
         for m in self.matches:
             target = {k.removeprefix(m.key + "."): v for k, v in batch.items() if k.startswith(m.key + ".")}
-            loss = self.lesson_loss(m, found[m.task], target)
+            loss = self.taught_loss(m, found[m.task], target)
             slot = self.slot(m, "queries")
             if slot in model.adapters and "queries" in target:
                 # Only the teacher knows what its queries would hold for a mirrored face.
@@ -177,72 +252,72 @@ class Distillation(Recipe):
                 if bool(upright.any()):
                     ours, theirs = model.adapters[slot](found[m.task]["queries"]), target["queries"].float()
                     known = torch.from_numpy(m.known).to(ours.device) if m.known is not None else slice(None)
-                    loss = loss + weight["queries"] * losses.queries(ours[upright][:, known], theirs[upright][:, known])
+                    loss = loss + weight.queries * losses.queries(ours[upright][:, known], theirs[upright][:, known])
             if self.slot(m, "vector") in model.adapters:
                 ours = model.adapters[self.slot(m, "vector")](found[m.task]["vector"])
-                loss = loss + weight["embedding"] * losses.vectors(ours, target["vector"].float()).mean()
+                loss = loss + weight.embedding * losses.vectors(ours, target["vector"].float()).mean()
             terms.setdefault(m.task, []).append(loss)
         return {task: sum(each) / len(each) for task, each in terms.items()}
 
-    def lesson_loss(self, m, found, target):
-        kind, w = kind_of(m.task), self.settings["weight"]
+    def taught_loss(self, m, found, target):
+        kind, w = kind_of(m.task), self.settings.weight
         if kind == "landmarks":
             return self.landmark_loss(m, found, target)
         if kind == "parsing":
-            return w["parsing"] * losses.pixels(found["maps"], target["maps"], target["seen"].float())
+            return w.parsing * losses.pixels(found["maps"], target["maps"], target["seen"].float())
         if kind == "age":
-            return w["age"] * losses.distribution_divergence(found["distribution"], target["values"].float()).mean()
+            return w.age * losses.distribution_divergence(found["distribution"], target["values"].float()).mean()
         if kind == "expression":
             known = target["known"].bool() if "known" in target else None
-            return w["expression"] * losses.divergence(found["logits"], target["values"].float(), known).mean()
+            return w.expression * losses.divergence(found["logits"], target["values"].float(), known).mean()
         if kind == "attributes":
             each = losses.binary(found["logits"], target["values"].float().clamp(0, 1))
             taught = torch.from_numpy(m.known).to(each.device) if m.known is not None else torch.ones_like(each[0]).bool()
-            return w["attributes"] * each[:, taught].mean()
+            return w.attributes * each[:, taught].mean()
         ours, theirs = found["vector"], target["vector"].float()
-        relation = w["relation"] * losses.relation(ours, theirs)
-        return relation + (w["recognition"] * losses.vectors(ours, theirs).mean() if kind == "recognition" else 0.0)
+        relation = w.relation * losses.relation(ours, theirs)
+        return relation + (w.recognition * losses.vectors(ours, theirs).mean() if kind == "recognition" else 0.0)
 
     def landmark_loss(self, m, found, target):
-        w, theirs = self.settings["weight"], target["points"].float()
+        w, theirs = self.settings.weight, target["points"].float()
         if m.task == "landmarks" and theirs.shape[1] == found["points"].shape[1]:
             people = torch.where(target["people"].bool(), 3.0, 1.0)
             coordinate, hill = student_losses.landmarks(found["maps"], theirs, people)
-            loss = w["landmarks"] * coordinate + student_losses.WEIGHTS["heatmap"] * hill
+            loss = w.landmarks * coordinate + student_losses.WEIGHTS["heatmap"] * hill
         else:
             ours = found["points"] if found["points"].shape[1] == theirs.shape[1] else five(found["points"])
             # Without the eyes' own points the spread of all stands for the size of the face.
             size = (theirs - theirs.mean(1, keepdim=True)).norm(dim=-1).mean(1).clamp(min=0.02)
-            loss = w["landmarks"] * ((ours - theirs).norm(dim=-1).mean(1) / size).mean()
+            loss = w.landmarks * ((ours - theirs).norm(dim=-1).mean(1) / size).mean()
         if "maps" in target:
             if m.task == "landmarks":
-                loss = loss + w["heatmap"] * losses.places(found["maps"], target["maps"], target["seen"])
+                loss = loss + w.heatmap * losses.places(found["maps"], target["maps"], target["seen"])
             else:
                 each = losses.binary(found["maps"], target["maps"]).mean(1)
                 seen = target["seen"].float()
-                loss = loss + w["heatmap"] * (each * seen).sum() / seen.sum().clamp(min=1)
+                loss = loss + w.heatmap * (each * seen).sum() / seen.sum().clamp(min=1)
         return loss
 
     def total(self, terms):
         return sum(terms.values())
 
     def optimizer(self):
-        o = self.settings["optimizer"]
+        o = self.settings.optimizer
         groups = [
-            {"params": [p for p in self.model.parameters() if (p.ndim > 1) == wide], "multiplier": 1.0, "weight_decay": o["decay"] if wide else 0.0}
+            {"params": [p for p in self.model.parameters() if (p.ndim > 1) == wide], "multiplier": 1.0, "weight_decay": o.decay if wide else 0.0}
             for wide in (True, False)
         ]
         return torch.optim.AdamW(groups, lr=0.0, betas=(0.9, 0.99))
 
     def rate(self, iteration, multiplier):
-        o = self.settings["optimizer"]
-        return multiplier * mae((iteration + 1) / self.iterations, 1.0, o["rate"], o["warm"])
+        o = self.settings.optimizer
+        return multiplier * mae((iteration + 1) / self.iterations, 1.0, o.rate, o.warm)
 
     @torch.no_grad()
     def errors(self):
         """[{task, teacher, error, constant}] over the held-out crops: the student's mean distance to the teacher, and that of
         the one answer that is best for all of them, the teacher's mean."""
-        training, size = self.model.training, self.settings["task"]["batch"]
+        training, size = self.model.training, self.settings.task.batch
         self.model.eval()
         found, wanted = {}, {}
         for start in range(len(self.entries), len(self.targets.entries), size):
@@ -259,11 +334,11 @@ class Distillation(Recipe):
         rows = []
         for m in self.matches:
             ours, theirs = torch.cat(found[m.key]), torch.cat(wanted[m.key])
-            rows.append({"teacher": self.teachers[m.teacher].name, "lesson": m.lesson.name, "task": m.task, **distances(m, ours, theirs)})
+            rows.append({"teacher": self.teachers[m.teacher].name, "lesson": m.taught.name, "task": m.task, **distances(m, ours, theirs)})
         return rows
 
     def compared(self, m, found, target):
-        """(the student's, the teacher's) answers of one lesson in comparable form, [B, ...]."""
+        """(the student's, the teacher's) answers of one taught in comparable form, [B, ...]."""
         kind = kind_of(m.task)
         if kind == "landmarks":
             theirs = target["points"].float()
@@ -272,7 +347,7 @@ class Distillation(Recipe):
             seen = target["seen"].float()[:, None]
             return found["maps"].softmax(1) * seen, target["maps"] * seen
         if kind == "age":
-            years = torch.tensor(self.learner.years[: found["distribution"].shape[1]])
+            years = torch.tensor(self.student.years[: found["distribution"].shape[1]])
             theirs = target["values"].float()
             return found["distribution"].cpu() @ years[:, None], (theirs / theirs.sum(-1, keepdim=True)).cpu() @ years[:, None]
         if kind == "expression":
@@ -304,7 +379,7 @@ class Distillation(Recipe):
         self.errors_ = state["errors"]
 
     def official(self):
-        return self.learner.official()
+        return self.student.official()
 
     def write(self, folder):
         if self.errors_:

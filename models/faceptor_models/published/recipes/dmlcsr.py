@@ -1,7 +1,7 @@
 """DML-CSR: parsing with edge branches that only training has, and cyclical self-regulation (SPEC E)."""
 
 import copy
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -17,23 +17,87 @@ from faceptor_models.common.sync_batch_norm import synchronise
 from ..checkpoint import read
 from ..dmlcsr import DmlCsr, DmlCsrConfig, resized
 from . import augmentation
-from .run import Recipe, to_device
+from .run import Recipe, RecipeSettings, to_device
 from .sampler import Sampler
 
-KNOWN = {
-    "model": {
-        "size_px": 473, "stem": [64, 64, 128], "blocks": [3, 4, 23, 3], "widths": [64, 128, 256, 512], "context": 512, "head": [256, 48], "edge": 256,
-        "start_from": "",
-    },
-    "optimizer": {"rate": 1e-3, "momentum": 0.9, "decay": 5e-4, "clip": 0.0},
-    "schedule": {"epochs": 200, "warm": 10, "start": 150, "cycle": 10, "per_epoch": 0},
-    "loss": {
-        "parsing": 1.0, "binary": 1.0, "category": 0.1, "attention_binary": 4.0, "attention_category": 1.0, "official_bugs": False, "over": "all",
-        "edges": True,
-    },
-    "regulation": {"on": True, "batches": 0},
-    "task": {"source": "celebamask", "batch": 7},
-}  # fmt: skip
+
+@dataclass
+class ModelSettings:
+    """The section [model]: the sizes of the network, and the backbone's file that it begins with."""
+
+    size_px: int = 473
+    stem: list[int] = field(default_factory=lambda: [64, 64, 128])
+    blocks: list[int] = field(default_factory=lambda: [3, 4, 23, 3])
+    widths: list[int] = field(default_factory=lambda: [64, 128, 256, 512])
+    context: int = 512
+    head: list[int] = field(default_factory=lambda: [256, 48])
+    edge: int = 256
+    start_from: str = ""
+
+
+@dataclass
+class OptimizerSettings:
+    """The section [optimizer]: SGD."""
+
+    rate: float = 0.001
+    momentum: float = 0.9
+    decay: float = 0.0005
+    clip: float = 0.0
+
+
+@dataclass
+class ScheduleSettings:
+    """The section [schedule], in epochs; `per_epoch` 0 counts the iterations of an epoch from the crops."""
+
+    epochs: int = 200
+    warm: int = 10
+    start: int = 150
+    cycle: int = 10
+    per_epoch: int = 0
+
+
+@dataclass
+class LossSettings:
+    """The section [loss]: the weights of the terms; `over` says whose samples a batch's statistics are of."""
+
+    parsing: float = 1.0
+    binary: float = 1.0
+    category: float = 0.1
+    attention_binary: float = 4.0
+    attention_category: float = 1.0
+    official_bugs: bool = False
+    over: str = "all"  # one of OVER
+    edges: bool = True
+
+
+@dataclass
+class RegulationSettings:
+    """The section [regulation]; `batches` 0 estimates the statistics from a whole epoch."""
+
+    on: bool = True
+    batches: int = 0
+
+
+@dataclass
+class TaskSettings:
+    """The section [task]."""
+
+    source: str = "celebamask"
+    batch: int = 7
+
+
+@dataclass
+class DmlCsrSettings(RecipeSettings):
+    """The settings of a DML-CSR training."""
+
+    model: ModelSettings = field(default_factory=ModelSettings)
+    optimizer: OptimizerSettings = field(default_factory=OptimizerSettings)
+    schedule: ScheduleSettings = field(default_factory=ScheduleSettings)
+    loss: LossSettings = field(default_factory=LossSettings)
+    regulation: RegulationSettings = field(default_factory=RegulationSettings)
+    task: TaskSettings = field(default_factory=TaskSettings)
+
+
 CLASSES = 19
 OVER = ("all", "process")
 
@@ -41,30 +105,28 @@ OVER = ("all", "process")
 class DmlCsrRecipe(Recipe):
     def __init__(self, settings, crops, world):
         self.settings, self.crops, self.world = settings, crops, world
-        m, task, schedule = settings["model"], settings["task"], settings["schedule"]
-        if settings["loss"]["over"] not in OVER:
-            raise Refused(f"loss.over is {settings['loss']['over']!r}, expected is one of {', '.join(OVER)}")
-        if settings["stopping"]["every"]:
+        m, task, schedule = settings.model, settings.task, settings.schedule
+        if settings.loss.over not in OVER:
+            raise Refused(f"loss.over is {settings.loss.over!r}, expected is one of {', '.join(OVER)}")
+        if settings.stopping.every:
             raise Refused("stopping.every: DML-CSR has one task, there is none to stop")
-        if crops.masks is None or task["source"] != "celebamask":
-            raise Refused(f"task.source {task['source']!r} has no masks: celebamask is expected")
-        self.clip, self.bugs, self.all = settings["optimizer"]["clip"] or None, settings["loss"]["official_bugs"], settings["loss"]["over"] == "all"
-        if not settings["loss"]["edges"] and settings["regulation"]["on"]:
+        if crops.masks is None or task.source != "celebamask":
+            raise Refused(f"task.source {task.source!r} has no masks: celebamask is expected")
+        self.clip, self.bugs, self.all = settings.optimizer.clip or None, settings.loss.official_bugs, settings.loss.over == "all"
+        if not settings.loss.edges and settings.regulation.on:
             raise Refused("regulation.on refines the edges too: it needs loss.edges")
-        config = DmlCsrConfig(
-            CLASSES, tuple(m["stem"]), tuple(m["blocks"]), tuple(m["widths"]), m["context"], tuple(m["head"]), m["edge"], settings["loss"]["edges"]
-        )
+        config = DmlCsrConfig(CLASSES, tuple(m.stem), tuple(m.blocks), tuple(m.widths), m.context, tuple(m.head), m.edge, settings.loss.edges)
         self.model = DmlCsr(config).to(world.device)
-        if m["start_from"]:
-            load_backbone(self.model, m["start_from"])
+        if m.start_from:
+            load_backbone(self.model, m.start_from)
         synchronise(self.model, world)
-        self.group = augmentation.bgr(m["size_px"])
-        rows = crops.training(task["source"])
-        self.per_epoch = schedule["per_epoch"] or max(1, len(rows) // (task["batch"] * world.size))
-        self.iterations = schedule["epochs"] * self.per_epoch
-        self.sampler = Sampler(rows, task["batch"], self.iterations, world.size, settings["run"]["seed"])
-        self.weights = Weights(**{k: settings["loss"][k] for k in ("parsing", "binary", "category", "attention_binary", "attention_category")})
-        self.rule = SelfRegulation(schedule["start"], schedule["cycle"]) if settings["regulation"]["on"] else None
+        self.group = augmentation.bgr(m.size_px)
+        rows = crops.training(task.source)
+        self.per_epoch = schedule.per_epoch or max(1, len(rows) // (task.batch * world.size))
+        self.iterations = schedule.epochs * self.per_epoch
+        self.sampler = Sampler(rows, task.batch, self.iterations, world.size, settings.run.seed)
+        self.weights = Weights(**{k: getattr(settings.loss, k) for k in ("parsing", "binary", "category", "attention_binary", "attention_category")})
+        self.rule = SelfRegulation(schedule.start, schedule.cycle) if settings.regulation.on else None
         self.cycles, self.best = [], None
 
     def sample(self, row, rng=None):
@@ -74,12 +136,12 @@ class DmlCsrRecipe(Recipe):
         return {"image": np.stack([s[0] for s in samples]), "label": np.stack([s[1] for s in samples])}
 
     def batch(self, iteration):
-        seed = self.settings["run"]["seed"]
+        seed = self.settings.run.seed
         drawn = self.sampler.draw(iteration, self.world.rank)
         return self.stacked([self.sample(row, np.random.default_rng((seed, place))) for place, row in drawn])
 
     def validation(self):
-        rows, size = self.crops.held_out("celebamask"), self.settings["task"]["batch"]
+        rows, size = self.crops.held_out("celebamask"), self.settings.task.batch
         for first in range(0, len(rows), size):
             yield self.stacked([self.sample(row) for row in rows[first : first + size]])
 
@@ -101,7 +163,7 @@ class DmlCsrRecipe(Recipe):
     def losses(self, model, batch):
         targets = self.targets(batch)
         outputs = {k: self.gathered(v.float()) for k, v in model(batch["image"]).items()}
-        if not self.settings["loss"]["edges"]:
+        if not self.settings.loss.edges:
             return {"parsing": plain(outputs["seg"], targets.parsing)}
         cycle = self.rule.n if self.rule is not None else 0
         loss, terms = criterion(outputs, targets, self.weights, cycle, self.bugs)
@@ -111,18 +173,16 @@ class DmlCsrRecipe(Recipe):
         return losses.get("weighted", losses["parsing"])
 
     def optimizer(self):
-        o = self.settings["optimizer"]
-        return torch.optim.SGD(
-            [{"params": list(self.model.parameters()), "multiplier": 1.0}], lr=o["rate"], momentum=o["momentum"], weight_decay=o["decay"]
-        )
+        o = self.settings.optimizer
+        return torch.optim.SGD([{"params": list(self.model.parameters()), "multiplier": 1.0}], lr=o.rate, momentum=o.momentum, weight_decay=o.decay)
 
     def rate(self, iteration, multiplier):
-        base, s = self.settings["optimizer"]["rate"], self.settings["schedule"]
+        base, s = self.settings.optimizer.rate, self.settings.schedule
         if self.bugs:
-            return multiplier * schedules.cyclical_official(iteration, self.per_epoch, s["epochs"], base, s["start"], s["cycle"])
+            return multiplier * schedules.cyclical_official(iteration, self.per_epoch, s.epochs, base, s.start, s.cycle)
         # Without cycles the schedule has no restarts: one cosine to the end.
-        start = s["start"] if self.rule is not None else s["epochs"]
-        return multiplier * schedules.cyclical(iteration / self.per_epoch, base, start, s["cycle"], s["warm"])
+        start = s.start if self.rule is not None else s.epochs
+        return multiplier * schedules.cyclical(iteration / self.per_epoch, base, start, s.cycle, s.warm)
 
     def after(self, iteration, run):
         """At a cycle's end the weights join the average, whose batch statistics are taken anew and whose answers count from now."""
@@ -130,7 +190,7 @@ class DmlCsrRecipe(Recipe):
         epoch -= 1
         if rest or self.rule is None or not self.rule.ends(epoch):
             return
-        limit = self.settings["regulation"]["batches"] or self.per_epoch
+        limit = self.settings.regulation.batches or self.per_epoch
         self.rule.join(self.model)
         # The official code re-estimates norms of the class that synchronises processes, which one process does not use (F28).
         if not (self.bugs and self.world.size == 1):

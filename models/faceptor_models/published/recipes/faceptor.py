@@ -3,7 +3,7 @@
 Auxiliary supervised learning is stage 1 with few labels of one task (`samples`) and other data sets beside it in the batch.
 """
 
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -23,7 +23,7 @@ from ..losses.faceptor import effective_weights, task_loss, total
 from ..official import DENSE, type_of
 from . import augmentation
 from .crops import IGNORED, NO_PIXEL
-from .run import Recipe
+from .run import Recipe, RecipeSettings
 from .sampler import SPLITS, Sampler
 
 QUERIES = {"recog": 2, "age": 101, "biattr": 40, "affect": 7, "parsing": 19, "align": 68}
@@ -31,28 +31,99 @@ QUERIES = {"recog": 2, "age": 101, "biattr": 40, "affect": 7, "parsing": 19, "al
 HELD = {"parsing": 19, "align": 68}
 # In stage 2 only what has one of these in its name trains (SPEC A5).
 NEW = ("new_level_embed", "new_input_proj")
-KNOWN = {
-    "faceptor": {"stage": 1, "start_from": "", "encoder": ""},
-    "model": {
-        "width": 768, "layers": 12, "heads": 12, "patch": 16, "mlp": 3072, "grid": 32, "proj": 512, "drop_path": 0.2, "levels": [11], "new_levels": [],
-        "decoder_width": 256, "decoder_heads": 8, "decoder_layers": 9, "ffn": 2048, "feature_hidden": 768, "embedding": 512,
-    },
-    "input": {"small_px": 112},
-    "optimizer": {"base_rate": 1e-6, "peak_rate": 5e-5, "encoder": 1.0, "heads": 10.0, "warm": 2000, "decay": 0.05, "clip": 5.0},
-    "sampler": {"split": "interleaved", "skip_missing": False, "only": []},
-    "type_weight": {"*": 1.0},
-    "task": {"*": {"source": "", "batch": 1, "weight": 1.0, "samples": 0}},
-}  # fmt: skip
+
+
+@dataclass
+class StageSettings:
+    """The section [faceptor]: the stage, and the file that it begins with."""
+
+    stage: int = 1
+    start_from: str = ""  # a file of stage 1, for stage 2
+    encoder: str = ""  # FaRL's file, for stage 1
+
+
+@dataclass
+class ModelSettings:
+    """The section [model]: the sizes of encoder and decoder."""
+
+    width: int = 768
+    layers: int = 12
+    heads: int = 12
+    patch: int = 16
+    mlp: int = 3072
+    grid: int = 32  # patches a side of the position table
+    proj: int = 512
+    drop_path: float = 0.2
+    levels: list[int] = field(default_factory=lambda: [11])
+    new_levels: list[int] = field(default_factory=list)
+    decoder_width: int = 256
+    decoder_heads: int = 8
+    decoder_layers: int = 9
+    ffn: int = 2048
+    feature_hidden: int = 768
+    embedding: int = 512
+
+
+@dataclass
+class InputSettings:
+    """The section [input]."""
+
+    small_px: int = 112  # side of the images of the tasks without maps
+
+
+@dataclass
+class OptimizerSettings:
+    """The section [optimizer]: AdamW; `encoder` and `heads` multiply both rates."""
+
+    base_rate: float = 1e-06
+    peak_rate: float = 5e-05
+    encoder: float = 1.0
+    heads: float = 10.0
+    warm: int = 2000  # iterations
+    decay: float = 0.05
+    clip: float = 5.0
+
+
+@dataclass
+class SamplerSettings:
+    """The section [sampler]."""
+
+    split: str = "interleaved"  # one of SPLITS
+    skip_missing: bool = False
+    only: list[str] = field(default_factory=list)
+
+
+@dataclass
+class TaskSettings:
+    """A section [task.NAME]."""
+
+    source: str = ""
+    batch: int = 1
+    weight: float = 1.0
+    samples: int = 0  # crops that train; 0: all
+
+
+@dataclass
+class FaceptorSettings(RecipeSettings):
+    """The settings of a Faceptor training."""
+
+    faceptor: StageSettings = field(default_factory=StageSettings)
+    model: ModelSettings = field(default_factory=ModelSettings)
+    input: InputSettings = field(default_factory=InputSettings)
+    optimizer: OptimizerSettings = field(default_factory=OptimizerSettings)
+    sampler: SamplerSettings = field(default_factory=SamplerSettings)
+    type_weight: dict[str, float] = field(default_factory=dict)
+    task: dict[str, TaskSettings] = field(default_factory=dict)
 
 
 class FaceptorRecipe(Recipe):
     def __init__(self, settings, crops, world):
         self.settings, self.crops, self.world = settings, crops, world
-        self.iterations, self.clip = settings["run"]["iterations"], settings["optimizer"]["clip"]
+        self.iterations, self.clip = settings.run.iterations, settings.optimizer.clip
         self.tasks = self.choose()
         self.rows = {t: self.labelled(t) for t in self.tasks}
         self.identities = {t: self.people(t) for t in self.tasks if type_of(t) == "recog"}
-        self.stage = settings["faceptor"]["stage"]
+        self.stage = settings.faceptor.stage
         if self.stage not in (1, 2):
             raise Refused(f"faceptor.stage is {self.stage}, expected is 1 or 2")
         self.model = self.build().to(world.device)
@@ -60,63 +131,63 @@ class FaceptorRecipe(Recipe):
             for name, parameter in self.model.named_parameters():
                 parameter.requires_grad_(any(n in name for n in NEW))
         synchronise(self.model, world)
-        resolution, patch, side = self.model.config.encoder.resolution, self.model.config.encoder.patch, settings["input"]["small_px"]
+        resolution, patch, side = self.model.config.encoder.resolution, self.model.config.encoder.patch, settings.input.small_px
         if side < patch or side % patch:
             raise Refused(f"input.small_px is {side}, expected is a multiple of the patch, {patch} pixels")
         self.small, self.large = augmentation.small(side), augmentation.clip("large", resolution)
         self.celebam = augmentation.clip("celebam", resolution, augmentation.celeba_hq())
-        split = settings["sampler"]["split"]
+        split = settings.sampler.split
         if split not in SPLITS:
             raise Refused(f"sampler.split is {split!r}, expected is one of {', '.join(SPLITS)}")
-        batch = {t: settings["task"][t]["batch"] for t in self.tasks}
-        seed = settings["run"]["seed"]
+        batch = {t: settings.task[t].batch for t in self.tasks}
+        seed = settings.run.seed
         self.samplers = {t: Sampler(self.rows[t], batch[t], self.iterations, world.size, seed, split) for t in self.tasks}
-        weights = {t: settings["task"][t]["weight"] for t in self.tasks}
-        missing = {type_of(t) for t in self.tasks} - set(settings["type_weight"])
+        weights = {t: settings.task[t].weight for t in self.tasks}
+        missing = {type_of(t) for t in self.tasks} - set(settings.type_weight)
         if missing:
             raise Refused(f"type_weight lacks {', '.join(sorted(missing))}")
-        self.weights = effective_weights(weights, settings["type_weight"])
-        self.early_stopping = EarlyStopping(settings["stopping"], self.tasks) if settings["stopping"]["every"] else None
+        self.weights = effective_weights(weights, settings.type_weight)
+        self.early_stopping = EarlyStopping(settings.stopping, self.tasks) if settings.stopping.every else None
 
     def choose(self):
         """Tasks whose data set is there, in the order of the settings."""
-        chosen, only = [], self.settings["sampler"]["only"]
-        unknown = [t for t in only if t not in self.settings["task"]]
+        chosen, only = [], self.settings.sampler.only
+        unknown = [t for t in only if t not in self.settings.task]
         if unknown:
             raise Refused(f"sampler.only names {', '.join(unknown)}, no task of these settings")
-        for task, row in self.settings["task"].items():
+        for task, row in self.settings.task.items():
             if only and task not in only:
                 continue
             if type_of(task) not in official.TYPES:
                 raise Refused(f"task {task}: its type, the text before the first underscore, is not one of {', '.join(official.TYPES)}")
-            if row["source"] in self.crops.pictures:
+            if row.source in self.crops.pictures:
                 chosen.append(task)
-            elif not self.settings["sampler"]["skip_missing"]:
+            elif not self.settings.sampler.skip_missing:
                 held = ", ".join(self.crops.pictures)
-                raise Refused(f"task {task}: source {row['source']!r} is not among the crops, which hold {held}; sampler.skip_missing leaves it out")
+                raise Refused(f"task {task}: source {row.source!r} is not among the crops, which hold {held}; sampler.skip_missing leaves it out")
         if not chosen:
             raise Refused("no task has a source among the crops")
         return chosen
 
     @property
     def left_out(self):
-        return [t for t, row in self.settings["task"].items() if row["source"] not in self.crops.pictures]
+        return [t for t, row in self.settings.task.items() if row.source not in self.crops.pictures]
 
     def labelled(self, task):
         """Training rows of the task's source that have its label, cut to `samples` where that is set."""
-        row = self.settings["task"][task]
-        rows = self.crops.with_label(task, row["source"], self.crops.training(row["source"]))
+        row = self.settings.task[task]
+        rows = self.crops.with_label(task, row.source, self.crops.training(row.source))
         if not len(rows):
-            raise Refused(f"task {task}: no crop of source {row['source']!r} has its label")
-        return rows[: row["samples"]] if row["samples"] else rows
+            raise Refused(f"task {task}: no crop of source {row.source!r} has its label")
+        return rows[: row.samples] if row.samples else rows
 
     def people(self, task):
         """{identity: number} of all rows, so that held-out ones are counted too."""
-        labels = self.crops.labels[self.settings["task"][task]["source"]]
+        labels = self.crops.labels[self.settings.task[task].source]
         return {int(v): i for i, v in enumerate(np.unique(labels.identity[labels.identity >= 0]))}
 
     def build(self):
-        m = self.settings["model"]
+        m = self.settings.model
         identities = {t: len(v) for t, v in self.identities.items()}
         if self.stage == 2:
             return self.second_stage()
@@ -124,19 +195,19 @@ class FaceptorRecipe(Recipe):
         wrong = [t for t, n in tasks.items() if n != HELD.get(type_of(t), n)]
         if wrong:
             raise Refused(f"task {', '.join(wrong)} has another number of points or classes than the crops")
-        encoder = ClipVitConfig(m["width"], m["layers"], m["heads"], m["patch"], m["mlp"], m["grid"], m["proj"], m["drop_path"])
-        decoder = DecoderConfig(m["decoder_width"], m["decoder_heads"], m["decoder_layers"], m["ffn"], tuple(m["levels"]))
-        model = Faceptor(FaceptorConfig(tasks, encoder, decoder, m["feature_hidden"], m["embedding"], identities))
-        if self.settings["faceptor"]["encoder"]:
-            load_farl(model, self.settings["faceptor"]["encoder"])
+        encoder = ClipVitConfig(m.width, m.layers, m.heads, m.patch, m.mlp, m.grid, m.proj, m.drop_path)
+        decoder = DecoderConfig(m.decoder_width, m.decoder_heads, m.decoder_layers, m.ffn, tuple(m.levels))
+        model = Faceptor(FaceptorConfig(tasks, encoder, decoder, m.feature_hidden, m.embedding, identities))
+        if self.settings.faceptor.encoder:
+            load_farl(model, self.settings.faceptor.encoder)
         return model
 
     def second_stage(self):
         """The stage-1 file's model with the added levels; every tensor of the file is used."""
-        source, m = self.settings["faceptor"]["start_from"], self.settings["model"]
+        source, m = self.settings.faceptor.start_from, self.settings.model
         if not source:
             raise Refused("stage 2 needs faceptor.start_from, a file of stage 1")
-        options = recognise.Options(encoder_heads=m["heads"], decoder_heads=m["decoder_heads"], levels=tuple(m["levels"]))
+        options = recognise.Options(encoder_heads=m.heads, decoder_heads=m.decoder_heads, levels=tuple(m.levels))
         held = read(source)
         found = recognise.recognise(held, options)
         if found.system != "faceptor" or found.model.config.decoder.new_levels:
@@ -145,10 +216,10 @@ class FaceptorRecipe(Recipe):
         unknown = [t for t in self.tasks if t not in config.tasks]
         if unknown:
             raise Refused(f"{source} has no task {', '.join(unknown)}")
-        if any(not 0 <= level < config.encoder.layers for level in m["new_levels"]):
-            raise Refused(f"model.new_levels {m['new_levels']}: the encoder has {config.encoder.layers} blocks")
+        if any(not 0 <= level < config.encoder.layers for level in m.new_levels):
+            raise Refused(f"model.new_levels {m.new_levels}: the encoder has {config.encoder.layers} blocks")
         config = replace(
-            config, decoder=replace(config.decoder, new_levels=tuple(m["new_levels"])), encoder=replace(config.encoder, drop_path=m["drop_path"])
+            config, decoder=replace(config.decoder, new_levels=tuple(m.new_levels)), encoder=replace(config.encoder, drop_path=m.drop_path)
         )
         model = Faceptor(config)
         missing = model.load_state_dict(found.model.state_dict(), strict=False).missing_keys
@@ -163,7 +234,7 @@ class FaceptorRecipe(Recipe):
 
     def sample(self, task, row, rng=None):
         """(tensor, label) of one row; without `rng` as evaluation sees it."""
-        source, kind = self.settings["task"][task]["source"], type_of(task)
+        source, kind = self.settings.task[task].source, type_of(task)
         picture = self.crops.rgb(source, row)
         if kind == "align":
             return augmentation.align_view(self.large, picture, self.crops.labels[source].landmarks[row], rng)
@@ -174,7 +245,7 @@ class FaceptorRecipe(Recipe):
         return tensor, self.crops.value(task, source, row, self.identities.get(task))
 
     def batch(self, iteration):
-        seed, order = self.settings["run"]["seed"], list(self.settings["task"])
+        seed, order = self.settings.run.seed, list(self.settings.task)
         drawn = {t: self.samplers[t].draw(iteration, self.world.rank) for t in self.tasks}
         return self.arrays(lambda t: [self.sample(t, row, np.random.default_rng((seed, order.index(t), place))) for place, row in drawn[t]])
 
@@ -182,11 +253,11 @@ class FaceptorRecipe(Recipe):
         """Held-out rows of every task in batches of the training's size, at most `count` of a task."""
         held = {}
         for task in self.tasks:
-            source = self.settings["task"][task]["source"]
+            source = self.settings.task[task].source
             held[task] = self.crops.with_label(task, source, self.crops.held_out(source))[:count]
             if len(held[task]) == 0:
                 raise Refused(f"task {task}: no held-out crop of source {source!r}, make data.hold_out larger")
-        size = {t: self.settings["task"][t]["batch"] for t in self.tasks}
+        size = {t: self.settings.task[t].batch for t in self.tasks}
         for i in range(max(-(-len(held[t]) // size[t]) for t in self.tasks)):
             part = {t: [held[t][(i * size[t] + j) % len(held[t])] for j in range(size[t])] for t in self.tasks}
             yield self.arrays(lambda t, part=part: [self.sample(t, row) for row in part[t]])
@@ -221,18 +292,18 @@ class FaceptorRecipe(Recipe):
         return total(losses, self.weights)
 
     def optimizer(self):
-        o = self.settings["optimizer"]
+        o = self.settings.optimizer
         groups = {"encoder": [], "heads": []}
         for name, parameter in self.model.named_parameters():
             if parameter.requires_grad:
                 groups["encoder" if name.startswith("backbone_module.") else "heads"].append(parameter)
-        held = [{"params": p, "multiplier": o[name]} for name, p in groups.items() if p]
-        return torch.optim.AdamW(held, lr=o["base_rate"], betas=(0.9, 0.999), eps=1e-8, weight_decay=o["decay"])
+        held = [{"params": p, "multiplier": getattr(o, name)} for name, p in groups.items() if p]
+        return torch.optim.AdamW(held, lr=o.base_rate, betas=(0.9, 0.999), eps=1e-8, weight_decay=o.decay)
 
     def rate(self, iteration, multiplier):
         """Officially the schedule is stepped after the optimizer, so that each iteration has the rate of the one before."""
-        o = self.settings["optimizer"]
-        return schedules.faceptor(max(0, iteration - 1), self.iterations, o["base_rate"], o["peak_rate"], multiplier, o["warm"])
+        o = self.settings.optimizer
+        return schedules.faceptor(max(0, iteration - 1), self.iterations, o.base_rate, o.peak_rate, multiplier, o.warm)
 
     def extra(self):
         return {} if self.early_stopping is None else {"looks": self.early_stopping.state_dict()}

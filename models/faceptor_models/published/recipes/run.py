@@ -5,6 +5,7 @@ import json
 import math
 import os
 import time
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -14,20 +15,55 @@ from torch import nn
 from faceptor_models.common.batch_stream import stream
 from faceptor_models.common.csv_rows import write_rows
 from faceptor_models.common.distributed import step_seed
-from faceptor_models.common.early_stopping import KNOWN as STOPPING
-from faceptor_models.common.early_stopping import held_out_losses
+from faceptor_models.common.early_stopping import StoppingSettings, held_out_losses
 from faceptor_models.common.errors import Refused
+from faceptor_models.common.settings import to_table
 
 from ..checkpoint import read
 
 CHECKPOINT = "checkpoint.pt"
-# Sections that every recipe has.
-COMMON = {
-    "run": {"recipe": "", "iterations": 1000, "seed": 2048, "precision": "float32", "log_every": 50, "save_every": 500},
-    "data": {"hold_out": 0.05},
-    "stopping": STOPPING,
-}
 PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16}
+
+
+@dataclass
+class RunSettings:
+    """The section [run]: which recipe, how long, and how often it logs and saves, in iterations."""
+
+    recipe: str = ""
+    iterations: int = 1000
+    seed: int = 2048
+    precision: str = "float32"
+    log_every: int = 50
+    save_every: int = 500
+
+
+@dataclass
+class DataSettings:
+    """The section [data]: the share of each source's crops that is kept for validation."""
+
+    hold_out: float = 0.05
+
+
+@dataclass
+class RecipeSettings:
+    """The sections that every recipe has; each recipe adds its own."""
+
+    run: RunSettings = field(default_factory=RunSettings)
+    data: DataSettings = field(default_factory=DataSettings)
+    stopping: StoppingSettings = field(default_factory=StoppingSettings)
+
+    def check(self):
+        """Refuses values of the common sections that no recipe can run with."""
+        if self.run.precision not in PRECISIONS:
+            raise Refused(f"run.precision is {self.run.precision!r}, expected is one of {', '.join(PRECISIONS)}")
+        self.at_least_one("run", "iterations", "log_every", "save_every")
+
+    def at_least_one(self, section, *keys):
+        """Refuses a section's values below 1."""
+        for key in keys:
+            value = getattr(getattr(self, section), key)
+            if value < 1:
+                raise Refused(f"{section}.{key} is {value}, expected is at least 1")
 
 
 class Recipe:
@@ -112,7 +148,7 @@ class Run:
     """One training in the folder `out`. `settings` are kept beside the checkpoint."""
 
     def __init__(self, recipe, settings, out, world, resume=False, workers=0, log=functools.partial(print, flush=True)):
-        self.recipe, self.settings, self.out, self.world, self.workers, self.log = recipe, settings, Path(out), world, workers, log
+        self.recipe, self.settings, self.out, self.world, self.workers, self.log = recipe, to_table(settings), Path(out), world, workers, log
         self.rows, self.skipped, self.first, self.seconds = [], 0, 0, 0.0
         # Losses since the last row of the log.
         self.sums, self.counted = {}, 0
@@ -124,7 +160,7 @@ class Run:
         if checkpoint.exists():
             self.load(read(checkpoint))
         if world.first:
-            (self.out / "settings.json").write_text(json.dumps(settings, indent=1) + "\n")
+            (self.out / "settings.json").write_text(json.dumps(self.settings, indent=1) + "\n")
 
     def load(self, state):
         held = ("settings", "model", "optimizer", "extra", "rows", "skipped", "iteration", "seconds", "sums", "counted")

@@ -1,47 +1,75 @@
-"""Our own network by a settings file: `student.train` with its options by name."""
+"""Trains our own network by a settings file: `student.train` with its options by name."""
 
-from faceptor_models.common import early_stopping
+import dataclasses
+from dataclasses import dataclass, field
+
+from faceptor_models.common.early_stopping import StoppingSettings
 from faceptor_models.common.errors import Refused
+from faceptor_models.common.settings import from_table
+from faceptor_models.student import train as student
+from faceptor_models.student.options import TrainingOptions
 
-from . import settings
+# Options that are the command's own, or that belong to a section of their own.
+ELSEWHERE = ("faces", "cache", "more", "out", "resume", "device", "seed", "edges", "shares", "minutes")
+# The section [student]: every other option of the training.
+StudentSection = dataclasses.make_dataclass(
+    "StudentSection",
+    [
+        (f.name, f.type, field(default=f.default, default_factory=f.default_factory))
+        for f in dataclasses.fields(TrainingOptions)
+        if f.name not in ELSEWHERE and not f.name.startswith(("stop_", "regulate_"))
+    ],
+)
 
-# Options that are the command's own, or belong to a section of their own.
-ELSEWHERE = ("faces", "cache", "more", "out", "resume", "device", "seed", "edges", "shares", "start_from", "encoder", "minutes")
+
+@dataclass
+class StudentRunSettings:
+    """The section [run]."""
+
+    recipe: str = "student"
+    seed: int = 2048
 
 
-def known():
-    from faceptor_models.student.train import parser
+@dataclass
+class RegulationSettings:
+    """The section [regulation]: edges and self-regulation of the parsing; `start` and `cycle` count steps."""
 
-    options = vars(parser().parse_args(["--cache", "", "--out", ""]))
-    rows = {k: v for k, v in options.items() if k not in ELSEWHERE and not k.startswith(("stop_", "regulate_"))}
-    return {
-        "run": {"recipe": "student", "seed": 2048},
-        "student": rows | {"start_from": "", "encoder": ""},
-        "stopping": early_stopping.KNOWN | {"main": "landmarks"},
-        "regulation": {"edges": False, "start": 0, "cycle": 0, "batches": 16},
-    }
+    edges: bool = False
+    start: int = 0
+    cycle: int = 0
+    batches: int = 16
+
+
+@dataclass
+class StudentSettings:
+    """The settings of a training of our own network."""
+
+    run: StudentRunSettings = field(default_factory=StudentRunSettings)
+    student: StudentSection = field(default_factory=StudentSection)
+    stopping: StoppingSettings = field(default_factory=lambda: StoppingSettings(main="landmarks"))
+    regulation: RegulationSettings = field(default_factory=RegulationSettings)
 
 
 def checked(held):
-    return settings.checked(held, known())
+    """Builds the settings from a file's tables."""
+    # Only the student's main task has a name of its own.
+    return from_table(StudentSettings, held | {"stopping": {"main": "landmarks"} | held.get("stopping", {})})
 
 
-def train(held, args):
-    from faceptor_models.student.train import parser, train
+def options(settings, args):
+    """Returns the training options of settings and command line."""
+    section = {f.name: getattr(settings.student, f.name) for f in dataclasses.fields(settings.student)}
+    section |= {name: section[name] or None for name in ("start_from", "encoder")}
+    rule = {f"stop_{f.name}": getattr(settings.stopping, f.name) for f in dataclasses.fields(settings.stopping)}
+    cycles = {f"regulate_{name}": getattr(settings.regulation, name) for name in ("start", "cycle", "batches")}
+    own = {"faces": str(args.data), "cache": str(args.cache or f"{args.out}/cache"), "out": args.out, "device": args.device}
+    own |= {"more": args.more, "resume": args.resume, "seed": settings.run.seed, "edges": settings.regulation.edges}
+    return TrainingOptions(**section, **rule, **cycles, **own)
 
+
+def train(settings, args):
+    """Runs the training."""
     if args.until is not None:
         raise Refused("--until is not for the student: set student.steps")
-    given = parser().parse_args(
-        ["--faces", str(args.data), "--cache", str(args.cache or f"{args.out}/cache"), "--out", args.out, "--device", args.device]
-    )
-    given.more, given.resume, given.seed = args.more, args.resume, held["run"]["seed"]
-    for key, value in held["student"].items():
-        setattr(given, key, value)
-    given.start_from, given.encoder = given.start_from or None, given.encoder or None
-    for key, value in held["stopping"].items():
-        setattr(given, f"stop_{key}", value)
-    given.edges = held["regulation"]["edges"]
-    for key in ("start", "cycle", "batches"):
-        setattr(given, f"regulate_{key}", held["regulation"][key])
-    train(given)
+    student.train(options(settings, args))
     return 0

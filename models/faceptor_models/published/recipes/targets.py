@@ -25,8 +25,8 @@ class Targets:
         source, row = self.entries[position]
         return self.crops.rgb(source, row)
 
-    def shapes(self, teacher, lesson):
-        return {what: value.shape for what, value in self.first[teacher][lesson.name].items()}
+    def shapes(self, teacher, taught):
+        return {what: value.shape for what, value in self.first[teacher][taught.name].items()}
 
     def fingerprint(self):
         """What the kept answers belong to: teachers' files, crops and the maps' size."""
@@ -38,7 +38,7 @@ class Targets:
 
     def compute(self, matches, world, log=print):
         """The first process computes what is missing; every process then maps the arrays."""
-        shapes = {(m.key, what): shape for m in matches for what, shape in self.shapes(m.teacher, m.lesson).items()}
+        shapes = {(m.key, what): shape for m in matches for what, shape in self.shapes(m.teacher, m.taught).items()}
         names = {key: self.folder / f"{i}.npy" for i, key in enumerate(sorted(shapes))}
         if world.first:
             self.fill(matches, shapes, names, log)
