@@ -7,14 +7,10 @@
 
 use std::path::{Path, PathBuf};
 
-// The whole module is compiled here, though only the compiler and the bundle's check are used.
-#[allow(dead_code, unused_imports)]
-#[path = "src/model/mod.rs"]
-mod model;
+use faceptor_nn::{Bundle, Packing};
 
 fn main() {
-    println!("cargo::rerun-if-changed=build.rs");
-    println!("cargo::rerun-if-changed=src/model");
+    println!("cargo::rerun-if-changed=../../build.rs");
     println!("cargo::rerun-if-env-changed=FACEPTOR_EXPORT");
     println!("cargo::rerun-if-env-changed=FACEPTOR_BUNDLE");
     println!("cargo::rerun-if-env-changed=FACEPTOR_PACK");
@@ -36,14 +32,14 @@ fn make_bundle() -> anyhow::Result<()> {
     } else {
         let folder = variable("FACEPTOR_EXPORT").unwrap_or_else(|| {
             let nano = std::env::var_os("CARGO_FEATURE_NANO").is_some();
-            PathBuf::from(if nano { "models/nano" } else { "models/edge" })
+            PathBuf::from(if nano { "../../models/nano" } else { "../../models/edge" })
         });
         println!("cargo::rerun-if-changed={}", folder.display());
         compile(&folder)?
     };
-    let bundle = model::Bundle::from_bytes(&bytes).context("the bundle")?;
+    let bundle = Bundle::from_bytes(&bytes).context("the bundle")?;
     let bytes = bundle.repacked(packing()?).context("packing the bundle")?;
-    model::Bundle::from_bytes(&bytes).context("the packed bundle")?;
+    Bundle::from_bytes(&bytes).context("the packed bundle")?;
     let out = variable("OUT_DIR").context("OUT_DIR is not set")?.join("network.bundle");
     std::fs::write(&out, bytes).with_context(|| format!("cannot write {}", out.display()))?;
     println!("cargo::rustc-cfg=faceptor_bundle");
@@ -51,7 +47,7 @@ fn make_bundle() -> anyhow::Result<()> {
 }
 
 /// The order of the embedded weights: that of `FACEPTOR_PACK`, or of the family that devices with this network have most.
-fn packing() -> anyhow::Result<Option<model::Packing>> {
+fn packing() -> anyhow::Result<Option<Packing>> {
     let usual = match std::env::var("CARGO_CFG_TARGET_ARCH").as_deref() {
         Ok("x86_64") => "avx512vnni",
         Ok("aarch64") => "sdot",
@@ -59,7 +55,7 @@ fn packing() -> anyhow::Result<Option<model::Packing>> {
     };
     let wanted = std::env::var("FACEPTOR_PACK").unwrap_or_default();
     let family = if wanted.is_empty() { usual } else { &wanted };
-    match model::Packing::named(family) {
+    match Packing::named(family) {
         None if family != "none" => anyhow::bail!("FACEPTOR_PACK={family}: no such family of CPUs"),
         packing => Ok(packing),
     }
@@ -67,7 +63,7 @@ fn packing() -> anyhow::Result<Option<model::Packing>> {
 
 #[cfg(feature = "compiler")]
 fn compile(folder: &Path) -> anyhow::Result<Vec<u8>> {
-    model::compile_folder(folder)
+    faceptor_compiler::compile_folder(folder)
 }
 
 #[cfg(not(feature = "compiler"))]

@@ -14,8 +14,8 @@ use std::io::{BufWriter, Write};
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
-use faceptor_edge::capture::demo::{Demo, HEIGHT, PERIOD, WIDTH};
-use faceptor_edge::capture::{Picture, Pixels};
+use faceptor::image::picture::{Picture, Pixels};
+use faceptor_edge::capture::demo_clip::{Demo, HEIGHT, PERIOD, WIDTH};
 use image::ImageEncoder;
 use image::codecs::jpeg::JpegEncoder;
 

@@ -34,36 +34,15 @@
 //!
 //! What each part costs and how fast the engine is beside others: `docs/engine.md`, `docs/peers.md`; the loop and its
 //! figures: `docs/loop.md`, `docs/bench.md`.
-//!
-//! ```
-//! use faceptor_edge::capture::photo;
-//! use faceptor_edge::locate::Purpose;
-//! use faceptor_edge::model::Bundle;
-//! use faceptor_edge::perceive::{Answer, Locate, Pipeline, tasks};
-//!
-//! # fn main() -> anyhow::Result<()> {
-//! let bundle = Bundle::embedded()?;
-//! let chosen = tasks::select(bundle.manifest(), Some("age"))?;
-//! let mut pipeline = Pipeline::new(bundle, &chosen)?;
-//! let photo = photo::read("models/demo/astronaut.jpg".as_ref())?;
-//! let analysis = pipeline.analyse(&photo.picture, Locate::Find { purpose: Purpose::Photo, limit: 4 })?;
-//! assert_eq!(analysis.faces.len(), 1);
-//! let (_, _, age) = analysis.faces[0].known(pipeline.readers()).next().expect("age was asked for");
-//! let Answer::Age(age) = &age.answer else { panic!("age was asked for") };
-//! assert!((15.0..60.0).contains(&age.years));
-//! # Ok(())
-//! # }
-//! ```
-
-pub mod model;
 
 pub mod capture;
 pub mod cli;
 pub mod control;
-pub mod locate;
-pub mod pace;
-pub mod perceive;
-pub mod present;
+pub mod doctor;
+pub mod lab;
+pub mod live;
+pub mod outputs;
+pub mod platform;
 
 #[cfg(test)]
 mod scratch;

@@ -1,6 +1,6 @@
 use std::process::ExitCode;
 
-use faceptor_edge::pace::allocations::Counting;
+use faceptor_edge::platform::allocations::Counting;
 
 /// `faceptor bench` reports the allocations of a frame; elsewhere the counting is not noticed.
 #[global_allocator]

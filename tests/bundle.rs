@@ -5,7 +5,12 @@
 use std::path::Path;
 use std::sync::OnceLock;
 
-use faceptor_edge::model::{Bundle, BundleError, Engine, Kernel, PACKINGS, Packing, compile_folder};
+use faceptor_compiler::compile_folder;
+use faceptor_nn::bundle::BundleError;
+use faceptor_nn::bundle::reader::Bundle;
+use faceptor_nn::cpu::Kernel;
+use faceptor_nn::cpu::packed::{PACKINGS, Packing};
+use faceptor_nn::engine::Engine;
 use sha2::{Digest, Sha256};
 
 const FIXED_BYTES: usize = 24;

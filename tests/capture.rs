@@ -8,12 +8,16 @@ use std::process::Stdio;
 use std::thread;
 
 use anyhow::Result;
-use faceptor_edge::capture::demo::Demo;
-use faceptor_edge::capture::view::Sampler;
-use faceptor_edge::capture::{Colour, Picture, PixelFormat, Pixels, View};
-use faceptor_edge::locate::{Detection, Purpose};
-use faceptor_edge::model::Bundle;
-use faceptor_edge::perceive::{Answer, Pipeline, tasks};
+use faceptor::analyze::Pipeline;
+use faceptor::detect::detection::Detection;
+use faceptor::detect::finder::Purpose;
+use faceptor::image::colour::Colour;
+use faceptor::image::picture::{Picture, Pixels};
+use faceptor::image::view::Sampler;
+use faceptor::image::view::{PixelFormat, View};
+use faceptor::tasks::decoder::Answer;
+use faceptor::tasks::selection;
+use faceptor_edge::capture::demo_clip::Demo;
 use serde_json::Value;
 
 /// A picture in BT.601, as a camera in this format and range would deliver it: rows padded to a multiple of 64 bytes.
@@ -98,8 +102,8 @@ fn read_view(pipeline: &mut Pipeline, view: &View) -> Result<(Detection, Vec<[f3
 
 #[test]
 fn a_face_is_read_alike_in_every_format() -> Result<()> {
-    let bundle = Bundle::embedded()?;
-    let chosen = tasks::select(bundle.manifest(), Some("landmarks,age"))?;
+    let bundle = faceptor::embedded::bundle()?;
+    let chosen = selection::select(bundle.manifest(), Some("landmarks,age"))?;
     let mut pipeline = Pipeline::new(bundle, &chosen)?;
     let mut picture = Picture::default();
     Demo::new()?.render(60, &mut picture);

@@ -12,7 +12,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use faceptor_edge::pace::clock::now_us;
+use faceptor_edge::platform::clock::now_us;
 use serde_json::{Value, json};
 use util::{Folder, Output, command, faceptor};
 

@@ -1,15 +1,21 @@
 //! Faces followed through staged clips, in which the demo's face goes in several ways; and faces of very large frames.
 
 use anyhow::{Context, Result};
-use faceptor_edge::capture::demo::{Demo, HEIGHT, WIDTH};
-use faceptor_edge::capture::{Picture, Pixels, photo};
-use faceptor_edge::locate::doubt::keypoints_of_landmarks;
-use faceptor_edge::locate::{FollowOptions, Purpose, Similarity};
-use faceptor_edge::model::Bundle;
-use faceptor_edge::pace::clock;
-use faceptor_edge::pace::frame::{Allowance, Faces};
-use faceptor_edge::pace::time::{Script, Stage, Time};
-use faceptor_edge::perceive::{Analysis, Answer, Pipeline, TaskList, tasks};
+use faceptor::align::similarity::Similarity;
+use faceptor::analysis::Analysis;
+use faceptor::analyze::Pipeline;
+use faceptor::detect::finder::Purpose;
+use faceptor::image::photo;
+use faceptor::image::picture::{Picture, Pixels};
+use faceptor::tasks::decoder::Answer;
+use faceptor::tasks::selection;
+use faceptor::tasks::selection::TaskList;
+use faceptor::track::track_check::keypoints_of_landmarks;
+use faceptor::track::tracker::FollowOptions;
+use faceptor_edge::capture::demo_clip::{Demo, HEIGHT, WIDTH};
+use faceptor_edge::live::frame::{Allowance, Faces};
+use faceptor_edge::live::virtual_clock::{Script, Stage, Time};
+use faceptor_edge::platform::clock;
 
 const WALL: [u8; 3] = [128, 134, 140];
 const FRAME_S: f32 = 1.0 / 30.0;
@@ -30,8 +36,8 @@ fn faces(names: &str) -> Result<Faces> {
 
 /// With tasks that take so long; landmarks for following cost that and 350 us for the pixel decoder.
 fn faces_at(names: &str, task_us: u64) -> Result<Faces> {
-    let bundle = Bundle::embedded()?;
-    let chosen = tasks::select(bundle.manifest(), Some(names))?;
+    let bundle = faceptor::embedded::bundle()?;
+    let chosen = selection::select(bundle.manifest(), Some(names))?;
     let faces = Faces::new(Pipeline::new(bundle, &chosen)?, FollowOptions { limit: 4, smoothing: true });
     // Costs as on an idle machine, so that what is decided by them is the same everywhere.
     let script = Script::new(move |stage, _| match stage {
@@ -215,8 +221,8 @@ fn close_up(zoom: usize, width: usize, height: usize, pattern: i32) -> Result<Pi
 
 #[test]
 fn a_face_that_fills_a_4k_frame_is_seen_as_in_a_small_one() -> Result<()> {
-    let bundle = Bundle::embedded()?;
-    let chosen = tasks::select(bundle.manifest(), Some("landmarks"))?;
+    let bundle = faceptor::embedded::bundle()?;
+    let chosen = selection::select(bundle.manifest(), Some("landmarks"))?;
     let guide = usize::from(chosen[0]);
     let mut pipeline = Pipeline::new(bundle, &chosen)?;
     let mut answer = pipeline.readers()[guide].blank();
@@ -251,7 +257,7 @@ fn a_face_that_fills_a_4k_frame_is_seen_as_in_a_small_one() -> Result<()> {
 
 #[test]
 fn the_finder_sees_a_large_frame_as_it_sees_a_small_one() -> Result<()> {
-    let mut pipeline = Pipeline::new(Bundle::embedded()?, &TaskList::new())?;
+    let mut pipeline = Pipeline::new(faceptor::embedded::bundle()?, &TaskList::new())?;
     let mut boxes: Vec<[f32; 4]> = Vec::new();
     for (zoom, width, height) in [(2, 640, 480), (6, 1920, 1440), (9, 2880, 2160)] {
         let picture = close_up(zoom, width, height, if zoom > 2 { 40 } else { 0 })?;
@@ -299,8 +305,8 @@ fn step(values: &[f64]) -> f64 {
 
 #[test]
 fn crops_from_landmarks_lie_steadier_than_the_finders() -> Result<()> {
-    let bundle = Bundle::embedded()?;
-    let chosen = tasks::select(bundle.manifest(), Some("landmarks,age"))?;
+    let bundle = faceptor::embedded::bundle()?;
+    let chosen = selection::select(bundle.manifest(), Some("landmarks,age"))?;
     let mut pipeline = Pipeline::new(bundle, &chosen)?;
     let mut answers: Vec<Answer> = pipeline.readers().iter().map(|reader| reader.blank()).collect();
     let (demo, mut picture) = (Demo::new()?, Picture::default());

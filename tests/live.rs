@@ -8,17 +8,22 @@ use std::thread;
 use std::time::Instant;
 
 use anyhow::{Result, anyhow};
-use faceptor_edge::capture::{DemoFeed, Feed, FeedCounters, FeedError, Grab, Picture, Stamp, View};
-use faceptor_edge::locate::FollowOptions;
-use faceptor_edge::model::Bundle;
-use faceptor_edge::pace::allocations::{self, Count, Counting};
-use faceptor_edge::pace::clock;
-use faceptor_edge::pace::frame::Faces;
-use faceptor_edge::pace::live::{Command, Links, Live, Settings};
-use faceptor_edge::pace::outcome::{Counters, Outcome};
-use faceptor_edge::pace::ring::Ring;
-use faceptor_edge::perceive::{Pipeline, TaskList, tasks};
-use faceptor_edge::present::Stills;
+use faceptor::analyze::Pipeline;
+use faceptor::image::picture::Picture;
+use faceptor::image::view::View;
+use faceptor::tasks::selection;
+use faceptor::tasks::selection::TaskList;
+use faceptor::track::tracker::FollowOptions;
+use faceptor_edge::capture::photo_source::DemoFeed;
+use faceptor_edge::capture::source::{Feed, FeedCounters, FeedError, Grab, Stamp};
+use faceptor_edge::live::frame::Faces;
+use faceptor_edge::live::frame_result::{Counters, Outcome};
+use faceptor_edge::live::live_loop::{Command, Links, Live, Settings};
+use faceptor_edge::live::ring::Ring;
+use faceptor_edge::outputs::shared_frame::Stills;
+use faceptor_edge::platform::allocations;
+use faceptor_edge::platform::allocations::{Count, Counting};
+use faceptor_edge::platform::clock;
 
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
@@ -66,8 +71,8 @@ impl Setup {
 
 /// Runs the loop on this thread, and a reader of its results on another one.
 fn run(feed: &mut dyn Feed, setup: Setup) -> (Result<Counters>, Vec<Seen>) {
-    let bundle = Bundle::embedded().expect("the embedded network");
-    let chosen = tasks::select(bundle.manifest(), Some(setup.tasks)).expect("known tasks");
+    let bundle = faceptor::embedded::bundle().expect("the embedded network");
+    let chosen = selection::select(bundle.manifest(), Some(setup.tasks)).expect("known tasks");
     let pipeline = Pipeline::new(bundle, &chosen).expect("the network runs");
     let mut ring = Ring::new(|| Outcome::with_room(4, pipeline.readers()));
     let (results, mut published) = ring.split();
@@ -165,7 +170,7 @@ impl Feed for Probe {
 }
 
 fn list(names: &str) -> TaskList {
-    tasks::select(Bundle::embedded().expect("the network").manifest(), Some(names)).expect("known tasks")
+    selection::select(faceptor::embedded::bundle().expect("the network").manifest(), Some(names)).expect("known tasks")
 }
 
 #[test]

@@ -8,18 +8,20 @@ use std::sync::mpsc::sync_channel;
 use std::thread;
 
 use anyhow::Result;
-use faceptor_edge::capture::demo::Demo;
-use faceptor_edge::capture::{Feed, FeedCounters, FeedError, Grab, Picture, Stamp, View};
-use faceptor_edge::locate::FollowOptions;
-use faceptor_edge::model::Bundle;
-use faceptor_edge::pace::frame::Faces;
-use faceptor_edge::pace::live::{Links, Live, Settings};
-use faceptor_edge::pace::outcome::Outcome;
-use faceptor_edge::pace::ring::{Reader, Ring};
-use faceptor_edge::pace::schedule::{FORCED_EVERY, PATIENCE};
-use faceptor_edge::pace::time::{Script, Stage, Time};
-use faceptor_edge::perceive::{Pipeline, tasks};
-use faceptor_edge::present::Stills;
+use faceptor::analyze::Pipeline;
+use faceptor::image::picture::Picture;
+use faceptor::image::view::View;
+use faceptor::tasks::selection;
+use faceptor::track::tracker::FollowOptions;
+use faceptor_edge::capture::demo_clip::Demo;
+use faceptor_edge::capture::source::{Feed, FeedCounters, FeedError, Grab, Stamp};
+use faceptor_edge::live::frame::Faces;
+use faceptor_edge::live::frame_result::Outcome;
+use faceptor_edge::live::live_loop::{Links, Live, Settings};
+use faceptor_edge::live::ring::{Reader, Ring};
+use faceptor_edge::live::schedule::{FORCED_EVERY, PATIENCE};
+use faceptor_edge::live::virtual_clock::{Script, Stage, Time};
+use faceptor_edge::outputs::shared_frame::Stills;
 
 const PERIOD_US: u64 = 33_333;
 /// Script time begins here; then the machine is fast for two seconds, slow for eight, far too slow for five.
@@ -139,8 +141,8 @@ impl Feed for Stage30<'_> {
 }
 
 fn play() -> Result<Vec<Seen>> {
-    let bundle = Bundle::embedded()?;
-    let chosen = tasks::select(bundle.manifest(), Some("all"))?;
+    let bundle = faceptor::embedded::bundle()?;
+    let chosen = selection::select(bundle.manifest(), Some("all"))?;
     let pipeline = Pipeline::new(bundle, &chosen)?;
     let mut ring = Ring::new(|| Outcome::with_room(4, pipeline.readers()));
     let (results, published) = ring.split();

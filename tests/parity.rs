@@ -8,8 +8,10 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use faceptor_edge::model::manifest::TaskKind;
-use faceptor_edge::model::{Bundle, Engine, Kernel};
+use faceptor_nn::bundle::reader::Bundle;
+use faceptor_nn::cpu::Kernel;
+use faceptor_nn::engine::Engine;
+use faceptor_nn::manifest::TaskKind;
 use serde::Deserialize;
 
 fn floats(path: &Path) -> Vec<f32> {
@@ -20,7 +22,7 @@ fn floats(path: &Path) -> Vec<f32> {
 #[cfg(feature = "compiler")]
 fn compare_fixture(name: &str, input: &str, outputs: &[&str]) {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name);
-    let bundle = Bundle::from_bytes(&faceptor_edge::model::compile_folder(&folder).unwrap()).unwrap();
+    let bundle = Bundle::from_bytes(&faceptor_compiler::compile_folder(&folder).unwrap()).unwrap();
     let images = floats(&folder.join(format!("in.{input}.f32")));
     for kernel in Kernel::all().iter().copied().filter(|k| k.is_supported()) {
         let mut engine = Engine::with_kernel(bundle.clone(), kernel).unwrap();
@@ -70,7 +72,7 @@ fn signed_activations_and_one_scale_per_tensor_equal_onnx_runtime() {
 #[test]
 #[cfg(feature = "embedded")]
 fn shipped_network_is_equal_on_every_kernel() {
-    let bundle = Bundle::embedded().unwrap();
+    let bundle = faceptor::embedded::bundle().unwrap();
     let input = bundle.manifest().input.clone().expect("the shipped network looks at a face").tensor;
     let mut first: Option<(Vec<u32>, Vec<Vec<f32>>)> = None;
     for kernel in Kernel::all().iter().copied().filter(|k| k.is_supported()) {
@@ -98,7 +100,7 @@ fn shipped_network_is_equal_on_every_kernel() {
 #[cfg(feature = "compiler")]
 fn integer_results_are_equal_on_every_kernel() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/tiny");
-    let bundle = Bundle::from_bytes(&faceptor_edge::model::compile_folder(&folder).unwrap()).unwrap();
+    let bundle = Bundle::from_bytes(&faceptor_compiler::compile_folder(&folder).unwrap()).unwrap();
     let image = floats(&folder.join("in.image.f32"));
     let mut answers: Vec<Vec<u32>> = Vec::new();
     for kernel in Kernel::all().iter().copied().filter(|k| k.is_supported()) {
@@ -116,7 +118,7 @@ fn integer_results_are_equal_on_every_kernel() {
 #[cfg(feature = "compiler")]
 fn a_task_that_is_not_asked_for_costs_nothing() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/tiny");
-    let bundle = Bundle::from_bytes(&faceptor_edge::model::compile_folder(&folder).unwrap()).unwrap();
+    let bundle = Bundle::from_bytes(&faceptor_compiler::compile_folder(&folder).unwrap()).unwrap();
     let mut engine = Engine::new(bundle).unwrap();
     assert!(engine.output("out_age").is_err(), "no image has been written");
     let runs = |engine: &Engine| engine.counters().filter(|c| c.runs > 0).map(|c| c.part.clone()).collect::<Vec<_>>();
@@ -262,7 +264,7 @@ struct Golden {
 #[test]
 fn shipped_network_equals_onnx_runtime_on_real_crops() {
     if let Some(folder) = golden_folder("") {
-        compare_with_golden(Bundle::embedded().unwrap(), &folder, 1.0);
+        compare_with_golden(faceptor::embedded::bundle().unwrap(), &folder, 1.0);
     }
 }
 
@@ -271,7 +273,7 @@ fn shipped_network_equals_onnx_runtime_on_real_crops() {
 fn nano_equals_onnx_runtime_on_real_crops() {
     if let Some(folder) = golden_folder("nano") {
         let export = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/nano");
-        let bundle = Bundle::from_bytes(&faceptor_edge::model::compile_folder(&export).unwrap()).unwrap();
+        let bundle = Bundle::from_bytes(&faceptor_compiler::compile_folder(&export).unwrap()).unwrap();
         // Half as many channels average the borderline roundings out less.
         compare_with_golden(bundle, &folder, 1.5);
     }

@@ -8,12 +8,14 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use faceptor_edge::capture::photo;
-use faceptor_edge::locate::Purpose;
-use faceptor_edge::model::Bundle;
-use faceptor_edge::perceive::{Analysis, Locate, Pipeline, tasks};
-use faceptor_edge::present::overlay::Legend;
-use faceptor_edge::present::{Facts, PresentOptions, Presenters, Shown, Stills};
+use faceptor::analysis::Analysis;
+use faceptor::analyze::{Locate, Pipeline};
+use faceptor::detect::finder::Purpose;
+use faceptor::image::photo;
+use faceptor::tasks::selection;
+use faceptor_edge::outputs::draw::overlay::Legend;
+use faceptor_edge::outputs::output_set::{Facts, PresentOptions, Presenters, Shown};
+use faceptor_edge::outputs::shared_frame::Stills;
 use serde_json::Value;
 use util::PORTRAIT;
 
@@ -21,7 +23,7 @@ use util::PORTRAIT;
 struct Stage {
     presenters: Presenters,
     stills: Stills,
-    picture: faceptor_edge::capture::Picture,
+    picture: faceptor::image::picture::Picture,
     analysis: Analysis,
     asked: Arc<Mutex<Vec<String>>>,
     frame: u64,
@@ -29,8 +31,8 @@ struct Stage {
 
 impl Stage {
     fn new() -> Stage {
-        let bundle = Bundle::embedded().expect("the network is inside");
-        let chosen = tasks::select(bundle.manifest(), Some("age,parsing")).expect("two tasks");
+        let bundle = faceptor::embedded::bundle().expect("the network is inside");
+        let chosen = selection::select(bundle.manifest(), Some("age,parsing")).expect("two tasks");
         let mut pipeline = Pipeline::new(bundle, &chosen).expect("it runs");
         let picture = photo::read(PORTRAIT.as_ref()).expect("the portrait").picture;
         let locate = Locate::Find { purpose: Purpose::Photo, limit: 4 };
@@ -290,8 +292,8 @@ fn a_port_that_is_taken_is_named() {
     let stage = Stage::new();
     let facts = Facts {
         legend: Arc::new(Legend::of(&{
-            let bundle = Bundle::embedded().expect("the network is inside");
-            Pipeline::new(bundle, &tasks::TaskList::new()).expect("it runs")
+            let bundle = faceptor::embedded::bundle().expect("the network is inside");
+            Pipeline::new(bundle, &selection::TaskList::new()).expect("it runs")
         })),
         source: String::new(),
         set_tasks: Arc::new(|_| Ok(())),

@@ -4,7 +4,8 @@ mod util;
 
 use std::fs;
 
-use faceptor_edge::capture::demo::{self, Demo};
+use faceptor_edge::capture::demo_clip;
+use faceptor_edge::capture::demo_clip::Demo;
 use util::files::{jpeg, portrait};
 use util::{Folder, PORTRAIT, faceptor};
 
@@ -12,7 +13,7 @@ use util::{Folder, PORTRAIT, faceptor};
 fn the_face_of_the_demo_is_followed_through_the_clip() {
     let run = faceptor(&["run", "--source", "demo", "--json", "--tasks", "none"]).expect(0);
     let lines = run.json();
-    assert_eq!(lines.len() as u64, demo::PERIOD, "the clip is shown once");
+    assert_eq!(lines.len() as u64, demo_clip::PERIOD, "the clip is shown once");
     let mut seen = 0;
     for (number, line) in lines.iter().enumerate() {
         assert_eq!((&line["frame"], &line["sequence"]), (&number.into(), &number.into()));
@@ -47,7 +48,7 @@ fn the_face_of_the_demo_is_followed_through_the_clip() {
 fn landmarks_lead_the_way_and_the_finder_rarely_runs() {
     let run = faceptor(&["run", "--json", "--tasks", "landmarks,age", "--max-faces", "2"]).expect(0);
     let lines = run.json();
-    assert_eq!(lines.len() as u64, demo::PERIOD);
+    assert_eq!(lines.len() as u64, demo_clip::PERIOD);
     let mut worst = 0.0f64;
     for (number, line) in lines.iter().enumerate() {
         let faces = line["faces"].as_array().expect("a list");

@@ -9,8 +9,10 @@ mod util;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use faceptor_edge::model::manifest::{Manifest, TaskKind};
-use faceptor_edge::model::{Bundle, Engine, compile_folder};
+use faceptor_compiler::compile_folder;
+use faceptor_nn::bundle::reader::Bundle;
+use faceptor_nn::engine::Engine;
+use faceptor_nn::manifest::{Manifest, TaskKind};
 use serde_json::Value;
 use util::{Folder, PORTRAIT, faceptor};
 
@@ -94,7 +96,7 @@ fn bundle_with_finder(fixture: &str, folder: &Folder) -> (String, Manifest) {
 }
 
 /// Whether a face of the JSON has a task's answer with the names and number of the manifest.
-fn assert_answer(face: &Value, task: &faceptor_edge::model::manifest::Task) {
+fn assert_answer(face: &Value, task: &faceptor_nn::manifest::Task) {
     let answer = &face[&task.name];
     let names = |value: &Value| -> Vec<String> {
         value.as_object().map(|map| map.keys().cloned().collect()).unwrap_or_default()

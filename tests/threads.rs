@@ -2,13 +2,15 @@
 
 mod util;
 
-use faceptor_edge::model::{Bundle, Engine, Kernel, Threads};
-use faceptor_edge::pace::threads::allowed_cpus;
+use faceptor_edge::platform::network_threads::allowed_cpus;
+use faceptor_nn::cpu::Kernel;
+use faceptor_nn::engine::Engine;
+use faceptor_nn::thread_pool::Threads;
 use util::{PORTRAIT, faceptor};
 
 /// The bits of every task's answer and of the finder's outputs, twice in a row.
 fn bits(kernel: Kernel, count: usize) -> Vec<u32> {
-    let bundle = Bundle::embedded().expect("a network");
+    let bundle = faceptor::embedded::bundle().expect("a network");
     let threads = Threads { count, ..Threads::default() };
     let mut engine = Engine::with_threads(bundle.clone(), kernel, &threads).expect("an engine");
     assert_eq!(engine.threads(), count);

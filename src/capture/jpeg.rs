@@ -7,8 +7,8 @@ use zune_core::colorspace::ColorSpace;
 use zune_core::options::DecoderOptions;
 use zune_jpeg::JpegDecoder;
 
-use super::picture::Picture;
-use super::view::View;
+use faceptor::image::picture::Picture;
+use faceptor::image::view::View;
 
 /// The most pixels along a side.
 const MAX_SIDE: usize = 8192;
@@ -151,7 +151,7 @@ pub mod samples {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::capture::picture::Pixels;
+    use faceptor::image::picture::Pixels;
     use samples::jpeg;
 
     /// The frame as a webcam sends it: without Huffman tables.

@@ -9,13 +9,13 @@ use std::path::Path;
 use anyhow::{Context, Result, bail};
 use v4l::FourCC;
 
-use super::camera::Camera;
-use super::clip::{DemoFeed, Photos};
-use super::feed::Feed;
-use super::inflow::{Inflow, Supply};
-use super::mjpg::{self, Mjpg};
-use super::paced::Paced;
-use super::y4m::{self, Y4m};
+use crate::capture::mjpeg::{self, Mjpg};
+use crate::capture::paced::Paced;
+use crate::capture::photo_source::{DemoFeed, Photos};
+use crate::capture::source::Feed;
+use crate::capture::timed_reader::{Inflow, Supply};
+use crate::capture::v4l2::Camera;
+use crate::capture::y4m::{self, Y4m};
 
 /// How a source is to be opened; what is not said is chosen.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -78,7 +78,7 @@ fn sniff(name: &str, mut inflow: Inflow<File>) -> Result<Box<dyn Feed>> {
     match inflow.bytes().first() {
         None => bail!("it is empty: expected YUV4MPEG2 (ffmpeg -f yuv4mpegpipe) or JPEGs (ffmpeg -f mjpeg)"),
         Some(first) if *first == y4m::MAGIC[0] => Ok(Box::new(Y4m::open(name, inflow)?)),
-        Some(first) if *first == mjpg::MAGIC[0] => Ok(Box::new(Mjpg::open(name, inflow)?)),
+        Some(first) if *first == mjpeg::MAGIC[0] => Ok(Box::new(Mjpg::open(name, inflow)?)),
         Some(_) => bail!("neither YUV4MPEG2 (ffmpeg -f yuv4mpegpipe) nor JPEGs (ffmpeg -f mjpeg)"),
     }
 }

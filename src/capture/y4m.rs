@@ -3,11 +3,11 @@
 
 use std::io::{self, Read};
 
-use super::colour::Colour;
-use super::feed::{Feed, FeedCounters, FeedError, Grab, Stamp};
-use super::inflow::{Inflow, Supply};
-use super::view::{PixelFormat, View};
-use crate::pace::clock;
+use crate::capture::source::{Feed, FeedCounters, FeedError, Grab, Stamp};
+use crate::capture::timed_reader::{Inflow, Supply};
+use crate::platform::clock;
+use faceptor::image::colour::Colour;
+use faceptor::image::view::{PixelFormat, View};
 
 /// What every stream begins with.
 pub const MAGIC: &[u8] = b"YUV4MPEG2";
@@ -272,7 +272,7 @@ impl<R: Read + Send> Feed for Y4m<R> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::capture::picture::{Picture, Pixels};
+    use faceptor::image::picture::{Picture, Pixels};
 
     fn parse(line: &str) -> Result<Header, Y4mError> {
         Header::read(&mut Inflow::new(format!("{line}\n").as_bytes(), 7))

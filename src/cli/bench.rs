@@ -7,16 +7,17 @@ use anyhow::{Context, Result, ensure};
 use clap::Args;
 use serde_json::Value;
 
-use super::network::{NetworkArguments, TaskArguments};
-use super::{Outcome, UsageError, output};
-use crate::capture::{self, FeedRequest};
-use crate::locate::MAX_FOLLOWED;
-use crate::pace::assertion::{Assertion, Scope};
-use crate::pace::bench::{self, Settings};
-use crate::pace::profile;
-use crate::pace::report::{SHORTCUTS, WARM_UP_FRAMES};
-use crate::pace::threads::ThreadArguments;
-use crate::perceive::tasks;
+use crate::capture;
+use crate::capture::open::FeedRequest;
+use crate::cli::network::{NetworkArguments, TaskArguments};
+use crate::cli::{Outcome, UsageError, output};
+use crate::lab::assertion::{Assertion, Scope};
+use crate::lab::bench::{self, Settings};
+use crate::lab::profile;
+use crate::lab::report::{SHORTCUTS, WARM_UP_FRAMES};
+use crate::platform::network_threads::ThreadArguments;
+use faceptor::tasks::selection;
+use faceptor::track::tracker::MAX_FOLLOWED;
 
 /// The most frames of a run: a day at 30 a second.
 const MAX_FRAMES: u64 = 30 * 86_400;
@@ -73,7 +74,7 @@ pub struct BenchArguments {
 
 impl MeasureArguments {
     /// With the tasks of a command line. A budget that is no time is refused.
-    pub fn settings(&self, tasks: crate::perceive::TaskList, git: Option<&'static str>) -> Result<Settings> {
+    pub fn settings(&self, tasks: faceptor::tasks::selection::TaskList, git: Option<&'static str>) -> Result<Settings> {
         let budget_us = self.budget_ms * 1000.0;
         if !(0.0..3.6e9).contains(&budget_us) {
             return Err(
@@ -95,14 +96,15 @@ impl MeasureArguments {
 pub fn run(arguments: BenchArguments, git: Option<&'static str>) -> Result<Outcome> {
     // Read first: a wrong name is told of before minutes are spent.
     let reference = arguments.reference.as_deref().map(read_report).transpose()?;
-    let mut feed = capture::open(&arguments.source, &FeedRequest { fps: arguments.fps, ..FeedRequest::default() })?;
+    let mut feed =
+        capture::open::open(&arguments.source, &FeedRequest { fps: arguments.fps, ..FeedRequest::default() })?;
     if let Some(picture) = &arguments.profile {
         return profile(&arguments, picture.as_deref(), &mut *feed, reference.as_ref(), git);
     }
     let report = bench::measure(
         || arguments.network.open(),
         |bundle| {
-            let chosen = tasks::select(bundle.manifest(), arguments.tasks.tasks.as_deref())?;
+            let chosen = selection::select(bundle.manifest(), arguments.tasks.tasks.as_deref())?;
             arguments.measure.settings(chosen, git)
         },
         &mut *feed,
@@ -130,7 +132,7 @@ pub fn run(arguments: BenchArguments, git: Option<&'static str>) -> Result<Outco
 fn profile(
     arguments: &BenchArguments,
     picture: Option<&Path>,
-    feed: &mut dyn capture::Feed,
+    feed: &mut dyn capture::source::Feed,
     reference: Option<&Value>,
     git: Option<&'static str>,
 ) -> Result<Outcome> {
@@ -143,7 +145,7 @@ fn profile(
     let found = profile::measure(
         || arguments.network.open(),
         |bundle| {
-            let chosen = tasks::select(bundle.manifest(), arguments.tasks.tasks.as_deref())?;
+            let chosen = selection::select(bundle.manifest(), arguments.tasks.tasks.as_deref())?;
             arguments.measure.settings(chosen, git)
         },
         feed,

@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 use clap::Args;
 
-use super::{Outcome, network, output};
-use crate::model::{PACKINGS, Packing, TensorInfo};
+use crate::cli::{Outcome, network, output};
+use faceptor_nn::bundle::reader::TensorInfo;
+use faceptor_nn::cpu::packed::{PACKINGS, Packing};
 
 #[derive(Args)]
 pub struct CompileArguments {
@@ -42,9 +43,9 @@ fn compile(folder: &Path, out: &Path, packing: Option<Packing>) -> Result<()> {
 
     use anyhow::Context;
 
-    let mut bytes = crate::model::compile_folder(folder).with_context(|| format!("{}", folder.display()))?;
+    let mut bytes = faceptor_compiler::compile_folder(folder).with_context(|| format!("{}", folder.display()))?;
     if packing.is_some() {
-        bytes = crate::model::Bundle::from_bytes(&bytes).and_then(|bundle| bundle.repacked(packing))?;
+        bytes = faceptor_nn::bundle::reader::Bundle::from_bytes(&bytes).and_then(|bundle| bundle.repacked(packing))?;
     }
     // Whole or not at all, as with pictures.
     let mut part = out.as_os_str().to_owned();

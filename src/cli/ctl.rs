@@ -8,7 +8,7 @@ use anyhow::{Context, Result, anyhow, bail};
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
-use super::{Outcome, UsageError, output, report};
+use crate::cli::{Outcome, UsageError, output, report};
 use crate::control::protocol::MAX_RESPONSE;
 use crate::control::socket;
 

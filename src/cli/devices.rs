@@ -8,10 +8,12 @@ use anyhow::Result;
 use clap::Args;
 use serde::Serialize;
 
-use super::Outcome;
-use super::output;
-use crate::capture::FeedRequest;
-use crate::capture::camera::{self, Coding, Interval, Node, Rates, Sizes};
+use crate::capture::open::FeedRequest;
+use crate::capture::v4l2;
+use crate::capture::v4l2::mode::{Coding, Interval, Rates, Sizes};
+use crate::capture::v4l2::node::Node;
+use crate::cli::Outcome;
+use crate::cli::output;
 
 #[derive(Args)]
 pub struct DevicesArguments {
@@ -77,14 +79,14 @@ struct SizeReport {
 
 pub fn run(arguments: DevicesArguments) -> Result<Outcome> {
     let mut report = Report { cameras: Vec::new(), unusable: Vec::new() };
-    for path in camera::nodes() {
+    for path in v4l2::nodes() {
         match Node::open(&path) {
             Ok(node) => report.cameras.push(describe(path, &node)),
             // Outputs, codecs and the metadata nodes of webcams.
             Err(error) if error.kind() == io::ErrorKind::Unsupported => {
                 log::debug!("{}: {error}", path.display());
             }
-            Err(error) => report.unusable.push(Unusable { reason: camera::advice(&error), path }),
+            Err(error) => report.unusable.push(Unusable { reason: v4l2::advice(&error), path }),
         }
     }
     match arguments.json {
@@ -102,7 +104,7 @@ fn fps(interval: Interval) -> f64 {
 
 fn describe(path: PathBuf, node: &Node) -> CameraReport {
     let identity = node.identity().clone();
-    let chosen = camera::survey(node, &FeedRequest::default()).ok().map(|choice| Chosen {
+    let chosen = v4l2::survey(node, &FeedRequest::default()).ok().map(|choice| Chosen {
         fourcc: choice.fourcc.to_string(),
         width: choice.size[0],
         height: choice.size[1],

@@ -5,17 +5,23 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 use clap::Args;
 
-use super::Outcome;
-use super::network::{NetworkArguments, TaskArguments};
-use super::output;
-use crate::capture::{Picture, Pixels, folder, photo};
-use crate::locate::{MAX_FACES, Purpose};
-use crate::pace::clock::Stopwatch;
-use crate::pace::threads::ThreadArguments;
-use crate::perceive::{Analysis, Locate, Looks, Pipeline};
-use crate::present::json::{Around, Line, Origin};
-use crate::present::names::Names;
-use crate::present::{mask, overlay, png, text};
+use crate::capture::folder;
+use crate::cli::Outcome;
+use crate::cli::network::{NetworkArguments, TaskArguments};
+use crate::cli::output;
+use crate::outputs::draw::{mask, overlay, png};
+use crate::outputs::format::json::{Around, Line, Origin};
+use crate::outputs::format::text;
+use crate::outputs::output_paths::Names;
+use crate::platform::clock::Stopwatch;
+use crate::platform::network_threads::ThreadArguments;
+use faceptor::analysis::Analysis;
+use faceptor::analyze::{Locate, Pipeline};
+use faceptor::augmentation::Looks;
+use faceptor::detect::detection::MAX_FACES;
+use faceptor::detect::finder::Purpose;
+use faceptor::image::photo;
+use faceptor::image::picture::{Picture, Pixels};
 
 #[derive(Args)]
 pub struct ImageArguments {

@@ -4,16 +4,15 @@ mod bench;
 mod compile;
 mod ctl;
 mod devices;
-mod doctor;
 mod image;
 mod logger;
-mod network;
-mod output;
+pub(crate) mod network;
+pub(crate) mod output;
 mod reference;
 mod report;
 mod run;
 mod run_arguments;
-mod steer;
+pub(crate) mod run_control;
 mod tasks;
 mod verify;
 
@@ -21,8 +20,8 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::pace::assertion::AssertionError;
-use crate::perceive::tasks::SelectionError;
+use crate::lab::assertion::AssertionError;
+use faceptor::tasks::selection::SelectionError;
 
 /// Reads faces with one small quantized network: landmarks, parsing, age, expression, attributes, recognition.
 ///
@@ -58,7 +57,7 @@ enum Verb {
     /// This machine's outputs and times beside a reference: errors, decisions that differ, latency ratios.
     Verify(verify::VerifyArguments),
     /// Checks the machine: kernel, clocks, heat, priority, memory, cameras, CPU features, and whether the network works.
-    Doctor(doctor::DoctorArguments),
+    Doctor(crate::doctor::DoctorArguments),
     /// The tasks of a network with their queries, size and measured cost.
     Tasks(tasks::TasksArguments),
     /// An export folder (ONNX files and manifest.toml) to a bundle, or what a bundle holds.
@@ -72,7 +71,7 @@ pub(crate) struct UsageError(pub String);
 
 /// How a command ended that did not fail as a whole.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Outcome {
+pub enum Outcome {
     Done,
     /// Each failure has been reported; the rest was done.
     SomeFailed,
@@ -99,7 +98,7 @@ pub fn main(git: Option<&'static str>) -> ExitCode {
         Verb::Reference(arguments) => reference::run(arguments, git),
         Verb::Verify(arguments) => verify::run(arguments, git),
         Verb::Devices(arguments) => devices::run(arguments),
-        Verb::Doctor(arguments) => doctor::run(arguments),
+        Verb::Doctor(arguments) => crate::doctor::run(arguments),
         Verb::Tasks(arguments) => tasks::run(arguments),
         Verb::Compile(arguments) => compile::run(arguments),
     };

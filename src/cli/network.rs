@@ -6,9 +6,11 @@ use std::sync::Arc;
 use anyhow::{Result, anyhow};
 use clap::Args;
 
-use crate::model::{Bundle, Threads};
-use crate::pace::mapped::Mapped;
-use crate::perceive::{Pipeline, tasks};
+use crate::platform::mmap::Mapped;
+use faceptor::analyze::Pipeline;
+use faceptor::tasks::selection;
+use faceptor_nn::bundle::reader::Bundle;
+use faceptor_nn::thread_pool::Threads;
 
 /// Which network.
 #[derive(Args)]
@@ -31,7 +33,7 @@ impl NetworkArguments {
     pub fn open(&self) -> Result<Arc<Bundle>> {
         match &self.model {
             Some(path) => open(path),
-            None => Bundle::embedded()
+            None => faceptor::embedded::bundle()
                 .map_err(|reason| anyhow!("the network inside this program: {reason} (give one with --model)")),
         }
     }
@@ -56,7 +58,7 @@ pub fn open(path: &Path) -> Result<Arc<Bundle>> {
 fn compiled(folder: &Path) -> Result<Arc<Bundle>> {
     use anyhow::Context;
 
-    let bytes = crate::model::compile_folder(folder).with_context(|| format!("{}", folder.display()))?;
+    let bytes = faceptor_compiler::compile_folder(folder).with_context(|| format!("{}", folder.display()))?;
     Bundle::from_bytes(&bytes).map_err(|reason| anyhow!("{}: {reason}", folder.display()))
 }
 
@@ -71,7 +73,7 @@ fn compiled(folder: &Path) -> Result<Arc<Bundle>> {
 impl TaskArguments {
     /// A pipeline for the chosen tasks of a bundle.
     pub fn pipeline(&self, bundle: &Arc<Bundle>, threads: &Threads) -> Result<Pipeline> {
-        let chosen = tasks::select(bundle.manifest(), self.tasks.as_deref())?;
+        let chosen = selection::select(bundle.manifest(), self.tasks.as_deref())?;
         Pipeline::with_threads(bundle.clone(), &chosen, threads)
     }
 }

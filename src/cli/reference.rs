@@ -7,19 +7,22 @@ use std::sync::Arc;
 use anyhow::{Result, ensure};
 use clap::Args;
 
-use super::bench::{MeasureArguments, write_json};
-use super::network::{NetworkArguments, TaskArguments};
-use super::{Outcome, output};
-use crate::capture::demo::{self, Demo};
-use crate::capture::{DemoFeed, Picture, folder, photo};
-use crate::model::Bundle;
-use crate::pace::bench;
-use crate::pace::report::Report;
-use crate::perceive::difference::Limit;
-use crate::perceive::golden::{BENCH, FORMAT, Golden, Index, Limits, Output, Writer};
-use crate::perceive::probe::Probe;
-use crate::perceive::tasks;
-use crate::present::png;
+use crate::capture::demo_clip::{self, Demo};
+use crate::capture::folder;
+use crate::capture::photo_source::DemoFeed;
+use crate::cli::bench::{MeasureArguments, write_json};
+use crate::cli::network::{NetworkArguments, TaskArguments};
+use crate::cli::{Outcome, output};
+use crate::lab::bench;
+use crate::lab::compare::Limit;
+use crate::lab::probe::Probe;
+use crate::lab::reference::{BENCH, FORMAT, Golden, Index, Limits, Output, Writer};
+use crate::lab::report::Report;
+use crate::outputs::draw::png;
+use faceptor::image::photo;
+use faceptor::image::picture::Picture;
+use faceptor::tasks::selection;
+use faceptor_nn::bundle::reader::Bundle;
 
 /// Golden inputs, every task's outputs and this machine's bench report, for `verify` on a device.
 #[derive(Args)]
@@ -31,7 +34,7 @@ pub struct ReferenceArguments {
     #[arg(value_name = "PATH")]
     paths: Vec<PathBuf>,
     /// Frames of the demo clip, evenly spread over it.
-    #[arg(long, value_name = "N", default_value_t = 12, value_parser = clap::value_parser!(u64).range(1..=demo::PERIOD))]
+    #[arg(long, value_name = "N", default_value_t = 12, value_parser = clap::value_parser!(u64).range(1..=demo_clip::PERIOD))]
     pictures: u64,
     #[command(flatten)]
     tasks: TaskArguments,
@@ -43,7 +46,7 @@ pub struct ReferenceArguments {
 
 pub fn run(arguments: ReferenceArguments, git: Option<&'static str>) -> Result<Outcome> {
     let bundle = arguments.network.open()?;
-    let chosen = tasks::select(bundle.manifest(), arguments.tasks.tasks.as_deref())?;
+    let chosen = selection::select(bundle.manifest(), arguments.tasks.tasks.as_deref())?;
     let settings = arguments.measure.settings(chosen, git)?;
     let mut writer = Writer::create(&arguments.out)?;
     let mut feed = DemoFeed::new()?;
@@ -69,7 +72,7 @@ fn collect(arguments: &ReferenceArguments) -> Result<(Vec<(String, Picture)>, Ou
     let clip = Demo::new()?;
     let mut pictures = Vec::new();
     for index in 0..arguments.pictures {
-        let frame = index * demo::PERIOD / arguments.pictures;
+        let frame = index * demo_clip::PERIOD / arguments.pictures;
         let mut picture = Picture::default();
         clip.render(frame, &mut picture);
         pictures.push((format!("demo frame {frame}"), picture));

@@ -10,24 +10,28 @@ use anyhow::{Context, Result, anyhow, bail};
 use serde_json::json;
 use signal_hook::consts::{SIGINT, SIGTERM};
 
-pub use super::run_arguments::RunArguments;
-use super::steer::Steer;
-use super::{Outcome, output};
-use crate::capture::{Feed, open};
-use crate::control::{Server, signals};
-use crate::locate::FollowOptions;
-use crate::pace::board::Board;
-use crate::pace::frame::Faces;
-use crate::pace::heat;
-use crate::pace::live::{self, Command, Live};
-use crate::pace::outcome::{self, Counters};
-use crate::pace::publisher::{self, Ending, Printing, Publisher};
-use crate::pace::realtime::{Obtained, Role};
-use crate::pace::ring::{self, Ring};
-use crate::pace::sensors::Sensors;
-use crate::perceive::Pipeline;
-use crate::present::overlay::{Artist, Legend, readable_size};
-use crate::present::{Facts, Presenters, Stills, png};
+use crate::capture::open;
+use crate::capture::source::Feed;
+pub use crate::cli::run_arguments::RunArguments;
+use crate::cli::run_control::Steer;
+use crate::cli::{Outcome, output};
+use crate::control::server::Server;
+use crate::control::shutdown;
+use crate::live::frame::Faces;
+use crate::live::frame_result::{self, Counters};
+use crate::live::live_loop::{self, Command, Live};
+use crate::live::publisher::{self, Ending, Printing, Publisher};
+use crate::live::ring::{self, Ring};
+use crate::live::run_stats::Board;
+use crate::outputs::draw::overlay::{Artist, Legend, readable_size};
+use crate::outputs::draw::png;
+use crate::outputs::output_set::{Facts, Presenters};
+use crate::outputs::shared_frame::Stills;
+use crate::platform::scheduling::{Obtained, Role};
+use crate::platform::sensors::Sensors;
+use crate::platform::thermal;
+use faceptor::analyze::Pipeline;
+use faceptor::track::tracker::FollowOptions;
 
 /// Commands that may wait for the next frame.
 const COMMANDS: usize = 16;
@@ -47,7 +51,7 @@ impl Drop for AtEnd {
 }
 
 pub fn run(arguments: RunArguments) -> Result<Outcome> {
-    let mut feed = open(&arguments.source, &arguments.request())?;
+    let mut feed = open::open(&arguments.source, &arguments.request())?;
     let bundle = arguments.network.open()?;
     let live = feed.period_us().is_some();
     let threads = if live { arguments.threads.live(&arguments.realtime) } else { arguments.threads.threads() }?;
@@ -82,9 +86,9 @@ pub fn run(arguments: RunArguments) -> Result<Outcome> {
     steer.watch = presenters.watch();
     // Whoever ends the run ends the waiting for readers too.
     steer.stop = presenters.hurry();
-    steer.heat = live.then(|| Arc::new(heat::Watch::start(Sensors::of_this_machine())));
+    steer.heat = live.then(|| Arc::new(thermal::Watch::start(Sensors::of_this_machine())));
     let board = steer.board.clone();
-    let _signals = signals::start(steer.stop.clone(), move || print_report(&board)).context("signal handlers")?;
+    let _signals = shutdown::start(steer.stop.clone(), move || print_report(&board)).context("signal handlers")?;
     // Told to end, a run waits for its readers no longer.
     for signal in [SIGINT, SIGTERM] {
         signal_hook::flag::register(signal, presenters.hurry()).context("signal handlers")?;
@@ -120,7 +124,7 @@ impl Run<'_> {
     fn through(
         self,
         pipeline: Pipeline,
-        settings: live::Settings,
+        settings: live_loop::Settings,
         feed: &mut dyn Feed,
         commands: Receiver<Command>,
         obtained: &mut Obtained,
@@ -128,7 +132,7 @@ impl Run<'_> {
         let (arguments, period_us) = (self.arguments, feed.period_us());
         let limit = usize::from(arguments.following.max_faces);
         let (realtime, is_live) = (&arguments.realtime, period_us.is_some());
-        let mut ring = Ring::new(|| outcome::Outcome::with_room(limit, pipeline.readers()));
+        let mut ring = Ring::new(|| frame_result::Outcome::with_room(limit, pipeline.readers()));
         let (results, published) = ring.split();
         let ended = Arc::new(AtomicBool::new(false));
         let links = publisher::Links {
@@ -162,7 +166,7 @@ impl Run<'_> {
                     log::info!("{}", obtained.summary());
                     obtained.missing.iter().for_each(|missing| log::warn!("{missing}"));
                 }
-                let links = live::Links {
+                let links = live_loop::Links {
                     commands,
                     stop: self.steer.stop.clone(),
                     watch: self.steer.watch.clone(),

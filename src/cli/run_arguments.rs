@@ -5,17 +5,17 @@ use std::path::PathBuf;
 use clap::Args;
 use v4l::FourCC;
 
-use super::network::{NetworkArguments, TaskArguments};
-use crate::capture::FeedRequest;
+use crate::capture::open::FeedRequest;
+use crate::cli::network::{NetworkArguments, TaskArguments};
 use crate::control::socket::{self, SocketError};
-use crate::locate::MAX_FOLLOWED;
-use crate::pace::live::Settings;
-use crate::pace::realtime::RealtimeArguments;
-use crate::pace::threads::ThreadArguments;
-use crate::present::PresentOptions;
-use crate::present::display::parse_display;
-use crate::present::preview::parse_address;
-use crate::present::record::RecordOptions;
+use crate::live::live_loop::Settings;
+use crate::outputs::output_set::PresentOptions;
+use crate::outputs::sinks::display::parse_display;
+use crate::outputs::sinks::preview::parse_address;
+use crate::outputs::sinks::recording::RecordOptions;
+use crate::platform::network_threads::ThreadArguments;
+use crate::platform::scheduling::RealtimeArguments;
+use faceptor::track::tracker::MAX_FOLLOWED;
 
 #[derive(Args)]
 pub struct RunArguments {

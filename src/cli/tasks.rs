@@ -4,12 +4,12 @@ use anyhow::Result;
 use clap::Args;
 use serde::Serialize;
 
-use super::network::NetworkArguments;
-use super::{Outcome, output};
-use crate::model::manifest::{self, Manifest};
-use crate::model::{Bundle, PartInfo};
-use crate::perceive::cost::{self, Cost};
-use crate::perceive::tasks::parts_of;
+use crate::cli::network::NetworkArguments;
+use crate::cli::{Outcome, output};
+use crate::lab::task_cost::{self, Cost};
+use faceptor::tasks::selection::parts_of;
+use faceptor_nn::bundle::reader::{Bundle, PartInfo};
+use faceptor_nn::manifest::{self, Manifest};
 
 #[derive(Args)]
 pub struct TasksArguments {
@@ -64,7 +64,7 @@ struct PartReport {
 
 pub fn run(arguments: TasksArguments) -> Result<Outcome> {
     let bundle = arguments.network.open()?;
-    let measured = cost::measure(&bundle, arguments.rounds)?;
+    let measured = task_cost::measure(&bundle, arguments.rounds)?;
     let report = report(&bundle, measured, arguments.rounds);
     match arguments.json {
         true => output::print_json(&report)?,
@@ -73,7 +73,7 @@ pub fn run(arguments: TasksArguments) -> Result<Outcome> {
     Ok(Outcome::Done)
 }
 
-fn report(bundle: &Bundle, measured: cost::Measured, rounds: u32) -> Report {
+fn report(bundle: &Bundle, measured: task_cost::Measured, rounds: u32) -> Report {
     let manifest = bundle.manifest();
     let parts: Vec<PartReport> = bundle.parts().map(|part| part_report(part, manifest)).collect();
     let own = |name: &str| parts.iter().find(|part| part.name == name);

@@ -8,19 +8,19 @@ use anyhow::{Context, Result};
 use clap::Args;
 use serde_json::Value;
 
-use super::bench::{MeasureArguments, write_json};
-use super::network::NetworkArguments;
-use super::{Outcome, output};
-use crate::capture::DemoFeed;
-use crate::model::Bundle;
-use crate::pace::assertion::{Assertion, Scope};
-use crate::pace::bench;
-use crate::pace::report::{Report, SHORTCUTS, WARM_UP_FRAMES};
-use crate::pace::threads::ThreadArguments;
-use crate::perceive::golden::{BENCH, Reference};
-use crate::perceive::tasks;
-use crate::perceive::verification::{Check, Verification, compare};
-use crate::present::junit;
+use crate::capture::photo_source::DemoFeed;
+use crate::cli::bench::{MeasureArguments, write_json};
+use crate::cli::network::NetworkArguments;
+use crate::cli::{Outcome, output};
+use crate::lab::assertion::{Assertion, Scope};
+use crate::lab::bench;
+use crate::lab::junit;
+use crate::lab::reference::{BENCH, Reference};
+use crate::lab::report::{Report, SHORTCUTS, WARM_UP_FRAMES};
+use crate::lab::verify::{Check, Verification, compare};
+use crate::platform::network_threads::ThreadArguments;
+use faceptor::tasks::selection;
+use faceptor_nn::bundle::reader::Bundle;
 
 /// Objects in which a path of `--assert` is looked up too: `landmarks.max` for `tasks.landmarks.max`, `encode.p50_us`
 /// for `bench.stages.encode.p50_us`.
@@ -105,7 +105,7 @@ fn measure(
         budget_ms: there.pointer("/deadline/budget_us").and_then(Value::as_f64).unwrap_or(0.0) / 1000.0,
         max_faces: there["max_faces"].as_u64().and_then(|faces| faces.try_into().ok()).unwrap_or(4),
     };
-    let settings = measure.settings(tasks::select(bundle.manifest(), Some(&names))?, git)?;
+    let settings = measure.settings(selection::select(bundle.manifest(), Some(&names))?, git)?;
     bench::measure(|| arguments.network.open(), |_| Ok(settings), &mut DemoFeed::new()?)
 }
 

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use super::protocol::{self, MAX_REQUEST, Refusal, Reply};
-use super::{Later, Steering};
+use crate::control::protocol::{self, MAX_REQUEST, Refusal, Reply};
+use crate::control::{Later, Steering};
 
 /// How long a connection may take.
 #[derive(Clone, Copy, Debug)]

@@ -7,15 +7,15 @@
 mod client;
 pub mod protocol;
 pub mod server;
-pub mod signals;
+pub mod shutdown;
 pub mod socket;
 
 use std::path::Path;
 
 use serde_json::Value;
 
-pub use protocol::Refusal;
-pub use server::Server;
+pub use crate::control::protocol::Refusal;
+pub use crate::control::server::Server;
 
 /// A result that is not there yet: asked again and again until it gives one. Returns at once.
 pub type Later = Box<dyn FnMut() -> Option<Result<Value, Refusal>> + Send>;

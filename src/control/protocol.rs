@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{Later, Steering};
+use crate::control::{Later, Steering};
 
 /// The longest request in bytes, without its newline.
 pub const MAX_REQUEST: usize = 4096;

@@ -7,11 +7,11 @@ use std::path::{Path, PathBuf};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use super::Steering;
-use super::client::{Client, Limits};
-use super::protocol::Refusal;
-use super::socket::{self, Bound, SocketError};
-use crate::pace::realtime;
+use crate::control::Steering;
+use crate::control::client::{Client, Limits};
+use crate::control::protocol::Refusal;
+use crate::control::socket::{self, Bound, SocketError};
+use crate::platform::scheduling;
 
 /// The most connections at a time; a further one is told so and closed.
 pub const MAX_CLIENTS: usize = 8;
@@ -86,7 +86,7 @@ impl Rounds {
     }
 
     fn run(mut self, steering: &dyn Steering) {
-        realtime::yield_to_others();
+        scheduling::yield_to_others();
         loop {
             let ready = match self.wait() {
                 Ok(ready) => ready,
@@ -184,9 +184,9 @@ mod tests {
 
     use serde_json::Value;
 
-    use super::super::protocol::tests::FakeLoop;
-    use super::super::protocol::{MAX_REQUEST, MAX_RESPONSE};
     use super::*;
+    use crate::control::protocol::tests::FakeLoop;
+    use crate::control::protocol::{MAX_REQUEST, MAX_RESPONSE};
     use crate::scratch::Folder;
 
     /// Long enough for a loaded machine.

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail, ensure};
-use faceptor_edge::model::{Bundle, Engine};
+use faceptor_nn::{Bundle, Engine};
 #[cfg(feature = "rten")]
 use rten_tensor::AsView;
 

@@ -1,0 +1,232 @@
+//! Export folder (ONNX files and manifest) -> bundle.
+//!
+//! tract parses, types, declutters and folds; before it may touch them, quantized convolutions and linear layers become
+//! integer operators ([`integer`]). [`lower`] turns the graph into our own steps, the passes here fuse them, and the
+//! result holds nothing of the machine it was compiled on.
+
+mod graph;
+mod import;
+mod lower;
+mod passes;
+mod tract_bridge;
+
+use std::path::Path;
+
+use anyhow::{Context, Result, bail, ensure};
+use sha2::{Digest, Sha256};
+use tract_onnx::tract_hir::internal::*;
+
+use faceptor_nn::bundle::writer::Writer;
+use faceptor_nn::manifest::{Manifest, Part, TaskKind};
+use faceptor_nn::plan::{Element, Op as PlanOp, ValueId};
+use graph::Graph;
+
+/// Largest ONNX file read, bytes.
+const MAX_ONNX_BYTES: u64 = 256 << 20;
+
+/// Compiles an export folder to the bytes of a bundle. Equal folders give equal bytes.
+pub fn compile_folder(folder: &Path) -> Result<Vec<u8>> {
+    let path = folder.join("manifest.toml");
+    let text = std::fs::read_to_string(&path).with_context(|| {
+        format!("cannot read {}: an export folder holds manifest.toml and the ONNX files it names", path.display())
+    })?;
+    let manifest = Manifest::parse(&text).with_context(|| format!("in {}", path.display()))?;
+    let mut writer = Writer::new(&text);
+    let mut parts = Vec::new();
+    for part in &manifest.parts {
+        let file = folder.join(&part.file);
+        let graph = compile_part(folder, part).with_context(|| format!("part {} ({})", part.name, file.display()))?;
+        parts.push(passes::part_handoff::Unit { name: part.name.clone(), graph });
+    }
+    let mut views = passes::part_handoff::link(&mut parts)?;
+    for task in manifest.tasks.iter().filter(|task| task.kind == TaskKind::Parsing) {
+        views.extend(passes::parsing_views::split(&mut parts, &task.output)?);
+    }
+    for passes::part_handoff::Unit { name, graph } in parts.into_iter().chain(views) {
+        let plan = graph.into_plan(&name, |slot, constant| writer.tensor(slot.element, &slot.shape, &constant.bytes));
+        writer.plan(plan);
+    }
+    writer.finish().context("writing the bundle")
+}
+
+/// How [`tract_model`] gives a part.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Form {
+    /// tract's own operators, but for integer convolutions and linear layers.
+    Tract,
+    /// Our steps as they are before any is fused, each a tract operator.
+    Steps,
+    /// The fused steps that the engine runs, each a tract operator.
+    Fused,
+}
+
+/// One part of an export folder as a model that runs in tract, to look at or to compare with; the forms can be mixed from
+/// part to part, because all have the same inputs and outputs.
+///
+/// # Errors
+/// As [`compile_folder`], or when the folder has no such part.
+pub fn tract_model(folder: &Path, part: &str, form: Form) -> Result<TypedModel> {
+    let path = folder.join("manifest.toml");
+    let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+    let manifest = Manifest::parse(&text).with_context(|| format!("in {}", path.display()))?;
+    let part = manifest.parts.iter().find(|p| p.name == part).with_context(|| format!("no part {part}"))?;
+    let model = parse(&read_onnx(folder, part)?, part)?;
+    if form == Form::Tract {
+        return Ok(model);
+    }
+    let mut graph = lower::lower(&model, part)?;
+    match form {
+        Form::Fused => optimize(&mut graph)?,
+        _ => separate_outputs(&mut graph),
+    }
+    graph.sort();
+    tract_bridge::model(&graph).with_context(|| format!("part {} as a tract model", part.name))
+}
+
+fn compile_part(folder: &Path, part: &Part) -> Result<Graph> {
+    let bytes = read_onnx(folder, part)?;
+    let model = parse(&bytes, part)?;
+    let mut graph = lower::lower(&model, part)?;
+    optimize(&mut graph)?;
+    Ok(graph)
+}
+
+fn read_onnx(folder: &Path, part: &Part) -> Result<Vec<u8>> {
+    let relative = Path::new(&part.file);
+    let plain = relative.components().all(|c| matches!(c, std::path::Component::Normal(_)));
+    ensure!(plain, "file {:?} must lie inside the export folder", part.file);
+    let path = folder.join(relative);
+    let size = std::fs::metadata(&path).context("cannot read the file")?.len();
+    ensure!(size <= MAX_ONNX_BYTES, "the file has {size} bytes, more than {MAX_ONNX_BYTES}");
+    let bytes = std::fs::read(&path).context("cannot read the file")?;
+    let digest = faceptor_nn::bundle::hexadecimal(&Sha256::digest(&bytes));
+    if !part.sha256.eq_ignore_ascii_case(&digest) {
+        bail!("the file's SHA-256 is {digest}, the manifest says {:?}: export it again", part.sha256);
+    }
+    Ok(bytes)
+}
+
+/// tract's part: parse, type, make integer, declutter and fold.
+fn parse(bytes: &[u8], part: &Part) -> Result<TypedModel> {
+    let mut onnx = tract_onnx::onnx();
+    import::quantization::register(&mut onnx);
+    let inference = onnx.model_for_read(&mut std::io::Cursor::new(bytes)).context("tract cannot parse it")?;
+    typed(inference, part)
+}
+
+fn typed(mut inference: InferenceModel, part: &Part) -> Result<TypedModel> {
+    inference.select_outputs_by_name(part.file_outputs()).context("the manifest's outputs are not in the graph")?;
+    let mut model = inference.into_typed().context("tract cannot type it")?;
+    import::integer::rewrite(&mut model)?;
+    model.declutter().context("tract cannot declutter it")?;
+    Ok(model)
+}
+
+/// Our own passes: first those that bring products into their final form, then attention out of products.
+fn optimize(graph: &mut Graph) -> Result<()> {
+    simplify(graph)?;
+    if passes::attention::find_attention(graph) {
+        // Once more, because a mean of coordinates becomes a product on the way.
+        passes::attention::find_attention(graph);
+        graph.drop_dead_steps();
+        simplify(graph)?;
+        passes::attention::absorb(graph);
+        simplify(graph)?;
+    }
+    separate_outputs(graph);
+    Ok(())
+}
+
+/// The passes that work on every step, to a fixed point.
+fn simplify(graph: &mut Graph) -> Result<()> {
+    // Each pass only ever removes or moves work; the bound guards against two that undo each other.
+    for _ in 0..100 {
+        let mut changed = passes::constant_folding::fold_constants(graph)?;
+        changed |= passes::layout::simplify_movement(graph);
+        changed |= passes::column_order::order_columns(graph, passes::column_order::Rest::Last);
+        changed |= passes::layer_norm::find_layer_norms(graph);
+        changed |= passes::fusion::fuse(graph);
+        changed |= passes::merge_projections::join(graph);
+        changed |= graph.merge_equal_steps();
+        changed |= graph.drop_dead_steps();
+        graph.sort();
+        if !changed {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// Gives every output a value of its own: one that is an input, a constant or another output as well is copied.
+fn separate_outputs(graph: &mut Graph) {
+    let mut taken: Vec<ValueId> = graph.inputs.iter().map(|p| p.value).collect();
+    for i in 0..graph.outputs.len() {
+        let value = graph.outputs[i].value;
+        if taken.contains(&value) || graph.slot(value).constant.is_some() {
+            let shape = graph.shape(value).to_vec();
+            let name = graph.outputs[i].name.clone();
+            graph.outputs[i].value = graph.push(&name, PlanOp::Reshape, &[value], &shape, Element::F32);
+        }
+        taken.push(graph.outputs[i].value);
+    }
+}
+
+#[cfg(test)]
+mod onnx_tests;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn floats(path: &Path) -> Vec<f32> {
+        let bytes = std::fs::read(path).expect("a fixture");
+        bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect()
+    }
+
+    #[test]
+    fn outputs_that_are_inputs_constants_or_equal_are_copied() {
+        use faceptor_nn::plan::{Port, Unary};
+        let mut graph = Graph::default();
+        let x = graph.add_value(&[2], Element::F32);
+        let y = graph.push("y", PlanOp::Unary(Unary::Relu), &[x], &[2], Element::F32);
+        let constant = graph.add_floats(&[1], &[3.0]);
+        graph.inputs.push(Port { name: "x".into(), value: x });
+        for (name, value) in [("same", x), ("a", y), ("b", y), ("three", constant)] {
+            graph.outputs.push(Port { name: name.into(), value });
+        }
+        optimize(&mut graph).unwrap();
+        assert_eq!(graph.steps.len(), 4, "one activation and three copies");
+        let mut table = Vec::new();
+        let plan = graph.into_plan("part", |slot, _| {
+            table.push((slot.element, slot.shape.clone()));
+            (table.len() - 1) as u32
+        });
+        let lookup = |i: u32| table.get(i as usize).map(|t| (t.0, &t.1[..]));
+        assert_eq!(faceptor_nn::plan_check::check_plan(&plan, lookup), Ok(()));
+    }
+
+    /// The rewritten graph still runs in tract, on the integer operators' scalar references.
+    #[test]
+    fn tract_runs_the_integer_operators() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures/odd_int8");
+        let manifest = Manifest::parse(&std::fs::read_to_string(folder.join("manifest.toml")).unwrap()).unwrap();
+        let part = &manifest.parts[0];
+        let model = parse(&read_onnx(&folder, part).unwrap(), part).unwrap();
+        let integer = |n: &&TypedNode| {
+            n.op_is::<import::integer::QuantizedConv>() || n.op_is::<import::integer::QuantizedLinear>()
+        };
+        assert_eq!(model.nodes().iter().filter(integer).count(), 5, "four convolutions and a linear layer");
+        let shape = model.input_fact(0).unwrap().shape.as_concrete().unwrap().to_vec();
+        let x = floats(&folder.join("in.x.f32"));
+        let len = shape.iter().product();
+        let x = Tensor::from_shape(&shape, &x[..len]).unwrap();
+        let found = model.into_runnable().unwrap().run(tvec!(x.into_tvalue())).unwrap();
+        for (found, name) in found.iter().zip(&part.outputs) {
+            let expected = floats(&folder.join(format!("ort.{name}.f32")));
+            let found = found.try_as_plain_ram().unwrap();
+            for (a, b) in found.as_slice::<f32>().unwrap().iter().zip(expected) {
+                assert!((a - b).abs() < 2e-3, "{name}: {a} {b}");
+            }
+        }
+    }
+}

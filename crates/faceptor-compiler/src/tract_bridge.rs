@@ -1,0 +1,191 @@
+//! Our steps as tract operators: a part runs in tract whole or step by step, beside parts that are tract's own.
+//!
+//! Each operator computes with the scalar reference, on plain tensors. It is there to compare with, not to be fast.
+
+use tract_onnx::tract_hir::internal::*;
+
+use crate::graph::{Constant, Graph, Slot};
+use crate::passes::constant_folding;
+use faceptor_nn::plan::{Element, Step, ValueId};
+
+/// One step.
+#[derive(Debug, Clone)]
+pub struct Fused(Arc<Alone>);
+
+/// A step with the values that it reads and writes, numbered anew; weights are constants.
+#[derive(Debug)]
+struct Alone {
+    slots: Vec<Slot>,
+    step: Step,
+    /// Those of its inputs that are no constants, in order.
+    inputs: Vec<ValueId>,
+}
+
+impl PartialEq for Fused {
+    fn eq(&self, other: &Fused) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+impl Eq for Fused {}
+
+impl Fused {
+    fn new(graph: &Graph, step: &Step) -> Fused {
+        let mut known: Vec<ValueId> = Vec::new();
+        let mut number = |id: &ValueId| -> ValueId {
+            let place = known.iter().position(|k| k == id).unwrap_or_else(|| {
+                known.push(*id);
+                known.len() - 1
+            });
+            place as ValueId
+        };
+        let inputs: Vec<ValueId> = step.inputs.iter().map(&mut number).collect();
+        let outputs = step.outputs.iter().map(&mut number).collect();
+        let slots: Vec<Slot> = known.iter().map(|id| graph.slot(*id).clone()).collect();
+        let variable = inputs.iter().copied().filter(|id| slots[*id as usize].constant.is_none()).collect();
+        let step = Step { name: step.name.clone(), op: step.op.clone(), inputs, outputs };
+        Fused(Arc::new(Alone { slots, step, inputs: variable }))
+    }
+}
+
+impl Op for Fused {
+    fn name(&self) -> StaticName {
+        format!("Faceptor {}", self.0.step.op.name()).into()
+    }
+
+    op_as_typed_op!();
+}
+
+impl EvalOp for Fused {
+    not_out_of_plan!();
+
+    fn eval(&self, _context: &EvalContext, inputs: TVec<TValue>) -> TractResult<TVec<TValue>> {
+        let Alone { slots, step, inputs: ids } = &*self.0;
+        let mut graph = Graph { slots: slots.clone(), ..Graph::default() };
+        for (id, tensor) in ids.iter().zip(&inputs) {
+            let slot = &mut graph.slots[*id as usize];
+            let plain = tensor.try_as_plain_ram()?;
+            let bytes = match slot.element {
+                Element::F32 => plain.as_slice::<f32>()?.iter().flat_map(|v| v.to_le_bytes()).collect(),
+                _ => plain.as_slice::<u8>()?.to_vec(),
+            };
+            slot.constant = Some(std::sync::Arc::new(Constant { bytes }));
+        }
+        constant_folding::compute(&mut graph, step.clone());
+        let outputs = step.outputs.iter().map(|id| {
+            let slot = graph.slot(*id);
+            let bytes = slot.constant.as_ref().map(|constant| constant.bytes.as_slice()).unwrap_or_default();
+            let tensor = match slot.element {
+                Element::F32 => {
+                    let floats: Vec<f32> =
+                        bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect();
+                    Tensor::from_shape(&slot.shape, &floats)?
+                }
+                _ => Tensor::from_shape(&slot.shape, bytes)?,
+            };
+            Ok(tensor.into_tvalue())
+        });
+        outputs.collect()
+    }
+}
+
+impl TypedOp for Fused {
+    as_op!();
+
+    fn output_facts(&self, _inputs: &[&TypedFact]) -> TractResult<TVec<TypedFact>> {
+        let fact = |id: &ValueId| {
+            let slot = &self.0.slots[*id as usize];
+            match slot.element {
+                Element::F32 => f32::fact(&slot.shape),
+                _ => u8::fact(&slot.shape),
+            }
+        };
+        Ok(self.0.step.outputs.iter().map(fact).collect())
+    }
+}
+
+/// A part's steps as a tract model, each an operator; inputs and outputs are those of the part, in its order.
+pub fn model(graph: &Graph) -> TractResult<TypedModel> {
+    let mut model = TypedModel::default();
+    let mut outlets: HashMap<ValueId, OutletId> = HashMap::new();
+    for port in &graph.inputs {
+        outlets.insert(port.value, model.add_source(&port.name, f32::fact(graph.shape(port.value)))?);
+    }
+    for (number, step) in graph.steps.iter().enumerate() {
+        let fused = Fused::new(graph, step);
+        let variable = step.inputs.iter().filter(|id| graph.slot(**id).constant.is_none());
+        let inputs: Option<TVec<OutletId>> = variable.map(|id| outlets.get(id).copied()).collect();
+        let inputs = inputs.with_context(|| format!("step {} comes too early", step.name))?;
+        let found = model.wire_node(format!("{} {number}", step.name), fused, &inputs)?;
+        outlets.extend(step.outputs.iter().copied().zip(found));
+    }
+    let outputs: Option<TVec<OutletId>> = graph.outputs.iter().map(|port| outlets.get(&port.value).copied()).collect();
+    model.select_output_outlets(&outputs.context("an output is never computed")?)?;
+    Ok(model)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+    use std::path::Path;
+
+    use super::*;
+    use crate::{Form, compile_folder, tract_model};
+    use faceptor_nn::bundle::reader::Bundle;
+    use faceptor_nn::cpu::Kernel;
+    use faceptor_nn::engine::Engine;
+    use faceptor_nn::manifest::Manifest;
+
+    /// Every task's answer with each part in a form of its own.
+    fn answers(folder: &Path, manifest: &Manifest, image: &Tensor, form: impl Fn(usize) -> Form) -> Vec<Vec<f32>> {
+        let mut known: HashMap<String, TValue> = HashMap::new();
+        known.insert(manifest.image_tensors().next().expect("an image").to_owned(), image.clone().into_tvalue());
+        for (number, part) in manifest.parts.iter().enumerate() {
+            if !part.inputs.iter().all(|name| known.contains_key(name)) {
+                continue;
+            }
+            let model = tract_model(folder, &part.name, form(number)).expect("a model");
+            let named: Vec<String> =
+                model.input_outlets().expect("inputs").iter().map(|o| model.node(o.node).name.clone()).collect();
+            let inputs = named.iter().map(|name| known[name].clone()).collect();
+            let outputs = model.into_runnable().expect("a plan").run(inputs).expect("an answer");
+            known.extend(part.outputs.iter().cloned().zip(outputs));
+        }
+        let floats =
+            |name: &String| known[name].try_as_plain_ram().expect("plain").as_slice::<f32>().expect("f32").to_vec();
+        manifest.tasks.iter().map(|task| floats(&task.output)).collect()
+    }
+
+    #[test]
+    fn a_network_runs_in_tract_with_any_of_its_parts_fused() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures/tiny");
+        let bundle = Bundle::from_bytes(&compile_folder(&folder).expect("compiles")).expect("a bundle");
+        let manifest = bundle.manifest();
+        let mut engine = Engine::with_kernel(bundle.clone(), Kernel::Scalar).expect("an engine");
+        let name = manifest.image_tensors().next().expect("an image");
+        let shape = engine.shape(name).expect("a shape").to_vec();
+        let pixels: Vec<f32> = (0..shape.iter().product()).map(|i| (i * 7 % 251) as f32 / 125.0 - 1.0).collect();
+        engine.input(name).expect("an input").copy_from_slice(&pixels);
+        let expected: Vec<Vec<f32>> =
+            manifest.tasks.iter().map(|task| engine.output(&task.output).expect("an answer").to_vec()).collect();
+        let image = Tensor::from_shape(&shape, &pixels).expect("a tensor");
+
+        // The very steps of the engine: the same bits.
+        assert_eq!(answers(&folder, manifest, &image, |_| Form::Fused), expected);
+
+        let forms = [Form::Tract, Form::Steps, Form::Fused];
+        for turn in 0..4 {
+            let found = answers(&folder, manifest, &image, |part| match turn {
+                0 => Form::Tract,
+                1 => Form::Steps,
+                _ => forms[(part + turn) % 3],
+            });
+            for (task, (found, expected)) in manifest.tasks.iter().zip(found.iter().zip(&expected)) {
+                // Sums in another order move a value over the edge between two quantized ones here and there.
+                let largest = expected.iter().fold(0f32, |m, v| m.max(v.abs()));
+                let error = found.iter().zip(expected).fold(0f32, |m, (a, b)| m.max((a - b).abs()));
+                assert!(error <= 0.03 * largest, "{}, mixture {turn}: {error} of {largest}", task.name);
+            }
+        }
+    }
+}

@@ -1,0 +1,123 @@
+//! Bundles packed for a family of CPUs: its kernels use the weights where they are, without a copy.
+//!
+//! The answers are the same, so a packed bundle keeps the identity of the one it was made of. Any other family runs it as
+//! well and brings the weights into its own order when it starts.
+
+use std::collections::HashMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::bundle::reader::Bundle;
+use crate::bundle::writer::Writer;
+use crate::bundle::{BundleError, HASH_BYTES, MAX_ELEMENTS};
+use crate::cpu::Kernel;
+use crate::cpu::packed::{Memory, PackedInt8, Packing, Values, column_sums};
+use crate::plan::Element;
+
+/// The section that a packed bundle has besides those of a plain one.
+///
+/// Each tensor of signed 8 bit weights `[columns, depth]` then is: the padded weights in the family's order, and the sum
+/// of each padded column, i32.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct PackedSection {
+    pub packing: Packing,
+    /// Identity of the plain bundle.
+    pub origin: [u8; HASH_BYTES],
+    /// Tensors that have a weight of -128, in rising order.
+    pub wide: Vec<u32>,
+}
+
+/// Whether a tensor is stored in a family's order, if the bundle is packed.
+pub(crate) fn is_packed(element: Element, shape: &[usize]) -> bool {
+    element == Element::I8 && shape.len() == 2
+}
+
+/// Bytes of packed weights and of their sums.
+pub(crate) fn packed_bytes(packing: Packing, shape: &[usize]) -> Option<[usize; 2]> {
+    let [columns, depth] = shape else { return None };
+    if *columns > MAX_ELEMENTS || *depth > MAX_ELEMENTS {
+        return None;
+    }
+    let [columns, depth] = packing.padded(*columns, *depth);
+    Some([columns.checked_mul(depth)?, columns.checked_mul(4)?])
+}
+
+impl Bundle {
+    /// The order of its weights; none for a plain bundle.
+    pub fn packing(&self) -> Option<Packing> {
+        self.packed.as_ref().map(|packed| packed.packing)
+    }
+
+    /// The same network with its weights in the order of a family, or in none.
+    ///
+    /// # Errors
+    /// When the result would be larger than a bundle may be.
+    pub fn repacked(&self, packing: Option<Packing>) -> Result<Vec<u8>, BundleError> {
+        let mut writer = Writer::new(&self.manifest_text);
+        let mut wide = Vec::new();
+        // Where the bytes of tensors that share them have gone.
+        let mut places: HashMap<u64, u64> = HashMap::new();
+        for (index, entry) in self.table.iter().enumerate() {
+            if is_packed(entry.element, &entry.shape) {
+                let (plain, [columns, depth]) = (self.plain_weights(index as u32), [entry.shape[0], entry.shape[1]]);
+                if plain.contains(&i8::MIN) {
+                    wide.push(index as u32);
+                }
+                let Some(packing) = packing else {
+                    writer.keep(entry, bytemuck::cast_slice(&plain));
+                    continue;
+                };
+                let mut bytes = vec![0i8; packing.padded(columns, depth).iter().product()];
+                packing.pack(&plain, columns, depth, &mut bytes);
+                let sums = column_sums(&plain, columns, depth);
+                writer.keep(entry, &[bytemuck::cast_slice(&bytes), bytemuck::cast_slice::<i32, u8>(&sums)].concat());
+            } else if let Some(place) = places.get(&entry.offset) {
+                writer.keep_at(entry, *place);
+            } else {
+                places.insert(entry.offset, writer.keep(entry, self.stored(entry)));
+            }
+        }
+        self.plans.iter().for_each(|plan| writer.plan(plan.clone()));
+        match packing {
+            Some(packing) => writer.finish_packed(&PackedSection { packing, origin: self.identity, wide }),
+            None => writer.finish(),
+        }
+    }
+
+    /// A tensor's weights in the order of a kernel: where they lie, if that is their order.
+    pub(crate) fn weights(&self, index: u32, kernel: Kernel) -> PackedInt8 {
+        let entry = &self.table[index as usize];
+        // Plans name only tensors of this shape as weights, as their check has it.
+        let [columns, depth] = [entry.shape.first(), entry.shape.get(1)].map(|len| len.copied().unwrap_or(1));
+        let Some(packed) = self.packed.as_ref().filter(|packed| packed.packing == kernel.packing()) else {
+            return PackedInt8::new(kernel, &self.plain_weights(index), columns, depth);
+        };
+        let [len, _] = packed_bytes(packed.packing, &entry.shape).unwrap_or_default();
+        let start = self.data + entry.offset as usize;
+        let memory: Memory = self.bytes.clone();
+        let [columns_padded, depth_padded] = packed.packing.padded(columns, depth);
+        // Cannot fail: `check` has seen that every tensor is aligned, and weights are whole registers.
+        let sums = bytemuck::try_cast_slice(&self.stored(entry)[len..]).map(<[i32]>::to_vec).unwrap_or_default();
+        PackedInt8 {
+            kernel,
+            columns,
+            columns_padded,
+            depth_padded,
+            values: Values::Lent { memory, start, len },
+            sums,
+            narrow: packed.wide.binary_search(&index).is_err(),
+        }
+    }
+
+    /// A tensor's weights as `[columns, depth]`.
+    fn plain_weights(&self, index: u32) -> Vec<i8> {
+        let entry = &self.table[index as usize];
+        let stored: &[i8] = bytemuck::cast_slice(self.stored(entry));
+        match &self.packed {
+            Some(packed) if is_packed(entry.element, &entry.shape) => {
+                packed.packing.unpack(stored, entry.shape[0], entry.shape[1])
+            }
+            _ => stored.to_vec(),
+        }
+    }
+}

@@ -1,0 +1,36 @@
+//! The reference for integer products, in a form that compilers turn into vector code on any CPU.
+
+use crate::cpu::packed::PackedInt8;
+
+/// Columns of one panel.
+const WIDTH: usize = 16;
+/// Rows that share a panel's weights while those are in registers.
+const ROWS: usize = 4;
+
+/// Panels have one row of [`WIDTH`] columns per depth.
+#[inline(always)]
+pub fn multiply_int8(a: &[u8], rows: usize, weights: &PackedInt8, out: &mut [i32]) {
+    let depth = weights.depth_padded;
+    for (panel, values) in weights.values.chunks_exact(WIDTH * depth).enumerate() {
+        let mut row = 0;
+        while row < rows {
+            let here = ROWS.min(rows - row);
+            // Rows past the end repeat the last one; their sums are dropped.
+            let a: [&[u8]; ROWS] = std::array::from_fn(|i| &a[(row + i.min(here - 1)) * depth..][..depth]);
+            let mut sums = [[0i32; WIDTH]; ROWS];
+            for (k, w) in values.chunks_exact(WIDTH).enumerate() {
+                for (sums, a) in sums.iter_mut().zip(a) {
+                    // Through 16 bits, for which CPUs have a widening multiplication.
+                    let a = a[k] as i16 as i32;
+                    for (sum, w) in sums.iter_mut().zip(w) {
+                        *sum += a * (*w as i16 as i32);
+                    }
+                }
+            }
+            for (i, sums) in sums.iter().enumerate().take(here) {
+                out[(row + i) * weights.columns_padded + panel * WIDTH..][..WIDTH].copy_from_slice(sums);
+            }
+            row += here;
+        }
+    }
+}

@@ -1,0 +1,189 @@
+use crate::cpu::*;
+
+/// A small generator of our own, so that the tests need no crate.
+fn random(seed: &mut u64) -> u64 {
+    *seed ^= *seed << 13;
+    *seed ^= *seed >> 7;
+    *seed ^= *seed << 17;
+    *seed
+}
+
+fn supported() -> impl Iterator<Item = Kernel> {
+    Kernel::all().iter().copied().filter(|k| k.is_supported())
+}
+
+/// Compares every family with the sum written out.
+fn compare(a: &[u8], weights: &[i8], [rows, depth, columns]: [usize; 3]) {
+    let expected: Vec<i32> = (0..rows * columns)
+        .map(|i| {
+            let (a, w) = (&a[i / columns * depth..][..depth], &weights[i % columns * depth..][..depth]);
+            a.iter().zip(w).map(|(a, w)| *a as i32 * *w as i32).sum()
+        })
+        .collect();
+    for kernel in supported() {
+        let packed = PackedInt8::new(kernel, weights, columns, depth);
+        // What lies behind the depth must not matter.
+        let mut padded = vec![255; rows * packed.depth_padded];
+        for (padded, a) in padded.chunks_exact_mut(packed.depth_padded).zip(a.chunks_exact(depth)) {
+            padded[..depth].copy_from_slice(a);
+        }
+        let mut out = vec![-1; rows * packed.columns_padded];
+        kernel.multiply_int8(&padded, rows, &packed, &mut out);
+        for row in 0..rows {
+            let (found, expected) = (&out[row * packed.columns_padded..], &expected[row * columns..]);
+            assert_eq!(found[..columns], expected[..columns], "{} {rows}x{depth}x{columns}", kernel.name());
+        }
+    }
+}
+
+#[test]
+fn integer_kernels_equal_the_plain_sum() {
+    let mut seed = 88172645463325252;
+    for case in 0..300 {
+        let rows = (random(&mut seed) % 20) as usize + 1;
+        let columns = (random(&mut seed) % 150) as usize + 1;
+        let depth = (random(&mut seed) % 90) as usize + 1;
+        let a: Vec<u8> = (0..rows * depth).map(|_| random(&mut seed) as u8).collect();
+        // Half of the cases without -128, for which some families are faster.
+        let weight = |bits: u64| if case % 2 == 0 { bits as i8 } else { (bits as i8).max(-127) };
+        let weights: Vec<i8> = (0..columns * depth).map(|_| weight(random(&mut seed))).collect();
+        compare(&a, &weights, [rows, depth, columns]);
+    }
+}
+
+#[test]
+fn integer_kernels_add_nothing_where_there_is_no_depth() {
+    for kernel in supported() {
+        let packed = PackedInt8::new(kernel, &[], 17, 0);
+        let mut out = vec![-1; 13 * packed.columns_padded];
+        kernel.multiply_int8(&[], 13, &packed, &mut out);
+        assert!(
+            out.chunks_exact(packed.columns_padded).all(|row| row[..17].iter().all(|&sum| sum == 0)),
+            "{}",
+            kernel.name()
+        );
+    }
+}
+
+#[test]
+fn integer_kernels_do_not_saturate() {
+    // Each pair of bytes, products of either sign side by side: where a 16 bit intermediate would saturate.
+    for a in [0, 1, 127, 128, 255] {
+        for pair in [[127, 127], [-128, -128], [-127, -127], [127, -128], [-128, 127]] {
+            for shape in [[1, 1, 1], [3, 16, 5], [7, 35, 17], [13, 1152, 33]] {
+                let weights: Vec<i8> = (0..shape[1] * shape[2]).map(|i| pair[i % 7 % 2]).collect();
+                compare(&vec![a; shape[0] * shape[1]], &weights, shape);
+            }
+        }
+    }
+}
+
+#[test]
+fn integer_kernels_take_every_count_of_rows_and_columns() {
+    let mut seed = 4711;
+    for rows in 1..30 {
+        for columns in [1, 3, 4, 5, 8, 15, 16, 17, 31, 33, 48, 63, 64, 65, 80, 128, 129] {
+            let depth = 1 + (rows * 5 + columns) % 67;
+            let a: Vec<u8> = (0..rows * depth).map(|_| random(&mut seed) as u8).collect();
+            let weights: Vec<i8> = (0..columns * depth).map(|_| random(&mut seed) as i8).collect();
+            compare(&a, &weights, [rows, depth, columns]);
+        }
+    }
+}
+
+#[test]
+fn float_kernels_equal_the_plain_sum() {
+    let mut seed = 1234567;
+    for case in 0..200 {
+        let rows = (random(&mut seed) % 20) as usize + 1;
+        let columns = (random(&mut seed) % 100) as usize + 1;
+        let depth = (random(&mut seed) % 50) as usize + 1;
+        let mut number = || (random(&mut seed) % 2001) as f32 / 1000.0 - 1.0;
+        // In turn depth outermost, which is a transposed left factor, and rows outermost.
+        let (row_stride, depth_stride) = if case % 2 == 0 { (1, rows) } else { (depth, 1) };
+        let a: Vec<f32> = (0..rows * depth).map(|_| number()).collect();
+        let b: Vec<f32> = (0..columns * depth).map(|_| number()).collect();
+        for kernel in supported() {
+            let mut packed = vec![0.0; kernel.pad_float(columns) * depth];
+            pack_float(kernel, &b, columns, depth, [columns, 1], &mut packed);
+            let width = kernel.pad_float(columns);
+            let mut out = vec![f32::NAN; rows * width];
+            let strided = Strided { values: &a, row_stride, depth_stride };
+            kernel.multiply_float(strided, rows, depth, &packed, &mut out);
+            for row in 0..rows {
+                for column in 0..columns {
+                    let factor = |k: usize| a[row * row_stride + k * depth_stride];
+                    let expected: f32 = (0..depth).map(|k| factor(k) * b[k * columns + column]).sum();
+                    let found = out[row * width + column];
+                    assert!((found - expected).abs() < 1e-4, "{}: {found} {expected}", kernel.name());
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn factors_are_packed_from_any_strides() {
+    let mut seed = 99;
+    for case in 0..300 {
+        let columns = (random(&mut seed) % 150) as usize + 1;
+        let depth = (random(&mut seed) % 70) as usize + 1;
+        let gap = (random(&mut seed) % 3) as usize;
+        // Rows side by side, columns side by side, neither.
+        let strides = [[columns + gap, 1], [1, depth + gap], [2, 2 * depth + gap]][case % 3];
+        let len = (depth - 1) * strides[0] + (columns - 1) * strides[1] + 1;
+        let b: Vec<f32> = (0..len).map(|_| random(&mut seed) as f32).collect();
+        for kernel in supported() {
+            let all = kernel.pad_float(columns);
+            let mut packed = vec![f32::NAN; all * depth];
+            pack_float(kernel, &b, columns, depth, strides, &mut packed);
+            for column in 0..all {
+                let first = column / kernel.panel_float() * kernel.panel_float();
+                let width = kernel.panel_float().min(all - first);
+                for k in 0..depth {
+                    let found = packed[first * depth + k * width + column - first];
+                    let expected = if column < columns { b[k * strides[0] + column * strides[1]] } else { 0.0 };
+                    assert_eq!(found, expected, "{} {strides:?} {columns} {k} {column}", kernel.name());
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn families_have_names_of_their_own_and_one_is_always_there() {
+    let names: Vec<&str> = Kernel::all().iter().map(|k| k.name()).collect();
+    assert!(names.iter().enumerate().all(|(i, n)| !names[..i].contains(n)), "{names:?}");
+    assert!(Kernel::Scalar.is_supported() && Kernel::Scalar.features().is_empty());
+    #[cfg(target_arch = "aarch64")]
+    assert!(Kernel::Neon.is_supported());
+}
+
+#[test]
+fn the_peak_is_above_what_a_product_reaches() {
+    for kernel in supported() {
+        let peak = kernel.int8_peak();
+        assert!(peak > 1e6 && peak < 1e13, "{}: {peak} multiply-accumulates a second", kernel.name());
+    }
+}
+
+#[test]
+fn the_table_of_packings_is_what_the_kernels_read() {
+    for kernel in Kernel::all() {
+        assert_eq!(Packing::named(kernel.name()), Some(kernel.packing()), "{}", kernel.name());
+    }
+}
+
+#[test]
+fn packing_loses_no_weight() {
+    let mut seed = 0xB5297A4D;
+    for case in 0..60 {
+        let (columns, depth) = ((random(&mut seed) % 150) as usize + 1, (random(&mut seed) % 90) as usize + 1);
+        let weights: Vec<i8> = (0..columns * depth).map(|_| random(&mut seed) as i8).collect();
+        for (name, packing) in PACKINGS {
+            let mut packed = vec![0; packing.padded(columns, depth).iter().product()];
+            packing.pack(&weights, columns, depth, &mut packed);
+            assert!(packing.unpack(&packed, columns, depth) == weights, "{name}, case {case}: {columns}x{depth}");
+        }
+    }
+}

@@ -1,0 +1,473 @@
+//! The manifest: what a network answers and how its tensors are to be read.
+//!
+//! It lies beside the ONNX files as `manifest.toml`, and travels inside the bundle as the same TOML text.
+
+mod finder;
+mod preprocessing;
+
+use std::collections::HashSet;
+
+use serde::{Deserialize, Serialize};
+
+pub use finder::{Finder, FinderSize};
+pub use preprocessing::{Align, Group, GroupBorder, GroupColour, GroupFrame, GroupWarp};
+
+/// The manifest format that this version reads and writes.
+pub const FORMAT: u32 = 1;
+
+/// Why a manifest cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ManifestError {
+    #[error("manifest is not valid TOML for format {FORMAT}: {0}")]
+    Syntax(String),
+    #[error("manifest has format {found}, this version reads format {FORMAT}")]
+    Format { found: u32 },
+    #[error("manifest: {0}")]
+    Content(String),
+}
+
+/// A network: its parts, its tasks, its face finder and the frame that it looks at.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Manifest {
+    pub format: u32,
+    pub name: String,
+    pub version: String,
+    /// Notice for the weights, which may differ from the code's licence.
+    #[serde(default)]
+    pub licence: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub input: Option<Input>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub frame: Option<Frame>,
+    /// Instead of `input` and `frame` where tasks look at the face in several ways.
+    #[serde(rename = "group", default, skip_serializing_if = "Vec::is_empty")]
+    pub groups: Vec<Group>,
+    #[serde(rename = "part")]
+    pub parts: Vec<Part>,
+    #[serde(rename = "task", default, skip_serializing_if = "Vec::is_empty")]
+    pub tasks: Vec<Task>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub finder: Option<Finder>,
+}
+
+/// The tensor that the face network looks at: `[1, 3, size, size]`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Input {
+    pub tensor: String,
+    /// Side of the square, pixels.
+    pub size: usize,
+    #[serde(default)]
+    pub colour: Colour,
+    /// `(pixel - mean) / std` per channel, pixel in 0..=255.
+    pub mean: [f32; 3],
+    pub std: [f32; 3],
+}
+
+/// Order of the three channels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Colour {
+    #[default]
+    Rgb,
+    Bgr,
+}
+
+/// The aligned frame, and how the network samples it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Frame {
+    /// Eyes, nose, mouth corners, left to right in the image, in units of the frame's side (0..1).
+    pub template: [[f32; 2]; 5],
+    #[serde(default)]
+    pub warp: Warp,
+    /// `a` of `v = a u + (1 - a) u^3`, for [`Warp::Cubic`].
+    #[serde(default = "one")]
+    pub warp_linear: f32,
+    /// What the network sees of a frame that reaches beyond the photo.
+    #[serde(default)]
+    pub border: Border,
+}
+
+/// The look of the area outside the photo.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Border {
+    /// The photo's nearest pixel.
+    #[default]
+    Replicate,
+}
+
+/// How a network coordinate `u` in -1..1 maps to a frame coordinate `v` in -1..1, on each axis.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Warp {
+    /// `v = u`.
+    #[default]
+    None,
+    /// `v = a u + (1 - a) u^3`: more samples in the middle of the face.
+    Cubic,
+}
+
+fn one() -> f32 {
+    1.0
+}
+
+/// One ONNX graph. Parts are connected by tensor name.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Part {
+    pub name: String,
+    /// ONNX file, relative to the export folder.
+    pub file: String,
+    /// SHA-256 of the file, hexadecimal.
+    pub sha256: String,
+    pub inputs: Vec<String>,
+    pub outputs: Vec<String>,
+    /// What the file itself calls them, in the same order; empty where it uses the same names. Parts that differ in
+    /// nothing but their names share a file.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub graph_inputs: Vec<String>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub graph_outputs: Vec<String>,
+}
+
+impl Part {
+    /// The file's name for each input, in the order of `inputs`.
+    pub fn file_inputs(&self) -> &[String] {
+        if self.graph_inputs.is_empty() { &self.inputs } else { &self.graph_inputs }
+    }
+
+    /// The file's name for each output, in the order of `outputs`.
+    pub fn file_outputs(&self) -> &[String] {
+        if self.graph_outputs.is_empty() { &self.outputs } else { &self.graph_outputs }
+    }
+}
+
+/// One task of the network.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Task {
+    pub name: String,
+    pub kind: TaskKind,
+    /// The part whose run is this task's own cost.
+    pub part: String,
+    /// The tensor with the answer.
+    pub output: String,
+    /// Chosen when the user names no tasks.
+    #[serde(default)]
+    pub default: bool,
+    /// First query and the one after the last, in the whole query table.
+    #[serde(default)]
+    pub queries: [usize; 2],
+    #[serde(default)]
+    pub interpreter: Interpreter,
+    /// Class or attribute names, one per query or class.
+    #[serde(default)]
+    pub labels: Vec<String>,
+    /// Years of the age bins.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub bins: Vec<f32>,
+    /// Index of the mirrored point or class, if mirroring the image permutes them: pairs that trade places, or itself.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub flip: Vec<usize>,
+    /// The network answers the same of a mirrored face, but for what `flip` tells. Not so where a label has a side.
+    #[serde(default)]
+    pub mirror: bool,
+}
+
+impl Task {
+    /// Makes a task of that kind with a placeholder for everything else, to build manifests from.
+    #[doc(hidden)]
+    pub fn of_kind(kind: TaskKind) -> Task {
+        Task {
+            name: "mine".into(),
+            kind,
+            part: "p".into(),
+            output: "o".into(),
+            default: true,
+            queries: [0, 1],
+            interpreter: Interpreter::Value,
+            labels: Vec::new(),
+            bins: Vec::new(),
+            flip: Vec::new(),
+            mirror: false,
+        }
+    }
+}
+
+/// What the output tensor of a task holds, float32.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum TaskKind {
+    /// `[1, points, 2]`: x, y in network coordinates, 0..1.
+    Landmarks,
+    /// `[1, classes, height, width]`: logits on the network's grid.
+    Parsing,
+    /// `[1, bins]`: probabilities that sum to one.
+    Age,
+    /// `[1, classes]`: probabilities that sum to one. `classes` is the same for other things than expressions.
+    #[serde(alias = "classes")]
+    Expression,
+    /// `[1, attributes]`: one probability each.
+    Attributes,
+    /// `[1, dimensions]`: embedding, not normalised.
+    Recognition,
+}
+
+/// Which of Faceptor's interpreters turns the task's queries into its answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Interpreter {
+    /// Query embeddings dotted with pixel features.
+    Map,
+    /// A number from each query.
+    #[default]
+    Value,
+    /// A vector from the encoder's features.
+    Feature,
+}
+
+/// Largest side, in pixels, of any input tensor: keeps a hostile manifest from asking for huge buffers.
+pub(crate) const MAX_SIDE: usize = 4096;
+
+impl Manifest {
+    /// Reads and checks TOML text.
+    pub fn parse(text: &str) -> Result<Manifest, ManifestError> {
+        /// Read first, so that another format is told apart from a mistake.
+        #[derive(Deserialize)]
+        struct Head {
+            format: u32,
+        }
+        let syntax = |e: toml::de::Error| ManifestError::Syntax(e.to_string().trim().replace('\n', " "));
+        let head: Head = toml::from_str(text).map_err(syntax)?;
+        if head.format != FORMAT {
+            return Err(ManifestError::Format { found: head.format });
+        }
+        let manifest: Manifest = toml::from_str(text).map_err(syntax)?;
+        manifest.check()?;
+        Ok(manifest)
+    }
+
+    /// The task of that name.
+    pub fn task(&self, name: &str) -> Option<&Task> {
+        self.tasks.iter().find(|t| t.name == name)
+    }
+
+    /// The part of that name.
+    pub fn part(&self, name: &str) -> Option<&Part> {
+        self.parts.iter().find(|p| p.name == name)
+    }
+
+    /// The group that a task looks through: the one whose tensor its part needs, by way of others or not.
+    pub fn group_of(&self, task: &Task) -> Option<&Group> {
+        let mut open = vec![task.part.as_str()];
+        let mut seen = HashSet::new();
+        while let Some(name) = open.pop() {
+            let Some(part) = self.part(name).filter(|p| seen.insert(p.name.as_str())) else { continue };
+            for input in &part.inputs {
+                if let Some(group) = self.groups.iter().find(|g| g.tensor == *input) {
+                    return Some(group);
+                }
+                open.extend(self.parts.iter().filter(|p| p.outputs.contains(input)).map(|p| p.name.as_str()));
+            }
+        }
+        None
+    }
+
+    /// The tensors that a picture is sampled into: those of the groups, or of `[input]`.
+    pub fn image_tensors(&self) -> impl Iterator<Item = &str> {
+        let alone = self.input.iter().map(|input| input.tensor.as_str());
+        self.groups.iter().map(|group| group.tensor.as_str()).chain(alone)
+    }
+
+    fn check_groups(&self) -> Result<(), ManifestError> {
+        let fail = |text: String| Err(ManifestError::Content(text));
+        if self.input.is_some() || self.frame.is_some() {
+            return fail("it has [[group]] and [input] or [frame]: one or the other".into());
+        }
+        let mut used = HashSet::new();
+        for group in &self.groups {
+            let fresh = used.insert(("name", group.name.as_str())) && used.insert(("tensor", group.tensor.as_str()));
+            if group.name.is_empty() || group.tensor.is_empty() || !fresh {
+                return fail(format!("group {:?}: its name or tensor is empty or used twice", group.name));
+            }
+            if let Some(problem) = group.problem(MAX_SIDE) {
+                return fail(format!("group {}: {problem}", group.name));
+            }
+        }
+        match self.tasks.iter().find(|task| self.group_of(task).is_none()) {
+            Some(task) => fail(format!("task {}: no part that it needs reads a group's tensor", task.name)),
+            None => Ok(()),
+        }
+    }
+
+    fn check(&self) -> Result<(), ManifestError> {
+        let fail = |text: String| Err(ManifestError::Content(text));
+        if self.parts.is_empty() {
+            return fail("it has no [[part]]".into());
+        }
+        let mut part_names = HashSet::new();
+        let mut produced = HashSet::new();
+        for part in &self.parts {
+            if part.name.is_empty() || !part_names.insert(part.name.as_str()) {
+                return fail(format!("part name {:?} is empty or used twice", part.name));
+            }
+            if part.outputs.is_empty() {
+                return fail(format!("part {} has no outputs", part.name));
+            }
+            if part.file_inputs().len() != part.inputs.len() || part.file_outputs().len() != part.outputs.len() {
+                return fail(format!(
+                    "part {} has another number of graph_inputs or graph_outputs than of its own",
+                    part.name
+                ));
+            }
+            for output in &part.outputs {
+                if !produced.insert(output.as_str()) {
+                    return fail(format!("tensor {output} is produced by more than one part"));
+                }
+            }
+        }
+        let mut task_names = HashSet::new();
+        for task in &self.tasks {
+            if task.name.is_empty() || !task_names.insert(task.name.as_str()) {
+                return fail(format!("task name {:?} is empty or used twice", task.name));
+            }
+            match self.part(&task.part) {
+                None => return fail(format!("task {} names part {}, which is not there", task.name, task.part)),
+                Some(part) if !part.outputs.contains(&task.output) => {
+                    return fail(format!("task {}: part {} has no output {}", task.name, part.name, task.output));
+                }
+                Some(_) => {}
+            }
+            if task.queries[0] > task.queries[1] {
+                return fail(format!("task {}: queries end before they begin", task.name));
+            }
+            if let Some(index) = (0..task.flip.len()).find(|&i| task.flip.get(task.flip[i]) != Some(&i)) {
+                return fail(format!("task {}: flip has no pair for index {index}", task.name));
+            }
+            if task.mirror && task.flip.is_empty() && matches!(task.kind, TaskKind::Landmarks | TaskKind::Parsing) {
+                return fail(format!("task {}: mirror needs flip, which tells what trades places", task.name));
+            }
+        }
+        if !self.groups.is_empty() {
+            self.check_groups()?;
+        } else if !self.tasks.is_empty() && (self.input.is_none() || self.frame.is_none()) {
+            return fail("it has tasks, so it needs [input] and [frame]".into());
+        }
+        if let Some(input) = &self.input {
+            if input.size == 0 || input.size > MAX_SIDE {
+                return fail(format!("input size {} is not in 1..={MAX_SIDE}", input.size));
+            }
+            check_normalisation("input", &input.mean, &input.std)?;
+        }
+        if let Some(frame) = &self.frame {
+            if !frame.template.iter().flatten().all(|v| v.is_finite()) {
+                return fail("frame: template is not finite".into());
+            }
+            // At 0 the cubic is flat in the middle; above 1 it would look at the rim more closely than at the face.
+            if !(frame.warp_linear > 0.0 && frame.warp_linear <= 1.0) {
+                return fail(format!("frame: warp_linear {} is not above 0 and at most 1", frame.warp_linear));
+            }
+        }
+        if let Some(finder) = &self.finder {
+            finder.check(self)?;
+        }
+        Ok(())
+    }
+}
+
+pub(crate) fn check_normalisation(what: &str, mean: &[f32; 3], std: &[f32; 3]) -> Result<(), ManifestError> {
+    if mean.iter().all(|m| m.is_finite()) && std.iter().all(|s| s.is_finite() && *s != 0.0) {
+        return Ok(());
+    }
+    Err(ManifestError::Content(format!("{what}: mean or std is not finite, or std is zero")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MINIMAL: &str = r#"
+        format = 1
+        name = "n"
+        version = "0"
+        [[part]]
+        name = "p"
+        file = "p.onnx"
+        sha256 = ""
+        inputs = ["image"]
+        outputs = ["y"]
+    "#;
+
+    #[test]
+    fn minimal_is_read() {
+        assert_eq!(Manifest::parse(MINIMAL).unwrap().parts[0].outputs, ["y"]);
+    }
+
+    #[test]
+    fn another_format_is_told_apart() {
+        let text = MINIMAL.replace("format = 1", "format = 2");
+        assert!(matches!(Manifest::parse(&text), Err(ManifestError::Format { found: 2 })));
+    }
+
+    #[test]
+    fn task_of_an_absent_part_is_refused() {
+        let text = format!("{MINIMAL}\n[[task]]\nname='age'\nkind='age'\npart='q'\noutput='y'");
+        assert!(matches!(Manifest::parse(&text), Err(ManifestError::Content(t)) if t.contains("part q")));
+    }
+
+    #[test]
+    fn what_trades_places_does_so_in_pairs() {
+        let read = |more: &str| {
+            let input = "[input]\ntensor='image'\nsize=8\nmean=[0,0,0]\nstd=[1,1,1]";
+            let frame = "[frame]\ntemplate=[[0.4,0.4],[0.6,0.4],[0.5,0.5],[0.4,0.6],[0.6,0.6]]";
+            let task = "[[task]]\nname='t'\nkind='landmarks'\npart='p'\noutput='y'";
+            Manifest::parse(&format!("{MINIMAL}\n{input}\n{frame}\n{task}\n{more}"))
+        };
+        assert!(read("flip=[1, 0, 2]\nmirror=true").is_ok_and(|manifest| manifest.tasks[0].mirror));
+        assert!(read("").is_ok_and(|manifest| !manifest.tasks[0].mirror));
+        assert!(matches!(read("mirror=true"), Err(ManifestError::Content(t)) if t.contains("mirror needs flip")));
+        for (flip, index) in [("[1, 2, 0]", 0), ("[0, 3, 2]", 1), ("[0, 0]", 1)] {
+            let index = format!("index {index}");
+            let found = read(&format!("flip={flip}"));
+            assert!(matches!(found, Err(ManifestError::Content(t)) if t.contains(&index)), "{flip}");
+        }
+    }
+
+    #[test]
+    fn groups_take_the_place_of_input_and_frame_and_tasks_find_theirs() {
+        let group = |name: &str| {
+            let head = format!("[[group]]\nname = '{name}'\ntensor = 'image_{name}'\nsize = 8\n");
+            format!("{head}mean = [0, 0, 0]\nstd = [1, 1, 1]\nframe = {{ align = 'box', box_scale = 1.0 }}\n")
+        };
+        let part = |name: &str, input: &str| {
+            let names = format!("name = '{name}'\ninputs = ['{input}']\noutputs = ['o_{name}']\n");
+            format!("[[part]]\n{names}file = 'shared.onnx'\nsha256 = ''\ngraph_inputs = ['x']\ngraph_outputs = ['y']\n")
+        };
+        let task =
+            |name: &str| format!("[[task]]\nname = '{name}'\nkind = 'classes'\npart = '{name}'\noutput = 'o_{name}'\n");
+        let text = format!("format = 1\nname = 'n'\nversion = '0'\n{}{}", group("a"), group("b"));
+        let parts = part("first", "image_b") + &part("second", "o_first");
+        let manifest = Manifest::parse(&format!("{text}{parts}{}", task("second"))).unwrap();
+        assert_eq!(manifest.group_of(&manifest.tasks[0]).map(|g| g.name.as_str()), Some("b"));
+        assert_eq!(manifest.parts[1].file_inputs(), ["x"]);
+        let without = Manifest::parse(&format!("{text}{}{}", part("second", "image_c"), task("second")));
+        assert!(matches!(without, Err(ManifestError::Content(t)) if t.contains("task second")));
+        let uneven = parts.replacen("['y']", "['y', 'z']", 1);
+        assert!(
+            matches!(Manifest::parse(&(text + &uneven)), Err(ManifestError::Content(t)) if t.contains("graph_inputs"))
+        );
+    }
+
+    fn framed(frame: &str) -> Result<Manifest, ManifestError> {
+        let template = "[[0.4,0.4],[0.6,0.4],[0.5,0.5],[0.4,0.6],[0.6,0.6]]";
+        Manifest::parse(&format!("{MINIMAL}\n[frame]\ntemplate = {template}\n{frame}"))
+    }
+
+    #[test]
+    fn a_warp_or_border_that_the_runtime_lacks_is_refused() {
+        assert!(framed("warp = 'cubic'\nwarp_linear = 0.5\nborder = 'replicate'").is_ok());
+        assert!(matches!(framed("border = 'mirror'"), Err(ManifestError::Syntax(t)) if t.contains("mirror")));
+        for linear in ["0.0", "1.2", "nan"] {
+            let found = framed(&format!("warp = 'cubic'\nwarp_linear = {linear}"));
+            assert!(matches!(found, Err(ManifestError::Content(t)) if t.contains("warp_linear")), "{linear}");
+        }
+    }
+}

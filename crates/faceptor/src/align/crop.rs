@@ -1,0 +1,307 @@
+//! The network's view of a face: the picture sampled through the fovea's warp and the alignment.
+//!
+//! A network pixel covers many picture pixels when the face is large, more at the rim of the view than in its middle.
+//! So each one is the mean of a few bilinear samples, one along each axis for every two pixels that it covers, and
+//! pictures with very large faces are halved first. (Twice as many samples change no measure on the dev crops.)
+//! Beyond the picture's edge the nearest pixel is repeated.
+
+use crate::align::similarity::Similarity;
+use crate::align::warp::Warp;
+use crate::detect::letterbox::Normalization;
+use crate::image::downscaled::{MAX_HALVINGS, Part};
+use crate::image::picture::{Pixels, Pyramid};
+
+/// The most samples along one axis for a network pixel.
+const MAX_SAMPLES: usize = 4;
+/// Picture pixels for a network pixel in the middle of the view, above which the halved picture is taken.
+const MAX_STEP: f64 = 2.0;
+
+/// Luma of red, green and blue (ITU-R BT.601).
+const LUMA: [f32; 3] = [0.299, 0.587, 0.114];
+
+/// The samples of one network column or row: frame coordinates `first..first + count` of `Crop::along`.
+#[derive(Clone, Copy, Debug)]
+struct Span {
+    first: usize,
+    count: usize,
+}
+
+/// Sampler for one network input of `size` x `size` pixels; its buffers are used again for every face.
+#[derive(Clone, Debug)]
+pub struct Crop {
+    size: usize,
+    warp: Warp,
+    normalization: Normalization,
+    /// Mean and standard deviation of a single plane of luma instead of three of colour.
+    grey: Option<[f32; 2]>,
+    /// Zero instead of the nearest pixel beyond the picture.
+    black: bool,
+    /// Samples along one axis for a network pixel, at most.
+    most: usize,
+    along: Vec<f64>,
+    spans: Vec<Span>,
+    /// What the samples of a column and of a row add to the picture coordinates x, y.
+    across: Vec<[f32; 2]>,
+    down: Vec<[f32; 2]>,
+}
+
+impl Crop {
+    /// For a square input of `size` pixels, at least 1.
+    pub fn new(size: usize, warp: Warp, normalization: Normalization) -> Crop {
+        let samples = size * MAX_SAMPLES;
+        Crop {
+            size,
+            warp,
+            normalization,
+            grey: None,
+            black: false,
+            most: MAX_SAMPLES,
+            along: Vec::with_capacity(samples),
+            spans: Vec::with_capacity(size),
+            across: Vec::with_capacity(samples),
+            down: Vec::with_capacity(samples),
+        }
+    }
+
+    /// One plane of luma, normalised by a mean and a standard deviation, instead of three planes of colour.
+    pub fn grey(mut self, mean: f32, std: f32) -> Crop {
+        self.grey = Some([mean, std]);
+        self
+    }
+
+    /// One sample a network pixel however much it covers, for networks that were trained on such views.
+    pub fn sampled_once(mut self) -> Crop {
+        self.most = 1;
+        self
+    }
+
+    /// Black beyond the picture, where otherwise its nearest pixel is repeated.
+    pub fn black_beyond(mut self) -> Crop {
+        self.black = true;
+        self
+    }
+
+    /// Fills `input` (three planes of `size * size` numbers) with the face that `to_picture` (frame to picture) points
+    /// at, from the copy of the photo that has about the right resolution.
+    pub fn fill_from_photo(&mut self, photo: &Pyramid, to_picture: &Similarity, input: &mut [f32]) {
+        let (picture, level) = photo.level(self.halvings(to_picture) as usize);
+        let shrink = 1.0 / (1u64 << level) as f64;
+        let smaller = Similarity { a: shrink, b: 0.0, tx: 0.5 * shrink - 0.5, ty: 0.5 * shrink - 0.5 };
+        self.fill(picture, &to_picture.then(&smaller), input);
+    }
+
+    /// How often a picture is best halved before a face is sampled from it.
+    pub fn halvings(&self, to_picture: &Similarity) -> u32 {
+        let step = to_picture.scale() * self.warp.stretch(0.5) / self.size as f64;
+        (step / MAX_STEP).log2().ceil().max(0.0) as u32
+    }
+
+    /// The largest side, in pixels, of an upright frame that is not halved.
+    pub fn largest_side(&self) -> usize {
+        (MAX_STEP * self.size as f64 / self.warp.stretch(0.5)).ceil() as usize
+    }
+
+    /// What a face's samples touch of the picture.
+    pub fn part(&self, to_picture: &Similarity) -> Part {
+        let (first, last) = (self.warp.to_frame(0.0), self.warp.to_frame(1.0));
+        let corners = [(first, first), (last, first), (first, last), (last, last)].map(|(x, y)| to_picture.apply(x, y));
+        let least = |axis: fn(&(f64, f64)) -> f64| corners.iter().map(axis).fold(f64::INFINITY, f64::min);
+        let most = |axis: fn(&(f64, f64)) -> f64| corners.iter().map(axis).fold(f64::NEG_INFINITY, f64::max);
+        let margin = f64::from(1u32 << MAX_HALVINGS);
+        Part {
+            left: least(|c| c.0) - margin,
+            top: least(|c| c.1) - margin,
+            right: most(|c| c.0) + margin,
+            bottom: most(|c| c.1) + margin,
+        }
+    }
+
+    /// The same, straight from a source of pixels.
+    pub fn fill(&mut self, picture: &impl Pixels, to_picture: &Similarity, input: &mut [f32]) {
+        self.place_samples(to_picture.scale());
+        let Similarity { a, b, tx, ty } = *to_picture;
+        self.across.clear();
+        self.across.extend(self.along.iter().map(|f| [(a * f + tx) as f32, (b * f + ty) as f32]));
+        self.down.clear();
+        self.down.extend(self.along.iter().map(|f| [(-b * f) as f32, (a * f) as f32]));
+        let plane = self.size * self.size;
+        for (y, row) in self.spans.iter().enumerate() {
+            for (x, column) in self.spans.iter().enumerate() {
+                let mut sum = [0u32; 3];
+                for down in &self.down[row.first..row.first + row.count] {
+                    for across in &self.across[column.first..column.first + column.count] {
+                        let (x, y) = (across[0] + down[0], across[1] + down[1]);
+                        let sample = match self.black {
+                            true => bilinear_on_black(picture, x, y),
+                            false => bilinear(picture, |x, y| picture.stored(x, y), x, y),
+                        };
+                        sum.iter_mut().zip(sample).for_each(|(sum, value)| *sum += value);
+                    }
+                }
+                let share = 1.0 / (row.count * column.count * 65536) as f32;
+                let mean = sum.map(|value| value as f32 * share);
+                let rgb = if self.black { mean } else { picture.mean_rgb(mean) };
+                if let Some([mean, std]) = self.grey {
+                    let luma = rgb.iter().zip(LUMA).map(|(value, weight)| value * weight).sum::<f32>();
+                    input[y * self.size + x] = (luma - mean) / std;
+                    continue;
+                }
+                for (channel, value) in rgb.into_iter().enumerate() {
+                    let (to, value) = self.normalization.apply(channel, value);
+                    input[to * plane + y * self.size + x] = value;
+                }
+            }
+        }
+    }
+
+    /// Frame coordinates of every sample along one axis (both axes are alike), for a frame of `side` picture pixels.
+    fn place_samples(&mut self, side: f64) {
+        self.along.clear();
+        self.spans.clear();
+        let size = self.size as f64;
+        for index in 0..self.size {
+            let middle = (index as f64 + 0.5) / size;
+            let covered = side * self.warp.stretch(middle) / size;
+            let count = ((covered / 2.0).ceil() as usize).clamp(1, self.most);
+            self.spans.push(Span { first: self.along.len(), count });
+            for sample in 0..count {
+                let within = (sample as f64 + 0.5) / count as f64;
+                self.along.push(self.warp.to_frame((index as f64 + within) / size));
+            }
+        }
+    }
+}
+
+/// A pixel in 65536ths at a point, as `pixel` gives it, the picture's edge repeated outside. A sum of all samples of a
+/// network pixel fits its type.
+#[inline]
+fn bilinear(picture: &impl Pixels, pixel: impl Fn(usize, usize) -> [u8; 3], x: f32, y: f32) -> [u32; 3] {
+    let (last_x, last_y) = (picture.width() - 1, picture.height() - 1);
+    let (x, y) = (x.clamp(0.0, last_x as f32), y.clamp(0.0, last_y as f32));
+    let (left, top) = (x as usize, y as usize);
+    let (right, below) = ((left + 1).min(last_x), (top + 1).min(last_y));
+    let (fx, fy) = (((x - left as f32) * 256.0) as u32, ((y - top as f32) * 256.0) as u32);
+    let (a, b) = (pixel(left, top), pixel(right, top));
+    let (c, d) = (pixel(left, below), pixel(right, below));
+    std::array::from_fn(|i| {
+        let upper = u32::from(a[i]) * (256 - fx) + u32::from(b[i]) * fx;
+        let lower = u32::from(c[i]) * (256 - fx) + u32::from(d[i]) * fx;
+        upper * (256 - fy) + lower * fy
+    })
+}
+
+/// RGB with nothing but black outside, where the edge fades out over one pixel.
+fn bilinear_on_black(picture: &impl Pixels, x: f32, y: f32) -> [u32; 3] {
+    let (width, height) = (picture.width() as f32, picture.height() as f32);
+    if !(x > -1.0 && y > -1.0 && x < width && y < height) {
+        return [0; 3];
+    }
+    let inside = |v: f32, last: f32| if v < 0.0 { 1.0 + v } else { (last - v).clamp(0.0, 1.0) };
+    let share = (inside(x, width) * inside(y, height) * 256.0) as u32;
+    bilinear(picture, |x, y| picture.rgb(x, y), x, y).map(|value| (value >> 8) * share)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::image::picture::Picture;
+
+    const PLAIN: Normalization = Normalization { mean: [0.0; 3], std: [1.0; 3], bgr: false };
+
+    /// Red grows by one a column, green by one a row.
+    fn ramp(width: usize, height: usize, unit: usize) -> Picture {
+        let bytes =
+            (0..height * width).flat_map(|i| [(i % width / unit) as u8, (i / width / unit) as u8, 50]).collect();
+        Picture::from_rgb(width, height, bytes).expect("three bytes a pixel")
+    }
+
+    #[test]
+    fn each_network_pixel_sees_the_point_the_training_code_says() {
+        let warp = Warp::new(0.5).expect("allowed");
+        let mut crop = Crop::new(96, warp, PLAIN);
+        let mut input = vec![0.0; 3 * 96 * 96];
+        let to_picture = Similarity { a: 90.0, b: 20.0, tx: 60.0, ty: 40.0 };
+        crop.fill(&ramp(256, 256, 1), &to_picture, &mut input);
+        for (x, y) in [(0, 0), (95, 3), (48, 48), (20, 77)] {
+            // geometry.py: f = (warp((2 i + 1) / n - 1) + 1) / 2, pixel index = to_picture(f).
+            let u = |i: usize| (2 * i + 1) as f64 / 96.0 - 1.0;
+            let f = |i: usize| (0.5 * u(i) + 0.5 * u(i).powi(3) + 1.0) / 2.0;
+            let (px, py) = to_picture.apply(f(x), f(y));
+            let seen = (input[y * 96 + x], input[9216 + y * 96 + x]);
+            assert!((f64::from(seen.0) - px).abs() < 0.05, "{seen:?} {px} {py}");
+            assert!((f64::from(seen.1) - py).abs() < 0.05, "{seen:?} {px} {py}");
+        }
+    }
+
+    #[test]
+    fn a_large_face_is_averaged_at_the_same_place() {
+        let picture = ramp(2000, 2000, 8);
+        let pyramid = Pyramid::new(&picture);
+        let warp = Warp::new(0.5).expect("allowed");
+        let mut input = vec![0.0; 3 * 96 * 96];
+        let to_picture = Similarity { a: 1500.0, b: 300.0, tx: 350.0, ty: 60.0 };
+        Crop::new(96, warp, PLAIN).fill_from_photo(&pyramid, &to_picture, &mut input);
+        for (x, y) in [(2, 2), (48, 48), (90, 30)] {
+            let f = |i: usize| warp.to_frame((i as f64 + 0.5) / 96.0);
+            let (px, py) = to_picture.apply(f(x), f(y));
+            // The ramp rises by one in eight pixels, its steps being centred at 3.5.
+            let expected = ((px - 3.5) / 8.0, (py - 3.5) / 8.0);
+            let seen = (f64::from(input[y * 96 + x]), f64::from(input[9216 + y * 96 + x]));
+            assert!((seen.0 - expected.0).abs() < 0.3 && (seen.1 - expected.1).abs() < 0.3, "{seen:?} {expected:?}");
+        }
+    }
+
+    #[test]
+    fn a_fine_pattern_in_a_large_face_does_not_alias() {
+        let bytes = (0..1024 * 1024).flat_map(|i| [if (i + i / 1024) % 2 == 0 { 255u8 } else { 0 }; 3]).collect();
+        let picture = Picture::from_rgb(1024, 1024, bytes).expect("three bytes a pixel");
+        let mut input = vec![0.0; 3 * 96 * 96];
+        let to_picture = Similarity { a: 1000.0, b: 0.0, tx: 12.0, ty: 12.0 };
+        let warp = Warp::new(0.5).expect("allowed");
+        Crop::new(96, warp, PLAIN).fill_from_photo(&Pyramid::new(&picture), &to_picture, &mut input);
+        let worst = input.iter().map(|v| (v - 127.5).abs()).fold(0.0, f32::max);
+        assert!(worst < 20.0, "{worst}");
+    }
+
+    #[test]
+    fn a_network_that_was_trained_on_single_samples_gets_them() {
+        let picture = ramp(256, 256, 1);
+        let stripes = (0..256 * 256).flat_map(|i| [if i % 2 == 0 { 255u8 } else { 0 }; 3]).collect();
+        let stripes = Picture::from_rgb(256, 256, stripes).expect("three bytes a pixel");
+        let to_picture = Similarity { a: 192.0, b: 0.0, tx: 0.5, ty: 0.5 };
+        let crop = || Crop::new(16, Warp::NONE, PLAIN).sampled_once();
+        let mut input = vec![0.0; 3 * 256];
+        crop().fill(&picture, &to_picture, &mut input);
+        // Pixel 3 of 16 lies at (3 + 0.5) * 12 + 0.5.
+        assert_eq!((input[3], input[256 + 3 * 16]), (42.5, 42.5));
+        crop().fill(&stripes, &Similarity { tx: 0.0, ..to_picture }, &mut input);
+        assert!(input[..16].iter().all(|v| *v == 255.0 || *v == 0.0), "{:?}", &input[..16]);
+    }
+
+    #[test]
+    fn outside_the_picture_its_edge_goes_on() {
+        let mut input = vec![0.0; 3 * 16];
+        let to_picture = Similarity { a: 400.0, b: 0.0, tx: -200.0, ty: -200.0 };
+        let warp = Warp::new(1.0).expect("allowed");
+        Crop::new(4, warp, PLAIN).fill(&ramp(10, 10, 1), &to_picture, &mut input);
+        assert_eq!((input[0], input[3], input[12 + 16]), (0.0, 9.0, 9.0));
+    }
+
+    #[test]
+    fn beyond_the_picture_it_may_be_black_and_grey_is_luma() {
+        let mut input = vec![9.0; 16];
+        let to_picture = Similarity { a: 8.0, b: 0.0, tx: -4.5, ty: -4.5 };
+        let picture = Picture::filled(10, 10, [100, 200, 50]);
+        let warp = Warp::new(1.0).expect("allowed");
+        Crop::new(4, warp, PLAIN).grey(100.0, 2.0).black_beyond().fill(&picture, &to_picture, &mut input);
+        // Columns at x = -3.5, -1.5, 0.5 and 2.5.
+        let luma = (29.9 + 117.4 + 5.7 - 100.0) / 2.0;
+        assert_eq!(input[..4], [-50.0; 4]);
+        assert_eq!(input[8..10], [-50.0; 2]);
+        assert!(input[10..12].iter().all(|v| (v - luma).abs() < 0.5), "{input:?}");
+        // Half a pixel beyond the edge half of it is left.
+        let to_picture = Similarity { a: 4.0, b: 0.0, tx: -1.0, ty: 3.0 };
+        Crop::new(4, warp, PLAIN).grey(0.0, 1.0).black_beyond().fill(&picture, &to_picture, &mut input);
+        assert!((input[0] - 153.0 / 2.0).abs() < 1.5, "{input:?}");
+    }
+}

@@ -1,0 +1,288 @@
+//! One way of looking at a face: a group of the manifest, ready to sample.
+//!
+//! Every face has one aligned frame (`Face::to_picture`). A group's own frame is fitted to the same face by itself: by
+//! its template to the five keypoints, or upright about the box. Where neither is known (the picture is an aligned crop),
+//! it lies where a face of the aligned frame has them.
+
+use std::sync::Arc;
+
+use anyhow::{Context, Result, ensure};
+
+use crate::align::crop::Crop;
+use crate::align::similarity::{Point, Similarity};
+use crate::align::warp::{Unwarp, Warp};
+use crate::detect::detection::Detection;
+use crate::detect::letterbox::Normalization;
+use crate::quality::Light;
+use crate::track::track_check::Glance;
+use faceptor_nn::engine::Engine;
+use faceptor_nn::manifest;
+use faceptor_nn::manifest::Manifest;
+use faceptor_nn::manifest::{Align, Group, GroupBorder, GroupColour, GroupWarp};
+
+/// The five keypoints in the aligned frame (contract): eyes, nose, mouth corners.
+pub const TEMPLATE: [Point; 5] = [
+    [0.395_833_93, 0.427_651_33],
+    [0.604_164_7, 0.426_499_03],
+    [0.500_661_5, 0.546_134_38],
+    [0.415_076_5, 0.668_097_4],
+    [0.587_599_2, 0.667_143_15],
+];
+/// The face's box in the aligned frame: its middle, and its longer side. Medians over the 4,512 sure and nearly upright
+/// faces of the training scenes, whose boxes are the finder's labels.
+const BOX_MIDDLE: [f64; 2] = [0.498, 0.507];
+const BOX_SIDE: f64 = 0.602;
+
+/// The most ways in which a bundle looks at a face.
+pub const MAX_LOOKS: usize = 8;
+
+/// Where luma is read: a grid over brows, eyes, nose and mouth of the aligned frame, x and y.
+const LIT: [[f64; 2]; 2] = [[0.36, 0.64], [0.38, 0.72]];
+/// Its points a side.
+const LIT_POINTS: usize = 12;
+
+/// Where a group's view lies, for reading what is said of it.
+#[derive(Clone, Debug)]
+pub struct Gaze {
+    pub warp: Warp,
+    /// Coordinates of the group's frame to network coordinates, for painting masks.
+    pub unwarp: Unwarp,
+    /// The group's frame (0..1) to the aligned frame.
+    in_frame: Similarity,
+}
+
+impl Gaze {
+    /// `in_frame` takes the group's frame to the aligned frame.
+    pub fn new(warp: Warp, in_frame: Similarity) -> Gaze {
+        Gaze { warp, unwarp: Unwarp::new(&warp), in_frame }
+    }
+}
+
+/// Where each look's frame (0..1) of one face lies in the picture.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Views([Similarity; MAX_LOOKS]);
+
+impl Views {
+    /// All where the aligned frame is.
+    pub fn same(to_picture: Similarity) -> Views {
+        Views([to_picture; MAX_LOOKS])
+    }
+
+    /// That of a look; the last one's for a number beyond.
+    pub fn of(&self, look: usize) -> &Similarity {
+        &self.0[look.min(MAX_LOOKS - 1)]
+    }
+
+    /// Those of some looks at a face: at the one that was found, or else at one of the aligned frame `to_picture`.
+    pub(crate) fn at(looks: &[Look], to_picture: &Similarity, found: Option<&Detection>) -> Views {
+        let mut views = Views::same(*to_picture);
+        for (view, look) in views.0.iter_mut().zip(looks) {
+            let fitted = found.and_then(|found| look.fit.to(found));
+            *view = fitted.unwrap_or_else(|| look.gaze.in_frame.then(to_picture));
+        }
+        views
+    }
+}
+
+/// What a look's frame is fitted to.
+enum Fit {
+    /// It is the aligned frame.
+    Frame,
+    Keypoints([Point; 5]),
+    /// Part of the frame that the box's longer side fills.
+    Box(f64),
+}
+
+impl Fit {
+    /// The look's frame to the picture, for a face that was found.
+    fn to(&self, found: &Detection) -> Option<Similarity> {
+        match self {
+            Fit::Frame => None,
+            Fit::Keypoints(template) => Similarity::fit(&found.keypoints, template).map(|to_frame| to_frame.inverse()),
+            Fit::Box(scale) => {
+                let [left, top, right, bottom] = found.edges.map(f64::from);
+                let side = (right - left).max(bottom - top) / scale;
+                let [tx, ty] = [(left + right) / 2.0, (top + bottom) / 2.0].map(|middle| middle - side / 2.0);
+                (side > 0.0 && side.is_finite()).then_some(Similarity { a: side, b: 0.0, tx, ty })
+            }
+        }
+    }
+}
+
+/// A group with its sampler.
+pub struct Look {
+    pub(crate) tensor: String,
+    pub(crate) crop: Crop,
+    pub(crate) gaze: Arc<Gaze>,
+    fit: Fit,
+    size: usize,
+    /// Places of the grid's points in a plane of the tensor.
+    lit: Vec<usize>,
+    colour: Colours,
+}
+
+/// How the tensor's numbers become luma again.
+enum Colours {
+    Three(Normalization),
+    Grey { mean: f32, std: f32 },
+}
+
+impl Look {
+    /// The look of a network with `[input]` and `[frame]`: the aligned frame itself.
+    fn alone(input: &manifest::Input, frame: &manifest::Frame, engine: &Engine) -> Result<Look> {
+        check_shape(&input.tensor, 3, input.size, engine)?;
+        let linear = match frame.warp {
+            manifest::Warp::None => 1.0,
+            manifest::Warp::Cubic => f64::from(frame.warp_linear),
+        };
+        let warp = Warp::new(linear).with_context(|| format!("frame: warp_linear {linear} is not in 0..=1"))?;
+        let bgr = input.colour == manifest::Colour::Bgr;
+        let normalization = Normalization { mean: input.mean, std: input.std, bgr };
+        let crop = Crop::new(input.size, warp, normalization);
+        let gaze = Arc::new(Gaze::new(warp, Similarity::scaling(1.0)));
+        let lit = lit(&gaze, input.size);
+        let (size, colour) = (input.size, Colours::Three(normalization));
+        Ok(Look { tensor: input.tensor.clone(), crop, gaze, fit: Fit::Frame, size, lit, colour })
+    }
+
+    /// The look of one group.
+    fn of_group(group: &Group, engine: &Engine) -> Result<Look> {
+        let (name, frame) = (&group.name, &group.frame);
+        check_shape(&group.tensor, group.colour.channels(), group.size, engine)?;
+        let warp = match frame.warp {
+            GroupWarp::None => Some(Warp::NONE),
+            GroupWarp::Tanh => Warp::tanh(f64::from(frame.warp_tanh), group.size),
+        };
+        let warp = warp.with_context(|| format!("group {name}: its warp is out of range"))?;
+        let (fit, in_frame) = match &frame.align {
+            Align::Keypoints { template } => (Fit::Keypoints(*template), Similarity::fit(template, &TEMPLATE)),
+            Align::Box { box_scale } => {
+                let scale = f64::from(*box_scale);
+                let side = BOX_SIDE / scale;
+                let [tx, ty] = BOX_MIDDLE.map(|middle| middle - side / 2.0);
+                (Fit::Box(scale), Some(Similarity { a: side, b: 0.0, tx, ty }))
+            }
+        };
+        let in_frame = in_frame.with_context(|| format!("group {name}: its template has no distinct points"))?;
+        let number = |numbers: &[f32], channel: usize| numbers.get(channel).copied().unwrap_or(1.0);
+        let three = |numbers: &[f32]| [0, 1, 2].map(|channel| number(numbers, channel));
+        let bgr = group.colour == GroupColour::Bgr;
+        let normalization = Normalization { mean: three(&group.mean), std: three(&group.std), bgr };
+        let mut crop = Crop::new(group.size, warp, normalization);
+        let mut colour = Colours::Three(normalization);
+        if group.colour == GroupColour::Grey {
+            let (mean, std) = (number(&group.mean, 0), number(&group.std, 0));
+            crop = crop.grey(mean, std);
+            colour = Colours::Grey { mean, std };
+        }
+        if frame.warp == GroupWarp::Tanh {
+            // At the rim a pixel covers dozens of the picture's and more, of which the authors take one.
+            crop = crop.sampled_once();
+        }
+        if frame.border == GroupBorder::Black {
+            crop = crop.black_beyond();
+        }
+        let gaze = Arc::new(Gaze::new(warp, in_frame));
+        let lit = lit(&gaze, group.size);
+        Ok(Look { tensor: group.tensor.clone(), crop, gaze, fit, size: group.size, lit, colour })
+    }
+
+    /// Side of its input, pixels.
+    pub(crate) fn size(&self) -> usize {
+        self.size
+    }
+
+    /// The light on a face that was sampled into `input`.
+    pub(crate) fn light(&self, input: &[f32]) -> Option<Light> {
+        let plane = match self.colour {
+            Colours::Three(_) => input.len() / 3,
+            Colours::Grey { .. } => input.len(),
+        };
+        let value = |at: usize| input.get(at).copied().unwrap_or_default();
+        Light::of(self.lit.iter().map(|&at| match &self.colour {
+            Colours::Three(normalization) => normalization.luma(|channel| value(channel * plane + at)),
+            Colours::Grey { mean, std } => value(at) * std + mean,
+        }))
+    }
+
+    /// How the sampled face looks: by its green, or its luma.
+    pub(crate) fn glance(&self, input: &[f32]) -> Glance {
+        let plane = self.size * self.size;
+        Glance::of(input.chunks_exact(plane).nth(1).unwrap_or(input), self.size)
+    }
+
+    /// Every look of a bundle, and the template of its aligned frame: that of `[frame]`, otherwise [`TEMPLATE`].
+    pub(crate) fn all(manifest: &Manifest, engine: &Engine) -> Result<(Vec<Look>, [Point; 5])> {
+        if !manifest.groups.is_empty() {
+            let count = manifest.groups.len();
+            ensure!(count <= MAX_LOOKS, "this bundle looks at a face in {count} ways, the most are {MAX_LOOKS}");
+            let looks = manifest.groups.iter().map(|group| Look::of_group(group, engine));
+            return Ok((looks.collect::<Result<_>>()?, TEMPLATE));
+        }
+        let missing =
+            |what: &str| format!("this bundle answers no tasks: its manifest has neither {what} nor [[group]]");
+        let input = manifest.input.as_ref().with_context(|| missing("[input]"))?;
+        let frame = manifest.frame.as_ref().with_context(|| missing("[frame]"))?;
+        Ok((vec![Look::alone(input, frame, engine)?], frame.template))
+    }
+}
+
+/// The grid's points that an input of `size` pixels sees.
+fn lit(gaze: &Gaze, size: usize) -> Vec<usize> {
+    let from_frame = gaze.in_frame.inverse();
+    let place = |index: usize, [from, to]: [f64; 2]| from + (to - from) * (index as f64 + 0.5) / LIT_POINTS as f64;
+    let seen = |v: f64| (0.0..1.0).contains(&v).then_some((v * size as f64) as usize);
+    let points = (0..LIT_POINTS * LIT_POINTS).filter_map(|index| {
+        let (x, y) = from_frame.apply(place(index % LIT_POINTS, LIT[0]), place(index / LIT_POINTS, LIT[1]));
+        Some(seen(gaze.warp.to_network(y))? * size + seen(gaze.warp.to_network(x))?)
+    });
+    points.collect()
+}
+
+fn check_shape(tensor: &str, channels: usize, size: usize, engine: &Engine) -> Result<()> {
+    let shape = [1, channels, size, size];
+    let found = engine.shape(tensor).with_context(|| format!("no part reads {tensor}"))?;
+    ensure!(found == shape, "input {tensor} has shape {found:?} instead of {shape:?}");
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_template_is_the_contract_s() {
+        let middle = [0, 1].map(|axis| (TEMPLATE[0][axis] + TEMPLATE[1][axis]) / 2.0 * 192.0);
+        assert!((middle[0] - 96.0).abs() < 0.05 && (middle[1] - 82.0).abs() < 0.05, "{middle:?}");
+        let apart = (TEMPLATE[1][0] - TEMPLATE[0][0]).hypot(TEMPLATE[1][1] - TEMPLATE[0][1]) * 192.0;
+        assert!((apart - 40.0).abs() < 0.01, "{apart}");
+    }
+
+    #[test]
+    fn a_box_is_upright_about_the_face_and_a_template_is_laid_on_its_keypoints() {
+        let turned = Similarity { a: 150.0, b: 90.0, tx: 40.0, ty: 20.0 };
+        let keypoints = TEMPLATE.map(|point| turned.apply_point(point));
+        let found = Detection { score: 1.0, edges: [100.0, 60.0, 160.0, 140.0], keypoints };
+        let square = Fit::Box(0.8).to(&found).expect("a box");
+        // SPEC A8: x' = (x - x1) / (x2 - x1) of a square of 80 about (130, 100), then 0.8 about its middle.
+        assert_eq!((square.apply(0.5, 0.5), square.scale(), square.b), ((130.0, 100.0), 100.0, 0.0));
+        assert!(Fit::Box(1.0).to(&Detection { edges: [3.0; 4], ..found }).is_none());
+        let laid = Fit::Keypoints(TEMPLATE).to(&found).expect("distinct points");
+        assert!((laid.a - turned.a).abs() < 1e-3 && (laid.ty - turned.ty).abs() < 1e-3, "{laid:?}");
+        assert!(Fit::Frame.to(&found).is_none());
+    }
+
+    #[test]
+    fn light_is_read_where_the_face_is() {
+        let gaze = Gaze::new(Warp::new(0.5).expect("allowed"), Similarity::scaling(1.0));
+        let places = lit(&gaze, 96);
+        assert_eq!(places.len(), LIT_POINTS * LIT_POINTS);
+        for place in places {
+            let [x, y] = [place % 96, place / 96].map(|i| gaze.warp.to_frame((i as f64 + 0.5) / 96.0));
+            assert!((0.35..0.65).contains(&x) && (0.37..0.73).contains(&y), "{x} {y}");
+        }
+        // What a look does not show is not read.
+        let aside = Gaze::new(Warp::NONE, Similarity { a: 0.2, b: 0.0, tx: 0.5, ty: 0.5 });
+        assert!((10..LIT_POINTS * LIT_POINTS / 2).contains(&lit(&aside, 40).len()));
+    }
+}

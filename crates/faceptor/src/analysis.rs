@@ -1,0 +1,207 @@
+//! What is known of one picture: its faces with their answers, and the time that each step took.
+
+use crate::align::face_window::Views;
+use crate::align::similarity::Similarity;
+use crate::detect::detection::Detection;
+use crate::quality::{Light, Quality};
+use crate::tasks::decoder::{Held, Reader};
+use crate::tasks::selection::TaskList;
+
+/// A face and what the tasks say of it.
+#[derive(Debug)]
+pub struct Face {
+    /// From 1 on: in the order of the finder's score for a photo, the same from frame to frame in a run.
+    pub id: u32,
+    pub detection: Detection,
+    /// The aligned frame (0..1) to picture pixels.
+    pub to_picture: Similarity,
+    /// The frames of the network's looks, which is the same one for a network with a single look.
+    pub views: Views,
+    /// Of what the network saw of it; `None` before it has looked.
+    pub light: Option<Light>,
+    /// One for each reader of the pipeline; only those of chosen tasks may be known.
+    pub answers: Vec<Held>,
+}
+
+impl Face {
+    /// A face of which nothing is known, with the memory that all answers need.
+    pub fn blank(readers: &[Reader]) -> Face {
+        let answers = readers.iter().map(|r| Held { known: false, ..Held::fresh(r.blank()) }).collect();
+        let detection = Detection { score: 0.0, edges: [0.0; 4], keypoints: [[0.0; 2]; 5] };
+        let to_picture = Similarity::scaling(1.0);
+        Face { id: 0, detection, to_picture, views: Views::same(to_picture), light: None, answers }
+    }
+
+    /// How far what is said of it can be trusted.
+    pub fn quality(&self) -> Quality {
+        Quality::of(&self.detection.keypoints, self.light)
+    }
+
+    /// The known answers with their readers and places, in the order of the manifest's tasks.
+    pub fn known<'a>(&'a self, readers: &'a [Reader]) -> impl Iterator<Item = (usize, &'a Reader, &'a Held)> {
+        let pairs = readers.iter().zip(&self.answers).enumerate();
+        pairs.filter(|(_, (_, held))| held.known).map(|(index, (reader, held))| (index, reader, held))
+    }
+}
+
+impl Clone for Face {
+    fn clone(&self) -> Face {
+        Face { answers: self.answers.clone(), ..*self }
+    }
+
+    /// Takes no new memory when both are faces of one pipeline.
+    fn clone_from(&mut self, other: &Face) {
+        (self.id, self.detection, self.to_picture) = (other.id, other.detection, other.to_picture);
+        (self.views, self.light) = (other.views, other.light);
+        self.answers.clone_from(&other.answers);
+    }
+}
+
+/// A list of faces whose memory stays when it gets shorter.
+#[derive(Debug, Default)]
+pub struct Faces {
+    slots: Vec<Face>,
+    used: usize,
+}
+
+impl Faces {
+    /// An empty list with memory for so many faces.
+    pub fn with_room(limit: usize, readers: &[Reader]) -> Faces {
+        Faces { slots: (0..limit).map(|_| Face::blank(readers)).collect(), used: 0 }
+    }
+
+    /// Empties the list and keeps its memory.
+    pub fn clear(&mut self) {
+        self.used = 0;
+    }
+
+    /// Appends a face, in fresh memory when there is no room.
+    pub fn push(&mut self, face: Face) {
+        self.slots.truncate(self.used);
+        self.slots.push(face);
+        self.used += 1;
+    }
+
+    /// Appends a copy, in the memory that is there when there is room.
+    pub fn push_copy(&mut self, face: &Face) {
+        match self.slots.get_mut(self.used) {
+            Some(slot) => slot.clone_from(face),
+            None => self.slots.push(face.clone()),
+        }
+        self.used += 1;
+    }
+}
+
+impl std::ops::Deref for Faces {
+    type Target = [Face];
+
+    fn deref(&self) -> &[Face] {
+        &self.slots[..self.used]
+    }
+}
+
+impl std::ops::DerefMut for Faces {
+    fn deref_mut(&mut self) -> &mut [Face] {
+        &mut self.slots[..self.used]
+    }
+}
+
+impl<'a> IntoIterator for &'a Faces {
+    type Item = &'a Face;
+    type IntoIter = std::slice::Iter<'a, Face>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.iter()
+    }
+}
+
+impl Clone for Faces {
+    fn clone(&self) -> Faces {
+        Faces { slots: self.to_vec(), used: self.used }
+    }
+
+    /// Takes no new memory when there is room.
+    fn clone_from(&mut self, other: &Faces) {
+        self.clear();
+        other.iter().for_each(|face| self.push_copy(face));
+    }
+}
+
+/// Time spent on one picture, all faces together, in microseconds.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Timing {
+    pub find_us: u64,
+    pub align_us: u64,
+    pub encode_us: u64,
+    /// One for each reader.
+    pub decode_us: Vec<u64>,
+}
+
+impl Timing {
+    /// Nothing spent, for so many readers.
+    pub fn new(readers: usize) -> Timing {
+        Timing { decode_us: vec![0; readers], ..Timing::default() }
+    }
+
+    /// Back to zero.
+    pub fn clear(&mut self) {
+        (self.find_us, self.align_us, self.encode_us) = (0, 0, 0);
+        self.decode_us.fill(0);
+    }
+}
+
+impl Clone for Timing {
+    fn clone(&self) -> Timing {
+        Timing { decode_us: self.decode_us.clone(), ..*self }
+    }
+
+    fn clone_from(&mut self, other: &Timing) {
+        (self.find_us, self.align_us, self.encode_us) = (other.find_us, other.align_us, other.encode_us);
+        self.decode_us.clone_from(&other.decode_us);
+    }
+}
+
+/// A frame's budget, and what was put off to keep it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Deadline {
+    pub budget_us: u64,
+    /// From the moment that the loop took the frame to the handing over of its result.
+    pub used_us: u64,
+    pub missed: bool,
+    /// Tasks that at least one face did not get in this frame.
+    pub deferred: TaskList,
+}
+
+/// The faces of one picture.
+#[derive(Debug, Default)]
+pub struct Analysis {
+    /// The chosen tasks.
+    pub tasks: TaskList,
+    pub faces: Faces,
+    pub timing: Timing,
+    /// Of a run; photos have none.
+    pub deadline: Option<Deadline>,
+}
+
+impl Analysis {
+    /// An empty one with memory for so many faces.
+    pub fn with_room(limit: usize, readers: &[Reader]) -> Analysis {
+        let faces = Faces::with_room(limit, readers);
+        Analysis { faces, timing: Timing::new(readers.len()), ..Analysis::default() }
+    }
+}
+
+impl Clone for Analysis {
+    fn clone(&self) -> Analysis {
+        let (faces, timing) = (self.faces.clone(), self.timing.clone());
+        Analysis { tasks: self.tasks.clone(), faces, timing, deadline: self.deadline.clone() }
+    }
+
+    /// Takes no new memory when there is room for the faces.
+    fn clone_from(&mut self, other: &Analysis) {
+        self.tasks.clone_from(&other.tasks);
+        self.faces.clone_from(&other.faces);
+        self.timing.clone_from(&other.timing);
+        self.deadline.clone_from(&other.deadline);
+    }
+}

@@ -1,0 +1,253 @@
+//! The face finder: the picture at a few sizes through a small network, its cells decoded into faces.
+
+use anyhow::{Context, Result, ensure};
+
+use crate::detect::detection::{Candidates, Detection, Detections};
+use crate::detect::letterbox::{Letterbox, Normalization};
+use crate::image::picture::Pixels;
+use faceptor_nn::engine::Engine;
+use faceptor_nn::manifest;
+
+/// Numbers of a cell: score logit, left, top, right, bottom, five keypoints (x, y); distances in strides.
+const CHANNELS: usize = 15;
+/// A size that would magnify the picture more than this is left out, unless it is the smallest one: it shows no detail
+/// that the smaller size lacks. `models/finder/evaluate.py` does the same.
+const MAX_MAGNIFICATION: f64 = 1.25;
+
+/// What the finder is asked for: the manifest may set some sizes aside for photos and some for the live loop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// Every size that the photo has the detail for; small faces count, time does not.
+    Photo,
+    /// The sizes that a frame period has time for.
+    Live,
+}
+
+/// One output of one size.
+struct Grid {
+    tensor: String,
+    stride: usize,
+    columns: usize,
+    rows: usize,
+}
+
+/// The finder at one input size.
+struct Size {
+    input: String,
+    letterbox: Letterbox,
+    grids: Vec<Grid>,
+    width: usize,
+    height: usize,
+    photo: bool,
+    live: bool,
+    /// The input of [`Finder::sweep`]; empty where the size does not serve the live loop.
+    swept: Vec<f32>,
+}
+
+impl Size {
+    fn serves(&self, purpose: Purpose) -> bool {
+        match purpose {
+            Purpose::Photo => self.photo,
+            Purpose::Live => self.live,
+        }
+    }
+
+    /// Whether it would magnify the picture needlessly.
+    fn magnifies(&self, picture: &impl Pixels) -> bool {
+        let fit = |side: usize, of: usize| side as f64 / of as f64;
+        fit(self.width, picture.width()).min(fit(self.height, picture.height())) > MAX_MAGNIFICATION
+    }
+}
+
+/// The finder of a bundle, with the buffers that it keeps from picture to picture.
+pub struct Finder {
+    sizes: Vec<Size>,
+    normalization: Normalization,
+    threshold: f32,
+    overlap: f32,
+    candidates: Box<Candidates>,
+}
+
+impl Finder {
+    /// Checks the shapes that the engine announces against the manifest's strides.
+    pub fn new(spec: &manifest::Finder, engine: &Engine) -> Result<Finder> {
+        let mut sizes = Vec::with_capacity(spec.sizes.len());
+        for size in &spec.sizes {
+            let expected = [1, 3, size.height, size.width];
+            let input = engine.shape(&size.input).with_context(|| format!("finder: no input {}", size.input))?;
+            ensure!(input == expected, "finder: input {} has shape {input:?} instead of {expected:?}", size.input);
+            let mut grids = Vec::with_capacity(spec.strides.len());
+            for (tensor, &stride) in size.outputs.iter().zip(&spec.strides) {
+                let shape = engine.shape(tensor).with_context(|| format!("finder: no output {tensor}"))?;
+                let (rows, columns) = (size.height.div_ceil(stride), size.width.div_ceil(stride));
+                let expected = [1, CHANNELS, rows, columns];
+                ensure!(shape == expected, "finder: output {tensor} has shape {shape:?} instead of {expected:?}");
+                grids.push(Grid { tensor: tensor.clone(), stride, columns, rows });
+            }
+            sizes.push(Size {
+                input: size.input.clone(),
+                letterbox: Letterbox::new(size.width, size.height),
+                grids,
+                width: size.width,
+                height: size.height,
+                photo: size.photo,
+                live: size.live,
+                swept: vec![0.0; if size.live { 3 * size.width * size.height } else { 0 }],
+            });
+        }
+        sizes.sort_by_key(|size| size.width * size.height);
+        let bgr = spec.colour == manifest::Colour::Bgr;
+        Ok(Finder {
+            sizes,
+            normalization: Normalization { mean: spec.mean, std: spec.std, bgr },
+            threshold: spec.score_threshold,
+            overlap: spec.nms_iou,
+            candidates: Box::default(),
+        })
+    }
+
+    /// The faces of a picture, best first, at most `limit`: every size for the purpose that does not magnify it
+    /// needlessly is run, and the best box of each group that overlaps is kept.
+    pub fn find(
+        &mut self,
+        engine: &mut Engine,
+        picture: &impl Pixels,
+        purpose: Purpose,
+        limit: usize,
+    ) -> Result<Detections> {
+        self.candidates.clear();
+        let mut smallest = true;
+        for size in self.sizes.iter_mut().filter(|size| size.serves(purpose)) {
+            if !std::mem::take(&mut smallest) && size.magnifies(picture) {
+                continue;
+            }
+            size.letterbox.set_sparse(purpose == Purpose::Live);
+            size.letterbox.fill(picture, &self.normalization, engine.input(&size.input)?);
+            collect(size, self.threshold, engine, picture, &mut self.candidates)?;
+        }
+        Ok(self.candidates.suppress(self.overlap, limit))
+    }
+
+    /// Prepares one of `parts` parts of a later [`Finder::find_swept`], from the top on: each frame gives a part, so that
+    /// none has all the work. What moves is a little oblique then, by far less than the finder minds.
+    pub fn sweep(&mut self, picture: &impl Pixels, part: usize, parts: usize) {
+        for size in self.sizes.iter_mut().filter(|size| size.live) {
+            size.letterbox.set_sparse(true);
+            size.letterbox.fill_part(picture, &self.normalization, &mut size.swept, part, parts);
+        }
+    }
+
+    /// [`Finder::find`] for the live loop, in what was swept.
+    pub fn find_swept(&mut self, engine: &mut Engine, picture: &impl Pixels, limit: usize) -> Result<Detections> {
+        self.candidates.clear();
+        let mut smallest = true;
+        for size in self.sizes.iter().filter(|size| size.live) {
+            if !std::mem::take(&mut smallest) && size.magnifies(picture) {
+                continue;
+            }
+            engine.input(&size.input)?.copy_from_slice(&size.swept);
+            collect(size, self.threshold, engine, picture, &mut self.candidates)?;
+        }
+        Ok(self.candidates.suppress(self.overlap, limit))
+    }
+}
+
+/// What the network sees in one size, whose input is there.
+fn collect(
+    size: &Size,
+    threshold: f32,
+    engine: &mut Engine,
+    picture: &impl Pixels,
+    candidates: &mut Candidates,
+) -> Result<()> {
+    for grid in &size.grids {
+        let output = engine.output(&grid.tensor)?;
+        decode(output, grid, threshold, |found| candidates.push(to_picture(&found, &size.letterbox, picture)));
+    }
+    Ok(())
+}
+
+/// Every cell of one output whose score reaches `threshold`, in pixels of the finder's input.
+fn decode(output: &[f32], grid: &Grid, threshold: f32, mut found: impl FnMut(Detection)) {
+    let plane = grid.rows * grid.columns;
+    let stride = grid.stride as f32;
+    for (cell, &logit) in output[..plane].iter().enumerate() {
+        let score = 1.0 / (1.0 + (-logit).exp());
+        if score.is_nan() || score < threshold {
+            continue;
+        }
+        let middle = |index: usize| (index as f32 + 0.5) * stride - 0.5;
+        let (x, y) = (middle(cell % grid.columns), middle(cell / grid.columns));
+        let value = |channel: usize| output[channel * plane + cell] * stride;
+        let edges = [x - value(1), y - value(2), x + value(3), y + value(4)];
+        let keypoints = std::array::from_fn(|k| [x + value(5 + 2 * k), y + value(6 + 2 * k)]);
+        found(Detection { score, edges, keypoints });
+    }
+}
+
+/// A detection in picture pixels, its box cut at the picture's edge.
+fn to_picture(found: &Detection, letterbox: &Letterbox, picture: &impl Pixels) -> Detection {
+    let [left, top, right, bottom] = found.edges;
+    let [left, top] = letterbox.to_picture(left, top);
+    let [right, bottom] = letterbox.to_picture(right, bottom);
+    let inside = |v: f32, side: usize| v.clamp(0.0, side as f32);
+    let edges = [
+        inside(left, picture.width()),
+        inside(top, picture.height()),
+        inside(right, picture.width()),
+        inside(bottom, picture.height()),
+    ];
+    let keypoints = found.keypoints.map(|[x, y]| letterbox.to_picture(x, y));
+    Detection { score: found.score, edges, keypoints }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::image::picture::Picture;
+
+    fn grid() -> Grid {
+        Grid { tensor: "f".into(), stride: 8, columns: 3, rows: 2 }
+    }
+
+    #[test]
+    fn a_cell_becomes_a_box_and_keypoints_around_its_centre() {
+        let mut output = vec![0.0; CHANNELS * 6];
+        output[..6].fill(-9.0);
+        let cell = 5;
+        output[cell] = 2.0;
+        for channel in 1..CHANNELS {
+            output[channel * 6 + cell] = channel as f32 / 2.0;
+        }
+        let mut all = Vec::new();
+        decode(&output, &grid(), 0.5, |found| all.push(found));
+        assert_eq!(all.len(), 1);
+        let found = all[0];
+        assert!((found.score - 0.880_797).abs() < 1e-5);
+        // Column 2, row 1 of stride 8: centre (19.5, 11.5).
+        assert_eq!(found.edges, [15.5, 3.5, 31.5, 27.5]);
+        assert_eq!(found.keypoints[0], [39.5, 35.5]);
+        assert_eq!(found.keypoints[4], [71.5, 67.5]);
+    }
+
+    #[test]
+    fn the_threshold_is_a_probability_and_numbers_that_are_none_are_dropped() {
+        let mut output = vec![0.0; CHANNELS * 6];
+        output[..6].copy_from_slice(&[0.0, 0.1, -0.1, f32::NAN, 5.0, -5.0]);
+        let mut count = 0;
+        decode(&output, &grid(), 0.5, |_| count += 1);
+        assert_eq!(count, 3);
+    }
+
+    #[test]
+    fn boxes_are_cut_at_the_edge_and_keypoints_are_not() {
+        let picture = Picture::filled(100, 50, [0; 3]);
+        let mut letterbox = Letterbox::new(50, 50);
+        let plain = Normalization { mean: [0.0; 3], std: [1.0; 3], bgr: false };
+        letterbox.fill(&picture, &plain, &mut vec![0.0; 7500]);
+        let found = Detection { score: 0.9, edges: [-10.0, 5.0, 20.0, 80.0], keypoints: [[-1.0, 2.0]; 5] };
+        let placed = to_picture(&found, &letterbox, &picture);
+        assert_eq!(placed.edges, [0.0, 10.5, 40.5, 50.0]);
+        assert_eq!(placed.keypoints[0], [-1.5, 4.5]);
+    }
+}

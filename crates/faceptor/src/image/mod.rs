@@ -1,0 +1,11 @@
+//! Images: views of frames in the format in which they came, pixels, photos.
+
+pub mod colour;
+pub mod downscaled;
+pub mod formats;
+#[cfg(feature = "photo")]
+mod jpeg_end;
+#[cfg(feature = "photo")]
+pub mod photo;
+pub mod picture;
+pub mod view;

@@ -1,0 +1,333 @@
+//! A frame where it lies, in the format in which it came.
+
+use crate::image::colour::Colour;
+use crate::image::formats::{Grey, Nv12, Packed, Planar, Rgb};
+use crate::image::picture::{Picture, Pixels};
+
+/// `each_format!(view, pixels => expression)`: the expression, compiled for each format, with `pixels` being a
+/// reference to a `Pixels` that reads the view.
+#[macro_export]
+macro_rules! each_format {
+    ($view:expr, $pixels:ident => $body:expr) => {
+        match &$view.sampler() {
+            $crate::image::view::Sampler::Rgb($pixels) => $body,
+            $crate::image::view::Sampler::Yuyv($pixels) => $body,
+            $crate::image::view::Sampler::Uyvy($pixels) => $body,
+            $crate::image::view::Sampler::Nv12($pixels) => $body,
+            $crate::image::view::Sampler::I420($pixels) => $body,
+            $crate::image::view::Sampler::I422($pixels) => $body,
+            $crate::image::view::Sampler::I444($pixels) => $body,
+            $crate::image::view::Sampler::Grey($pixels) => $body,
+        }
+    };
+}
+pub use each_format;
+
+/// How a frame's bytes make pixels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PixelFormat {
+    /// Red, green, blue, a byte each.
+    Rgb24,
+    /// Two pixels in four bytes: Y U Y V.
+    Yuyv,
+    /// Two pixels in four bytes: U Y V Y.
+    Uyvy,
+    /// A plane of Y, then one of U V pairs of half the width and height; both planes have the same stride.
+    Nv12,
+    /// Planes Y, U, V; those of U and V have half the width, height and stride.
+    I420,
+    /// Planes Y, U, V; those of U and V have half the width and stride.
+    I422,
+    /// Planes Y, U, V of the same size.
+    I444,
+    /// Y only.
+    Grey,
+}
+
+impl PixelFormat {
+    /// The fewest bytes of a row (of the first plane) with `width` pixels.
+    pub fn row_bytes(self, width: usize) -> usize {
+        match self {
+            PixelFormat::Rgb24 => width.saturating_mul(3),
+            PixelFormat::Yuyv | PixelFormat::Uyvy => width.div_ceil(2).saturating_mul(4),
+            PixelFormat::Nv12 => width.div_ceil(2).saturating_mul(2),
+            PixelFormat::I420 | PixelFormat::I422 | PixelFormat::I444 | PixelFormat::Grey => width,
+        }
+    }
+
+    /// The bytes of a frame whose rows lie `stride` bytes apart.
+    pub fn frame_bytes(self, stride: usize, height: usize) -> usize {
+        let luma = stride.saturating_mul(height);
+        let half = stride.div_ceil(2);
+        let chroma = match self {
+            PixelFormat::Rgb24 | PixelFormat::Yuyv | PixelFormat::Uyvy | PixelFormat::Grey => 0,
+            PixelFormat::Nv12 => stride.saturating_mul(height.div_ceil(2)),
+            PixelFormat::I420 => half.saturating_mul(height.div_ceil(2)).saturating_mul(2),
+            PixelFormat::I422 => half.saturating_mul(height).saturating_mul(2),
+            PixelFormat::I444 => luma.saturating_mul(2),
+        };
+        luma.saturating_add(chroma)
+    }
+
+    /// Stored pixels are Y, U, V.
+    pub fn is_yuv(self) -> bool {
+        self != PixelFormat::Rgb24
+    }
+
+    /// The name that V4L2 users know: the four characters of its code.
+    pub fn fourcc(self) -> &'static str {
+        match self {
+            PixelFormat::Rgb24 => "RGB3",
+            PixelFormat::Yuyv => "YUYV",
+            PixelFormat::Uyvy => "UYVY",
+            PixelFormat::Nv12 => "NV12",
+            PixelFormat::I420 => "YU12",
+            PixelFormat::I422 => "422P",
+            PixelFormat::I444 => "444P",
+            PixelFormat::Grey => "GREY",
+        }
+    }
+}
+
+/// A frame that lies in somebody's memory: a camera's buffer, a decoded photo.
+///
+/// Nothing is converted until it is asked for: `each_format!` gives the pixels as a
+/// [`Pixels`] of the frame's own type, so that an inner loop is compiled once for each format.
+#[derive(Clone, Copy, Debug)]
+pub struct View<'a> {
+    format: PixelFormat,
+    colour: Colour,
+    width: usize,
+    height: usize,
+    stride: usize,
+    bytes: &'a [u8],
+}
+
+/// A frame smaller than its format says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a {width} x {height} frame in {} with rows of {stride} bytes needs {needed} bytes, not {given}", format.fourcc())]
+pub struct ShortFrame {
+    pub format: PixelFormat,
+    pub width: usize,
+    pub height: usize,
+    pub stride: usize,
+    pub needed: usize,
+    pub given: usize,
+}
+
+impl<'a> View<'a> {
+    /// `stride` is bytes from one row to the next of the first plane; the other planes follow without a gap.
+    ///
+    /// # Errors
+    /// When there are no pixels, a row does not fit the stride, or `bytes` is shorter than the frame. (Longer is fine:
+    /// drivers round their buffers up.)
+    pub fn new(
+        format: PixelFormat,
+        colour: Colour,
+        [width, height]: [usize; 2],
+        stride: usize,
+        bytes: &'a [u8],
+    ) -> Result<View<'a>, ShortFrame> {
+        let needed = format.frame_bytes(stride.max(format.row_bytes(width)), height);
+        if width == 0 || height == 0 || stride < format.row_bytes(width) || bytes.len() < needed {
+            return Err(ShortFrame { format, width, height, stride, needed, given: bytes.len() });
+        }
+        Ok(View { format, colour, width, height, stride, bytes: &bytes[..needed] })
+    }
+
+    /// One black pixel: what a feed shows before its first frame.
+    pub fn blank() -> View<'static> {
+        let (format, colour) = (PixelFormat::Grey, Colour::Bt601Full);
+        View { format, colour, width: 1, height: 1, stride: 1, bytes: &[0] }
+    }
+
+    pub fn format(&self) -> PixelFormat {
+        self.format
+    }
+
+    pub fn colour(&self) -> Colour {
+        self.colour
+    }
+
+    /// Pixels, at least 1.
+    pub fn width(&self) -> usize {
+        self.width
+    }
+
+    /// Pixels, at least 1.
+    pub fn height(&self) -> usize {
+        self.height
+    }
+
+    /// Bytes from one row of the first plane to the next.
+    pub fn stride(&self) -> usize {
+        self.stride
+    }
+
+    /// All planes, exactly as many bytes as the frame has.
+    pub fn bytes(&self) -> &'a [u8] {
+        self.bytes
+    }
+
+    /// The pixels by the frame's own format: a `match` on it is the only branch of a loop over pixels.
+    pub fn sampler(&self) -> Sampler<'a> {
+        match self.format {
+            PixelFormat::Rgb24 => Sampler::Rgb(Rgb::new(self)),
+            PixelFormat::Yuyv => Sampler::Yuyv(Packed::new(self)),
+            PixelFormat::Uyvy => Sampler::Uyvy(Packed::new(self)),
+            PixelFormat::Nv12 => Sampler::Nv12(Nv12::new(self)),
+            PixelFormat::I420 => Sampler::I420(Planar::new(self)),
+            PixelFormat::I422 => Sampler::I422(Planar::new(self)),
+            PixelFormat::I444 => Sampler::I444(Planar::new(self)),
+            PixelFormat::Grey => Sampler::Grey(Grey::new(self)),
+        }
+    }
+
+    /// The whole frame as RGB, into a picture whose memory is used again. For what shows it to people: the network's
+    /// inputs are sampled straight from the view.
+    pub fn to_picture(&self, picture: &mut Picture) {
+        picture.reshape(self.width, self.height);
+        each_format!(self, pixels => {
+            for (y, row) in picture.bytes_mut().chunks_exact_mut(self.width * 3).enumerate() {
+                for (x, pixel) in row.chunks_exact_mut(3).enumerate() {
+                    pixel.copy_from_slice(&pixels.rgb(x, y));
+                }
+            }
+        });
+    }
+}
+
+/// The pixels of a [`View`], one kind for each format.
+#[derive(Clone, Copy, Debug)]
+pub enum Sampler<'a> {
+    Rgb(Rgb<'a>),
+    Yuyv(Packed<'a, 0>),
+    Uyvy(Packed<'a, 1>),
+    Nv12(Nv12<'a>),
+    I420(Planar<'a, 1, 1>),
+    I422(Planar<'a, 1, 0>),
+    I444(Planar<'a, 0, 0>),
+    Grey(Grey<'a>),
+}
+
+impl Picture {
+    /// The picture as a frame, without a copy. A picture without pixels is shown as one black one.
+    pub fn view(&self) -> View<'_> {
+        let size = [self.width(), self.height()];
+        View::new(PixelFormat::Rgb24, Colour::default(), size, size[0] * 3, self.bytes()).unwrap_or(View::blank())
+    }
+}
+
+/// A frame's bytes kept for later, in its own format; the memory is used again.
+#[derive(Clone, Debug, Default)]
+pub struct Still {
+    bytes: Vec<u8>,
+    shape: Option<(PixelFormat, Colour, [usize; 2], usize)>,
+}
+
+impl Still {
+    /// Room for frames of so many bytes, so that copying them allocates nothing.
+    pub fn with_capacity(bytes: usize) -> Still {
+        Still { bytes: Vec::with_capacity(bytes), shape: None }
+    }
+
+    /// Copies the frame.
+    pub fn copy_from(&mut self, view: &View) {
+        self.bytes.clear();
+        self.bytes.extend_from_slice(view.bytes);
+        self.shape = Some((view.format, view.colour, [view.width, view.height], view.stride));
+    }
+
+    /// The frame that was copied last; one black pixel before that.
+    pub fn view(&self) -> View<'_> {
+        let Some((format, colour, size, stride)) = self.shape else { return View::blank() };
+        View::new(format, colour, size, stride, &self.bytes).unwrap_or(View::blank())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A 4 x 2 frame with rows two bytes longer than they need be.
+    fn picture(format: PixelFormat, stride: usize, bytes: &[u8]) -> Picture {
+        let view = View::new(format, Colour::Bt601Full, [4, 2], stride, bytes).expect("enough bytes");
+        let mut picture = Picture::default();
+        view.to_picture(&mut picture);
+        picture
+    }
+
+    /// BT.601 full range: with U = 128 and V = 128 + 20, red is Y + 28, green Y - 14, blue Y.
+    fn warm(y: u8) -> [u8; 3] {
+        [y + 28, y - 14, y]
+    }
+
+    #[test]
+    fn every_format_gives_the_same_pixels() {
+        let luma = [[50, 60, 70, 80], [90, 100, 110, 120]];
+        // Columns 0 and 1 are grey, 2 and 3 warm.
+        let expected = |x: usize, y: usize| if x < 2 { [luma[y][x]; 3] } else { warm(luma[y][x]) };
+        let yuyv: Vec<u8> = luma.iter().flat_map(|l| [l[0], 128, l[1], 128, l[2], 128, l[3], 148, 0, 0]).collect();
+        let uyvy: Vec<u8> = luma.iter().flat_map(|l| [128, l[0], 128, l[1], 128, l[2], 148, l[3], 0, 0]).collect();
+        let padded: Vec<u8> = luma.iter().flat_map(|l| [l[0], l[1], l[2], l[3], 0, 0]).collect();
+        let nv12 = [padded.as_slice(), &[128, 128, 128, 148, 0, 0]].concat();
+        let i420 = [padded.as_slice(), &[128, 128, 0], &[128, 148, 0]].concat();
+        let i422 = [padded.as_slice(), &[128, 128, 0].repeat(2), &[128, 148, 0].repeat(2)].concat();
+        let i444 = [padded.as_slice(), &[128; 12], &[128, 128, 148, 148, 0, 0].repeat(2)].concat();
+        for (format, stride, bytes) in [
+            (PixelFormat::Yuyv, 10, &yuyv),
+            (PixelFormat::Uyvy, 10, &uyvy),
+            (PixelFormat::Nv12, 6, &nv12),
+            (PixelFormat::I420, 6, &i420),
+            (PixelFormat::I422, 6, &i422),
+            (PixelFormat::I444, 6, &i444),
+        ] {
+            let picture = picture(format, stride, bytes);
+            for (x, y) in (0..8).map(|i| (i % 4, i / 4)) {
+                assert_eq!(picture.rgb(x, y), expected(x, y), "{format:?} at {x}, {y}");
+            }
+        }
+        let grey = picture(PixelFormat::Grey, 6, &padded);
+        assert_eq!((grey.rgb(3, 0), grey.rgb(0, 1)), ([80; 3], [90; 3]));
+    }
+
+    #[test]
+    fn limited_grey_is_stretched() {
+        let view = View::new(PixelFormat::Grey, Colour::Bt601Limited, [3, 1], 3, &[16, 126, 235]).expect("3 pixels");
+        let mut picture = Picture::default();
+        view.to_picture(&mut picture);
+        assert_eq!(picture.bytes(), [0, 0, 0, 128, 128, 128, 255, 255, 255]);
+    }
+
+    #[test]
+    fn a_frame_that_is_too_short_is_refused_and_a_longer_one_is_cut() {
+        let colour = Colour::default();
+        let error = View::new(PixelFormat::Yuyv, colour, [640, 480], 1280, &[0; 614_399]).expect_err("a byte short");
+        assert_eq!(
+            error.to_string(),
+            "a 640 x 480 frame in YUYV with rows of 1280 bytes needs 614400 bytes, not 614399"
+        );
+        assert!(View::new(PixelFormat::Yuyv, colour, [640, 480], 1279, &[0; 700_000]).is_err());
+        assert!(View::new(PixelFormat::Grey, colour, [0, 4], 0, &[]).is_err());
+        assert!(View::new(PixelFormat::I444, colour, [usize::MAX, usize::MAX], usize::MAX, &[0; 8]).is_err());
+        let view = View::new(PixelFormat::Nv12, colour, [4, 2], 4, &[7; 64]).expect("enough");
+        assert_eq!(view.bytes().len(), 12);
+        // Odd sizes: chroma is rounded up.
+        assert_eq!(PixelFormat::I420.frame_bytes(5, 3), 15 + 2 * 6);
+        assert_eq!(PixelFormat::Yuyv.row_bytes(5), 12);
+    }
+
+    #[test]
+    fn a_still_keeps_what_it_was_given() {
+        let mut still = Still::with_capacity(24);
+        assert_eq!((still.view().width(), still.view().height()), (1, 1));
+        let bytes: Vec<u8> = (0..24).collect();
+        let view = View::new(PixelFormat::Rgb24, Colour::default(), [4, 2], 12, &bytes).expect("24 bytes");
+        still.copy_from(&view);
+        let (mut one, mut other) = (Picture::default(), Picture::default());
+        view.to_picture(&mut one);
+        still.view().to_picture(&mut other);
+        assert_eq!((one.bytes(), &one), (bytes.as_slice(), &other));
+        assert_eq!(one.view().bytes(), bytes);
+    }
+}

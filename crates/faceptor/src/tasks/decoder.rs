@@ -1,0 +1,319 @@
+//! From a task's output tensor to its answer, by the kind that the manifest gives the task.
+
+use std::sync::Arc;
+
+use anyhow::{Result, ensure};
+
+use crate::align::face_window::Gaze;
+use crate::align::similarity::Similarity;
+use crate::align::warp::Warp;
+use crate::augmentation::Mean;
+use crate::tasks::age::Age;
+use crate::tasks::landmarks::Landmarks;
+use crate::tasks::parsing::{self, OUTSIDE, Parsing};
+use crate::tasks::recognition;
+use faceptor_nn::engine::Engine;
+use faceptor_nn::manifest::{Task, TaskKind};
+
+/// What one task says of one face.
+#[derive(Debug, PartialEq)]
+pub enum Answer {
+    Landmarks(Landmarks),
+    Parsing(Parsing),
+    Age(Age),
+    /// Probability of each label; they sum to one.
+    Expression(Vec<f32>),
+    /// Probability of each attribute by itself.
+    Attributes(Vec<f32>),
+    /// Embedding of unit length.
+    Recognition(Vec<f32>),
+}
+
+impl Clone for Answer {
+    fn clone(&self) -> Answer {
+        match self {
+            Answer::Landmarks(landmarks) => Answer::Landmarks(landmarks.clone()),
+            Answer::Parsing(parsing) => Answer::Parsing(parsing.clone()),
+            Answer::Age(age) => Answer::Age(*age),
+            Answer::Expression(scores) => Answer::Expression(scores.clone()),
+            Answer::Attributes(values) => Answer::Attributes(values.clone()),
+            Answer::Recognition(embedding) => Answer::Recognition(embedding.clone()),
+        }
+    }
+
+    /// Takes no new memory when both are answers of one task and `self` has held one before.
+    fn clone_from(&mut self, other: &Answer) {
+        match (self, other) {
+            (Answer::Landmarks(to), Answer::Landmarks(from)) => to.points.clone_from(&from.points),
+            (Answer::Parsing(to), Answer::Parsing(from)) => to.clone_from(from),
+            (Answer::Expression(to), Answer::Expression(from))
+            | (Answer::Attributes(to), Answer::Attributes(from))
+            | (Answer::Recognition(to), Answer::Recognition(from)) => to.clone_from(from),
+            (to, from) => *to = from.clone(),
+        }
+    }
+}
+
+/// An answer that is kept from frame to frame, with its age.
+#[derive(Debug, PartialEq)]
+pub struct Held {
+    pub answer: Answer,
+    /// Whether the task has been answered for this face at all; `answer` means nothing otherwise.
+    pub known: bool,
+    /// How many frames ago the face was seen that it is about; 0 is this frame.
+    pub stale_frames: u32,
+    /// Seconds since the task was answered last.
+    pub since_s: f32,
+}
+
+impl Held {
+    /// An answer of this frame.
+    pub fn fresh(answer: Answer) -> Held {
+        Held { answer, known: true, stale_frames: 0, since_s: 0.0 }
+    }
+}
+
+impl Clone for Held {
+    fn clone(&self) -> Held {
+        Held { answer: self.answer.clone(), ..*self }
+    }
+
+    /// Copies an answer that is known only: what is not known is not read.
+    fn clone_from(&mut self, other: &Held) {
+        (self.known, self.stale_frames, self.since_s) = (other.known, other.stale_frames, other.since_s);
+        if other.known {
+            self.answer.clone_from(&other.answer);
+        }
+    }
+}
+
+/// The tensors beside the task's output in which the network gives the same, for parsing.
+#[derive(Clone, Debug, Default)]
+struct Forms {
+    /// The best classes alone.
+    labels: Option<String>,
+    /// Scores by cells of so many rows and columns.
+    cells: Option<(String, [usize; 2])>,
+}
+
+/// Reads the answers of one task. Two tasks of one kind have a reader each.
+#[derive(Clone, Debug)]
+pub struct Reader {
+    task: Task,
+    /// Classes, height and width of a parsing output; unused otherwise.
+    grid: [usize; 3],
+    forms: Forms,
+    /// Points, labels, bins or numbers.
+    outputs: usize,
+    look: usize,
+    gaze: Arc<Gaze>,
+}
+
+impl Reader {
+    /// Checks the shape of the task's output against its kind and labels, so that reading cannot fail later.
+    pub fn new(task: &Task, shape: &[usize]) -> Result<Reader> {
+        let name = &task.name;
+        let wrong = |wanted: &str| format!("task {name}: its output has shape {shape:?} instead of {wanted}");
+        let mut grid = [0; 3];
+        ensure!(!shape.contains(&0), "task {name}: its output of shape {shape:?} is empty");
+        match task.kind {
+            TaskKind::Landmarks => ensure!(matches!(shape, [1, _, 2]), wrong("[1, points, 2]")),
+            TaskKind::Parsing => {
+                ensure!(matches!(shape, [1, _, _, _]), wrong("[1, classes, height, width]"));
+                grid.copy_from_slice(&shape[1..]);
+                ensure!(grid[0] < usize::from(OUTSIDE), "task {name}: {} classes do not fit a mask", grid[0]);
+            }
+            _ => ensure!(matches!(shape, [1, _]), wrong("[1, numbers]")),
+        }
+        let named = match task.kind {
+            TaskKind::Parsing | TaskKind::Expression | TaskKind::Attributes => task.labels.len(),
+            TaskKind::Age => task.bins.len(),
+            TaskKind::Landmarks | TaskKind::Recognition => shape[1],
+        };
+        ensure!(named == shape[1], "task {name}: {} outputs, but {named} labels or bins", shape[1]);
+        let paired = task.flip.len();
+        ensure!(paired == 0 || paired == shape[1], "task {name}: {} outputs, but flip has {paired}", shape[1]);
+        let gaze = Arc::new(Gaze::new(Warp::NONE, Similarity::scaling(1.0)));
+        Ok(Reader { task: task.clone(), grid, forms: Forms::default(), outputs: shape[1], look: 0, gaze })
+    }
+
+    /// Of a network that gives parsing in other forms too.
+    pub fn with_forms_of(mut self, engine: &Engine) -> Reader {
+        if self.task.kind == TaskKind::Parsing {
+            let output = &self.task.output;
+            let cell = |name: &str| match engine.shape(name) {
+                Some(&[_, _, rows, columns, _]) => Some((name.to_owned(), [rows, columns])),
+                _ => None,
+            };
+            self.forms.labels = engine.labels_of(output).map(str::to_owned);
+            self.forms.cells = engine.cells_of(output).and_then(cell);
+        }
+        self
+    }
+
+    /// Has the network compute the answer of the face that it has been shown, and reads it as [`Reader::read_into`] does.
+    /// `scores`: a mask may be drawn of it.
+    ///
+    /// # Errors
+    /// When the network has not been shown a face.
+    pub fn ask(&self, engine: &mut Engine, scores: bool, to_picture: &Similarity, answer: &mut Answer) -> Result<()> {
+        if let (Answer::Parsing(parsing), TaskKind::Parsing) = (&mut *answer, self.task.kind) {
+            let output = match (&self.forms.labels, &self.forms.cells) {
+                (Some(labels), _) if !scores => parsing::Output::Labels(engine.bytes(labels)?),
+                (_, Some((cells, cell))) => parsing::Output::Cells(engine.output(cells)?, *cell),
+                _ => parsing::Output::Planes(engine.output(&self.task.output)?),
+            };
+            parsing.read(output, self.grid, &self.gaze.warp, scores);
+            return Ok(());
+        }
+        self.read_into(engine.output(&self.task.output)?, to_picture, answer);
+        Ok(())
+    }
+
+    /// For a network that looks at the face in this way; otherwise at the aligned frame as it is.
+    pub fn seen_through(mut self, look: usize, gaze: Arc<Gaze>) -> Reader {
+        (self.look, self.gaze) = (look, gaze);
+        self
+    }
+
+    /// Which of a face's [`Views`](crate::align::face_window::Views) the task has.
+    pub fn look(&self) -> usize {
+        self.look
+    }
+
+    /// How the task sees it.
+    pub fn gaze(&self) -> &Gaze {
+        &self.gaze
+    }
+
+    /// The task as the manifest has it.
+    pub fn task(&self) -> &Task {
+        &self.task
+    }
+
+    /// Classes, height and width of a parsing output; zeros for other kinds.
+    pub fn grid(&self) -> [usize; 3] {
+        self.grid
+    }
+
+    /// How many points, labels, bins or numbers an answer has.
+    pub fn outputs(&self) -> usize {
+        self.outputs
+    }
+
+    /// Reads `output`, whose shape was checked, for the face that `to_picture` (the task's view to picture) points at,
+    /// into an answer of this reader (see [`Reader::blank`]), whose memory is used again.
+    pub fn read_into(&self, output: &[f32], to_picture: &Similarity, answer: &mut Answer) {
+        let warp = &self.gaze.warp;
+        match (self.task.kind, answer) {
+            (TaskKind::Landmarks, Answer::Landmarks(landmarks)) => landmarks.read(output, warp, to_picture),
+            (TaskKind::Parsing, Answer::Parsing(parsing)) => {
+                parsing.read(parsing::Output::Planes(output), self.grid, warp, true);
+            }
+            (TaskKind::Age, Answer::Age(age)) => *age = Age::read(output, &self.task.bins),
+            (TaskKind::Expression, Answer::Expression(numbers))
+            | (TaskKind::Attributes, Answer::Attributes(numbers)) => {
+                numbers.clear();
+                numbers.extend_from_slice(output);
+            }
+            (TaskKind::Recognition, Answer::Recognition(embedding)) => recognition::read(output, embedding),
+            (_, answer) => {
+                // An answer of another task: only its memory is lost.
+                *answer = self.blank();
+                self.read_into(output, to_picture, answer);
+            }
+        }
+    }
+
+    /// The same of the mean of several looks, whose grid is finer for parsing.
+    pub fn read_mean(&self, mean: &Mean, to_picture: &Similarity, answer: &mut Answer) {
+        match (self.task.kind, answer) {
+            (TaskKind::Parsing, Answer::Parsing(parsing)) => {
+                parsing.read(parsing::Output::Planes(mean.output()), mean.grid(), &self.gaze.warp, true);
+            }
+            (_, answer) => self.read_into(mean.output(), to_picture, answer),
+        }
+    }
+
+    /// An answer of the right kind with the memory that reading needs.
+    pub fn blank(&self) -> Answer {
+        match self.task.kind {
+            TaskKind::Landmarks => Answer::Landmarks(Landmarks { points: Vec::with_capacity(self.outputs) }),
+            TaskKind::Parsing => Answer::Parsing(Parsing::with_grid(self.grid)),
+            TaskKind::Age => Answer::Age(Age::default()),
+            TaskKind::Expression => Answer::Expression(Vec::with_capacity(self.outputs)),
+            TaskKind::Attributes => Answer::Attributes(Vec::with_capacity(self.outputs)),
+            TaskKind::Recognition => Answer::Recognition(Vec::with_capacity(self.outputs)),
+        }
+    }
+
+    /// The same as a new answer.
+    pub fn read(&self, output: &[f32], to_picture: &Similarity) -> Answer {
+        let mut answer = self.blank();
+        self.read_into(output, to_picture, &mut answer);
+        answer
+    }
+}
+
+/// Index of the largest number, the first of equals; 0 for an empty list.
+pub fn largest(numbers: &[f32]) -> usize {
+    numbers.iter().enumerate().fold(0, |best, (index, number)| if *number > numbers[best] { index } else { best })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn task(kind: TaskKind, labels: usize) -> Task {
+        Task { labels: (0..labels).map(|i| format!("label{i}")).collect(), ..Task::of_kind(kind) }
+    }
+
+    #[test]
+    fn shapes_that_do_not_fit_the_kind_are_refused() {
+        let fails = |kind, labels, shape: &[usize]| Reader::new(&task(kind, labels), shape).is_err();
+        assert!(fails(TaskKind::Landmarks, 0, &[1, 68]));
+        assert!(fails(TaskKind::Parsing, 3, &[1, 4, 8, 8]));
+        assert!(fails(TaskKind::Parsing, 300, &[1, 300, 8, 8]));
+        assert!(fails(TaskKind::Age, 0, &[1, 21]));
+        assert!(fails(TaskKind::Expression, 8, &[1, 0]));
+        assert!(!fails(TaskKind::Attributes, 40, &[1, 40]));
+        assert!(!fails(TaskKind::Recognition, 0, &[1, 128]));
+        let paired = |flip: &[usize]| Task { flip: flip.to_vec(), ..task(TaskKind::Landmarks, 0) };
+        let reads = |flip: &[usize]| Reader::new(&paired(flip), &[1, 3, 2]).is_ok();
+        assert_eq!((reads(&[1, 0, 2]), reads(&[1, 0]), reads(&[])), (true, false, true));
+    }
+
+    #[test]
+    fn the_kind_decides_how_numbers_are_read() {
+        let to_picture = Similarity::scaling(10.0);
+        let reader = Reader::new(&task(TaskKind::Recognition, 0), &[1, 2]).expect("fits");
+        assert_eq!(reader.read(&[0.0, 2.0], &to_picture), Answer::Recognition(vec![0.0, 1.0]));
+        let reader = Reader::new(&task(TaskKind::Landmarks, 0), &[1, 1, 2]).expect("fits");
+        let Answer::Landmarks(landmarks) = reader.read(&[0.5, 0.25], &to_picture) else {
+            panic!("landmarks are read as landmarks");
+        };
+        assert_eq!(landmarks.points, [[5.0, 2.5]]);
+        assert_eq!(largest(&[0.1, 0.7, 0.7, 0.2]), 1);
+    }
+    #[test]
+    fn a_second_answer_takes_the_memory_of_the_first() {
+        let to_picture = Similarity::scaling(1.0);
+        for kind in [TaskKind::Expression, TaskKind::Recognition] {
+            let reader = Reader::new(&task(kind, 2), &[1, 2]).expect("fits");
+            let mut held = Held { known: false, stale_frames: 3, ..Held::fresh(reader.blank()) };
+            let memory = |answer: &Answer| match answer {
+                Answer::Expression(numbers) | Answer::Recognition(numbers) => numbers.as_ptr(),
+                other => panic!("{other:?}"),
+            };
+            let before = memory(&held.answer);
+            reader.read_into(&[0.0, 1.0], &to_picture, &mut held.answer);
+            held.clone_from(&Held::fresh(reader.read(&[1.0, 0.0], &to_picture)));
+            assert_eq!((memory(&held.answer), held.known, held.stale_frames), (before, true, 0));
+            assert_eq!(held.answer, reader.read(&[1.0, 0.0], &to_picture));
+        }
+        let reader = Reader::new(&task(TaskKind::Expression, 2), &[1, 2]).expect("fits");
+        let mut other = Answer::Age(Age::default());
+        reader.read_into(&[0.5, 0.5], &to_picture, &mut other);
+        assert_eq!(other, Answer::Expression(vec![0.5, 0.5]));
+    }
+}

@@ -1,0 +1,37 @@
+//! Landmarks: points of the network's input to points of the picture.
+
+use crate::align::similarity::{Point, Similarity};
+use crate::align::warp::Warp;
+
+/// Points in picture coordinates, in the order of the data set.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Landmarks {
+    pub points: Vec<Point>,
+}
+
+impl Landmarks {
+    /// `output` holds x, y pairs in network coordinates, 0..1 (the soft-argmax is part of the network).
+    pub fn read(&mut self, output: &[f32], warp: &Warp, to_picture: &Similarity) {
+        self.points.clear();
+        self.points.extend(output.chunks_exact(2).map(|pair| {
+            let (fx, fy) = (warp.to_frame(f64::from(pair[0])), warp.to_frame(f64::from(pair[1])));
+            let (x, y) = to_picture.apply(fx, fy);
+            [x as f32, y as f32]
+        }));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn points_go_through_the_warp_and_the_alignment() {
+        let warp = Warp::new(0.5).expect("allowed");
+        let to_picture = Similarity { a: 0.0, b: 100.0, tx: 300.0, ty: 50.0 };
+        let mut landmarks = Landmarks::default();
+        landmarks.read(&[0.5, 0.5, 0.75, 0.5, 1.0, 0.0], &warp, &to_picture);
+        // The frame is turned by a right angle: its x goes down the picture, its y to the left.
+        assert_eq!(landmarks.points, [[250.0, 100.0], [250.0, 115.625], [300.0, 150.0]]);
+    }
+}

@@ -1,0 +1,163 @@
+//! Which tasks are answered: names from the command line, looked up in the bundle's manifest.
+
+use faceptor_nn::manifest::{Manifest, Task};
+
+/// The most tasks of a bundle.
+pub const MAX_TASKS: usize = 32;
+
+/// Tasks in the order of their priority, as indices into the manifest's tasks.
+pub type TaskList = heapless::Vec<u8, MAX_TASKS>;
+
+/// A wrong `--tasks`.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum SelectionError {
+    #[error("unknown task '{name}': this bundle has {known} (or all, none)")]
+    Unknown { name: String, known: String },
+    #[error("no task is named: give names separated by commas, or all, or none for the finder alone")]
+    Empty,
+}
+
+/// Indices into the manifest's tasks in the order of the request; `None` asks for the manifest's defaults.
+/// `all` and `none` stand for themselves; a name given twice counts once, with a warning.
+pub fn select(manifest: &Manifest, request: Option<&str>) -> Result<TaskList, SelectionError> {
+    // A pipeline refuses bundles with more tasks.
+    let every = 0..manifest.tasks.len().min(MAX_TASKS) as u8;
+    let Some(request) = request else {
+        return Ok(every.filter(|&index| manifest.tasks[usize::from(index)].default).collect());
+    };
+    let mut chosen = TaskList::new();
+    let names: Vec<&str> = request.split(',').map(str::trim).filter(|name| !name.is_empty()).collect();
+    match names.as_slice() {
+        [] => return Err(SelectionError::Empty),
+        ["all"] => return Ok(every.collect()),
+        ["none"] => return Ok(chosen),
+        _ => {}
+    }
+    for name in names {
+        let Some(index) = manifest.tasks.iter().position(|task| task.name == name) else {
+            let known: Vec<&str> = manifest.tasks.iter().map(|task| task.name.as_str()).collect();
+            return Err(SelectionError::Unknown { name: name.to_owned(), known: known.join(", ") });
+        };
+        if chosen.contains(&(index as u8)) {
+            log::warn!("task {name} is named twice; once is enough");
+        } else {
+            // There is room for every task of a bundle.
+            let _ = chosen.push(index as u8);
+        }
+    }
+    Ok(chosen)
+}
+
+/// Names of the parts that must run for `task`, producers first and its own part last.
+pub fn parts_of<'a>(manifest: &'a Manifest, task: &'a Task) -> Vec<&'a str> {
+    let mut order = Vec::new();
+    visit(manifest, &task.part, &mut order);
+    order
+}
+
+fn visit<'a>(manifest: &'a Manifest, name: &'a str, order: &mut Vec<&'a str>) {
+    let Some(part) = manifest.part(name) else { return };
+    if order.contains(&name) {
+        return;
+    }
+    for input in &part.inputs {
+        // A graph with a loop is refused by the engine; here a part is never its own producer.
+        let producer = manifest.parts.iter().find(|p| p.outputs.contains(input) && p.name != name);
+        if let Some(producer) = producer {
+            visit(manifest, &producer.name, order);
+        }
+    }
+    order.push(name);
+}
+
+/// A part that is no task's own (encoder, memory, pixel decoder): computed once a face for all tasks that need it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SharedPart {
+    pub name: String,
+    /// One of its outputs: asking for it makes the part run.
+    pub tensor: String,
+    /// Tasks of the manifest that need it, a bit each.
+    pub needed_by: u32,
+}
+
+/// The shared parts of a bundle, producers first.
+pub fn shared_parts(manifest: &Manifest) -> Vec<SharedPart> {
+    let mut parts: Vec<SharedPart> = Vec::new();
+    for (index, task) in manifest.tasks.iter().enumerate().take(MAX_TASKS) {
+        for name in parts_of(manifest, task).into_iter().filter(|name| *name != task.part) {
+            match parts.iter_mut().find(|part| part.name == name) {
+                Some(part) => part.needed_by |= 1 << index,
+                None => {
+                    parts.extend(manifest.part(name).and_then(|part| part.outputs.first()).map(|tensor| SharedPart {
+                        name: name.to_owned(),
+                        tensor: tensor.clone(),
+                        needed_by: 1 << index,
+                    }))
+                }
+            }
+        }
+    }
+    parts
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn manifest() -> Manifest {
+        let mut text = String::from(
+            "format = 1\nname = 'n'\nversion = '0'\n[input]\ntensor = 'image'\nsize = 8\nmean = [0, 0, 0]\n\
+             std = [1, 1, 1]\n[frame]\ntemplate = [[0, 0], [1, 0], [0.5, 0.5], [0, 1], [1, 1]]\n",
+        );
+        let parts = [
+            ("encoder", "image", "feature"),
+            ("memory", "feature", "key"),
+            ("pixel", "feature", "pixel"),
+            ("t_landmarks", "key', 'pixel", "o_landmarks"),
+            ("t_age", "key", "o_age"),
+            ("t_recognition", "feature", "o_recognition"),
+        ];
+        for (name, inputs, output) in parts {
+            text += &format!(
+                "[[part]]\nname = '{name}'\nfile = 'x'\nsha256 = ''\ninputs = ['{inputs}']\noutputs = ['{output}']\n"
+            );
+        }
+        for (name, default) in [("landmarks", true), ("age", true), ("recognition", false)] {
+            text += &format!(
+                "[[task]]\nname = '{name}'\nkind = '{name}'\npart = 't_{name}'\noutput = 'o_{name}'\n\
+                 default = {default}\n"
+            );
+        }
+        Manifest::parse(&text).expect("a valid manifest")
+    }
+
+    fn list(indices: &[u8]) -> TaskList {
+        TaskList::from_slice(indices).expect("few")
+    }
+
+    #[test]
+    fn names_all_none_and_defaults() {
+        let manifest = manifest();
+        assert_eq!(select(&manifest, None), Ok(list(&[0, 1])));
+        assert_eq!(select(&manifest, Some("all")), Ok(list(&[0, 1, 2])));
+        assert_eq!(select(&manifest, Some("none")), Ok(list(&[])));
+        assert_eq!(select(&manifest, Some("recognition, age")), Ok(list(&[2, 1])));
+        assert_eq!(select(&manifest, Some("age,age,landmarks,age")), Ok(list(&[1, 0])));
+        assert_eq!(select(&manifest, Some(" ,")), Err(SelectionError::Empty));
+    }
+
+    #[test]
+    fn an_unknown_name_lists_the_known_ones() {
+        let error = select(&manifest(), Some("age,ages")).expect_err("ages is not a task").to_string();
+        assert!(error.contains("'ages'") && error.contains("landmarks, age, recognition"), "{error}");
+    }
+
+    #[test]
+    fn shared_parts_know_who_needs_them() {
+        let manifest = manifest();
+        let shared: Vec<_> = shared_parts(&manifest).into_iter().map(|p| (p.name, p.tensor, p.needed_by)).collect();
+        let part = |name: &str, tensor: &str, needed_by| (name.to_owned(), tensor.to_owned(), needed_by);
+        assert_eq!(shared, [part("encoder", "feature", 7), part("memory", "key", 3), part("pixel", "pixel", 1)]);
+        assert_eq!(parts_of(&manifest, &manifest.tasks[1]), ["encoder", "memory", "t_age"]);
+    }
+}

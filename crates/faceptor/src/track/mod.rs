@@ -1,0 +1,6 @@
+//! Tracks faces from frame to frame.
+
+pub mod one_euro;
+pub mod track;
+pub mod track_check;
+pub mod tracker;

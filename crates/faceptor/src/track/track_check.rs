@@ -1,0 +1,220 @@
+//! Reasons to doubt that a followed face is still where it was.
+//!
+//! A network that is shown a wall puts landmarks on it all the same. What gives it away:
+//! - five keypoints that are no face's, or lie far from where they were expected;
+//! - landmarks that change their shape faster than faces do: 0.002 to 0.006 distances between the eyes from one frame of
+//!   the demo clip to the next, 0.2 and more when the face goes (`tests/live.rs` has such clips);
+//! - a crop that does not look like it did when the finder saw the face last: the correlation of the two stays above 0.8
+//!   in the demo clip, and is about 0 when the face has gone.
+//!
+//! A doubt makes the finder look at the next frame, and takes patience from a face that the finder misses.
+
+use crate::align::similarity::{Point, Similarity};
+
+/// Root mean square distance of the five keypoints from the template after fitting, in distances between the eyes,
+/// beyond which they are no face. Frontal faces have 0.05 to 0.15, half profiles up to 0.3.
+const ODD_SHAPE: f64 = 0.45;
+/// How far a face's middle may lie from that of its crop, in sides of the crop.
+const FAR_OFF: f64 = 0.2;
+/// How much its size may differ from the crop's.
+const SIZE_RATIO: f64 = 1.6;
+/// Root mean square change of the landmarks' shape in 1/30 s, in distances between the eyes. A mouth that opens has 0.05.
+const FAST_CHANGE: f64 = 0.12;
+/// Correlation with the crop that the finder confirmed last, below which it is something else.
+const UNLIKE: f32 = 0.5;
+/// Cells of a glance along each side.
+const CELLS: usize = 8;
+
+/// Eye centres, nose tip and mouth corners, left to right in the picture, of 68 landmarks in iBUG order.
+pub fn keypoints_of_landmarks(points: &[Point]) -> Option<[Point; 5]> {
+    if points.len() != crate::track::tracker::GUIDE_POINTS {
+        return None;
+    }
+    let mean = |range: std::ops::Range<usize>| {
+        let count = range.len() as f32;
+        let sum = points[range].iter().fold([0.0f32; 2], |sum, p| [sum[0] + p[0], sum[1] + p[1]]);
+        sum.map(|v| v / count)
+    };
+    Some([mean(36..42), mean(42..48), points[30], points[48], points[54]])
+}
+
+/// The mean of five keypoints.
+pub fn middle(points: &[Point; 5]) -> Point {
+    let sum = points.iter().fold([0.0f32; 2], |sum, p| [sum[0] + p[0], sum[1] + p[1]]);
+    sum.map(|v| v / 5.0)
+}
+
+/// How much there is to be said against a face, the least first.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Doubt {
+    #[default]
+    None,
+    /// The picture looks different: the face may have turned or somebody may have switched on a light.
+    Looks,
+    /// Its landmarks are no face's.
+    Shape,
+}
+
+impl Doubt {
+    /// Its part in the score of a lost track.
+    pub fn score(self) -> f32 {
+        match self {
+            Doubt::None => 0.0,
+            Doubt::Looks => 0.25,
+            Doubt::Shape => 0.5,
+        }
+    }
+}
+
+/// The middle of a face's crop in 8 x 8 cells, less their mean and at unit length: two crops of one face are alike
+/// whatever the light.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Glance([f32; CELLS * CELLS]);
+
+impl Default for Glance {
+    fn default() -> Glance {
+        Glance([0.0; CELLS * CELLS])
+    }
+}
+
+impl Glance {
+    /// Of the middle two thirds of one plane (`size` x `size` numbers) of the network's input: in a fovea that is the
+    /// face without what is behind it.
+    pub fn of(plane: &[f32], size: usize) -> Glance {
+        let mut cells = [0.0; CELLS * CELLS];
+        let (first, block) = (size / 6, (size * 2 / 3 / CELLS).max(1));
+        if plane.len() < size * size || first + CELLS * block > size {
+            return Glance::default();
+        }
+        for (row, line) in plane.chunks_exact(size).skip(first).take(CELLS * block).enumerate() {
+            let cells = &mut cells[row / block * CELLS..][..CELLS];
+            for (cell, pixels) in cells.iter_mut().zip(line[first..].chunks_exact(block)) {
+                *cell += pixels.iter().sum::<f32>();
+            }
+        }
+        let mean = cells.iter().sum::<f32>() / cells.len() as f32;
+        cells.iter_mut().for_each(|cell| *cell -= mean);
+        let length = cells.iter().map(|cell| cell * cell).sum::<f32>().sqrt();
+        // What is flat is like nothing.
+        let scale = if length > 1e-3 { 1.0 / length } else { 0.0 };
+        Glance(cells.map(|cell| cell * scale))
+    }
+
+    /// Their correlation, -1 to 1.
+    pub fn likeness(&self, other: &Glance) -> f32 {
+        self.0.iter().zip(&other.0).map(|(a, b)| a * b).sum()
+    }
+
+    /// Whether they show one thing.
+    pub fn is_like(&self, other: &Glance) -> bool {
+        self.likeness(other) >= UNLIKE
+    }
+}
+
+/// Where a face's keypoints lie in its crop (0..1).
+#[derive(Clone, Copy, Debug)]
+pub struct Template {
+    points: [Point; 5],
+    /// The distance between its eyes.
+    eyes: f64,
+}
+
+impl Template {
+    pub fn new(points: &[Point; 5]) -> Template {
+        let [left, right] = [points[0], points[1]];
+        Template { points: *points, eyes: f64::from((right[0] - left[0]).hypot(right[1] - left[1])).max(1e-6) }
+    }
+
+    /// Whether five keypoints (pixels) can be a face that was about where `to_picture` looked.
+    pub fn fits(&self, keypoints: &[Point; 5], to_picture: &Similarity) -> bool {
+        let to_frame = to_picture.inverse();
+        let seen = keypoints.map(|point| to_frame.apply_point(point));
+        let Some(fitted) = Similarity::fit(&self.points, &seen) else { return false };
+        let shape = residual(&fitted, &self.points, &seen) / (self.eyes * fitted.scale());
+        let (from, to) = (middle(&self.points), middle(&seen));
+        let off = f64::from((to[0] - from[0]).hypot(to[1] - from[1]));
+        shape < ODD_SHAPE && off < FAR_OFF && (1.0 / SIZE_RATIO..SIZE_RATIO).contains(&fitted.scale())
+    }
+
+    /// Whether landmarks (pixels) of one face can have become these in so much time, wherever it has moved.
+    pub fn may_become(&self, before: &[Point], now: &[Point], to_picture: &Similarity, elapsed_s: f32) -> bool {
+        if before.len() != now.len() || before.is_empty() {
+            return true;
+        }
+        let Some(moved) = Similarity::fit(before, now) else { return false };
+        let frames = f64::from(elapsed_s * 30.0).clamp(1.0, 2.0);
+        residual(&moved, before, now) <= FAST_CHANGE * frames * self.eyes * to_picture.scale()
+    }
+}
+
+/// Root mean square distance of `to` from what `fitted` makes of `from`.
+fn residual(fitted: &Similarity, from: &[Point], to: &[Point]) -> f64 {
+    let squared = |(from, to): (&Point, &Point)| {
+        let [x, y] = fitted.apply_point(*from);
+        f64::from(x - to[0]).powi(2) + f64::from(y - to[1]).powi(2)
+    };
+    (from.iter().zip(to).map(squared).sum::<f64>() / from.len().max(1) as f64).sqrt()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const POINTS: [Point; 5] = [[0.4, 0.43], [0.6, 0.43], [0.5, 0.55], [0.42, 0.67], [0.58, 0.67]];
+
+    fn crop(x: f32, y: f32, side: f64) -> Similarity {
+        Similarity { a: side, b: 0.0, tx: f64::from(x), ty: f64::from(y) }
+    }
+
+    #[test]
+    fn keypoints_that_are_no_face_or_far_off_do_not_fit() {
+        let (template, to_picture) = (Template::new(&POINTS), crop(0.0, 0.0, 200.0));
+        let good = POINTS.map(|p| to_picture.apply_point(p));
+        for (change, fits) in [
+            (crop(5.0, 5.0, 1.0), true),
+            (crop(50.0, 0.0, 1.0), false),
+            (crop(-100.0, -100.0, 2.0), false),
+            (crop(f32::NAN, 0.0, 1.0), false),
+        ] {
+            let points = good.map(|p| change.apply_point(p));
+            assert_eq!(template.fits(&points, &to_picture), fits, "{change:?}");
+        }
+        let mut scrambled = good;
+        scrambled.swap(0, 4);
+        assert!(!template.fits(&scrambled, &to_picture));
+    }
+
+    #[test]
+    fn a_face_may_go_anywhere_but_not_change_its_shape_at_once() {
+        let (template, to_picture) = (Template::new(&POINTS), crop(0.0, 0.0, 200.0));
+        let before = POINTS.map(|p| to_picture.apply_point(p));
+        let moved = Similarity { a: 1.1, b: 0.2, tx: 40.0, ty: -7.0 };
+        let mut now = before.map(|p| moved.apply_point(p));
+        assert!(template.may_become(&before, &now, &to_picture, 0.033));
+        // The mouth opens by a tenth of the distance between the eyes.
+        now[3][1] += 4.0;
+        now[4][1] += 4.0;
+        assert!(template.may_become(&before, &now, &to_picture, 0.033));
+        now[2][0] += 15.0;
+        assert!(!template.may_become(&before, &now, &to_picture, 0.033));
+        assert!(template.may_become(&before, &now, &to_picture, 0.1), "in more time it may");
+        assert!(template.may_become(&[], &now, &to_picture, 0.033), "nothing is known of before");
+        now[0][0] = f32::NAN;
+        assert!(!template.may_become(&before, &now, &to_picture, 0.033));
+    }
+
+    #[test]
+    fn one_thing_looks_alike_in_any_light_and_another_does_not() {
+        let plane =
+            |value: &dyn Fn(usize, usize) -> f32| -> Vec<f32> { (0..96 * 96).map(|i| value(i % 96, i / 96)).collect() };
+        let face = |x: usize, y: usize| ((x / 20 + y / 16) % 3) as f32 + x as f32 / 100.0;
+        let seen = Glance::of(&plane(&face), 96);
+        let brighter = Glance::of(&plane(&|x, y| 7.0 + 1.7 * face(x, y)), 96);
+        let beside = Glance::of(&plane(&|x, y| face(x + 3, y + 2)), 96);
+        assert!(seen.likeness(&brighter) > 0.999 && seen.is_like(&beside), "{}", seen.likeness(&beside));
+        let noise = Glance::of(&plane(&|x, y| ((x * 7919 + y * 104_729) % 251) as f32), 96);
+        let wall = Glance::of(&plane(&|_, _| 0.4), 96);
+        assert!(!seen.is_like(&noise) && !seen.is_like(&wall) && !wall.is_like(&wall));
+        assert_eq!(Glance::of(&[1.0; 4], 2), Glance::default(), "too small to see anything");
+    }
+}

@@ -1,0 +1,150 @@
+//! The demo clip: one public-domain portrait, moving, turning and scaling in a 640 x 480 frame.
+//!
+//! Rendered from the frame number alone with additions, multiplications and divisions only, so that every machine
+//! draws the same frames and the finder, the alignment and all tasks work on a real face without a camera.
+
+use anyhow::{Context, Result};
+
+use faceptor::image::photo;
+use faceptor::image::picture::{Picture, Pixels};
+
+/// The clip comes back to its first frame after so many.
+pub const PERIOD: u64 = 240;
+/// Frame size in pixels.
+pub const WIDTH: usize = 640;
+/// Frame size in pixels.
+pub const HEIGHT: usize = 480;
+
+const PORTRAIT: &[u8] = include_bytes!("../../models/demo/astronaut.jpg");
+/// The middle of the face in the portrait, pixels.
+const FACE: (f64, f64) = (225.0, 112.0);
+/// The plain wall behind the portrait.
+const WALL: [u8; 3] = [128, 134, 140];
+/// tan(20 degrees / 2): the portrait turns so far either way.
+const TURN: f64 = 0.176_326_980_708_465;
+
+/// The decoded portrait.
+pub struct Demo {
+    portrait: Picture,
+}
+
+/// How the portrait lies in a frame.
+struct Pose {
+    /// Where the middle of the face lies, pixels of the frame.
+    middle: (f64, f64),
+    /// Frame pixels for a pixel of the portrait.
+    scale: f64,
+    cos: f64,
+    sin: f64,
+}
+
+/// A smooth wave between -1 and 1 with the clip's period divided by `cycles`, 0 and rising at `phase` = 0.
+/// Made of parabolas, because sines differ in the last bit from one C library to the next.
+fn wave(frame: u64, cycles: u64, phase: f64) -> f64 {
+    let turns = ((frame % PERIOD) * cycles) as f64 / PERIOD as f64 + phase;
+    let t = turns - turns.floor();
+    if t < 0.5 { 16.0 * t * (0.5 - t) } else { -16.0 * (t - 0.5) * (1.0 - t) }
+}
+
+fn pose(frame: u64) -> Pose {
+    let middle = (320.0 + 120.0 * wave(frame, 1, 0.0), 235.0 + 50.0 * wave(frame, 2, 0.25));
+    let scale = 1.25 + 0.55 * wave(frame, 1, 0.25);
+    // cos and sin of an angle from the tangent of its half.
+    let t = TURN * wave(frame, 2, 0.0);
+    let (cos, sin) = ((1.0 - t * t) / (1.0 + t * t), 2.0 * t / (1.0 + t * t));
+    Pose { middle, scale, cos, sin }
+}
+
+impl Demo {
+    /// Decodes the portrait.
+    pub fn new() -> Result<Demo> {
+        let photo = photo::decode(PORTRAIT).context("the embedded portrait")?;
+        Ok(Demo { portrait: photo.picture })
+    }
+
+    /// Draws frame `frame` into `picture`, whose memory is used again.
+    pub fn render(&self, frame: u64, picture: &mut Picture) {
+        if (picture.width(), picture.height()) != (WIDTH, HEIGHT) {
+            *picture = Picture::filled(WIDTH, HEIGHT, WALL);
+        }
+        let Pose { middle, scale, cos, sin } = pose(frame);
+        // Portrait coordinates in 65536ths of a pixel: they grow by whole steps along a row.
+        let fixed = |value: f64| (value * 65536.0).round() as i64;
+        let (step_u, step_v) = (cos / scale, -sin / scale);
+        for (y, row) in picture.bytes_mut().chunks_exact_mut(WIDTH * 3).enumerate() {
+            let (dx, dy) = (-middle.0, y as f64 - middle.1);
+            let mut u = fixed(FACE.0 + step_u * dx - step_v * dy);
+            let mut v = fixed(FACE.1 + step_v * dx + step_u * dy);
+            for pixel in row.chunks_exact_mut(3) {
+                pixel.copy_from_slice(&self.sample(u, v));
+                u += fixed(step_u);
+                v += fixed(step_v);
+            }
+        }
+    }
+
+    /// The portrait at a point given in 65536ths of a pixel, bilinear; the wall outside.
+    #[inline]
+    fn sample(&self, u: i64, v: i64) -> [u8; 3] {
+        let (width, height) = (self.portrait.width() as i64, self.portrait.height() as i64);
+        if u < 0 || v < 0 || u >= (width - 1) << 16 || v >= (height - 1) << 16 {
+            return WALL;
+        }
+        let at = ((v >> 16) * width + (u >> 16)) as usize * 3;
+        let stride = width as usize * 3;
+        let bytes = self.portrait.bytes();
+        let (upper, lower) = (&bytes[at..at + 6], &bytes[at + stride..at + stride + 6]);
+        let (fu, fv) = ((u >> 8 & 255) as u32, (v >> 8 & 255) as u32);
+        std::array::from_fn(|c| {
+            let mix = |row: &[u8]| u32::from(row[c]) * (256 - fu) + u32::from(row[c + 3]) * fu;
+            ((mix(upper) * (256 - fv) + mix(lower) * fv + (1 << 15)) >> 16) as u8
+        })
+    }
+
+    /// The middle of the face in frame `frame`, and the size of a portrait pixel there, both in frame pixels.
+    pub fn face(frame: u64) -> ([f64; 2], f64) {
+        let pose = pose(frame);
+        ([pose.middle.0, pose.middle.1], pose.scale)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_clip_repeats_and_moves() -> Result<()> {
+        let demo = Demo::new()?;
+        let (mut first, mut later, mut again) = (Picture::default(), Picture::default(), Picture::default());
+        demo.render(3, &mut first);
+        demo.render(60, &mut later);
+        demo.render(3 + PERIOD, &mut again);
+        assert_eq!(first, again);
+        assert_ne!(first, later);
+        Ok(())
+    }
+
+    #[test]
+    fn the_middle_of_the_face_is_drawn_where_it_is_said_to_be() -> Result<()> {
+        let demo = Demo::new()?;
+        let mut picture = Picture::default();
+        for frame in [0, 31, 77, 200] {
+            demo.render(frame, &mut picture);
+            let ([x, y], scale) = Demo::face(frame);
+            assert!((0.6..1.9).contains(&scale), "scale {scale}");
+            let drawn = picture.rgb(x.round() as usize, y.round() as usize);
+            let photo = demo.portrait.rgb(FACE.0 as usize, FACE.1 as usize);
+            let apart = (0..3).map(|c| drawn[c].abs_diff(photo[c])).max();
+            assert!(apart < Some(24), "frame {frame}: {drawn:?} against {photo:?}");
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn the_wave_is_smooth_and_bounded() {
+        let values: Vec<f64> = (0..PERIOD).map(|frame| wave(frame, 1, 0.0)).collect();
+        assert!(values.iter().all(|v| v.abs() <= 1.0));
+        assert!(values.windows(2).all(|pair| (pair[0] - pair[1]).abs() < 0.05));
+        assert!(values.iter().any(|&v| v > 0.99) && values.iter().any(|&v| v < -0.99));
+    }
+}

@@ -1,0 +1,272 @@
+//! A model of the kernel for tests: time that passes only when somebody waits, a queue that is stricter than drivers
+//! are, and faults by appointment.
+
+use std::collections::VecDeque;
+use std::io;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use anyhow::{Result, anyhow};
+use v4l::FourCC;
+
+use crate::capture::v4l2::backend::{Filled, Kernel, Stream};
+use crate::capture::v4l2::mode::{Coding, Interval, Mode};
+use faceptor::image::colour::Colour;
+use faceptor::image::view::PixelFormat;
+
+pub const PERIOD_US: u64 = 40_000;
+/// From the moment a frame is taken until it is in the queue.
+pub const DELAY_US: u64 = 10_000;
+pub const BUFFERS: usize = 4;
+
+/// What the camera does instead of its next frame.
+#[derive(Clone, Debug)]
+pub enum Act {
+    /// A frame of these bytes.
+    Frame(Vec<u8>),
+    /// A frame that the driver flags.
+    Flagged,
+    /// A frame is counted and never arrives.
+    Lost,
+    /// Frames stop until the stream is closed.
+    Hang,
+    /// The stream fails for good with this error.
+    Fail(i32),
+}
+
+/// The world in which the camera lives.
+#[derive(Debug)]
+pub struct World {
+    pub now_us: u64,
+    /// When the next frame is taken.
+    next_us: u64,
+    sequence: u32,
+    /// What happens next; frames of the mode when it is empty.
+    pub script: VecDeque<Act>,
+    pub mode: Mode,
+    /// The format that the driver is set to by somebody else.
+    pub other_format: bool,
+    /// The camera has told that its signal is another one.
+    pub source_changed: bool,
+    /// Opening fails so often, for this reason.
+    pub refuse_open: VecDeque<&'static str>,
+    /// Giving back fails so often, with this error.
+    pub refuse_buffers: VecDeque<i32>,
+    pub monotonic: bool,
+    /// What opening gives afterwards.
+    pub opened: u32,
+    pub open_times_us: Vec<u64>,
+    /// Where each buffer is.
+    queued: VecDeque<u32>,
+    done: VecDeque<(u32, Vec<u8>, bool, u32, u64)>,
+    ours: Vec<u32>,
+    hanging: bool,
+    failed: Option<i32>,
+    streaming: bool,
+}
+
+/// A handle on the world, for the camera and for the test.
+#[derive(Clone)]
+pub struct Model(Arc<Mutex<World>>);
+
+pub fn mode(fourcc: &[u8; 4], size: [usize; 2]) -> Mode {
+    let fourcc = FourCC::new(fourcc);
+    Mode {
+        fourcc,
+        coding: Coding::of(fourcc).expect("a format that is read"),
+        colour: Colour::Bt601Full,
+        width: size[0],
+        height: size[1],
+        stride: size[0],
+        interval: Some(Interval { numerator: 1, denominator: 25 }),
+        interlaced: false,
+    }
+}
+
+impl Model {
+    pub fn new(mode: Mode) -> Model {
+        Model(Arc::new(Mutex::new(World {
+            now_us: 1_000_000,
+            next_us: 0,
+            sequence: 0,
+            script: VecDeque::new(),
+            mode,
+            other_format: false,
+            source_changed: false,
+            refuse_open: VecDeque::new(),
+            refuse_buffers: VecDeque::new(),
+            monotonic: true,
+            opened: 0,
+            open_times_us: Vec::new(),
+            queued: VecDeque::new(),
+            done: VecDeque::new(),
+            ours: Vec::new(),
+            hanging: false,
+            failed: None,
+            streaming: false,
+        })))
+    }
+
+    pub fn world(&self) -> MutexGuard<'_, World> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Lets time pass, as a loop that computes does.
+    pub fn pass_us(&self, us: u64) {
+        let mut world = self.world();
+        let until = world.now_us + us;
+        world.run_until(until);
+    }
+
+    pub fn script(&self, acts: impl IntoIterator<Item = Act>) {
+        self.world().script.extend(acts);
+    }
+}
+
+impl World {
+    /// The camera takes frames until this time.
+    fn run_until(&mut self, until_us: u64) {
+        while self.streaming && self.next_us + DELAY_US <= until_us {
+            let taken_us = self.next_us;
+            self.next_us += PERIOD_US;
+            if self.hanging || self.failed.is_some() {
+                continue;
+            }
+            let sequence = self.sequence;
+            self.sequence += 1;
+            let frame = vec![sequence as u8; self.mode.stride * self.mode.height];
+            match self.script.pop_front().unwrap_or(Act::Frame(frame)) {
+                Act::Frame(bytes) => self.fill(bytes, false, sequence, taken_us),
+                Act::Flagged => self.fill(Vec::new(), true, sequence, taken_us),
+                Act::Lost => {}
+                Act::Hang => self.hanging = true,
+                Act::Fail(error) => self.failed = Some(error),
+            }
+        }
+        self.now_us = self.now_us.max(until_us);
+    }
+
+    /// A frame without a queued buffer is lost.
+    fn fill(&mut self, bytes: Vec<u8>, damaged: bool, sequence: u32, taken_us: u64) {
+        if let Some(index) = self.queued.pop_front() {
+            self.done.push_back((index, bytes, damaged, sequence, taken_us));
+        }
+    }
+}
+
+pub struct ModelStream {
+    world: Model,
+    mode: Mode,
+    /// The bytes of each buffer, as the driver last filled it.
+    memory: Vec<Vec<u8>>,
+}
+
+impl Drop for ModelStream {
+    fn drop(&mut self) {
+        self.world.world().streaming = false;
+    }
+}
+
+impl Stream for ModelStream {
+    fn mode(&self) -> &Mode {
+        &self.mode
+    }
+
+    fn buffers(&self) -> usize {
+        BUFFERS
+    }
+
+    fn wait(&mut self, until_us: u64) -> io::Result<bool> {
+        let mut world = self.world.world();
+        loop {
+            if !world.done.is_empty() || world.failed.is_some() || world.source_changed {
+                return Ok(true);
+            }
+            let next = world.next_us + DELAY_US;
+            if next > until_us {
+                world.run_until(until_us);
+                return Ok(!world.done.is_empty() || world.failed.is_some());
+            }
+            world.run_until(next);
+        }
+    }
+
+    fn source_changed(&mut self) -> bool {
+        std::mem::take(&mut self.world.world().source_changed)
+    }
+
+    fn dequeue(&mut self) -> io::Result<Option<Filled>> {
+        let mut world = self.world.world();
+        if let Some(error) = world.failed {
+            return Err(io::Error::from_raw_os_error(error));
+        }
+        let monotonic = world.monotonic;
+        let Some((index, bytes, damaged, sequence, taken_us)) = world.done.pop_front() else { return Ok(None) };
+        world.ours.push(index);
+        let used = bytes.len();
+        self.memory[index as usize] = bytes;
+        Ok(Some(Filled { index, used, damaged, sequence, taken_us: monotonic.then_some(taken_us) }))
+    }
+
+    fn requeue(&mut self, filled: Filled) -> Result<(), (Filled, io::Error)> {
+        let mut world = self.world.world();
+        if let Some(error) = world.failed.or_else(|| world.refuse_buffers.pop_front()) {
+            return Err((filled, io::Error::from_raw_os_error(error)));
+        }
+        let at = world.ours.iter().position(|&index| index == filled.index);
+        let at = at.unwrap_or_else(|| panic!("buffer {} was given back without having been taken", filled.index));
+        world.ours.remove(at);
+        world.queued.push_back(filled.index);
+        Ok(())
+    }
+
+    fn bytes(&self, filled: &Filled) -> &[u8] {
+        &self.memory[filled.index as usize][..filled.used]
+    }
+
+    fn format_changed(&self) -> bool {
+        self.world.world().other_format
+    }
+}
+
+impl Kernel for Model {
+    type Stream = ModelStream;
+
+    fn open(&mut self) -> Result<ModelStream> {
+        let mut world = self.world();
+        assert!(!world.streaming, "opened while it was open");
+        let now_us = world.now_us;
+        world.open_times_us.push(now_us);
+        if let Some(reason) = world.refuse_open.pop_front() {
+            return Err(anyhow!(reason));
+        }
+        world.opened += 1;
+        (world.streaming, world.hanging, world.failed, world.other_format) = (true, false, None, false);
+        world.source_changed = false;
+        (world.next_us, world.sequence) = (now_us, 0);
+        world.queued = (0..BUFFERS as u32).collect();
+        (world.done, world.ours) = (VecDeque::new(), Vec::new());
+        world.refuse_buffers.clear();
+        let mode = world.mode;
+        drop(world);
+        Ok(ModelStream { world: self.clone(), mode, memory: vec![Vec::new(); BUFFERS] })
+    }
+
+    fn name(&self) -> String {
+        "model".to_owned()
+    }
+
+    fn now_us(&self) -> u64 {
+        self.world().now_us
+    }
+
+    fn sleep_until_us(&mut self, until_us: u64) {
+        let mut world = self.world();
+        world.run_until(until_us);
+    }
+}
+
+/// A frame in GREY of one value.
+pub fn grey(value: u8, mode: &Mode) -> Act {
+    assert_eq!(mode.coding, Coding::Raw(PixelFormat::Grey));
+    Act::Frame(vec![value; mode.stride * mode.height])
+}

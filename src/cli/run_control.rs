@@ -1,0 +1,128 @@
+//! What others may do with a running loop, by the control socket or the preview page.
+
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::{SyncSender, TrySendError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use crate::control::protocol::Refusal;
+use crate::control::{Later, Steering};
+use crate::live::live_loop::Command;
+use crate::live::run_stats::Board;
+use crate::outputs::sinks::snapshot::Watch;
+use crate::platform::scheduling::Obtained;
+use crate::platform::thermal;
+use faceptor::tasks::selection::{self, TaskList};
+use faceptor_nn::bundle::reader::Bundle;
+
+/// Without a frame for so long, a snapshot's request is answered before it is written; `ctl` waits a second longer.
+const SNAPSHOT_PATIENCE: Duration = Duration::from_secs(4);
+
+/// Commands to the loop, and what it shows of itself. Copies steer the same loop.
+#[derive(Clone)]
+pub struct Steer {
+    pub bundle: Arc<Bundle>,
+    pub commands: SyncSender<Command>,
+    pub board: Arc<Board>,
+    pub chosen: Arc<Mutex<TaskList>>,
+    /// 0 without a budget.
+    pub budget_us: Arc<AtomicU64>,
+    pub stop: Arc<AtomicBool>,
+    /// Readers that are waited for otherwise are left behind.
+    pub hurry: Arc<AtomicBool>,
+    pub watch: Option<Arc<Watch>>,
+    pub heat: Option<Arc<thermal::Watch>>,
+    /// What the machine grants to a live source, once that is known.
+    pub granted: Arc<OnceLock<Obtained>>,
+    /// What does not change: the source and the network.
+    pub facts: Value,
+}
+
+impl Steer {
+    fn send(&self, command: Command) -> Result<(), Refusal> {
+        self.commands.try_send(command).map_err(|error| match error {
+            TrySendError::Full(_) => Refusal::Busy,
+            TrySendError::Disconnected(_) => Refusal::Failed("the loop has ended".to_owned()),
+        })
+    }
+
+    fn names(&self, list: &TaskList) -> Vec<&str> {
+        let all = &self.bundle.manifest().tasks;
+        list.iter().filter_map(|&task| Some(all.get(usize::from(task))?.name.as_str())).collect()
+    }
+
+    /// Chooses tasks by name.
+    pub fn choose(&self, names: &str) -> Result<Vec<String>, Refusal> {
+        let list = selection::select(self.bundle.manifest(), Some(names))
+            .map_err(|error| Refusal::BadArgument(error.to_string()))?;
+        // Held until the command is sent: two who choose at once must not leave another list here than the loop has.
+        let mut chosen = self.chosen.lock().unwrap_or_else(PoisonError::into_inner);
+        self.send(Command::SetTasks(list.clone()))?;
+        *chosen = list;
+        Ok(self.names(&chosen).into_iter().map(str::to_owned).collect())
+    }
+}
+
+impl Steering for Steer {
+    fn tasks(&self) -> Value {
+        let chosen = self.chosen.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let available: Vec<&str> = self.bundle.manifest().tasks.iter().map(|task| task.name.as_str()).collect();
+        json!({ "tasks": self.names(&chosen), "available": available })
+    }
+
+    fn set_tasks(&self, names: &str) -> Result<Value, Refusal> {
+        Ok(json!({ "tasks": self.choose(names)? }))
+    }
+
+    fn budget(&self) -> Value {
+        let us = self.budget_us.load(Ordering::Relaxed);
+        json!({ "budget_ms": (us > 0).then_some(us as f64 / 1e3) })
+    }
+
+    fn set_budget_ms(&self, ms: f64) -> Result<Value, Refusal> {
+        // The protocol has checked the range.
+        let us = (ms * 1e3).round().max(1.0) as u64;
+        self.send(Command::SetBudgetUs(us))?;
+        self.budget_us.store(us, Ordering::Relaxed);
+        Ok(self.budget())
+    }
+
+    fn status(&self) -> Value {
+        let mut status = self.board.read().status();
+        if let Some(granted) = self.granted.get() {
+            status.insert("realtime".to_owned(), json!(granted));
+        }
+        if let Some(heat) = &self.heat {
+            status.insert("heat".to_owned(), json!(heat.report()));
+        }
+        for part in [&self.facts, &self.tasks(), &self.budget()] {
+            status.extend(part.as_object().cloned().unwrap_or_default());
+        }
+        Value::Object(status)
+    }
+
+    fn stats(&self) -> Value {
+        self.board.read().stats()
+    }
+
+    fn snapshot(&self, file: &Path) -> Result<Later, Refusal> {
+        let watch = self.watch.as_ref().ok_or_else(|| Refusal::Failed("this run takes no snapshots".to_owned()))?;
+        let ticket = watch.snapshot(file.to_owned()).map_err(|_| Refusal::Busy)?;
+        let (file, until) = (file.to_owned(), Instant::now() + SNAPSHOT_PATIENCE);
+        Ok(Box::new(move || match ticket.outcome() {
+            Some(Ok(())) => Some(Ok(json!({ "file": file, "written": true }))),
+            Some(Err(reason)) => Some(Err(Refusal::Failed(format!("snapshot {}: {reason}", file.display())))),
+            None if Instant::now() < until => None,
+            None => Some(Ok(json!({ "file": file, "written": false }))),
+        }))
+    }
+
+    fn quit(&self) -> Result<Value, Refusal> {
+        self.hurry.store(true, Ordering::Relaxed);
+        self.stop.store(true, Ordering::Relaxed);
+        Ok(json!({}))
+    }
+}

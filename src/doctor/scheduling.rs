@@ -1,0 +1,149 @@
+//! Priority, locked memory, timers, and how late a sleeper wakes with what was granted.
+
+use std::thread;
+use std::time::Duration;
+
+use crate::control::socket;
+use crate::doctor::{Check, Root};
+use crate::lab::timer_latency::{self, Lateness};
+use crate::platform::memory_lock::Locked;
+use crate::platform::scheduling::{Obtained, Priority, RealtimeArguments, Role};
+
+/// Sleeps of the measurement, a millisecond each.
+const SLEEPS: u32 = 500;
+/// What a publisher may be late at the 99th percentile.
+const LATE_US: u64 = 1000;
+/// Coarser clocks than this are those of a kernel without high resolution timers.
+const COARSE_NS: u64 = 1000;
+
+/// What `run` would obtain here, and what that is worth.
+pub fn checks(root: &Root) -> Vec<Check> {
+    let arguments = RealtimeArguments { rt: Priority::Auto, cpu: None };
+    let mut obtained = arguments.process();
+    let work = move || {
+        arguments.thread(Role::Loop, &mut obtained);
+        (obtained, timer_latency::measure(SLEEPS, Duration::from_millis(1)))
+    };
+    // On a thread of its own, so that the rest of the doctor is not a real-time process.
+    match thread::spawn(work).join() {
+        Ok((obtained, late)) => {
+            vec![priority(root, &obtained), locked(&obtained), timer(root), wake_up(&obtained, &late)]
+        }
+        Err(_) => vec![Check::fail("wake-up", "the measurement panicked", "report this with the lines above")],
+    }
+}
+
+fn missing<'a>(obtained: &'a Obtained, what: &str) -> Option<&'a str> {
+    obtained.missing.iter().find(|note| note.starts_with(what)).map(String::as_str)
+}
+
+fn priority(root: &Root, obtained: &Obtained) -> Check {
+    if let Some(priority) = obtained.fifo_priority {
+        return Check::ok("priority", format!("SCHED_FIFO {priority} is permitted"));
+    }
+    let note = missing(obtained, "SCHED_FIFO").unwrap_or("SCHED_FIFO is not permitted");
+    let (found, advice) = note.split_once("; ").unwrap_or((note, "permit it by LimitRTPRIO= in the unit"));
+    // Kernels with group scheduling (JetPack's) refuse it to root as well.
+    let groups = ["cpu", "cpu,cpuacct"].map(|name| root.path(&format!("sys/fs/cgroup/{name}/cpu.rt_runtime_us")));
+    let advice = match groups.iter().any(|file| file.exists()) {
+        true => format!(
+            "{advice}; if that is not enough, this kernel shares out real-time among groups: `sudo sysctl -w kernel.sched_rt_runtime_us=-1`"
+        ),
+        false => advice.to_owned(),
+    };
+    Check::warn("priority", found, advice)
+}
+
+fn locked(obtained: &Obtained) -> Check {
+    match obtained.memory_locked {
+        Locked::PresentAndFuture => Check::ok("locking", "all memory can be locked"),
+        Locked::Present => Check::warn(
+            "locking",
+            "the memory of the start can be locked, within the limit",
+            "LimitMEMLOCK=infinity in the unit or `ulimit -l unlimited` locks what comes later too",
+        ),
+        Locked::Nothing => {
+            let note = missing(obtained, "locked memory").unwrap_or("locked memory: not permitted");
+            let (found, advice) = note.split_once("; ").unwrap_or((note, "LimitMEMLOCK=infinity in the unit"));
+            Check::warn("locking", found.trim_start_matches("locked memory: "), advice)
+        }
+    }
+}
+
+fn timer(root: &Root) -> Check {
+    let mut resolution = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: the call writes one timespec.
+    unsafe { libc::clock_getres(libc::CLOCK_MONOTONIC, &mut resolution) };
+    let ns = resolution.tv_sec as u64 * 1_000_000_000 + resolution.tv_nsec as u64;
+    let source = root.text("sys/devices/system/clocksource/clocksource0/current_clocksource");
+    let found = format!("resolution {ns} ns, clock source {}", source.as_deref().unwrap_or("unknown"));
+    match ns {
+        ..=COARSE_NS => Check::ok("timer", found),
+        _ => Check::warn(
+            "timer",
+            found,
+            "the kernel has no high resolution timers (CONFIG_HIGH_RES_TIMERS, or highres=off)",
+        ),
+    }
+}
+
+fn wake_up(obtained: &Obtained, late: &Lateness) -> Check {
+    let class = obtained.fifo_priority.map_or("ordinary scheduling".to_owned(), |p| format!("SCHED_FIFO {p}"));
+    let found = format!(
+        "late by {} us p50, {} us p99, {} us at most, in {} sleeps with {class}",
+        late.p50_us, late.p99_us, late.max_us, late.sleeps
+    );
+    match late.p99_us {
+        ..=LATE_US => Check::ok("wake-up", found),
+        _ => Check::warn(
+            "wake-up",
+            found,
+            "results will be published that late: end what else runs, permit SCHED_FIFO, or take a real-time kernel",
+        ),
+    }
+}
+
+/// Whether the default control socket could be made.
+pub fn control() -> Check {
+    let made = socket::path_to_listen_at().and_then(|path| socket::bind(&path).map(|_| path));
+    match made {
+        Ok(path) => Check::ok("control", format!("the default socket {} can be made", path.display())),
+        Err(socket::SocketError::InUse(path)) => Check::ok("control", format!("a loop listens at {}", path.display())),
+        Err(reason) => Check::warn("control", reason.to_string(), "give `run` and `ctl` a path with --control"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::doctor::State;
+    use crate::doctor::tests::Tree;
+
+    #[test]
+    fn what_is_granted_is_ok_and_what_is_not_has_advice() {
+        let tree = Tree::new(&[]);
+        let note = "SCHED_FIFO 40: Operation not permitted (os error 1); permit it by LimitRTPRIO= in the unit";
+        let refused = Obtained { missing: vec![note.to_owned()], ..Obtained::default() };
+        let check = priority(&tree.root(), &refused);
+        assert_eq!(
+            (check.state, check.found.as_str()),
+            (State::Warn, "SCHED_FIFO 40: Operation not permitted (os error 1)")
+        );
+        assert!(check.advice.is_some_and(|advice| advice == "permit it by LimitRTPRIO= in the unit"));
+        tree.set("sys/fs/cgroup/cpu/cpu.rt_runtime_us", "0");
+        assert!(priority(&tree.root(), &refused).advice.is_some_and(|advice| advice.contains("sched_rt_runtime_us")));
+        assert_eq!(locked(&refused).state, State::Warn);
+        let granted =
+            Obtained { fifo_priority: Some(40), memory_locked: Locked::PresentAndFuture, ..Obtained::default() };
+        assert_eq!((priority(&tree.root(), &granted).state, locked(&granted).state), (State::Ok, State::Ok));
+    }
+
+    #[test]
+    fn late_wake_ups_are_a_warning() {
+        let late = |p99_us| Lateness { sleeps: 500, p50_us: 60, p99_us, max_us: 5000 };
+        assert_eq!(wake_up(&Obtained::default(), &late(200)).state, State::Ok);
+        let check = wake_up(&Obtained::default(), &late(1500));
+        assert_eq!(check.state, State::Warn);
+        assert!(check.found.contains("1500 us p99") && check.found.contains("ordinary"), "{check:?}");
+    }
+}

@@ -1,0 +1,400 @@
+//! Measures the loop's stages: frame after frame through the same steps, as fast as the source gives them.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Result, bail};
+use sha2::{Digest, Sha256};
+
+use crate::capture::source::{Feed, FeedError, Grab};
+use crate::lab::report::{Allocations, Build, Gain, Marginal, Memory, Named, Network, Report, per_frame, too_short};
+use crate::live::frame::{Allowance, Faces};
+use crate::live::statistics::{Deadlines, Row, Table};
+use crate::platform::allocations::{self, Count};
+use crate::platform::clock::{Stopwatch, now_us};
+use crate::platform::machine::{self, Watch};
+use faceptor::align::face_window::Views;
+use faceptor::analysis::{Analysis, Face};
+use faceptor::analyze::Pipeline;
+use faceptor::image::view::each_format;
+use faceptor::image::view::{Still, View};
+use faceptor::tasks::selection::TaskList;
+use faceptor::track::tracker::FollowOptions;
+use faceptor_nn::bundle::hexadecimal;
+use faceptor_nn::bundle::reader::Bundle;
+use faceptor_nn::engine::Engine;
+use faceptor_nn::thread_pool::Threads;
+
+/// A source that gives nothing for so long is given up.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// Time between frames of a source without a rate, as the loop has it.
+const NOMINAL_PERIOD_S: f32 = 1.0 / 30.0;
+/// Between two looks at the CPU's clock.
+const SAMPLE_US: u64 = 500_000;
+/// Pairs of frames from which the cost of a task is taken: as many as are measured, within these.
+const MARGINAL_PAIRS: [u64; 2] = [20, 200];
+/// Runs of the engine alone, to count its allocations.
+const ENGINE_RUNS: u64 = 10;
+
+/// What is to be measured.
+#[derive(Clone)]
+pub struct Settings {
+    pub tasks: TaskList,
+    pub max_faces: usize,
+    pub warm_up: u64,
+    pub frames: u64,
+    /// What a frame may take; 0 for no deadline.
+    pub budget_us: u64,
+    pub threads: Threads,
+    /// Commit that the program was built from.
+    pub git: Option<&'static str>,
+}
+
+/// Loads the network with `open` and measures it on the frames of `feed`.
+///
+/// # Errors
+/// When the network cannot be run, or the source gives no frame for ten seconds.
+pub fn measure(
+    open: impl FnOnce() -> Result<Arc<Bundle>>,
+    choose: impl FnOnce(&Bundle) -> Result<Settings>,
+    feed: &mut dyn Feed,
+) -> Result<Report> {
+    let init = machine::resident_bytes().map_or(0, |(now, _)| now);
+    let mut watch = Stopwatch::start();
+    let bundle = open()?;
+    let settings = choose(&bundle)?;
+    let pipeline = undrawn(bundle.clone(), &settings.tasks, &settings.threads)?;
+    let load_us = watch.lap_us();
+    let mut bench = Bench::new(pipeline, feed, &settings);
+    let mut machine = Watch::start();
+
+    bench.run(settings.warm_up.max(1), &mut machine)?;
+    let first_us = bench.first_us;
+    let warm_up_us = watch.lap_us();
+    bench.forget();
+    machine.restart();
+    bench.run(settings.frames, &mut machine)?;
+    let (machine, mut troubles) = machine.finish();
+    let (steady, peak) = machine::resident_bytes().unwrap_or_default();
+    troubles.extend(too_short(settings.warm_up, warm_up_us, settings.frames));
+
+    let names: Vec<String> = bench.names();
+    let task_marginal_us = marginals(&bundle, &settings, &bench.kept)?;
+    let threads_gain = gain(&bundle, &settings, &bench.kept)?;
+    let mut stages = Named::default();
+    let mut frame = Default::default();
+    for (name, statistics) in bench.table.rows() {
+        match name {
+            FRAME => frame = statistics.summary(),
+            _ if statistics.count() > 0 => stages.0.push((name.to_owned(), statistics.summary())),
+            _ => {}
+        }
+    }
+    let allocations_per_frame = match allocations::are_counted() {
+        true => {
+            let engine = engine_allocations(&bundle, &settings.tasks)? * bench.seen as f64 / settings.frames as f64;
+            Allocations::per_frame(bench.allocated, bench.allocated_by_source, engine, settings.frames)
+        }
+        false => Allocations::default(),
+    };
+    let manifest = bundle.manifest();
+    Ok(Report {
+        machine,
+        build: build(settings.git),
+        model: Network {
+            name: manifest.name.clone(),
+            version: manifest.version.clone(),
+            sha256: bundle.sha256().to_owned(),
+        },
+        kernel: bench.faces.pipeline().engine().kernel().name(),
+        source: bench.feed.describe(),
+        tasks: names,
+        threads: settings.threads.count,
+        threads_gain,
+        max_faces: settings.max_faces,
+        warm_up: settings.warm_up,
+        frames: settings.frames,
+        faces: per_frame(bench.seen, settings.frames),
+        stages,
+        frame,
+        task_marginal_us,
+        deadline: bench.deadlines,
+        load_us,
+        first_us,
+        rss_bytes: Memory { init, steady, peak },
+        allocations_per_frame,
+        valid: troubles.is_empty(),
+        invalid_because: (!troubles.is_empty()).then(|| troubles.join("; ")),
+    })
+}
+
+const FRAME: &str = "frame";
+
+struct Rows {
+    capture: Row,
+    find: Row,
+    align: Row,
+    encode: Row,
+    /// One for each chosen task.
+    decode: Vec<Row>,
+    frame: Row,
+    /// Where the source has a rate of its own: from the capture to the answers.
+    since_capture: Option<Row>,
+}
+
+struct Bench<'a> {
+    /// What the live loop does with a frame, without a limit on its time.
+    faces: Faces,
+    feed: &'a mut dyn Feed,
+    analysis: Analysis,
+    table: Table,
+    rows: Rows,
+    deadlines: Deadlines,
+    first_us: u64,
+    seen: u64,
+    allocated: Count,
+    allocated_by_source: Count,
+    sampled_us: u64,
+    period_s: f32,
+    last_path: Option<PathBuf>,
+    /// A frame with a face, and where that is.
+    kept: Option<(Still, Views)>,
+}
+
+impl<'a> Bench<'a> {
+    fn new(pipeline: Pipeline, feed: &'a mut dyn Feed, settings: &Settings) -> Bench<'a> {
+        let mut table = Table::default();
+        let period_us = feed.period_us();
+        let [capture, find, align, encode] =
+            ["capture", "find", "align", "encode"].map(|name| table.register(name, None));
+        let readers = pipeline.readers();
+        let task = |&task: &u8| format!("decode_{}", readers[usize::from(task)].task().name);
+        let decode = pipeline.tasks().iter().map(|index| table.register(&task(index), None)).collect();
+        let since_capture = period_us.map(|_| table.register("since_capture", period_us));
+        let rows =
+            Rows { capture, find, align, encode, decode, frame: table.register(FRAME, period_us), since_capture };
+        Bench {
+            analysis: Analysis::with_room(settings.max_faces, readers),
+            faces: Faces::new(pipeline, FollowOptions { limit: settings.max_faces, smoothing: true }),
+            feed,
+            table,
+            rows,
+            deadlines: Deadlines::new(settings.budget_us),
+            first_us: 0,
+            seen: 0,
+            allocated: Count::default(),
+            allocated_by_source: Count::default(),
+            sampled_us: 0,
+            period_s: period_us.map_or(NOMINAL_PERIOD_S, |us| us as f32 / 1e6),
+            last_path: None,
+            kept: None,
+        }
+    }
+
+    /// Names of the chosen tasks.
+    fn names(&self) -> Vec<String> {
+        let readers = self.faces.pipeline().readers();
+        self.faces.tasks().iter().map(|&task| readers[usize::from(task)].task().name.clone()).collect()
+    }
+
+    /// Forgets what the warm-up measured.
+    fn forget(&mut self) {
+        self.table.reset();
+        self.deadlines = Deadlines::new(self.deadlines.budget_us);
+        (self.seen, self.allocated, self.allocated_by_source) = (0, Count::default(), Count::default());
+    }
+
+    fn run(&mut self, frames: u64, machine: &mut Watch) -> Result<()> {
+        for _ in 0..frames {
+            self.frame()?;
+            let now = now_us();
+            if now - self.sampled_us > SAMPLE_US {
+                self.sampled_us = now;
+                machine.sample();
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits for a frame; a file begins again at its end.
+    fn grab(&mut self) -> Result<u64> {
+        let give_up_us = now_us() + PATIENCE.as_micros() as u64;
+        loop {
+            match self.feed.grab(give_up_us) {
+                Ok(Grab::Frame(stamp)) => return Ok(stamp.captured_us),
+                Ok(Grab::Ended) if self.feed.rewind() => {}
+                Ok(Grab::Ended) => bail!("{}: no frame", self.feed.describe()),
+                Ok(Grab::Nothing) => {}
+                Err(error @ FeedError::Frame { .. }) => log::warn!("{error}"),
+                Err(error) => return Err(error.into()),
+            }
+            if now_us() >= give_up_us {
+                bail!("{}: no frame within {} s", self.feed.describe(), PATIENCE.as_secs());
+            }
+        }
+    }
+
+    /// One frame, measured.
+    fn frame(&mut self) -> Result<()> {
+        let (before, mut stage) = (allocations::of_this_thread(), Stopwatch::start());
+        let captured_us = self.grab()?;
+        let capture_us = stage.lap_us();
+        self.notice_cut();
+        stage.lap_us();
+        let grabbed = allocations::of_this_thread();
+        let allowance = Allowance { started_us: now_us(), budget_us: None, level: 0 };
+        let done = self.faces.process(&self.feed.view(), self.period_s, &allowance)?;
+        self.faces.copy_to(&mut self.analysis, &allowance);
+        let frame_us = stage.lap_us();
+        let finished = allocations::of_this_thread();
+        let add = |sum: &mut Count, more: Count| {
+            (sum.calls, sum.bytes) = (sum.calls + more.calls, sum.bytes + more.bytes);
+        };
+        add(&mut self.allocated_by_source, grabbed.since(before));
+        add(&mut self.allocated, finished.since(grabbed));
+        self.table.record(self.rows.capture, capture_us);
+        if done.finder_ran {
+            self.table.record(self.rows.find, self.analysis.timing.find_us);
+        }
+        self.record(captured_us, frame_us);
+        Ok(())
+    }
+
+    /// Another photo is another scene, where nobody is followed to.
+    fn notice_cut(&mut self) {
+        if self.feed.path() != self.last_path.as_deref() {
+            self.last_path = self.feed.path().map(Path::to_owned);
+            self.faces.cut();
+        }
+    }
+
+    fn record(&mut self, captured_us: u64, frame_us: u64) {
+        if self.first_us == 0 {
+            self.first_us = frame_us;
+        }
+        let (timing, rows, table) = (&self.analysis.timing, &self.rows, &mut self.table);
+        // Stages that a frame without a face does not have are not counted as free.
+        if let Some(face) = self.analysis.faces.first()
+            && !rows.decode.is_empty()
+        {
+            table.record(rows.align, timing.align_us);
+            table.record(rows.encode, timing.encode_us);
+            for (&row, &task) in rows.decode.iter().zip(self.faces.tasks()) {
+                table.record(row, timing.decode_us[usize::from(task)]);
+            }
+            if self.kept.is_none() {
+                let mut still = Still::default();
+                still.copy_from(&self.feed.view());
+                self.kept = Some((still, face.views));
+            }
+        }
+        table.record(rows.frame, frame_us);
+        if let Some(row) = rows.since_capture {
+            table.record(row, now_us().saturating_sub(captured_us));
+        }
+        self.deadlines.record(frame_us);
+        self.seen += self.analysis.faces.len() as u64;
+    }
+}
+
+/// What each chosen task adds: one face with all tasks, and with all but this one, in turns.
+fn marginals(bundle: &Arc<Bundle>, settings: &Settings, kept: &Option<(Still, Views)>) -> Result<Named<Marginal>> {
+    let tasks = &settings.tasks;
+    let mut found = Named::default();
+    let Some((still, at)) = kept else { return Ok(found) };
+    let mut pipeline = undrawn(bundle.clone(), tasks, &settings.threads)?;
+    let mut face = Face::blank(pipeline.readers());
+    face.views = *at;
+    let pairs = settings.frames.clamp(MARGINAL_PAIRS[0], MARGINAL_PAIRS[1]);
+    for left_out in tasks {
+        let others: TaskList = tasks.iter().copied().filter(|task| task != left_out).collect();
+        let mut differences = Vec::with_capacity(pairs as usize);
+        for pair in 0..pairs {
+            // Whichever comes first has the colder caches, so they take turns in that too.
+            let mut time = |tasks: &TaskList| time_face(&mut pipeline, &still.view(), tasks, &mut face);
+            let difference = match pair % 2 {
+                0 => time(tasks)? - time(&others)?,
+                _ => -(time(&others)? - time(tasks)?),
+            };
+            differences.push(difference);
+        }
+        let name = pipeline.readers()[usize::from(*left_out)].task().name.clone();
+        found.0.push((name, Marginal::of(&mut differences)));
+    }
+    Ok(found)
+}
+
+/// A pipeline of whose answers nothing is drawn, as in a run that only tells them.
+pub fn undrawn(bundle: Arc<Bundle>, tasks: &TaskList, threads: &Threads) -> Result<Pipeline> {
+    let mut pipeline = Pipeline::with_threads(bundle, tasks, threads)?;
+    pipeline.for_masks(false);
+    Ok(pipeline)
+}
+
+/// What the threads gain: one face with all of them, and with one alone, in turns; none where there is only one.
+fn gain(bundle: &Arc<Bundle>, settings: &Settings, kept: &Option<(Still, Views)>) -> Result<Option<Gain>> {
+    let Some((still, at)) = kept.as_ref().filter(|_| settings.threads.count > 1) else { return Ok(None) };
+    let tasks = &settings.tasks;
+    let mut alone = undrawn(bundle.clone(), tasks, &Threads::default())?;
+    let mut shared = undrawn(bundle.clone(), tasks, &settings.threads)?;
+    let mut face = Face::blank(alone.readers());
+    face.views = *at;
+    let (mut one, mut all) = (Vec::new(), Vec::new());
+    for _ in 0..settings.frames.clamp(MARGINAL_PAIRS[0], MARGINAL_PAIRS[1]) {
+        one.push(time_face(&mut alone, &still.view(), tasks, &mut face)?);
+        all.push(time_face(&mut shared, &still.view(), tasks, &mut face)?);
+    }
+    Ok(Some(Gain::of(&mut one, &mut all)))
+}
+
+/// Microseconds from one face in the network's input to the answers of `tasks`.
+fn time_face(pipeline: &mut Pipeline, view: &View, tasks: &TaskList, face: &mut Face) -> Result<i64> {
+    let at = face.views;
+    each_format!(view, pixels => pipeline.look(pixels, &at))?;
+    let chosen = tasks.iter().fold(0u32, |mask, task| mask | 1 << task);
+    let mut watch = Stopwatch::start();
+    for part in 0..pipeline.shared().len() {
+        if pipeline.shared()[part].needed_by & chosen != 0 {
+            pipeline.encode(part)?;
+        }
+    }
+    for &task in tasks {
+        pipeline.decode(usize::from(task), &at, &mut face.answers[usize::from(task)].answer)?;
+    }
+    Ok(watch.lap_us() as i64)
+}
+
+/// Allocations within the engine for one face.
+fn engine_allocations(bundle: &Arc<Bundle>, tasks: &TaskList) -> Result<f64> {
+    let manifest = bundle.manifest();
+    let inputs: Vec<&str> = manifest.image_tensors().collect();
+    let mut engine = Engine::new(bundle.clone())?;
+    let outputs: Vec<String> = tasks
+        .iter()
+        .filter_map(|&task| manifest.tasks.get(usize::from(task)))
+        .map(|task| engine.labels_of(&task.output).unwrap_or(&task.output).to_owned())
+        .collect();
+    let mut calls = 0;
+    for run in 0..=ENGINE_RUNS {
+        let before = allocations::of_this_thread();
+        for input in &inputs {
+            engine.input(input)?.fill(0.0);
+        }
+        for output in &outputs {
+            engine.compute(output)?;
+        }
+        // The first run may still make room.
+        calls += if run > 0 { allocations::of_this_thread().since(before).calls } else { 0 };
+    }
+    Ok(per_frame(calls, ENGINE_RUNS))
+}
+
+/// This program.
+pub fn build(git: Option<&'static str>) -> Build {
+    let features = [("compiler", cfg!(feature = "compiler")), ("embedded", cfg!(feature = "embedded"))];
+    let features = features.into_iter().filter(|(_, on)| *on).map(|(name, _)| name).collect();
+    let program = std::env::current_exe().and_then(std::fs::read).ok();
+    let program_sha256 = program.map(|bytes| hexadecimal(&Sha256::digest(bytes)));
+    Build { version: env!("CARGO_PKG_VERSION"), git, features, program_sha256 }
+}

@@ -1,0 +1,113 @@
+//! The network's raw tensors for golden faces: what a reference stores and a verification computes again.
+
+use std::sync::Arc;
+
+use anyhow::{Context, Result, ensure};
+
+use crate::lab::reference::{GoldenFace, Output};
+use faceptor::analyze::Pipeline;
+use faceptor::detect::detection::Detection;
+use faceptor::detect::finder::Purpose;
+use faceptor::image::picture::Picture;
+use faceptor::tasks::selection::{MAX_TASKS, TaskList};
+use faceptor_nn::bundle::reader::Bundle;
+use faceptor_nn::manifest::Task;
+
+/// The most faces of a golden picture.
+const MAX_FACES: usize = 4;
+
+/// A pipeline that is asked for tensors instead of answers.
+pub struct Probe {
+    bundle: Arc<Bundle>,
+    pipeline: Pipeline,
+    /// What a picture is sampled into: one tensor, or one for each group of the manifest.
+    inputs: Vec<Output>,
+}
+
+impl Probe {
+    /// For every task of a bundle that has tasks and a finder.
+    pub fn new(bundle: Arc<Bundle>) -> Result<Probe> {
+        // All tasks, so that every input is written.
+        let every: TaskList = (0..bundle.manifest().tasks.len().min(MAX_TASKS) as u8).collect();
+        let pipeline = Pipeline::new(bundle.clone(), &every)?;
+        let mut probe = Probe { bundle: bundle.clone(), pipeline, inputs: Vec::new() };
+        let tensors = bundle.manifest().image_tensors();
+        probe.inputs = tensors.map(|tensor| probe.describe("input", tensor, tensor)).collect();
+        Ok(probe)
+    }
+
+    /// Name of the kernels that run.
+    pub fn kernel(&self) -> &'static str {
+        self.pipeline.engine().kernel().name()
+    }
+
+    /// The network's inputs.
+    pub fn inputs(&self) -> &[Output] {
+        &self.inputs
+    }
+
+    /// Side of the input that a task looks at, pixels.
+    pub fn size(&self, task: &Task) -> usize {
+        let manifest = self.bundle.manifest();
+        let tensor = manifest.group_of(task).map(|group| &group.tensor);
+        let tensor = tensor.or(manifest.input.as_ref().map(|input| &input.tensor));
+        let shape = tensor.and_then(|tensor| self.pipeline.engine().shape(tensor));
+        shape.and_then(|shape| shape.last().copied()).unwrap_or(1)
+    }
+
+    /// Grey levels for one unit of an input.
+    pub fn levels(&self, input: &str) -> f32 {
+        let manifest = self.bundle.manifest();
+        let groups = manifest.groups.iter().map(|group| (&group.tensor, group.std.as_slice()));
+        let alone = manifest.input.iter().map(|input| (&input.tensor, input.std.as_slice()));
+        let std = groups.chain(alone).find(|(tensor, _)| *tensor == input);
+        std.and_then(|(_, std)| std.first().copied()).unwrap_or(1.0)
+    }
+
+    /// The outputs of all tasks, with what the manifest says of them.
+    pub fn tasks(&self) -> impl Iterator<Item = (&Task, Output)> {
+        self.bundle.manifest().tasks.iter().map(|task| (task, self.describe("task", &task.name, &task.output)))
+    }
+
+    /// An output of each part that tasks share.
+    pub fn parts(&self) -> impl Iterator<Item = Output> {
+        self.pipeline.shared().iter().map(|part| self.describe("part", &part.name, &part.tensor))
+    }
+
+    fn describe(&self, kind: &str, name: &str, tensor: &str) -> Output {
+        Output {
+            name: name.to_owned(),
+            tensor: tensor.to_owned(),
+            shape: self.pipeline.engine().shape(tensor).unwrap_or_default().to_vec(),
+            // Names come from a manifest: none may lead out of the folder.
+            file: format!("{kind}.{}.f32", name.replace(|c: char| !c.is_ascii_alphanumeric() && c != '_', "-")),
+        }
+    }
+
+    /// The faces of a picture, as the live loop's finder sees them.
+    pub fn find(&mut self, picture: &Picture) -> Result<Vec<GoldenFace>> {
+        let found = self.pipeline.find(picture, Purpose::Live, MAX_FACES)?;
+        let distinct = found.iter().filter(|face| self.pipeline.frame_of(&face.keypoints).is_some());
+        Ok(distinct.map(GoldenFace::from).collect())
+    }
+
+    /// Samples a face into the network's inputs; they can be asked for as outputs.
+    pub fn look(&mut self, picture: &Picture, face: &GoldenFace) -> Result<()> {
+        let at = self.pipeline.frame_of(&face.keypoints).context("the keypoints of a face are not distinct")?;
+        let found = Detection { score: face.score, edges: face.edges, keypoints: face.keypoints };
+        self.pipeline.look(picture, &self.pipeline.views(&at, Some(&found)))
+    }
+
+    /// Puts a stored input into the network.
+    pub fn feed(&mut self, tensor: &str, stored: &[f32]) -> Result<()> {
+        let input = self.pipeline.engine_mut().input(tensor)?;
+        ensure!(input.len() == stored.len(), "input {tensor} has {} numbers, not {}", input.len(), stored.len());
+        input.copy_from_slice(stored);
+        Ok(())
+    }
+
+    /// A tensor for the face that was looked at or fed.
+    pub fn output(&mut self, tensor: &str) -> Result<&[f32]> {
+        self.pipeline.engine_mut().output(tensor)
+    }
+}

@@ -1,0 +1,359 @@
+//! A reference folder: golden inputs with what one machine answered for them, to be compared with another's answers.
+//!
+//! ```text
+//! reference.json       what is here, of which network, and what may differ (written last: without it there is nothing)
+//! bench.json           the bench report of the machine that wrote it
+//! 000.png ...          pictures
+//! input.NAME.f32       the network's input (or inputs) for each face of the pictures, `[faces, 3, size, size]`
+//! part.NAME.f32        an output of each part that tasks share, for each face
+//! task.NAME.f32        the output of each task, for each face
+//! ```
+//! Tensors are raw little-endian float32.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use crate::lab::compare::Limit;
+use faceptor::align::similarity::Point;
+use faceptor::detect::detection::Detection;
+use faceptor_nn::bundle::hexadecimal;
+
+/// The format that this version reads and writes.
+pub const FORMAT: u32 = 1;
+/// Names of the files.
+pub const INDEX: &str = "reference.json";
+pub const BENCH: &str = "bench.json";
+
+/// Why a reference folder cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum GoldenError {
+    #[error("{} is no reference folder: it has no {INDEX} (faceptor reference --out writes one)", .0.display())]
+    NoReference(PathBuf),
+    #[error("{}: {reason}", .path.display())]
+    Index { path: PathBuf, reason: String },
+    #[error("{} has format {found}, this version reads format {FORMAT}: write it again", .path.display())]
+    Format { path: PathBuf, found: u32 },
+    #[error("{} is missing: the reference is not complete, copy or write it again", .0.display())]
+    Missing(PathBuf),
+    #[error("{}: {found} bytes instead of {expected}: copy or write the reference again", .path.display())]
+    Length { path: PathBuf, expected: u64, found: u64 },
+    #[error("{} is damaged: its checksum does not match; copy or write the reference again", .0.display())]
+    Damaged(PathBuf),
+    #[error(
+        "the reference is of network {name} with sha256 {there:.16}, this program has {here:.16}: use the same bundle on both machines (--model)"
+    )]
+    OtherNetwork { name: String, there: String, here: String },
+    #[error("{}: {error}", .path.display())]
+    Io { path: PathBuf, error: io::Error },
+}
+
+/// `reference.json`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Index {
+    pub format: u32,
+    /// The machine that wrote it, in words.
+    pub machine: String,
+    pub program: String,
+    pub kernel: String,
+    pub network: String,
+    pub network_sha256: String,
+    pub purpose: String,
+    pub inputs: Vec<Output>,
+    pub tasks: Vec<Output>,
+    pub parts: Vec<Output>,
+    pub pictures: Vec<Golden>,
+    pub limits: Limits,
+    /// Every other file of the folder.
+    pub files: BTreeMap<String, Entry>,
+}
+
+/// A tensor that was stored for each face.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Output {
+    pub name: String,
+    pub tensor: String,
+    /// Of one face.
+    pub shape: Vec<usize>,
+    pub file: String,
+}
+
+/// A picture with its faces.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Golden {
+    pub file: String,
+    pub origin: String,
+    pub faces: Vec<GoldenFace>,
+}
+
+/// What the finder saw of a face.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct GoldenFace {
+    pub score: f32,
+    /// Left, top, right, bottom.
+    pub edges: [f32; 4],
+    pub keypoints: [Point; 5],
+}
+
+impl From<&Detection> for GoldenFace {
+    fn from(found: &Detection) -> GoldenFace {
+        GoldenFace { score: found.score, edges: found.edges, keypoints: found.keypoints }
+    }
+}
+
+/// What may differ before a verification fails.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Limits {
+    /// With the stored input, by task.
+    pub tasks: BTreeMap<String, Limit>,
+    /// From the picture, by task: the finder's keypoints move the crop a little.
+    pub end_to_end: BTreeMap<String, Limit>,
+    /// Keypoints, pixels of the picture.
+    pub keypoints: Limit,
+    /// The network's input, grey levels of 0..255.
+    pub input: Limit,
+    /// Outputs of shared parts, as a share of the largest value.
+    pub parts: Limit,
+}
+
+/// A file's length and checksum.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Entry {
+    pub bytes: u64,
+    pub sha256: String,
+}
+
+/// Writes a folder, its index last.
+pub struct Writer {
+    folder: PathBuf,
+    files: BTreeMap<String, Entry>,
+}
+
+impl Writer {
+    /// Makes the folder. A reference that is there already is written over; a folder with anything else is refused.
+    pub fn create(folder: &Path) -> Result<Writer, GoldenError> {
+        let io = |error| GoldenError::Io { path: folder.to_owned(), error };
+        fs::create_dir_all(folder).map_err(io)?;
+        let index = folder.join(INDEX);
+        if index.exists() {
+            fs::remove_file(&index).map_err(|error| GoldenError::Io { path: index, error })?;
+        } else if fs::read_dir(folder).map_err(io)?.next().is_some() {
+            let reason = "the folder is not empty and holds no reference: name another one".to_owned();
+            return Err(GoldenError::Index { path: folder.to_owned(), reason });
+        }
+        Ok(Writer { folder: folder.to_owned(), files: BTreeMap::new() })
+    }
+
+    /// Path of a file that somebody else writes; [`Writer::enter`] takes it up afterwards.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.folder.join(name)
+    }
+
+    /// Takes up a file that has been written.
+    pub fn enter(&mut self, name: &str) -> Result<(), GoldenError> {
+        let path = self.path(name);
+        let bytes = fs::read(&path).map_err(|error| GoldenError::Io { path, error })?;
+        self.files.insert(name.to_owned(), Entry::of(&bytes));
+        Ok(())
+    }
+
+    /// Writes numbers.
+    pub fn floats(&mut self, name: &str, numbers: &[f32]) -> Result<(), GoldenError> {
+        let bytes: Vec<u8> = numbers.iter().flat_map(|number| number.to_le_bytes()).collect();
+        let path = self.path(name);
+        fs::write(&path, &bytes).map_err(|error| GoldenError::Io { path, error })?;
+        self.files.insert(name.to_owned(), Entry::of(&bytes));
+        Ok(())
+    }
+
+    /// Writes the index: the folder is complete.
+    pub fn finish(self, index: Index) -> Result<(), GoldenError> {
+        let index = Index { files: self.files, ..index };
+        let path = self.folder.join(INDEX);
+        let text = serde_json::to_string_pretty(&index).map_err(io::Error::from);
+        text.and_then(|text| fs::write(&path, text + "\n")).map_err(|error| GoldenError::Io { path, error })
+    }
+}
+
+impl Entry {
+    fn of(bytes: &[u8]) -> Entry {
+        Entry { bytes: bytes.len() as u64, sha256: hexadecimal(&Sha256::digest(bytes)) }
+    }
+}
+
+/// A folder that has been checked: every file is there, whole, and as it was written.
+#[derive(Debug)]
+pub struct Reference {
+    folder: PathBuf,
+    pub index: Index,
+}
+
+impl Reference {
+    /// Opens a folder for the network with this checksum.
+    pub fn open(folder: &Path, network_sha256: &str) -> Result<Reference, GoldenError> {
+        let path = folder.join(INDEX);
+        let text = match fs::read_to_string(&path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Err(GoldenError::NoReference(folder.to_owned()));
+            }
+            Err(error) => return Err(GoldenError::Io { path, error }),
+        };
+        /// Read first, so that another format is told apart from a damaged file.
+        #[derive(Deserialize)]
+        struct Head {
+            format: u32,
+        }
+        let wrong = |error: serde_json::Error| GoldenError::Index { path: path.clone(), reason: error.to_string() };
+        let head: Head = serde_json::from_str(&text).map_err(wrong)?;
+        if head.format != FORMAT {
+            return Err(GoldenError::Format { path, found: head.format });
+        }
+        let index: Index = serde_json::from_str(&text).map_err(wrong)?;
+        if index.network_sha256 != network_sha256 {
+            let (name, there) = (index.network, index.network_sha256);
+            return Err(GoldenError::OtherNetwork { name, there, here: network_sha256.to_owned() });
+        }
+        let reference = Reference { folder: folder.to_owned(), index };
+        let index = &reference.index;
+        let named = index.inputs.iter().chain(&index.tasks).chain(&index.parts).map(|output| &output.file);
+        let pictures = index.pictures.iter().map(|picture| &picture.file);
+        let wanted: Vec<&str> = named.chain(pictures).map(String::as_str).chain([BENCH]).collect();
+        for name in wanted {
+            reference.bytes(name)?;
+        }
+        Ok(reference)
+    }
+
+    /// Path of a picture.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.folder.join(name)
+    }
+
+    /// A file's content, checked.
+    pub fn bytes(&self, name: &str) -> Result<Vec<u8>, GoldenError> {
+        let path = self.path(name);
+        let entry = self.index.files.get(name).filter(|_| Path::new(name).components().count() == 1);
+        let Some(entry) = entry else {
+            let reason = format!("it names the file {name:?} without its length and checksum");
+            return Err(GoldenError::Index { path: self.path(INDEX), reason });
+        };
+        let bytes = match fs::read(&path) {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(GoldenError::Missing(path)),
+            Err(error) => return Err(GoldenError::Io { path, error }),
+        };
+        let (expected, found) = (entry.bytes, bytes.len() as u64);
+        if expected != found {
+            return Err(GoldenError::Length { path, expected, found });
+        }
+        if Entry::of(&bytes) != *entry {
+            return Err(GoldenError::Damaged(path));
+        }
+        Ok(bytes)
+    }
+
+    /// A tensor file with `each` numbers for each of `faces` faces.
+    pub fn floats(&self, name: &str, faces: usize, each: usize) -> Result<Vec<f32>, GoldenError> {
+        let bytes = self.bytes(name)?;
+        let expected = faces.saturating_mul(each).saturating_mul(4) as u64;
+        if bytes.len() as u64 != expected {
+            return Err(GoldenError::Length { path: self.path(name), expected, found: bytes.len() as u64 });
+        }
+        Ok(bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect())
+    }
+
+    /// How many faces the tensors are of.
+    pub fn faces(&self) -> usize {
+        self.index.pictures.iter().map(|picture| picture.faces.len()).sum()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::scratch::Folder;
+
+    const INPUT: &str = "input.image.f32";
+
+    fn index() -> Index {
+        let limit = Limit { mean: 1.0, max: 1.0, flips: 0.0 };
+        let limits = Limits {
+            tasks: BTreeMap::new(),
+            end_to_end: BTreeMap::new(),
+            keypoints: limit,
+            input: limit,
+            parts: limit,
+        };
+        let text = || "x".to_owned();
+        Index {
+            format: FORMAT,
+            machine: text(),
+            program: text(),
+            kernel: text(),
+            network: text(),
+            network_sha256: "abc".to_owned(),
+            purpose: text(),
+            inputs: vec![Output { name: text(), tensor: text(), shape: vec![2], file: INPUT.to_owned() }],
+            tasks: Vec::new(),
+            parts: Vec::new(),
+            pictures: Vec::new(),
+            limits,
+            files: BTreeMap::new(),
+        }
+    }
+
+    fn write(folder: &Path) -> Result<(), GoldenError> {
+        let mut writer = Writer::create(folder)?;
+        writer.floats(INPUT, &[1.5, -2.0])?;
+        writer.floats(BENCH, &[0.0])?;
+        writer.finish(index())
+    }
+
+    #[test]
+    fn numbers_come_back_as_they_were() {
+        let folder = Folder::new().expect("a folder");
+        write(folder.path()).expect("is written");
+        // A second time over the first one.
+        write(folder.path()).expect("is written");
+        let reference = Reference::open(folder.path(), "abc").expect("is whole");
+        assert_eq!(reference.floats(INPUT, 1, 2).expect("two numbers"), [1.5, -2.0]);
+        assert!(matches!(reference.floats(INPUT, 2, 2), Err(GoldenError::Length { expected: 16, found: 8, .. })));
+        assert!(matches!(reference.bytes("../x"), Err(GoldenError::Index { .. })));
+        assert_eq!(reference.faces(), 0);
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_folder_is_named() {
+        let folder = Folder::new().expect("a folder");
+        let open = || Reference::open(folder.path(), "abc").expect_err("is not whole");
+        assert!(matches!(open(), GoldenError::NoReference(_)));
+        write(folder.path()).expect("is written");
+        assert!(matches!(Reference::open(folder.path(), "abd"), Err(GoldenError::OtherNetwork { .. })));
+        let input = folder.path().join(INPUT);
+        fs::write(&input, [0; 8]).expect("writable");
+        assert!(matches!(open(), GoldenError::Damaged(_)));
+        fs::write(&input, [0; 7]).expect("writable");
+        assert!(matches!(open(), GoldenError::Length { expected: 8, found: 7, .. }));
+        fs::remove_file(&input).expect("removable");
+        assert!(matches!(open(), GoldenError::Missing(_)));
+        let path = folder.path().join(INDEX);
+        let text = fs::read_to_string(&path).expect("readable");
+        fs::write(&path, text.replace("\"format\": 1", "\"format\": 2")).expect("writable");
+        assert!(matches!(open(), GoldenError::Format { found: 2, .. }));
+        fs::write(&path, &text[..40]).expect("writable");
+        assert!(matches!(open(), GoldenError::Index { .. }));
+    }
+
+    #[test]
+    fn a_folder_with_something_else_is_left_alone() {
+        let folder = Folder::new().expect("a folder");
+        fs::write(folder.path().join("thesis.txt"), "x").expect("writable");
+        assert!(write(folder.path()).is_err());
+        assert!(folder.path().join("thesis.txt").exists());
+    }
+}

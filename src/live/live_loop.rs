@@ -1,0 +1,318 @@
+//! The live loop: one thread that follows each frame from the source to the hand-over.
+//!
+//! The newest frame wins: a camera's older ones are passed over and counted by the feed, so that latency never adds up.
+//! After the first frames the loop takes no memory, holds no lock and writes no log line as long as nothing goes wrong;
+//! its only system calls are those of the source, the clock, and one that wakes the publisher.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::sync::mpsc::Receiver;
+use std::thread::{self, Thread};
+use std::time::Duration;
+
+use anyhow::{Result, bail};
+
+use crate::capture::source::{Feed, FeedError, Grab, Stamp};
+use crate::live::degradation::{self, Degradation};
+use crate::live::frame::{Allowance, Faces};
+use crate::live::frame_result::{Counters, Outcome};
+use crate::live::latency::Latency;
+use crate::live::ring::{self, Writer};
+use crate::live::virtual_clock::{Stage, Time};
+use crate::outputs::shared_frame::Stills;
+use crate::outputs::sinks::snapshot::Watch;
+use faceptor::image::picture::Picture;
+use faceptor::tasks::selection::TaskList;
+
+/// How long the loop waits for a frame before it looks at commands again.
+const PATIENCE_US: u64 = 100_000;
+/// Without frames, the counters are handed over this often.
+const NEWS_US: u64 = 500_000;
+/// Time between frames of a source without a rate, for smoothing and speeds.
+const NOMINAL_PERIOD_S: f32 = 1.0 / 30.0;
+/// A longer pause says nothing of how a face moves.
+const LONGEST_PAUSE_S: f32 = 0.5;
+/// Rounds of the network before the first frame.
+const WARM_UP_ROUNDS: u32 = 5;
+
+/// What others ask of the loop. Commands come through a bounded channel and are taken at the start of a frame.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Command {
+    /// From the next frame on, in this order of priority.
+    SetTasks(TaskList),
+    SetBudgetUs(u64),
+}
+
+/// What a run is told at its start.
+#[derive(Clone, Debug, Default)]
+pub struct Settings {
+    /// Ends after so many frames; the source begins again when it ends before. `None`: when the source ends.
+    pub frames: Option<u64>,
+    /// `None`: the period of a live source, and no limit for others.
+    pub budget_us: Option<u64>,
+    /// `None`: chosen from what is measured.
+    pub latency_us: Option<u64>,
+    /// Ends when the camera goes away.
+    pub exit_on_lost: bool,
+}
+
+/// What the loop has from others.
+pub struct Links<'a> {
+    pub commands: Receiver<Command>,
+    /// Ends the run.
+    pub stop: Arc<AtomicBool>,
+    /// Tells whether somebody wants to see the pixels.
+    pub watch: Option<Arc<Watch>>,
+    /// Pixels are kept with every result.
+    pub keep_pixels: bool,
+    /// A least level of degradation.
+    pub heat: Arc<AtomicU8>,
+    pub results: Writer<'a, Outcome>,
+    pub publisher: Thread,
+    pub stills: Stills,
+}
+
+impl Links<'_> {
+    /// Whether the frame that comes next is drawn.
+    fn wants_pixels(&self) -> bool {
+        self.keep_pixels || self.watch.as_ref().is_some_and(|watch| watch.wants_pixels())
+    }
+}
+
+/// The loop's state.
+pub struct Live<'a> {
+    faces: Faces,
+    time: Time,
+    settings: Settings,
+    links: Links<'a>,
+    period_us: Option<u64>,
+    /// The source has a rate: frames are dropped rather than waited for, and results leave at their time.
+    live: bool,
+    budget_us: Option<u64>,
+    latency: Latency,
+    degradation: Degradation,
+    counters: Counters,
+    number: u64,
+    last: Option<Stamp>,
+    last_path: Option<PathBuf>,
+    source_ended: bool,
+    news_us: u64,
+}
+
+impl<'a> Live<'a> {
+    /// Measures the network, which takes some frames' time.
+    ///
+    /// # Errors
+    /// When the bundle cannot be run.
+    pub fn new(mut faces: Faces, settings: Settings, period_us: Option<u64>, links: Links<'a>) -> Result<Live<'a>> {
+        faces.for_masks(links.wants_pixels());
+        faces.warm_up(&Picture::filled(640, 480, [128; 3]).view(), WARM_UP_ROUNDS)?;
+        let time = faces.time().clone();
+        Ok(Live {
+            news_us: time.now_us(),
+            time,
+            faces,
+            period_us,
+            live: period_us.is_some(),
+            budget_us: settings.budget_us.or(period_us),
+            latency: Latency::new(settings.latency_us),
+            settings,
+            links,
+            degradation: Degradation::default(),
+            counters: Counters::default(),
+            number: 0,
+            last: None,
+            last_path: None,
+            source_ended: false,
+        })
+    }
+
+    /// Runs until the source ends, enough frames were seen, or somebody ends it.
+    ///
+    /// # Errors
+    /// When the source is gone for good, or the network fails.
+    pub fn run(mut self, feed: &mut dyn Feed) -> Result<Counters> {
+        while !self.is_over() {
+            let grabbed = self.grab(feed)?;
+            // After the wait for the frame, so that what was asked meanwhile holds for it.
+            self.take_commands();
+            let Some((stamp, began_us)) = grabbed else { continue };
+            let grabbed_us = self.time.now_us();
+            let allowance = self.allowance(grabbed_us);
+            let elapsed_s = self.elapsed_s(&stamp);
+            self.notice_cut(feed);
+            let watched = self.links.wants_pixels();
+            self.faces.for_masks(watched);
+            let done = self.faces.process(&feed.view(), elapsed_s, &allowance)?;
+            self.counters.frames += 1;
+            self.counters.finder_runs += u64::from(done.finder_ran);
+            self.counters.stale_answers += done.stale_answers;
+            self.counters.faces = self.faces.count() as u8;
+            let capture_us = grabbed_us.saturating_sub(if self.live { stamp.captured_us } else { began_us });
+            let used_us = self.hand_over(feed, &stamp, capture_us, watched, &allowance);
+            self.adapt(capture_us, used_us);
+        }
+        Ok(self.counters)
+    }
+
+    fn is_over(&self) -> bool {
+        let enough = self.settings.frames.is_some_and(|frames| self.number >= frames);
+        enough || self.source_ended || self.links.stop.load(Ordering::Relaxed)
+    }
+
+    fn take_commands(&mut self) {
+        while let Ok(command) = self.links.commands.try_recv() {
+            match command {
+                Command::SetTasks(tasks) => self.faces.choose(&tasks),
+                Command::SetBudgetUs(us) => self.budget_us = Some(us),
+            }
+        }
+    }
+
+    /// The next frame, and when the wait for it began; `None` when none came.
+    fn grab(&mut self, feed: &mut dyn Feed) -> Result<Option<(Stamp, u64)>> {
+        let began_us = self.time.now_us();
+        let grab = feed.grab(began_us + PATIENCE_US);
+        self.counters.feed = feed.counters();
+        if self.settings.exit_on_lost && self.counters.feed.lost > 0 {
+            bail!("{}: the camera is gone (--exit-on-lost)", feed.describe());
+        }
+        match grab {
+            Ok(Grab::Frame(_)) if self.links.stop.load(Ordering::Relaxed) => Ok(None),
+            Ok(Grab::Frame(_)) if self.degradation_level() >= 5 && self.counters.feed.frames % 2 == 1 => {
+                self.counters.skipped_frames += 1;
+                Ok(None)
+            }
+            Ok(Grab::Frame(stamp)) => Ok(Some((stamp, began_us))),
+            Ok(Grab::Nothing) => {
+                self.tell_news();
+                Ok(None)
+            }
+            Ok(Grab::Ended) => {
+                self.source_ended = self.settings.frames.is_none() || !feed.rewind();
+                Ok(None)
+            }
+            Err(error @ FeedError::Frame { .. }) => {
+                log::error!("{error}");
+                self.counters.bad_frames += 1;
+                self.number += 1;
+                Ok(None)
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// A source that waits loses no frame, so its loop skips none.
+    fn degradation_level(&self) -> u8 {
+        let most = if self.live { degradation::MAX_LEVEL } else { degradation::MAX_LEVEL - 1 };
+        self.degradation.level(self.links.heat.load(Ordering::Relaxed)).min(most)
+    }
+
+    fn allowance(&mut self, started_us: u64) -> Allowance {
+        self.counters.level = self.degradation_level();
+        Allowance { started_us, budget_us: self.budget_us, level: self.counters.level }
+    }
+
+    /// Time since the last frame: by the clock for a live source, by their count for others, so that the same file
+    /// gives the same answers on any machine.
+    fn elapsed_s(&mut self, stamp: &Stamp) -> f32 {
+        let elapsed_s = match self.last.replace(*stamp) {
+            Some(last) if self.live => stamp.captured_us.saturating_sub(last.captured_us) as f32 / 1e6,
+            Some(last) => stamp.sequence.saturating_sub(last.sequence).max(1) as f32 * NOMINAL_PERIOD_S,
+            None => NOMINAL_PERIOD_S,
+        };
+        elapsed_s.clamp(1e-4, LONGEST_PAUSE_S)
+    }
+
+    /// Photos have nothing to do with each other.
+    fn notice_cut(&mut self, feed: &dyn Feed) {
+        if let Some(path) = feed.path().filter(|path| self.last_path.as_deref() != Some(*path)) {
+            self.last_path = Some(path.to_owned());
+            self.faces.cut();
+        }
+    }
+
+    /// Fills a result and sends it off, with the pixels if they are `watched`; returns how long the frame took.
+    fn hand_over(
+        &mut self,
+        feed: &dyn Feed,
+        stamp: &Stamp,
+        capture_us: u64,
+        watched: bool,
+        allowance: &Allowance,
+    ) -> u64 {
+        let mut copied_from_us = self.time.now_us();
+        let number = self.number;
+        self.number += 1;
+        let Some(mut outcome) = self.spare() else {
+            self.counters.dropped_results += 1;
+            return copied_from_us - allowance.started_us;
+        };
+        let view = feed.view();
+        outcome.number = Some(number);
+        outcome.stamp = *stamp;
+        (outcome.width, outcome.height) = (view.width(), view.height());
+        match feed.path() {
+            Some(path) => outcome.path = Some(path.to_string_lossy().into_owned()),
+            None => outcome.path = None,
+        }
+        outcome.still = if watched { self.links.stills.keep(&view) } else { None };
+        outcome.capture_us = capture_us;
+        outcome.publish_at_us = self.latency.us().filter(|_| self.live).map(|latency| stamp.captured_us + latency);
+        self.faces.copy_to(&mut outcome.analysis, allowance);
+        outcome.counters = self.counters;
+        outcome.grabbed_us = allowance.started_us;
+        let copied_us = self.time.lap_us(&mut copied_from_us, Stage::HandOver);
+        let now_us = copied_from_us;
+        outcome.handed_over_us = now_us;
+        self.send(outcome);
+        self.faces.record_hand_over(copied_us);
+        self.news_us = now_us;
+        now_us - allowance.started_us
+    }
+
+    /// Learns from the frame.
+    fn adapt(&mut self, capture_us: u64, used_us: u64) {
+        let Some(budget_us) = self.budget_us else { return };
+        self.degradation.record(used_us, budget_us);
+        if self.live {
+            let faces = self.faces.limit();
+            // Results that wait for their time fill half the ring at most, however large the budget is.
+            let longest_us = self.period_us.map_or(budget_us, |period_us| period_us * (ring::DEPTH as u64 / 2));
+            let work_us = budget_us.min(longest_us);
+            self.latency.settle(capture_us, self.faces.costs(), faces, self.faces.worked_tasks(), work_us);
+        }
+    }
+
+    /// Memory for a result. A live loop does not wait for it, others lose nothing.
+    fn spare(&mut self) -> Option<Box<Outcome>> {
+        loop {
+            let spare = self.links.results.take();
+            if spare.is_some() || self.live || self.links.stop.load(Ordering::Relaxed) {
+                return spare;
+            }
+            // The publisher wakes this thread when it gives one back; the limit is for the moment in between.
+            thread::park_timeout(Duration::from_millis(1));
+        }
+    }
+
+    fn send(&mut self, outcome: Box<Outcome>) {
+        self.links.results.put(outcome);
+        self.links.publisher.unpark();
+    }
+
+    /// Without frames, others still hear how the source is.
+    fn tell_news(&mut self) {
+        let now_us = self.time.now_us();
+        if now_us < self.news_us + NEWS_US {
+            return;
+        }
+        self.news_us = now_us;
+        if let Some(mut outcome) = self.links.results.take() {
+            (outcome.number, outcome.counters) = (None, self.counters);
+            (outcome.still, outcome.publish_at_us) = (None, None);
+            self.send(outcome);
+        }
+    }
+}

@@ -1,0 +1,160 @@
+//! The newest numbers of a run, for those who ask while it goes on. The publisher writes them about once a second, and
+//! never waits for a reader.
+
+use std::sync::{Mutex, PoisonError, TryLockError};
+
+use serde_json::{Map, Value, json};
+
+use crate::live::frame_result::Counters;
+use crate::live::statistics::{Deadlines, Summary, write_table};
+use crate::platform::clock;
+
+/// Everything that is told of a run.
+#[derive(Clone, Debug, Default)]
+pub struct Report {
+    pub started_us: u64,
+    pub reported_us: u64,
+    pub counters: Counters,
+    /// The fixed latency, once it is chosen; only of a live source.
+    pub latency_us: Option<u64>,
+    /// Frames against their budget; `None` without one.
+    pub deadlines: Option<Deadlines>,
+    pub published: u64,
+    /// Results that left later than capture + L.
+    pub late: u64,
+    /// Stages with their times, in the order of a frame's way.
+    pub stages: Vec<(String, Summary)>,
+}
+
+/// The place where the newest report hangs.
+#[derive(Debug, Default)]
+pub struct Board {
+    report: Mutex<Report>,
+}
+
+impl Board {
+    /// Hangs up a new report, unless somebody is reading the old one just now.
+    pub fn update(&self, write: impl FnOnce(&mut Report)) {
+        match self.report.try_lock() {
+            Ok(mut report) => write(&mut report),
+            Err(TryLockError::Poisoned(poisoned)) => write(&mut poisoned.into_inner()),
+            Err(TryLockError::WouldBlock) => {}
+        }
+    }
+
+    /// A copy of the report.
+    pub fn read(&self) -> Report {
+        self.report.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+impl Report {
+    /// Where the loop stands.
+    pub fn status(&self) -> Map<String, Value> {
+        let counters = &self.counters;
+        let value = json!({
+            "uptime_s": clock::now_us().saturating_sub(self.started_us) as f64 / 1e6,
+            "frames": counters.frames,
+            "faces": counters.faces,
+            "level": counters.level,
+            "latency_us": self.latency_us,
+            "published": self.published,
+            "late": self.late,
+            "finder_runs": counters.finder_runs,
+            "stale_answers": counters.stale_answers,
+            "bad_frames": counters.bad_frames,
+            "skipped_frames": counters.skipped_frames,
+            "dropped_results": counters.dropped_results,
+            "deadline": self.deadlines,
+            "source_counters": counters.feed,
+        });
+        match value {
+            Value::Object(map) => map,
+            _ => Map::new(),
+        }
+    }
+
+    /// Times of the stages by their names.
+    pub fn stats(&self) -> Value {
+        let stages: Map<String, Value> = (self.stages.iter().filter(|(_, summary)| summary.n > 0))
+            .map(|(name, summary)| (name.clone(), serde_json::to_value(summary).unwrap_or_default()))
+            .collect();
+        json!({ "stages": stages, "deadline": self.deadlines })
+    }
+
+    /// The table at the end of a run.
+    pub fn table(&self) -> String {
+        let counters = &self.counters;
+        let mut text = match counters.frames {
+            1 => "1 frame\n".to_owned(),
+            frames => format!("{frames} frames\n"),
+        };
+        let measured = self.stages.iter().filter(|(_, summary)| summary.n > 0);
+        // Writing to a String cannot fail.
+        let _ = write_table(&mut text, measured.map(|(name, summary)| (name.as_str(), *summary)));
+        text += &format!(
+            "\nfinder: ran for {} frames; answers of earlier frames: {}\n",
+            counters.finder_runs, counters.stale_answers
+        );
+        if let Some(deadlines) = &self.deadlines {
+            text += &format!(
+                "budget {:.2} ms: missed by {}, {} in a row at most\n",
+                deadlines.budget_us as f64 / 1e3,
+                deadlines.missed,
+                deadlines.longest_miss_run
+            );
+        }
+        if let Some(latency_us) = self.latency_us {
+            text += &format!(
+                "published {:.1} ms after capture: {} of {} later\n",
+                latency_us as f64 / 1e3,
+                self.late,
+                self.published
+            );
+        }
+        let feed = &counters.feed;
+        let drops = [
+            ("never arrived", feed.sequence_gaps),
+            ("passed over for a newer one", feed.stale_dropped),
+            ("unreadable", counters.bad_frames),
+            ("skipped under overload", counters.skipped_frames),
+            ("dropped before publication", counters.dropped_results),
+        ];
+        let drops: Vec<String> =
+            drops.iter().filter(|(_, count)| *count > 0).map(|(what, count)| format!("{count} {what}")).collect();
+        if !drops.is_empty() {
+            text += &format!("frames lost: {}\n", drops.join(", "));
+        }
+        text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reader_never_holds_up_the_writer() {
+        let board = Board::default();
+        board.update(|report| report.published = 1);
+        let held = board.report.lock().expect("not poisoned");
+        board.update(|report| report.published = 2);
+        drop(held);
+        assert_eq!(board.read().published, 1);
+        board.update(|report| report.published = 3);
+        assert_eq!(board.read().published, 3);
+    }
+
+    #[test]
+    fn losses_are_listed_and_nothing_else() {
+        let mut report = Report::default();
+        assert_eq!(report.table().lines().count(), 3, "{}", report.table());
+        report.counters.feed.sequence_gaps = 2;
+        report.counters.skipped_frames = 3;
+        report.deadlines = Some(Deadlines::new(33_333));
+        let table = report.table();
+        assert!(table.ends_with("frames lost: 2 never arrived, 3 skipped under overload\n"), "{table}");
+        assert!(table.contains("budget 33.33 ms: missed by 0, 0 in a row at most\n"), "{table}");
+        assert_eq!(report.status()["source_counters"]["sequence_gaps"], 2);
+    }
+}

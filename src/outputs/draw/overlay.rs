@@ -1,0 +1,273 @@
+//! The annotated picture: parsing colours, box, landmarks and a caption for each face.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+
+use embedded_graphics::pixelcolor::Rgb888;
+use embedded_graphics::prelude::{Drawable, OriginDimensions, Point, Primitive};
+use embedded_graphics::primitives::{Circle, PrimitiveStyle, Rectangle};
+
+use crate::outputs::draw::canvas::Canvas;
+use crate::outputs::draw::mask;
+use crate::outputs::draw::resize::Resizer;
+use crate::outputs::draw::text_layout::{Lettering, Places};
+use crate::outputs::format::caption;
+use faceptor::analysis::{Analysis, Face};
+use faceptor::analyze::Pipeline;
+use faceptor::image::picture::{Picture, Pixels};
+use faceptor::image::view::View;
+use faceptor::tasks::decoder::{Answer, Reader};
+use faceptor::tasks::parsing::OUTSIDE;
+
+/// Small pictures are magnified by a whole factor to about this side, so that a caption can be read on them.
+const READABLE_SIDE: usize = 480;
+/// The largest magnification.
+const MAX_FACTOR: usize = 8;
+/// A parsing colour's share of 256; background stays as it is.
+const TINT: u32 = 110;
+
+const BOX: Rgb888 = Rgb888::new(70, 220, 110);
+/// Landmarks, a colour for each set of a face.
+const DOTS: [Rgb888; 4] =
+    [Rgb888::new(255, 240, 80), Rgb888::new(80, 230, 255), Rgb888::new(255, 130, 220), Rgb888::new(255, 150, 40)];
+
+/// Colours of the parsing classes by number; further classes start over after the background.
+const PALETTE: [[u8; 3]; 19] = [
+    [0, 0, 0],
+    [255, 170, 120],
+    [255, 85, 0],
+    [60, 220, 255],
+    [80, 120, 255],
+    [40, 60, 230],
+    [190, 90, 255],
+    [130, 40, 230],
+    [255, 225, 110],
+    [230, 180, 40],
+    [255, 255, 255],
+    [255, 60, 130],
+    [200, 20, 60],
+    [40, 200, 90],
+    [0, 130, 120],
+    [250, 250, 0],
+    [255, 120, 255],
+    [170, 210, 60],
+    [120, 150, 190],
+];
+
+/// What drawing has to know of the network, for as long as it runs.
+#[derive(Clone)]
+pub struct Legend {
+    pub readers: Vec<Reader>,
+}
+
+impl Legend {
+    pub fn of(pipeline: &Pipeline) -> Legend {
+        Legend { readers: pipeline.readers().to_vec() }
+    }
+}
+
+/// Sizes that follow the canvas.
+struct Scale {
+    /// Canvas pixels for a picture pixel.
+    factor: f32,
+    /// Width of lines, canvas pixels.
+    line: u32,
+    lettering: Lettering,
+}
+
+impl Scale {
+    /// For a picture drawn on a canvas of this size.
+    fn of(picture: &Picture, [width, height]: [usize; 2]) -> Scale {
+        let shorter = width.min(height);
+        // A line of text is about a 32nd of the shorter side.
+        let lettering = Lettering::of_height(shorter / 32);
+        Scale { factor: width as f32 / picture.width() as f32, line: (shorter / 400).max(1) as u32, lettering }
+    }
+
+    /// Canvas coordinate of a picture coordinate.
+    fn place(&self, v: f32) -> i32 {
+        // Beyond the picture lies nothing that is drawn; the limit keeps sums of coordinates within i32.
+        (((v + 0.5) * self.factor - 0.5).round()).clamp(-1e6, 1e6) as i32
+    }
+}
+
+/// The size at which a caption can be read on a picture: its own, or a whole multiple when it is small.
+pub fn readable_size(picture: &Picture) -> [usize; 2] {
+    let longer = picture.width().max(picture.height()).max(1);
+    let factor = ((READABLE_SIDE + longer / 2) / longer).clamp(1, MAX_FACTOR);
+    [picture.width() * factor, picture.height() * factor]
+}
+
+/// Draws everything that the analysis says onto a copy of the picture.
+pub fn annotate(picture: &Picture, analysis: &Analysis, pipeline: &Pipeline) -> Picture {
+    let mut canvas = Canvas::new(Picture::default());
+    Resizer::default().resize(picture, readable_size(picture), canvas.picture_mut());
+    draw(&mut canvas, picture, analysis, pipeline.readers(), &mut Vec::new());
+    canvas.into_picture()
+}
+
+/// Draws frame after frame, in the same memory.
+pub struct Artist {
+    legend: Arc<Legend>,
+    resizer: Resizer,
+    source: Picture,
+    canvas: Canvas,
+    mask: Vec<u8>,
+}
+
+impl Artist {
+    pub fn new(legend: Arc<Legend>) -> Artist {
+        let (source, canvas) = (Picture::default(), Canvas::new(Picture::default()));
+        Artist { legend, resizer: Resizer::default(), source, canvas, mask: Vec::new() }
+    }
+
+    /// Draws a frame with everything that the analysis says, at the size that `size` gives to the frame's.
+    pub fn draw(&mut self, view: &View, analysis: &Analysis, size: impl FnOnce(&Picture) -> [usize; 2]) -> &Picture {
+        view.to_picture(&mut self.source);
+        self.resizer.resize(&self.source, size(&self.source), self.canvas.picture_mut());
+        draw(&mut self.canvas, &self.source, analysis, &self.legend.readers, &mut self.mask);
+        self.canvas.picture()
+    }
+}
+
+/// Draws on a canvas that shows `picture`, at any size.
+fn draw(canvas: &mut Canvas, picture: &Picture, analysis: &Analysis, readers: &[Reader], mask: &mut Vec<u8>) {
+    let scale = Scale::of(picture, [canvas.picture().width(), canvas.picture().height()]);
+    for face in &analysis.faces {
+        for (task, parsing) in mask::parsings(face) {
+            mask::paint(parsing, &readers[task], face, picture, mask);
+            tint(canvas, mask, picture, &scale);
+        }
+    }
+    let boxes: Vec<Rectangle> = analysis.faces.iter().map(|face| box_of(face, &scale)).collect();
+    for (face, area) in analysis.faces.iter().zip(&boxes) {
+        // Drawing on a canvas cannot fail: its error type has no values.
+        let Ok(()) = draw_face(canvas, face, *area, &scale);
+    }
+    let mut places = Places::new(canvas.size(), &boxes);
+    for (face, area) in analysis.faces.iter().zip(&boxes) {
+        let alone = boxes.len() == 1;
+        let Ok(()) = draw_caption(canvas, face, readers, area, &mut places, alone, scale.lettering);
+    }
+}
+
+/// Mixes the colours of the classes in, where the mask (at the size of the picture) has a class but background.
+fn tint(canvas: &mut Canvas, mask: &[u8], picture: &Picture, scale: &Scale) {
+    let (width, height) = (canvas.picture().width(), canvas.picture().height());
+    let back = |at: usize, limit: usize| (((at as f32 + 0.5) / scale.factor) as usize).min(limit - 1);
+    for y in 0..height {
+        let row = &mask[back(y, picture.height()) * picture.width()..][..picture.width()];
+        if row.iter().all(|&label| label == OUTSIDE) {
+            continue;
+        }
+        for x in 0..width {
+            let label = row[back(x, picture.width())];
+            if label == OUTSIDE || label == 0 {
+                continue;
+            }
+            let class = usize::from(label);
+            let [r, g, b] = PALETTE[if class < PALETTE.len() { class } else { 1 + (class - 1) % (PALETTE.len() - 1) }];
+            canvas.blend(x, y, Rgb888::new(r, g, b), TINT);
+        }
+    }
+}
+
+fn box_of(face: &Face, scale: &Scale) -> Rectangle {
+    let [left, top, right, bottom] = face.detection.edges.map(|v| scale.place(v));
+    Rectangle::with_corners(Point::new(left, top), Point::new(right, bottom))
+}
+
+fn draw_face(canvas: &mut Canvas, face: &Face, area: Rectangle, scale: &Scale) -> Result<(), Infallible> {
+    area.into_styled(PrimitiveStyle::with_stroke(BOX, scale.line)).draw(canvas)?;
+    let marks: Vec<&[[f32; 2]]> = (face.answers.iter())
+        .filter_map(|held| match &held.answer {
+            Answer::Landmarks(landmarks) if held.known => Some(landmarks.points.as_slice()),
+            _ => None,
+        })
+        .collect();
+    let (marks, colours) =
+        if marks.is_empty() { (vec![face.detection.keypoints.as_slice()], &[BOX][..]) } else { (marks, &DOTS[..]) };
+    // Dots of a small face are small, so that it stays visible below them.
+    let diameter = (area.size.width / 60).clamp(1, 3 * scale.line + 1);
+    for (points, &colour) in marks.iter().zip(colours.iter().cycle()) {
+        for &[x, y] in *points {
+            let centre = Point::new(scale.place(x), scale.place(y));
+            Circle::with_center(centre, diameter).into_styled(PrimitiveStyle::with_fill(colour)).draw(canvas)?;
+        }
+    }
+    Ok(())
+}
+
+/// Writes the caption beside the face, as many lines as the face is high. Without room there, the only face of a picture
+/// has it in a corner of the picture; in a crowd a face gets a few small words below it.
+fn draw_caption(
+    canvas: &mut Canvas,
+    face: &Face,
+    readers: &[Reader],
+    area: &Rectangle,
+    places: &mut Places,
+    alone: bool,
+    lettering: Lettering,
+) -> Result<(), Infallible> {
+    let phrases = caption::phrases(face, readers);
+    let room = (area.size.height / lettering.character().height) as usize;
+    let words: Vec<&str> = phrases.iter().take(2).filter_map(|phrase| phrase.split(' ').next()).collect();
+    let mut lines = vec![format!("{} {:.0} %", face.id, face.detection.score * 100.0)];
+    lines.extend(phrases.iter().cloned());
+    lines.truncate(room.max(1));
+    let block = lettering.block(&lines);
+    let whole_block = places.beside(area, block).or_else(|| alone.then(|| places.corner(block)));
+    if let Some(place) = whole_block.filter(|_| alone || room >= 3) {
+        places.take(place);
+        return lettering.draw(canvas, &lines, place.top_left);
+    }
+    if words.is_empty() {
+        return Ok(());
+    }
+    let (lettering, line) = (lettering.smaller(), [words.join(" ")]);
+    let block = lettering.block(&line);
+    let below = Rectangle::new(area.top_left + Point::new(0, area.size.height as i32 + 2), block);
+    let place = places.beside(area, block).unwrap_or(below);
+    places.take(place);
+    lettering.draw(canvas, &line, place.top_left)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_follow_the_picture() {
+        let scale = |width, height| {
+            let picture = Picture::filled(width, height, [0; 3]);
+            Scale::of(&picture, readable_size(&picture))
+        };
+        let (crop, camera, photo) = (scale(96, 96), scale(640, 480), scale(4000, 3000));
+        assert_eq!((crop.factor, camera.factor, photo.factor), (5.0, 1.0, 1.0));
+        let height = |scale: &Scale| scale.lettering.character().height;
+        assert!(height(&crop) >= 10 && height(&camera) == 15);
+        assert!((80..110).contains(&height(&photo)), "{}", height(&photo));
+        assert_eq!(scale(1, 1).factor, MAX_FACTOR as f32);
+        assert_eq!(height(&scale(20_000, 10)), 10);
+        assert_eq!(crop.place(0.0), 2);
+        assert_eq!(camera.place(17.0), 17);
+    }
+
+    #[test]
+    fn one_artist_draws_every_size_like_the_first_time() {
+        let picture = Picture::filled(64, 48, [90, 90, 90]);
+        let mut analysis = Analysis::default();
+        let mut face = Face::blank(&[]);
+        (face.id, face.detection.edges) = (1, [10.0, 10.0, 40.0, 40.0]);
+        analysis.faces.push(face);
+        let legend = Arc::new(Legend { readers: Vec::new() });
+        let mut artist = Artist::new(legend.clone());
+        for size in [[64, 48], [320, 240], [32, 24], [320, 240]] {
+            let drawn = artist.draw(&picture.view(), &analysis, |_| size).clone();
+            assert_eq!([drawn.width(), drawn.height()], size);
+            assert_eq!(Artist::new(legend.clone()).draw(&picture.view(), &analysis, |_| size), &drawn);
+            let green = drawn.bytes().chunks_exact(3).filter(|pixel| *pixel == [70, 220, 110]).count();
+            assert!(green > size[0] / 2, "the box is on it: {green} pixels");
+        }
+    }
+}

@@ -1,0 +1,167 @@
+//! Captions: how large their letters are, where they go, and how they are drawn.
+
+use std::convert::Infallible;
+
+use embedded_graphics::mono_font::iso_8859_1::{FONT_6X10, FONT_9X15};
+use embedded_graphics::mono_font::{MonoFont, MonoTextStyle};
+use embedded_graphics::pixelcolor::{Rgb888, RgbColor};
+use embedded_graphics::prelude::{Drawable, Point, Size};
+use embedded_graphics::primitives::Rectangle;
+use embedded_graphics::text::{Baseline, Text};
+
+use crate::outputs::draw::canvas::{Canvas, Magnified};
+
+/// The dark behind a caption, its share of 256.
+const SHADE: u32 = 150;
+
+/// A bitmap font, each of its pixels a square of canvas pixels.
+#[derive(Clone, Copy)]
+pub struct Lettering {
+    font: &'static MonoFont<'static>,
+    factor: u32,
+}
+
+impl Lettering {
+    /// Letters of about `height` canvas pixels, but never smaller than can be read.
+    pub fn of_height(height: usize) -> Lettering {
+        let (font, own) = if height < 13 { (&FONT_6X10, 10) } else { (&FONT_9X15, 15) };
+        Lettering { font, factor: ((height + own / 2) / own).max(1) as u32 }
+    }
+
+    /// About half as large, for places without room.
+    pub fn smaller(self) -> Lettering {
+        Lettering::of_height(self.character().height as usize / 2)
+    }
+
+    /// Of one letter, canvas pixels.
+    pub fn character(&self) -> Size {
+        let size = self.font.character_size;
+        Size::new((size.width + self.font.character_spacing) * self.factor, size.height * self.factor)
+    }
+
+    fn margin(&self) -> u32 {
+        2 * self.factor
+    }
+
+    /// Of a block of lines with its margin.
+    pub fn block(&self, lines: &[String]) -> Size {
+        let longest = lines.iter().map(|line| line.chars().count()).max().unwrap_or(0) as u32;
+        let character = self.character();
+        let (width, height) = (longest * character.width, lines.len() as u32 * character.height);
+        Size::new(width + 2 * self.margin(), height + 2 * self.margin())
+    }
+
+    /// Draws the lines on a dark block with its corner at `corner`.
+    pub fn draw(&self, canvas: &mut Canvas, lines: &[String], corner: Point) -> Result<(), Infallible> {
+        canvas.blend_rectangle(Rectangle::new(corner, self.block(lines)), Rgb888::BLACK, SHADE);
+        let style = MonoTextStyle::new(self.font, Rgb888::WHITE);
+        let mut origin = corner + Size::new_equal(self.margin());
+        for line in lines {
+            let mut large = Magnified { canvas, origin, factor: self.factor };
+            Text::with_baseline(line, Point::zero(), style, Baseline::Top).draw(&mut large)?;
+            origin.y += self.character().height as i32;
+        }
+        Ok(())
+    }
+}
+
+/// Keeps captions off faces and off each other.
+pub struct Places {
+    whole: Rectangle,
+    covered: Vec<Rectangle>,
+}
+
+/// Pixels that two rectangles share.
+fn shared_area(one: &Rectangle, other: &Rectangle) -> u64 {
+    let both = one.intersection(other).size;
+    u64::from(both.width) * u64::from(both.height)
+}
+
+impl Places {
+    /// On a canvas of `size` with these faces.
+    pub fn new(size: Size, faces: &[Rectangle]) -> Places {
+        Places { whole: Rectangle::new(Point::zero(), size), covered: faces.to_vec() }
+    }
+
+    fn cost(&self, place: &Rectangle) -> u64 {
+        self.covered.iter().map(|other| shared_area(place, other)).sum()
+    }
+
+    fn fits(&self, place: &Rectangle) -> bool {
+        place.intersection(&self.whole) == *place && self.cost(place) == 0
+    }
+
+    /// A free place for a block beside a face: right, left, below or above.
+    pub fn beside(&self, face: &Rectangle, block: Size) -> Option<Rectangle> {
+        let (left, top) = (face.top_left.x, face.top_left.y);
+        let (right, below) = (left + face.size.width as i32 + 2, top + face.size.height as i32 + 2);
+        let (width, height) = (block.width as i32, block.height as i32);
+        let corners = [(right, top), (left - width - 2, top), (left, below), (left, top - height - 2)];
+        corners.into_iter().map(|(x, y)| Rectangle::new(Point::new(x, y), block)).find(|place| self.fits(place))
+    }
+
+    /// The corner of the picture where a block covers the least; of equals the one at the bottom on the left.
+    pub fn corner(&self, block: Size) -> Rectangle {
+        let room = self.whole.size.saturating_sub(block);
+        let (x, y) = (room.width as i32, room.height as i32);
+        let place = |(x, y)| Rectangle::new(Point::new(x, y), block);
+        let mut best = place((0, y));
+        for other in [(x, y), (0, 0), (x, 0)].map(place) {
+            if self.cost(&other) < self.cost(&best) {
+                best = other;
+            }
+        }
+        best
+    }
+
+    /// Keeps further captions off this place.
+    pub fn take(&mut self, place: Rectangle) {
+        self.covered.push(place);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use faceptor::image::picture::{Picture, Pixels};
+
+    #[test]
+    fn letters_follow_the_height() {
+        let height = |asked| Lettering::of_height(asked).character().height;
+        assert_eq!([0, 9, 12, 15, 28, 100].map(height), [10, 10, 10, 15, 30, 105]);
+        assert_eq!(Lettering::of_height(60).smaller().character().height, 30);
+    }
+
+    #[test]
+    fn a_caption_takes_the_free_side_and_does_not_cover_another() {
+        let boxes = [(500, 100), (350, 100)].map(|(x, y)| Rectangle::new(Point::new(x, y), Size::new(100, 120)));
+        let mut places = Places::new(Size::new(640, 480), &boxes);
+        let block = Size::new(112, 49);
+        // The right one is too near to the edge and has a neighbour on its left: below it is free.
+        let first = places.beside(&boxes[0], block).expect("there is room");
+        assert_eq!(first.top_left, Point::new(500, 222));
+        places.take(first);
+        let second = places.beside(&boxes[1], block).expect("there is room");
+        assert!(second.top_left.x < 350 && shared_area(&first, &second) == 0);
+        // A face that fills the picture leaves the corner where less of it is covered.
+        let large = Rectangle::new(Point::new(0, 0), Size::new(640, 440));
+        let places = Places::new(Size::new(640, 480), &[large]);
+        assert_eq!(places.beside(&large, block), None);
+        assert_eq!(places.corner(block).top_left, Point::new(0, 431));
+        assert_eq!(places.corner(Size::new(1000, 1000)).top_left, Point::zero());
+    }
+
+    #[test]
+    fn the_letters_are_drawn_inside_their_block() {
+        let mut canvas = Canvas::new(Picture::filled(100, 40, [200; 3]));
+        let lettering = Lettering::of_height(10);
+        let lines = ["31 y \u{b1}5".to_owned()];
+        let Ok(()) = lettering.draw(&mut canvas, &lines, Point::new(5, 5));
+        let picture = canvas.into_picture();
+        let block = lettering.block(&lines);
+        let white = (0..4000).filter(|i| picture.rgb(i % 100, i / 100) == [255; 3]).count();
+        assert!(white > 40, "{white} white pixels");
+        let outside = |i: &usize| i % 100 < 5 || i % 100 >= 5 + block.width as usize || i / 100 >= 20;
+        assert!((0..4000).filter(outside).all(|i| picture.rgb(i % 100, i / 100) == [200; 3]));
+    }
+}

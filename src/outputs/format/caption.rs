@@ -1,0 +1,76 @@
+//! The answers of a face in a few words, most important first: for captions in pictures and for plain text.
+
+use faceptor::analysis::Face;
+use faceptor::tasks::decoder::largest;
+use faceptor::tasks::decoder::{Answer, Reader};
+
+/// Attributes from this probability on are named.
+const LIKELY: f32 = 0.5;
+/// So many attributes are named at most.
+const MOST_ATTRIBUTES: usize = 5;
+
+/// One short text for each answer that has words: `31 y ±5`, `happiness 87 %`, likely attributes one by one. One that is
+/// not of this frame says how many frames old it is: `31 y ±5 (-3)`.
+/// A task whose name is not its kind's usual one is named, so that two of a kind can be told apart.
+pub fn phrases(face: &Face, readers: &[Reader]) -> Vec<String> {
+    let mut phrases = Vec::new();
+    for (_, reader, held) in face.known(readers) {
+        let task = reader.task();
+        let usual = ["age", "expression", "attributes"].contains(&task.name.as_str());
+        let prefix = if usual { String::new() } else { format!("{}: ", task.name) };
+        let first = phrases.len();
+        match &held.answer {
+            Answer::Age(age) => phrases.push(format!("{prefix}{:.0} y \u{b1}{:.0}", age.years, age.std)),
+            Answer::Expression(scores) => {
+                let best = largest(scores);
+                if let (Some(label), Some(score)) = (task.labels.get(best), scores.get(best)) {
+                    phrases.push(format!("{prefix}{label} {:.0} %", score * 100.0));
+                }
+            }
+            Answer::Attributes(values) => {
+                phrases.extend(likely(&task.labels, values).map(|label| format!("{prefix}{label}")));
+            }
+            Answer::Landmarks(_) | Answer::Parsing(_) | Answer::Recognition(_) => {}
+        }
+        if held.stale_frames > 0 {
+            phrases[first..].iter_mut().for_each(|phrase| phrase.push_str(&format!(" (-{})", held.stale_frames)));
+        }
+    }
+    phrases
+}
+
+/// The likely attributes, the surest first, underscores as spaces.
+fn likely<'a>(labels: &'a [String], values: &'a [f32]) -> impl Iterator<Item = String> + 'a {
+    let mut order: Vec<usize> = (0..values.len().min(labels.len())).filter(|&i| values[i] >= LIKELY).collect();
+    order.sort_by(|&a, &b| values[b].total_cmp(&values[a]));
+    order.into_iter().take(MOST_ATTRIBUTES).map(|index| labels[index].replace('_', " "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use faceptor::tasks::decoder::Held;
+    use faceptor_nn::manifest::{Task, TaskKind};
+
+    #[test]
+    fn an_answer_of_an_earlier_frame_says_how_old_it_is() {
+        let task = Task {
+            name: "expression".into(),
+            labels: vec!["neutral".into(), "anger".into()],
+            ..Task::of_kind(TaskKind::Expression)
+        };
+        let readers = [Reader::new(&task, &[1, 2]).expect("two numbers")];
+        let mut face = Face::blank(&readers);
+        face.answers[0] = Held::fresh(Answer::Expression(vec![0.2, 0.8]));
+        assert_eq!(phrases(&face, &readers), ["anger 80 %"]);
+        face.answers[0].stale_frames = 3;
+        assert_eq!(phrases(&face, &readers), ["anger 80 % (-3)"]);
+    }
+
+    #[test]
+    fn the_surest_attributes_come_first() {
+        let labels: Vec<String> = ["Young", "Bald", "Wearing_Hat"].map(String::from).into();
+        let named: Vec<String> = likely(&labels, &[0.6, 0.4, 0.9]).collect();
+        assert_eq!(named, ["Wearing Hat", "Young"]);
+    }
+}

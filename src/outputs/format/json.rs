@@ -1,0 +1,358 @@
+//! One JSON object per picture or frame: the stable form that scripts lean on.
+
+use serde::ser::{Serialize, SerializeMap, Serializer};
+
+use faceptor::align::similarity::Point;
+use faceptor::analysis::{Analysis, Deadline, Face};
+use faceptor::quality::Quality;
+use faceptor::tasks::decoder::largest;
+use faceptor::tasks::decoder::{Answer, Held, Reader};
+use faceptor_nn::manifest::Task;
+
+/// Where the picture came from.
+#[derive(Clone, Debug, Default)]
+pub struct Origin {
+    pub path: Option<String>,
+    pub width: usize,
+    pub height: usize,
+    /// Number of the frame in a run, its sequence number and the time it was captured (us); not for photos.
+    pub frame: Option<[u64; 3]>,
+}
+
+/// Time of the stages around the analysis, in microseconds.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Around {
+    pub capture_us: u64,
+    pub convert_us: u64,
+    /// Time for annotated pictures and masks, which are made before the line is written.
+    pub present_us: u64,
+    pub total_us: u64,
+}
+
+/// One line of output. `masks` holds, for each face and reader, the file a mask was written to.
+pub struct Line<'a> {
+    pub origin: &'a Origin,
+    pub readers: &'a [Reader],
+    pub analysis: &'a Analysis,
+    pub masks: &'a [Vec<Option<String>>],
+    pub around: Around,
+}
+
+impl Serialize for Line<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(None)?;
+        if let Some(path) = &self.origin.path {
+            map.serialize_entry("path", path)?;
+        }
+        map.serialize_entry("width", &self.origin.width)?;
+        map.serialize_entry("height", &self.origin.height)?;
+        if let Some([frame, sequence, captured_us]) = self.origin.frame {
+            map.serialize_entry("frame", &frame)?;
+            map.serialize_entry("sequence", &sequence)?;
+            map.serialize_entry("captured_us", &captured_us)?;
+        }
+        map.serialize_entry("faces", &FacesEntry { line: self })?;
+        if let Some(deadline) = &self.analysis.deadline {
+            map.serialize_entry("deadline", &DeadlineEntry { deadline, readers: self.readers })?;
+        }
+        map.serialize_entry("timing_us", &TimingEntry { line: self })?;
+        map.end()
+    }
+}
+
+// Lists are written as they are gone through: a line in a buffer of its own takes no memory.
+
+struct FacesEntry<'a> {
+    line: &'a Line<'a>,
+}
+
+impl Serialize for FacesEntry<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let Line { readers, analysis, masks, .. } = self.line;
+        let entries = analysis.faces.iter().enumerate().map(|(index, face)| {
+            let masks = masks.get(index).map(Vec::as_slice).unwrap_or_default();
+            FaceEntry { face, readers, masks }
+        });
+        serializer.collect_seq(entries)
+    }
+}
+
+/// How many frames ago an answer was given, for those that are not of this frame.
+struct StaleEntry<'a> {
+    face: &'a Face,
+    readers: &'a [Reader],
+}
+
+fn is_stale((_, _, held): (usize, &Reader, &Held)) -> bool {
+    held.stale_frames > 0
+}
+
+impl Serialize for StaleEntry<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let stale = self.face.known(self.readers).filter(|known| is_stale(*known));
+        serializer.collect_map(stale.map(|(_, reader, held)| (&reader.task().name, held.stale_frames)))
+    }
+}
+
+struct DeadlineEntry<'a> {
+    deadline: &'a Deadline,
+    readers: &'a [Reader],
+}
+
+impl Serialize for DeadlineEntry<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let deferred = Sequence(self.deadline.deferred.as_slice(), |&task: &u8| {
+            self.readers.get(usize::from(task)).map(|reader| reader.task().name.as_str())
+        });
+        let mut map = serializer.serialize_map(None)?;
+        map.serialize_entry("budget_us", &self.deadline.budget_us)?;
+        map.serialize_entry("used_us", &self.deadline.used_us)?;
+        map.serialize_entry("missed", &self.deadline.missed)?;
+        map.serialize_entry("deferred", &deferred)?;
+        map.end()
+    }
+}
+
+/// A list with a function to be applied to each.
+struct Sequence<'a, T, F>(&'a [T], F);
+
+impl<'a, T, V: Serialize, F: Fn(&'a T) -> V> Serialize for Sequence<'a, T, F> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(self.0.iter().map(&self.1))
+    }
+}
+
+struct FaceEntry<'a> {
+    face: &'a Face,
+    readers: &'a [Reader],
+    masks: &'a [Option<String>],
+}
+
+impl Serialize for FaceEntry<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let found = &self.face.detection;
+        let mut map = serializer.serialize_map(None)?;
+        map.serialize_entry("id", &self.face.id)?;
+        map.serialize_entry("score", &rounded(found.score, 4))?;
+        map.serialize_entry("box", &found.xywh().map(|v| rounded(v, 2)))?;
+        map.serialize_entry("keypoints", &found.keypoints.map(rounded_point))?;
+        map.serialize_entry("quality", &QualityEntry(self.face.quality()))?;
+        for (index, reader, held) in self.face.known(self.readers) {
+            let (task, mask) = (reader.task(), self.masks.get(index).and_then(Option::as_deref));
+            map.serialize_entry(&task.name, &AnswerEntry { task, answer: &held.answer, mask })?;
+        }
+        if self.face.known(self.readers).any(is_stale) {
+            map.serialize_entry("stale_frames", &StaleEntry { face: self.face, readers: self.readers })?;
+        }
+        map.end()
+    }
+}
+
+struct QualityEntry(Quality);
+
+impl Serialize for QualityEntry {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let Quality { eyes_px, turn, light } = self.0;
+        let mut map = serializer.serialize_map(None)?;
+        map.serialize_entry("trusted", &self.0.is_trusted())?;
+        map.serialize_entry("why", &Doubts(self.0))?;
+        map.serialize_entry("eyes_px", &rounded(eyes_px, 1))?;
+        map.serialize_entry("turn", &rounded(turn, 3))?;
+        map.serialize_entry("brightness", &light.map(|light| rounded(light.mean, 1)))?;
+        map.serialize_entry("contrast", &light.map(|light| rounded(light.spread, 1)))?;
+        map.end()
+    }
+}
+
+struct Doubts(Quality);
+
+impl Serialize for Doubts {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(self.0.doubts())
+    }
+}
+
+struct AnswerEntry<'a> {
+    task: &'a Task,
+    answer: &'a Answer,
+    mask: Option<&'a str>,
+}
+
+impl Serialize for AnswerEntry<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let labels = &self.task.labels;
+        let mut map = serializer.serialize_map(None)?;
+        match self.answer {
+            Answer::Landmarks(landmarks) => {
+                map.serialize_entry("points", &Sequence(&landmarks.points, |&point| rounded_point(point)))?;
+            }
+            Answer::Parsing(parsing) => {
+                map.serialize_entry("classes", labels)?;
+                map.serialize_entry("share", &Sequence(&parsing.share, |&share| rounded(share, 4)))?;
+                map.serialize_entry("mask", &self.mask)?;
+            }
+            Answer::Age(age) => {
+                map.serialize_entry("years", &rounded(age.years, 2))?;
+                map.serialize_entry("std", &rounded(age.std, 2))?;
+            }
+            Answer::Expression(scores) => {
+                map.serialize_entry("label", &labels.get(largest(scores)))?;
+                map.serialize_entry("scores", &Named { labels, values: scores })?;
+            }
+            Answer::Attributes(values) => {
+                for (label, &value) in labels.iter().zip(values) {
+                    map.serialize_entry(label, &rounded(value, 4))?;
+                }
+            }
+            Answer::Recognition(embedding) => {
+                map.serialize_entry("embedding", &Sequence(embedding, |&value| rounded(value, 6)))?;
+                // Names and similarities need a gallery; without one they are null.
+                map.serialize_entry("name", &None::<&str>)?;
+                map.serialize_entry("similarity", &None::<f32>)?;
+            }
+        }
+        map.end()
+    }
+}
+
+/// Values by their labels.
+struct Named<'a> {
+    labels: &'a [String],
+    values: &'a [f32],
+}
+
+impl Serialize for Named<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.labels.iter().zip(self.values.iter().map(|&v| rounded(v, 4))))
+    }
+}
+
+struct TimingEntry<'a> {
+    line: &'a Line<'a>,
+}
+
+impl Serialize for TimingEntry<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let (timing, around) = (&self.line.analysis.timing, &self.line.around);
+        let mut map = serializer.serialize_map(None)?;
+        map.serialize_entry("capture", &around.capture_us)?;
+        map.serialize_entry("convert", &around.convert_us)?;
+        map.serialize_entry("find", &timing.find_us)?;
+        map.serialize_entry("align", &timing.align_us)?;
+        map.serialize_entry("encode", &timing.encode_us)?;
+        map.serialize_entry("decode", &DecodeEntry { line: self.line })?;
+        map.serialize_entry("present", &around.present_us)?;
+        map.serialize_entry("total", &around.total_us)?;
+        map.end()
+    }
+}
+
+/// Of the chosen tasks.
+struct DecodeEntry<'a> {
+    line: &'a Line<'a>,
+}
+
+impl Serialize for DecodeEntry<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let Line { readers, analysis, .. } = self.line;
+        let tasks = readers.iter().zip(&analysis.timing.decode_us).enumerate();
+        let chosen = tasks.filter(|(index, _)| analysis.tasks.contains(&(*index as u8)));
+        serializer.collect_map(chosen.map(|(_, (reader, us))| (&reader.task().name, us)))
+    }
+}
+
+/// A number with so many decimals: shorter lines, and nothing finer is known. Numbers that are none become null.
+fn rounded(value: f32, decimals: i32) -> f64 {
+    let unit = 10f64.powi(decimals);
+    (f64::from(value) * unit).round() / unit
+}
+
+fn rounded_point(point: Point) -> [f64; 2] {
+    point.map(|v| rounded(v, 2))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use faceptor::analysis::Timing;
+    use faceptor::detect::detection::Detection;
+    use faceptor::tasks::age::Age;
+    use faceptor::tasks::selection::TaskList;
+    use faceptor_nn::manifest::TaskKind;
+
+    fn reader(name: &str, kind: TaskKind, labels: &[&str]) -> Reader {
+        let task = Task {
+            name: name.into(),
+            labels: labels.iter().map(|l| l.to_string()).collect(),
+            bins: vec![0.0, 50.0],
+            ..Task::of_kind(kind)
+        };
+        Reader::new(&task, &[1, 2]).expect("two numbers")
+    }
+
+    #[test]
+    fn a_line_has_the_contract_keys_in_order() {
+        let readers =
+            [reader("age", TaskKind::Age, &[]), reader("expression", TaskKind::Expression, &["neutral", "happiness"])];
+        let detection = Detection { score: 0.97001, edges: [1.0, 2.0, 11.004, 22.0], keypoints: [[3.23459, 4.0]; 5] };
+        let answers = [Answer::Age(Age { years: 31.4159, std: 5.0 }), Answer::Expression(vec![0.25, 0.75])];
+        let answers = answers.map(Held::fresh).into();
+        let face = Face { id: 1, detection, answers, ..Face::blank(&[]) };
+        let timing = Timing { find_us: 5, align_us: 6, encode_us: 7, decode_us: vec![8, 9] };
+        let tasks = TaskList::from_slice(&[0, 1]).expect("few");
+        let mut analysis = Analysis { tasks, timing, ..Analysis::default() };
+        analysis.faces.push(face);
+        let origin = Origin { path: Some("a.jpg".into()), width: 640, height: 480, frame: None };
+        let around = Around { capture_us: 1, convert_us: 2, present_us: 3, total_us: 41 };
+        let line = Line { origin: &origin, readers: &readers, analysis: &analysis, masks: &[], around };
+        let text = serde_json::to_string(&line).expect("numbers and texts");
+        assert_eq!(
+            text,
+            "{\"path\":\"a.jpg\",\"width\":640,\"height\":480,\"faces\":[{\"id\":1,\"score\":0.97,\
+             \"box\":[1.0,2.0,10.0,20.0],\"keypoints\":[[3.23,4.0],[3.23,4.0],[3.23,4.0],[3.23,4.0],[3.23,4.0]],\
+             \"quality\":{\"trusted\":false,\"why\":[\"too_small\",\"turned\"],\"eyes_px\":0.0,\"turn\":null,\
+             \"brightness\":null,\"contrast\":null},\
+             \"age\":{\"years\":31.42,\"std\":5.0},\
+             \"expression\":{\"label\":\"happiness\",\"scores\":{\"neutral\":0.25,\"happiness\":0.75}}}],\
+             \"timing_us\":{\"capture\":1,\"convert\":2,\"find\":5,\"align\":6,\"encode\":7,\
+             \"decode\":{\"age\":8,\"expression\":9},\"present\":3,\"total\":41}}"
+        );
+    }
+
+    #[test]
+    fn what_was_put_off_is_named_with_its_age() {
+        let readers = [reader("age", TaskKind::Age, &[]), reader("mood", TaskKind::Expression, &["calm", "glad"])];
+        let mut analysis = Analysis::with_room(1, &readers);
+        let mut face = Face::blank(&readers);
+        face.answers[0] = Held { stale_frames: 3, ..Held::fresh(Answer::Age(Age::default())) };
+        analysis.tasks = TaskList::from_slice(&[1, 0]).expect("few");
+        analysis.faces.push_copy(&face);
+        let deferred = TaskList::from_slice(&[1, 0]).expect("few");
+        analysis.deadline = Some(Deadline { budget_us: 9, used_us: 10, missed: true, deferred });
+        let (origin, around) = (Origin::default(), Around::default());
+        let line = Line { origin: &origin, readers: &readers, analysis: &analysis, masks: &[], around };
+        let value = serde_json::to_value(&line).expect("numbers and texts");
+        let face = &value["faces"][0];
+        assert_eq!((&face["stale_frames"], face.get("mood")), (&serde_json::json!({"age": 3}), None));
+        let deadline = serde_json::json!({"budget_us": 9, "used_us": 10, "missed": true, "deferred": ["mood", "age"]});
+        assert_eq!(value["deadline"], deadline);
+    }
+
+    #[test]
+    fn a_frame_of_a_run_has_its_numbers_and_no_path() {
+        let origin = Origin { path: None, width: 4, height: 3, frame: Some([12, 13, 1_234_567]) };
+        let analysis = Analysis::default();
+        let line = Line { origin: &origin, readers: &[], analysis: &analysis, masks: &[], around: Around::default() };
+        let value = serde_json::to_value(&line).expect("numbers and texts");
+        assert_eq!(
+            (&value["frame"], &value["sequence"], &value["captured_us"]),
+            (&12.into(), &13.into(), &1_234_567.into())
+        );
+        assert!(value.get("path").is_none() && value["faces"].as_array().is_some_and(Vec::is_empty));
+    }
+
+    #[test]
+    fn what_is_not_a_number_is_null() {
+        assert_eq!(serde_json::to_string(&rounded(f32::NAN, 2)).expect("null"), "null");
+    }
+}

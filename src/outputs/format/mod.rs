@@ -1,0 +1,5 @@
+//! Results as text: JSON lines, plain lines, captions.
+
+pub mod caption;
+pub mod json;
+pub mod text;

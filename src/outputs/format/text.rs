@@ -1,0 +1,92 @@
+//! Results as lines for people to read.
+
+use std::fmt::Write as _;
+
+use crate::outputs::format::caption;
+use faceptor::analysis::{Analysis, Face};
+use faceptor::tasks::decoder::{Answer, Reader};
+use faceptor::tasks::parsing::Parsing;
+
+/// Shares of parsing classes below this are not worth a word.
+const VISIBLE_SHARE: f32 = 0.01;
+
+/// A heading with the name and size of the picture, then a block for each face.
+pub fn describe(name: &str, width: usize, height: usize, analysis: &Analysis, readers: &[Reader]) -> String {
+    let count = match analysis.faces.len() {
+        0 => "no face".to_owned(),
+        1 => "1 face".to_owned(),
+        many => format!("{many} faces"),
+    };
+    let mut text = format!("{name}: {width} x {height}, {count}\n");
+    for face in &analysis.faces {
+        // Writing to a String cannot fail.
+        let _ = describe_face(&mut text, face, readers);
+    }
+    text
+}
+
+/// One line for a frame of a run.
+pub fn describe_frame(number: u64, path: Option<&str>, analysis: &Analysis, readers: &[Reader]) -> String {
+    let faces = analysis.faces.iter().map(|face| {
+        let phrases = caption::phrases(face, readers);
+        let [x, y, width, height] = face.detection.xywh();
+        format!("face {} at {x:.0},{y:.0} {width:.0} x {height:.0}: {}", face.id, phrases.join(", "))
+    });
+    let faces: Vec<String> = faces.collect();
+    let name = path.map(|path| format!(" {path}")).unwrap_or_default();
+    format!("frame {number}{name}: {}\n", if faces.is_empty() { "no face".to_owned() } else { faces.join("; ") })
+}
+
+fn describe_face(text: &mut String, face: &Face, readers: &[Reader]) -> std::fmt::Result {
+    let [x, y, width, height] = face.detection.xywh();
+    let score = face.detection.score;
+    writeln!(text, "  face {}: score {score:.2}, box {x:.0},{y:.0} {width:.0} x {height:.0}", face.id)?;
+    let doubts: Vec<String> = face.quality().doubts().map(|doubt| doubt.replace('_', " ")).collect();
+    if !doubts.is_empty() {
+        writeln!(text, "    not to be trusted: {}", doubts.join(", "))?;
+    }
+    let phrases = caption::phrases(face, readers);
+    if !phrases.is_empty() {
+        writeln!(text, "    {}", phrases.join(", "))?;
+    }
+    for (_, reader, held) in face.known(readers) {
+        let task = reader.task();
+        match &held.answer {
+            Answer::Landmarks(landmarks) => {
+                writeln!(text, "    {}: {} points", task.name, landmarks.points.len())?;
+            }
+            Answer::Parsing(parsing) => writeln!(text, "    {}: {}", task.name, shares(parsing, &task.labels))?,
+            Answer::Recognition(embedding) => {
+                writeln!(text, "    {}: embedding of {} numbers", task.name, embedding.len())?;
+            }
+            Answer::Age(_) | Answer::Expression(_) | Answer::Attributes(_) => {}
+        }
+    }
+    Ok(())
+}
+
+/// The visible classes, the largest first: `hair 31 %, skin 28 %`.
+fn shares(parsing: &Parsing, labels: &[String]) -> String {
+    let mut order: Vec<usize> = (0..parsing.share.len()).filter(|&i| parsing.share[i] >= VISIBLE_SHARE).collect();
+    order.sort_by(|&a, &b| parsing.share[b].total_cmp(&parsing.share[a]));
+    let words = order.into_iter().filter_map(|i| Some(format!("{} {:.0} %", labels.get(i)?, parsing.share[i] * 100.0)));
+    words.collect::<Vec<_>>().join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_picture_without_a_face_is_one_line() {
+        assert_eq!(describe("a.jpg", 4, 3, &Analysis::default(), &[]), "a.jpg: 4 x 3, no face\n");
+    }
+
+    #[test]
+    fn shares_are_sorted_and_small_ones_left_out() {
+        let mut parsing = Parsing::default();
+        parsing.share = vec![0.2, 0.005, 0.795];
+        let labels: Vec<String> = ["background", "nose", "skin"].map(String::from).into();
+        assert_eq!(shares(&parsing, &labels), "skin 80 %, background 20 %");
+    }
+}

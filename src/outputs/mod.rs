@@ -1,0 +1,9 @@
+//! Where results go: JSON lines and text, annotated pictures and masks, recordings, a display, a preview page, the service
+//! manager.
+
+pub mod draw;
+pub mod format;
+pub mod output_paths;
+pub mod output_set;
+pub mod shared_frame;
+pub mod sinks;

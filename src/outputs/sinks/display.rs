@@ -1,0 +1,97 @@
+//! Frames with everything drawn on them, on a framebuffer.
+
+use std::path::PathBuf;
+
+use crate::outputs::draw::overlay::Artist;
+use crate::outputs::draw::resize::fitting;
+use crate::outputs::shared_frame::Scene;
+use crate::outputs::sinks::framebuffer::Framebuffer;
+use crate::outputs::sinks::sink::{Flow, Sink};
+use faceptor::image::picture::{Picture, Pixels};
+
+/// The device of `--display fb:DEVICE`.
+///
+/// # Errors
+/// A text for the user when it is written otherwise.
+pub fn parse_display(text: &str) -> Result<PathBuf, String> {
+    match text.strip_prefix("fb:") {
+        Some(device) if device.starts_with('/') => Ok(device.into()),
+        _ => Err("the only display is a framebuffer, by its path: fb:/dev/fb0".to_owned()),
+    }
+}
+
+/// Draws each frame as large as the screen allows.
+pub struct Display {
+    screen: Framebuffer,
+    artist: Artist,
+    failing: bool,
+}
+
+impl Display {
+    pub fn new(screen: Framebuffer, artist: Artist) -> Display {
+        Display { screen, artist, failing: false }
+    }
+}
+
+impl Sink<Scene> for Display {
+    fn take(&mut self, scene: &mut Scene) -> Flow {
+        let Some(still) = scene.still.take() else { return Flow::Go };
+        let room = [self.screen.geometry().width, self.screen.geometry().height];
+        let size = |picture: &Picture| fitting([picture.width(), picture.height()], room, true);
+        let picture = self.artist.draw(&still.view(), &scene.analysis, size);
+        let shown = self.screen.show(picture);
+        let path = self.screen.path().display();
+        match &shown {
+            Ok(()) if self.failing => log::info!("the display {path} shows frames again"),
+            Err(error) if !self.failing => log::error!("the display {path} takes no picture: {error}"),
+            _ => {}
+        }
+        self.failing = shown.is_err();
+        Flow::Go
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::outputs::draw::overlay::Legend;
+    use crate::outputs::shared_frame::Stills;
+    use crate::outputs::sinks::framebuffer::{Field, Geometry};
+    use faceptor::analysis::Face;
+    use std::fs::{self, OpenOptions};
+    use std::sync::Arc;
+
+    #[test]
+    fn displays_are_named_by_their_kind() {
+        assert_eq!(parse_display("fb:/dev/fb1"), Ok("/dev/fb1".into()));
+        assert!(["/dev/fb0", "fb:", "fb:fb0", "drm:/dev/dri/card0"].iter().all(|text| parse_display(text).is_err()));
+    }
+
+    #[test]
+    fn a_frame_fills_the_screen_with_its_box_on_it() -> anyhow::Result<()> {
+        let folder = crate::scratch::Folder::new()?;
+        let path = folder.path().join("fb");
+        fs::write(&path, vec![0; 200 * 4 * 100])?;
+        let file = OpenOptions::new().write(true).open(&path)?;
+        let [red, green, blue] = [16, 8, 0].map(|offset| Field { offset, length: 8, msb_right: 0 });
+        let geometry =
+            Geometry { width: 200, height: 100, stride: 800, pixel_bytes: 4, start: 0, red, green, blue, opaque: 0 };
+        let artist = Artist::new(Arc::new(Legend { readers: Vec::new() }));
+        let mut display = Display::new(Framebuffer::on(&path, file, geometry)?, artist);
+        let mut scene = Scene::default();
+        let mut face = Face::blank(&[]);
+        (face.id, face.detection.edges) = (1, [10.0, 10.0, 20.0, 20.0]);
+        scene.analysis.faces.push(face);
+        // A frame of 40 x 40 becomes 100 x 100 in the middle of the screen.
+        scene.still = Stills::new(1, 0).keep(&Picture::filled(40, 40, [50, 60, 70]).view());
+        assert_eq!(display.take(&mut scene), Flow::Go);
+        assert!(scene.still.is_none(), "the pixels are given back");
+        let screen = fs::read(&path)?;
+        let at = |x: usize, y: usize| [2, 1, 0].map(|c| screen[y * 800 + x * 4 + c]);
+        assert_eq!((at(49, 50), at(150, 50)), ([0; 3], [0; 3]));
+        assert_eq!((at(52, 90), at(148, 98)), ([50, 60, 70], [50, 60, 70]));
+        let green = (0..100).filter(|&y| at(50 + 26, y) == [70, 220, 110]).count();
+        assert!(green > 20, "the left edge of the box: {green} pixels");
+        Ok(())
+    }
+}

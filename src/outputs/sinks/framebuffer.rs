@@ -1,0 +1,362 @@
+//! The Linux framebuffer as a display: how its pixels lie, and how a picture gets there.
+//!
+//! Only what the kernel reports counts: any size and distance of rows, 16, 24 or 32 bits with the colours wherever they
+//! are. The screen is written by one `pwrite` a frame, which every framebuffer driver takes.
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail, ensure};
+
+use faceptor::image::picture::{Picture, Pixels};
+
+/// The largest screen that is believed in, pixels on a side.
+const MAX_SIDE: u32 = 16_384;
+
+/// Where one colour lies in a pixel.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Field {
+    /// Of its lowest bit.
+    pub offset: u32,
+    /// In bits.
+    pub length: u32,
+    /// Not zero: the most significant bit is on the right. No driver of today has that.
+    pub msb_right: u32,
+}
+
+/// How a screen lies in memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Geometry {
+    /// Pixels that are seen.
+    pub width: usize,
+    pub height: usize,
+    /// Bytes from one row to the next.
+    pub stride: usize,
+    /// Bytes of a pixel: 2, 3 or 4.
+    pub pixel_bytes: usize,
+    /// Byte of the first pixel that is seen.
+    pub start: usize,
+    pub red: Field,
+    pub green: Field,
+    pub blue: Field,
+    /// Bits that make a pixel opaque, where the screen has an alpha channel.
+    pub opaque: u32,
+}
+
+/// `struct fb_var_screeninfo` of <linux/fb.h>.
+#[derive(Clone, Copy, Default)]
+#[repr(C)]
+pub struct Variable {
+    pub xres: u32,
+    pub yres: u32,
+    pub xres_virtual: u32,
+    pub yres_virtual: u32,
+    pub xoffset: u32,
+    pub yoffset: u32,
+    pub bits_per_pixel: u32,
+    pub grayscale: u32,
+    pub red: Field,
+    pub green: Field,
+    pub blue: Field,
+    pub transp: Field,
+    pub nonstd: u32,
+    pub activate: u32,
+    /// Millimetres, timings, rotation, colour space: of no use here.
+    pub rest: [u32; 18],
+}
+
+/// `struct fb_fix_screeninfo` of <linux/fb.h>.
+#[derive(Clone, Copy, Default)]
+#[repr(C)]
+pub struct Fixed {
+    pub id: [u8; 16],
+    pub smem_start: libc::c_ulong,
+    pub smem_len: u32,
+    pub kind: u32,
+    pub type_aux: u32,
+    pub visual: u32,
+    pub xpanstep: u16,
+    pub ypanstep: u16,
+    pub ywrapstep: u16,
+    pub line_length: u32,
+    pub mmio_start: libc::c_ulong,
+    pub mmio_len: u32,
+    pub accel: u32,
+    pub capabilities: u16,
+    pub reserved: [u16; 2],
+}
+
+const FBIOGET_VSCREENINFO: libc::c_ulong = 0x4600;
+const FBIOGET_FSCREENINFO: libc::c_ulong = 0x4602;
+/// Pixels lie side by side, not in planes.
+const TYPE_PACKED_PIXELS: u32 = 0;
+/// Colours stand in the pixel itself; 4 is the same behind a table that is linear from the start.
+const VISUAL_TRUE_COLOUR: u32 = 2;
+const VISUAL_DIRECT_COLOUR: u32 = 4;
+
+impl Geometry {
+    /// From what the kernel reports.
+    ///
+    /// # Errors
+    /// When the screen is of a kind that cannot be drawn on, or contradicts itself.
+    pub fn of(variable: &Variable, fixed: &Fixed) -> Result<Geometry> {
+        let Variable { xres, yres, bits_per_pixel: bits, .. } = *variable;
+        ensure!((1..=MAX_SIDE).contains(&xres) && (1..=MAX_SIDE).contains(&yres), "a screen of {xres} x {yres} pixels");
+        let visual = fixed.visual;
+        ensure!(
+            fixed.kind == TYPE_PACKED_PIXELS && [VISUAL_TRUE_COLOUR, VISUAL_DIRECT_COLOUR].contains(&visual),
+            "pixels with a palette or in planes (type {}, visual {visual}) are not supported",
+            fixed.kind
+        );
+        ensure!(matches!(bits, 16 | 24 | 32), "{bits} bits a pixel are not supported, only 16, 24 and 32");
+        for (name, field) in [("red", variable.red), ("green", variable.green), ("blue", variable.blue)] {
+            let Field { offset, length, msb_right } = field;
+            let fits = (1..=8).contains(&length) && offset.checked_add(length).is_some_and(|end| end <= bits);
+            ensure!(fits && msb_right == 0, "{name} of {length} bits from bit {offset} on is not supported");
+        }
+        let pixel_bytes = bits as usize / 8;
+        let [width, height, stride] = [xres, yres, fixed.line_length].map(|value| value as usize);
+        ensure!(stride >= width * pixel_bytes, "rows of {stride} bytes are too short for {width} pixels");
+        let [x, y] = [variable.xoffset, variable.yoffset].map(|value| value as usize);
+        let start = y.saturating_mul(stride).saturating_add(x.saturating_mul(pixel_bytes));
+        let Variable { red, green, blue, transp, .. } = *variable;
+        let alpha = transp.length.min(8).min(bits.saturating_sub(transp.offset));
+        let opaque = if alpha == 0 { 0 } else { ((1 << alpha) - 1) << transp.offset };
+        let geometry = Geometry { width, height, stride, pixel_bytes, start, red, green, blue, opaque };
+        let (end, memory) = (start.saturating_add(geometry.bytes()), fixed.smem_len as usize);
+        // Drivers that report no memory at all still take what is written.
+        ensure!(memory == 0 || end <= memory, "{end} bytes of pixels are more than its memory, {memory} bytes");
+        Ok(geometry)
+    }
+
+    /// Bytes from the first pixel that is seen to the last.
+    pub fn bytes(&self) -> usize {
+        self.stride * (self.height - 1) + self.width * self.pixel_bytes
+    }
+
+    fn encode(&self, rgb: [u8; 3]) -> [u8; 4] {
+        let fields = [self.red, self.green, self.blue];
+        let pixel = rgb.into_iter().zip(fields).fold(self.opaque, |pixel, (value, field)| {
+            // The highest bits: 255 stays the brightest in fields of any length.
+            pixel | (u32::from(value) >> (8 - field.length)) << field.offset
+        });
+        pixel.to_le_bytes()
+    }
+
+    /// Puts a picture into the middle of the bytes of a screen; what lies outside it is not touched. Pictures larger
+    /// than the screen lose their right and lower part.
+    pub fn place(&self, picture: &Picture, screen: &mut [u8]) {
+        let (width, height) = (picture.width().min(self.width), picture.height().min(self.height));
+        let (left, top) = ((self.width - width) / 2, (self.height - height) / 2);
+        let source = picture.bytes().chunks_exact(picture.width().max(1) * 3).take(height);
+        for (y, row) in source.enumerate() {
+            let from = (top + y) * self.stride + left * self.pixel_bytes;
+            let Some(target) = screen.get_mut(from..from + width * self.pixel_bytes) else { return };
+            self.encode_row(row, target);
+        }
+    }
+
+    /// The usual kinds of pixels have a loop of their own, which the compiler makes fast.
+    fn encode_row(&self, row: &[u8], target: &mut [u8]) {
+        let at = |offset| Field { offset, length: 8, msb_right: 0 };
+        let colours = row.chunks_exact(3);
+        match (self.pixel_bytes, self.red, self.green, self.blue) {
+            (4, red, green, blue) if [red, green, blue] == [at(16), at(8), at(0)] => {
+                let alpha = (self.opaque >> 24) as u8;
+                for (pixel, rgb) in target.chunks_exact_mut(4).zip(colours) {
+                    pixel.copy_from_slice(&[rgb[2], rgb[1], rgb[0], alpha]);
+                }
+            }
+            (bytes, ..) => {
+                for (pixel, rgb) in target.chunks_exact_mut(bytes).zip(colours) {
+                    pixel.copy_from_slice(&self.encode([rgb[0], rgb[1], rgb[2]])[..bytes]);
+                }
+            }
+        }
+    }
+}
+
+/// A framebuffer to draw on.
+pub struct Framebuffer {
+    path: PathBuf,
+    file: File,
+    geometry: Geometry,
+    /// A copy of the screen.
+    screen: Vec<u8>,
+    /// Size of the picture that is on it.
+    shown: [usize; 2],
+}
+
+impl Framebuffer {
+    /// Opens a device such as `/dev/fb0`.
+    ///
+    /// # Errors
+    /// When it cannot be opened, is no framebuffer, or is of a kind that cannot be drawn on.
+    pub fn open(path: &Path) -> Result<Framebuffer> {
+        let name = path.display();
+        let file = OpenOptions::new().read(true).write(true).open(path);
+        let file = file.with_context(|| format!("cannot open the display {name} (are you in the group video?)"))?;
+        let (mut variable, mut fixed) = (Variable::default(), Fixed::default());
+        // SAFETY: the structs have the layout of <linux/fb.h>, and the kernel fills no more than their size.
+        let answers = unsafe {
+            [
+                libc::ioctl(file.as_raw_fd(), FBIOGET_VSCREENINFO as _, &mut variable),
+                libc::ioctl(file.as_raw_fd(), FBIOGET_FSCREENINFO as _, &mut fixed),
+            ]
+        };
+        if answers.iter().any(|&answer| answer < 0) {
+            let error = io::Error::last_os_error();
+            bail!("the display {name} is no framebuffer: {error}");
+        }
+        let geometry = Geometry::of(&variable, &fixed).with_context(|| format!("the display {name}"))?;
+        Framebuffer::on(path, file, geometry)
+    }
+
+    /// On any file, with a geometry from elsewhere.
+    ///
+    /// # Errors
+    /// When the file cannot be written to.
+    pub fn on(path: &Path, file: File, geometry: Geometry) -> Result<Framebuffer> {
+        let screen = vec![0; geometry.bytes()];
+        let mut display = Framebuffer { path: path.to_owned(), file, geometry, screen, shown: [0; 2] };
+        display.write().with_context(|| format!("cannot draw on the display {}", path.display()))?;
+        Ok(display)
+    }
+
+    /// How its pixels lie.
+    pub fn geometry(&self) -> &Geometry {
+        &self.geometry
+    }
+
+    /// The device.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Shows a picture in the middle of a black screen.
+    ///
+    /// # Errors
+    /// When the device does not take it.
+    pub fn show(&mut self, picture: &Picture) -> io::Result<()> {
+        let size = [picture.width(), picture.height()];
+        if std::mem::replace(&mut self.shown, size) != size {
+            self.screen.fill(0);
+        }
+        self.geometry.place(picture, &mut self.screen);
+        self.write()
+    }
+
+    fn write(&mut self) -> io::Result<()> {
+        self.file.write_all_at(&self.screen, self.geometry.start as u64)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    fn field(offset: u32, length: u32) -> Field {
+        Field { offset, length, msb_right: 0 }
+    }
+
+    /// A screen as virtio-gpu reports it.
+    fn bgrx(width: u32, height: u32, stride: u32) -> (Variable, Fixed) {
+        let (red, green, blue) = (field(16, 8), field(8, 8), field(0, 8));
+        let variable =
+            Variable { xres: width, yres: height, bits_per_pixel: 32, red, green, blue, ..Variable::default() };
+        (variable, Fixed { line_length: stride, smem_len: stride * height, visual: 2, ..Fixed::default() })
+    }
+
+    #[test]
+    fn the_kernels_structs_have_their_size() {
+        assert_eq!(size_of::<Variable>(), 160);
+        let long = size_of::<libc::c_ulong>();
+        assert_eq!(size_of::<Fixed>(), if long == 8 { 80 } else { 68 });
+    }
+
+    #[test]
+    fn a_picture_lies_in_the_middle_of_any_screen() -> Result<()> {
+        let folder = crate::scratch::Folder::new()?;
+        let path = folder.path().join("fb");
+        let picture = Picture::from_rgb(2, 1, vec![255, 128, 8, 0, 0, 255]).context("two pixels")?;
+        let rgbx = [field(0, 8), field(8, 8), field(16, 8)];
+        let rgb565 = [field(11, 5), field(5, 6), field(0, 5)];
+        let bgr = [field(16, 8), field(8, 8), field(0, 8)];
+        let cases: [([Field; 3], u32, &[u8]); 4] = [
+            (bgr, 32, &[8, 128, 255, 0, 255, 0, 0, 0]),
+            (rgbx, 32, &[255, 128, 8, 0, 0, 0, 255, 0]),
+            (bgr, 24, &[8, 128, 255, 255, 0, 0]),
+            // 31, 32, 1 and 0, 0, 31.
+            (rgb565, 16, &[0x01, 0xfc, 0x1f, 0x00]),
+        ];
+        for ([red, green, blue], bits, expected) in cases {
+            let (mut variable, mut fixed) = bgrx(6, 3, 40);
+            (variable.red, variable.green, variable.blue) = (red, green, blue);
+            // The second of two screens in one memory is seen.
+            (variable.bits_per_pixel, variable.yoffset, variable.xoffset) = (bits, 3, 1);
+            fixed.smem_len = 300;
+            let geometry = Geometry::of(&variable, &fixed)?;
+            fs::write(&path, vec![9; 300])?;
+            let file = OpenOptions::new().read(true).write(true).open(&path)?;
+            let mut display = Framebuffer::on(&path, file, geometry)?;
+            display.show(&picture)?;
+            let bytes = bits as usize / 8;
+            let mut screen = vec![9; 300];
+            let start = 3 * 40 + bytes;
+            screen[start..start + 80 + 6 * bytes].fill(0);
+            screen[start + 40 + 2 * bytes..][..2 * bytes].copy_from_slice(expected);
+            assert_eq!(fs::read(&path)?, screen, "{bits} bits");
+            // A smaller picture leaves nothing of the larger one behind; one that is too large is cut.
+            display.show(&Picture::filled(1, 1, [0; 3]))?;
+            assert!(fs::read(&path)?[start..start + 80 + 6 * bytes].iter().all(|&byte| byte == 0));
+            display.show(&Picture::filled(50, 50, [255; 3]))?;
+            assert_eq!(fs::read(&path)?[start - 1], 9);
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn alpha_is_opaque() -> Result<()> {
+        let (mut variable, fixed) = bgrx(1, 1, 4);
+        variable.transp = field(24, 8);
+        let geometry = Geometry::of(&variable, &fixed)?;
+        let mut screen = [0; 4];
+        geometry.place(&Picture::filled(1, 1, [1, 2, 3]), &mut screen);
+        assert_eq!((screen, geometry.encode([1, 2, 3])), ([3, 2, 1, 255], [3, 2, 1, 255]));
+        Ok(())
+    }
+
+    #[test]
+    fn screens_that_cannot_be_drawn_on_are_refused() {
+        let refused = |change: &dyn Fn(&mut Variable, &mut Fixed)| {
+            let (mut variable, mut fixed) = bgrx(1280, 800, 5120);
+            change(&mut variable, &mut fixed);
+            Geometry::of(&variable, &fixed).is_err()
+        };
+        assert!(!refused(&|_, _| {}));
+        assert!(!refused(&|_, fixed| fixed.smem_len = 0));
+        assert!(!refused(&|variable, _| variable.transp = field(40, 8)));
+        assert!(refused(&|_, fixed| fixed.visual = 3));
+        assert!(refused(&|_, fixed| fixed.kind = 1));
+        assert!(refused(&|_, fixed| fixed.line_length = 5119));
+        assert!(refused(&|_, fixed| fixed.smem_len -= 1));
+        assert!(refused(&|variable, _| variable.yoffset = u32::MAX));
+        assert!(refused(&|variable, _| variable.bits_per_pixel = 8));
+        assert!(refused(&|variable, _| variable.xres = 0));
+        assert!(refused(&|variable, _| variable.red = field(30, 8)));
+        assert!(refused(&|variable, _| variable.blue = field(u32::MAX, 8)));
+        assert!(refused(&|variable, _| variable.green = field(0, 10)));
+    }
+
+    #[test]
+    fn what_is_no_framebuffer_is_named() {
+        let error = |path: &str| Framebuffer::open(Path::new(path)).err().map(|e| format!("{e:#}")).unwrap_or_default();
+        assert!(error("/dev/null").starts_with("the display /dev/null is no framebuffer: "), "{}", error("/dev/null"));
+        assert!(error("/dev/nofb").starts_with("cannot open the display /dev/nofb"), "{}", error("/dev/nofb"));
+    }
+}

@@ -1,0 +1,115 @@
+//! A page in the browser: the picture with everything drawn on it, the results, and check-boxes that choose tasks.
+//!
+//! The interface is described in `docs/present.md`. Drawing and encoding happen on the thread of the preview's outlet,
+//! and only while a browser shows the picture; each connection takes the newest picture when it is ready for one.
+
+pub mod broadcast;
+pub mod http;
+pub mod routes;
+pub mod server;
+
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::sync::Arc;
+
+use anyhow::{Context, Result};
+use image::ExtendedColorType;
+use image::codecs::jpeg::JpegEncoder;
+
+pub use crate::outputs::sinks::preview::routes::{SetTasks, Site};
+pub use crate::outputs::sinks::preview::server::Server;
+
+use crate::outputs::draw::overlay::{Artist, Legend};
+use crate::outputs::draw::resize::fitting;
+use crate::outputs::shared_frame::Scene;
+use crate::outputs::sinks::sink::{Flow, Sink};
+use broadcast::{Hub, Kind};
+use faceptor::image::picture::{Picture, Pixels};
+
+/// Pictures are shown no larger than this, which keeps encoding cheap.
+const ROOM: [usize; 2] = [960, 720];
+const JPEG_QUALITY: u8 = 82;
+
+/// The address of `--preview`: `127.0.0.1:8080`, `localhost:8080`, `[::1]:8080`, or a port alone for 127.0.0.1.
+///
+/// # Errors
+/// A text for the user when it is no address.
+pub fn parse_address(text: &str) -> Result<SocketAddr, String> {
+    if let Ok(port) = text.parse::<u16>() {
+        return Ok(SocketAddr::from(([127, 0, 0, 1], port)));
+    }
+    let mut found =
+        text.to_socket_addrs().map_err(|error| format!("{error} (give an address such as 127.0.0.1:8080)"))?;
+    found.next().ok_or_else(|| "no such address".to_owned())
+}
+
+/// Draws and encodes frames for those who watch.
+pub struct Preview {
+    hub: Arc<Hub>,
+    artist: Artist,
+    legend: Arc<Legend>,
+}
+
+impl Preview {
+    pub fn new(hub: Arc<Hub>, legend: Arc<Legend>) -> Preview {
+        Preview { hub, artist: Artist::new(legend.clone()), legend }
+    }
+
+    fn event(&self, scene: &Scene) -> Result<Vec<u8>> {
+        let names = scene.analysis.tasks.iter().filter_map(|&task| self.legend.readers.get(usize::from(task)));
+        let names: Vec<&str> = names.map(|reader| reader.task().name.as_str()).collect();
+        let delay_us = scene.published_us.saturating_sub(scene.captured_us);
+        let mut event = format!("{{\"chosen\":{},\"delay_us\":{delay_us},\"frame\":", serde_json::to_string(&names)?);
+        event += std::str::from_utf8(scene.json.trim_ascii_end()).context("a line is text")?;
+        event.push('}');
+        Ok(event.into_bytes())
+    }
+
+    fn picture(&mut self, scene: &Scene) -> Result<Option<Vec<u8>>> {
+        let Some(still) = scene.still.as_deref().filter(|_| self.hub.viewers() > 0) else { return Ok(None) };
+        let size = |picture: &Picture| fitting([picture.width(), picture.height()], ROOM, false);
+        let drawn = self.artist.draw(&still.view(), &scene.analysis, size);
+        let mut jpeg = Vec::with_capacity(64 << 10);
+        let (width, height) = (drawn.width() as u32, drawn.height() as u32);
+        JpegEncoder::new_with_quality(&mut jpeg, JPEG_QUALITY).encode(
+            drawn.bytes(),
+            width,
+            height,
+            ExtendedColorType::Rgb8,
+        )?;
+        Ok(Some(jpeg))
+    }
+}
+
+impl Sink<Scene> for Preview {
+    fn take(&mut self, scene: &mut Scene) -> Flow {
+        match self.event(scene) {
+            Ok(event) => self.hub.publish(Kind::Event, event),
+            Err(reason) => log::debug!("preview: {reason:#}"),
+        }
+        match self.picture(scene) {
+            Ok(Some(jpeg)) => self.hub.publish(Kind::Picture, jpeg),
+            Ok(None) => {}
+            Err(reason) => log::debug!("preview: {reason:#}"),
+        }
+        // Given back at once, so that the loop can use it again.
+        scene.still = None;
+        Flow::Go
+    }
+
+    fn finish(&mut self) {
+        self.hub.close();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_are_on_loopback_unless_another_is_given() {
+        let address = |text| parse_address(text).map(|address| address.to_string());
+        assert_eq!(address("8080").as_deref(), Ok("127.0.0.1:8080"));
+        assert_eq!(address("[::1]:80").as_deref(), Ok("[::1]:80"));
+        assert!(address("127.0.0.1").is_err() && address("").is_err() && address("99999").is_err());
+    }
+}

@@ -1,0 +1,67 @@
+//! What the preview page knows of the run, and how it chooses tasks.
+
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+
+use crate::outputs::draw::overlay::Legend;
+use crate::outputs::sinks::preview::broadcast::{Hub, Kind};
+use crate::outputs::sinks::preview::http::Refusal;
+use faceptor_nn::manifest::TaskKind;
+
+/// Chooses tasks of the running loop by their names, separated by commas, or `none`. It returns at once.
+pub type SetTasks = dyn Fn(&str) -> Result<(), String> + Send + Sync;
+
+/// What does not change while the program runs.
+pub struct Site {
+    /// What is being looked at, such as a camera's name.
+    pub source: String,
+    pub legend: Arc<Legend>,
+    pub set_tasks: Arc<SetTasks>,
+}
+
+impl Site {
+    /// `GET /state`: the run and its newest frame, null before the first.
+    pub fn state(&self, hub: &Hub) -> Value {
+        let (number, event) = hub.newest(Kind::Event);
+        let newest: Value = serde_json::from_slice(&event).unwrap_or(Value::Null);
+        let tasks: Vec<Value> = (self.legend.readers.iter())
+            .map(|reader| json!({ "name": reader.task().name, "kind": kind_name(reader.task().kind) }))
+            .collect();
+        json!({
+            "program": concat!("faceptor ", env!("CARGO_PKG_VERSION")),
+            "source": self.source,
+            "tasks": tasks,
+            "events": number,
+            "viewers": hub.viewers(),
+            "newest": newest,
+        })
+    }
+
+    /// Has the loop decode these tasks from the next frame on.
+    ///
+    /// # Errors
+    /// When a name is not a task's, or the loop takes no more commands now.
+    pub fn choose(&self, names: &[&str]) -> Result<(), Refusal> {
+        let known = |name: &&str| self.legend.readers.iter().any(|reader| reader.task().name == **name);
+        if !names.iter().all(known) {
+            return Err(Refusal::new(422, "there is no such task"));
+        }
+        let list = if names.is_empty() { "none".to_owned() } else { names.join(",") };
+        (self.set_tasks)(&list).map_err(|reason| {
+            log::debug!("the preview cannot choose tasks: {reason}");
+            Refusal::new(503, "the loop takes no commands now, try again")
+        })
+    }
+}
+
+fn kind_name(kind: TaskKind) -> &'static str {
+    match kind {
+        TaskKind::Landmarks => "landmarks",
+        TaskKind::Parsing => "parsing",
+        TaskKind::Age => "age",
+        TaskKind::Expression => "expression",
+        TaskKind::Attributes => "attributes",
+        TaskKind::Recognition => "recognition",
+    }
+}

@@ -1,0 +1,276 @@
+//! The connections of the preview page: a limited number, a thread each.
+
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::os::fd::AsRawFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use serde_json::{Value, json};
+
+use crate::outputs::sinks::preview::broadcast::{Closed, Hub, Kind};
+use crate::outputs::sinks::preview::http::{self, Names, Refusal, Request};
+use crate::outputs::sinks::preview::routes::Site;
+use crate::outputs::sinks::sink::step_back;
+
+/// Connections at a time. A browser tab has two that last.
+const MAX_CONNECTIONS: usize = 32;
+/// A reader that takes nothing for so long is gone.
+const WRITE_PATIENCE: Duration = Duration::from_secs(5);
+/// How often the thread that accepts looks whether it shall end, and how long it waits after a failure.
+const TICK: Duration = Duration::from_millis(200);
+/// After so long without a frame, a watching page hears that the connection still stands.
+const SILENCE: Duration = Duration::from_secs(2);
+/// Stack of a connection's thread.
+const STACK_BYTES: usize = 256 << 10;
+/// Between the pictures of a stream.
+const BOUNDARY: &str = "faceptor-frame";
+
+const PAGE: &str = include_str!("page.html");
+const STYLE: &str = include_str!("page.css");
+const SCRIPT: &str = include_str!("page.js");
+
+/// What all connections share.
+struct Shared {
+    hub: Arc<Hub>,
+    site: Site,
+    names: Names,
+    connections: AtomicUsize,
+    stop: AtomicBool,
+}
+
+/// The server; it ends when it is dropped.
+pub struct Server {
+    shared: Arc<Shared>,
+    address: SocketAddr,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Server {
+    /// Listens at `address` and answers from now on.
+    ///
+    /// # Errors
+    /// When the address cannot be used.
+    pub fn start(address: SocketAddr, hub: Arc<Hub>, site: Site) -> Result<Server> {
+        let listener = TcpListener::bind(address).with_context(|| format!("cannot show a preview at {address}"))?;
+        listener.set_nonblocking(true).context("cannot use the preview's socket")?;
+        let address = listener.local_addr().context("cannot use the preview's socket")?;
+        let machine = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default().trim().to_owned();
+        let names = Names { loopback: address.ip().is_loopback(), machine };
+        let (connections, stop) = (AtomicUsize::new(0), AtomicBool::new(false));
+        let shared = Arc::new(Shared { hub, site, names, connections, stop });
+        let thread = thread::Builder::new().name("preview".to_owned()).stack_size(STACK_BYTES).spawn({
+            let shared = shared.clone();
+            move || accept(&listener, &shared)
+        });
+        let thread = thread.context("cannot start the thread for the preview")?;
+        Ok(Server { shared, address, thread: Some(thread) })
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.shared.stop.store(true, Ordering::Relaxed);
+        self.shared.hub.close();
+        if let Some(thread) = self.thread.take() {
+            // It looks at the flag a few times a second. The connections end by themselves.
+            let _ = thread.join();
+        }
+    }
+}
+
+fn accept(listener: &TcpListener, shared: &Arc<Shared>) {
+    let mut failing = false;
+    while !shared.stop.load(Ordering::Relaxed) {
+        match listener.accept() {
+            Ok((stream, _)) => {
+                failing = false;
+                connect(stream, shared);
+            }
+            Err(error) if error.kind() == ErrorKind::WouldBlock => wait(listener),
+            Err(error) => {
+                // Out of descriptors, for example: what is open goes on, and new ones are taken again later.
+                if !std::mem::replace(&mut failing, true) {
+                    log::warn!("the preview cannot take connections now: {error}");
+                }
+                thread::sleep(TICK);
+            }
+        }
+    }
+}
+
+/// Until somebody connects, or for a tick.
+fn wait(listener: &TcpListener) {
+    let mut descriptor = libc::pollfd { fd: listener.as_raw_fd(), events: libc::POLLIN, revents: 0 };
+    // SAFETY: one pollfd that lives on this stack, and the count says one. Whatever comes back, accept is tried next.
+    unsafe { libc::poll(&mut descriptor, 1, TICK.as_millis() as libc::c_int) };
+}
+
+/// Counts a connection until it is dropped.
+struct Seat {
+    shared: Arc<Shared>,
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.shared.connections.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+fn connect(mut stream: TcpStream, shared: &Arc<Shared>) {
+    let ready = stream.set_nonblocking(false).and_then(|()| stream.set_write_timeout(Some(WRITE_PATIENCE)));
+    if ready.is_err() {
+        return;
+    }
+    let taken = shared.connections.fetch_add(1, Ordering::AcqRel);
+    let seat = Seat { shared: shared.clone() };
+    if taken >= MAX_CONNECTIONS {
+        // The answer fits into the socket's buffer, so that nobody waits.
+        refuse(&mut stream, Refusal::new(503, "too many connections"));
+        return;
+    }
+    let builder = thread::Builder::new().name("preview-page".to_owned()).stack_size(STACK_BYTES);
+    // Without a thread, the connection closes with what was moved into it.
+    let _ = builder.spawn(move || {
+        step_back();
+        // A reader that has gone is no event.
+        let _ = serve(&mut stream, &seat.shared);
+        let _ = stream.shutdown(Shutdown::Write);
+    });
+}
+
+fn refuse(stream: &mut TcpStream, refusal: Refusal) {
+    let body = json!({ "error": refusal.text }).to_string();
+    let _ = http::respond(stream, refusal.status, "application/json", body.as_bytes(), true);
+    let _ = stream.shutdown(Shutdown::Write);
+}
+
+fn serve(stream: &mut TcpStream, shared: &Shared) -> io::Result<()> {
+    let request = match http::read(stream) {
+        Ok(Some(request)) => request,
+        Ok(None) => return Ok(()),
+        Err(refusal) => {
+            refuse(stream, refusal);
+            return drain(stream);
+        }
+    };
+    match shared.names.check(&request).and_then(|()| answer(stream, &request, shared)) {
+        Ok(written) => written,
+        Err(refusal) => {
+            refuse(stream, refusal);
+            Ok(())
+        }
+    }
+}
+
+/// Reads a little of what is still coming: closing with unread bytes would take the answer from the other end.
+fn drain(stream: &mut TcpStream) -> io::Result<()> {
+    stream.set_read_timeout(Some(TICK))?;
+    let deadline = Instant::now() + TICK;
+    let mut piece = [0; 4096];
+    while Instant::now() < deadline && stream.read(&mut piece)? > 0 {}
+    Ok(())
+}
+
+fn answer(stream: &mut TcpStream, request: &Request, shared: &Shared) -> Result<io::Result<()>, Refusal> {
+    let hub = &shared.hub;
+    let with_body = match request.method.as_str() {
+        "GET" => true,
+        "HEAD" => false,
+        "POST" => return choose(request, shared).map(|body| send(stream, &body)),
+        _ => return Err(Refusal::new(405, "only GET, HEAD and POST")),
+    };
+    let mut file = |kind: &str, text: &str| http::respond(stream, 200, kind, text.as_bytes(), with_body);
+    Ok(match request.path.as_str() {
+        "/" => file("text/html; charset=utf-8", PAGE),
+        "/page.css" => file("text/css; charset=utf-8", STYLE),
+        "/page.js" => file("text/javascript; charset=utf-8", SCRIPT),
+        "/state" => file("application/json", &shared.site.state(hub).to_string()),
+        "/favicon.ico" => http::respond(stream, 204, "image/x-icon", b"", false),
+        "/events" if with_body => events(stream, hub),
+        "/stream.mjpg" if with_body => pictures(stream, hub),
+        "/tasks" | "/events" | "/stream.mjpg" => return Err(Refusal::new(405, "not with this method")),
+        _ => return Err(Refusal::new(404, "there is no such page")),
+    })
+}
+
+fn send(stream: &mut TcpStream, body: &Value) -> io::Result<()> {
+    http::respond(stream, 200, "application/json", body.to_string().as_bytes(), true)
+}
+
+/// `POST /tasks` with `{"tasks": ["age", ...]}`.
+fn choose(request: &Request, shared: &Shared) -> Result<Value, Refusal> {
+    if request.path != "/tasks" {
+        return Err(Refusal::new(404, "nothing can be posted there"));
+    }
+    // A page from elsewhere cannot send this type without being asked by the browser first.
+    let kind = request.content_type.as_deref().unwrap_or_default();
+    if kind.split(';').next().map(str::trim) != Some("application/json") {
+        return Err(Refusal::new(415, "tasks are chosen by application/json"));
+    }
+    let wrong = Refusal::new(400, "expected {\"tasks\": [\"name\", ...]}");
+    let body: Value = serde_json::from_slice(&request.body).map_err(|_| wrong)?;
+    let tasks = body.get("tasks").and_then(Value::as_array).ok_or(wrong)?;
+    let names: Vec<&str> = tasks.iter().map(|name| name.as_str().ok_or(wrong)).collect::<Result<_, _>>()?;
+    shared.site.choose(&names)?;
+    Ok(json!({ "tasks": names }))
+}
+
+/// Results as server-sent events, the newest at a time.
+fn events(stream: &mut TcpStream, hub: &Arc<Hub>) -> io::Result<()> {
+    stream.write_all(&http::head(200, "text/event-stream", None))?;
+    stream.write_all(b"retry: 1000\n\n")?;
+    let mut seen = 0;
+    loop {
+        match hub.wait(Kind::Event, seen, SILENCE) {
+            Ok(Some((number, event))) => {
+                seen = number;
+                stream.write_all(&[b"data: ", event.as_slice(), b"\n\n"].concat())?;
+            }
+            // Also how a reader that has gone is noticed while no frames come.
+            Ok(None) => stream.write_all(b": no frame\n\n")?,
+            Err(Closed) => return stream.write_all(b"event: end\ndata: {}\n\n"),
+        }
+    }
+}
+
+/// Pictures as `multipart/x-mixed-replace`, the newest at a time.
+fn pictures(stream: &mut TcpStream, hub: &Arc<Hub>) -> io::Result<()> {
+    let _viewer = hub.view();
+    let kind = format!("multipart/x-mixed-replace; boundary={BOUNDARY}");
+    stream.write_all(&http::head(200, &kind, None))?;
+    stream.write_all(format!("--{BOUNDARY}\r\n").as_bytes())?;
+    // A new viewer starts with the next picture: the newest one may be from long ago, when somebody else watched.
+    let (mut seen, _) = hub.newest(Kind::Picture);
+    loop {
+        match hub.wait(Kind::Picture, seen, SILENCE) {
+            Ok(Some((number, picture))) => {
+                seen = number;
+                let length = picture.len();
+                let head = format!("Content-Type: image/jpeg\r\nContent-Length: {length}\r\n\r\n");
+                // The boundary ends the picture: without it browsers show each one a frame late.
+                let end = format!("\r\n--{BOUNDARY}\r\n");
+                stream.write_all(&[head.as_bytes(), picture.as_slice(), end.as_bytes()].concat())?;
+            }
+            Ok(None) if is_gone(stream) => return Ok(()),
+            Ok(None) => {}
+            Err(Closed) => return Ok(()),
+        }
+    }
+}
+
+/// Whether the other end has closed. It sends nothing more, so nothing is lost by looking.
+fn is_gone(stream: &TcpStream) -> bool {
+    let mut byte = [0];
+    stream.set_nonblocking(true).is_err()
+        || matches!(stream.peek(&mut byte), Ok(0))
+        || stream.set_nonblocking(false).is_err()
+}

@@ -1,0 +1,407 @@
+//! Result lines into files that survive power loss, full disks and long runs.
+//!
+//! The newest lines are in the file that was asked for, older ones in `FILE.1`, `FILE.2` and so on. A file holds whole
+//! lines only: each is written by one call, what a failed call left is cut off, and what a power loss left is cut off
+//! when the file is opened again. How it lies on the disk is in `docs/present.md`.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, ErrorKind, Write};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+
+use crate::outputs::sinks::recording_recovery;
+use crate::outputs::sinks::sink::{Flow, Sink};
+
+/// What was recorded is on the disk at the latest after this.
+const SYNC_EVERY: Duration = Duration::from_secs(1);
+/// After a failure other than a full disk, and before the next attempt to begin a new file.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// Where to record, and how much.
+#[derive(Clone, Debug)]
+pub struct RecordOptions {
+    pub path: PathBuf,
+    /// A file takes no more bytes than this.
+    pub limit_bytes: u64,
+    /// Files that are kept, the newest included; at least 1.
+    pub files: u32,
+}
+
+/// What became of the lines.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RecordCounters {
+    pub written: u64,
+    /// Lines for which there was no room, or that could not be written.
+    pub lost: u64,
+    pub rotations: u64,
+    /// Bytes of torn or damaged lines that were cut off when the file was opened.
+    pub cut_bytes: u64,
+}
+
+/// Why lines are being lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Trouble {
+    NoRoom,
+    CannotWrite,
+    CannotRotate,
+}
+
+/// A recording under way.
+pub struct Recorder {
+    options: RecordOptions,
+    file: File,
+    /// Bytes of whole lines in the file.
+    length: u64,
+    /// Something may lie behind `length` that a failed call left.
+    torn: bool,
+    /// Devices are neither cut, rotated nor synchronized.
+    regular: bool,
+    unsynced: bool,
+    synced: Instant,
+    trouble: Option<Trouble>,
+    /// Not before then another attempt after trouble.
+    retry: Option<Instant>,
+    lost_in_trouble: u64,
+    sync_failed: bool,
+    counters: RecordCounters,
+}
+
+impl Recorder {
+    /// Opens the file, cuts a torn last line off and goes on behind it.
+    ///
+    /// # Errors
+    /// When the file cannot be written, is in use by another recording, or is no recording.
+    pub fn open(options: RecordOptions) -> Result<Recorder> {
+        let path = &options.path;
+        ignore_size_signal();
+        let file = open_locked(path)?;
+        let kind = file.metadata().with_context(|| format!("cannot record to {}", path.display()))?.file_type();
+        let mut counters = RecordCounters::default();
+        let mut length = 0;
+        if kind.is_file() {
+            let found = file.metadata().map(|metadata| metadata.len()).unwrap_or(0);
+            length = recording_recovery::whole_lines(&file, found)
+                .with_context(|| format!("cannot read {}", path.display()))?
+                .with_context(|| format!("{} is no recording: it is left as it is, choose another", path.display()))?;
+            counters.cut_bytes = found - length;
+            if length < found {
+                file.set_len(length).with_context(|| format!("cannot cut a torn line off {}", path.display()))?;
+                log::warn!("{}: the last line was torn, {} bytes cut off", path.display(), found - length);
+            }
+            sync_folder(path);
+        }
+        let now = Instant::now();
+        Ok(Recorder {
+            options,
+            file,
+            length,
+            torn: false,
+            regular: kind.is_file(),
+            unsynced: false,
+            synced: now,
+            trouble: None,
+            retry: None,
+            lost_in_trouble: 0,
+            sync_failed: false,
+            counters,
+        })
+    }
+
+    /// What became of the lines so far.
+    pub fn counters(&self) -> RecordCounters {
+        self.counters
+    }
+
+    /// Writes one line, which ends with a line feed. A line that cannot be written is lost and counted; the next one is
+    /// tried again.
+    pub fn write(&mut self, line: &[u8]) {
+        if self.retry.is_some_and(|until| Instant::now() < until) {
+            return self.lose();
+        }
+        if let Err((trouble, error)) = self.try_write(line) {
+            self.lose();
+            // A full disk refuses at once and costs nothing to ask; other failures may cost time.
+            self.retry = (trouble != Trouble::NoRoom).then(|| Instant::now() + RETRY_AFTER);
+            if self.trouble != Some(trouble) {
+                self.trouble = Some(trouble);
+                log::error!("{}: {}: {error}; lines are lost", self.options.path.display(), trouble.text());
+            }
+            return;
+        }
+        self.counters.written += 1;
+        self.retry = None;
+        if self.trouble.take().is_some() {
+            let lost = std::mem::take(&mut self.lost_in_trouble);
+            log::info!("{}: records again, {lost} lines were lost", self.options.path.display());
+        }
+    }
+
+    fn lose(&mut self) {
+        self.counters.lost += 1;
+        self.lost_in_trouble += 1;
+    }
+
+    fn try_write(&mut self, line: &[u8]) -> Result<(), (Trouble, io::Error)> {
+        if self.torn {
+            self.cut().map_err(|error| (Trouble::CannotWrite, error))?;
+        }
+        let full = self.length + line.len() as u64 > self.options.limit_bytes;
+        if self.regular && full && self.length > 0 {
+            self.rotate().map_err(|error| (Trouble::CannotRotate, error))?;
+        }
+        match self.append(line) {
+            Ok(()) => {
+                self.length += line.len() as u64;
+                self.unsynced = true;
+                Ok(())
+            }
+            Err(error) => {
+                self.torn = self.regular;
+                if self.torn {
+                    // When this fails too, it is tried again before the next line.
+                    let _ = self.cut();
+                }
+                let no_room = [ErrorKind::StorageFull, ErrorKind::QuotaExceeded, ErrorKind::FileTooLarge];
+                let trouble = if no_room.contains(&error.kind()) { Trouble::NoRoom } else { Trouble::CannotWrite };
+                Err((trouble, error))
+            }
+        }
+    }
+
+    /// One call for the whole line. Where it takes a part only, the next call says what is in the way.
+    fn append(&mut self, mut line: &[u8]) -> io::Result<()> {
+        while !line.is_empty() {
+            match self.file.write(line) {
+                Ok(0) => return Err(ErrorKind::WriteZero.into()),
+                Ok(count) => line = &line[count..],
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    fn cut(&mut self) -> io::Result<()> {
+        self.file.set_len(self.length)?;
+        self.torn = false;
+        Ok(())
+    }
+
+    /// The oldest file goes, the others move on by one, and a new one begins.
+    fn rotate(&mut self) -> io::Result<()> {
+        self.sync();
+        let path = self.options.path.clone();
+        // Where an earlier attempt got as far as moving the files on, only the new one is missing.
+        let moved_on = !path.try_exists()?;
+        for number in (1..self.options.files).rev().filter(|_| !moved_on) {
+            let from = if number == 1 { path.clone() } else { numbered(&path, number - 1) };
+            match fs::rename(from, numbered(&path, number)) {
+                Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
+        }
+        if self.options.files <= 1 {
+            self.file.set_len(0)?;
+        } else {
+            // The old file keeps its lock until its last descriptor closes here.
+            self.file = create(&path)?;
+        }
+        sync_folder(&path);
+        self.length = 0;
+        self.counters.rotations += 1;
+        Ok(())
+    }
+
+    /// Puts on the disk what was written.
+    fn sync(&mut self) {
+        self.synced = Instant::now();
+        if !self.regular || !std::mem::take(&mut self.unsynced) {
+            return;
+        }
+        if let Err(error) = self.file.sync_data() {
+            if !self.sync_failed {
+                log::error!("{}: the disk does not confirm what was written: {error}", self.options.path.display());
+            }
+            self.sync_failed = true;
+        }
+    }
+}
+
+impl Sink<Vec<u8>> for Recorder {
+    fn take(&mut self, line: &mut Vec<u8>) -> Flow {
+        self.write(line);
+        Flow::Go
+    }
+
+    fn tick(&mut self) {
+        if self.synced.elapsed() >= SYNC_EVERY {
+            self.sync();
+        }
+    }
+
+    fn finish(&mut self) {
+        self.sync();
+        if self.counters.lost > 0 {
+            let RecordCounters { written, lost, .. } = self.counters;
+            log::warn!("{}: {written} lines recorded, {lost} lost", self.options.path.display());
+        }
+    }
+}
+
+impl Trouble {
+    fn text(self) -> &'static str {
+        match self {
+            Trouble::NoRoom => "no room",
+            Trouble::CannotWrite => "cannot be written",
+            Trouble::CannotRotate => "has reached its limit and a new file cannot be begun",
+        }
+    }
+}
+
+/// `FILE.1` and so on.
+fn numbered(path: &Path, number: u32) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(format!(".{number}"));
+    PathBuf::from(name)
+}
+
+fn create(path: &Path) -> io::Result<File> {
+    // Every write goes to the end, also after a cut. Reading is for the look at the last line.
+    let file = OpenOptions::new().read(true).append(true).create(true).open(path)?;
+    let _ = file.try_lock();
+    Ok(file)
+}
+
+/// Opens the file for one recording only.
+fn open_locked(path: &Path) -> Result<File> {
+    if let Ok(metadata) = fs::metadata(path) {
+        use std::os::unix::fs::FileTypeExt;
+        let kind = metadata.file_type();
+        if !kind.is_file() && !kind.is_char_device() {
+            bail!("cannot record to {}: it is not a file", path.display());
+        }
+    }
+    let file = OpenOptions::new().read(true).append(true).create(true).open(path);
+    let file = file.with_context(|| format!("cannot record to {}", path.display()))?;
+    match file.try_lock() {
+        Err(fs::TryLockError::WouldBlock) => bail!("{} is being recorded to by another program", path.display()),
+        // Some file systems know no locks.
+        Err(fs::TryLockError::Error(_)) | Ok(()) => Ok(file),
+    }
+}
+
+/// A file that may not grow (`LimitFSIZE=`) shall fail to be written like a full disk, not end the program.
+fn ignore_size_signal() {
+    // SAFETY: SIG_IGN is no handler that could run; the signal's default action is all that changes.
+    unsafe { libc::signal(libc::SIGXFSZ, libc::SIG_IGN) };
+}
+
+/// Puts the names in the file's folder on the disk.
+fn sync_folder(path: &Path) {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    // File systems that cannot do it lose names at worst, not lines.
+    let _ = File::open(folder).and_then(|folder| folder.sync_all());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::scratch::Folder;
+
+    fn options(path: PathBuf) -> RecordOptions {
+        RecordOptions { path, limit_bytes: 1 << 20, files: 3 }
+    }
+
+    fn line(number: u32) -> Vec<u8> {
+        format!("{{\"frame\":{number:>6}}}\n").into_bytes()
+    }
+
+    #[test]
+    fn the_limit_holds_and_the_newest_lines_stay() -> Result<()> {
+        let folder = Folder::new()?;
+        let path = folder.path().join("a.jsonl");
+        // Five lines of 17 bytes fit.
+        let mut recorder = Recorder::open(RecordOptions { limit_bytes: 90, ..options(path.clone()) })?;
+        (0..23).for_each(|number| recorder.write(&line(number)));
+        recorder.finish();
+        let counters = RecordCounters { written: 23, rotations: 4, ..RecordCounters::default() };
+        assert_eq!(recorder.counters(), counters);
+        let read = |path: &Path| fs::read(path).map(|bytes| bytes.len() / 17).ok();
+        assert_eq!(
+            [0, 1, 2].map(|n| read(&if n == 0 { path.clone() } else { numbered(&path, n) })),
+            [Some(3), Some(5), Some(5)]
+        );
+        assert_eq!(fs::read_dir(folder.path())?.count(), 3);
+        assert!(fs::read(numbered(&path, 2))?.starts_with(&line(10)));
+        drop(recorder);
+        // Another run goes on where this one ended.
+        let mut recorder = Recorder::open(RecordOptions { limit_bytes: 90, ..options(path.clone()) })?;
+        recorder.write(&line(23));
+        assert_eq!((read(&path), recorder.counters().rotations), (Some(4), 0));
+        Ok(())
+    }
+
+    #[test]
+    fn one_file_may_be_enough() -> Result<()> {
+        let folder = Folder::new()?;
+        let path = folder.path().join("a.jsonl");
+        let mut recorder = Recorder::open(RecordOptions { limit_bytes: 40, files: 1, ..options(path.clone()) })?;
+        (0..5).for_each(|number| recorder.write(&line(number)));
+        // A line longer than the limit has a file for itself.
+        let long = [b"{\"", [b'x'; 100].as_slice(), b"\":1}\n"].concat();
+        recorder.write(&long);
+        assert_eq!((fs::read(&path)?, fs::read_dir(folder.path())?.count()), (long, 1));
+        Ok(())
+    }
+
+    #[test]
+    fn a_torn_line_is_cut_off_and_other_files_are_left_alone() -> Result<()> {
+        let folder = Folder::new()?;
+        let path = folder.path().join("a.jsonl");
+        fs::write(&path, [line(1), line(2), b"{\"frame\":    ".to_vec()].concat())?;
+        let mut recorder = Recorder::open(options(path.clone()))?;
+        assert_eq!(recorder.counters().cut_bytes, 13);
+        recorder.write(&line(3));
+        assert_eq!(fs::read(&path)?, [line(1), line(2), line(3)].concat());
+        let error = Recorder::open(options(path)).err().context("it is in use")?;
+        assert!(error.to_string().ends_with("by another program"), "{error}");
+        let photo = folder.path().join("photo.jpg");
+        fs::write(&photo, b"\xff\xd8\xff\xe0 not lines\n of JSON")?;
+        let error = Recorder::open(options(photo.clone())).err().context("not a recording")?;
+        assert!(error.to_string().contains("photo.jpg is no recording"), "{error}");
+        assert_eq!(fs::read(photo)?.len(), 23);
+        let error = Recorder::open(options(folder.path().into())).err().context("a folder")?;
+        assert!(error.to_string().ends_with("it is not a file"), "{error}");
+        Ok(())
+    }
+
+    #[test]
+    fn a_full_disk_is_counted() -> Result<()> {
+        let mut recorder = Recorder::open(options("/dev/full".into()))?;
+        (0..10).for_each(|number| recorder.write(&line(number)));
+        assert_eq!(recorder.counters(), RecordCounters { lost: 10, ..RecordCounters::default() });
+        assert_eq!(recorder.trouble, Some(Trouble::NoRoom));
+        Ok(())
+    }
+
+    #[test]
+    fn a_folder_that_is_gone_loses_lines_until_it_is_back() -> Result<()> {
+        let folder = Folder::new()?;
+        let below = folder.path().join("below");
+        fs::create_dir(&below)?;
+        let path = below.join("a.jsonl");
+        let mut recorder = Recorder::open(RecordOptions { limit_bytes: 40, ..options(path.clone()) })?;
+        (0..2).for_each(|number| recorder.write(&line(number)));
+        fs::rename(&below, folder.path().join("away"))?;
+        (2..5).for_each(|number| recorder.write(&line(number)));
+        assert_eq!((recorder.counters().written, recorder.counters().lost), (2, 3));
+        fs::rename(folder.path().join("away"), &below)?;
+        recorder.retry = None;
+        recorder.write(&line(5));
+        assert_eq!((recorder.counters().written, fs::read(&path)?), (3, line(5)));
+        assert_eq!(fs::read(numbered(&path, 1))?, [line(0), line(1)].concat());
+        Ok(())
+    }
+}

@@ -1,0 +1,147 @@
+//! Result lines on standard output, from a thread of their own.
+
+use std::fs::File;
+use std::io::{self, ErrorKind, Write};
+use std::os::fd::{AsFd, AsRawFd};
+use std::sync::{Arc, OnceLock};
+
+use anyhow::{Context, Result};
+
+use crate::outputs::sinks::sink::{Flow, Sink};
+
+/// Why no more lines are taken.
+#[derive(Debug)]
+pub enum End {
+    /// The reader has gone, as `head` does when it has enough: no failure.
+    Closed,
+    /// The lines cannot be written.
+    Failed(io::Error),
+}
+
+/// Writes lines one by one, each sent off at once.
+pub struct Lines {
+    file: File,
+    end: Arc<OnceLock<End>>,
+}
+
+impl Lines {
+    /// On standard output.
+    ///
+    /// # Errors
+    /// When standard output is not open.
+    pub fn on_stdout() -> Result<Lines> {
+        let descriptor = io::stdout().as_fd().try_clone_to_owned().context("cannot use standard output")?;
+        Ok(Lines::on(descriptor.into()))
+    }
+
+    /// On any file, pipe or terminal.
+    pub fn on(file: File) -> Lines {
+        Lines { file, end: Arc::new(OnceLock::new()) }
+    }
+
+    /// Where the reason stands when the lines have ended.
+    pub fn end(&self) -> Arc<OnceLock<End>> {
+        self.end.clone()
+    }
+
+    fn write(&mut self, mut line: &[u8]) -> io::Result<()> {
+        while !line.is_empty() {
+            match self.file.write(line) {
+                Ok(0) => return Err(ErrorKind::WriteZero.into()),
+                Ok(count) => line = &line[count..],
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                // The other end may have made the pipe non-blocking; waiting is what this thread is for.
+                Err(error) if error.kind() == ErrorKind::WouldBlock => wait(&self.file)?,
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Until the file can be written to.
+fn wait(file: &File) -> io::Result<()> {
+    let mut descriptor = libc::pollfd { fd: file.as_raw_fd(), events: libc::POLLOUT, revents: 0 };
+    // SAFETY: one pollfd that lives on this stack, and the count says one.
+    match unsafe { libc::poll(&mut descriptor, 1, -1) } {
+        -1 => match io::Error::last_os_error() {
+            error if error.kind() == ErrorKind::Interrupted => Ok(()),
+            error => Err(error),
+        },
+        _ => Ok(()),
+    }
+}
+
+impl Sink<Vec<u8>> for Lines {
+    fn take(&mut self, line: &mut Vec<u8>) -> Flow {
+        let end = match self.write(line) {
+            Ok(()) => return Flow::Go,
+            Err(error) if error.kind() == ErrorKind::BrokenPipe => End::Closed,
+            Err(error) => End::Failed(error),
+        };
+        // Only this thread sets it, and only once: nothing is taken afterwards.
+        let _ = self.end.set(end);
+        Flow::End
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::outputs::sinks::sink::{Loss, Outlet};
+    use std::fs::OpenOptions;
+    use std::io::Read;
+    use std::os::fd::{FromRawFd, OwnedFd};
+    use std::sync::atomic::AtomicBool;
+    use std::time::Duration;
+
+    fn pipe(flags: i32) -> (File, File) {
+        let mut ends = [0; 2];
+        // SAFETY: pipe2 fills the two descriptors, which nobody else owns.
+        let [reader, writer] = unsafe {
+            assert_eq!(libc::pipe2(ends.as_mut_ptr(), flags), 0);
+            ends.map(|end| OwnedFd::from_raw_fd(end))
+        };
+        (reader.into(), writer.into())
+    }
+
+    #[test]
+    fn lines_come_out_whole_also_through_a_non_blocking_pipe() -> Result<()> {
+        let (mut reader, writer) = pipe(libc::O_NONBLOCK);
+        let mut outlet = Outlet::start("lines", 4, Loss::Matters, Vec::new, Lines::on(writer))?;
+        let line = |number: usize| format!("{{\"number\":{number},\"rest\":\"{}\"}}\n", "x".repeat(50_000));
+        let wanted: String = (0..20).map(line).collect();
+        let reading = std::thread::spawn(move || {
+            let mut text: Vec<u8> = Vec::new();
+            let mut piece = [0; 3000];
+            loop {
+                match reader.read(&mut piece) {
+                    Ok(0) => return text,
+                    Ok(count) => text.extend(&piece[..count]),
+                    Err(_) => std::thread::sleep(Duration::from_millis(1)),
+                }
+            }
+        });
+        for number in 0..20 {
+            assert!(outlet.push(&AtomicBool::new(false), |buffer| *buffer = line(number).into_bytes()));
+        }
+        assert!(outlet.finish(&AtomicBool::new(true), Duration::from_secs(10)));
+        assert!(reading.join().expect("it reads") == wanted.into_bytes());
+        Ok(())
+    }
+
+    #[test]
+    fn a_reader_that_goes_away_is_no_failure_and_a_full_disk_is() -> Result<()> {
+        let (reader, writer) = pipe(0);
+        drop(reader);
+        let full = OpenOptions::new().write(true).open("/dev/full")?;
+        for (file, closed) in [(writer, true), (full, false)] {
+            let mut lines = Lines::on(file);
+            let end = lines.end();
+            assert_eq!(lines.take(&mut b"{}\n".to_vec()), Flow::End);
+            assert_eq!(matches!(end.get(), Some(End::Closed)), closed);
+            assert_eq!(matches!(end.get(), Some(End::Failed(_))), !closed);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,371 @@
+//! What a measurement ran on, and whether anything disturbed it.
+
+use std::fs;
+use std::path::Path;
+
+use serde::Serialize;
+
+use crate::platform::sensors::{Reading, Sensors};
+
+/// Share of one CPU that other programs may take before times are no longer those of an idle machine.
+const OTHER_LOAD: f64 = 0.2;
+/// Share of the time that the machine's host may withhold.
+const STOLEN: f64 = 0.01;
+/// The clock of the CPU that measures may vary by this factor.
+const CLOCK_RANGE: f64 = 1.05;
+
+/// The machine, as the kernel describes it.
+#[derive(Clone, Debug, Serialize)]
+pub struct Machine {
+    /// The board or computer.
+    pub model: Option<String>,
+    pub cpu: String,
+    pub cpus: usize,
+    pub arch: &'static str,
+    /// Instructions that matter to the kernels.
+    pub cpu_features: Vec<String>,
+    pub kernel: String,
+    /// A kernel with PREEMPT_RT.
+    pub realtime_kernel: bool,
+    /// Under a hypervisor: times are those of the host's mood too.
+    pub virtual_machine: bool,
+    pub libc: Option<String>,
+    pub memory_bytes: Option<u64>,
+    /// Of the first CPU; none where the kernel has no say in the clock.
+    pub governor: Option<String>,
+    /// Clock of the CPU that measured, while it did.
+    pub clock_khz: Option<Range>,
+    pub load_average: [Option<String>; 2],
+    /// CPUs that other programs kept busy during the measurement; 1.0 is one of them, all the time.
+    pub other_load_cpus: Option<f64>,
+    pub before: Reading,
+    pub after: Reading,
+}
+
+/// The lowest and highest value seen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Range {
+    pub min: u64,
+    pub max: u64,
+}
+
+/// Watches the machine from the beginning of a measurement to its end.
+pub struct Watch {
+    sensors: Sensors,
+    machine: Machine,
+    start: Times,
+}
+
+impl Watch {
+    /// Begins now.
+    pub fn start() -> Watch {
+        let sensors = Sensors::of_this_machine();
+        let machine = Machine::of_this(sensors.read());
+        Watch { sensors, machine, start: Times::now() }
+    }
+
+    /// Begins again: what was before counted for nothing.
+    pub fn restart(&mut self) {
+        self.machine.before = self.sensors.read();
+        self.machine.clock_khz = None;
+        self.start = Times::now();
+    }
+
+    /// Notes the clock of the CPU that calls. Reads a file: not within what is timed.
+    pub fn sample(&mut self) {
+        // SAFETY: takes nothing and only returns a number.
+        let cpu = unsafe { libc::sched_getcpu() };
+        let Some(khz) = number(&format!("/sys/devices/system/cpu/cpu{cpu}/cpufreq/scaling_cur_freq")) else { return };
+        let seen = self.machine.clock_khz.unwrap_or(Range { min: khz, max: khz });
+        self.machine.clock_khz = Some(Range { min: seen.min.min(khz), max: seen.max.max(khz) });
+    }
+
+    /// Ends, and gives the machine with what disturbed the measurement.
+    pub fn finish(mut self) -> (Machine, Vec<String>) {
+        let passed = Times::now().since(&self.start);
+        self.machine.after = self.sensors.read();
+        self.machine.load_average[1] = load_average();
+        self.machine.other_load_cpus = passed.other_cpus();
+        let mut troubles = passed.troubles();
+        if let Some(Range { min, max }) = self.machine.clock_khz
+            && max as f64 > min as f64 * CLOCK_RANGE
+        {
+            troubles.push(format!("the clock moved between {} and {} MHz", min / 1000, max / 1000));
+        }
+        troubles.extend(self.machine.after.invalid_since(&self.machine.before));
+        (self.machine, troubles)
+    }
+}
+
+impl Machine {
+    fn of_this(before: Reading) -> Machine {
+        let cpuinfo = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+        let (kernel, version) = kernel();
+        Machine {
+            model: ["/proc/device-tree/model", "/sys/class/dmi/id/product_name"].into_iter().find_map(text),
+            cpu: cpu_name(&cpuinfo),
+            cpus: std::thread::available_parallelism().map_or(1, usize::from),
+            arch: std::env::consts::ARCH,
+            cpu_features: cpu_features(&cpuinfo),
+            realtime_kernel: text("/sys/kernel/realtime").as_deref() == Some("1") || version.contains("PREEMPT_RT"),
+            kernel,
+            virtual_machine: is_virtual(&cpuinfo),
+            libc: libc_version(),
+            memory_bytes: memory_bytes(),
+            governor: text("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"),
+            clock_khz: None,
+            load_average: [load_average(), None],
+            other_load_cpus: None,
+            after: before.clone(),
+            before,
+        }
+    }
+
+    /// One line for people.
+    pub fn describe(&self) -> String {
+        let model = self.model.as_ref().map(|model| format!("{model}: ")).unwrap_or_default();
+        let governor = self.governor.as_ref().map(|governor| format!(", governor {governor}")).unwrap_or_default();
+        let place = if self.virtual_machine { ", virtual machine" } else { "" };
+        format!("{model}{} ({} CPUs, {}), Linux {}{place}{governor}", self.cpu, self.cpus, self.arch, self.kernel)
+    }
+}
+
+/// CPU time of the whole machine and of this process, in ticks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Times {
+    busy: u64,
+    stolen: u64,
+    total: u64,
+    own: u64,
+    /// All CPUs together count so many times the wall clock.
+    cpus: u64,
+}
+
+impl Times {
+    fn now() -> Times {
+        let stat = fs::read_to_string("/proc/stat").unwrap_or_default();
+        let own = fs::read_to_string("/proc/self/stat").unwrap_or_default();
+        Times { own: own_ticks(&own).unwrap_or(0), ..Times::of(&stat) }
+    }
+
+    /// From the text of `/proc/stat`.
+    fn of(stat: &str) -> Times {
+        let mut lines = stat.lines();
+        let all = lines.next().unwrap_or_default();
+        // user nice system idle iowait irq softirq steal; guest time is part of user time.
+        let ticks: Vec<u64> = all.split_whitespace().skip(1).take(8).filter_map(|t| t.parse().ok()).collect();
+        let [user, nice, system, idle, wait, irq, soft, stolen] = ticks[..] else { return Times::default() };
+        let busy = user + nice + system + irq + soft;
+        let cpus = lines.take_while(|line| line.starts_with("cpu")).count() as u64;
+        Times { busy, stolen, total: busy + idle + wait + stolen, own: 0, cpus }
+    }
+
+    fn since(&self, earlier: &Times) -> Times {
+        Times {
+            busy: self.busy.saturating_sub(earlier.busy),
+            stolen: self.stolen.saturating_sub(earlier.stolen),
+            total: self.total.saturating_sub(earlier.total),
+            own: self.own.saturating_sub(earlier.own),
+            cpus: self.cpus,
+        }
+    }
+
+    /// `None` when too little time has passed to tell.
+    fn other_cpus(&self) -> Option<f64> {
+        // Ticks are 10 ms: a twentieth of a second is too coarse.
+        let wall = self.total.checked_div(self.cpus).filter(|&ticks| ticks >= 20)?;
+        Some((self.busy.saturating_sub(self.own) as f64 / wall as f64 * 100.0).round() / 100.0)
+    }
+
+    fn troubles(&self) -> Vec<String> {
+        let mut troubles = Vec::new();
+        let Some(other) = self.other_cpus() else { return troubles };
+        if other > OTHER_LOAD {
+            troubles.push(format!("other programs kept {other:.2} CPUs busy"));
+        }
+        let stolen = self.stolen as f64 / self.total.max(1) as f64;
+        if stolen > STOLEN {
+            troubles.push(format!("the hypervisor withheld {:.1} % of the time", stolen * 100.0));
+        }
+        troubles
+    }
+}
+
+/// User and system ticks of a process, from its `stat` file; its name may hold anything, so they are counted from the
+/// bracket behind it.
+fn own_ticks(stat: &str) -> Option<u64> {
+    let (_, fields) = stat.rsplit_once(')')?;
+    let fields: Vec<&str> = fields.split_whitespace().collect();
+    Some(fields.get(11)?.parse::<u64>().ok()? + fields.get(12)?.parse::<u64>().ok()?)
+}
+
+fn text(path: impl AsRef<Path>) -> Option<String> {
+    let text = fs::read_to_string(path).ok()?;
+    let text = text.trim_matches(|c: char| c.is_whitespace() || c == '\0');
+    (!text.is_empty()).then(|| text.to_owned())
+}
+
+fn number(path: &str) -> Option<u64> {
+    text(path)?.parse().ok()
+}
+
+fn load_average() -> Option<String> {
+    text("/proc/loadavg").map(|load| load.split_whitespace().take(3).collect::<Vec<_>>().join(" "))
+}
+
+fn memory_bytes() -> Option<u64> {
+    let info = fs::read_to_string("/proc/meminfo").ok()?;
+    let line = info.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
+    Some(line.split_whitespace().next()?.parse::<u64>().ok()? * 1024)
+}
+
+/// The value of the first line of `/proc/cpuinfo` with this key.
+fn field<'a>(cpuinfo: &'a str, key: &str) -> Option<&'a str> {
+    cpuinfo.lines().find_map(|line| {
+        let (name, value) = line.split_once(':')?;
+        (name.trim() == key).then_some(value.trim())
+    })
+}
+
+/// The name on x86; implementer and part on arm, where the kernel knows no names.
+fn cpu_name(cpuinfo: &str) -> String {
+    if let Some(name) = field(cpuinfo, "model name") {
+        return name.to_owned();
+    }
+    let known = [
+        ("0x41", "0xd03", "Cortex-A53"),
+        ("0x41", "0xd05", "Cortex-A55"),
+        ("0x41", "0xd07", "Cortex-A57"),
+        ("0x41", "0xd08", "Cortex-A72"),
+        ("0x41", "0xd0b", "Cortex-A76"),
+        ("0x41", "0xd42", "Cortex-A78AE"),
+        ("0x41", "0xd0c", "Neoverse-N1"),
+        ("0x4e", "0x004", "NVIDIA Carmel"),
+    ];
+    let parts = |key: &str| -> Vec<&str> {
+        let values = cpuinfo.lines().filter_map(|line| line.split_once(':').filter(|(name, _)| name.trim() == key));
+        values.map(|(_, value)| value.trim()).collect()
+    };
+    let mut names: Vec<String> = Vec::new();
+    for (implementer, part) in parts("CPU implementer").into_iter().zip(parts("CPU part")) {
+        let name = known.iter().find(|(i, p, _)| (*i, *p) == (implementer, part)).map(|(_, _, name)| name.to_string());
+        let name = name.unwrap_or_else(|| format!("implementer {implementer} part {part}"));
+        if !names.contains(&name) {
+            names.push(name);
+        }
+    }
+    if names.is_empty() { "unknown CPU".to_owned() } else { names.join(" + ") }
+}
+
+fn cpu_features(cpuinfo: &str) -> Vec<String> {
+    const WANTED: [&str; 14] = [
+        "sse4_2",
+        "avx2",
+        "fma",
+        "avx_vnni",
+        "avx512f",
+        "avx512bw",
+        "avx512vl",
+        "avx512_vnni", // x86
+        "asimd",
+        "fphp",
+        "asimdhp",
+        "asimddp",
+        "i8mm",
+        "sve", // arm64
+    ];
+    let flags = field(cpuinfo, "flags").or_else(|| field(cpuinfo, "Features")).unwrap_or_default();
+    let flags: Vec<&str> = flags.split_whitespace().collect();
+    WANTED.iter().filter(|wanted| flags.contains(wanted)).map(|wanted| wanted.to_string()).collect()
+}
+
+fn is_virtual(cpuinfo: &str) -> bool {
+    let flagged = field(cpuinfo, "flags").is_some_and(|flags| flags.split_whitespace().any(|f| f == "hypervisor"));
+    let emulated = |path: &str| text(path).is_some_and(|name| name.contains("virt") || name.contains("QEMU"));
+    let described = emulated("/proc/device-tree/compatible") || emulated("/sys/class/dmi/id/sys_vendor");
+    flagged || described
+}
+
+/// Release and version of the running kernel.
+fn kernel() -> (String, String) {
+    // SAFETY: utsname is plain bytes, for which zero is a value.
+    let mut name: libc::utsname = unsafe { std::mem::zeroed() };
+    // SAFETY: the call writes texts that end with zero into `name`, which lives on.
+    if unsafe { libc::uname(&mut name) } != 0 {
+        return ("unknown".to_owned(), String::new());
+    }
+    let text = |field: &[libc::c_char]| -> String {
+        field.iter().take_while(|&&c| c != 0).map(|&c| char::from(c as u8)).collect()
+    };
+    (text(&name.release), text(&name.version))
+}
+
+#[cfg(target_env = "gnu")]
+fn libc_version() -> Option<String> {
+    // SAFETY: glibc returns a constant text that ends with zero.
+    let version = unsafe { std::ffi::CStr::from_ptr(libc::gnu_get_libc_version()) };
+    Some(format!("glibc {}", version.to_string_lossy()))
+}
+
+#[cfg(not(target_env = "gnu"))]
+fn libc_version() -> Option<String> {
+    None
+}
+
+/// Resident memory of this process, bytes: now, and the most so far.
+pub fn resident_bytes() -> Option<(u64, u64)> {
+    let status = fs::read_to_string("/proc/self/status").ok()?;
+    let bytes = |key: &str| -> Option<u64> {
+        let line = status.lines().find_map(|line| line.strip_prefix(key))?;
+        Some(line.split_whitespace().next()?.parse::<u64>().ok()? * 1024)
+    };
+    Some((bytes("VmRSS:")?, bytes("VmHWM:")?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const STAT: &str = "cpu  100 20 30 800 50 0 10 40 0 0\ncpu0 50 10 15 400 25 0 5 20 0 0\n\
+                        cpu1 50 10 15 400 25 0 5 20 0 0\nintr 1 2 3\n";
+
+    #[test]
+    fn cpu_times_are_read_and_others_told_apart() {
+        let before = Times { own: 60, ..Times::of(STAT) };
+        assert_eq!(before, Times { busy: 160, stolen: 40, total: 1050, own: 60, cpus: 2 });
+        // 2000 ticks of two CPUs later: 10 s. We took 900 of 1000 busy ticks, others a tenth of a CPU.
+        let after = Times { busy: 1160, stolen: 40, total: 3050, own: 960, cpus: 2 };
+        assert_eq!(after.since(&before).other_cpus(), Some(0.1));
+        assert!(after.since(&before).troubles().is_empty());
+        let disturbed = Times { busy: 1460, stolen: 90, ..after }.since(&before).troubles();
+        assert_eq!(disturbed, ["other programs kept 0.40 CPUs busy", "the hypervisor withheld 2.5 % of the time"]);
+        assert_eq!(Times::of("nonsense"), Times::default());
+        assert_eq!(Times::default().other_cpus(), None);
+    }
+
+    #[test]
+    fn the_ticks_of_a_process_with_an_odd_name_are_found() {
+        let stat = "7 (a) b) c) R 1 7 7 0 -1 4194304 100 0 0 0 11 22 0 0 20 0 1 0 100 1000 10";
+        assert_eq!(own_ticks(stat), Some(33));
+        assert_eq!(own_ticks("nothing"), None);
+    }
+
+    #[test]
+    fn arm_cpus_have_names_too() {
+        let info = "processor : 0\nFeatures : fp asimd asimddp\nCPU implementer : 0x41\nCPU part : 0xd0b\n\n\
+                    processor : 1\nCPU implementer : 0x41\nCPU part : 0xd0b\n\nCPU implementer : 0x41\nCPU part : 0xfff\n";
+        assert_eq!(cpu_name(info), "Cortex-A76 + implementer 0x41 part 0xfff");
+        assert_eq!(cpu_features(info), ["asimd", "asimddp"]);
+        assert_eq!(cpu_name(""), "unknown CPU");
+    }
+
+    #[test]
+    fn this_machine_has_a_kernel_and_memory() {
+        let mut watch = Watch::start();
+        watch.sample();
+        watch.restart();
+        let (machine, _) = watch.finish();
+        assert!(machine.kernel.contains('.') && machine.cpus > 0, "{}", machine.describe());
+        assert!(resident_bytes().is_some_and(|(now, peak)| now > 0 && peak >= now));
+    }
+}

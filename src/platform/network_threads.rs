@@ -1,0 +1,119 @@
+//! The threads of the network: how many, on which CPUs, with which priority.
+
+use std::mem;
+use std::sync::Arc;
+
+use anyhow::{Result, ensure};
+use clap::Args;
+
+use crate::platform::memory_lock;
+use crate::platform::scheduling::{self, RealtimeArguments};
+use faceptor_nn::thread_pool::MAX_THREADS;
+use faceptor_nn::thread_pool::Threads;
+
+/// How many threads run the network.
+#[derive(Args, Clone, Debug)]
+pub struct ThreadArguments {
+    /// Threads that run the network. More than one share the large steps: each keeps a CPU to itself while frames come.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=MAX_THREADS as i64))]
+    pub threads: u8,
+}
+
+impl ThreadArguments {
+    /// For a command without a deadline: each helper stays on a CPU.
+    ///
+    /// # Errors
+    /// When there are fewer CPUs than threads.
+    pub fn threads(&self) -> Result<Threads> {
+        self.with(None)
+    }
+
+    /// For the live loop: helpers have its priority too, where that is permitted.
+    ///
+    /// # Errors
+    /// The same.
+    pub fn live(&self, realtime: &RealtimeArguments) -> Result<Threads> {
+        self.with(Some(realtime.clone()))
+    }
+
+    fn with(&self, realtime: Option<RealtimeArguments>) -> Result<Threads> {
+        let count = usize::from(self.threads);
+        if count == 1 {
+            return Ok(Threads::default());
+        }
+        let mut cpus = allowed_cpus();
+        ensure!(
+            cpus.len() >= count,
+            "--threads {count}: this process may use {} CPUs, and threads that share one are slower than one alone",
+            cpus.len()
+        );
+        // The last ones: the first is where interrupts and the rest of the system mostly are, and the loop itself.
+        if let Some(own) = realtime.as_ref().and_then(|realtime| realtime.cpu) {
+            cpus.retain(|cpu| *cpu != own);
+        }
+        let prepare = move |number: usize| {
+            if let Some(cpu) = cpus.len().checked_sub(number).and_then(|place| cpus.get(place))
+                && let Err(error) = scheduling::stay_on(*cpu)
+            {
+                log::warn!("thread {number} of the network stays on no CPU: {error}");
+            }
+            if let Some(realtime) = &realtime {
+                // Refused, it is refused to the loop too, which tells of it.
+                let _ = realtime.priority().map(scheduling::become_fifo);
+                memory_lock::prefault_stack();
+            }
+        };
+        Ok(Threads { count, prepare: Arc::new(prepare) })
+    }
+}
+
+/// The CPUs that this thread may run on, in rising order.
+pub fn allowed_cpus() -> Vec<usize> {
+    // SAFETY: all zeros is an empty set.
+    let mut set: libc::cpu_set_t = unsafe { mem::zeroed() };
+    // SAFETY: the kernel writes a set of the size that it is told.
+    if unsafe { libc::sched_getaffinity(0, size_of_val(&set), &mut set) } != 0 {
+        return Vec::new();
+    }
+    // SAFETY: `cpu` is below the number of the set's bits.
+    (0..libc::CPU_SETSIZE as usize).filter(|&cpu| unsafe { libc::CPU_ISSET(cpu, &set) }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+    use std::thread;
+
+    use super::*;
+
+    #[test]
+    fn helpers_stay_on_a_cpu_of_their_own() {
+        let cpus = allowed_cpus();
+        assert!(!cpus.is_empty());
+        let threads = ThreadArguments { threads: 2 }.threads();
+        if cpus.len() < 2 {
+            assert!(threads.is_err_and(|error| error.to_string().contains("--threads 2")));
+            return;
+        }
+        let threads = threads.expect("enough CPUs");
+        assert_eq!(threads.count, 2);
+        let seen = Mutex::new(Vec::new());
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                (threads.prepare)(1);
+                *seen.lock().expect("no panic") = allowed_cpus();
+            });
+        });
+        assert_eq!(seen.into_inner().expect("no panic"), [cpus[cpus.len() - 1]]);
+        assert_eq!(allowed_cpus(), cpus, "the caller is as free as before");
+    }
+
+    #[test]
+    fn more_threads_than_cpus_are_refused() {
+        if allowed_cpus().len() < MAX_THREADS {
+            let refused = ThreadArguments { threads: MAX_THREADS as u8 }.threads();
+            assert!(refused.is_err_and(|error| error.to_string().contains("this process may use")));
+        }
+        assert_eq!(ThreadArguments { threads: 1 }.threads().expect("always").count, 1);
+    }
+}
