@@ -1,1 +1,1 @@
-"""Holds what the other packages share."""
+"""Holds what the other subpackages share; it imports none of them."""

@@ -1,21 +1,23 @@
-"""One training sample: a jittered alignment, a border that may be anything, and the colours of a cheap camera."""
+"""Makes one training sample: a jittered alignment, a border of any look, and the colours of a cheap camera."""
 
 import cv2
 import numpy as np
 
 from . import geometry
 from .area_sampling import view
+from .arrays import Array
 from .geometry import apply, frame_to_network, network_grid
 from .labels import LANDMARK_FLIP, PARSING_FLIP
 
 ROTATION_DEG, SCALE, SHIFT = 25.0, 0.12, 0.06
+GREY = np.array([0.299, 0.587, 0.114], np.float32)
 
 
 class Jitter:
-    """Random similarity of the frame about the face's middle, in frame units, mirrored half of the time."""
+    """Draws a similarity of the frame about the middle of the face, in frame units, mirrored half of the time."""
 
-    def __init__(self, rng, light=False):
-        # Most samples are aligned about as well as a detector does it, the rest up to what tracking must survive.
+    def __init__(self, rng: np.random.Generator, light: bool = False) -> None:
+        # Most samples are aligned about as well as a detector does it, the others up to what tracking must survive.
         wide = rng.random() < 0.4 and not light
         angle = rng.uniform(-ROTATION_DEG, ROTATION_DEG) if wide else rng.normal(0.0, 5.0)
         scale = np.exp(rng.uniform(-SCALE, SCALE) if wide else rng.normal(0.0, 0.04))
@@ -32,26 +34,27 @@ class Jitter:
         self.to_network = np.concatenate([inverse, (-inverse @ self.to_photo[:, 2])[:, None]], 1)
 
 
-_grids = {}
+_grids: dict[tuple[int, float], Array] = {}
 
 
-def grid(size):
+def grid(size: int) -> Array:
+    """Returns the frame coordinates [size * size, 2] of the network's pixels, from a cache."""
     key = size, geometry.WARP_LINEAR
     if key not in _grids:
         _grids[key] = network_grid(size).reshape(-1, 2)
     return _grids[key]
 
 
-def light_colours(rng, image):
-    """What differs between two good photos: exposure, contrast, tint, and grey now and then. Float image 0..255."""
+def light_colours(rng: np.random.Generator, image: Array) -> Array:
+    """Changes what differs between two good photos: exposure, contrast, tint, and sometimes grey. Float image 0..255."""
     if rng.random() < 0.1:
-        image = np.repeat(image @ np.float32([0.299, 0.587, 0.114])[:, None], 3, axis=2)
+        image = np.repeat(image @ GREY[:, None], 3, axis=2)
     mean = image.mean()
     return ((image - mean) * rng.uniform(0.85, 1.15) + mean + rng.uniform(-15, 15)) * rng.uniform(0.95, 1.05, 3).astype(np.float32)
 
 
-def border_look(rng, side, light=False):
-    """What the area outside the photo shows: None keeps the nearest pixels, otherwise an image or a colour."""
+def border_look(rng: np.random.Generator, side: int, light: bool = False) -> Array | None:
+    """Draws what the area outside the photo shows: None keeps the nearest pixels, otherwise an image or a colour."""
     kind = rng.random() * (0.75 if light else 1.0)
     if kind < 0.4:
         return np.zeros(3, np.float32)
@@ -63,8 +66,8 @@ def border_look(rng, side, light=False):
     return cv2.resize(coarse, (side, side), interpolation=cv2.INTER_LINEAR)
 
 
-def tight_crop_mask(rng, size):
-    """A border as tight source crops have it: all but a turned rectangle about the face."""
+def tight_crop_mask(rng: np.random.Generator, size: int) -> Array:
+    """Draws a border as tight source crops have it: everything outside a turned rectangle about the face."""
     middle = size * (0.5 + rng.uniform(-0.06, 0.06, 2))
     extent = size * rng.uniform(0.62, 0.95, 2)
     box = cv2.boxPoints(((float(middle[0]), float(middle[1])), (float(extent[0]), float(extent[1])), float(rng.uniform(-25, 25))))
@@ -73,11 +76,13 @@ def tight_crop_mask(rng, size):
     return mask
 
 
-def colours(rng, image):
-    """Brightness, contrast, tint, grey, blur, low resolution, noise, an occluding patch. Float image 0..255."""
+def colours(rng: np.random.Generator, image: Array) -> Array:
+    """Changes brightness, contrast and tint, and adds grey, blur, low resolution, noise or an occluding patch. Float image
+    0..255.
+    """
     size = image.shape[0]
     if rng.random() < 0.25:
-        image = np.repeat(image @ np.float32([0.299, 0.587, 0.114])[:, None], 3, axis=2)
+        image = np.repeat(image @ GREY[:, None], 3, axis=2)
     elif rng.random() < 0.5:
         image = image * rng.uniform(0.85, 1.15, 3).astype(np.float32)
     if rng.random() < 0.7:
@@ -97,11 +102,11 @@ def colours(rng, image):
     return image
 
 
-def transplant(rng, rgbm, mask, donor, donor_mask, label):
-    """A thing of class `label` (hat, glasses, earrings, necklace) of one aligned crop put onto another: (crop, mask).
+def transplant(rng: np.random.Generator, rgbm: Array, mask: Array, donor: Array, donor_mask: Array, label: int) -> tuple[Array, Array]:
+    """Puts a thing of class `label` (hat, glasses, earrings, necklace) of one aligned crop onto another; returns (crop, mask).
 
-    Crops are aligned, so that things keep their places up to a small jitter; half of the time the donor is mirrored, and
-    the thing's colours are changed, because few of them are seen often.
+    Crops are aligned, so things keep their places up to a small jitter. Half of the time the donor is mirrored, and the thing's
+    colours are changed, because few things of each class are seen often.
     """
     things, pixels = donor_mask == label, donor[..., :3]
     if rng.random() < 0.5:
@@ -109,7 +114,7 @@ def transplant(rng, rgbm, mask, donor, donor_mask, label):
     side, height = rgbm.shape[0], mask.shape[0]
     turn, scale = rng.normal(0.0, 3.0), np.exp(rng.normal(0.0, 0.05))
     move = cv2.getRotationMatrix2D((side / 2, side / 2), turn, scale)
-    move[:, 2] += rng.normal(0.0, 0.015 * side, 2)
+    move[:, 2] += rng.normal(0.0, 0.015 * side, 2)  # type: ignore[arg-type]
     pixels = cv2.warpAffine(np.ascontiguousarray(pixels), move, (side, side), borderMode=cv2.BORDER_REPLICATE).astype(np.float32)
     share = things.astype(np.float32)
     if height != side:
@@ -128,10 +133,13 @@ def transplant(rng, rgbm, mask, donor, donor_mask, label):
     return crop, labels
 
 
-def sample(rng, rgbm, size, mask=None, points=None, light=False):
-    """One crop [side, side, 4] to (image uint8 [3, size, size], label map or None, network points or None, mirrored).
+def sample(
+    rng: np.random.Generator, rgbm: Array, size: int, mask: Array | None = None, points: Array | None = None, light: bool = False
+) -> tuple[Array, Array | None, Array | None, bool]:
+    """Makes of one crop [side, side, 4] (image uint8 [3, size, size], label map or None, network points or None, mirrored).
 
-    A `light` sample is a good photo, aligned as a detector does it; others are what a cheap camera gives of a moving face.
+    A `light` sample is a good photo, aligned as a detector does it. The others look like a cheap camera's picture of a moving
+    face.
     """
     side = rgbm.shape[0]
     jitter = Jitter(rng, light)
@@ -151,7 +159,7 @@ def sample(rng, rgbm, size, mask=None, points=None, light=False):
     labels = None
     if mask is not None:
         scale = mask.shape[0] / side
-        labels = cv2.remap(mask, where * scale, None, cv2.INTER_NEAREST, borderMode=cv2.BORDER_CONSTANT, borderValue=255)
+        labels = cv2.remap(mask, where * scale, None, cv2.INTER_NEAREST, borderMode=cv2.BORDER_CONSTANT, borderValue=255)  # type: ignore[call-overload]
         labels = labels.copy()
         labels[border > 127] = 255
         if jitter.flip:

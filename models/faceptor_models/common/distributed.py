@@ -1,6 +1,7 @@
-"""The processes of one training: one, or those that torchrun started, on one machine or several."""
+"""Connects the processes of one training: one process, or those that torchrun started, on one machine or several."""
 
 import os
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -9,17 +10,17 @@ from torch import nn
 
 
 class Gathered(torch.autograd.Function):
-    """Rows of all processes, in the order of their ranks. The gradient is the sum of what every process made of them."""
+    """Gathers the rows of all processes in the order of their ranks. The gradient is the sum of every process's gradients."""
 
     @staticmethod
-    def forward(context, rows):
+    def forward(context: Any, rows: torch.Tensor) -> torch.Tensor:
         context.count = len(rows)
         held = [torch.empty_like(rows) for _ in range(dist.get_world_size())]
         dist.all_gather(held, rows.contiguous())
         return torch.cat(held)
 
     @staticmethod
-    def backward(context, gradient):
+    def backward(context: Any, gradient: torch.Tensor) -> torch.Tensor:
         gradient = gradient.contiguous().clone()
         dist.all_reduce(gradient)
         first = dist.get_rank() * context.count
@@ -27,32 +28,33 @@ class Gathered(torch.autograd.Function):
 
 
 class Summed(torch.autograd.Function):
-    """Sum over the processes of `group`; its gradient is summed too."""
+    """Sums over the processes of `group`; its gradient is summed too."""
 
     @staticmethod
-    def forward(context, x, group):
+    def forward(context: Any, x: torch.Tensor, group: dist.ProcessGroup) -> torch.Tensor:
         context.group = group
         out = x.clone()
         dist.all_reduce(out, group=group)
         return out
 
     @staticmethod
-    def backward(context, gradient):
+    def backward(context: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, None]:
         out = gradient.contiguous().clone()
         dist.all_reduce(out, group=context.group)
         return out, None
 
 
 class World:
-    """`rank` of `size` processes on `device`. Without torchrun it is one process, and nothing here costs anything."""
+    """Stands for `rank` of `size` processes on `device`. Without torchrun it is one process, and its methods cost nothing."""
 
-    def __init__(self, rank=0, size=1, device="cpu"):
+    def __init__(self, rank: int = 0, size: int = 1, device: str | torch.device = "cpu") -> None:
         self.rank, self.size, self.device = rank, size, torch.device(device)
-        # Batch norms have a group of their own: their sums and DDP's buckets must not wait for each other in one queue.
+        # Batch norms have their own group: their sums and DDP's buckets must not wait for each other in one queue.
         self.norms = dist.new_group() if size > 1 else None
 
     @classmethod
-    def start(cls, device):
+    def start(cls, device: str) -> "World":
+        """Joins the processes that torchrun started, or starts a single one."""
         size = int(os.environ.get("WORLD_SIZE", "1"))
         if size == 1:
             return cls(device=device)
@@ -65,40 +67,46 @@ class World:
         return cls(rank, size, device)
 
     @property
-    def first(self):
-        """Whether this process writes the files."""
+    def first(self) -> bool:
+        """Returns true for the process that writes the files."""
         return self.rank == 0
 
-    def wait(self):
+    def wait(self) -> None:
+        """Waits until all processes are here."""
         if self.size > 1:
             dist.barrier()
 
-    def stop(self):
+    def stop(self) -> None:
+        """Leaves the process group."""
         if self.size > 1:
             dist.destroy_process_group()
 
-    def wrapped(self, step):
-        """The module whose forward gives the loss, with gradients averaged over the processes."""
+    def wrapped(self, step: nn.Module) -> nn.Module:
+        """Returns the module whose forward gives the loss, with gradients averaged over the processes."""
         if self.size == 1:
             return step
         devices = [self.device] if self.device.type == "cuda" else None
-        # Weights that no loss reaches (the CLIP projection, heads of stopped tasks) are looked for in every step.
+        # DDP looks in every step for weights that no loss reaches (the CLIP projection, heads of stopped tasks).
         return nn.parallel.DistributedDataParallel(step, device_ids=devices, find_unused_parameters=True, forward_sync_buffers=False)
 
-    def gathered(self, rows):
-        return Gathered.apply(rows) if self.size > 1 else rows
+    def gathered(self, rows: torch.Tensor) -> torch.Tensor:
+        """Returns the rows of all processes."""
+        return cast(torch.Tensor, Gathered.apply(rows)) if self.size > 1 else rows
 
-    def mean(self, values):
-        """Mean of a tensor over the processes, without gradient."""
+    def mean(self, values: torch.Tensor) -> torch.Tensor:
+        """Returns the mean of a tensor over the processes, without gradient."""
         if self.size == 1:
             return values.detach()
         out = values.detach().clone()
         dist.all_reduce(out)
         return out / self.size
 
-    def share(self, count):
-        """What a mean over `count` local labels must be multiplied by, so that the mean over the processes is that over all
-        labels however unevenly they lie: count * processes / all labels. None without any label anywhere."""
+    def share(self, count: int) -> float | None:
+        """Returns the factor that turns a mean over `count` local labels into one whose mean over the processes counts every
+        label equally.
+
+        It is count * processes / all labels, and None when no process has a label.
+        """
         if self.size == 1:
             return 1.0 if count else None
         everywhere = torch.tensor(float(count), device=self.device)
@@ -106,6 +114,6 @@ class World:
         return count * self.size / float(everywhere) if float(everywhere) else None
 
 
-def step_seed(seed, iteration, rank):
-    """A seed of its own for every iteration and process."""
+def step_seed(seed: int, iteration: int, rank: int) -> int:
+    """Returns a seed that differs for every iteration and process."""
     return int(np.random.SeedSequence((seed, iteration, rank)).generate_state(1, np.uint64)[0] >> 1)

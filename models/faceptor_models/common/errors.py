@@ -2,4 +2,4 @@
 
 
 class Refused(Exception):
-    """A checkpoint, option or array that cannot be used; the message says why."""
+    """Reports a file, option or array that cannot be used; the message gives the reason."""

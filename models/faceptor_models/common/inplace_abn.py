@@ -1,4 +1,4 @@
-"""InPlaceABN's arithmetic: batch norm with |gamma| + eps and a leaky ReLU inside (SPEC E1)."""
+"""Implements InPlaceABN's arithmetic: batch norm with |gamma| + eps and a leaky ReLU inside."""
 
 import torch
 from torch import nn
@@ -9,17 +9,24 @@ SLOPE = 0.01
 
 
 class InPlaceAbn(nn.BatchNorm2d):
-    """leaky_relu((x - mean) / sqrt(var + 1e-5) * (|gamma| + 1e-5) + beta, 0.01); training statistics as in BatchNorm2d."""
+    """Computes leaky_relu((x - mean) / sqrt(var + 1e-5) * (|gamma| + 1e-5) + beta, 0.01), with BatchNorm2d's training
+    statistics.
+    """
 
-    def __init__(self, channels):
+    def __init__(self, channels: int) -> None:
         super().__init__(channels, eps=EPS)
 
-    def scale_and_shift(self):
-        """Scale and shift of the running statistics, per channel."""
+    # Both exist: `track_running_stats` is never switched off.
+    running_mean: torch.Tensor
+    running_var: torch.Tensor
+    num_batches_tracked: torch.Tensor
+
+    def scale_and_shift(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Returns scale and shift of the running statistics for each channel."""
         scale = (self.weight.abs() + EPS) * torch.rsqrt(self.running_var + EPS)
         return scale, self.bias - self.running_mean * scale
 
-    def forward(self, x):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
         if self.training and self.track_running_stats:
             self.num_batches_tracked.add_(1)
         momentum = 0.0 if self.momentum is None else self.momentum
@@ -30,7 +37,7 @@ class InPlaceAbn(nn.BatchNorm2d):
 
 
 class ConvAbn(nn.Sequential):
-    """Convolution without bias and its InPlaceAbn, as entries 0 and 1."""
+    """Holds a convolution without bias and its InPlaceAbn, as entries 0 and 1."""
 
-    def __init__(self, cin, cout, kernel, stride=1, groups=1):
+    def __init__(self, cin: int, cout: int, kernel: int, stride: int = 1, groups: int = 1) -> None:
         super().__init__(nn.Conv2d(cin, cout, kernel, stride, kernel // 2, groups=groups, bias=False), InPlaceAbn(cout))

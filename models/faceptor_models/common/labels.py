@@ -1,4 +1,4 @@
-"""Names and mirror tables of the tasks, in the order of the data sets (contract.md)."""
+"""Names the classes of the tasks in the order of the data sets, with their mirror tables."""
 
 EXPRESSIONS = ["neutral", "happiness", "surprise", "sadness", "anger", "disgust", "fear", "contempt"]
 PARSING = ("background skin nose eye_g l_eye r_eye l_brow r_brow l_ear r_ear mouth u_lip l_lip hair hat ear_r neck_l neck cloth").split()
@@ -9,11 +9,11 @@ ATTRIBUTES = (
     "Sideburns Smiling Straight_Hair Wavy_Hair Wearing_Earrings Wearing_Hat Wearing_Lipstick Wearing_Necklace "
     "Wearing_Necktie Young"
 ).split()
-UNKNOWN = 255  # of a label map: outside the photo, or nobody said
+UNKNOWN = 255  # of a label map: outside the photo, or without a label
 MALE = ATTRIBUTES.index("Male")
 
-# Attributes that name a thing which the parsing knows: its column, its class and the share of the network's view that it fills
-# at least (glasses, hats) or about (earrings, necklaces: mostly partly hidden).
+# Attributes that name a thing which the parsing has a class for: its column, its class, and the share of the network's view
+# that it fills at least (glasses, hats) or about (earrings, necklaces: mostly partly hidden).
 HINTS = {
     "Eyeglasses": (ATTRIBUTES.index("Eyeglasses"), PARSING.index("eye_g"), 0.04),
     "Wearing_Hat": (ATTRIBUTES.index("Wearing_Hat"), PARSING.index("hat"), 0.08),

@@ -1,10 +1,10 @@
-"""Lovasz-softmax: the convex extension of the Jaccard loss over classes (SPEC E6)."""
+"""Computes the Lovasz-softmax loss: the convex extension of the Jaccard loss over classes."""
 
 import torch
 
 
-def jaccard_gradient(sorted_foreground):
-    """Gradient of the extension with respect to sorted errors, for 0/1 foreground in that order."""
+def jaccard_gradient(sorted_foreground: torch.Tensor) -> torch.Tensor:
+    """Returns the gradient of the extension with respect to sorted errors, for 0/1 foreground in that order."""
     total = sorted_foreground.sum()
     intersection = total - sorted_foreground.cumsum(0)
     union = total + (1 - sorted_foreground).cumsum(0)
@@ -13,13 +13,15 @@ def jaccard_gradient(sorted_foreground):
     return jaccard
 
 
-def lovasz_softmax(logits, labels, ignore=255):
-    """Logits [B, C, H, W], labels [B, H, W]; the pixels of the whole batch together, mean over the classes present."""
+def lovasz_softmax(logits: torch.Tensor, labels: torch.Tensor, ignore: int = 255) -> torch.Tensor:
+    """Takes logits [B, C, H, W] and labels [B, H, W]; the pixels of the whole batch count together, and the mean is over the
+    classes present.
+    """
     valid = labels != ignore
     p = logits.softmax(1).permute(0, 2, 3, 1)[valid]
     labels = labels[valid]
     losses = []
-    for index in labels.unique().tolist():
+    for index in torch.unique(labels).tolist():
         foreground = (labels == index).to(p.dtype)
         errors, order = (foreground - p[:, index]).abs().sort(descending=True)
         losses.append((errors * jaccard_gradient(foreground[order])).sum())

@@ -1,41 +1,45 @@
-"""The training crops, decoded once: black borders found and filled, so that augmentation may choose their look.
+"""Decodes the training crops once: finds black borders and fills them, so that augmentation may choose their look.
 
-Reads `faces/train/*.zip` and `labels.npz` (layout: faces/README.md of the research data). The cache is one
-.npy a source, uint8 [n, side, side, 4]: RGB with the border filled from the nearest photo pixel, and the border mask.
+Reads `faces/train/*.zip` and `labels.npz` (the research data's faces/README.md has the layout). The cache has one .npy file for
+each source, uint8 [n, side, side, 4]: RGB with the border filled from the nearest photo pixel, and the border mask.
 """
 
 import io
 import shutil
 import zipfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Literal
 
 import cv2
 import numpy as np
 from PIL import Image
 
+from .arrays import Array
 from .labels import PARSING, PARSING_FLIP
 
 SOURCES = ["w300", "celebamask", "utk", "fairface", "celeba", "rafdb", "ferplus"]
 # Pairs of classes that lie on the person's left and right.
 SIDES = [(PARSING.index(f"l_{part}"), PARSING.index(f"r_{part}")) for part in ("eye", "brow", "ear")]
-MASKS = "masks_by_side.npy"  # of the cache; caches before `by_side` have masks.npy
+MASKS = "masks_by_side.npy"  # in the cache; caches from before `by_side` have masks.npy
+Mode = Literal["r"] | None
 BORDER_LEVEL = 10  # WebP leaves a little noise on black
 
 
-def border_mask(rgb):
-    """Black area connected to the crop's edge: what lies outside the photo (uint8, 255 = border)."""
+def border_mask(rgb: Array) -> Array:
+    """Finds the black area connected to the crop's edge, which lies outside the photo (uint8, 255 = border)."""
     dark = (rgb.max(2) <= BORDER_LEVEL).astype(np.uint8)
     padded = cv2.copyMakeBorder(dark, 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=1)
     _, label = cv2.connectedComponents(padded, connectivity=4)
     border = (label == label[0, 0]) & (padded == 1)
     border = border[1:-1, 1:-1].astype(np.uint8)
-    # Thin slivers along the rim are dark hair or frames, not border.
+    # Thin slivers along the rim are dark hair or frames, no border.
     border = cv2.morphologyEx(border, cv2.MORPH_OPEN, np.ones((3, 3), np.uint8))
     return cv2.dilate(border, np.ones((3, 3), np.uint8)) * 255 if border.any() else border
 
 
-def fill_border(rgb, mask):
-    """The border replaced by its nearest photo pixel, a little blurred."""
+def fill_border(rgb: Array, mask: Array) -> Array:
+    """Replaces the border by its nearest photo pixels, a little blurred."""
     if not mask.any() or mask.all():
         return rgb
     _, nearest = cv2.distanceTransformWithLabels(mask, cv2.DIST_L2, 3, labelType=cv2.DIST_LABEL_PIXEL)
@@ -47,24 +51,25 @@ def fill_border(rgb, mask):
     return np.where(mask[..., None] > 0, soft, rgb)
 
 
-def decoded(archive, path):
-    """One crop [side, side, 4] of an open zip: RGB with its border filled, and the border mask."""
+def decoded(archive: zipfile.ZipFile, path: str) -> Array:
+    """Decodes one crop [side, side, 4] of an open zip: RGB with its border filled, and the border mask."""
     rgb = np.asarray(Image.open(io.BytesIO(archive.read(named(archive, path)))).convert("RGB"))
     mask = border_mask(rgb)
     return np.concatenate([fill_border(rgb, mask), mask[..., None]], 2)
 
 
-def named(archive, path):
-    """The name under which a zip holds a labelled path: the whole of it or what follows the source."""
+def named(archive: zipfile.ZipFile, path: str) -> str:
+    """Returns the name under which a zip holds a labelled path: all of it, or the part after the source."""
     return path if path in archive.NameToInfo else path.split("/", 1)[1]
 
 
-def pack(faces, cache, mapped=False):
+def pack(faces: str | Path, cache: str | Path, mapped: bool = False) -> dict[str, Array]:
     """Writes the cache where it is missing; returns {source: array}, memory-mapped where only a few crops are wanted."""
     faces, cache = Path(faces), Path(cache)
     cache.mkdir(parents=True, exist_ok=True)
     labels = np.load(faces / "train/labels.npz")
-    arrays, mode = {}, "r" if mapped else None
+    arrays: dict[str, Array] = {}
+    mode: Mode = "r" if mapped else None
     for source in SOURCES:
         arrays[source] = packed(faces, cache, source, labels, mode)
     if not (cache / MASKS).exists():
@@ -74,8 +79,8 @@ def pack(faces, cache, mapped=False):
     return arrays
 
 
-def packed(faces, cache, source, labels, mode):
-    """One source's crops from the cache, which is written first where it is missing."""
+def packed(faces: Path, cache: Path, source: str, labels: Mapping[str, Array], mode: Mode) -> Array:
+    """Returns one source's crops from the cache, which it first writes where it is missing."""
     target = cache / f"{source}.npy"
     if not target.exists():
         part = target.with_suffix(".part")
@@ -91,11 +96,12 @@ def packed(faces, cache, source, labels, mode):
     return np.load(target, mmap_mode=mode)
 
 
-def by_side(mask):
-    """A label map whose left and right are the person's.
+def by_side(mask: Array) -> Array:
+    """Returns a label map whose left and right are the person's.
 
-    Of the 897 masks of CelebAMask-HQ here 63 are of mirrored photos (their lettering reads backwards) and kept the names of the
-    unmirrored ones. Crops are upright, so that eyes, brows and ears tell where both are seen: the person's left lies on the right.
+    Of the 897 masks of CelebAMask-HQ here 63 belong to mirrored photos (their lettering reads backwards) and kept the names of
+    the unmirrored ones. Crops are upright, so eyes, brows and ears show the side where both are seen: the person's left lies on
+    the right.
     """
     column = np.arange(mask.shape[1])
     pairs = [((mask == left), (mask == right)) for left, right in SIDES]
@@ -105,14 +111,14 @@ def by_side(mask):
     return np.array(PARSING_FLIP + list(range(len(PARSING_FLIP), 256)), np.uint8)[mask] if sum(signs) < 0 else mask
 
 
-def read_masks(faces, source, rows):
-    """The label maps of a source, uint8 [n, side, side]."""
+def read_masks(faces: Path, source: str, rows: Sequence[str]) -> Array:
+    """Reads the label maps of a source, uint8 [n, side, side]."""
     with zipfile.ZipFile(faces / f"train/{source}.zip") as archive:
         return np.stack([by_side(np.asarray(Image.open(io.BytesIO(archive.read(named(archive, r)))))) for r in rows])
 
 
-def pack_folder(faces, out):
-    """A faces folder's training crops and labels as `more` reads them: SOURCE.npy, labels.npz, and masks.npy of a single source."""
+def pack_folder(faces: str | Path, out: str | Path) -> None:
+    """Writes a faces folder's training crops and labels for `more`: SOURCE.npy, labels.npz, and masks.npy of a single source."""
     faces, out = Path(faces), Path(out)
     out.mkdir(parents=True, exist_ok=True)
     labels = np.load(faces / "train/labels.npz")
@@ -124,13 +130,13 @@ def pack_folder(faces, out):
     shutil.copyfile(faces / "train/labels.npz", out / "labels.npz")
 
 
-def more(folder, mapped=False):
-    """({source: crops}, labels) of a folder that `pack_folder` wrote: training crops beside those of `pack`.
+def more(folder: str | Path, mapped: bool = False) -> tuple[dict[str, Array], "Table"]:
+    """Reads ({source: crops}, labels) of a folder that `pack_folder` wrote, to be used with those of `pack`.
 
-    A folder of one source may have `masks.npy`, uint8 [n, side, side] with the rows of its crops: 255 where nobody said what a
-    pixel is.
+    A folder of one source may have `masks.npy`, uint8 [n, side, side] with a row for each crop, 255 where a pixel has no label.
     """
-    folder, mode = Path(folder), "r" if mapped else None
+    folder = Path(folder)
+    mode: Mode = "r" if mapped else None
     labels = table(folder / "labels.npz")
     arrays = {str(s): np.load(folder / f"{s}.npy", mmap_mode=mode) for s in np.unique(labels["source"])}
     for source, crops in arrays.items():
@@ -144,23 +150,25 @@ def more(folder, mapped=False):
     return arrays, labels
 
 
-class Table(dict):
-    """An .npz read once (the archive itself reads the file again at every access)."""
+class Table(dict[str, Array]):
+    """Holds the arrays of an .npz file, read once (the archive itself reads the file again at every access)."""
 
     @property
-    def files(self):
+    def files(self) -> list[str]:
+        """Returns the names of the arrays."""
         return list(self)
 
 
-def table(path):
+def table(path: str | Path) -> Table:
+    """Reads an .npz file."""
     archive = np.load(path)
     return Table({k: archive[k] for k in archive.files})
 
 
 class Labels:
-    """Labels of one source as float arrays, NaN or -1 where unknown."""
+    """Holds the labels of one source as float arrays, NaN or -1 where unknown."""
 
-    def __init__(self, archive, source):
+    def __init__(self, archive: "Table", source: str) -> None:
         rows = archive["source"] == source
         take = {k: archive[k][rows] for k in archive.files}
         points = take["landmarks"].astype(np.float32) / 8192.0

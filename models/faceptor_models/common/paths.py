@@ -2,11 +2,11 @@
 
 from pathlib import Path
 
-# `models/` of the checkout; the package is installed in editable mode, so that it lies beside the weights and the exports.
+# `models/` of the checkout; the package is installed in editable mode, so it lies next to the weights and the exports.
 MODELS = Path(__file__).resolve().parents[2]
 CONFIGS = MODELS / "configs"
 FINDER = MODELS / "finder"
 FINDER_EXPORT = FINDER / "export"
 PORTRAIT = MODELS / "demo" / "astronaut.jpg"
-# The research photos lie beside the checkout.
+# The research photos lie next to the checkout.
 FACES = MODELS.parents[1] / "shared" / "faces"

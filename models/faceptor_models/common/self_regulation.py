@@ -1,31 +1,40 @@
-"""Cyclical self-regulation (SPEC E7): at the end of each cycle the weights join an average, whose answers refine the labels.
+"""Implements cyclical self-regulation (DML-CSR): at the end of each cycle the weights join an average, whose answers refine the
+labels.
 
-The loss of the refined labels is `losses.dmlcsr.divergence`; this is the cycle, the average and its batch statistics.
+The loss of the refined labels is `edge_criterion.divergence`; this module has the cycle, the average and its batch statistics.
 """
 
 import copy
+from collections.abc import Iterable, Mapping
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
 
+ModelT = TypeVar("ModelT", bound=nn.Module)
+
 
 class SelfRegulation:
-    """`n` counts the averaged cycles: 0 before the first ends, when labels are as people gave them."""
+    """Counts the cycles and holds the average. `n` is the number of averaged cycles; while it is 0 the labels are used
+    unrefined.
+    """
 
-    def __init__(self, start, cycle):
+    def __init__(self, start: int, cycle: int) -> None:
         if start < 1 or cycle < 1:
             raise ValueError(f"start {start} and cycle {cycle} must be at least 1")
         self.start, self.cycle, self.n = start, cycle, 0
-        self.average = None
+        self.average: nn.Module | None = None
 
-    def ends(self, epoch):
-        """Whether a cycle ends after this epoch, counted from 0."""
+    def ends(self, epoch: int) -> bool:
+        """Returns true when a cycle ends after this epoch, counted from 0."""
         done = epoch + 1 - self.start
         return done >= 0 and done % self.cycle == 0
 
     @torch.no_grad()
-    def join(self, model):
-        """average <- (1 - 1 / (n + 1)) average + 1 / (n + 1) model, over parameters; the first time a copy."""
+    def join(self, model: nn.Module) -> nn.Module:
+        """Updates average <- (1 - 1 / (n + 1)) average + 1 / (n + 1) model over the parameters; the first time it copies the
+        model.
+        """
         if self.average is None:
             self.average = copy.deepcopy(model).eval().requires_grad_(False)
         else:
@@ -35,11 +44,12 @@ class SelfRegulation:
         self.n += 1
         return self.average
 
-    def state_dict(self):
+    def state_dict(self) -> dict[str, Any]:
+        """Returns what a resumed run needs."""
         return {"n": self.n, "average": None if self.average is None else self.average.state_dict()}
 
-    def load_state_dict(self, state, model):
-        """`model` gives the average its structure."""
+    def load_state_dict(self, state: Mapping[str, Any], model: nn.Module) -> None:
+        """Restores what `state_dict` returned; `model` gives the average its structure."""
         self.n = state["n"]
         self.average = None
         if state["average"] is not None:
@@ -48,10 +58,10 @@ class SelfRegulation:
 
 
 @torch.no_grad()
-def reestimate(model, batches):
-    """Batch-norm statistics of the model from one pass: the mean over the samples of each batch's mean and variance.
+def reestimate(model: ModelT, batches: Iterable[torch.Tensor]) -> ModelT:
+    """Estimates the model's batch-norm statistics in one pass: the mean over the samples of each batch's mean and variance.
 
-    Every kind of batch norm counts, which the official test by class name misses on one device.
+    It counts every kind of batch norm; the official test by class name misses some on one device.
     """
     norms = [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.track_running_stats]
     if not norms:
@@ -59,6 +69,7 @@ def reestimate(model, batches):
     held = [m.momentum for m in norms]
     was_training = [m.training for m in norms]
     for norm in norms:
+        assert norm.running_mean is not None and norm.running_var is not None
         norm.running_mean.zero_()
         norm.running_var.fill_(1)
         norm.train()
