@@ -3,11 +3,11 @@
 //! # A frame's way through the tree
 //!
 //! ```text
-//! capture    camera, video stream, photos   -> View: a frame in the format in which it came
+//! capture    camera, video stream, photos   -> ImageView: a frame in the format in which it came
 //!    |       or the demo clip                  (each pixel is converted when it is needed)
 //!    |
 //! locate     letterbox -> finder -> NMS     -> Detection (score, box, five keypoints)
-//!    |       follow: from frame to frame    -> Follower (id, keypoints in the next frame)
+//!    |       follow: from frame to frame    -> Track (id, keypoints in the next frame)
 //!    |       alignment                      -> Similarity: aligned frame (0..1) -> picture
 //!    |
 //! perceive   crop: alignment and fovea      -> the network's input

@@ -14,7 +14,7 @@ use faceptor::detect::finder::Purpose;
 use faceptor::image::colour::Colour;
 use faceptor::image::picture::{Picture, Pixels};
 use faceptor::image::view::Sampler;
-use faceptor::image::view::{PixelFormat, View};
+use faceptor::image::view::{ImageView, PixelFormat};
 use faceptor::tasks::decoder::Answer;
 use faceptor::tasks::selection;
 use faceptor_edge::capture::demo_clip::Demo;
@@ -87,7 +87,7 @@ fn read(pipeline: &mut Pipeline, picture: &impl Pixels) -> Result<(Detection, Ve
     Ok((face, points, years))
 }
 
-fn read_view(pipeline: &mut Pipeline, view: &View) -> Result<(Detection, Vec<[f32; 2]>, f32)> {
+fn read_view(pipeline: &mut Pipeline, view: &ImageView) -> Result<(Detection, Vec<[f32; 2]>, f32)> {
     match &view.sampler() {
         Sampler::Rgb(pixels) => read(pipeline, pixels),
         Sampler::Yuyv(pixels) => read(pipeline, pixels),
@@ -121,7 +121,7 @@ fn a_face_is_read_alike_in_every_format() -> Result<()> {
     ] {
         let (stride, bytes) = camera_bytes(&picture, format, full);
         let colour = if full { Colour::Bt601Full } else { Colour::Bt601Limited };
-        let view = View::new(format, colour, [picture.width(), picture.height()], stride, &bytes)?;
+        let view = ImageView::new(format, colour, [picture.width(), picture.height()], stride, &bytes)?;
         let (seen, seen_points, seen_years) = read_view(&mut pipeline, &view)?;
         let apart = |a: f32, b: f32| (a - b).abs() / width;
         let edges = face.edges.iter().zip(seen.edges).map(|(a, b)| apart(*a, b)).fold(0.0, f32::max);

@@ -11,7 +11,7 @@ use faceptor::tasks::decoder::Answer;
 use faceptor::tasks::selection;
 use faceptor::tasks::selection::TaskList;
 use faceptor::track::track_check::keypoints_of_landmarks;
-use faceptor::track::tracker::FollowOptions;
+use faceptor::track::tracker::TrackerOptions;
 use faceptor_edge::capture::demo_clip::{Demo, HEIGHT, WIDTH};
 use faceptor_edge::live::frame::{Allowance, Faces};
 use faceptor_edge::live::virtual_clock::{Script, Stage, Time};
@@ -38,7 +38,7 @@ fn faces(names: &str) -> Result<Faces> {
 fn faces_at(names: &str, task_us: u64) -> Result<Faces> {
     let bundle = faceptor::embedded::bundle()?;
     let chosen = selection::select(bundle.manifest(), Some(names))?;
-    let faces = Faces::new(Pipeline::new(bundle, &chosen)?, FollowOptions { limit: 4, smoothing: true });
+    let faces = Faces::new(Pipeline::new(bundle, &chosen)?, TrackerOptions { limit: 4, smoothing: true });
     // Costs as on an idle machine, so that what is decided by them is the same everywhere.
     let script = Script::new(move |stage, _| match stage {
         Stage::Find => 660,

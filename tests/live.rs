@@ -10,10 +10,10 @@ use std::time::Instant;
 use anyhow::{Result, anyhow};
 use faceptor::analyze::Pipeline;
 use faceptor::image::picture::Picture;
-use faceptor::image::view::View;
+use faceptor::image::view::ImageView;
 use faceptor::tasks::selection;
 use faceptor::tasks::selection::TaskList;
-use faceptor::track::tracker::FollowOptions;
+use faceptor::track::tracker::TrackerOptions;
 use faceptor_edge::capture::photo_source::DemoFeed;
 use faceptor_edge::capture::source::{Feed, FeedCounters, FeedError, Grab, Stamp};
 use faceptor_edge::live::frame::Faces;
@@ -104,7 +104,7 @@ fn run(feed: &mut dyn Feed, setup: Setup) -> (Result<Counters>, Vec<Seen>) {
             publisher: reader.thread().clone(),
             stills: Stills::new(0, 0),
         };
-        let faces = Faces::new(pipeline, FollowOptions { limit: 4, smoothing: true });
+        let faces = Faces::new(pipeline, TrackerOptions { limit: 4, smoothing: true });
         let counters = Live::new(faces, setup.settings, feed.period_us(), links).and_then(|live| live.run(feed));
         ended.store(true, Ordering::Release);
         (counters, reader.join().expect("it reads"))
@@ -156,7 +156,7 @@ impl Feed for Probe {
         Ok(Grab::Frame(stamp))
     }
 
-    fn view(&self) -> View<'_> {
+    fn view(&self) -> ImageView<'_> {
         if self.empty.contains(&(self.frame - 1)) { self.wall.view() } else { self.clip.view() }
     }
 
@@ -275,7 +275,7 @@ impl Feed for Script {
         Ok(Grab::Frame(Stamp { sequence: self.sequence - 1, captured_us: clock::now_us(), stale_dropped: 0 }))
     }
 
-    fn view(&self) -> View<'_> {
+    fn view(&self) -> ImageView<'_> {
         self.wall.view()
     }
 

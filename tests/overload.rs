@@ -10,9 +10,9 @@ use std::thread;
 use anyhow::Result;
 use faceptor::analyze::Pipeline;
 use faceptor::image::picture::Picture;
-use faceptor::image::view::View;
+use faceptor::image::view::ImageView;
 use faceptor::tasks::selection;
-use faceptor::track::tracker::FollowOptions;
+use faceptor::track::tracker::TrackerOptions;
 use faceptor_edge::capture::demo_clip::Demo;
 use faceptor_edge::capture::source::{Feed, FeedCounters, FeedError, Grab, Stamp};
 use faceptor_edge::live::frame::Faces;
@@ -123,7 +123,7 @@ impl Feed for Stage30<'_> {
         Ok(Grab::Frame(Stamp { sequence: number, captured_us, stale_dropped }))
     }
 
-    fn view(&self) -> View<'_> {
+    fn view(&self) -> ImageView<'_> {
         self.picture.view()
     }
 
@@ -162,7 +162,7 @@ fn play() -> Result<Vec<Seen>> {
         publisher: thread::current(),
         stills: Stills::new(0, 0),
     };
-    let faces = Faces::new(pipeline, FollowOptions { limit: 4, smoothing: true }).in_time(Time::Script(script));
+    let faces = Faces::new(pipeline, TrackerOptions { limit: 4, smoothing: true }).in_time(Time::Script(script));
     Live::new(faces, Settings::default(), feed.period_us(), links)?.run(&mut feed)?;
     feed.read();
     Ok(feed.seen)

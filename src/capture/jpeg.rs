@@ -8,7 +8,7 @@ use zune_core::options::DecoderOptions;
 use zune_jpeg::JpegDecoder;
 
 use faceptor::image::picture::Picture;
-use faceptor::image::view::View;
+use faceptor::image::view::ImageView;
 
 /// The most pixels along a side.
 const MAX_SIDE: usize = 8192;
@@ -107,7 +107,7 @@ impl FrameDecoder {
     }
 
     /// The last frame that was decoded; one black pixel before that.
-    pub fn view(&self) -> View<'_> {
+    pub fn view(&self) -> ImageView<'_> {
         self.picture.view()
     }
 }

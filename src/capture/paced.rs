@@ -4,7 +4,7 @@ use std::path::Path;
 
 use crate::capture::source::{Feed, FeedCounters, FeedError, Grab, Stamp};
 use crate::platform::clock;
-use faceptor::image::view::View;
+use faceptor::image::view::ImageView;
 
 /// Plays a feed as a camera would deliver it: frame `k` is taken at start + k periods, and a frame that was not
 /// fetched by then is passed over and counted. A frame is read before it is due, so reading is not part of its latency.
@@ -72,7 +72,7 @@ impl<F: Feed> Feed for Paced<F> {
         Ok(Grab::Frame(stamp))
     }
 
-    fn view(&self) -> View<'_> {
+    fn view(&self) -> ImageView<'_> {
         self.feed.view()
     }
 
@@ -113,8 +113,8 @@ mod tests {
             Ok(if self.0 > 10 { Grab::Ended } else { Grab::Frame(stamp) })
         }
 
-        fn view(&self) -> View<'_> {
-            View::blank()
+        fn view(&self) -> ImageView<'_> {
+            ImageView::blank()
         }
 
         fn counters(&self) -> FeedCounters {

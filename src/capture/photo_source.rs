@@ -10,7 +10,7 @@ use crate::capture::source::{Feed, FeedCounters, FeedError, Grab, Stamp};
 use crate::platform::clock;
 use faceptor::image::photo;
 use faceptor::image::picture::Picture;
-use faceptor::image::view::View;
+use faceptor::image::view::ImageView;
 
 /// The demo clip, once through.
 pub struct DemoFeed {
@@ -42,7 +42,7 @@ impl Feed for DemoFeed {
         Ok(Grab::Frame(stamp))
     }
 
-    fn view(&self) -> View<'_> {
+    fn view(&self) -> ImageView<'_> {
         self.picture.view()
     }
 
@@ -129,7 +129,7 @@ impl Feed for Photos {
         Ok(Grab::Frame(stamp))
     }
 
-    fn view(&self) -> View<'_> {
+    fn view(&self) -> ImageView<'_> {
         self.picture.view()
     }
 

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use anyhow::Error;
 
-use faceptor::image::view::View;
+use faceptor::image::view::ImageView;
 
 /// When a frame was taken, and what was passed over for it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -76,7 +76,7 @@ pub trait Feed: Send {
     fn grab(&mut self, until_us: u64) -> Result<Grab, FeedError>;
 
     /// The frame of the last grab that gave one, until the next grab; one black pixel before that.
-    fn view(&self) -> View<'_>;
+    fn view(&self) -> ImageView<'_>;
 
     /// What has happened since the source was opened.
     fn counters(&self) -> FeedCounters;
@@ -113,7 +113,7 @@ impl<F: Feed + ?Sized> Feed for Box<F> {
         (**self).grab(until_us)
     }
 
-    fn view(&self) -> View<'_> {
+    fn view(&self) -> ImageView<'_> {
         (**self).view()
     }
 

@@ -7,7 +7,7 @@ use crate::capture::source::{Feed, FeedCounters, FeedError, Grab, Stamp};
 use crate::capture::timed_reader::{Inflow, Supply};
 use crate::platform::clock;
 use faceptor::image::colour::Colour;
-use faceptor::image::view::{PixelFormat, View};
+use faceptor::image::view::{ImageView, PixelFormat};
 
 /// What every stream begins with.
 pub const MAGIC: &[u8] = b"YUV4MPEG2";
@@ -253,9 +253,9 @@ impl<R: Read + Send> Feed for Y4m<R> {
         Ok(Grab::Frame(stamp))
     }
 
-    fn view(&self) -> View<'_> {
+    fn view(&self) -> ImageView<'_> {
         let Header { width, height, format, colour, .. } = self.header;
-        View::new(format, colour, [width, height], width, &self.bytes).unwrap_or(View::blank())
+        ImageView::new(format, colour, [width, height], width, &self.bytes).unwrap_or(ImageView::blank())
     }
 
     fn counters(&self) -> FeedCounters {

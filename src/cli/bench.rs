@@ -17,7 +17,7 @@ use crate::lab::profile;
 use crate::lab::report::{SHORTCUTS, WARM_UP_FRAMES};
 use crate::platform::network_threads::ThreadArguments;
 use faceptor::tasks::selection;
-use faceptor::track::tracker::MAX_FOLLOWED;
+use faceptor::track::tracker::MAX_TRACKS;
 
 /// The most frames of a run: a day at 30 a second.
 const MAX_FRAMES: u64 = 30 * 86_400;
@@ -37,7 +37,7 @@ pub struct MeasureArguments {
     #[arg(long, value_name = "MS", default_value_t = 33.333)]
     pub budget_ms: f64,
     /// The most faces of a frame, best first.
-    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=MAX_FOLLOWED as i64))]
+    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=MAX_TRACKS as i64))]
     pub max_faces: u16,
 }
 

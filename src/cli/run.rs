@@ -31,7 +31,7 @@ use crate::platform::scheduling::{Obtained, Role};
 use crate::platform::sensors::Sensors;
 use crate::platform::thermal;
 use faceptor::analyze::Pipeline;
-use faceptor::track::tracker::FollowOptions;
+use faceptor::track::tracker::TrackerOptions;
 
 /// Commands that may wait for the next frame.
 const COMMANDS: usize = 16;
@@ -176,7 +176,7 @@ impl Run<'_> {
                     publisher: publishing.thread().clone(),
                     stills: Stills::new(ring::DEPTH + SHOWN_STILLS, 0),
                 };
-                let options = FollowOptions { limit, smoothing: !arguments.following.no_smoothing };
+                let options = TrackerOptions { limit, smoothing: !arguments.following.no_smoothing };
                 let faces = Faces::new(pipeline, options).steadied(arguments.following.steady_s());
                 Live::new(faces, settings, period_us, links).and_then(|live| live.run(feed))
             };

@@ -15,7 +15,7 @@ use crate::outputs::sinks::preview::parse_address;
 use crate::outputs::sinks::recording::RecordOptions;
 use crate::platform::network_threads::ThreadArguments;
 use crate::platform::scheduling::RealtimeArguments;
-use faceptor::track::tracker::MAX_FOLLOWED;
+use faceptor::track::tracker::MAX_TRACKS;
 
 #[derive(Args)]
 pub struct RunArguments {
@@ -76,7 +76,7 @@ pub struct PaceArguments {
 #[derive(Args)]
 pub struct FollowArguments {
     /// The most faces of a frame, best first.
-    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=MAX_FOLLOWED as i64))]
+    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=MAX_TRACKS as i64))]
     pub max_faces: u16,
     /// Landmarks as the network gives them, without the One-Euro filter.
     #[arg(long)]

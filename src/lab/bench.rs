@@ -14,13 +14,13 @@ use crate::live::statistics::{Deadlines, Row, Table};
 use crate::platform::allocations::{self, Count};
 use crate::platform::clock::{Stopwatch, now_us};
 use crate::platform::machine::{self, Watch};
-use faceptor::align::face_window::Views;
+use faceptor::align::face_window::WindowTransforms;
 use faceptor::analysis::{Analysis, Face};
 use faceptor::analyze::Pipeline;
 use faceptor::image::view::each_format;
-use faceptor::image::view::{Still, View};
+use faceptor::image::view::{ImageView, OwnedFrame};
 use faceptor::tasks::selection::TaskList;
-use faceptor::track::tracker::FollowOptions;
+use faceptor::track::tracker::TrackerOptions;
 use faceptor_nn::bundle::hexadecimal;
 use faceptor_nn::bundle::reader::Bundle;
 use faceptor_nn::engine::Engine;
@@ -159,7 +159,7 @@ struct Bench<'a> {
     period_s: f32,
     last_path: Option<PathBuf>,
     /// A frame with a face, and where that is.
-    kept: Option<(Still, Views)>,
+    kept: Option<(OwnedFrame, WindowTransforms)>,
 }
 
 impl<'a> Bench<'a> {
@@ -176,7 +176,7 @@ impl<'a> Bench<'a> {
             Rows { capture, find, align, encode, decode, frame: table.register(FRAME, period_us), since_capture };
         Bench {
             analysis: Analysis::with_room(settings.max_faces, readers),
-            faces: Faces::new(pipeline, FollowOptions { limit: settings.max_faces, smoothing: true }),
+            faces: Faces::new(pipeline, TrackerOptions { limit: settings.max_faces, smoothing: true }),
             feed,
             table,
             rows,
@@ -284,7 +284,7 @@ impl<'a> Bench<'a> {
                 table.record(row, timing.decode_us[usize::from(task)]);
             }
             if self.kept.is_none() {
-                let mut still = Still::default();
+                let mut still = OwnedFrame::default();
                 still.copy_from(&self.feed.view());
                 self.kept = Some((still, face.views));
             }
@@ -299,7 +299,11 @@ impl<'a> Bench<'a> {
 }
 
 /// What each chosen task adds: one face with all tasks, and with all but this one, in turns.
-fn marginals(bundle: &Arc<Bundle>, settings: &Settings, kept: &Option<(Still, Views)>) -> Result<Named<Marginal>> {
+fn marginals(
+    bundle: &Arc<Bundle>,
+    settings: &Settings,
+    kept: &Option<(OwnedFrame, WindowTransforms)>,
+) -> Result<Named<Marginal>> {
     let tasks = &settings.tasks;
     let mut found = Named::default();
     let Some((still, at)) = kept else { return Ok(found) };
@@ -333,7 +337,11 @@ pub fn undrawn(bundle: Arc<Bundle>, tasks: &TaskList, threads: &Threads) -> Resu
 }
 
 /// What the threads gain: one face with all of them, and with one alone, in turns; none where there is only one.
-fn gain(bundle: &Arc<Bundle>, settings: &Settings, kept: &Option<(Still, Views)>) -> Result<Option<Gain>> {
+fn gain(
+    bundle: &Arc<Bundle>,
+    settings: &Settings,
+    kept: &Option<(OwnedFrame, WindowTransforms)>,
+) -> Result<Option<Gain>> {
     let Some((still, at)) = kept.as_ref().filter(|_| settings.threads.count > 1) else { return Ok(None) };
     let tasks = &settings.tasks;
     let mut alone = undrawn(bundle.clone(), tasks, &Threads::default())?;
@@ -349,7 +357,7 @@ fn gain(bundle: &Arc<Bundle>, settings: &Settings, kept: &Option<(Still, Views)>
 }
 
 /// Microseconds from one face in the network's input to the answers of `tasks`.
-fn time_face(pipeline: &mut Pipeline, view: &View, tasks: &TaskList, face: &mut Face) -> Result<i64> {
+fn time_face(pipeline: &mut Pipeline, view: &ImageView, tasks: &TaskList, face: &mut Face) -> Result<i64> {
     let at = face.views;
     each_format!(view, pixels => pipeline.look(pixels, &at))?;
     let chosen = tasks.iter().fold(0u32, |mask, task| mask | 1 << task);

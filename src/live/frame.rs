@@ -8,13 +8,13 @@ use crate::live::virtual_clock::{Stage, Time};
 use faceptor::analysis::{Analysis, Deadline, Face, Timing};
 use faceptor::analyze::Pipeline;
 use faceptor::detect::finder::Purpose;
-use faceptor::image::view::View;
+use faceptor::image::view::ImageView;
 use faceptor::image::view::each_format;
 use faceptor::tasks::decoder::{Answer, Held, Reader};
 use faceptor::tasks::selection::TaskList;
 use faceptor::tasks::smoothing;
-use faceptor::track::tracker::{FollowOptions, Followers};
-use faceptor::track::tracker::{GUIDE_POINTS, SWEEP_FRAMES, Search};
+use faceptor::track::tracker::{SWEEP_FRAMES, Search, TRACKING_LANDMARKS};
+use faceptor::track::tracker::{Tracker, TrackerOptions};
 use faceptor_nn::manifest::TaskKind;
 
 /// Landmarks that nobody has chosen are decoded to follow faces by when they cost no more than so many halves of a run
@@ -25,8 +25,8 @@ const GUIDE_KEPT_HALVES: u64 = 5;
 /// The faces of the loop and all that is remembered from frame to frame.
 pub struct Faces {
     pipeline: Pipeline,
-    followers: Followers,
-    /// The memory of each slot of `followers`.
+    tracker: Tracker,
+    /// The memory of each slot of `tracker`.
     known: Vec<Face>,
     costs: Costs,
     schedule: Schedule,
@@ -75,10 +75,10 @@ pub struct Done {
 
 impl Faces {
     /// Takes a pipeline with its chosen tasks.
-    pub fn new(pipeline: Pipeline, options: FollowOptions) -> Faces {
+    pub fn new(pipeline: Pipeline, options: TrackerOptions) -> Faces {
         let readers = pipeline.readers();
         let mut faces = Faces {
-            followers: Followers::new(options, pipeline.template()),
+            tracker: Tracker::new(options, pipeline.template()),
             known: (0..options.limit).map(|_| Face::blank(readers)).collect(),
             costs: Costs::new(pipeline.shared(), readers.len()),
             schedule: Schedule::default(),
@@ -143,12 +143,12 @@ impl Faces {
 
     /// Faces that are followed.
     pub fn count(&self) -> usize {
-        self.followers.count()
+        self.tracker.count()
     }
 
     /// The next frame has nothing to do with the last one.
     pub fn cut(&mut self) {
-        self.followers.cut();
+        self.tracker.cut();
         // A face in the same place is somebody else.
         self.known.iter_mut().flat_map(|face| &mut face.answers).for_each(|held| held.known = false);
     }
@@ -168,7 +168,7 @@ impl Faces {
         let readers = self.pipeline.readers();
         let leads = |&task: &u8| {
             let reader = &readers[usize::from(task)];
-            reader.task().kind == TaskKind::Landmarks && reader.outputs() == GUIDE_POINTS
+            reader.task().kind == TaskKind::Landmarks && reader.outputs() == TRACKING_LANDMARKS
         };
         self.guide = self.tasks.iter().copied().find(leads);
         self.spare_guide = if self.guide.is_some() { None } else { (0..readers.len() as u8).find(leads) };
@@ -188,7 +188,7 @@ impl Faces {
         let _ = self.worked.push(spare);
         let extra_us = self.costs.face_us(&self.worked).saturating_sub(self.costs.face_us(&self.tasks));
         let halves = if self.guide.is_some() { GUIDE_KEPT_HALVES } else { GUIDE_TAKEN_HALVES };
-        let pays = self.followers.count().max(1) as u64 * extra_us <= self.costs.find.us() * halves / 2;
+        let pays = self.tracker.count().max(1) as u64 * extra_us <= self.costs.find.us() * halves / 2;
         let worth = !self.tasks.is_empty() && (pays || !has_budget);
         self.guide = worth.then_some(spare);
         if !worth {
@@ -198,7 +198,7 @@ impl Faces {
     }
 
     /// Learns what everything costs before the first frame comes; what is seen does not matter for that.
-    pub fn warm_up(&mut self, view: &View, rounds: u32) -> Result<()> {
+    pub fn warm_up(&mut self, view: &ImageView, rounds: u32) -> Result<()> {
         let slot = 0;
         let chosen = self.tasks.clone();
         self.choose(&(0..self.pipeline.readers().len() as u8).collect());
@@ -220,7 +220,7 @@ impl Faces {
     }
 
     /// Everything about one frame, taken `elapsed_s` after the last one.
-    pub fn process(&mut self, view: &View, elapsed_s: f32, allowance: &Allowance) -> Result<Done> {
+    pub fn process(&mut self, view: &ImageView, elapsed_s: f32, allowance: &Allowance) -> Result<Done> {
         self.timing.clear();
         self.deferred.clear();
         self.known.iter_mut().flat_map(|face| &mut face.answers).for_each(|held| held.since_s += elapsed_s);
@@ -244,11 +244,11 @@ impl Faces {
         if level >= 4 { self.limit.div_ceil(2) } else { self.limit }
     }
 
-    fn find(&mut self, view: &View, elapsed_s: f32, allowance: &Allowance) -> Result<bool> {
+    fn find(&mut self, view: &ImageView, elapsed_s: f32, allowance: &Allowance) -> Result<bool> {
         let guided = self.guide.is_some();
-        self.followers.begin(elapsed_s);
+        self.tracker.begin(elapsed_s);
         let mut since_us = self.time.now_us();
-        let search = self.followers.search(guided, allowance.level >= 1);
+        let search = self.tracker.search(guided, allowance.level >= 1);
         let found = match search {
             Search::Nothing => return Ok(false),
             Search::Part(part) => {
@@ -261,17 +261,17 @@ impl Faces {
         };
         let limit = self.limit_at(allowance.level);
         if search == Search::Whole {
-            self.followers.check(&found, guided, limit);
+            self.tracker.check(&found, guided, limit);
             self.timing.find_us = self.time.lap_us(&mut since_us, Stage::Find);
             self.costs.find.record(self.timing.find_us);
         } else {
-            self.followers.compare(&found, limit);
+            self.tracker.compare(&found, limit);
             self.timing.find_us = self.time.lap_us(&mut since_us, Stage::FindPart);
         }
-        for (slot, follower) in self.followers.iter() {
+        for (slot, track) in self.tracker.iter() {
             let known = &mut self.known[slot];
-            if known.id != follower.id {
-                (known.id, known.light) = (follower.id, None);
+            if known.id != track.id {
+                (known.id, known.light) = (track.id, None);
                 known.answers.iter_mut().for_each(|held| held.known = false);
                 self.schedule.welcome(slot);
             }
@@ -281,9 +281,9 @@ impl Faces {
 
     fn plan(&mut self, allowance: &Allowance) -> Plan {
         let guided = self.guide.is_some();
-        let slots = self.followers.iter().map(|(slot, _)| slot);
-        let slots: heapless::Vec<usize, { faceptor::track::tracker::MAX_FOLLOWED }> =
-            slots.filter(|&slot| self.followers.is_visible(slot, guided)).collect();
+        let slots = self.tracker.iter().map(|(slot, _)| slot);
+        let slots: heapless::Vec<usize, { faceptor::track::tracker::MAX_TRACKS }> =
+            slots.filter(|&slot| self.tracker.is_visible(slot, guided)).collect();
         let spent_us = self.time.now_us() - allowance.started_us + self.costs.hand_over.us();
         let frame = schedule::Frame {
             faces: &slots,
@@ -306,22 +306,22 @@ impl Faces {
     }
 
     /// Looks at one face; returns the tasks that it got.
-    fn look(&mut self, share: &Share, view: &View, allowance: &Allowance) -> Result<u32> {
+    fn look(&mut self, share: &Share, view: &ImageView, allowance: &Allowance) -> Result<u32> {
         let slot = share.slot;
-        let Some(follower) = self.followers.get(slot) else { return Ok(0) };
-        let Some(to_picture) = self.pipeline.frame_of(follower.keypoints()) else { return Ok(0) };
+        let Some(track) = self.tracker.get(slot) else { return Ok(0) };
+        let Some(to_picture) = self.pipeline.frame_of(track.keypoints()) else { return Ok(0) };
         self.known[slot].to_picture = to_picture;
-        self.known[slot].views = self.pipeline.views(&to_picture, Some(&follower.detection()));
+        self.known[slot].views = self.pipeline.views(&to_picture, Some(&track.detection()));
         let answered = self.decode_share(share, view, allowance)?;
         let guide = self.guide.and_then(|guide| self.known[slot].answers.get_mut(usize::from(guide)));
         if let Some(Held { answer: Answer::Landmarks(landmarks), stale_frames: 0, .. }) = guide {
-            self.followers.observe(slot, &mut landmarks.points, &to_picture, self.pipeline.glance());
+            self.tracker.observe(slot, &mut landmarks.points, &to_picture, self.pipeline.glance());
         }
         Ok(answered)
     }
 
     /// Samples, encodes and decodes one face; returns the tasks that there was time for.
-    fn decode_share(&mut self, share: &Share, view: &View, allowance: &Allowance) -> Result<u32> {
+    fn decode_share(&mut self, share: &Share, view: &ImageView, allowance: &Allowance) -> Result<u32> {
         let face = &mut self.known[share.slot];
         let views = face.views;
         let mut since_us = self.time.now_us();
@@ -367,10 +367,10 @@ impl Faces {
 
     /// Ends the frame: duplicates and lost faces go, and what was put off is noted. Returns the number of old answers.
     fn settle(&mut self, plan: &Plan, allowance: &Allowance) -> u64 {
-        self.followers.settle(self.limit_at(allowance.level));
+        self.tracker.settle(self.limit_at(allowance.level));
         let guided = self.guide.is_some();
         let mut stale = 0;
-        for (slot, _) in self.followers.iter().filter(|(slot, _)| self.followers.is_visible(*slot, guided)) {
+        for (slot, _) in self.tracker.iter().filter(|(slot, _)| self.tracker.is_visible(*slot, guided)) {
             let looked_at = plan.iter().any(|share| share.slot == slot);
             for &task in &self.tasks {
                 let held = &self.known[slot].answers[usize::from(task)];
@@ -391,14 +391,14 @@ impl Faces {
         analysis.timing.clone_from(&self.timing);
         analysis.faces.clear();
         let guided = self.guide.is_some();
-        let mut order: heapless::Vec<(u32, usize), { faceptor::track::tracker::MAX_FOLLOWED }> =
-            self.followers.iter().map(|(slot, follower)| (follower.id, slot)).collect();
+        let mut order: heapless::Vec<(u32, usize), { faceptor::track::tracker::MAX_TRACKS }> =
+            self.tracker.iter().map(|(slot, track)| (track.id, slot)).collect();
         order.sort_unstable();
-        for (_, slot) in order.into_iter().filter(|(_, slot)| self.followers.is_visible(*slot, guided)) {
-            if let Some(follower) = self.followers.get(slot) {
+        for (_, slot) in order.into_iter().filter(|(_, slot)| self.tracker.is_visible(*slot, guided)) {
+            if let Some(track) = self.tracker.get(slot) {
                 analysis.faces.push_copy(&self.known[slot]);
                 if let Some(face) = analysis.faces.last_mut() {
-                    face.detection = follower.detection();
+                    face.detection = track.detection();
                 }
             }
         }

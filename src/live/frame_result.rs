@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use crate::capture::source::{FeedCounters, Stamp};
 use faceptor::analysis::Analysis;
-use faceptor::image::view::Still;
+use faceptor::image::view::OwnedFrame;
 use faceptor::tasks::decoder::Reader;
 
 /// What has happened since the start.
@@ -50,7 +50,7 @@ pub struct Outcome {
     /// The result is published then; at once when that is past.
     pub publish_at_us: Option<u64>,
     /// The frame's pixels, when somebody watches.
-    pub still: Option<Arc<Still>>,
+    pub still: Option<Arc<OwnedFrame>>,
     pub counters: Counters,
 }
 

@@ -12,7 +12,7 @@
 use crate::live::budget::Costs;
 use faceptor::tasks::selection::MAX_TASKS;
 use faceptor::tasks::selection::TaskList;
-use faceptor::track::tracker::MAX_FOLLOWED;
+use faceptor::track::tracker::MAX_TRACKS;
 
 /// Frames that a task waits before it is run beyond the budget.
 pub const PATIENCE: u16 = 15;
@@ -32,7 +32,7 @@ pub struct Share {
 }
 
 /// Faces to be looked at, in this order.
-pub type Plan = heapless::Vec<Share, MAX_FOLLOWED>;
+pub type Plan = heapless::Vec<Share, MAX_TRACKS>;
 
 /// What a frame can be spent on.
 #[derive(Clone, Copy, Debug)]
@@ -53,13 +53,13 @@ pub struct Frame<'a> {
 #[derive(Clone, Debug)]
 pub struct Schedule {
     /// Frames since each task was answered, for each slot.
-    waits: [[u16; MAX_TASKS]; MAX_FOLLOWED],
+    waits: [[u16; MAX_TASKS]; MAX_TRACKS],
     since_forced: u16,
 }
 
 impl Default for Schedule {
     fn default() -> Schedule {
-        Schedule { waits: [[NEW_FACE; MAX_TASKS]; MAX_FOLLOWED], since_forced: FORCED_EVERY }
+        Schedule { waits: [[NEW_FACE; MAX_TASKS]; MAX_TRACKS], since_forced: FORCED_EVERY }
     }
 }
 
@@ -87,7 +87,7 @@ impl Schedule {
         self.since_forced = self.since_forced.saturating_add(1);
         let mut left = frame.available_us.unwrap_or(u64::MAX);
         let mut plan = Plan::new();
-        let mut faces: heapless::Vec<usize, MAX_FOLLOWED> = frame.faces.iter().copied().collect();
+        let mut faces: heapless::Vec<usize, MAX_TRACKS> = frame.faces.iter().copied().collect();
         // A face that was looked at has answered something: the longest wait without any answer comes first. When a task
         // may be forced, the longest wait of a task does, or turns of faces and of forced tasks could keep in step.
         let forcing = self.since_forced >= FORCED_EVERY;
@@ -115,7 +115,7 @@ impl Schedule {
     }
 
     fn give_tasks(&mut self, frame: &Frame, costs: &Costs, mut left: u64, plan: &mut Plan) {
-        let mut wishes: heapless::Vec<Wish, { MAX_TASKS * MAX_FOLLOWED }> = heapless::Vec::new();
+        let mut wishes: heapless::Vec<Wish, { MAX_TASKS * MAX_TRACKS }> = heapless::Vec::new();
         for (face, share) in plan.iter().enumerate() {
             for (rank, &task) in frame.tasks.iter().enumerate().filter(|(_, task)| Some(**task) != frame.guide) {
                 let wait = self.waits[share.slot][usize::from(task)];
@@ -184,8 +184,8 @@ mod tests {
         budget_us: u64,
         level: u8,
         /// How long each task waited at most, for each face.
-        longest: [[u16; 6]; MAX_FOLLOWED],
-        answered: [[u32; 6]; MAX_FOLLOWED],
+        longest: [[u16; 6]; MAX_TRACKS],
+        answered: [[u32; 6]; MAX_TRACKS],
         over: u32,
     }
 
@@ -199,8 +199,8 @@ mod tests {
                 guide: Some(LANDMARKS),
                 budget_us,
                 level: 0,
-                longest: [[0; 6]; MAX_FOLLOWED],
-                answered: [[0; 6]; MAX_FOLLOWED],
+                longest: [[0; 6]; MAX_TRACKS],
+                answered: [[0; 6]; MAX_TRACKS],
                 over: 0,
             }
         }

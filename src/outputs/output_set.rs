@@ -26,7 +26,7 @@ use crate::outputs::sinks::sink::{Loss, Outlet, Tally};
 use crate::outputs::sinks::snapshot::{Request, Snapshot, Snapshots, Watch};
 use crate::outputs::sinks::stdout_sink::{End, Lines};
 use faceptor::analysis::Analysis;
-use faceptor::image::view::Still;
+use faceptor::image::view::OwnedFrame;
 
 /// Lines that wait for a reader: about two seconds of a camera.
 const LINES_DEPTH: usize = 64;
@@ -65,7 +65,7 @@ pub struct Shown<'a> {
     pub json: &'a [u8],
     pub analysis: &'a Analysis,
     /// The frame's pixels, when [`Watch::wants_pixels`] said yes.
-    pub still: Option<&'a Arc<Still>>,
+    pub still: Option<&'a Arc<OwnedFrame>>,
     pub captured_us: u64,
     pub published_us: u64,
 }

@@ -3,13 +3,13 @@
 use std::sync::Arc;
 
 use faceptor::analysis::Analysis;
-use faceptor::image::view::{Still, View};
+use faceptor::image::view::{ImageView, OwnedFrame};
 
 /// What an outlet that shows something gets. The memory goes round and round.
 #[derive(Debug, Default)]
 pub struct Scene {
     /// The frame's pixels, when somebody watched while it was taken.
-    pub still: Option<Arc<Still>>,
+    pub still: Option<Arc<OwnedFrame>>,
     pub analysis: Analysis,
     /// The frame's JSON line.
     pub json: Vec<u8>,
@@ -19,18 +19,18 @@ pub struct Scene {
 
 /// Frames kept for those who watch: a fixed number, lent out and used again when everybody has given one back.
 pub struct Stills {
-    stills: Vec<Arc<Still>>,
+    stills: Vec<Arc<OwnedFrame>>,
 }
 
 impl Stills {
     /// So many frames of so many bytes each.
     pub fn new(count: usize, bytes: usize) -> Stills {
-        Stills { stills: (0..count).map(|_| Arc::new(Still::with_capacity(bytes))).collect() }
+        Stills { stills: (0..count).map(|_| Arc::new(OwnedFrame::with_capacity(bytes))).collect() }
     }
 
     /// Copies a frame into a spare still. `None` when none is spare: the frame is shown nowhere then. Allocates nothing
     /// as long as frames do not get larger.
-    pub fn keep(&mut self, view: &View) -> Option<Arc<Still>> {
+    pub fn keep(&mut self, view: &ImageView) -> Option<Arc<OwnedFrame>> {
         let spare = self.stills.iter_mut().find(|still| Arc::strong_count(still) == 1)?;
         Arc::get_mut(spare)?.copy_from(view);
         Some(spare.clone())
@@ -52,7 +52,7 @@ mod tests {
         let copy = first.clone();
         drop((first, second));
         let third = stills.keep(&three.view()).expect("one came back");
-        let colour = |still: &Still| {
+        let colour = |still: &OwnedFrame| {
             let mut picture = Picture::default();
             still.view().to_picture(&mut picture);
             picture.rgb(1, 1)[0]

@@ -1,6 +1,6 @@
 //! What is known of one picture: its faces with their answers, and the time that each step took.
 
-use crate::align::face_window::Views;
+use crate::align::face_window::WindowTransforms;
 use crate::align::similarity::Similarity;
 use crate::detect::detection::Detection;
 use crate::quality::{Light, Quality};
@@ -16,7 +16,7 @@ pub struct Face {
     /// The aligned frame (0..1) to picture pixels.
     pub to_picture: Similarity,
     /// The frames of the network's looks, which is the same one for a network with a single look.
-    pub views: Views,
+    pub views: WindowTransforms,
     /// Of what the network saw of it; `None` before it has looked.
     pub light: Option<Light>,
     /// One for each reader of the pipeline; only those of chosen tasks may be known.
@@ -29,7 +29,7 @@ impl Face {
         let answers = readers.iter().map(|r| Held { known: false, ..Held::fresh(r.blank()) }).collect();
         let detection = Detection { score: 0.0, edges: [0.0; 4], keypoints: [[0.0; 2]; 5] };
         let to_picture = Similarity::scaling(1.0);
-        Face { id: 0, detection, to_picture, views: Views::same(to_picture), light: None, answers }
+        Face { id: 0, detection, to_picture, views: WindowTransforms::same(to_picture), light: None, answers }
     }
 
     /// How far what is said of it can be trusted.

@@ -4,21 +4,21 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, bail, ensure};
 
-use crate::align::face_window::{Look, Views};
+use crate::align::face_window::{FaceWindow, WindowTransforms};
 use crate::align::similarity::{Point, Similarity};
 use crate::analysis::{Analysis, Face, Faces, Timing};
 use crate::augmentation::{self, Aspect, Looks, Mean};
 use crate::detect::detection::{Detection, Detections, MAX_FACES};
 use crate::detect::finder::{Finder, Purpose};
-use crate::image::downscaled::Shrunk;
+use crate::image::downscaled::Downscaled;
 use crate::image::picture::{Picture, Pixels, Pyramid};
-use crate::image::view::View;
+use crate::image::view::ImageView;
 use crate::image::view::each_format;
 use crate::quality::Light;
 use crate::stopwatch::Stopwatch;
 use crate::tasks::decoder::{Answer, Reader};
 use crate::tasks::selection::{self, MAX_TASKS, SharedPart, TaskList};
-use crate::track::track_check::Glance;
+use crate::track::track_check::AppearanceTemplate;
 use faceptor_nn::bundle::reader::Bundle;
 use faceptor_nn::cpu::Kernel;
 use faceptor_nn::engine::Engine;
@@ -37,7 +37,7 @@ pub enum Locate {
 pub struct Pipeline {
     engine: Engine,
     finder: Option<Finder>,
-    looks: Vec<Look>,
+    looks: Vec<FaceWindow>,
     template: [Point; 5],
     readers: Vec<Reader>,
     /// The look of each reader.
@@ -47,9 +47,9 @@ pub struct Pipeline {
     /// The task that faces are followed by, chosen or not.
     guide: Option<u8>,
     /// The last face, as that task sees it.
-    glance: Glance,
+    glance: AppearanceTemplate,
     /// Large faces of a camera's frame.
-    shrunk: Shrunk,
+    shrunk: Downscaled,
     shared: Vec<SharedPart>,
     tasks: TaskList,
     masks: bool,
@@ -71,7 +71,7 @@ impl Pipeline {
         let engine = Kernel::choose().and_then(|kernel| Engine::with_threads(bundle.clone(), kernel, threads));
         let engine = engine.context("the bundle cannot be run")?;
         let manifest = bundle.manifest();
-        let (looks, template) = Look::all(manifest, &engine)?;
+        let (looks, template) = FaceWindow::all(manifest, &engine)?;
         let finder = manifest.finder.as_ref();
         let finder = finder.map(|spec| Finder::new(spec, &engine)).transpose()?;
         let count = manifest.tasks.len();
@@ -89,8 +89,8 @@ impl Pipeline {
         let side = looks.iter().map(|look| look.crop.largest_side()).max().unwrap_or(0);
         let mut pipeline = Pipeline {
             guide: None,
-            glance: Glance::default(),
-            shrunk: Shrunk::with_capacity(3 * side, 3 * side),
+            glance: AppearanceTemplate::default(),
+            shrunk: Downscaled::with_capacity(3 * side, 3 * side),
             looks,
             template,
             look_of,
@@ -157,8 +157,8 @@ impl Pipeline {
 
     /// The views of a face whose aligned frame lies at `to_picture`: of one that was found, or else where such a face
     /// has them.
-    pub fn views(&self, to_picture: &Similarity, found: Option<&Detection>) -> Views {
-        Views::at(&self.looks, to_picture, found)
+    pub fn views(&self, to_picture: &Similarity, found: Option<&Detection>) -> WindowTransforms {
+        WindowTransforms::at(&self.looks, to_picture, found)
     }
 
     /// Step 1: the faces of a picture, best first, at most `limit`.
@@ -170,21 +170,21 @@ impl Pipeline {
     }
 
     /// Prepares one of `parts` parts of [`Pipeline::find_swept`], of several frames one after the other.
-    pub fn sweep(&mut self, view: &View, part: usize, parts: usize) {
+    pub fn sweep(&mut self, view: &ImageView, part: usize, parts: usize) {
         if let Some(finder) = &mut self.finder {
             each_format!(view, pixels => finder.sweep(pixels, part, parts));
         }
     }
 
     /// Step 1 in what was swept.
-    pub fn find_swept(&mut self, view: &View, limit: usize) -> Result<Detections> {
+    pub fn find_swept(&mut self, view: &ImageView, limit: usize) -> Result<Detections> {
         let finder = self.finder.as_mut().context("this bundle has no face finder")?;
         each_format!(view, pixels => finder.find_swept(&mut self.engine, pixels, limit.min(MAX_FACES)))
     }
 
     /// Step 2: samples one face into the network's input, or into all inputs that the chosen tasks need where there are
     /// several. What was encoded of the last face is forgotten.
-    pub fn look(&mut self, picture: &impl Pixels, views: &Views) -> Result<()> {
+    pub fn look(&mut self, picture: &impl Pixels, views: &WindowTransforms) -> Result<()> {
         self.light = None;
         for index in 0..self.looks.len() {
             if self.is_needed(index) {
@@ -204,7 +204,7 @@ impl Pipeline {
 
     /// [`Pipeline::look`] for a camera's frame: the part of it with a large face is made smaller first, so that its detail
     /// does not alias and its sampling has a bound. See also [`Pipeline::glance`].
-    pub fn look_at(&mut self, view: &View, views: &Views) -> Result<()> {
+    pub fn look_at(&mut self, view: &ImageView, views: &WindowTransforms) -> Result<()> {
         self.light = None;
         for index in 0..self.looks.len() {
             if !self.is_needed(index) {
@@ -231,7 +231,7 @@ impl Pipeline {
     }
 
     /// How the face of the last [`Pipeline::look_at`] looks.
-    pub fn glance(&self) -> &Glance {
+    pub fn glance(&self) -> &AppearanceTemplate {
         &self.glance
     }
 
@@ -251,7 +251,7 @@ impl Pipeline {
 
     /// Step 4: answers one task for the face that was looked at, into memory of [`Reader::blank`]. Shared parts that
     /// were not encoded yet are computed now.
-    pub fn decode(&mut self, task: usize, views: &Views, answer: &mut Answer) -> Result<()> {
+    pub fn decode(&mut self, task: usize, views: &WindowTransforms, answer: &mut Answer) -> Result<()> {
         let reader = self.readers.get(task).with_context(|| format!("the bundle has no task number {task}"))?;
         reader.ask(&mut self.engine, self.masks, views.of(reader.look()), answer)
     }

@@ -44,7 +44,7 @@ use recovery::{Recovery, Trouble, Verdict};
 use crate::capture::jpeg::FrameDecoder;
 use crate::capture::open::FeedRequest;
 use crate::capture::source::{Feed, FeedCounters, FeedError, Grab, Stamp};
-use faceptor::image::view::{ShortFrame, View};
+use faceptor::image::view::{ImageView, ShortFrame};
 
 /// The most buffers that a driver may have in the queue.
 const MAX_BUFFERS: usize = 32;
@@ -274,10 +274,10 @@ impl<K: Kernel> Camera<K> {
     }
 }
 
-fn raw_view<'a>(mode: &Mode, bytes: &'a [u8]) -> Result<View<'a>, ShortFrame> {
+fn raw_view<'a>(mode: &Mode, bytes: &'a [u8]) -> Result<ImageView<'a>, ShortFrame> {
     match mode.coding {
-        Coding::Raw(format) => View::new(format, mode.colour, [mode.width, mode.height], mode.stride, bytes),
-        Coding::Jpeg => Ok(View::blank()),
+        Coding::Raw(format) => ImageView::new(format, mode.colour, [mode.width, mode.height], mode.stride, bytes),
+        Coding::Jpeg => Ok(ImageView::blank()),
     }
 }
 
@@ -306,11 +306,11 @@ impl<K: Kernel> Feed for Camera<K> {
         }
     }
 
-    fn view(&self) -> View<'_> {
+    fn view(&self) -> ImageView<'_> {
         match (self.mode.coding, &self.stream, &self.held) {
             (Coding::Jpeg, ..) => self.decoder.view(),
-            (_, Some(stream), Some(held)) => raw_view(&self.mode, stream.bytes(held)).unwrap_or(View::blank()),
-            _ => View::blank(),
+            (_, Some(stream), Some(held)) => raw_view(&self.mode, stream.bytes(held)).unwrap_or(ImageView::blank()),
+            _ => ImageView::blank(),
         }
     }
 

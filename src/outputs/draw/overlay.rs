@@ -15,7 +15,7 @@ use crate::outputs::format::caption;
 use faceptor::analysis::{Analysis, Face};
 use faceptor::analyze::Pipeline;
 use faceptor::image::picture::{Picture, Pixels};
-use faceptor::image::view::View;
+use faceptor::image::view::ImageView;
 use faceptor::tasks::decoder::{Answer, Reader};
 use faceptor::tasks::parsing::OUTSIDE;
 
@@ -122,7 +122,12 @@ impl Artist {
     }
 
     /// Draws a frame with everything that the analysis says, at the size that `size` gives to the frame's.
-    pub fn draw(&mut self, view: &View, analysis: &Analysis, size: impl FnOnce(&Picture) -> [usize; 2]) -> &Picture {
+    pub fn draw(
+        &mut self,
+        view: &ImageView,
+        analysis: &Analysis,
+        size: impl FnOnce(&Picture) -> [usize; 2],
+    ) -> &Picture {
         view.to_picture(&mut self.source);
         self.resizer.resize(&self.source, size(&self.source), self.canvas.picture_mut());
         draw(&mut self.canvas, &self.source, analysis, &self.legend.readers, &mut self.mask);

@@ -14,7 +14,7 @@ use crate::align::warp::{Unwarp, Warp};
 use crate::detect::detection::Detection;
 use crate::detect::letterbox::Normalization;
 use crate::quality::Light;
-use crate::track::track_check::Glance;
+use crate::track::track_check::AppearanceTemplate;
 use faceptor_nn::engine::Engine;
 use faceptor_nn::manifest;
 use faceptor_nn::manifest::Manifest;
@@ -34,7 +34,7 @@ const BOX_MIDDLE: [f64; 2] = [0.498, 0.507];
 const BOX_SIDE: f64 = 0.602;
 
 /// The most ways in which a bundle looks at a face.
-pub const MAX_LOOKS: usize = 8;
+pub const MAX_WINDOWS: usize = 8;
 
 /// Where luma is read: a grid over brows, eyes, nose and mouth of the aligned frame, x and y.
 const LIT: [[f64; 2]; 2] = [[0.36, 0.64], [0.38, 0.72]];
@@ -43,7 +43,7 @@ const LIT_POINTS: usize = 12;
 
 /// Where a group's view lies, for reading what is said of it.
 #[derive(Clone, Debug)]
-pub struct Gaze {
+pub struct WindowGeometry {
     pub warp: Warp,
     /// Coordinates of the group's frame to network coordinates, for painting masks.
     pub unwarp: Unwarp,
@@ -51,31 +51,31 @@ pub struct Gaze {
     in_frame: Similarity,
 }
 
-impl Gaze {
+impl WindowGeometry {
     /// `in_frame` takes the group's frame to the aligned frame.
-    pub fn new(warp: Warp, in_frame: Similarity) -> Gaze {
-        Gaze { warp, unwarp: Unwarp::new(&warp), in_frame }
+    pub fn new(warp: Warp, in_frame: Similarity) -> WindowGeometry {
+        WindowGeometry { warp, unwarp: Unwarp::new(&warp), in_frame }
     }
 }
 
 /// Where each look's frame (0..1) of one face lies in the picture.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Views([Similarity; MAX_LOOKS]);
+pub struct WindowTransforms([Similarity; MAX_WINDOWS]);
 
-impl Views {
+impl WindowTransforms {
     /// All where the aligned frame is.
-    pub fn same(to_picture: Similarity) -> Views {
-        Views([to_picture; MAX_LOOKS])
+    pub fn same(to_picture: Similarity) -> WindowTransforms {
+        WindowTransforms([to_picture; MAX_WINDOWS])
     }
 
     /// That of a look; the last one's for a number beyond.
     pub fn of(&self, look: usize) -> &Similarity {
-        &self.0[look.min(MAX_LOOKS - 1)]
+        &self.0[look.min(MAX_WINDOWS - 1)]
     }
 
     /// Those of some looks at a face: at the one that was found, or else at one of the aligned frame `to_picture`.
-    pub(crate) fn at(looks: &[Look], to_picture: &Similarity, found: Option<&Detection>) -> Views {
-        let mut views = Views::same(*to_picture);
+    pub(crate) fn at(looks: &[FaceWindow], to_picture: &Similarity, found: Option<&Detection>) -> WindowTransforms {
+        let mut views = WindowTransforms::same(*to_picture);
         for (view, look) in views.0.iter_mut().zip(looks) {
             let fitted = found.and_then(|found| look.fit.to(found));
             *view = fitted.unwrap_or_else(|| look.gaze.in_frame.then(to_picture));
@@ -110,10 +110,10 @@ impl Fit {
 }
 
 /// A group with its sampler.
-pub struct Look {
+pub struct FaceWindow {
     pub(crate) tensor: String,
     pub(crate) crop: Crop,
-    pub(crate) gaze: Arc<Gaze>,
+    pub(crate) gaze: Arc<WindowGeometry>,
     fit: Fit,
     size: usize,
     /// Places of the grid's points in a plane of the tensor.
@@ -127,9 +127,9 @@ enum Colours {
     Grey { mean: f32, std: f32 },
 }
 
-impl Look {
+impl FaceWindow {
     /// The look of a network with `[input]` and `[frame]`: the aligned frame itself.
-    fn alone(input: &manifest::Input, frame: &manifest::Frame, engine: &Engine) -> Result<Look> {
+    fn alone(input: &manifest::Input, frame: &manifest::Frame, engine: &Engine) -> Result<FaceWindow> {
         check_shape(&input.tensor, 3, input.size, engine)?;
         let linear = match frame.warp {
             manifest::Warp::None => 1.0,
@@ -139,14 +139,14 @@ impl Look {
         let bgr = input.colour == manifest::Colour::Bgr;
         let normalization = Normalization { mean: input.mean, std: input.std, bgr };
         let crop = Crop::new(input.size, warp, normalization);
-        let gaze = Arc::new(Gaze::new(warp, Similarity::scaling(1.0)));
+        let gaze = Arc::new(WindowGeometry::new(warp, Similarity::scaling(1.0)));
         let lit = lit(&gaze, input.size);
         let (size, colour) = (input.size, Colours::Three(normalization));
-        Ok(Look { tensor: input.tensor.clone(), crop, gaze, fit: Fit::Frame, size, lit, colour })
+        Ok(FaceWindow { tensor: input.tensor.clone(), crop, gaze, fit: Fit::Frame, size, lit, colour })
     }
 
     /// The look of one group.
-    fn of_group(group: &Group, engine: &Engine) -> Result<Look> {
+    fn of_group(group: &Group, engine: &Engine) -> Result<FaceWindow> {
         let (name, frame) = (&group.name, &group.frame);
         check_shape(&group.tensor, group.colour.channels(), group.size, engine)?;
         let warp = match frame.warp {
@@ -182,9 +182,9 @@ impl Look {
         if frame.border == GroupBorder::Black {
             crop = crop.black_beyond();
         }
-        let gaze = Arc::new(Gaze::new(warp, in_frame));
+        let gaze = Arc::new(WindowGeometry::new(warp, in_frame));
         let lit = lit(&gaze, group.size);
-        Ok(Look { tensor: group.tensor.clone(), crop, gaze, fit, size: group.size, lit, colour })
+        Ok(FaceWindow { tensor: group.tensor.clone(), crop, gaze, fit, size: group.size, lit, colour })
     }
 
     /// Side of its input, pixels.
@@ -206,29 +206,29 @@ impl Look {
     }
 
     /// How the sampled face looks: by its green, or its luma.
-    pub(crate) fn glance(&self, input: &[f32]) -> Glance {
+    pub(crate) fn glance(&self, input: &[f32]) -> AppearanceTemplate {
         let plane = self.size * self.size;
-        Glance::of(input.chunks_exact(plane).nth(1).unwrap_or(input), self.size)
+        AppearanceTemplate::of(input.chunks_exact(plane).nth(1).unwrap_or(input), self.size)
     }
 
     /// Every look of a bundle, and the template of its aligned frame: that of `[frame]`, otherwise [`TEMPLATE`].
-    pub(crate) fn all(manifest: &Manifest, engine: &Engine) -> Result<(Vec<Look>, [Point; 5])> {
+    pub(crate) fn all(manifest: &Manifest, engine: &Engine) -> Result<(Vec<FaceWindow>, [Point; 5])> {
         if !manifest.groups.is_empty() {
             let count = manifest.groups.len();
-            ensure!(count <= MAX_LOOKS, "this bundle looks at a face in {count} ways, the most are {MAX_LOOKS}");
-            let looks = manifest.groups.iter().map(|group| Look::of_group(group, engine));
+            ensure!(count <= MAX_WINDOWS, "this bundle looks at a face in {count} ways, the most are {MAX_WINDOWS}");
+            let looks = manifest.groups.iter().map(|group| FaceWindow::of_group(group, engine));
             return Ok((looks.collect::<Result<_>>()?, TEMPLATE));
         }
         let missing =
             |what: &str| format!("this bundle answers no tasks: its manifest has neither {what} nor [[group]]");
         let input = manifest.input.as_ref().with_context(|| missing("[input]"))?;
         let frame = manifest.frame.as_ref().with_context(|| missing("[frame]"))?;
-        Ok((vec![Look::alone(input, frame, engine)?], frame.template))
+        Ok((vec![FaceWindow::alone(input, frame, engine)?], frame.template))
     }
 }
 
 /// The grid's points that an input of `size` pixels sees.
-fn lit(gaze: &Gaze, size: usize) -> Vec<usize> {
+fn lit(gaze: &WindowGeometry, size: usize) -> Vec<usize> {
     let from_frame = gaze.in_frame.inverse();
     let place = |index: usize, [from, to]: [f64; 2]| from + (to - from) * (index as f64 + 0.5) / LIT_POINTS as f64;
     let seen = |v: f64| (0.0..1.0).contains(&v).then_some((v * size as f64) as usize);
@@ -274,7 +274,7 @@ mod tests {
 
     #[test]
     fn light_is_read_where_the_face_is() {
-        let gaze = Gaze::new(Warp::new(0.5).expect("allowed"), Similarity::scaling(1.0));
+        let gaze = WindowGeometry::new(Warp::new(0.5).expect("allowed"), Similarity::scaling(1.0));
         let places = lit(&gaze, 96);
         assert_eq!(places.len(), LIT_POINTS * LIT_POINTS);
         for place in places {
@@ -282,7 +282,7 @@ mod tests {
             assert!((0.35..0.65).contains(&x) && (0.37..0.73).contains(&y), "{x} {y}");
         }
         // What a look does not show is not read.
-        let aside = Gaze::new(Warp::NONE, Similarity { a: 0.2, b: 0.0, tx: 0.5, ty: 0.5 });
+        let aside = WindowGeometry::new(Warp::NONE, Similarity { a: 0.2, b: 0.0, tx: 0.5, ty: 0.5 });
         assert!((10..LIT_POINTS * LIT_POINTS / 2).contains(&lit(&aside, 40).len()));
     }
 }

@@ -3,7 +3,7 @@
 
 use crate::image::colour::Matrix;
 use crate::image::picture::Pixels;
-use crate::image::view::{View, each_format};
+use crate::image::view::{ImageView, each_format};
 
 /// The most times that a frame is halved: eight pixels to one, along each side.
 pub const MAX_HALVINGS: u32 = 3;
@@ -13,7 +13,7 @@ const MAX_READ: usize = 2;
 
 /// Means of blocks of pixels, in the frame's own colours. Its memory is used again for every face.
 #[derive(Clone, Debug, Default)]
-pub struct Shrunk {
+pub struct Downscaled {
     width: usize,
     height: usize,
     halvings: u32,
@@ -36,20 +36,20 @@ pub struct Part {
     pub bottom: f64,
 }
 
-impl Shrunk {
+impl Downscaled {
     /// Room for parts of frames of so many pixels, so that shrinking them allocates nothing.
-    pub fn with_capacity(width: usize, height: usize) -> Shrunk {
+    pub fn with_capacity(width: usize, height: usize) -> Downscaled {
         let blocks = |side: usize| side.div_ceil(2) + 1;
-        Shrunk {
+        Downscaled {
             sums: Vec::with_capacity(3 * blocks(width)),
             bytes: Vec::with_capacity(3 * blocks(width) * blocks(height)),
-            ..Shrunk::default()
+            ..Downscaled::default()
         }
     }
 
     /// Takes the part of the frame, halved so many times (1 to 3). Blocks begin at multiples of their size, and those
     /// at the right and lower edge of the frame are the means of what there is of them.
-    pub fn fill(&mut self, view: &View, part: Part, halvings: u32) {
+    pub fn fill(&mut self, view: &ImageView, part: Part, halvings: u32) {
         let halvings = halvings.clamp(1, MAX_HALVINGS);
         let block = 1 << halvings;
         // From the block of the first pixel to the one after the last, and at least one.
@@ -104,7 +104,7 @@ impl Shrunk {
     }
 }
 
-impl Pixels for Shrunk {
+impl Pixels for Downscaled {
     #[inline]
     fn width(&self) -> usize {
         self.width
@@ -152,7 +152,7 @@ mod tests {
     #[test]
     fn blocks_are_averaged_and_the_edge_is_the_mean_of_what_there_is() {
         let picture = ramp(7, 5);
-        let mut small = Shrunk::default();
+        let mut small = Downscaled::default();
         small.fill(&picture.view(), ALL, 1);
         assert_eq!((small.width(), small.height()), (4, 3));
         // Columns 0 and 1 have the mean 0.5, which is rounded up; the last block is column 6 alone.
@@ -165,7 +165,7 @@ mod tests {
     #[test]
     fn a_part_lies_where_it_says() {
         let picture = ramp(200, 160);
-        let mut small = Shrunk::with_capacity(200, 160);
+        let mut small = Downscaled::with_capacity(200, 160);
         let room = small.bytes.capacity();
         for (part, halvings) in [
             (Part { left: 33.0, top: 17.0, right: 150.0, bottom: 99.5 }, 1),
@@ -191,7 +191,7 @@ mod tests {
 
     #[test]
     fn parts_outside_of_the_frame_have_a_pixel_all_the_same() {
-        let mut small = Shrunk::default();
+        let mut small = Downscaled::default();
         for part in [
             Part { left: 900.0, top: 900.0, right: 950.0, bottom: 950.0 },
             Part { left: -90.0, top: -90.0, right: -50.0, bottom: -50.0 },
@@ -206,8 +206,8 @@ mod tests {
     #[test]
     fn yuv_is_averaged_as_it_is_stored_and_converted_once() {
         let bytes: Vec<u8> = [[100, 128, 110, 148], [120, 128, 130, 148]].concat();
-        let view = View::new(PixelFormat::Yuyv, Colour::Bt601Full, [2, 2], 4, &bytes).expect("8 bytes");
-        let mut small = Shrunk::default();
+        let view = ImageView::new(PixelFormat::Yuyv, Colour::Bt601Full, [2, 2], 4, &bytes).expect("8 bytes");
+        let mut small = Downscaled::default();
         small.fill(&view, ALL, 1);
         assert_eq!(small.stored(0, 0), [115, 128, 148]);
         assert_eq!(small.rgb(0, 0), Colour::Bt601Full.matrix().rgb([115, 128, 148]));

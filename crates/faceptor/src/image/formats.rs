@@ -1,8 +1,8 @@
-//! Single pixels out of each frame format. A `View` has checked that its bytes suffice for its size.
+//! Single pixels out of each frame format. A `ImageView` has checked that its bytes suffice for its size.
 
 use crate::image::colour::Matrix;
 use crate::image::picture::Pixels;
-use crate::image::view::View;
+use crate::image::view::ImageView;
 
 /// Size, rows and bytes of a view.
 #[derive(Clone, Copy, Debug)]
@@ -14,7 +14,7 @@ struct Rows<'a> {
 }
 
 impl<'a> Rows<'a> {
-    fn new(view: &View<'a>) -> Rows<'a> {
+    fn new(view: &ImageView<'a>) -> Rows<'a> {
         Rows { width: view.width(), height: view.height(), stride: view.stride(), bytes: view.bytes() }
     }
 }
@@ -54,7 +54,7 @@ pub struct Rgb<'a> {
 }
 
 impl<'a> Rgb<'a> {
-    pub(crate) fn new(view: &View<'a>) -> Rgb<'a> {
+    pub(crate) fn new(view: &ImageView<'a>) -> Rgb<'a> {
         Rgb { rows: Rows::new(view) }
     }
 }
@@ -78,7 +78,7 @@ pub struct Packed<'a, const LUMA: usize> {
 }
 
 impl<'a, const LUMA: usize> Packed<'a, LUMA> {
-    pub(crate) fn new(view: &View<'a>) -> Packed<'a, LUMA> {
+    pub(crate) fn new(view: &ImageView<'a>) -> Packed<'a, LUMA> {
         Packed { rows: Rows::new(view), matrix: view.colour().matrix() }
     }
 }
@@ -103,7 +103,7 @@ pub struct Nv12<'a> {
 }
 
 impl<'a> Nv12<'a> {
-    pub(crate) fn new(view: &View<'a>) -> Nv12<'a> {
+    pub(crate) fn new(view: &ImageView<'a>) -> Nv12<'a> {
         let chroma = &view.bytes()[view.stride() * view.height()..];
         Nv12 { rows: Rows::new(view), chroma, matrix: view.colour().matrix() }
     }
@@ -132,7 +132,7 @@ pub struct Planar<'a, const ACROSS: u32, const DOWN: u32> {
 }
 
 impl<'a, const ACROSS: u32, const DOWN: u32> Planar<'a, ACROSS, DOWN> {
-    pub(crate) fn new(view: &View<'a>) -> Planar<'a, ACROSS, DOWN> {
+    pub(crate) fn new(view: &ImageView<'a>) -> Planar<'a, ACROSS, DOWN> {
         let stride = view.stride().div_ceil(1 << ACROSS);
         let (luma, chroma) = (view.stride() * view.height(), stride * view.height().div_ceil(1 << DOWN));
         let (u, v) = view.bytes()[luma..].split_at(chroma);
@@ -158,7 +158,7 @@ pub struct Grey<'a> {
 }
 
 impl<'a> Grey<'a> {
-    pub(crate) fn new(view: &View<'a>) -> Grey<'a> {
+    pub(crate) fn new(view: &ImageView<'a>) -> Grey<'a> {
         Grey { rows: Rows::new(view), matrix: view.colour().matrix() }
     }
 }

@@ -94,7 +94,7 @@ impl PixelFormat {
 /// Nothing is converted until it is asked for: `each_format!` gives the pixels as a
 /// [`Pixels`] of the frame's own type, so that an inner loop is compiled once for each format.
 #[derive(Clone, Copy, Debug)]
-pub struct View<'a> {
+pub struct ImageView<'a> {
     format: PixelFormat,
     colour: Colour,
     width: usize,
@@ -115,7 +115,7 @@ pub struct ShortFrame {
     pub given: usize,
 }
 
-impl<'a> View<'a> {
+impl<'a> ImageView<'a> {
     /// `stride` is bytes from one row to the next of the first plane; the other planes follow without a gap.
     ///
     /// # Errors
@@ -127,18 +127,18 @@ impl<'a> View<'a> {
         [width, height]: [usize; 2],
         stride: usize,
         bytes: &'a [u8],
-    ) -> Result<View<'a>, ShortFrame> {
+    ) -> Result<ImageView<'a>, ShortFrame> {
         let needed = format.frame_bytes(stride.max(format.row_bytes(width)), height);
         if width == 0 || height == 0 || stride < format.row_bytes(width) || bytes.len() < needed {
             return Err(ShortFrame { format, width, height, stride, needed, given: bytes.len() });
         }
-        Ok(View { format, colour, width, height, stride, bytes: &bytes[..needed] })
+        Ok(ImageView { format, colour, width, height, stride, bytes: &bytes[..needed] })
     }
 
     /// One black pixel: what a feed shows before its first frame.
-    pub fn blank() -> View<'static> {
+    pub fn blank() -> ImageView<'static> {
         let (format, colour) = (PixelFormat::Grey, Colour::Bt601Full);
-        View { format, colour, width: 1, height: 1, stride: 1, bytes: &[0] }
+        ImageView { format, colour, width: 1, height: 1, stride: 1, bytes: &[0] }
     }
 
     pub fn format(&self) -> PixelFormat {
@@ -197,7 +197,7 @@ impl<'a> View<'a> {
     }
 }
 
-/// The pixels of a [`View`], one kind for each format.
+/// The pixels of a [`ImageView`], one kind for each format.
 #[derive(Clone, Copy, Debug)]
 pub enum Sampler<'a> {
     Rgb(Rgb<'a>),
@@ -212,36 +212,37 @@ pub enum Sampler<'a> {
 
 impl Picture {
     /// The picture as a frame, without a copy. A picture without pixels is shown as one black one.
-    pub fn view(&self) -> View<'_> {
+    pub fn view(&self) -> ImageView<'_> {
         let size = [self.width(), self.height()];
-        View::new(PixelFormat::Rgb24, Colour::default(), size, size[0] * 3, self.bytes()).unwrap_or(View::blank())
+        ImageView::new(PixelFormat::Rgb24, Colour::default(), size, size[0] * 3, self.bytes())
+            .unwrap_or(ImageView::blank())
     }
 }
 
 /// A frame's bytes kept for later, in its own format; the memory is used again.
 #[derive(Clone, Debug, Default)]
-pub struct Still {
+pub struct OwnedFrame {
     bytes: Vec<u8>,
     shape: Option<(PixelFormat, Colour, [usize; 2], usize)>,
 }
 
-impl Still {
+impl OwnedFrame {
     /// Room for frames of so many bytes, so that copying them allocates nothing.
-    pub fn with_capacity(bytes: usize) -> Still {
-        Still { bytes: Vec::with_capacity(bytes), shape: None }
+    pub fn with_capacity(bytes: usize) -> OwnedFrame {
+        OwnedFrame { bytes: Vec::with_capacity(bytes), shape: None }
     }
 
     /// Copies the frame.
-    pub fn copy_from(&mut self, view: &View) {
+    pub fn copy_from(&mut self, view: &ImageView) {
         self.bytes.clear();
         self.bytes.extend_from_slice(view.bytes);
         self.shape = Some((view.format, view.colour, [view.width, view.height], view.stride));
     }
 
     /// The frame that was copied last; one black pixel before that.
-    pub fn view(&self) -> View<'_> {
-        let Some((format, colour, size, stride)) = self.shape else { return View::blank() };
-        View::new(format, colour, size, stride, &self.bytes).unwrap_or(View::blank())
+    pub fn view(&self) -> ImageView<'_> {
+        let Some((format, colour, size, stride)) = self.shape else { return ImageView::blank() };
+        ImageView::new(format, colour, size, stride, &self.bytes).unwrap_or(ImageView::blank())
     }
 }
 
@@ -251,7 +252,7 @@ mod tests {
 
     /// A 4 x 2 frame with rows two bytes longer than they need be.
     fn picture(format: PixelFormat, stride: usize, bytes: &[u8]) -> Picture {
-        let view = View::new(format, Colour::Bt601Full, [4, 2], stride, bytes).expect("enough bytes");
+        let view = ImageView::new(format, Colour::Bt601Full, [4, 2], stride, bytes).expect("enough bytes");
         let mut picture = Picture::default();
         view.to_picture(&mut picture);
         picture
@@ -293,7 +294,8 @@ mod tests {
 
     #[test]
     fn limited_grey_is_stretched() {
-        let view = View::new(PixelFormat::Grey, Colour::Bt601Limited, [3, 1], 3, &[16, 126, 235]).expect("3 pixels");
+        let view =
+            ImageView::new(PixelFormat::Grey, Colour::Bt601Limited, [3, 1], 3, &[16, 126, 235]).expect("3 pixels");
         let mut picture = Picture::default();
         view.to_picture(&mut picture);
         assert_eq!(picture.bytes(), [0, 0, 0, 128, 128, 128, 255, 255, 255]);
@@ -302,15 +304,16 @@ mod tests {
     #[test]
     fn a_frame_that_is_too_short_is_refused_and_a_longer_one_is_cut() {
         let colour = Colour::default();
-        let error = View::new(PixelFormat::Yuyv, colour, [640, 480], 1280, &[0; 614_399]).expect_err("a byte short");
+        let error =
+            ImageView::new(PixelFormat::Yuyv, colour, [640, 480], 1280, &[0; 614_399]).expect_err("a byte short");
         assert_eq!(
             error.to_string(),
             "a 640 x 480 frame in YUYV with rows of 1280 bytes needs 614400 bytes, not 614399"
         );
-        assert!(View::new(PixelFormat::Yuyv, colour, [640, 480], 1279, &[0; 700_000]).is_err());
-        assert!(View::new(PixelFormat::Grey, colour, [0, 4], 0, &[]).is_err());
-        assert!(View::new(PixelFormat::I444, colour, [usize::MAX, usize::MAX], usize::MAX, &[0; 8]).is_err());
-        let view = View::new(PixelFormat::Nv12, colour, [4, 2], 4, &[7; 64]).expect("enough");
+        assert!(ImageView::new(PixelFormat::Yuyv, colour, [640, 480], 1279, &[0; 700_000]).is_err());
+        assert!(ImageView::new(PixelFormat::Grey, colour, [0, 4], 0, &[]).is_err());
+        assert!(ImageView::new(PixelFormat::I444, colour, [usize::MAX, usize::MAX], usize::MAX, &[0; 8]).is_err());
+        let view = ImageView::new(PixelFormat::Nv12, colour, [4, 2], 4, &[7; 64]).expect("enough");
         assert_eq!(view.bytes().len(), 12);
         // Odd sizes: chroma is rounded up.
         assert_eq!(PixelFormat::I420.frame_bytes(5, 3), 15 + 2 * 6);
@@ -319,10 +322,10 @@ mod tests {
 
     #[test]
     fn a_still_keeps_what_it_was_given() {
-        let mut still = Still::with_capacity(24);
+        let mut still = OwnedFrame::with_capacity(24);
         assert_eq!((still.view().width(), still.view().height()), (1, 1));
         let bytes: Vec<u8> = (0..24).collect();
-        let view = View::new(PixelFormat::Rgb24, Colour::default(), [4, 2], 12, &bytes).expect("24 bytes");
+        let view = ImageView::new(PixelFormat::Rgb24, Colour::default(), [4, 2], 12, &bytes).expect("24 bytes");
         still.copy_from(&view);
         let (mut one, mut other) = (Picture::default(), Picture::default());
         view.to_picture(&mut one);

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use anyhow::{Result, ensure};
 
-use crate::align::face_window::Gaze;
+use crate::align::face_window::WindowGeometry;
 use crate::align::similarity::Similarity;
 use crate::align::warp::Warp;
 use crate::augmentation::Mean;
@@ -106,7 +106,7 @@ pub struct Reader {
     /// Points, labels, bins or numbers.
     outputs: usize,
     look: usize,
-    gaze: Arc<Gaze>,
+    gaze: Arc<WindowGeometry>,
 }
 
 impl Reader {
@@ -133,7 +133,7 @@ impl Reader {
         ensure!(named == shape[1], "task {name}: {} outputs, but {named} labels or bins", shape[1]);
         let paired = task.flip.len();
         ensure!(paired == 0 || paired == shape[1], "task {name}: {} outputs, but flip has {paired}", shape[1]);
-        let gaze = Arc::new(Gaze::new(Warp::NONE, Similarity::scaling(1.0)));
+        let gaze = Arc::new(WindowGeometry::new(Warp::NONE, Similarity::scaling(1.0)));
         Ok(Reader { task: task.clone(), grid, forms: Forms::default(), outputs: shape[1], look: 0, gaze })
     }
 
@@ -171,18 +171,18 @@ impl Reader {
     }
 
     /// For a network that looks at the face in this way; otherwise at the aligned frame as it is.
-    pub fn seen_through(mut self, look: usize, gaze: Arc<Gaze>) -> Reader {
+    pub fn seen_through(mut self, look: usize, gaze: Arc<WindowGeometry>) -> Reader {
         (self.look, self.gaze) = (look, gaze);
         self
     }
 
-    /// Which of a face's [`Views`](crate::align::face_window::Views) the task has.
+    /// Which of a face's [`WindowTransforms`](crate::align::face_window::WindowTransforms) the task has.
     pub fn look(&self) -> usize {
         self.look
     }
 
     /// How the task sees it.
-    pub fn gaze(&self) -> &Gaze {
+    pub fn gaze(&self) -> &WindowGeometry {
         &self.gaze
     }
 

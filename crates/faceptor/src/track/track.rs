@@ -3,11 +3,11 @@
 use crate::align::similarity::{Point, Similarity};
 use crate::detect::detection::Detection;
 use crate::track::one_euro::Smoother;
-use crate::track::track_check::{Doubt, Glance, Template, keypoints_of_landmarks, middle};
-use crate::track::tracker::GUIDE_POINTS;
+use crate::track::track_check::{AppearanceTemplate, KeypointTemplate, Suspicion, keypoints_of_landmarks, middle};
+use crate::track::tracker::TRACKING_LANDMARKS;
 
-/// So many looks of the finder in a row that miss a face without a doubt lose it.
-pub(crate) const MISSES: u32 = 4;
+/// So many looks of the finder in a row that miss a face without a suspicion lose it.
+pub(crate) const MAX_MISSES: u32 = 4;
 /// A face is moved on by its speed at most so many sides of its crop.
 const FARTHEST_STEP: f32 = 0.15;
 /// The share of the newest frame in the speed.
@@ -17,7 +17,7 @@ const ELSEWHERE: f32 = 0.1;
 
 /// One followed face.
 #[derive(Clone, Debug)]
-pub struct Follower {
+pub struct Track {
     /// From 1 on; never used again.
     pub id: u32,
     /// The finder's, when it saw the face last.
@@ -36,19 +36,19 @@ pub struct Follower {
     /// Looks of the finder in a row that missed it.
     pub(crate) misses: u32,
     /// Since the finder saw it last.
-    doubt: Doubt,
+    suspicion: Suspicion,
     smoother: Smoother,
     /// Its landmarks when it was looked at last, as the network gave them.
-    landmarks: heapless::Vec<Point, GUIDE_POINTS>,
+    landmarks: heapless::Vec<Point, TRACKING_LANDMARKS>,
     /// Its crop when the finder saw it last.
-    looks: Option<Glance>,
+    looks: Option<AppearanceTemplate>,
     /// Seconds since it was looked at.
     elapsed_s: f32,
 }
 
-impl Follower {
-    pub(crate) fn new(id: u32, found: &Detection) -> Follower {
-        Follower {
+impl Track {
+    pub(crate) fn new(id: u32, found: &Detection) -> Track {
+        Track {
             id,
             score: found.score,
             keypoints: found.keypoints,
@@ -58,7 +58,7 @@ impl Follower {
             anchor_keypoints: found.keypoints,
             anchor_is_new: true,
             misses: 0,
-            doubt: Doubt::None,
+            suspicion: Suspicion::None,
             smoother: Smoother::default(),
             landmarks: heapless::Vec::new(),
             looks: None,
@@ -78,7 +78,7 @@ impl Follower {
 
     /// How likely it is that the face has gone: 0 when nothing is said against it; from 1 on it is lost.
     pub fn lost_score(&self) -> f32 {
-        self.misses as f32 / MISSES as f32 + self.doubt.score()
+        self.misses as f32 / MAX_MISSES as f32 + self.suspicion.score()
     }
 
     /// The finder's box, moved and scaled as the keypoints have moved since.
@@ -109,7 +109,7 @@ impl Follower {
     pub(crate) fn confirm(&mut self, found: &Detection, surely: bool) {
         let apart = |(a, b): (&Point, &Point)| (a[0] - b[0]).hypot(a[1] - b[1]);
         let error = found.keypoints.iter().zip(&self.keypoints).map(apart).sum::<f32>() / 5.0;
-        let elsewhere = self.doubt == Doubt::Shape || error > ELSEWHERE * self.side();
+        let elsewhere = self.suspicion == Suspicion::Shape || error > ELSEWHERE * self.side();
         if elsewhere {
             self.speed = [0.0; 2];
         }
@@ -118,7 +118,7 @@ impl Follower {
             self.smoother.reset();
             self.landmarks.clear();
         }
-        (self.score, self.misses, self.doubt, self.looks) = (found.score, 0, Doubt::None, None);
+        (self.score, self.misses, self.suspicion, self.looks) = (found.score, 0, Suspicion::None, None);
         (self.anchor, self.anchor_keypoints, self.anchor_is_new) = (found.edges, self.keypoints, true);
     }
 
@@ -129,7 +129,7 @@ impl Follower {
         let [left, top, right, bottom] = found.edges;
         self.anchor = [left + shift[0], top + shift[1], right + shift[0], bottom + shift[1]];
         (self.anchor_keypoints, self.anchor_is_new) = (self.keypoints, true);
-        (self.score, self.misses, self.doubt, self.looks) = (found.score, 0, Doubt::None, None);
+        (self.score, self.misses, self.suspicion, self.looks) = (found.score, 0, Suspicion::None, None);
     }
 
     /// Its keypoints in this frame are those that it has now, and compare with those of the last time.
@@ -154,20 +154,20 @@ impl Follower {
         &mut self,
         points: &mut [Point],
         to_picture: &Similarity,
-        glance: &Glance,
-        template: &Template,
+        appearance: &AppearanceTemplate,
+        template: &KeypointTemplate,
         smoothing: bool,
     ) {
         let Some(raw) = keypoints_of_landmarks(points) else { return };
         let continues = template.may_become(&self.landmarks, points, to_picture, self.elapsed_s);
         if !continues || !template.fits(&raw, to_picture) {
-            self.doubt = Doubt::Shape;
+            self.suspicion = Suspicion::Shape;
             self.landmarks.clear();
             self.smoother.reset();
             return;
         }
-        if !self.looks.get_or_insert(*glance).is_like(glance) {
-            self.doubt = self.doubt.max(Doubt::Looks);
+        if !self.looks.get_or_insert(*appearance).is_like(appearance) {
+            self.suspicion = self.suspicion.max(Suspicion::Appearance);
         }
         self.landmarks.clear();
         // As many as there is room for: they have five keypoints.
@@ -185,11 +185,11 @@ impl Follower {
 
     /// Whether both speak against it: its landmarks are no face's, and the finder has missed it since it saw it last.
     pub(crate) fn is_denied(&self) -> bool {
-        self.doubt == Doubt::Shape && self.misses > 0
+        self.suspicion == Suspicion::Shape && self.misses > 0
     }
 
     /// Whether the finder should look at the next frame.
     pub(crate) fn is_doubtful(&self) -> bool {
-        self.doubt > Doubt::None || self.misses > 0
+        self.suspicion > Suspicion::None || self.misses > 0
     }
 }

@@ -1,4 +1,4 @@
-//! Reasons to doubt that a followed face is still where it was.
+//! Reasons to suspicion that a followed face is still where it was.
 //!
 //! A network that is shown a wall puts landmarks on it all the same. What gives it away:
 //! - five keypoints that are no face's, or lie far from where they were expected;
@@ -7,7 +7,7 @@
 //! - a crop that does not look like it did when the finder saw the face last: the correlation of the two stays above 0.8
 //!   in the demo clip, and is about 0 when the face has gone.
 //!
-//! A doubt makes the finder look at the next frame, and takes patience from a face that the finder misses.
+//! A suspicion makes the finder look at the next frame, and takes patience from a face that the finder misses.
 
 use crate::align::similarity::{Point, Similarity};
 
@@ -22,12 +22,12 @@ const SIZE_RATIO: f64 = 1.6;
 const FAST_CHANGE: f64 = 0.12;
 /// Correlation with the crop that the finder confirmed last, below which it is something else.
 const UNLIKE: f32 = 0.5;
-/// Cells of a glance along each side.
+/// Cells of a appearance along each side.
 const CELLS: usize = 8;
 
 /// Eye centres, nose tip and mouth corners, left to right in the picture, of 68 landmarks in iBUG order.
 pub fn keypoints_of_landmarks(points: &[Point]) -> Option<[Point; 5]> {
-    if points.len() != crate::track::tracker::GUIDE_POINTS {
+    if points.len() != crate::track::tracker::TRACKING_LANDMARKS {
         return None;
     }
     let mean = |range: std::ops::Range<usize>| {
@@ -46,22 +46,22 @@ pub fn middle(points: &[Point; 5]) -> Point {
 
 /// How much there is to be said against a face, the least first.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Doubt {
+pub enum Suspicion {
     #[default]
     None,
     /// The picture looks different: the face may have turned or somebody may have switched on a light.
-    Looks,
+    Appearance,
     /// Its landmarks are no face's.
     Shape,
 }
 
-impl Doubt {
+impl Suspicion {
     /// Its part in the score of a lost track.
     pub fn score(self) -> f32 {
         match self {
-            Doubt::None => 0.0,
-            Doubt::Looks => 0.25,
-            Doubt::Shape => 0.5,
+            Suspicion::None => 0.0,
+            Suspicion::Appearance => 0.25,
+            Suspicion::Shape => 0.5,
         }
     }
 }
@@ -69,22 +69,22 @@ impl Doubt {
 /// The middle of a face's crop in 8 x 8 cells, less their mean and at unit length: two crops of one face are alike
 /// whatever the light.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Glance([f32; CELLS * CELLS]);
+pub struct AppearanceTemplate([f32; CELLS * CELLS]);
 
-impl Default for Glance {
-    fn default() -> Glance {
-        Glance([0.0; CELLS * CELLS])
+impl Default for AppearanceTemplate {
+    fn default() -> AppearanceTemplate {
+        AppearanceTemplate([0.0; CELLS * CELLS])
     }
 }
 
-impl Glance {
+impl AppearanceTemplate {
     /// Of the middle two thirds of one plane (`size` x `size` numbers) of the network's input: in a fovea that is the
     /// face without what is behind it.
-    pub fn of(plane: &[f32], size: usize) -> Glance {
+    pub fn of(plane: &[f32], size: usize) -> AppearanceTemplate {
         let mut cells = [0.0; CELLS * CELLS];
         let (first, block) = (size / 6, (size * 2 / 3 / CELLS).max(1));
         if plane.len() < size * size || first + CELLS * block > size {
-            return Glance::default();
+            return AppearanceTemplate::default();
         }
         for (row, line) in plane.chunks_exact(size).skip(first).take(CELLS * block).enumerate() {
             let cells = &mut cells[row / block * CELLS..][..CELLS];
@@ -97,32 +97,32 @@ impl Glance {
         let length = cells.iter().map(|cell| cell * cell).sum::<f32>().sqrt();
         // What is flat is like nothing.
         let scale = if length > 1e-3 { 1.0 / length } else { 0.0 };
-        Glance(cells.map(|cell| cell * scale))
+        AppearanceTemplate(cells.map(|cell| cell * scale))
     }
 
     /// Their correlation, -1 to 1.
-    pub fn likeness(&self, other: &Glance) -> f32 {
+    pub fn likeness(&self, other: &AppearanceTemplate) -> f32 {
         self.0.iter().zip(&other.0).map(|(a, b)| a * b).sum()
     }
 
     /// Whether they show one thing.
-    pub fn is_like(&self, other: &Glance) -> bool {
+    pub fn is_like(&self, other: &AppearanceTemplate) -> bool {
         self.likeness(other) >= UNLIKE
     }
 }
 
 /// Where a face's keypoints lie in its crop (0..1).
 #[derive(Clone, Copy, Debug)]
-pub struct Template {
+pub struct KeypointTemplate {
     points: [Point; 5],
     /// The distance between its eyes.
     eyes: f64,
 }
 
-impl Template {
-    pub fn new(points: &[Point; 5]) -> Template {
+impl KeypointTemplate {
+    pub fn new(points: &[Point; 5]) -> KeypointTemplate {
         let [left, right] = [points[0], points[1]];
-        Template { points: *points, eyes: f64::from((right[0] - left[0]).hypot(right[1] - left[1])).max(1e-6) }
+        KeypointTemplate { points: *points, eyes: f64::from((right[0] - left[0]).hypot(right[1] - left[1])).max(1e-6) }
     }
 
     /// Whether five keypoints (pixels) can be a face that was about where `to_picture` looked.
@@ -168,7 +168,7 @@ mod tests {
 
     #[test]
     fn keypoints_that_are_no_face_or_far_off_do_not_fit() {
-        let (template, to_picture) = (Template::new(&POINTS), crop(0.0, 0.0, 200.0));
+        let (template, to_picture) = (KeypointTemplate::new(&POINTS), crop(0.0, 0.0, 200.0));
         let good = POINTS.map(|p| to_picture.apply_point(p));
         for (change, fits) in [
             (crop(5.0, 5.0, 1.0), true),
@@ -186,7 +186,7 @@ mod tests {
 
     #[test]
     fn a_face_may_go_anywhere_but_not_change_its_shape_at_once() {
-        let (template, to_picture) = (Template::new(&POINTS), crop(0.0, 0.0, 200.0));
+        let (template, to_picture) = (KeypointTemplate::new(&POINTS), crop(0.0, 0.0, 200.0));
         let before = POINTS.map(|p| to_picture.apply_point(p));
         let moved = Similarity { a: 1.1, b: 0.2, tx: 40.0, ty: -7.0 };
         let mut now = before.map(|p| moved.apply_point(p));
@@ -208,13 +208,13 @@ mod tests {
         let plane =
             |value: &dyn Fn(usize, usize) -> f32| -> Vec<f32> { (0..96 * 96).map(|i| value(i % 96, i / 96)).collect() };
         let face = |x: usize, y: usize| ((x / 20 + y / 16) % 3) as f32 + x as f32 / 100.0;
-        let seen = Glance::of(&plane(&face), 96);
-        let brighter = Glance::of(&plane(&|x, y| 7.0 + 1.7 * face(x, y)), 96);
-        let beside = Glance::of(&plane(&|x, y| face(x + 3, y + 2)), 96);
+        let seen = AppearanceTemplate::of(&plane(&face), 96);
+        let brighter = AppearanceTemplate::of(&plane(&|x, y| 7.0 + 1.7 * face(x, y)), 96);
+        let beside = AppearanceTemplate::of(&plane(&|x, y| face(x + 3, y + 2)), 96);
         assert!(seen.likeness(&brighter) > 0.999 && seen.is_like(&beside), "{}", seen.likeness(&beside));
-        let noise = Glance::of(&plane(&|x, y| ((x * 7919 + y * 104_729) % 251) as f32), 96);
-        let wall = Glance::of(&plane(&|_, _| 0.4), 96);
+        let noise = AppearanceTemplate::of(&plane(&|x, y| ((x * 7919 + y * 104_729) % 251) as f32), 96);
+        let wall = AppearanceTemplate::of(&plane(&|_, _| 0.4), 96);
         assert!(!seen.is_like(&noise) && !seen.is_like(&wall) && !wall.is_like(&wall));
-        assert_eq!(Glance::of(&[1.0; 4], 2), Glance::default(), "too small to see anything");
+        assert_eq!(AppearanceTemplate::of(&[1.0; 4], 2), AppearanceTemplate::default(), "too small to see anything");
     }
 }

@@ -4,26 +4,26 @@
 //! keypoints among the 68 points of this one, moved on by the speed at which they moved. The finder is asked
 //! - when no face is known;
 //! - every [`CHECK_FRAMES`] frames: for faces that came in, and to confirm those that are followed;
-//! - as long as a face is in [doubt](crate::track::track_check), and until it has confirmed a face that it missed.
+//! - as long as a face is in [suspicion](crate::track::track_check), and until it has confirmed a face that it missed.
 //!
-//! A face that it misses is lost the sooner the more there is to be said against it: [`Follower::lost_score`].
+//! A face that it misses is lost the sooner the more there is to be said against it: [`Track::lost_score`].
 //!
 //! Without 68 landmarks (another bundle, or following by them costs more than the finder) it runs on every second frame,
 //! and faces are moved on by their speed in between.
 
 use crate::align::similarity::{Point, Similarity};
 use crate::detect::detection::Detection;
-use crate::track::track::Follower;
-use crate::track::track_check::{Glance, Template};
+use crate::track::track::Track;
+use crate::track::track_check::{AppearanceTemplate, KeypointTemplate};
 
 /// The most faces that are followed.
-pub const MAX_FOLLOWED: usize = 16;
+pub const MAX_TRACKS: usize = 16;
 /// Points of the landmark sets that faces can be followed by (iBUG order).
-pub const GUIDE_POINTS: usize = 68;
+pub const TRACKING_LANDMARKS: usize = 68;
 /// Frames between two looks of the finder at a scene with faces: half a second at 30 frames/s.
 pub const CHECK_FRAMES: u32 = 15;
 /// The same without landmarks.
-pub const UNGUIDED_FRAMES: u32 = 2;
+pub const UNGUIDED_CHECK_FRAMES: u32 = 2;
 /// Over so many frames before a regular look its picture is prepared, a part in each.
 pub const SWEEP_FRAMES: u32 = 8;
 /// Without landmarks a missed face is not shown, and its number is kept for so many looks of the finder.
@@ -33,10 +33,10 @@ const SAME_FACE: f32 = 0.3;
 /// Of two followed faces that overlap so much, one is a duplicate.
 const DUPLICATE: f32 = 0.55;
 
-/// What the followers are told once.
+/// What the tracks are told once.
 #[derive(Clone, Copy, Debug)]
-pub struct FollowOptions {
-    /// The most faces, at most [`MAX_FOLLOWED`].
+pub struct TrackerOptions {
+    /// The most faces, at most [`MAX_TRACKS`].
     pub limit: usize,
     pub smoothing: bool,
 }
@@ -55,10 +55,10 @@ pub enum Search {
 
 /// The followed faces, each in a slot that stays its own as long as it is followed.
 #[derive(Debug)]
-pub struct Followers {
-    options: FollowOptions,
-    slots: heapless::Vec<Option<Follower>, MAX_FOLLOWED>,
-    template: Template,
+pub struct Tracker {
+    options: TrackerOptions,
+    slots: heapless::Vec<Option<Track>, MAX_TRACKS>,
+    template: KeypointTemplate,
     next_id: u32,
     frames_since_check: u32,
     /// Parts that were prepared for the next look, one in each frame.
@@ -67,14 +67,14 @@ pub struct Followers {
     cut: bool,
 }
 
-impl Followers {
+impl Tracker {
     /// Nobody yet.
-    pub fn new(options: FollowOptions, template: &[Point; 5]) -> Followers {
-        let options = FollowOptions { limit: options.limit.clamp(1, MAX_FOLLOWED), ..options };
-        Followers {
+    pub fn new(options: TrackerOptions, template: &[Point; 5]) -> Tracker {
+        let options = TrackerOptions { limit: options.limit.clamp(1, MAX_TRACKS), ..options };
+        Tracker {
             options,
             slots: (0..options.limit).map(|_| None).collect(),
-            template: Template::new(template),
+            template: KeypointTemplate::new(template),
             next_id: 1,
             // The first frame is searched in any case.
             frames_since_check: 2 * CHECK_FRAMES,
@@ -84,12 +84,12 @@ impl Followers {
     }
 
     /// The faces with their slots.
-    pub fn iter(&self) -> impl Iterator<Item = (usize, &Follower)> {
-        self.slots.iter().enumerate().filter_map(|(slot, follower)| Some((slot, follower.as_ref()?)))
+    pub fn iter(&self) -> impl Iterator<Item = (usize, &Track)> {
+        self.slots.iter().enumerate().filter_map(|(slot, track)| Some((slot, track.as_ref()?)))
     }
 
     /// The face in a slot.
-    pub fn get(&self, slot: usize) -> Option<&Follower> {
+    pub fn get(&self, slot: usize) -> Option<&Track> {
         self.slots.get(slot)?.as_ref()
     }
 
@@ -106,7 +106,7 @@ impl Followers {
     /// Begins a frame, taken `elapsed_s` after the last one.
     pub fn begin(&mut self, elapsed_s: f32) {
         self.frames_since_check = self.frames_since_check.saturating_add(1);
-        self.slots.iter_mut().flatten().for_each(|follower| follower.predict(elapsed_s));
+        self.slots.iter_mut().flatten().for_each(|track| track.predict(elapsed_s));
     }
 
     /// What the finder has to do for this frame: where it looks only because it is time again, its picture is prepared in
@@ -129,15 +129,15 @@ impl Followers {
     }
 
     /// Whether the finder has to look at this frame. `guided`: faces are followed by landmarks. `rarely` (under
-    /// overload): half as often where nothing is in doubt.
+    /// overload): half as often where nothing is in suspicion.
     pub fn needs_finder(&self, guided: bool, rarely: bool) -> bool {
-        if self.cut || self.iter().any(|(_, follower)| follower.is_doubtful()) {
+        if self.cut || self.iter().any(|(_, track)| track.is_doubtful()) {
             return true;
         }
         let wait = match guided {
             _ if self.count() == 0 => 1,
             true => CHECK_FRAMES,
-            false => UNGUIDED_FRAMES,
+            false => UNGUIDED_CHECK_FRAMES,
         };
         self.frames_since_check >= if rarely { 2 * wait } else { wait }
     }
@@ -147,17 +147,17 @@ impl Followers {
     pub fn check(&mut self, found: &[Detection], guided: bool, limit: usize) {
         self.frames_since_check = 0;
         let cut = std::mem::take(&mut self.cut);
-        let mut seen = [false; MAX_FOLLOWED];
+        let mut seen = [false; MAX_TRACKS];
         for detection in found {
             match self.known_as(detection) {
                 // A second detection of one face changes nothing.
                 Some(slot) if seen[slot] => {}
                 Some(slot) => {
-                    if let Some(follower) = &mut self.slots[slot] {
-                        follower.confirm(detection, cut || !guided);
+                    if let Some(track) = &mut self.slots[slot] {
+                        track.confirm(detection, cut || !guided);
                         if !guided {
                             // Nothing will tell more of where it is in this frame.
-                            follower.arrive();
+                            track.arrive();
                         }
                         seen[slot] = true;
                     }
@@ -170,9 +170,9 @@ impl Followers {
             }
         }
         for (slot, place) in self.slots.iter_mut().enumerate() {
-            if let Some(follower) = place.as_mut().filter(|_| !seen[slot]) {
-                follower.misses += 1;
-                let lost = if guided { follower.lost_score() >= 1.0 } else { follower.misses >= UNSEEN_LOOKS };
+            if let Some(track) = place.as_mut().filter(|_| !seen[slot]) {
+                track.misses += 1;
+                let lost = if guided { track.lost_score() >= 1.0 } else { track.misses >= UNSEEN_LOOKS };
                 if cut || lost {
                     *place = None;
                 }
@@ -183,14 +183,14 @@ impl Followers {
     /// Tells which faces the finder has seen in a picture that was prepared over the frames before and is that old: it
     /// confirms faces, and where it says anything else the finder has to look at the next frame as a whole.
     pub fn compare(&mut self, found: &[Detection], limit: usize) {
-        let mut seen = [false; MAX_FOLLOWED];
+        let mut seen = [false; MAX_TRACKS];
         let mut agrees = true;
         for detection in found {
             match self.known_as(detection) {
                 Some(slot) if seen[slot] => {}
                 Some(slot) => {
-                    if let Some(follower) = &mut self.slots[slot] {
-                        follower.confirm_late(detection);
+                    if let Some(track) = &mut self.slots[slot] {
+                        track.confirm_late(detection);
                         seen[slot] = true;
                     }
                 }
@@ -203,7 +203,7 @@ impl Followers {
 
     /// The slot of the face that a detection overlaps most, if it is the same.
     fn known_as(&self, detection: &Detection) -> Option<usize> {
-        let overlaps = self.iter().map(|(slot, follower)| (slot, follower.detection().overlap(detection)));
+        let overlaps = self.iter().map(|(slot, track)| (slot, track.detection().overlap(detection)));
         let best = overlaps.max_by(|a, b| a.1.total_cmp(&b.1));
         best.filter(|(_, overlap)| *overlap >= SAME_FACE).map(|(slot, _)| slot)
     }
@@ -213,7 +213,7 @@ impl Followers {
             return None;
         }
         let slot = self.slots.iter().position(Option::is_none)?;
-        self.slots[slot] = Some(Follower::new(self.next_id, detection));
+        self.slots[slot] = Some(Track::new(self.next_id, detection));
         self.next_id += 1;
         Some(slot)
     }
@@ -221,14 +221,20 @@ impl Followers {
     /// Whether the face in `slot` is in this frame as far as is known: without landmarks only if the finder saw it, with
     /// them unless both the finder and the landmarks say no. It keeps its number until it is lost.
     pub fn is_visible(&self, slot: usize, guided: bool) -> bool {
-        self.get(slot).is_some_and(|follower| if guided { !follower.is_denied() } else { follower.misses == 0 })
+        self.get(slot).is_some_and(|track| if guided { !track.is_denied() } else { track.misses == 0 })
     }
 
     /// Takes the 68 landmarks of the face in `slot` (pixels) and smooths them in place. They say where the face is now,
-    /// and whether it is one: `to_picture` is the crop that they were seen in, and `glance` how it looked.
-    pub fn observe(&mut self, slot: usize, points: &mut [Point], to_picture: &Similarity, glance: &Glance) {
-        if let Some(follower) = self.slots.get_mut(slot).and_then(Option::as_mut) {
-            follower.observe(points, to_picture, glance, &self.template, self.options.smoothing);
+    /// and whether it is one: `to_picture` is the crop that they were seen in, and `appearance` how it looked.
+    pub fn observe(
+        &mut self,
+        slot: usize,
+        points: &mut [Point],
+        to_picture: &Similarity,
+        appearance: &AppearanceTemplate,
+    ) {
+        if let Some(track) = self.slots.get_mut(slot).and_then(Option::as_mut) {
+            track.observe(points, to_picture, appearance, &self.template, self.options.smoothing);
         }
     }
 
@@ -243,7 +249,7 @@ impl Followers {
             }
         }
         while self.count() > limit.max(1) {
-            let youngest = self.iter().max_by_key(|(_, follower)| follower.id).map(|(slot, _)| slot);
+            let youngest = self.iter().max_by_key(|(_, track)| track.id).map(|(slot, _)| slot);
             let Some(slot) = youngest else { return };
             self.slots[slot] = None;
         }

@@ -1,12 +1,12 @@
 use super::*;
-use crate::track::track::MISSES;
+use crate::track::track::MAX_MISSES;
 use crate::track::track_check::middle;
 
 const TEMPLATE: [Point; 5] = [[0.4, 0.43], [0.6, 0.43], [0.5, 0.55], [0.42, 0.67], [0.58, 0.67]];
 const FRAME_S: f32 = 1.0 / 30.0;
 
-fn followers(limit: usize) -> Followers {
-    Followers::new(FollowOptions { limit, smoothing: false }, &TEMPLATE)
+fn tracks(limit: usize) -> Tracker {
+    Tracker::new(TrackerOptions { limit, smoothing: false }, &TEMPLATE)
 }
 
 /// A face whose crop has its corner at x, y.
@@ -20,8 +20,8 @@ fn detection(x: f32, y: f32, score: f32) -> Detection {
 }
 
 /// Landmarks of which only the five that are looked at mean something; the others are the nose.
-fn landmarks(keypoints: &[Point; 5]) -> [Point; GUIDE_POINTS] {
-    let mut points = [keypoints[2]; GUIDE_POINTS];
+fn landmarks(keypoints: &[Point; 5]) -> [Point; TRACKING_LANDMARKS] {
+    let mut points = [keypoints[2]; TRACKING_LANDMARKS];
     points[36..42].fill(keypoints[0]);
     points[42..48].fill(keypoints[1]);
     (points[30], points[48], points[54]) = (keypoints[2], keypoints[3], keypoints[4]);
@@ -29,52 +29,52 @@ fn landmarks(keypoints: &[Point; 5]) -> [Point; GUIDE_POINTS] {
 }
 
 /// How any crop looks, unless a test says otherwise.
-fn glance() -> Glance {
+fn appearance() -> AppearanceTemplate {
     let plane: Vec<f32> = (0..24 * 24).map(|i| (i / 3 % 5) as f32).collect();
-    Glance::of(&plane, 24)
+    AppearanceTemplate::of(&plane, 24)
 }
 
-fn crop_of(followers: &Followers, slot: usize) -> Similarity {
-    let keypoints = followers.get(slot).expect("followed").keypoints();
+fn crop_of(tracks: &Tracker, slot: usize) -> Similarity {
+    let keypoints = tracks.get(slot).expect("followed").keypoints();
     Similarity::fit(keypoints, &TEMPLATE).expect("distinct").inverse()
 }
 
 /// One frame in which the finder runs if it must; returns whether it did.
-fn frame(followers: &mut Followers, faces: &[(f32, f32)]) -> bool {
-    followers.begin(FRAME_S);
-    let asked = followers.needs_finder(true, false);
+fn frame(tracks: &mut Tracker, faces: &[(f32, f32)]) -> bool {
+    tracks.begin(FRAME_S);
+    let asked = tracks.needs_finder(true, false);
     if asked {
         let found: Vec<Detection> = faces.iter().map(|&(x, y)| detection(x, y, 0.9)).collect();
-        followers.check(&found, true, MAX_FOLLOWED);
+        tracks.check(&found, true, MAX_TRACKS);
     }
-    for slot in 0..MAX_FOLLOWED {
-        let Some(follower) = followers.get(slot) else { continue };
+    for slot in 0..MAX_TRACKS {
+        let Some(track) = tracks.get(slot) else { continue };
         // The face whose landmarks the network would see is the one nearest to the crop.
-        let at = middle(follower.keypoints());
+        let at = middle(track.keypoints());
         let distance = |face: &&(f32, f32)| {
             let [x, y] = middle(&detection(face.0, face.1, 0.9).keypoints);
             (x - at[0]).hypot(y - at[1])
         };
         let nearest = faces.iter().min_by(|a, b| distance(a).total_cmp(&distance(b)));
         if let Some(&(x, y)) = nearest.filter(|face| distance(face) < 60.0) {
-            let to_picture = crop_of(followers, slot);
-            followers.observe(slot, &mut landmarks(&detection(x, y, 0.9).keypoints), &to_picture, &glance());
+            let to_picture = crop_of(tracks, slot);
+            tracks.observe(slot, &mut landmarks(&detection(x, y, 0.9).keypoints), &to_picture, &appearance());
         }
     }
-    followers.settle(MAX_FOLLOWED);
+    tracks.settle(MAX_TRACKS);
     asked
 }
 
 #[test]
 fn a_moving_face_is_followed_and_the_finder_rarely_asked() {
-    let mut followers = followers(4);
+    let mut tracks = tracks(4);
     let mut asked = 0;
     for number in 0..150 {
         let x = 8.0 * number as f32;
-        asked += u32::from(frame(&mut followers, &[(x, 20.0)]));
-        let (_, follower) = followers.iter().next().expect("followed");
-        assert_eq!((follower.id, followers.count()), (1, 1));
-        let edges = follower.detection().edges;
+        asked += u32::from(frame(&mut tracks, &[(x, 20.0)]));
+        let (_, track) = tracks.iter().next().expect("followed");
+        assert_eq!((track.id, tracks.count()), (1, 1));
+        let edges = track.detection().edges;
         assert!((edges[0] - x - 50.0).abs() < 1.0 && (edges[3] - 190.0).abs() < 1.0, "{number}: {edges:?}");
     }
     assert_eq!(asked, 10);
@@ -82,22 +82,22 @@ fn a_moving_face_is_followed_and_the_finder_rarely_asked() {
 
 #[test]
 fn a_look_is_prepared_in_the_frames_before_unless_there_is_a_doubt() {
-    let mut followers = followers(4);
+    let mut tracks = tracks(4);
     let mut searches = Vec::new();
     for number in 0..34 {
-        followers.begin(FRAME_S);
-        let search = followers.search(true, false);
+        tracks.begin(FRAME_S);
+        let search = tracks.search(true, false);
         searches.push(search);
         match search {
-            Search::Whole => followers.check(&[detection(0.0, 0.0, 0.9)], true, 4),
+            Search::Whole => tracks.check(&[detection(0.0, 0.0, 0.9)], true, 4),
             // It is old: the face was somewhat to the left.
-            Search::Prepared => followers.compare(&[detection(-20.0, 0.0, 0.9)], 4),
+            Search::Prepared => tracks.compare(&[detection(-20.0, 0.0, 0.9)], 4),
             _ => {}
         }
-        let to_picture = crop_of(&followers, 0);
+        let to_picture = crop_of(&tracks, 0);
         // In frame 19 it looks different.
-        let looks = if number == 19 { Glance::default() } else { glance() };
-        followers.observe(0, &mut landmarks(&detection(0.0, 0.0, 0.9).keypoints), &to_picture, &looks);
+        let looks = if number == 19 { AppearanceTemplate::default() } else { appearance() };
+        tracks.observe(0, &mut landmarks(&detection(0.0, 0.0, 0.9).keypoints), &to_picture, &looks);
     }
     let parts = |from: usize| (0..8).map(move |part| (from + part, Search::Part(part)));
     let mut expected = vec![Search::Nothing; 34];
@@ -109,196 +109,196 @@ fn a_look_is_prepared_in_the_frames_before_unless_there_is_a_doubt() {
 #[test]
 fn a_prepared_look_that_disagrees_changes_nothing_but_calls_for_a_whole_one() {
     for found in [&[][..], &[detection(0.0, 0.0, 0.9), detection(400.0, 0.0, 0.9)]] {
-        let mut followers = followers(4);
-        frame(&mut followers, &[(0.0, 0.0)]);
-        followers.begin(FRAME_S);
-        followers.compare(found, 4);
-        assert_eq!((followers.count(), followers.get(0).map(Follower::lost_score)), (1, Some(0.0)));
-        followers.begin(FRAME_S);
-        assert_eq!(followers.search(true, true), Search::Whole);
+        let mut tracks = tracks(4);
+        frame(&mut tracks, &[(0.0, 0.0)]);
+        tracks.begin(FRAME_S);
+        tracks.compare(found, 4);
+        assert_eq!((tracks.count(), tracks.get(0).map(Track::lost_score)), (1, Some(0.0)));
+        tracks.begin(FRAME_S);
+        assert_eq!(tracks.search(true, true), Search::Whole);
     }
     // Beyond the limit nobody is missing.
-    let mut followers = followers(1);
-    frame(&mut followers, &[(0.0, 0.0)]);
-    followers.begin(FRAME_S);
-    followers.compare(&[detection(0.0, 0.0, 0.9), detection(400.0, 0.0, 0.9)], 4);
-    assert_eq!(followers.search(true, false), Search::Nothing);
-    let edges = followers.get(0).expect("followed").detection().edges;
+    let mut tracks = tracks(1);
+    frame(&mut tracks, &[(0.0, 0.0)]);
+    tracks.begin(FRAME_S);
+    tracks.compare(&[detection(0.0, 0.0, 0.9), detection(400.0, 0.0, 0.9)], 4);
+    assert_eq!(tracks.search(true, false), Search::Nothing);
+    let edges = tracks.get(0).expect("followed").detection().edges;
     assert!((edges[0] - 50.0).abs() < 0.1 && (edges[3] - 170.0).abs() < 0.1, "{edges:?}");
 }
 
 #[test]
 fn the_next_crop_is_where_the_face_will_be() {
-    let mut followers = followers(1);
+    let mut tracks = tracks(1);
     for number in 0..30 {
-        frame(&mut followers, &[(10.0 * number as f32, 0.0)]);
+        frame(&mut tracks, &[(10.0 * number as f32, 0.0)]);
     }
-    followers.begin(FRAME_S);
+    tracks.begin(FRAME_S);
     let expected = detection(300.0, 0.0, 0.9).keypoints[0];
-    let predicted = followers.get(0).expect("followed").keypoints()[0];
+    let predicted = tracks.get(0).expect("followed").keypoints()[0];
     assert!((predicted[0] - expected[0]).abs() < 1.0, "{predicted:?} {expected:?}");
 }
 
 #[test]
 fn a_face_that_the_finder_misses_four_times_is_lost_and_never_comes_back_under_its_number() {
-    let mut followers = followers(4);
-    frame(&mut followers, &[(0.0, 0.0)]);
+    let mut tracks = tracks(4);
+    frame(&mut tracks, &[(0.0, 0.0)]);
     for _ in 0..CHECK_FRAMES - 1 {
-        frame(&mut followers, &[]);
-        assert_eq!(followers.count(), 1, "nobody has looked");
+        frame(&mut tracks, &[]);
+        assert_eq!(tracks.count(), 1, "nobody has looked");
     }
-    // From now on it is in doubt, and the finder is asked at every frame.
-    for _ in 0..MISSES {
-        assert_eq!(followers.count(), 1);
-        assert!(frame(&mut followers, &[]));
+    // From now on it is in suspicion, and the finder is asked at every frame.
+    for _ in 0..MAX_MISSES {
+        assert_eq!(tracks.count(), 1);
+        assert!(frame(&mut tracks, &[]));
     }
-    assert_eq!(followers.count(), 0);
-    frame(&mut followers, &[(0.0, 0.0)]);
-    assert_eq!(followers.iter().map(|(_, f)| f.id).collect::<Vec<_>>(), [2]);
+    assert_eq!(tracks.count(), 0);
+    frame(&mut tracks, &[(0.0, 0.0)]);
+    assert_eq!(tracks.iter().map(|(_, f)| f.id).collect::<Vec<_>>(), [2]);
 }
 
 #[test]
 fn a_face_missed_once_is_kept() {
-    let mut followers = followers(4);
-    frame(&mut followers, &[(0.0, 0.0)]);
-    followers.begin(FRAME_S);
-    followers.check(&[], true, 4);
-    assert!(frame(&mut followers, &[(0.0, 0.0)]), "asked again at once");
-    assert!(!frame(&mut followers, &[(0.0, 0.0)]));
-    assert_eq!(followers.iter().map(|(_, f)| f.id).collect::<Vec<_>>(), [1]);
+    let mut tracks = tracks(4);
+    frame(&mut tracks, &[(0.0, 0.0)]);
+    tracks.begin(FRAME_S);
+    tracks.check(&[], true, 4);
+    assert!(frame(&mut tracks, &[(0.0, 0.0)]), "asked again at once");
+    assert!(!frame(&mut tracks, &[(0.0, 0.0)]));
+    assert_eq!(tracks.iter().map(|(_, f)| f.id).collect::<Vec<_>>(), [1]);
 }
 
 #[test]
 fn landmarks_that_are_no_face_call_the_finder() {
-    let mut followers = followers(4);
-    frame(&mut followers, &[(0.0, 0.0)]);
-    let to_picture = crop_of(&followers, 0);
+    let mut tracks = tracks(4);
+    frame(&mut tracks, &[(0.0, 0.0)]);
+    let to_picture = crop_of(&tracks, 0);
     let mut scrambled = detection(0.0, 0.0, 0.9).keypoints;
     scrambled.swap(0, 4);
-    followers.begin(FRAME_S);
-    assert!(!followers.needs_finder(true, false));
-    followers.observe(0, &mut landmarks(&scrambled), &to_picture, &glance());
-    assert!(followers.needs_finder(true, false));
+    tracks.begin(FRAME_S);
+    assert!(!tracks.needs_finder(true, false));
+    tracks.observe(0, &mut landmarks(&scrambled), &to_picture, &appearance());
+    assert!(tracks.needs_finder(true, false));
     // Two misses lose it then, and the crop stays where it was until they do.
-    let before = *followers.get(0).expect("followed").keypoints();
-    assert!(followers.is_visible(0, true), "the finder has not missed it yet");
+    let before = *tracks.get(0).expect("followed").keypoints();
+    assert!(tracks.is_visible(0, true), "the finder has not missed it yet");
     for left in [1, 0] {
-        followers.begin(FRAME_S);
-        followers.check(&[], true, 4);
-        assert_eq!((followers.count(), followers.is_visible(0, true)), (left, false));
+        tracks.begin(FRAME_S);
+        tracks.check(&[], true, 4);
+        assert_eq!((tracks.count(), tracks.is_visible(0, true)), (left, false));
     }
     assert_eq!(before, detection(0.0, 0.0, 0.9).keypoints);
 }
 
 #[test]
 fn a_track_beside_the_face_that_the_finder_sees_elsewhere_is_not_shown() {
-    let mut followers = followers(4);
-    frame(&mut followers, &[(0.0, 0.0)]);
-    let to_picture = crop_of(&followers, 0);
+    let mut tracks = tracks(4);
+    frame(&mut tracks, &[(0.0, 0.0)]);
+    let to_picture = crop_of(&tracks, 0);
     let mut points = landmarks(&detection(120.0, 0.0, 0.9).keypoints);
-    followers.begin(FRAME_S);
-    followers.check(&[detection(120.0, 0.0, 0.9)], true, 4);
-    assert_eq!(followers.count(), 2);
+    tracks.begin(FRAME_S);
+    tracks.check(&[detection(120.0, 0.0, 0.9)], true, 4);
+    assert_eq!(tracks.count(), 2);
     // The old crop's landmarks are drawn to the face at its edge.
-    followers.observe(0, &mut points, &to_picture, &glance());
-    let shown = |slot| followers.is_visible(slot, true);
+    tracks.observe(0, &mut points, &to_picture, &appearance());
+    let shown = |slot| tracks.is_visible(slot, true);
     assert_eq!([shown(0), shown(1)], [false, true]);
 }
 
 #[test]
 fn a_crop_that_looks_different_calls_the_finder_once() {
-    let mut followers = followers(4);
-    frame(&mut followers, &[(0.0, 0.0)]);
-    let to_picture = crop_of(&followers, 0);
+    let mut tracks = tracks(4);
+    frame(&mut tracks, &[(0.0, 0.0)]);
+    let to_picture = crop_of(&tracks, 0);
     let mut points = landmarks(&detection(0.0, 0.0, 0.9).keypoints);
-    followers.begin(FRAME_S);
-    followers.observe(0, &mut points, &to_picture, &Glance::default());
-    assert!(followers.get(0).is_some_and(|follower| follower.lost_score() == 0.25));
-    assert!(followers.needs_finder(true, false));
+    tracks.begin(FRAME_S);
+    tracks.observe(0, &mut points, &to_picture, &AppearanceTemplate::default());
+    assert!(tracks.get(0).is_some_and(|track| track.lost_score() == 0.25));
+    assert!(tracks.needs_finder(true, false));
     // It confirms the face, whose new looks are those that count.
-    followers.begin(FRAME_S);
-    followers.check(&[detection(0.0, 0.0, 0.9)], true, 4);
-    followers.observe(0, &mut points, &to_picture, &glance());
-    assert!(!followers.needs_finder(true, false));
+    tracks.begin(FRAME_S);
+    tracks.check(&[detection(0.0, 0.0, 0.9)], true, 4);
+    tracks.observe(0, &mut points, &to_picture, &appearance());
+    assert!(!tracks.needs_finder(true, false));
     // Three misses lose a face that looks different.
-    followers.begin(FRAME_S);
-    followers.observe(0, &mut points, &to_picture, &Glance::default());
+    tracks.begin(FRAME_S);
+    tracks.observe(0, &mut points, &to_picture, &AppearanceTemplate::default());
     for left in [1, 1, 0] {
-        followers.begin(FRAME_S);
-        followers.check(&[], true, 4);
-        assert_eq!(followers.count(), left);
+        tracks.begin(FRAME_S);
+        tracks.check(&[], true, 4);
+        assert_eq!(tracks.count(), left);
     }
 }
 
 #[test]
 fn two_faces_keep_their_numbers_while_they_pass_and_duplicates_go() {
-    let mut followers = followers(4);
+    let mut tracks = tracks(4);
     for number in 0..60 {
         let step = 5.0 * number as f32;
-        frame(&mut followers, &[(step, 0.0), (300.0 - step, 150.0)]);
+        frame(&mut tracks, &[(step, 0.0), (300.0 - step, 150.0)]);
     }
-    let mut all: Vec<(u32, f32)> = followers.iter().map(|(_, f)| (f.id, f.detection().edges[0])).collect();
+    let mut all: Vec<(u32, f32)> = tracks.iter().map(|(_, f)| (f.id, f.detection().edges[0])).collect();
     all.sort_by_key(|(id, _)| *id);
     assert_eq!(all.iter().map(|(id, _)| *id).collect::<Vec<_>>(), [1, 2]);
     assert!((all[0].1 - 345.0).abs() < 2.0 && (all[1].1 - 55.0).abs() < 2.0, "{all:?}");
     // Both drift onto one face: the older one stays.
     for step in 1..=40u8 {
-        followers.begin(FRAME_S);
+        tracks.begin(FRAME_S);
         for (slot, from) in [(295.0, 0.0), (5.0, 150.0)].into_iter().enumerate() {
             let part = f32::from(step) / 40.0;
             let (x, y) = (from.0 + (150.0 - from.0) * part, from.1 + (75.0 - from.1) * part);
-            let to_picture = crop_of(&followers, slot);
+            let to_picture = crop_of(&tracks, slot);
             let mut points = landmarks(&detection(x, y, 0.9).keypoints);
-            followers.observe(slot, &mut points, &to_picture, &glance());
+            tracks.observe(slot, &mut points, &to_picture, &appearance());
         }
     }
-    followers.settle(4);
-    assert_eq!(followers.iter().map(|(_, f)| f.id).collect::<Vec<_>>(), [1]);
+    tracks.settle(4);
+    assert_eq!(tracks.iter().map(|(_, f)| f.id).collect::<Vec<_>>(), [1]);
 }
 
 #[test]
 fn the_limit_holds_and_may_fall() {
-    let mut followers = followers(3);
+    let mut tracks = tracks(3);
     let faces: Vec<(f32, f32)> = (0..5).map(|i| (300.0 * i as f32, 0.0)).collect();
-    frame(&mut followers, &faces);
-    assert_eq!(followers.count(), 3);
-    followers.settle(1);
-    assert_eq!(followers.iter().map(|(_, f)| f.id).collect::<Vec<_>>(), [1]);
+    frame(&mut tracks, &faces);
+    assert_eq!(tracks.count(), 3);
+    tracks.settle(1);
+    assert_eq!(tracks.iter().map(|(_, f)| f.id).collect::<Vec<_>>(), [1]);
 }
 
 #[test]
 fn without_landmarks_the_finder_runs_on_every_second_frame_and_faces_are_moved_on_in_between() {
-    let mut followers = followers(2);
+    let mut tracks = tracks(2);
     let mut asked = 0;
     for number in 0..40 {
-        followers.begin(FRAME_S);
+        tracks.begin(FRAME_S);
         let found = [detection(6.0 * number as f32, 0.0, 0.8)];
-        if followers.needs_finder(false, false) {
-            followers.check(&found, false, 2);
+        if tracks.needs_finder(false, false) {
+            tracks.check(&found, false, 2);
             asked += 1;
         }
-        let known = followers.get(0).expect("followed").detection();
+        let known = tracks.get(0).expect("followed").detection();
         let off = (known.edges[0] - found[0].edges[0]).abs();
-        assert!(followers.is_visible(0, false) && (number < 12 || off < 1.0), "{number}: {off}");
+        assert!(tracks.is_visible(0, false) && (number < 12 || off < 1.0), "{number}: {off}");
     }
     assert_eq!(asked, 20);
     // A missed face is looked for in every frame, is not shown, and keeps its number for a while.
     for _ in 0..UNSEEN_LOOKS - 1 {
-        followers.begin(FRAME_S);
-        let asked = followers.needs_finder(false, false);
-        followers.check(&[], false, 2);
-        assert!(!followers.is_visible(0, false) && (asked || followers.get(0).is_some_and(|f| f.misses == 1)));
+        tracks.begin(FRAME_S);
+        let asked = tracks.needs_finder(false, false);
+        tracks.check(&[], false, 2);
+        assert!(!tracks.is_visible(0, false) && (asked || tracks.get(0).is_some_and(|f| f.misses == 1)));
     }
-    followers.begin(FRAME_S);
-    followers.check(&[detection(240.0, 0.0, 0.8)], false, 2);
-    assert_eq!(followers.iter().map(|(_, f)| f.id).collect::<Vec<_>>(), [1]);
+    tracks.begin(FRAME_S);
+    tracks.check(&[detection(240.0, 0.0, 0.8)], false, 2);
+    assert_eq!(tracks.iter().map(|(_, f)| f.id).collect::<Vec<_>>(), [1]);
 }
 
 #[test]
 fn a_cut_forgets_everything_that_is_not_seen_again() {
-    let mut followers = followers(2);
-    frame(&mut followers, &[(0.0, 0.0), (400.0, 0.0)]);
-    followers.cut();
-    assert!(frame(&mut followers, &[(400.0, 10.0)]));
-    assert_eq!(followers.iter().map(|(_, f)| f.id).collect::<Vec<_>>(), [2]);
+    let mut tracks = tracks(2);
+    frame(&mut tracks, &[(0.0, 0.0), (400.0, 0.0)]);
+    tracks.cut();
+    assert!(frame(&mut tracks, &[(400.0, 10.0)]));
+    assert_eq!(tracks.iter().map(|(_, f)| f.id).collect::<Vec<_>>(), [2]);
 }
