@@ -1,16 +1,16 @@
 //! Faces followed through staged clips, in which the demo's face goes in several ways; and faces of very large frames.
 
 use anyhow::{Context, Result};
-use faceptor::align::similarity::Similarity;
 use faceptor::analysis::Analysis;
 use faceptor::analyze::Pipeline;
 use faceptor::detect::finder::Purpose;
+use faceptor::geometry::Similarity;
+use faceptor::geometry::keypoints_of_landmarks;
 use faceptor::image::photo;
 use faceptor::image::picture::{Picture, Pixels};
 use faceptor::tasks::decoder::Answer;
 use faceptor::tasks::selection;
 use faceptor::tasks::selection::TaskList;
-use faceptor::track::track_check::keypoints_of_landmarks;
 use faceptor::track::tracker::TrackerOptions;
 use faceptor_edge::capture::demo_clip::{Demo, HEIGHT, WIDTH};
 use faceptor_edge::live::frame::{Allowance, Faces};

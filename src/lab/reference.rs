@@ -19,8 +19,8 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::lab::compare::Limit;
-use faceptor::align::similarity::Point;
 use faceptor::detect::detection::Detection;
+use faceptor::geometry::Point;
 use faceptor_nn::bundle::hexadecimal;
 
 /// The format that this version reads and writes.

@@ -8,12 +8,13 @@ use crate::live::virtual_clock::{Stage, Time};
 use faceptor::analysis::{Analysis, Deadline, Face, Timing};
 use faceptor::analyze::Pipeline;
 use faceptor::detect::finder::Purpose;
+use faceptor::geometry::TRACKING_LANDMARKS;
 use faceptor::image::view::ImageView;
 use faceptor::image::view::each_format;
 use faceptor::tasks::decoder::{Answer, Held, Reader};
 use faceptor::tasks::selection::TaskList;
 use faceptor::tasks::smoothing;
-use faceptor::track::tracker::{SWEEP_FRAMES, Search, TRACKING_LANDMARKS};
+use faceptor::track::tracker::{SWEEP_FRAMES, Search};
 use faceptor::track::tracker::{Tracker, TrackerOptions};
 use faceptor_nn::manifest::TaskKind;
 
@@ -209,7 +210,7 @@ impl Faces {
             self.costs.find.record(self.time.lap_us(&mut since_us, Stage::Find));
             let share = Share { slot, tasks: u32::MAX, surely: u32::MAX };
             let allowance = Allowance { started_us: since_us, budget_us: None, level: 0 };
-            self.known[slot].to_picture = faceptor::align::similarity::Similarity::scaling(side);
+            self.known[slot].to_picture = faceptor::geometry::Similarity::scaling(side);
             self.known[slot].views = self.pipeline.views(&self.known[slot].to_picture, None);
             self.decode_share(&share, view, &allowance)?;
         }

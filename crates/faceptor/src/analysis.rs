@@ -1,9 +1,10 @@
 //! What is known of one picture: its faces with their answers, and the time that each step took.
 
 use crate::align::face_window::WindowTransforms;
-use crate::align::similarity::Similarity;
+use crate::align::light::Light;
 use crate::detect::detection::Detection;
-use crate::quality::{Light, Quality};
+use crate::geometry::Similarity;
+use crate::quality::Quality;
 use crate::tasks::decoder::{Held, Reader};
 use crate::tasks::selection::TaskList;
 

@@ -4,21 +4,21 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, bail, ensure};
 
+use crate::align::appearance::AppearanceTemplate;
 use crate::align::face_window::{FaceWindow, WindowTransforms};
-use crate::align::similarity::{Point, Similarity};
+use crate::align::light::Light;
 use crate::analysis::{Analysis, Face, Faces, Timing};
 use crate::augmentation::{self, Aspect, Looks, Mean};
 use crate::detect::detection::{Detection, Detections, MAX_FACES};
 use crate::detect::finder::{Finder, Purpose};
+use crate::geometry::{Point, Similarity};
 use crate::image::downscaled::Downscaled;
 use crate::image::picture::{Picture, Pixels, Pyramid};
 use crate::image::view::ImageView;
 use crate::image::view::each_format;
-use crate::quality::Light;
 use crate::stopwatch::Stopwatch;
 use crate::tasks::decoder::{Answer, Reader};
 use crate::tasks::selection::{self, MAX_TASKS, SharedPart, TaskList};
-use crate::track::track_check::AppearanceTemplate;
 use faceptor_nn::bundle::reader::Bundle;
 use faceptor_nn::cpu::Kernel;
 use faceptor_nn::engine::Engine;

@@ -6,8 +6,8 @@
 //! face that fills a little more or less of the view, which detectors cannot tell exactly either. Every look takes as long
 //! as the first: photos have that time, the loop does not. What each number of looks brings is in `models/EXPERIMENTS.md`.
 
-use crate::align::similarity::Similarity;
 use crate::align::warp::Warp;
+use crate::geometry::Similarity;
 use faceptor_nn::manifest::{Task, TaskKind};
 
 /// How a face is shown to the network.

@@ -6,6 +6,7 @@ pub mod analyze;
 pub mod augmentation;
 pub mod detect;
 pub mod embedded;
+pub mod geometry;
 pub mod image;
 pub mod quality;
 pub mod stopwatch;

@@ -5,7 +5,8 @@
 //! much as on good photos: `models/edge/CARD.md` has the errors by size and by turn, `docs/behaviour.md` by light.
 
 use crate::align::face_window::TEMPLATE;
-use crate::align::similarity::{Point, Similarity};
+use crate::align::light::Light;
+use crate::geometry::{Point, Similarity};
 
 /// Distance between the eyes in the aligned frame, a share of its side (contract).
 const EYES: f64 = 40.0 / 192.0;
@@ -19,26 +20,6 @@ pub const LEAST_BRIGHTNESS: f32 = 24.0;
 pub const MOST_BRIGHTNESS: f32 = 225.0;
 /// A face whose grey levels spread less.
 pub const LEAST_CONTRAST: f32 = 7.0;
-
-/// Luma in the middle of a face, between brows and chin, grey levels of 0..=255.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Light {
-    pub mean: f32,
-    /// Standard deviation.
-    pub spread: f32,
-}
-
-impl Light {
-    /// Of some values of luma; `None` for none.
-    pub fn of(lumas: impl Iterator<Item = f32>) -> Option<Light> {
-        let (mut count, mut sum, mut squares) = (0.0f32, 0.0f32, 0.0f32);
-        for luma in lumas {
-            (count, sum, squares) = (count + 1.0, sum + luma, squares + luma * luma);
-        }
-        let mean = sum / count;
-        (count > 0.0).then(|| Light { mean, spread: (squares / count - mean * mean).max(0.0).sqrt() })
-    }
-}
 
 /// What an answer's worth depends on.
 #[derive(Clone, Copy, Debug, PartialEq)]

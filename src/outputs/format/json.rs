@@ -2,8 +2,8 @@
 
 use serde::ser::{Serialize, SerializeMap, Serializer};
 
-use faceptor::align::similarity::Point;
 use faceptor::analysis::{Analysis, Deadline, Face};
+use faceptor::geometry::Point;
 use faceptor::quality::Quality;
 use faceptor::tasks::decoder::largest;
 use faceptor::tasks::decoder::{Answer, Held, Reader};

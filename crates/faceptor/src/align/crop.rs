@@ -5,10 +5,10 @@
 //! pictures with very large faces are halved first. (Twice as many samples change no measure on the dev crops.)
 //! Beyond the picture's edge the nearest pixel is repeated.
 
-use crate::align::similarity::Similarity;
 use crate::align::warp::Warp;
-use crate::detect::letterbox::Normalization;
+use crate::geometry::Similarity;
 use crate::image::downscaled::{MAX_HALVINGS, Part};
+use crate::image::normalization::Normalization;
 use crate::image::picture::{Pixels, Pyramid};
 
 /// The most samples along one axis for a network pixel.

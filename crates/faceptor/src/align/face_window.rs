@@ -8,13 +8,13 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, ensure};
 
+use crate::align::appearance::AppearanceTemplate;
 use crate::align::crop::Crop;
-use crate::align::similarity::{Point, Similarity};
+use crate::align::light::Light;
 use crate::align::warp::{Unwarp, Warp};
 use crate::detect::detection::Detection;
-use crate::detect::letterbox::Normalization;
-use crate::quality::Light;
-use crate::track::track_check::AppearanceTemplate;
+use crate::geometry::{Point, Similarity};
+use crate::image::normalization::Normalization;
 use faceptor_nn::engine::Engine;
 use faceptor_nn::manifest;
 use faceptor_nn::manifest::Manifest;

@@ -1,6 +1,7 @@
 //! Aligns a face: similarity transform, foveal warp, crop.
 
+pub mod appearance;
 pub mod crop;
 pub mod face_window;
-pub mod similarity;
+pub mod light;
 pub mod warp;

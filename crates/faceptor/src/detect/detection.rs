@@ -2,7 +2,7 @@
 
 use heapless::binary_heap::{BinaryHeap, Min};
 
-use crate::align::similarity::Point;
+use crate::geometry::Point;
 
 /// The most faces of one picture. Every list of faces has this fixed capacity; `--max-faces` may ask for fewer.
 pub const MAX_FACES: usize = 64;

@@ -3,7 +3,8 @@
 use anyhow::{Context, Result, ensure};
 
 use crate::detect::detection::{Candidates, Detection, Detections};
-use crate::detect::letterbox::{Letterbox, Normalization};
+use crate::detect::letterbox::Letterbox;
+use crate::image::normalization::Normalization;
 use crate::image::picture::Pixels;
 use faceptor_nn::engine::Engine;
 use faceptor_nn::manifest;

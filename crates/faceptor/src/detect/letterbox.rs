@@ -6,6 +6,7 @@
 //! In the live loop a mean is that of at least [`ENOUGH`] pixels along each side, evenly spread: a frame of 1080p or 4k
 //! costs hardly more than one of VGA.
 
+use crate::image::normalization::Normalization;
 use crate::image::picture::Pixels;
 
 /// So many pixels along each side make a good mean.
@@ -66,30 +67,6 @@ impl Axis {
 
     fn weights(&self, tap: Tap) -> &[f32] {
         &self.weights[tap.weights..tap.weights + tap.count]
-    }
-}
-
-/// How pixel values become the network's numbers: `(value - mean) / std` for each channel.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Normalization {
-    pub mean: [f32; 3],
-    pub std: [f32; 3],
-    /// The network's first channel is blue.
-    pub bgr: bool,
-}
-
-impl Normalization {
-    /// The network's value of RGB channel `channel`, and the plane it goes to.
-    #[inline]
-    pub fn apply(&self, channel: usize, value: f32) -> (usize, f32) {
-        let plane = if self.bgr { 2 - channel } else { channel };
-        (plane, (value - self.mean[plane]) / self.std[plane])
-    }
-
-    /// The luma (0..=255, ITU-R BT.601) of a pixel whose normalised value in each plane is `value`.
-    pub fn luma(&self, value: impl Fn(usize) -> f32) -> f32 {
-        let weights = if self.bgr { [0.114, 0.587, 0.299] } else { [0.299, 0.587, 0.114] };
-        (0..3).map(|plane| weights[plane] * (value(plane) * self.std[plane] + self.mean[plane])).sum()
     }
 }
 

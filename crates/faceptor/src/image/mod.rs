@@ -5,6 +5,7 @@ pub mod downscaled;
 pub mod formats;
 #[cfg(feature = "photo")]
 mod jpeg_end;
+pub mod normalization;
 #[cfg(feature = "photo")]
 pub mod photo;
 pub mod picture;

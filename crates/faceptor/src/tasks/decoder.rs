@@ -5,9 +5,9 @@ use std::sync::Arc;
 use anyhow::{Result, ensure};
 
 use crate::align::face_window::WindowGeometry;
-use crate::align::similarity::Similarity;
 use crate::align::warp::Warp;
 use crate::augmentation::Mean;
+use crate::geometry::Similarity;
 use crate::tasks::age::Age;
 use crate::tasks::landmarks::Landmarks;
 use crate::tasks::parsing::{self, OUTSIDE, Parsing};

@@ -1,7 +1,7 @@
 //! Landmarks: points of the network's input to points of the picture.
 
-use crate::align::similarity::{Point, Similarity};
 use crate::align::warp::Warp;
+use crate::geometry::{Point, Similarity};
 
 /// Points in picture coordinates, in the order of the data set.
 #[derive(Clone, Debug, Default, PartialEq)]

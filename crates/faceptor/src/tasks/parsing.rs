@@ -1,7 +1,7 @@
 //! Parsing: which part of the face each pixel is, on the network's grid and at the size of the picture.
 
-use crate::align::similarity::Similarity;
 use crate::align::warp::{Unwarp, Warp};
+use crate::geometry::Similarity;
 
 /// Mask value of pixels outside the crop.
 pub const OUTSIDE: u8 = 255;

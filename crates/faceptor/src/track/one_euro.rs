@@ -8,7 +8,7 @@
 
 use std::f32::consts::TAU;
 
-use crate::align::similarity::{Point, Similarity};
+use crate::geometry::{Point, Similarity};
 
 /// The most points that are filtered; a face's further points pass unchanged.
 pub const MAX_POINTS: usize = 68;

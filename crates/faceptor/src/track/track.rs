@@ -1,10 +1,12 @@
 //! One followed face: where it is, how it moves, and how much there is to be said against it.
 
-use crate::align::similarity::{Point, Similarity};
+use crate::align::appearance::AppearanceTemplate;
 use crate::detect::detection::Detection;
+use crate::geometry::TRACKING_LANDMARKS;
+use crate::geometry::{Point, Similarity};
+use crate::geometry::{keypoints_of_landmarks, middle};
 use crate::track::one_euro::Smoother;
-use crate::track::track_check::{AppearanceTemplate, KeypointTemplate, Suspicion, keypoints_of_landmarks, middle};
-use crate::track::tracker::TRACKING_LANDMARKS;
+use crate::track::track_check::{KeypointTemplate, Suspicion};
 
 /// So many looks of the finder in a row that miss a face without a suspicion lose it.
 pub(crate) const MAX_MISSES: u32 = 4;

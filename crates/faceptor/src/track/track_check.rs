@@ -9,7 +9,7 @@
 //!
 //! A suspicion makes the finder look at the next frame, and takes patience from a face that the finder misses.
 
-use crate::align::similarity::{Point, Similarity};
+use crate::geometry::{Point, Similarity, middle};
 
 /// Root mean square distance of the five keypoints from the template after fitting, in distances between the eyes,
 /// beyond which they are no face. Frontal faces have 0.05 to 0.15, half profiles up to 0.3.
@@ -20,29 +20,6 @@ const FAR_OFF: f64 = 0.2;
 const SIZE_RATIO: f64 = 1.6;
 /// Root mean square change of the landmarks' shape in 1/30 s, in distances between the eyes. A mouth that opens has 0.05.
 const FAST_CHANGE: f64 = 0.12;
-/// Correlation with the crop that the finder confirmed last, below which it is something else.
-const UNLIKE: f32 = 0.5;
-/// Cells of a appearance along each side.
-const CELLS: usize = 8;
-
-/// Eye centres, nose tip and mouth corners, left to right in the picture, of 68 landmarks in iBUG order.
-pub fn keypoints_of_landmarks(points: &[Point]) -> Option<[Point; 5]> {
-    if points.len() != crate::track::tracker::TRACKING_LANDMARKS {
-        return None;
-    }
-    let mean = |range: std::ops::Range<usize>| {
-        let count = range.len() as f32;
-        let sum = points[range].iter().fold([0.0f32; 2], |sum, p| [sum[0] + p[0], sum[1] + p[1]]);
-        sum.map(|v| v / count)
-    };
-    Some([mean(36..42), mean(42..48), points[30], points[48], points[54]])
-}
-
-/// The mean of five keypoints.
-pub fn middle(points: &[Point; 5]) -> Point {
-    let sum = points.iter().fold([0.0f32; 2], |sum, p| [sum[0] + p[0], sum[1] + p[1]]);
-    sum.map(|v| v / 5.0)
-}
 
 /// How much there is to be said against a face, the least first.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -63,51 +40,6 @@ impl Suspicion {
             Suspicion::Appearance => 0.25,
             Suspicion::Shape => 0.5,
         }
-    }
-}
-
-/// The middle of a face's crop in 8 x 8 cells, less their mean and at unit length: two crops of one face are alike
-/// whatever the light.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct AppearanceTemplate([f32; CELLS * CELLS]);
-
-impl Default for AppearanceTemplate {
-    fn default() -> AppearanceTemplate {
-        AppearanceTemplate([0.0; CELLS * CELLS])
-    }
-}
-
-impl AppearanceTemplate {
-    /// Of the middle two thirds of one plane (`size` x `size` numbers) of the network's input: in a fovea that is the
-    /// face without what is behind it.
-    pub fn of(plane: &[f32], size: usize) -> AppearanceTemplate {
-        let mut cells = [0.0; CELLS * CELLS];
-        let (first, block) = (size / 6, (size * 2 / 3 / CELLS).max(1));
-        if plane.len() < size * size || first + CELLS * block > size {
-            return AppearanceTemplate::default();
-        }
-        for (row, line) in plane.chunks_exact(size).skip(first).take(CELLS * block).enumerate() {
-            let cells = &mut cells[row / block * CELLS..][..CELLS];
-            for (cell, pixels) in cells.iter_mut().zip(line[first..].chunks_exact(block)) {
-                *cell += pixels.iter().sum::<f32>();
-            }
-        }
-        let mean = cells.iter().sum::<f32>() / cells.len() as f32;
-        cells.iter_mut().for_each(|cell| *cell -= mean);
-        let length = cells.iter().map(|cell| cell * cell).sum::<f32>().sqrt();
-        // What is flat is like nothing.
-        let scale = if length > 1e-3 { 1.0 / length } else { 0.0 };
-        AppearanceTemplate(cells.map(|cell| cell * scale))
-    }
-
-    /// Their correlation, -1 to 1.
-    pub fn likeness(&self, other: &AppearanceTemplate) -> f32 {
-        self.0.iter().zip(&other.0).map(|(a, b)| a * b).sum()
-    }
-
-    /// Whether they show one thing.
-    pub fn is_like(&self, other: &AppearanceTemplate) -> bool {
-        self.likeness(other) >= UNLIKE
     }
 }
 
@@ -201,20 +133,5 @@ mod tests {
         assert!(template.may_become(&[], &now, &to_picture, 0.033), "nothing is known of before");
         now[0][0] = f32::NAN;
         assert!(!template.may_become(&before, &now, &to_picture, 0.033));
-    }
-
-    #[test]
-    fn one_thing_looks_alike_in_any_light_and_another_does_not() {
-        let plane =
-            |value: &dyn Fn(usize, usize) -> f32| -> Vec<f32> { (0..96 * 96).map(|i| value(i % 96, i / 96)).collect() };
-        let face = |x: usize, y: usize| ((x / 20 + y / 16) % 3) as f32 + x as f32 / 100.0;
-        let seen = AppearanceTemplate::of(&plane(&face), 96);
-        let brighter = AppearanceTemplate::of(&plane(&|x, y| 7.0 + 1.7 * face(x, y)), 96);
-        let beside = AppearanceTemplate::of(&plane(&|x, y| face(x + 3, y + 2)), 96);
-        assert!(seen.likeness(&brighter) > 0.999 && seen.is_like(&beside), "{}", seen.likeness(&beside));
-        let noise = AppearanceTemplate::of(&plane(&|x, y| ((x * 7919 + y * 104_729) % 251) as f32), 96);
-        let wall = AppearanceTemplate::of(&plane(&|_, _| 0.4), 96);
-        assert!(!seen.is_like(&noise) && !seen.is_like(&wall) && !wall.is_like(&wall));
-        assert_eq!(AppearanceTemplate::of(&[1.0; 4], 2), AppearanceTemplate::default(), "too small to see anything");
     }
 }

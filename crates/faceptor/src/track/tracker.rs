@@ -11,15 +11,14 @@
 //! Without 68 landmarks (another bundle, or following by them costs more than the finder) it runs on every second frame,
 //! and faces are moved on by their speed in between.
 
-use crate::align::similarity::{Point, Similarity};
+use crate::align::appearance::AppearanceTemplate;
 use crate::detect::detection::Detection;
+use crate::geometry::{Point, Similarity};
 use crate::track::track::Track;
-use crate::track::track_check::{AppearanceTemplate, KeypointTemplate};
+use crate::track::track_check::KeypointTemplate;
 
 /// The most faces that are followed.
 pub const MAX_TRACKS: usize = 16;
-/// Points of the landmark sets that faces can be followed by (iBUG order).
-pub const TRACKING_LANDMARKS: usize = 68;
 /// Frames between two looks of the finder at a scene with faces: half a second at 30 frames/s.
 pub const CHECK_FRAMES: u32 = 15;
 /// The same without landmarks.

@@ -1,7 +1,10 @@
 //! The similarity transform that lays five keypoints on the aligned frame's template.
 
-/// A point, x then y.
+/// A point, x then y, pixels or 0..1 of a frame.
 pub type Point = [f32; 2];
+
+/// Points of the landmark sets that faces can be tracked by (68 points in iBUG order).
+pub const TRACKING_LANDMARKS: usize = 68;
 
 /// Turning, uniform scaling and shifting, no reflection: `x' = a x - b y + tx`, `y' = b x + a y + ty`.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -72,6 +75,25 @@ impl Similarity {
         let (x, y) = self.apply(f64::from(point[0]), f64::from(point[1]));
         [x as f32, y as f32]
     }
+}
+
+/// Eye centres, nose tip and mouth corners, left to right in the picture, of 68 landmarks in iBUG order.
+pub fn keypoints_of_landmarks(points: &[Point]) -> Option<[Point; 5]> {
+    if points.len() != TRACKING_LANDMARKS {
+        return None;
+    }
+    let mean = |range: std::ops::Range<usize>| {
+        let count = range.len() as f32;
+        let sum = points[range].iter().fold([0.0f32; 2], |sum, p| [sum[0] + p[0], sum[1] + p[1]]);
+        sum.map(|v| v / count)
+    };
+    Some([mean(36..42), mean(42..48), points[30], points[48], points[54]])
+}
+
+/// The mean of five keypoints.
+pub fn middle(points: &[Point; 5]) -> Point {
+    let sum = points.iter().fold([0.0f32; 2], |sum, p| [sum[0] + p[0], sum[1] + p[1]]);
+    sum.map(|v| v / 5.0)
 }
 
 #[cfg(test)]
