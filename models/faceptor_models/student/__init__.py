@@ -1,0 +1,1 @@
+"""Trains, exports and measures our own network, the student of the published ones."""

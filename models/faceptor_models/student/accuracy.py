@@ -1,9 +1,10 @@
-"""The model card's table: dev split through PyTorch float, ONNX Runtime int8 and the shipped Rust binary, side by side.
+"""Fills the model card's table: the dev split through PyTorch float, ONNX Runtime int8 and the shipped Rust binary.
 
     python -m faceptor_models.student.accuracy --binary ../target/release/faceptor --card edge/CARD.md
 
-The binary answers through its command line alone (`faceptor image --aligned --json`), as a user would ask it. The last column has its
-looks at a face by default, ten for the parsing and six for the rest, the others one look, which is what the live loop has: there all three see the same pixels.
+The binary answers through its command line (`faceptor image --aligned --json`), as for a user. In the last column it uses its
+default test-time augmentation: ten crops for the parsing and six for the other tasks. The other columns have one crop, as the
+live loop has; there all three see the same pixels.
 """
 
 import argparse
@@ -27,7 +28,7 @@ from .development import Development, measure
 from .evaluate import answer, answers, load
 from .onnx_parts import OnnxParts
 
-# (row, what it must reach, what this version aims at, larger is better)
+# (row, value that it must reach, aim of this version, larger is better)
 GOALS = [
     ("landmarks w300 NME %", 4.4, 3.2, False),
     ("expression RAF-DB %", 80, 88, True),
@@ -40,7 +41,7 @@ GOALS = [
     ("finder w300 scenes recall % at 0.05 false a photo", 98, 99.5, True),
     ("finder empty objects scenes without a face %", 95, None, True),
 ]
-# Their names in the card's table.
+# The columns' names in the card's table.
 COLUMNS = {
     "float": "PyTorch float, one look",
     "ort": "ONNX Runtime int8, one look",
@@ -54,7 +55,7 @@ BREAKDOWN = ("<!-- breakdown made by student.accuracy -->", "<!-- end of breakdo
 
 
 def ask(binary, model, arguments, paths):
-    """One JSON object a picture from `faceptor image`."""
+    """Returns the JSON object that `faceptor image` prints for each picture."""
     command = [binary, "image", "--json", *arguments, *(["--model", model] if model else []), *map(str, paths)]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True)
     if done.returncode not in (0, 1) or not done.stdout:
@@ -63,7 +64,7 @@ def ask(binary, model, arguments, paths):
 
 
 def check_network(binary, model, export, manifest):
-    """SystemExit where the program would answer with another network than the export's."""
+    """Raises SystemExit where the program would answer with another network than the export's."""
     command = [binary, "tasks", "--json", "--rounds", "1", *(["--model", model] if model else [])]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True)
     if done.returncode:
@@ -74,7 +75,7 @@ def check_network(binary, model, export, manifest):
 
 
 def face_answers(line):
-    """The answers of one aligned crop as `development.measure` wants them, the mask left out."""
+    """Converts the answers of one aligned crop to what `development.measure` wants, without the mask."""
     face, side = line["faces"][0], line["width"]
     return {
         "landmarks": np.array(face["landmarks"]["points"]) / side,
@@ -92,7 +93,7 @@ def bundle_answers(dev, binary, model, looks):
             rows = dev.rows(source)
             by_path = {str(dev.file(i)): i for i in rows}
             extra = ["--masks", masks] if source == "celebamask" else []
-            # Masks are known of one source alone, and with other tasks or without them the answers are the same.
+            # Only one source has masks, and the answers are the same with other tasks or without them.
             how = ["--aligned", "--looks", str(looks), "--tasks", "all" if extra else VALUES, *extra]
             for start in range(0, len(rows), 500):
                 paths = [dev.file(i) for i in rows[start : start + 500]]
@@ -108,7 +109,7 @@ def bundle_answers(dev, binary, model, looks):
 
 
 def shrunk_answers(dev, binary, model, rows, side):
-    """One look at the crops shrunk to `side` pixels; a crop that is smaller already stays as it is."""
+    """Returns answers of single crops, downscaled to `side` pixels; a smaller crop keeps its size."""
     with tempfile.TemporaryDirectory() as folder:
         paths = {}
         for i in rows:
@@ -127,7 +128,7 @@ def shrunk_answers(dev, binary, model, rows, side):
 
 
 def overlap(a, b):
-    """Intersection over union of boxes [x, y, w, h]."""
+    """Returns the intersection over union of boxes [x, y, w, h]."""
     w = min(a[0] + a[2], b[0] + b[2]) - max(a[0], b[0])
     h = min(a[1] + a[3], b[1] + b[3]) - max(a[1], b[1])
     if w <= 0 or h <= 0:
@@ -136,7 +137,7 @@ def overlap(a, b):
 
 
 def person(scene):
-    """The labelled face that people's 68 points belong to."""
+    """Returns the labelled face that the 68 annotated points belong to."""
     points = np.array(scene["landmarks68"])
     low, size = points.min(0), np.ptp(points, axis=0)
     tight = [*low, *size]
@@ -173,23 +174,23 @@ def finder_rows(faces, binary, model):
 
 
 def error(row, value, larger):
-    """The error that a measure stands for: what is missing to its best value where larger is better."""
+    """Returns the error of a measure: the distance to its best value where larger is better."""
     return value if not larger else (1.0 if "F1" in row else 100.0) - value
 
 
 def column_of(card, name=COLUMNS["bundle"]):
-    """{row: value} of a column of a card's table."""
+    """Reads {row: value} of a column of a card's table."""
     table = Path(card).read_text().split(MARKS[0])[1].split(MARKS[1])[0]
     head, *rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines() if line.startswith("| ")]
     place = head.index(name)
     return {row[0]: float(row[place].split()[0]) for row in rows if row[place] != "-"}
 
 
-MOST_TIMES, AIM_TIMES = 1.5, 1.25  # a smaller network's error beside the larger one's
+MOST_TIMES, AIM_TIMES = 1.5, 1.25  # a smaller network's error next to the larger one's
 
 
 def beside(column, card):
-    """A smaller network's rows as Markdown: its bundle's value, the larger network's and the ratio of the errors."""
+    """Writes a smaller network's rows as Markdown: its bundle's value, the larger network's, and the ratio of the errors."""
     other = column_of(card)
     lines = [f"| measure | this bundle | {Path(card).parent.name} | error, times (must {MOST_TIMES}, aim {AIM_TIMES}) |", "|---|---|---|---|"]
     for row, _, _, larger in GOALS:
@@ -219,8 +220,8 @@ def markdown(columns, note):
 
 
 def column(name, args):
-    """One column of the table: its rows, and of the last one also what follows the table and its breakdowns."""
-    torch.set_num_threads(1)  # the columns are made side by side
+    """Measures one column of the table: its rows, and for the last one also the text after the table and its breakdowns."""
+    torch.set_num_threads(1)  # the columns are measured side by side
     dev, parts = Development(args.faces), OnnxParts(args.export)
     size = parts.manifest["input"]["size"]
     if name == "float":
@@ -254,7 +255,7 @@ def main():
     version = manifest["version"]
     if {"once", "bundle"} & set(wanted):
         check_network(args.binary, args.model, args.export, manifest)
-    # The last column takes longest, so it begins first.
+    # The last column takes longest, so it starts first.
     with ProcessPoolExecutor(os.cpu_count(), mp_context=get_context("spawn")) as pool:
         made = {name: pool.submit(column, name, args) for name in reversed(COLUMNS) if name in wanted}
     made = {name: made[name].result() for name in COLUMNS if name in wanted}
@@ -273,7 +274,7 @@ def main():
 
 
 def replace_block(text, marks, block):
-    """The text with what stands between two marks replaced."""
+    """Replaces the text between two marks."""
     head, rest = text.split(marks[0])
     return f"{head}{marks[0]}\n{block}\n{marks[1]}{rest.split(marks[1])[1]}"
 

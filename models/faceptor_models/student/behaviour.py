@@ -1,10 +1,9 @@
-"""How the program behaves on a stream: trembling, lag, steadiness of the answers, and what darkness does to them.
+"""Measures the program on a stream: jitter, lag, stability of the answers, and the effect of darkness on them.
 
     python -m faceptor_models.student.behaviour --binary ../target/release/faceptor --doc ../docs/behaviour.md
 
-Clips are made of the demo portrait (public domain), moved and with noise of a camera's kind, and go through
-`faceptor run --json` as a user's film would. The tables by light need the dev crops (`--faces`) and are left as they are
-without them.
+The clips show the demo portrait (public domain), moved, with the noise of a camera, and go through `faceptor run --json` like a
+user's film. The tables by light need the dev crops (`--faces`); without them they stay as they are.
 """
 
 import argparse
@@ -25,28 +24,28 @@ from .accuracy import ask
 from .breakdown import table
 from .development import Development
 
-# In the portrait: the middle of the face, and pixels between the eyes.
+# In the portrait: the middle of the face, and the pixels between the eyes.
 FACE, EYES = (224.0, 122.0), 40.0
 WIDTH, HEIGHT, RATE = 640, 480, 30
-# Frames at the beginning of a clip that are not counted: finding, and filling the filters.
+# Frames at the beginning of a clip that do not count: the program still detects the face and fills its filters.
 SETTLING = 30
-# The finder of the loop sees frames of 640 x 480 at 160 x 120; below about 18 pixels it finds nobody.
+# The loop's detector sees frames of 640 x 480 at 160 x 120; below about 18 pixels it finds no face.
 SIZES = (20, 40, 80)
 NOISE = 3.0
-# Eye distances a second.
+# Eye distances per second.
 SPEEDS = (1, 3, 6, 10)
 STEADY_MS = (0, 300, 1000)
 MARKS = ("<!-- {} made by student.behaviour -->", "<!-- end of {} -->")
 
 
 class Scene:
-    """The portrait on a grey wall."""
+    """Places the portrait on a grey wall."""
 
     def __init__(self):
         self.portrait = cv2.cvtColor(cv2.imread(str(PORTRAIT)), cv2.COLOR_BGR2RGB).astype(np.float32)
 
     def frame(self, eyes, x, y, light=1.0):
-        """RGB floats with the face's middle at (x, y) and so many pixels between its eyes."""
+        """Returns RGB floats with the middle of the face at (x, y) and `eyes` pixels between its eyes."""
         scale = eyes / EYES
         source = self.portrait if scale > 0.7 else cv2.GaussianBlur(self.portrait, (0, 0), 0.4 / scale)
         matrix = np.array([[scale, 0, x - scale * FACE[0]], [0, scale, y - scale * FACE[1]]])
@@ -55,7 +54,7 @@ class Scene:
 
 
 def write_clip(path, frames, noise, seed=1):
-    """YUV4MPEG2 of RGB floats, each with Gaussian noise of `noise` grey levels on every channel."""
+    """Writes RGB floats as YUV4MPEG2, each with Gaussian noise of `noise` grey levels on every channel."""
     rng = np.random.default_rng(seed)
     with open(path, "wb") as file:
         file.write(f"YUV4MPEG2 W{WIDTH} H{HEIGHT} F{RATE}:1 Ip A1:1 C420jpeg\n".encode())
@@ -66,7 +65,7 @@ def write_clip(path, frames, noise, seed=1):
 
 
 class Runner:
-    """`faceptor run` on clips, in a folder of its own."""
+    """Runs `faceptor run` on clips in a folder of its own."""
 
     def __init__(self, binary, model, folder):
         self.binary, self.model, self.clip = binary, model, Path(folder) / "clip.y4m"
@@ -75,7 +74,7 @@ class Runner:
         write_clip(self.clip, frames, noise)
 
     def run(self, *options):
-        """The lines of the clip that was written last."""
+        """Returns the lines for the clip that was written last."""
         command = [self.binary, "run", "--source", str(self.clip), "--json", "--max-faces", "1", "--tasks", "landmarks,expression,age", *options]
         done = subprocess.run([*command, *(["--model", self.model] if self.model else [])], capture_output=True, text=True)
         if done.returncode != 0:
@@ -84,13 +83,13 @@ class Runner:
 
 
 def points(lines):
-    """[frames, 68, 2], not numbers where no face was found."""
+    """Returns the points [frames, 68, 2], NaN where no face was found."""
     missing = np.full((68, 2), np.nan)
     return np.stack([np.array(line["faces"][0]["landmarks"]["points"]) if line["faces"] else missing for line in lines])
 
 
 def trembling(found):
-    """Distances of points from their own mean over time [frames, 68]."""
+    """Returns the distances of points from their own mean over time, [frames, 68]."""
     return np.linalg.norm(found - np.nanmean(found, axis=0), axis=-1)
 
 
@@ -109,7 +108,7 @@ def still(scene, runner, seconds):
 
 
 def sweep(speed_px, frames):
-    """Positions that go to and fro at a constant speed, and which way they go; 0 where the speed has just changed."""
+    """Returns positions that move back and forth at a constant speed, and their direction; 0 where the speed has just changed."""
     x, way, places, ways, since = WIDTH / 2, 1, [], [], 0
     for n in range(frames):
         if n >= SETTLING:
@@ -158,13 +157,13 @@ def jump(scene, runner, eyes=30):
 
 
 def answers(lines):
-    """(years, scores [frames, 8]) of the frames with a face."""
+    """Returns (years, scores [frames, 8]) of the frames with a face."""
     faces = [line["faces"][0] for line in lines if line["faces"]]
     return np.array([f["age"]["years"] for f in faces]), np.array([[f["expression"]["scores"][k] for k in EXPRESSIONS] for f in faces])
 
 
 def breathing(scene, eyes, frames, bright=1.0):
-    """A person who sits still: two pixels of swaying, a hundredth of coming nearer, a tenth of flicker."""
+    """Films a person who sits still: two pixels of swaying, one per cent of scale, ten per cent of flicker."""
     for n in range(frames):
         t = n / RATE
         sway, near, light = 2 * np.sin(2.1 * t), 1 + 0.01 * np.sin(1.3 * t + 1), 1 + 0.1 * np.sin(9.1 * t)
@@ -189,7 +188,7 @@ def steadiness(scene, runner, seconds):
 
 
 def step(scene, runner):
-    """The light doubles from one frame to the next: how long the age takes to arrive at its new value."""
+    """Doubles the light from one frame to the next and measures how long the age takes to reach its new value."""
     frames = [scene.frame(40, WIDTH / 2, HEIGHT / 2, light) for light in (1.0, 2.0)]
     runner.film([frames[n >= 3 * SETTLING] for n in range(8 * SETTLING)])
     rows = []
@@ -204,13 +203,13 @@ def step(scene, runner):
 
 
 def spoiled(rgb, gain, contrast, rng):
-    """A crop in other light: grey levels times `gain`, or drawn towards 128; then two levels of noise and 8 bits."""
+    """Changes a crop's light: multiplies grey levels by `gain`, or pulls them towards 128, then adds two levels of noise and rounds."""
     seen = 128 + contrast * (rgb.astype(np.float32) - 128) if contrast < 1 else gain * rgb.astype(np.float32)
     return np.clip(np.rint(seen + 2 * rng.standard_normal(rgb.shape, dtype=np.float32)), 0, 255).astype(np.uint8)
 
 
 def by_light(dev, binary, model):
-    """The errors on dev crops whose light is spoiled, beside the brightness and contrast that the program reports."""
+    """Measures the errors on dev crops in changed light, next to the brightness and contrast that the program reports."""
     labels = dev.labels
     rows = {s: dev.rows(s) for s in ("w300", "rafdb", "utk")}
     rows["w300"] = np.array([i for i in rows["w300"] if labels["landmarks_source"][i] == 1])
@@ -250,7 +249,7 @@ def by_light(dev, binary, model):
 
 
 def put(text, name, made):
-    """`text` with what stands between the marks of `name` replaced."""
+    """Replaces what stands in `text` between the marks of `name`."""
     first, last = (mark.format(name) for mark in MARKS)
     before, rest = text.split(first)
     return before + first + "\n" + made.strip() + "\n" + last + rest.split(last)[1]

@@ -1,7 +1,7 @@
-"""Where the errors lie: by pose, size, age and sex, the confusions, and how far scores can be trusted.
+"""Breaks the errors down by pose, size, age and sex, and computes confusions and the calibration of the scores.
 
-`sections(dev, answers, ask_small)` turns the answers of the dev split (see `development.measure`) into the card's
-second block. Groups come from the labels alone; a group of fewer than `FEWEST` faces is left out.
+`sections(dev, answers, ask_small)` turns the answers of the dev split (see `development.measure`) into the card's second block.
+The groups come from the labels alone; a group of fewer than `FEWEST` faces is left out.
 """
 
 import numpy as np
@@ -11,7 +11,8 @@ from faceptor_models.common.metrics import landmark_error
 
 FEWEST = 15
 AGE_GROUPS = [(0, 9), (10, 19), (20, 29), (30, 39), (40, 49), (50, 59), (60, 69), (70, 120)]
-# Sideways offset of the nose tip from the middle of the eyes, in eye distances: 0 is frontal, beyond 0.35 one eye nears the rim.
+# Sideways offset of the nose tip from the middle of the eyes, in eye distances: 0 is frontal, beyond 0.35 one eye nears the
+# rim.
 TURNS = [(0.0, 0.1), (0.1, 0.2), (0.2, 0.35), (0.35, 9.0)]
 # Pixels between the eye centres; a crop's are 40/192 of its side.
 EYE_DISTANCES = [8, 12, 20, 27]
@@ -23,7 +24,7 @@ def table(head, rows):
 
 
 def turn(keypoints):
-    """How far a face is turned, from its five keypoints [n, 5, 2]: see TURNS."""
+    """Returns how far a face is turned, from its five keypoints [n, 5, 2]; TURNS has the groups."""
     eyes = keypoints[:, 1] - keypoints[:, 0]
     distance = np.linalg.norm(eyes, axis=-1)
     along = eyes / distance[:, None]
@@ -39,7 +40,7 @@ def confusion(said, truth, names):
 
 
 def reliability(confidence, right):
-    """(expected calibration error, [(mean confidence, share right, n)]) in BINS equal steps of confidence."""
+    """Returns (expected calibration error, [(mean confidence, share right, n)]) in BINS equal steps of confidence."""
     index = np.minimum((confidence * BINS).astype(int), BINS - 1)
     rows = [(confidence[index == b].mean(), right[index == b].mean(), int((index == b).sum())) for b in range(BINS) if (index == b).any()]
     error = sum(n * abs(c - r) for c, r, n in rows) / len(confidence)
@@ -47,7 +48,7 @@ def reliability(confidence, right):
 
 
 def temperature(probabilities, truth):
-    """The T whose softmax(log p / T) has the lowest negative log likelihood, by golden-section search over log T."""
+    """Finds the T whose softmax(log p / T) has the lowest negative log likelihood, by golden-section search over log T."""
     logits = np.log(np.maximum(probabilities, 1e-9))
 
     def loss(log_t):
@@ -68,7 +69,7 @@ def at_temperature(probabilities, t):
 
 
 def groups(masks, value):
-    """[(name, value of the rows, n)] for every mask that holds enough rows."""
+    """Returns [(name, value of the rows, n)] for every mask that holds enough rows."""
     return [(name, value(mask), int(mask.sum())) for name, mask in masks if mask.sum() >= FEWEST]
 
 
@@ -80,7 +81,7 @@ def expression_sections(dev, answers):
         said = said / said.sum(1, keepdims=True)
         truth = labels["expression_votes"][rows].argmax(1)
         out.append(f"### Expression, {title}: confusions\n\n" + confusion(said.argmax(1), truth, EXPRESSIONS[:count]))
-        # The temperature is fitted on one half and judged on the other, so that it cannot flatter itself.
+        # The temperature is fitted on one half and measured on the other half.
         half = np.arange(len(rows)) % 2 == 0
         fitted = temperature(said[half], truth[half])
         lines = []
@@ -157,7 +158,7 @@ def landmark_sections(dev, answers):
 
 
 def size_section(dev, answer_shrunk):
-    """Errors on crops shrunk until the eyes are so many pixels apart; `answer_shrunk(rows, side)` maps rows to answers."""
+    """Measures the errors on crops shrunk to smaller eye distances; `answer_shrunk(rows, side)` maps rows to answers."""
     labels, lines = dev.labels, []
     w300 = [i for i in dev.rows("w300") if labels["landmarks_source"][i] == 1]
     rafdb, utk = dev.rows("rafdb")[::4], dev.rows("utk")[::2]
@@ -173,7 +174,7 @@ def size_section(dev, answer_shrunk):
 
 
 def sections(dev, answers, answer_shrunk=None):
-    """The card's block of Markdown."""
+    """Writes the card's block of Markdown."""
     out = landmark_sections(dev, answers) + expression_sections(dev, answers) + age_sections(dev, answers) + attribute_sections(dev, answers)
     if answer_shrunk:
         out.insert(1, size_section(dev, answer_shrunk))

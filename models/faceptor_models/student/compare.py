@@ -1,10 +1,10 @@
-"""Compares starts of the encoder on landmarks and parsing: same steps, same batches, several seeds.
+"""Compares initial weights of the encoder on landmarks and parsing: same steps, same batches, several seeds.
 
     python -m faceptor_models.student.compare --faces ../../shared/faces --cache CACHE --out OUT --start scratch --start mcf=encoder.pt --seeds 1,2,3
 
-A start is `scratch` or NAME=FILE, FILE holding an encoder as `faceptor-models pretrain` writes it. The network learns only
-from w300 (points by people) and celebamask (masks). OUT/runs has a file of marks for each run, OUT/results.csv all of them,
-OUT/results.svg the curves. Finished runs are kept: the same command goes on where it stopped, and several commands with other
+A start is `scratch` or NAME=FILE; FILE holds an encoder as `faceptor-models pretrain` writes it. The network learns only from
+w300 (annotated points) and celebamask (masks). OUT/runs has a file of measurements for each run, OUT/results.csv all of them,
+OUT/results.svg the curves. Finished runs are kept: the same command continues where it stopped, and several commands with other
 seeds may share OUT.
 """
 
@@ -34,13 +34,13 @@ from .pretrained_encoder import load_encoder
 from .train import Average, schedule
 
 COLUMNS = ["start", "seed", "step", "samples", "loss", "landmarks_nme_percent", "parsing_f1", "parameters", "size", "px", "batch", "rate"]
-# Marks a run at which it is measured.
+# Number of times that a run is measured.
 MARKS = 5
 COLOURS = ["#7f8c8d", "#c0392b", "#1b6ca8", "#1e8449"]
 
 
 class DenseBatches:
-    """Half a batch of crops with people's points, half with masks; `make` as the student's loader wants it."""
+    """Makes batches for the student's loader: one half crops with annotated points, the other half crops with masks."""
 
     def __init__(self, faces, cache, batch, size):
         archive = np.load(Path(faces) / "train/labels.npz")
@@ -68,13 +68,13 @@ class DenseBatches:
 
 
 def encoded(net, image):
-    """(memory, pixels) of the dense tasks."""
+    """Returns (memory, pixels) of the dense tasks."""
     maps = net.encode(image)
     return net.remember(maps), net.pixels(maps)
 
 
 def dense_logits(net, task, seen, rows):
-    """Logits of one dense task for some rows of what `encoded` gives."""
+    """Returns the logits of one dense task for some rows of what `encoded` returns."""
     memory, pixels = seen
     return net.maps(net.decode(task, [(k[rows], v[rows]) for k, v in memory]), pixels[rows])
 
@@ -90,7 +90,7 @@ def step_loss(net, batch):
 
 
 class Judge:
-    """The dev rows of landmarks and parsing for networks of one input size."""
+    """Holds the dev rows of landmarks and parsing for networks of one input size."""
 
     def __init__(self, faces, size):
         dev = Development(faces)
@@ -102,7 +102,7 @@ class Judge:
 
     @torch.no_grad()
     def measure(self, net):
-        """(mean point error in percent of the outer eye distance, mean F1 over the classes but the background)."""
+        """Returns (mean point error in per cent of the outer eye distance, mean F1 over the classes except the background)."""
         net.eval()
         n, found, confusion = len(self.points), [], np.zeros((len(PARSING),) * 2, np.int64)
         for start in range(0, n, 32):
@@ -119,7 +119,10 @@ class Judge:
 
 
 def run(args, name, file, seed, batches, judge, target):
-    """Writes the rows of one run to `target`, mark by mark. Networks of one seed have the same weights outside the encoder and see the same batches."""
+    """Trains one run and writes its rows to `target` at each measurement.
+
+    Networks of one seed have the same weights outside the encoder and see the same batches.
+    """
     torch.manual_seed(seed)
     net = Student(args.size)
     if file:
@@ -171,7 +174,7 @@ def write_rows(rows, path):
 
 
 def gathered(out):
-    """All runs' rows; results.csv and results.svg are made of them anew."""
+    """Returns the rows of all runs, and writes results.csv and results.svg from them."""
     rows = [row for path in sorted((out / "runs").glob("*.csv"), key=lambda p: (not p.name.startswith("scratch"), p.name)) for row in read_rows(path)]
     write_rows(rows, out / "results.csv")
     (out / "results.svg").write_text(plot(rows))
@@ -182,7 +185,7 @@ MEASURES = ("landmarks_nme_percent", "parsing_f1")
 
 
 def common_step(rows):
-    """The last mark that every run has reached."""
+    """Returns the last measured step that every run has reached."""
     runs = {}
     for r in rows:
         runs.setdefault((r["start"], r["seed"]), set()).add(int(r["step"]))
@@ -190,7 +193,7 @@ def common_step(rows):
 
 
 def summary(rows):
-    """{start: {measure: (mean, sample standard deviation, runs)}} at the last mark of all runs."""
+    """Returns {start: {measure: (mean, sample standard deviation, runs)}} at the last common step."""
     step, out = common_step(rows), {}
     for name in dict.fromkeys(r["start"] for r in rows):
         last = [r for r in rows if r["start"] == name and int(r["step"]) == step]
@@ -200,7 +203,7 @@ def summary(rows):
 
 
 def paired(rows, first, second):
-    """{measure: (mean of second - first over the seeds, its standard error, seeds)} at the last mark of all runs."""
+    """Returns {measure: (mean of second - first over the seeds, its standard error, seeds)} at the last common step."""
     step, out = common_step(rows), {}
     for m in MEASURES:
         held = {(r["start"], r["seed"]): float(r[m]) for r in rows if int(r["step"]) == step}
@@ -209,13 +212,13 @@ def paired(rows, first, second):
 
 
 def mean_gain(held, first, second):
-    """(mean of second - first over the seeds that both have, its standard error, seeds) of {(name, seed): value}."""
+    """Returns (mean of second - first over the seeds that both have, its standard error, seeds) of {(name, seed): value}."""
     gain = np.array([held[second, seed] - v for (name, seed), v in held.items() if name == first and (second, seed) in held])
     return gain.mean(), gain.std(ddof=1) / np.sqrt(len(gain)) if len(gain) > 1 else float("nan"), len(gain)
 
 
 def panel(rows, measure, title, left, width, height):
-    """One diagram: a thin line a run, a thick one for the mean of a start's runs."""
+    """Draws one diagram: a thin line for each run, and a thick one for the mean of a start's runs."""
     values, steps = [float(r[measure]) for r in rows], max(int(r["step"]) for r in rows)
     low, high = min(values), max(values)
     span = (high - low) or 1.0
@@ -231,14 +234,14 @@ def panel(rows, measure, title, left, width, height):
         mine = [r for r in rows if r["start"] == name]
         for seed in dict.fromkeys(r["seed"] for r in mine):
             out.append(line([(int(r["step"]), float(r[measure])) for r in mine if r["seed"] == seed], colour, 1))
-        # The mean only as far as all of the start's runs have come.
+        # The mean ends where the shortest of the start's runs ends.
         marks = sorted({int(r["step"]) for r in mine if int(r["step"]) <= common_step(mine)})
         out.append(line([(s, np.mean([float(r[measure]) for r in mine if int(r["step"]) == s])) for s in marks], colour, 2.5))
     return out
 
 
 def plot(rows):
-    """The curves of all runs as SVG text."""
+    """Draws the curves of all runs as SVG text."""
     width, height = 330, 220
     found, step = summary(rows), common_step(rows)
     view = f"0 0 {2 * width + 170} {height + 58 + 18 * len(found)}"
@@ -278,7 +281,7 @@ def main():
     (out / "runs").mkdir(parents=True, exist_ok=True)
     starts = [(name, file) for name, _, file in (s.partition("=") for s in args.start)]
     batches, judge = DenseBatches(args.faces, args.cache, args.batch, args.px), Judge(args.faces, args.px)
-    # Seed by seed, so that a comparison that is cut short still compares.
+    # The order is seed by seed, so that a comparison that is cut short still compares.
     for seed in args.seeds:
         for name, file in starts:
             target = out / "runs" / f"{name}-{seed}.csv"

@@ -1,4 +1,4 @@
-"""Parameters and multiply-accumulates of an export folder, part by part, read from its ONNX graphs.
+"""Counts parameters and multiply-accumulates of an export folder, part by part, from its ONNX graphs.
 
 python -m faceptor_models.student.cost edge
 """
@@ -12,7 +12,7 @@ import onnx
 
 
 def part_cost(path):
-    """(MACs, weights) of one ONNX graph: convolutions and products; a weight is an initializer of rank 2 or more."""
+    """Returns (MACs, weights) of one ONNX graph: convolutions and products; a weight is an initializer of rank 2 or more."""
     model = onnx.shape_inference.infer_shapes(onnx.load(str(path)))
     graph = model.graph
     shapes = {i.name: list(i.dims) for i in graph.initializer}
@@ -30,7 +30,7 @@ def part_cost(path):
 
 
 def folder_cost(folder):
-    """{part: (MACs, weights)} of every part but the finder's."""
+    """Returns {part: (MACs, weights)} of every part except the finder's."""
     folder = Path(folder)
     manifest = tomllib.loads((folder / "manifest.toml").read_text())
     finder = {s["part"] for s in manifest.get("finder", {}).get("size", [])}

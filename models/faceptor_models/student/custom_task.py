@@ -1,12 +1,12 @@
-"""A classification task of one's own on a trained network: a small head on its encoder, added to its export.
+"""Trains a classification task of the user's own: a small head on the encoder of a trained network, added to its export.
 
     faceptor-models prepare own=PHOTOS --out FACES --detector yunet.onnx
     python -m faceptor_models.student.custom_task FACES --task NAME --weights edge/weights.pt --export edge --out my_export
     faceptor image photo.jpg --model my_export --tasks NAME
 
-PHOTOS/labels.csv has a column `task.NAME` (PREPARE.md). The encoder stays as it is, so every other task answers as
-before; a few dozen photos a class are enough to begin with. Of the training photos one in five is held out to choose how
-strongly the head is regularised.
+PHOTOS/labels.csv has a column `task.NAME` (PREPARE.md). The encoder keeps its weights, so every other task answers as before. A
+few dozen photos of each class are enough to begin with. One training photo in five is held out to choose the weight decay of
+the head.
 """
 
 import argparse
@@ -33,12 +33,12 @@ from .evaluate import load
 from .export import METHODS, export_float, quantize, sha256
 
 REGIONS = 3  # the head sees the means of 3 x 3 regions of the encoder's last map
-VIEWS = 6  # augmented views of a training photo, beside the photo itself
+VIEWS = 6  # augmented views of a training photo, in addition to the photo itself
 DECAYS = (0.001, 0.01, 0.1, 1.0)  # of the head's weights, tried on the held-out photos
 
 
 class OwnPart(nn.Module):
-    """The last map [1, C, S, S] to probabilities [1, classes]."""
+    """Maps the last map [1, C, S, S] to probabilities [1, classes]."""
 
     inputs = ["feature16"]
 
@@ -55,7 +55,7 @@ class OwnPart(nn.Module):
 
 
 def labelled(faces, task):
-    """(classes, training crops with borders [(crop, class)], dev crops [(rgb, class)]) of a prepared folder."""
+    """Returns (classes, training crops with borders [(crop, class)], dev crops [(rgb, class)]) of a prepared folder."""
     faces, column = Path(faces), f"task.{task}"
     labels = {split: table(faces / split / "labels.npz") for split in ("train", "dev")}
     if column not in labels["train"]:
@@ -78,13 +78,13 @@ def labelled(faces, task):
 
 @torch.no_grad()
 def features(net, images, batch=32):
-    """Last maps [n, C, S, S] of network images, uint8 [n, 3, S, S]."""
+    """Returns the last maps [n, C, S, S] of network images, uint8 [n, 3, S, S]."""
     parts = [net.encode(torch.from_numpy(images[i : i + batch]).float().div_(127.5).sub_(1.0))["f16"] for i in range(0, len(images), batch)]
     return torch.cat(parts)
 
 
 def fit(inputs, target, classes, decay, steps=60):
-    """Logistic regression [n, F] -> classes with weight decay; inputs are of about unit size."""
+    """Fits a logistic regression [n, F] -> classes with weight decay; the inputs are of about unit size."""
     linear = nn.Linear(inputs.shape[1], classes)
     nn.init.zeros_(linear.weight)
     nn.init.zeros_(linear.bias)
@@ -102,7 +102,7 @@ def fit(inputs, target, classes, decay, steps=60):
 
 
 def learn(maps, target, owner, part):
-    """Sets the head's weights; `owner` says which photo a row shows. Returns the held-out accuracy and the decay."""
+    """Sets the head's weights; `owner` gives the photo of each row. Returns the held-out accuracy and the decay."""
     with torch.no_grad():
         pooled = part.pool(maps).flatten(1)
         middle, spread = pooled.mean(0), pooled.std(0) + 1e-3
@@ -128,7 +128,7 @@ def inputs_scale(pooled):
 
 
 def extended(export, out, name, classes, part, maps):
-    """The export folder with the task's part, quantized as the others are."""
+    """Writes the export folder with the task's part, quantized like the others."""
     export, out = Path(export), Path(out)
     manifest = tomllib.loads((export / "manifest.toml").read_text())
     if any(task["name"] == name for task in manifest["task"]):

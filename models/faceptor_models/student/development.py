@@ -1,4 +1,4 @@
-"""The dev split: its crops as the network sees them, and every measure of the model card."""
+"""Reads the dev split and computes every measure of the model card."""
 
 import csv
 from functools import partial
@@ -12,7 +12,7 @@ from faceptor_models.common.metrics import landmark_error, parsing_scores, verif
 
 
 class Development:
-    """Labels of `faces/dev`; `rows(source)` indexes them."""
+    """Holds the labels of `faces/dev`; `rows(source)` indexes them."""
 
     def __init__(self, faces):
         self.root = Path(faces) / "dev"
@@ -34,7 +34,7 @@ class Development:
         return np.asarray(Image.open(self.root / str(self.labels["mask"][i])))
 
     def pairs(self):
-        """LFW pairs of folds 1-5 as (fold, row a, row b, same)."""
+        """Returns the LFW pairs of folds 1-5 as (fold, row a, row b, same)."""
         with open(self.root / "lfw_pairs.csv") as file:
             return [(int(r["fold"]), self.index[r["a"]], self.index[r["b"]], r["same"] == "1") for r in csv.DictReader(file)]
 
@@ -75,7 +75,7 @@ def attributes_row(dev, answers):
 
 
 def class_scores(dev, answers):
-    """F1 of every class of the masks."""
+    """Returns the F1 of every class of the masks."""
     confusion = np.zeros((len(PARSING), len(PARSING)), np.int64)
     for i in dev.rows("celebamask"):
         truth, said = dev.mask(i), answers[i]["mask"]
@@ -103,10 +103,10 @@ ROWS = {
 
 
 def measure(dev, answers):
-    """The table, {row: value}, and the F1 of each class. `answers` maps a dev row to that face's answers:
+    """Returns the table, {row: value}, and the F1 of each class. `answers` maps a dev row to that face's answers.
 
-    landmarks [68, 2] in units of the crop; expression [8] and attributes [40] probabilities; age years;
-    embedding unit vector; mask [side, side] labels. Rows without an answer count as wrong or are reported.
+    The answers are landmarks [68, 2] in units of the crop, expression [8] and attributes [40] probabilities, age years,
+    embedding a unit vector, and mask [side, side] labels. Rows without an answer count as wrong or are reported.
     """
     table = {}
     for row in ROWS.values():

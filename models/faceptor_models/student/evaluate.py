@@ -1,4 +1,7 @@
-"""Dev table of a checkpoint in PyTorch float: `python -m faceptor_models.student.evaluate CHECKPOINT [--weights average|net]`."""
+"""Measures a checkpoint on the dev split in PyTorch float.
+
+python -m faceptor_models.student.evaluate CHECKPOINT [--weights average|net]
+"""
 
 import argparse
 from functools import partial
@@ -24,7 +27,7 @@ def load(checkpoint, weights="average"):
 
 
 def label_map(logits, side):
-    """Parsing logits [C, H, W] on the network's grid to a label map [side, side] of the aligned crop."""
+    """Converts parsing logits [C, H, W] on the network's grid to a label map [side, side] of the aligned crop."""
     h, w = logits.shape[1:]
     f = np.arange(side) / side
     u = frame_to_network(f)
@@ -39,7 +42,7 @@ ANSWERS = ("landmarks", "parsing", "age", "expression", "attributes", "embedding
 
 @torch.no_grad()
 def answer(net, images, wanted=ANSWERS):
-    """The tasks on a batch of network images, uint8 [B, 3, S, S]: dict of arrays."""
+    """Runs the tasks on a batch of network images, uint8 [B, 3, S, S]; returns a dict of arrays."""
     maps = net.encode(torch.from_numpy(images).float().div_(127.5).sub_(1.0))
     memory, pixels = net.remember(maps), net.pixels(maps) if {"landmarks", "parsing"} & set(wanted) else None
     read = {
@@ -54,7 +57,7 @@ def answer(net, images, wanted=ANSWERS):
 
 
 def twice(run):
-    """`run` (as `answer`) on network images and on their mirror images, the mean of both: what `faceptor image` gives out."""
+    """Wraps `run` (like `answer`) to average the answers to network images and to their mirror images, as `faceptor image` does."""
 
     def both(images):
         first, second = run(images), run(np.ascontiguousarray(images[..., ::-1]))
@@ -66,7 +69,7 @@ def twice(run):
 
 
 def answers(dev, run, size, batch=32):
-    """Dev row -> its answers (see development.measure), `run` mapping network images to arrays as `answer` does."""
+    """Returns the answers of every dev row (see development.measure); `run` maps network images to arrays as `answer` does."""
     found = {}
     rows = list(range(len(dev.path)))
     for start in range(0, len(rows), batch):

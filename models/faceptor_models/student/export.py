@@ -1,4 +1,4 @@
-"""Checkpoint to the export folder that `faceptor compile` reads: quantized QDQ ONNX parts and manifest.toml.
+"""Exports a checkpoint to the folder that `faceptor compile` reads: quantized QDQ ONNX parts and manifest.toml.
 
 python -m faceptor_models.student.export CHECKPOINT --cache CACHE --out edge
 """
@@ -30,7 +30,7 @@ LICENCE = "Non-commercial research use only: see LICENSE-WEIGHTS.md"
 
 
 def calibration_images(faces, cache, size, count=240, seed=7):
-    """Lightly augmented training crops of every source, [count, 3, size, size] float."""
+    """Returns lightly augmented training crops of every source, [count, 3, size, size] float."""
     arrays = pack(faces, cache, mapped=True)
     rng = np.random.default_rng(seed)
     images = []
@@ -41,7 +41,7 @@ def calibration_images(faces, cache, size, count=240, seed=7):
 
 
 class Tensors(CalibrationDataReader):
-    """The calibration images' tensors at a part's inputs, one face at a time."""
+    """Gives the calibrator the images' tensors at a part's inputs, one face at a time."""
 
     def __init__(self, tensors, names):
         self.rows = iter([{n: tensors[n][i : i + 1].numpy() for n in names} for i in range(len(tensors[names[0]]))])
@@ -58,10 +58,10 @@ def export_float(part, path, tensors):
 
 
 def quantize(source, target, tensors, inputs, method):
-    """QDQ: activations u8 per tensor, weights i8 per output channel, only products with constant weights.
+    """Writes a QDQ file: activations u8 for each tensor, weights i8 for each output channel, only products with constant weights.
 
-    Linear layers are Gemm after the preparation; a MatMul is a product of activations (attention, the dot product with
-    pixels), which stays in float: `MatMulConstBOnly` has no effect on QDQ files.
+    After the preparation linear layers are Gemm. A MatMul is a product of activations (attention, the dot product with pixels),
+    which stays in float: `MatMulConstBOnly` has no effect on QDQ files.
     """
     with tempfile.TemporaryDirectory() as folder:
         prepared = Path(folder) / "prepared.onnx"
@@ -86,7 +86,7 @@ def sha256(path):
 
 
 def manifest(name, version, size, parts, folder, finder):
-    """manifest.toml as a dict; `finder` is the finder's own finder.toml."""
+    """Builds manifest.toml as a dict; `finder` is the finder's own finder.toml."""
     tasks, first = [], 0
     kinds = {"landmarks": [], "parsing": labels.PARSING, "age": [], "expression": labels.EXPRESSIONS, "attributes": labels.ATTRIBUTES}
     for task, queries in QUERIES.items():

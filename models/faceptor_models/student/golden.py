@@ -1,9 +1,9 @@
-"""Golden outputs for tests/parity.rs: 64 dev crops through ONNX Runtime (the QDQ parts) and through the float network.
+"""Writes golden outputs for tests/parity.rs: 64 dev crops through ONNX Runtime (the QDQ parts) and through the float network.
 
     python -m faceptor_models.student.golden --export edge --out ../target/golden
 
-The folder holds network inputs made from research photos and is never committed. The float answers come from a
-checkpoint (`--weights`) or, where PyTorch is not at hand, are left out and the parity test says so.
+The folder holds network inputs made from research photos and is never committed. The float answers come from a checkpoint
+(`--weights`). Without PyTorch they are left out, and the parity test reports it.
 """
 
 import argparse
@@ -23,7 +23,7 @@ COUNT = 64
 
 
 def pick(dev):
-    """Rows spread evenly over the sources."""
+    """Picks rows spread evenly over the sources."""
     sources = ["w300", "celebamask", "utk", "fairface", "celeba", "rafdb", "ferplus", "lfw"]
     chosen = [dev.rows(s)[np.linspace(0, len(dev.rows(s)) - 1, COUNT // len(sources)).astype(int)] for s in sources]
     return np.concatenate(chosen)

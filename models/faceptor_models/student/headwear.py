@@ -1,8 +1,8 @@
-"""Hats that hair hangs out of: berets, hoods and hats worn far back, drawn onto training crops that have none.
+"""Draws hats that hair hangs out of onto training crops without one: berets, hoods and hats worn far back.
 
-A hat of another crop (augment.transplant) covers what lies below it. Most hats of the training masks are such ones, and a network
-that learned from them took every hat with hair in front of it for hair. Here a piece of another crop's clothes lies behind the hair,
-or over its upper part, in the shape of a beret or of a hood.
+A hat of another crop (augment.transplant) covers what lies below it. Most hats of the training masks are of that kind, and a
+network that learned from them took every hat with hair in front of it for hair. Here a piece of another crop's clothes lies
+behind the hair, or over its upper part, in the shape of a beret or of a hood.
 """
 
 import cv2
@@ -11,13 +11,13 @@ import numpy as np
 from faceptor_models.common.labels import PARSING, UNKNOWN
 
 BACKGROUND, HAIR, HAT, CLOTH = (PARSING.index(name) for name in ("background", "hair", "hat", "cloth"))
-# Least share of the crop that is hair, of a donor that is cloth or hat, and of a hat that shows; least difference of its grey levels
-# from what was there: a dark hat before the dark is not to be learned.
+# Least share of the crop that is hair, of a donor that is cloth or hat, and of a hat that shows; least difference of its grey
+# levels from the pixels that it covers: a dark hat on a dark background teaches nothing.
 LEAST_HAIR, LEAST_STUFF, LEAST_SHOWN, LEAST_CONTRAST = 0.04, 0.02, 0.01, 12.0
 
 
 def stuff(rng, donor, donor_mask, side):
-    """Cloth of a donor, float RGB [side, side, 3], or None where it shows too little: a piece that is all cloth, mirrored on and on."""
+    """Cuts cloth from a donor, float RGB [side, side, 3], or returns None where it shows too little: a piece of cloth, mirrored to tile."""
     label = HAT if (donor_mask == HAT).mean() > LEAST_STUFF else CLOTH
     shown = donor_mask == label
     if shown.mean() < LEAST_STUFF:
@@ -39,7 +39,7 @@ def stuff(rng, donor, donor_mask, side):
 
 
 def worn(rng, mask):
-    """Where a hat behind the hair shows on a label map [h, h], as booleans: beyond the head, and above its lower edge on the hair."""
+    """Returns where a hat behind the hair shows on a label map [h, h], as booleans: outside the head, and on the hair above its lower edge."""
     side = len(mask)
     grid = (np.arange(side) + 0.5) / side
     x, y = grid[None, :], grid[:, None]
@@ -65,9 +65,9 @@ def worn(rng, mask):
 
 
 def put_on(rng, rgbm, mask, donor, donor_mask):
-    """A crop [side, side, 4] and its mask with a hat behind the hair, of a donor's cloth; both as they are where that cannot be.
+    """Returns a crop [side, side, 4] and its mask with a hat behind the hair, made of a donor's cloth; unchanged where it does not fit.
 
-    `mask` and `donor_mask` are label maps, square, of any size.
+    `mask` and `donor_mask` are square label maps of any size.
     """
     if (mask == HAT).any() or (mask == HAIR).mean() < LEAST_HAIR:
         return rgbm, mask

@@ -1,4 +1,4 @@
-"""A margin between the people of the training crops beside the distilled embedding: CosFace (SPEC A6). Training only."""
+"""Adds a margin between the people of the training crops to the distilled embedding (CosFace, as in Faceptor). Training only."""
 
 import torch
 from torch import nn
@@ -8,13 +8,14 @@ SCALE, MARGIN = 32.0, 0.35
 
 
 class Identities(nn.Module):
-    """CosFace over the people of some crops.
+    """Computes CosFace over the people of some crops.
 
-    Their vectors begin with the means of the teacher's: most people have one or two crops, too few to learn a vector from nothing.
+    Their vectors begin with the means of the teacher's embeddings: most people have one or two crops, too few to learn a vector
+    from random weights.
     """
 
     def __init__(self, identity, embedding):
-        """`identity` [n] numbers of people, -1 unknown, and the teacher's `embedding` [n, 128] of unit length."""
+        """Takes `identity` [n], numbers of people with -1 for unknown, and the teacher's `embedding` [n, 128] of unit length."""
         super().__init__()
         known = torch.as_tensor(identity) >= 0
         people, place = torch.as_tensor(identity)[known].unique(return_inverse=True)
@@ -23,7 +24,7 @@ class Identities(nn.Module):
         self.register_buffer("people", people)
 
     def forward(self, embedding, identity):
-        """Mean loss of the rows of `embedding` [B, 128] whose person is one of these; 0 when there is none."""
+        """Returns the mean loss of the rows of `embedding` [B, 128] whose person is known; 0 when there is none."""
         place = torch.searchsorted(self.people, identity).clamp(max=len(self.people) - 1)
         rows = torch.nonzero(self.people[place] == identity)[:, 0]
         if not len(rows):

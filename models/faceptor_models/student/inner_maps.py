@@ -1,10 +1,10 @@
-"""Inner maps of a landmark network (PFLD) as what the encoder's stride-8 map must tell: computed once, kept in a file. Training only.
+"""Makes inner maps of a landmark network (PFLD) a target of the encoder's stride-8 map: computed once, kept in a file. Training only.
 
     python -m faceptor_models.student.inner_maps ../../shared/networks/pfld.onnx --faces FACES --cache CACHE --out pfld.npz
 
-The file has, for every crop of w300 and for its mirror image, the map of one tensor, each channel in its own standard deviations, and
-where in the aligned frame the teacher looked. A training sample is turned, moved and warped: each cell of the student takes the teacher's value
-where it looks, those beyond the teacher's view count nothing.
+For every crop of w300 and for its mirror image the file has the map of one tensor, each channel in its own standard deviations,
+and the part of the aligned frame that the teacher saw. A training sample is turned, moved and warped: each cell of the student
+takes the teacher's value at its own place, and cells outside the teacher's view do not count.
 """
 
 import argparse
@@ -20,13 +20,13 @@ from faceptor_models.common.geometry import network_grid, network_to_frame
 from faceptor_models.common.labels import LANDMARK_FLIP
 from faceptor_models.common.packed_crops import pack
 
-# The last sum of PFLD's residual blocks, [128, 14, 14], and the square of the aligned frame that stands for its face box (left, top,
-# side; of 0.5 to 0.75 of the side the one with the least median error of the teacher's own points on 200 training crops).
+# The last sum of PFLD's residual blocks, [128, 14, 14], and the square of the aligned frame that stands for its face box (left,
+# top, side): of 0.5 to 0.75 of the side the one with the least median error of the teacher's own points on 200 training crops.
 TENSOR, VIEW = "374", (0.2, 0.29, 0.6)
 
 
 def seen(crop, size=112):
-    """What the teacher sees of a crop [side, side, >= 3]: float32 [3, size, size] in 0..1."""
+    """Returns the teacher's input of a crop [side, side, >= 3]: float32 [3, size, size] in 0..1."""
     side = crop.shape[0]
     left, top, width = (v * side for v in VIEW)
     scale = width / size
@@ -37,7 +37,7 @@ def seen(crop, size=112):
 
 
 def teacher(file, tensor):
-    """image [n, 3, 112, 112] -> (points [n, 68, 2] in the frame, maps [n, C, h, w]) of an ONNX file."""
+    """Loads an ONNX file as a function image [n, 3, 112, 112] -> (points [n, 68, 2] in the frame, maps [n, C, h, w])."""
     model = onnx.load(file)
     model.graph.output.append(onnx.helper.make_empty_tensor_value_info(tensor))
     session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
@@ -51,7 +51,7 @@ def teacher(file, tensor):
 
 
 def compute(run, crops):
-    """(points, maps) of crops and of their mirror images: [2, n, 68, 2] and float16 [2, n, C, h, w]."""
+    """Returns (points, maps) of crops and of their mirror images: [2, n, 68, 2] and float16 [2, n, C, h, w]."""
     points, maps = [], []
     for mirrored in (False, True):
         images = [seen(crop[:, ::-1] if mirrored else crop) for crop in crops]
@@ -64,7 +64,7 @@ def compute(run, crops):
 
 
 class InnerMaps:
-    """The file's maps as targets of augmented samples."""
+    """Reads the file's maps as targets of augmented samples."""
 
     def __init__(self, file):
         self.maps = np.load(file)["maps"]
@@ -74,12 +74,14 @@ class InnerMaps:
         return self.maps.shape[2]
 
     def target(self, row, before, after, flip, cells):
-        """(maps [C, cells, cells] float32, seen [cells, cells] bool) of crop `row`, whose points [68, 2] were `before` in the photo's frame and are
-        `after` in the network's coordinates."""
+        """Returns (maps [C, cells, cells] float32, seen [cells, cells] bool) of crop `row`.
+
+        Its points [68, 2] were `before` in the photo's frame and are `after` in the network's coordinates.
+        """
         after = network_to_frame(after)
         if flip:
             after = after[LANDMARK_FLIP]
-        # The jitter is an affine map, and 68 points tell which.
+        # The jitter is an affine map, and 68 points determine it.
         back = np.linalg.lstsq(np.concatenate([after, np.ones((len(after), 1))], 1), before, rcond=None)[0]
         grid = network_grid(cells).reshape(-1, 2)
         photo = np.concatenate([grid, np.ones((len(grid), 1))], 1) @ back
@@ -96,14 +98,14 @@ class InnerMaps:
 
 
 class InnerHead(nn.Module):
-    """The stride-8 map through a 1x1 convolution against the teacher's: mean squared difference, in its variances."""
+    """Compares the stride-8 map, through a 1x1 convolution, with the teacher's: mean squared difference, in its variances."""
 
     def __init__(self, width, channels):
         super().__init__()
         self.read = nn.Conv2d(width, channels, 1)
 
     def forward(self, f8, maps, inside):
-        """`f8` [B, width, h, w], `maps` [B, channels, h, w], `inside` [B, h, w]."""
+        """Takes `f8` [B, width, h, w], `maps` [B, channels, h, w] and `inside` [B, h, w]."""
         off = ((self.read(f8).float() - maps) ** 2).mean(1)
         return (off * inside).sum() / inside.sum().clamp(min=1)
 

@@ -1,4 +1,4 @@
-"""Batches balanced over the sources, made by worker processes that share the packed crops by fork."""
+"""Makes batches that are balanced over the sources."""
 
 import numpy as np
 
@@ -11,24 +11,24 @@ from .poses import pose_chances
 
 # Samples of each source in a batch of 128; other batch sizes scale it.
 SHARE = {"w300": 12, "celebamask": 16, "utk": 18, "fairface": 18, "celeba": 22, "rafdb": 22, "ferplus": 20}
-# How many times as often a mask is drawn that shows one of the rare classes (CelebAMask number: factor): of 897
-# training masks 47 show a hat, 173 earrings, 51 glasses and 17 a necklace; drawn evenly, they
-# are hardly learned; when a third of the masks had a hat, dark hair became one. Hats have come often enough since there are
-# masks by the network itself (student.pseudo) and drawn ones (headwear.py).
+# Factor of a mask's probability when it shows one of the rare classes (CelebAMask number: factor). Of 897 training masks 47
+# show a hat, 173 earrings, 51 glasses and 17 a necklace; drawn evenly, the network hardly learns them; when a third of the
+# masks had a hat, dark hair became one. Hats come often enough with masks by the network itself (student.pseudo) and drawn ones
+# (headwear.py).
 RARE = {3: 2.0, 15: 2.0, 16: 4.0}
 
-# Share of the mask samples that are given a rare thing of another mask (augment.transplant), and how the things are chosen.
+# Share of the mask samples that get a rare thing of another mask (augment.transplant), and the probabilities of the things.
 TRANSPLANTED, THINGS = 0.35, {14: 0.4, 15: 0.2, 3: 0.15, 16: 0.25}
 # Share of those hats that are drawn behind the hair instead of taken from a crop.
 BEHIND = 0.6
-# Samples of a batch of 128 without masks whose attributes say what the parsing must find somewhere, or nowhere.
+# Samples of a batch of 128 without masks whose attributes require that the parsing finds a thing, or finds none.
 HINTED = 8
-# How many times as often a CelebA crop is drawn that has the attribute.
+# Factor of a CelebA crop's probability when it has the attribute.
 HINT_CHANCE = {"Wearing_Hat": 2.0, "Wearing_Necklace": 1.5, "Eyeglasses": 1.5}
 
 
 def mask_chances(masks, least_px=30):
-    """Chance of each mask to be drawn, by the rarest class that it shows in at least `least_px` pixels."""
+    """Returns the probability of each mask to be drawn, by the rarest class that it shows in at least `least_px` pixels."""
     chance = np.ones(len(masks))
     for label, factor in RARE.items():
         shown = np.array([(mask == label).sum() >= least_px for mask in masks])
@@ -37,7 +37,7 @@ def mask_chances(masks, least_px=30):
 
 
 def hint_chances(attributes):
-    """Chance of each crop to be drawn, by the rarest thing that its attributes [n, 40] name."""
+    """Returns the probability of each crop to be drawn, by the rarest thing that its attributes [n, 40] name."""
     chance = np.ones(len(attributes))
     for name, factor in HINT_CHANCE.items():
         chance[attributes[:, HINTS[name][0]] > 0] = np.maximum(chance[attributes[:, HINTS[name][0]] > 0], factor)
@@ -45,8 +45,10 @@ def hint_chances(attributes):
 
 
 def hinted(attributes, usable, count):
-    """`count` rows whose attributes [n, 40] are known: half of them those with the rarest things, the others as they come,
-    so that there are faces without each thing; fewer where there are fewer."""
+    """Returns `count` rows whose attributes [n, 40] are known, fewer where there are fewer.
+
+    One half has the rarest things; the other half is any rows, so that there are faces without each thing.
+    """
     worth = np.zeros(len(attributes))
     for name, (column, *_) in HINTS.items():
         worth = np.maximum(worth, (attributes[:, column] > 0) * HINT_CHANCE.get(name, 1.2))
@@ -56,10 +58,10 @@ def hinted(attributes, usable, count):
 
 
 def shares(sizes, given=None):
-    """{source: samples in a batch of 128} for {source: crops}.
+    """Returns {source: samples in a batch of 128} for {source: crops}.
 
-    A source that another folder has more of, such as fairface beside fairface_more, shares its part by the numbers of
-    crops; any other further source gets 8 more. `given` overrides both.
+    A source that another folder has more of, such as fairface beside fairface_more, shares its part by the numbers of crops;
+    any other further source gets 8 more. `given` overrides both.
     """
     share = {}
     for source, part in SHARE.items():
@@ -74,11 +76,12 @@ def shares(sizes, given=None):
 
 
 class Batches:
-    """`make(seed)` returns one batch as a dict of arrays; the same seed always gives the same batch.
+    """Makes one batch as a dict of arrays with `make(seed)`; the same seed always gives the same batch.
 
-    `sets` are pairs of {source: crops} and labels; those with `masks` have them of celebamask or of their only source. `hold_out` is the share of
-    each source's crops that only `make(..., held=True)` draws, `light` the share of lightly augmented samples. `poses`: turned faces of
-    w300 come as often as frontal ones. `inner`: w300's samples have a landmark network's inner maps (inner_maps.py).
+    `sets` are pairs of {source: crops} and labels; `masks` among the crops belong to celebamask or to the only source.
+    `hold_out` is the share of each source's crops that only `make(..., held=True)` draws, and `light` the share of lightly
+    augmented samples. With `poses` turned faces of w300 come as often as frontal ones. With `inner` w300's samples have a
+    landmark network's inner maps (inner_maps.py).
     """
 
     def __init__(self, sets, batch, size, given=None, hold_out=0.0, light=0.0, poses=False, inner=None):
@@ -106,7 +109,7 @@ class Batches:
         self.size, self.light = size, light
 
     def draw(self, rng, source, held):
-        """Rows of a source for one batch: of those held out, or of all others by their chances."""
+        """Draws rows of a source for one batch: from those held out, or from all others by their probabilities."""
         count, rows = len(self.arrays[source]), self.held[source]
         if held:
             return rng.choice(rows, self.count[source])
@@ -118,7 +121,7 @@ class Batches:
         return rng.choice(count, self.count[source], p=chances)
 
     def transplanted(self, rng, crop, mask):
-        """A crop and its mask with a rare thing of another training crop on it."""
+        """Returns a crop and its mask with a rare thing of another training crop on it."""
         label = rng.choice(list(THINGS), p=list(THINGS.values()))
         if label == headwear.HAT and rng.random() < BEHIND:
             source = rng.choice(sorted(self.masks))

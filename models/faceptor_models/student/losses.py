@@ -1,4 +1,4 @@
-"""Losses of SPEC A6 where they fit few samples; every missing label is masked."""
+"""Computes the student's losses: Faceptor's, changed where there are few samples; every missing label is masked."""
 
 import torch
 from torch.nn import functional as F
@@ -8,7 +8,7 @@ from faceptor_models.common.labels import HINTS, MALE
 from .network import AGE_BINS, age_distribution
 
 AGE_STD_YEARS = 4.0
-# Found once by bringing the terms to the same order of magnitude; a run's `--weigh` has others, EXPERIMENTS.md what they brought.
+# Set once so that all terms have the same order of magnitude. A run's `--weigh` overrides them; EXPERIMENTS.md has the effects.
 WEIGHTS = {
     "landmarks": 6.0, "heatmap": 0.25, "parsing": 1.0, "age": 0.6, "age_years": 0.08, "expression": 1.0, "attributes": 4.0,
     "embedding": 3.0, "relation": 20.0, "auxiliary": 0.5, "edges": 0.1, "hints": 0.2, "coarse": 0.3,
@@ -16,7 +16,7 @@ WEIGHTS = {
 }  # fmt: skip
 # Terms that only some runs have.
 HELPERS = ("edges", "identity", "inner", "tutor")
-# The terms of each task, for a rule that stops tasks one by one.
+# The terms of each task, for early stopping.
 TASKS = {
     "landmarks": ("landmarks", "heatmap", "inner"), "parsing": ("parsing", "edges", "hints", "coarse"), "age": ("age", "age_years"),
     "expression": ("expression",), "attributes": ("attributes",), "recognition": ("embedding", "relation", "identity"),
@@ -24,14 +24,14 @@ TASKS = {
 
 
 def age_target(low, high, bins):
-    """Gaussian of 4 years about the age; for a range, flat inside with the same slopes outside. [B, bins]"""
+    """Returns a Gaussian of 4 years about the age; for a range it is flat inside with the same slopes outside. [B, bins]"""
     beyond = torch.relu(low[:, None] - bins) + torch.relu(bins - high[:, None])
     t = torch.exp(-0.5 * (beyond / AGE_STD_YEARS) ** 2)
     return t / t.sum(-1, keepdim=True)
 
 
 def age(logits, low, high):
-    """(KL to the target distribution, distance of the expected age to the labelled range in years)."""
+    """Returns (KL to the target distribution, distance of the expected age to the labelled range in years)."""
     bins = torch.tensor(AGE_BINS, device=logits.device)
     p = age_distribution(logits.float())
     target = age_target(low, high, bins)
@@ -41,19 +41,19 @@ def age(logits, low, high):
 
 
 def expression(logits, votes):
-    """Cross-entropy with the voters' distribution."""
+    """Returns the cross-entropy with the voters' distribution."""
     return -(votes * F.log_softmax(logits.float(), -1)).sum(-1).mean()
 
 
 def attributes(logits, labels):
-    """Binary cross-entropy over the known labels (+1, -1; 0 unknown)."""
+    """Returns the binary cross-entropy over the known labels (+1, -1; 0 unknown)."""
     known = (labels != 0).float()
     loss = F.binary_cross_entropy_with_logits(logits.float(), (labels > 0).float(), reduction="none")
     return (loss * known).sum() / known.sum().clamp(min=1)
 
 
 def landmarks(logits, target, weight):
-    """(mean point error in eye distances, cross-entropy of the heat map's marginals with Gaussians of one cell)."""
+    """Returns (mean point error in eye distances, cross-entropy of the heat map's marginals with Gaussians of one cell)."""
     b, q, h, w = logits.shape
     p = logits.float().flatten(2).softmax(-1).reshape(b, q, h, w)
     px, py = p.sum(2), p.sum(3)
@@ -78,7 +78,7 @@ PARSING_WEIGHT = [0.8, 0.8, 1.0, 1.5, 1.5, 1.5, 1.4, 1.4, 1.4, 1.4, 1.4, 1.3, 1.
 
 
 def parsing(logits, labels):
-    """Weighted pixel cross-entropy and soft Dice over the classes present; 255 is outside the photo."""
+    """Returns weighted pixel cross-entropy plus soft Dice over the classes present; 255 is outside the photo."""
     up = logits.float()
     if up.shape[-2:] != labels.shape[-2:]:
         up = F.interpolate(up, size=labels.shape[-2:], mode="bilinear", align_corners=False)
@@ -89,7 +89,8 @@ def parsing(logits, labels):
     told = log_p.gather(1, label.unsqueeze(1)).squeeze(1)
     weight = torch.tensor(PARSING_WEIGHT, device=up.device)[label] * valid
     cross = -(weight * told).sum() / weight.sum().clamp(min=1e-6)
-    # Sums over the labels' pixels instead of one map a class of ones and zeros: this loss was an eighth of a step.
+    # Sums over the labels' pixels replace one map of ones and zeros for each class, with which this loss took an eighth of a
+    # step.
     count = torch.bincount(label[valid], minlength=classes)
     both = torch.zeros(classes, device=up.device).index_add(0, label.flatten(), (told.exp() * valid).flatten())
     size = torch.einsum("bcp,bp->c", log_p.exp().flatten(2), valid.flatten(1).float()) + count
@@ -99,10 +100,10 @@ def parsing(logits, labels):
 
 
 def hints(logits, attributes):
-    """What attributes say about the masks of crops that have none: the surest pixels of a thing's class against its presence.
+    """Compares the surest pixels of a thing's class with the thing's presence, on crops with attributes and without masks.
 
-    `logits` [B, classes, H, W], `attributes` [B, 40] of +1, -1 and 0 (unknown). Multiple-instance cross-entropy: of a thing
-    that is there the mean over as many pixels as it fills is drawn to 1, of one that is not to 0.
+    `logits` [B, classes, H, W], `attributes` [B, 40] of +1, -1 and 0 (unknown). It is a multiple-instance cross-entropy: for a
+    present thing the mean over as many pixels as it fills is drawn to 1, for an absent one to 0.
     """
     p = logits.float().softmax(1).flatten(2)
     terms = []
@@ -115,9 +116,9 @@ def hints(logits, attributes):
 
 
 def recognition(embedding, teacher, flip):
-    """(cosine distance to the teacher's vector, squared difference of the batch's similarity matrices)."""
+    """Returns (cosine distance to the teacher's vector, squared difference of the batch's similarity matrices)."""
     ours = F.normalize(embedding.float(), dim=-1)
-    # The teacher saw the unmirrored photo and is not mirror-symmetric: mirrored samples pull less.
+    # The teacher saw the unmirrored photo and is not mirror-symmetric, so mirrored samples count less.
     pull = torch.where(flip, 0.5, 1.0)
     cosine = ((1 - (ours * teacher).sum(-1)) * pull).sum() / pull.sum()
     relation = (ours @ ours.T - teacher @ teacher.T) ** 2
@@ -126,11 +127,12 @@ def recognition(embedding, teacher, flip):
 
 
 def compute(net, batch, landmark_limit, stopped=(), helpers=None):
-    """All losses of one batch: {name: scalar}. `batch` holds tensors on the network's device.
+    """Returns all losses of one batch, {name: scalar}. `batch` holds tensors on the network's device.
 
-    Tasks in `stopped` cost nothing, nor do the terms "hints" and "coarse" there. `helpers` give terms by their names: "edges" of
-    (logits, f4, f8) of the faces with masks (training_model.py), "identity" of (embedding, identity) (identities.py), "inner" of (f8, maps, seen) of
-    the faces that have inner maps (inner_maps.py), "tutor" of (net, batch, maps, limit) (tutor.py).
+    Tasks in `stopped` cost nothing, nor do the terms "hints" and "coarse" there. `helpers` give terms by their names: "edges"
+    of (logits, f4, f8) of the faces with masks (training_model.py), "identity" of (embedding, identity) (identities.py),
+    "inner" of (f8, maps, seen) of the faces that have inner maps (inner_maps.py), "tutor" of (net, batch, maps, limit)
+    (tutor.py).
     """
     helpers = helpers or {}
     maps = net.encode(batch["image"])
@@ -175,7 +177,7 @@ def compute(net, batch, landmark_limit, stopped=(), helpers=None):
     rows = batch["parsing_rows"] if "parsing" not in stopped else batch["parsing_rows"][:0]
     hint_rows = batch["hint_rows"] if "hint_rows" in batch and not {"parsing", "hints"} & set(stopped) else rows[:0]
     if len(points) + len(rows):
-        # One call with the same count every step: new shapes cost oneDNN a compilation.
+        # One call with the same count in every step: new shapes cost oneDNN a compilation.
         dense = torch.cat([points, rows, hint_rows])
         features = net.pixels({k: maps[k][dense] for k in ("f4", "f8", "f16")})
     if len(points):
@@ -193,7 +195,7 @@ def compute(net, batch, landmark_limit, stopped=(), helpers=None):
             logits = logits[: len(rows)]
         out["parsing"] = parsing(logits, batch["parsing"])
         if hasattr(net, "region") and "coarse" not in stopped:
-            # The pixel decoder's own answer, in training only: it keeps the features below in touch with the labels.
+            # The pixel decoder's own answer, in training only: it keeps the features below close to the labels.
             out["coarse"] = parsing(net.maps(decoded[: len(rows)], pixels[: len(rows)]), batch["parsing"])
         if "edges" in helpers:
             out["edges"] = helpers["edges"](logits, maps["f4"][rows], maps["f8"][rows])
@@ -209,7 +211,7 @@ def compute(net, batch, landmark_limit, stopped=(), helpers=None):
 
 
 def chosen_points(batch, landmark_limit):
-    """Points by people first, then pseudo-points up to the limit: the dense decoder is the dearest part of a step."""
+    """Chooses rows with annotated points first, then with pseudo-points up to the limit: the dense decoder is the dearest part of a step."""
     usable = torch.isfinite(batch["landmarks"][:, 0, 0])
     order = torch.argsort(usable.int() + batch["people"].int(), descending=True, stable=True)
     shuffled = order[: int(usable.sum())]
@@ -224,6 +226,6 @@ def total(losses, weights=WEIGHTS):
 
 
 def by_task(losses, weights=WEIGHTS):
-    """{task: weighted sum of its terms} of the tasks that have any."""
+    """Returns {task: weighted sum of its terms} of the tasks that have any."""
     sums = {t: [weights[k] * losses[k] for k in terms if k in losses] for t, terms in TASKS.items()}
     return {t: sum(v) for t, v in sums.items() if v}

@@ -1,12 +1,12 @@
-"""The student: Faceptor's structure (SPEC A2-A5) at the size of an ARM CPU.
+"""Defines the student: Faceptor's structure at the size of an ARM CPU.
 
-One residual 3x3 encoder; a memory of its last levels with level embeddings (Layer-Attention); a
-post-norm transformer decoder with a query set per task whose self-attention stays inside the task; a pixel
-decoder whose features are dotted with embeddings of the queries (landmarks, parsing); a value interpreter
-(age, expression, attributes); a feature head on the encoder (recognition).
+It has a residual 3x3 encoder; a memory of the encoder's last levels with level embeddings (Layer-Attention); a post-norm
+transformer decoder with a set of queries for each task, whose self-attention stays inside the task; a pixel decoder whose
+features are multiplied with embeddings of the queries (landmarks, parsing); a value interpreter (age, expression, attributes);
+and a feature head on the encoder (recognition).
 
-Differences from the paper, each for the CPU or for the few samples: convolutions instead of a ViT; learned
-value vectors per query instead of one shared by all; ages in bins of five years; soft-argmax over a softmax.
+It differs from the paper for the CPU's sake or because there are few samples: convolutions instead of a ViT, learned value
+vectors for each query instead of one shared by all, ages in bins of five years, and a soft-argmax over a softmax.
 """
 
 import math
@@ -18,10 +18,10 @@ from torch.nn import functional as F
 from faceptor_models.common.labels import ATTRIBUTES, EXPRESSIONS, PARSING
 
 AGE_BINS = [5.0 * i for i in range(21)]
-# Order of the query table; recognition has no queries (SPEC A4, feature_v2).
+# Order of the query table; recognition has no queries (Faceptor's feature_v2).
 QUERIES = {"landmarks": 68, "parsing": len(PARSING), "age": len(AGE_BINS) // 7, "expression": len(EXPRESSIONS), "attributes": len(ATTRIBUTES) // 5}
-# Answers that one query of a value task gives: attributes in fives and age bins in sevens, in the order of their lists.
-# A query an answer, as the paper has it, made the attributes cost 15 % of the encoder's time.
+# Answers that one query of a value task gives: attributes in fives and age bins in sevens, in the order of their lists. With a
+# query for each answer, as in the paper, the attributes cost 15 % of the encoder's time.
 ANSWERS = {"age": 7, "expression": 1, "attributes": 5}
 DENSE = ("landmarks", "parsing")
 # Parts of a stride-2 cell with a logit of their own: two by two.
@@ -53,7 +53,7 @@ SIZES = {
         "fine": 0,
         "squeeze": 64,
     },
-    # Never on a board: edge with twice the encoder's channels, to teach it.
+    # Not for boards: edge with twice the encoder's channels, to teach it.
     "teacher": {
         "widths": (64, 128, 256, 512),
         "blocks": (1, 3, 2),
@@ -87,7 +87,7 @@ class Residual(nn.Module):
 
 
 class Encoder(nn.Module):
-    """Image [B, 3, S, S] to maps at strides 2, 4, 8 and 16, and the last stride's middle level."""
+    """Maps an image [B, 3, S, S] to maps at strides 2, 4, 8 and 16, and the last stride's middle level."""
 
     def __init__(self, widths, blocks):
         super().__init__()
@@ -107,7 +107,7 @@ class Encoder(nn.Module):
 
 
 def sincos(height, width, dim, device):
-    """Anchor positional embedding before its MLP (SPEC A3): [H*W, dim], y first, interleaved sine and cosine."""
+    """Returns the anchor positional embedding before its MLP (Faceptor's decoder): [H*W, dim], y first, interleaved sine and cosine."""
     half = dim // 2
     period = 10000.0 ** (2.0 * torch.arange(half // 2, device=device) / half)
 
@@ -121,7 +121,7 @@ def sincos(height, width, dim, device):
 
 
 class Attention(nn.Module):
-    """Multi-head attention whose keys and values are given already projected."""
+    """Computes multi-head attention whose keys and values are already projected."""
 
     def __init__(self, dim, heads):
         super().__init__()
@@ -147,7 +147,7 @@ class Attention(nn.Module):
 
 
 class DecoderLayer(nn.Module):
-    """Cross-attention, self-attention, feed-forward, each followed by its LayerNorm (SPEC A3)."""
+    """Applies cross-attention, self-attention and feed-forward, each followed by its LayerNorm (Faceptor's decoder)."""
 
     def __init__(self, dim, heads, hidden):
         super().__init__()
@@ -157,7 +157,7 @@ class DecoderLayer(nn.Module):
         self.up, self.down = nn.Linear(dim, hidden), nn.Linear(hidden, dim)
 
     def projected(self, content, position):
-        """Query, key and value of the self-attention."""
+        """Returns query, key and value of the self-attention."""
         placed = content + position
         return self.self_.q(placed), self.self_key(placed), self.self_value(content)
 
@@ -168,7 +168,7 @@ class DecoderLayer(nn.Module):
 
 
 class Memory(nn.Module):
-    """The last `levels` of the encoder's levels to the keys and values of every decoder layer: computed once a face, whatever the tasks."""
+    """Maps the encoder's last `levels` levels to the keys and values of every decoder layer, once for each face and whatever the tasks."""
 
     def __init__(self, widths, dim, layers, levels):
         super().__init__()
@@ -191,7 +191,7 @@ class Memory(nn.Module):
 
 
 class UpConv(nn.Module):
-    """Transposed convolution of kernel and stride 2, written as 1x1 convolution and pixel shuffle (the same map)."""
+    """Computes a transposed convolution of kernel and stride 2 as a 1x1 convolution and a pixel shuffle (the same map)."""
 
     def __init__(self, cin, cout):
         super().__init__()
@@ -206,7 +206,7 @@ class UpConv(nn.Module):
 
 
 class PixelDecoder(nn.Module):
-    """Stride-16 and stride-8 maps to per-pixel features at stride 2 (SPEC A4, map_v2), with a stride-4 skip."""
+    """Maps stride-16 and stride-8 maps to per-pixel features at stride 2 (Faceptor's map_v2), with a stride-4 skip."""
 
     def __init__(self, widths, dim, pixel):
         super().__init__()
@@ -223,9 +223,9 @@ class PixelDecoder(nn.Module):
 
 
 class RegionDecoder(nn.Module):
-    """Stride-2 features of regions from the pixel decoder's and the stem's: eyes and brows are two cells of stride 2 high.
+    """Computes stride-2 features of regions from the pixel decoder's and the stem's: eyes and brows are two cells of stride 2 high.
 
-    A query has an embedding for each quarter of a cell, so that its logits lie on the input's own grid.
+    A query has an embedding for each quarter of a cell, so its logits lie on the input's own grid.
     """
 
     def __init__(self, widths, pixel, fine):
@@ -238,7 +238,7 @@ class RegionDecoder(nn.Module):
 
 
 class FeatureHead(nn.Module):
-    """Recognition: stride-16 map to a 128-d embedding; spatial weights follow the grid, so the input size may vary."""
+    """Maps the stride-16 map to a 128-d embedding; the spatial weights follow the grid, so the input size may vary."""
 
     def __init__(self, width, squeeze, grid=6):
         super().__init__()
@@ -261,7 +261,7 @@ class FeatureHead(nn.Module):
 
 class Student(nn.Module):
     def __init__(self, size="edge", levels=None):
-        """`levels`: other than the size's."""
+        """Builds the network of a size; `levels` replaces the size's own number of levels."""
         super().__init__()
         c = SIZES[size]
         dim, widths = c["dim"], c["widths"]
@@ -283,7 +283,7 @@ class Student(nn.Module):
             self.region = RegionDecoder(widths, c["pixel"], fine)
             self.region_embed = nn.Sequential(nn.Linear(dim, dim), nn.ReLU(), nn.Linear(dim, QUARTERS * fine))
         self.feature = FeatureHead(widths[3], c["squeeze"])
-        # Pooled heads that only training sees: they reach the encoder before the decoder has learned to look.
+        # Pooled heads that only training sees: they reach the encoder before the decoder has learned to attend.
         self.auxiliary = nn.ModuleDict({t: nn.Linear(widths[3], n) for t, n in values.items()})
 
     def encode(self, image):
@@ -297,7 +297,7 @@ class Student(nn.Module):
         return self.pixel(maps["f4"], maps["f8"], maps["f16"])
 
     def decode(self, task, memory):
-        """Query embeddings [B, Q, dim] of one task."""
+        """Returns the query embeddings [B, Q, dim] of one task."""
         batch = memory[0][0].shape[0]
         content = self.content[task].unsqueeze(0).expand(batch, -1, -1)
         position = self.position[task].unsqueeze(0)
@@ -306,7 +306,7 @@ class Student(nn.Module):
         return content
 
     def values(self, task, decoded):
-        """Logits [B, answers] of a value task from its queries [B, Q, dim]."""
+        """Returns the logits [B, answers] of a value task from its queries [B, Q, dim]."""
         a = self.answers[task]
         q = len(self.content[task])
         weight = self.value_weight[task]
@@ -314,13 +314,13 @@ class Student(nn.Module):
         return answers.reshape(-1, q * a) + self.value_bias[task]
 
     def maps(self, decoded, pixels):
-        """Dense logits [B, Q, H, W]."""
+        """Returns dense logits [B, Q, H, W]."""
         embedded = self.mask_embed(decoded)
         b, c, h, w = (int(v) for v in pixels.shape)
         return (embedded @ pixels.reshape(b, c, h * w)).reshape(b, -1, h, w)
 
     def regions(self, decoded, f2, pixels):
-        """Parsing logits [B, Q, H, W]: on the input's own grid where the network has region features, else on the pixels'."""
+        """Returns parsing logits [B, Q, H, W]: on the input's own grid where the network has region features, else on the pixels'."""
         if not SIZES[self.size]["fine"]:
             return self.maps(decoded, pixels)
         fine = self.region(f2, pixels)
@@ -331,9 +331,12 @@ class Student(nn.Module):
         return logits.reshape(b, -1, 2 * h, 2 * w)
 
     def load_average(self, state):
-        """Weights of a run, also of one whose value tasks had a query an answer (such queries are averaged in their groups), of
-        one without region features (they keep their first values), of one with more levels in its memory (the last ones are taken) and
-        of one with a narrower recognition head (what it lacks keeps its first values, and counts nothing at first)."""
+        """Loads the weights of a run, also of networks that differ from this one.
+
+        Where the value tasks had a query for each answer, it averages the queries of each group. Without region features these
+        keep their first values. Of more levels in the memory it takes the last ones. Where the recognition head is narrower,
+        the missing part keeps its first values and contributes nothing at first.
+        """
         state = {k: v for k, v in self.state_dict().items() if k.startswith("region")} | last_levels(state, len(self.memory.level))
         for task, answers in self.answers.items():
             for name in (f"content.{task}", f"position.{task}"):
@@ -347,12 +350,12 @@ class Student(nn.Module):
 
 
 def levels_of(state):
-    """Levels in the memory of a network whose weights these are."""
+    """Returns the number of levels in the memory of a network with these weights."""
     return len(state["memory.level"])
 
 
 def last_levels(state, levels):
-    """A copy of a state with the last `levels` of its memory's levels alone."""
+    """Returns a copy of a state with only the last `levels` of its memory's levels."""
     first = levels_of(state) - levels
     if first <= 0:
         return dict(state)
@@ -362,7 +365,9 @@ def last_levels(state, levels):
 
 
 def widened(state, own):
-    """A state whose recognition head may be narrower than that of the state `own`: what it lacks is `own`'s, and counts nothing at first."""
+    """Returns a state whose recognition head may be narrower than that of the state `own`: the missing part is `own`'s and
+    contributes nothing at first.
+    """
     given, weight = state.get("feature.weight"), own.get("feature.weight")
     if given is None or weight is None or given.shape == weight.shape:
         return state
@@ -376,7 +381,7 @@ def widened(state, own):
 
 
 def soft_argmax(logits):
-    """Heat-map logits [B, Q, H, W] to network coordinates [B, Q, 2] in [0, 1] (x, y)."""
+    """Maps heat-map logits [B, Q, H, W] to network coordinates [B, Q, 2] in [0, 1] (x, y)."""
     b, q, h, w = (int(v) for v in logits.shape)
     p = logits.reshape(b, q, h * w).softmax(-1).reshape(b, q, h, w)
     x = (p.sum(2) * ((torch.arange(w, device=p.device) + 0.5) / w)).sum(-1)
@@ -385,6 +390,6 @@ def soft_argmax(logits):
 
 
 def age_distribution(logits):
-    """L1-normalised sigmoids over the bins (SPEC A4)."""
+    """Returns L1-normalised sigmoids over the bins (Faceptor's value interpreter)."""
     p = torch.sigmoid(logits)
     return p / p.sum(-1, keepdim=True)

@@ -1,4 +1,4 @@
-"""The exported parts in ONNX Runtime, connected by tensor name as manifest.toml says."""
+"""Runs the exported parts in ONNX Runtime, connected by tensor name as in manifest.toml."""
 
 import tomllib
 from pathlib import Path
@@ -8,7 +8,7 @@ import onnxruntime as ort
 
 
 class OnnxParts:
-    """`run(image)` computes every part for one face. Optimizations are off: ONNX Runtime's fused u8 kernels are not always right."""
+    """Computes every part for one face with `run(image)`. Optimizations are off: ONNX Runtime's fused u8 kernels are not always right."""
 
     def __init__(self, folder, optimize=False, threads=1):
         folder = Path(folder)
@@ -23,7 +23,7 @@ class OnnxParts:
         self.sessions = [ort.InferenceSession(str(folder / p["file"]), options, providers=["CPUExecutionProvider"]) for p in self.parts]
 
     def run(self, image):
-        """Every tensor of the graph for one normalised image [1, 3, S, S]."""
+        """Returns every tensor of the graph for one normalised image [1, 3, S, S]."""
         tensors = {self.manifest["input"]["tensor"]: image}
         for part, session in zip(self.parts, self.sessions):
             made = session.run(part["outputs"], {n: tensors[n] for n in part["inputs"]})
@@ -31,7 +31,7 @@ class OnnxParts:
         return tensors
 
     def answer(self, images):
-        """As student.evaluate.answer: network images uint8 [B, 3, S, S] to arrays of every task."""
+        """Maps network images uint8 [B, 3, S, S] to arrays of every task, like student.evaluate.answer."""
         rows = [self.run(i[None].astype(np.float32) / 127.5 - 1.0) for i in images]
         out = {t["name"]: np.concatenate([r[t["output"]] for r in rows]) for t in self.manifest["task"]}
         bins = next(np.array(t["bins"]) for t in self.manifest["task"] if t["name"] == "age")

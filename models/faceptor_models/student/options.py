@@ -62,7 +62,7 @@ def option(default: Any, help: str | None = None, **more: Any) -> Any:
 
 @dataclass
 class TrainingOptions:
-    """The options of one training run of the student; `add_arguments` gives each a command-line argument."""
+    """Holds the options of one training run of the student; `add_arguments` gives each a command-line argument."""
 
     faces: str = option("../../shared/faces", "the research crops (faces/README.md)")
     cache: str = option("", "folder for the decoded crops, about 5 GB", required=True)

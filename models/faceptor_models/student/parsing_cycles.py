@@ -15,7 +15,7 @@ from faceptor_models.common.self_regulation import SelfRegulation, reestimate
 
 
 class Whole(nn.Module):
-    """Every batch norm of the student once, for the estimation of their statistics."""
+    """Calls every batch norm of the student once, to estimate their statistics."""
 
     def __init__(self, trained):
         super().__init__()
@@ -27,7 +27,7 @@ class Whole(nn.Module):
 
 
 class Cycles:
-    """The rule with steps for epochs. `rows` are what each cycle's end found on held-out crops."""
+    """Applies self-regulation with steps in place of epochs. `rows` hold the measures on held-out crops at each cycle's end."""
 
     def __init__(self, start, cycle):
         self.rule, self.rows = SelfRegulation(start, cycle), []
@@ -37,18 +37,18 @@ class Cycles:
         return self.rule.n
 
     def rate(self, step, before):
-        """The learning rate's factor: the schedule `before` the start, then restarts from a half (SPEC E7)."""
+        """Returns the learning rate's factor: the schedule `before` the start, then restarts from a half (DML-CSR)."""
         if step < self.rule.start:
             return before
         return 0.02 + 0.48 * cosine((step - self.rule.start) % self.rule.cycle / self.rule.cycle)
 
     @torch.no_grad()
     def soft(self, batch):
-        """The average's answers on the faces that have masks."""
+        """Returns the average's answers on the faces that have masks."""
         return self.rule.average.parse(batch["image"][batch["parsing_rows"]], batch["parsing"].shape[-1]) if self.n else None
 
     def end(self, step, trained, images, held):
-        """Takes the weights into the average; `images` estimate its statistics, `held` are held-out batches."""
+        """Adds the weights to the average; `images` estimate its statistics, `held` are held-out batches."""
         self.rule.join(trained)
         reestimate(Whole(self.rule.average), images)
         held = list(held)
@@ -65,7 +65,7 @@ class Cycles:
 
 @torch.no_grad()
 def f1(trained, held):
-    """Mean F1 without the background from one confusion matrix over held-out batches."""
+    """Returns the mean F1 without the background from one confusion matrix over held-out batches."""
     was = trained.training
     trained.eval()
     classes = len(PARSING)

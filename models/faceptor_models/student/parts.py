@@ -1,4 +1,4 @@
-"""The network cut where the runtime cuts it: parts connected by tensor name, each one ONNX graph of static shapes."""
+"""Cuts the network where the runtime cuts it: parts connected by tensor name, each one ONNX graph of static shapes."""
 
 import copy
 
@@ -11,7 +11,7 @@ from .network import DENSE, QUERIES, ConvNorm, age_distribution, sincos, soft_ar
 
 
 def folded(net):
-    """A copy with every batch norm folded into the layer before it."""
+    """Returns a copy with every batch norm folded into the layer before it."""
     net = copy.deepcopy(net).eval()
     for module in net.modules():
         if isinstance(module, ConvNorm):
@@ -21,7 +21,7 @@ def folded(net):
 
 
 class EncoderPart(nn.Module):
-    """`read` are the maps that other parts read: the others are not given out."""
+    """Computes the encoder; only the maps in `read` become outputs, because other parts read them."""
 
     inputs = ["image"]
 
@@ -76,10 +76,10 @@ class PixelPart(nn.Module):
 
 
 class TaskLayer(nn.Module):
-    """A decoder layer of one task, whose queries' positions are constants.
+    """Computes a decoder layer of one task, whose queries' positions are constants.
 
     W (content + position) = W content + W position: query, key and value of self-attention are one linear layer of the content
-    and a constant, which has nothing for the values.
+    and a constant, which is zero for the values.
     """
 
     def __init__(self, layer, position):
@@ -103,7 +103,7 @@ class TaskLayer(nn.Module):
 
 
 class TaskPart(nn.Module):
-    """One task's queries through the decoder and its interpreter, down to what manifest.toml says of its kind."""
+    """Runs one task's queries through the decoder and its interpreter, to the form that manifest.toml gives for its kind."""
 
     def __init__(self, net, task):
         super().__init__()
@@ -151,7 +151,7 @@ class RecognitionPart(nn.Module):
 
 
 def cut(net, size):
-    """{part name: module} in the order the data flows."""
+    """Returns {part name: module} in the order in which the data flow."""
     net = folded(net)
     parts = {"memory": MemoryPart(net, size), "pixel": PixelPart(net)}
     parts |= {f"task_{t}": TaskPart(net, t) for t in QUERIES}
@@ -162,7 +162,7 @@ def cut(net, size):
 
 @torch.no_grad()
 def run(parts, image):
-    """All tensors of the parts' graph from `image` [B, 3, S, S]."""
+    """Returns all tensors of the parts' graph for `image` [B, 3, S, S]."""
     tensors = {"image": image}
     for part in parts.values():
         made = part(*[tensors[n] for n in part.inputs])

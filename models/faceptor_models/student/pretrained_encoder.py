@@ -1,4 +1,4 @@
-"""Starts a student with an encoder that was trained elsewhere: by `faceptor-models pretrain`, or of a trained network's weights."""
+"""Loads an encoder that was trained elsewhere: by `faceptor-models pretrain`, or as a part of a trained network."""
 
 import torch
 
@@ -6,7 +6,7 @@ from .network import SIZES
 
 
 def load_encoder(net, file):
-    """Loads the encoder of `file` into `net.encoder`; everything else stays as it was made.
+    """Loads the encoder of `file` into `net.encoder`; everything else keeps its weights.
 
     `file` holds {"size": ..., "encoder": {name: tensor}}, or {"size": ..., "average": {...}} with a network's weights.
     """

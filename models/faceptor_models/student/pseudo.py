@@ -1,12 +1,13 @@
-"""Self-training of the parsing: masks by a trained network for crops that have none.
+"""Trains the parsing on pseudo-labels: makes masks with a trained network for crops that have none.
 
     python -m faceptor_models.student.pseudo edge/weights.pt --faces FACES --cache CACHE --source celeba --count 3000 --out DIR
 
 The network sees every crop several times, mirrored and moved, and its mean answer becomes the mask; pixels without a sure
-answer are unknown. What people said of the crop corrects it: a thing whose attribute is absent is nowhere (unknown where the network is
-surer than they), and one that is there is drawn where it is likeliest, even where something else seemed likelier. `--said` adds what somebody said who looked at
-crops without attributes: a CSV of file, attribute and 1, -1 or 0 (not to be told: the crop is left out). DIR is a folder for
-`student.train --more`, its source being named SOURCE_masked; give SOURCE a smaller share in return.
+answer are unknown. The crop's attributes correct it: a thing whose attribute is absent is nowhere (unknown where the network is
+surer than the annotators), and a thing that is present is drawn where it is likeliest, even where another class seemed
+likelier. `--said` adds attributes of crops that have none, from a CSV of file, attribute and 1, -1 or 0 (not clear: the crop is
+left out). DIR is a folder for `student.train --more`, with the source's name SOURCE_masked; give SOURCE a smaller share in
+return.
 """
 
 import argparse
@@ -26,15 +27,15 @@ from faceptor_models.common.packed_crops import Labels, pack, table
 from .evaluate import load
 
 MASK_PX = 192
-# The most that the odds of a thing are raised to have it where an attribute says so; beyond that the crop says nothing of it.
+# Largest factor of a thing's odds when an attribute asserts it; where more is needed, the crop says nothing about it.
 MOST_ODDS = 50.0
-# From this probability on, a thing that an attribute denies is in doubt: of 97 crops of CelebA on which a network saw hats that their
-# attributes deny, most show caps, headbands or scarves.
+# From this probability on, a thing that an attribute denies is in doubt: of 97 crops of CelebA on which a network saw hats that
+# their attributes deny, most show caps, headbands or scarves.
 SURE_AGAINST = 0.9
 
 
 def told(path, files, attributes):
-    """(attributes [n, 40] with what a CSV says of `files`, which crops [n] are to be used)."""
+    """Returns (attributes [n, 40] with what a CSV gives for `files`, which crops [n] are to be used)."""
     attributes, use, row = attributes.copy(), np.ones(len(files), bool), {str(f): i for i, f in enumerate(files)}
     with open(path) as file:
         for line in csv.DictReader(file):
@@ -46,7 +47,7 @@ def told(path, files, attributes):
 
 
 def chosen(attributes, usable, count, seed):
-    """Rows of a source: of the usable ones first those that attributes say to have one of the things of HINTS, then any others, `count` in all."""
+    """Returns `count` rows of a source: first usable ones with an attribute for one of the things of HINTS, then any others."""
     rng = np.random.default_rng(seed)
     rows = rng.permutation(np.nonzero(usable)[0])
     things = [column for column, *_ in HINTS.values()]
@@ -55,7 +56,7 @@ def chosen(attributes, usable, count, seed):
 
 
 def views(crop, count, size, rng):
-    """[(network image float [3, size, size], frame-to-network map, mirrored)] of a crop, lightly moved, every other one mirrored."""
+    """Returns [(network image float [3, size, size], frame-to-network map, mirrored)] of a crop, lightly moved, every other one mirrored."""
     side, out = crop.shape[0], []
     while len(out) < count:
         jitter = Jitter(rng, light=True)
@@ -66,7 +67,7 @@ def views(crop, count, size, rng):
 
 
 def back(probabilities, to_network, mirrored):
-    """Class probabilities [classes, S, S] of a view on the crop's frame, [MASK_PX, MASK_PX, classes]."""
+    """Maps the class probabilities [classes, S, S] of a view back to the crop's frame, [MASK_PX, MASK_PX, classes]."""
     if mirrored:
         probabilities = probabilities[PARSING_FLIP]
     frame = (np.arange(MASK_PX) + 0.5) / MASK_PX
@@ -84,10 +85,10 @@ def back(probabilities, to_network, mirrored):
 
 
 def corrected(probabilities, attributes):
-    """(probabilities, things in doubt) after what the attributes [40] (+1, -1, 0) say."""
+    """Corrects probabilities by the attributes [40] (+1, -1, 0); returns (probabilities, things in doubt)."""
     p, doubtful = probabilities.copy(), []
     for column, label, share in HINTS.values():
-        least = 0.5 * share  # of the picture that the thing must at least have
+        least = 0.5 * share  # least share of the picture that the thing fills
         if attributes[column] < 0:
             if (p[..., label] > SURE_AGAINST).mean() >= least:
                 doubtful.append(label)
@@ -105,7 +106,7 @@ def corrected(probabilities, attributes):
 
 
 def mask_of(probabilities, attributes, border, sure):
-    """The mask [MASK_PX, MASK_PX] of one crop: labels, or UNKNOWN."""
+    """Returns the mask [MASK_PX, MASK_PX] of one crop: labels, or UNKNOWN."""
     p, doubtful = corrected(probabilities, attributes)
     mask = p.argmax(-1).astype(np.uint8)
     mask[p.max(-1) < sure] = UNKNOWN
@@ -117,7 +118,7 @@ def mask_of(probabilities, attributes, border, sure):
 
 @torch.inference_mode()
 def parsed(net, images):
-    """Class probabilities [B, classes, S, S] of network images."""
+    """Returns the class probabilities [B, classes, S, S] of network images."""
     maps = net.encode(images)
     logits = net.regions(net.decode("parsing", net.remember(maps)), maps["f2"], net.pixels(maps))
     return logits.float().softmax(1).numpy()

@@ -1,9 +1,10 @@
-"""Training with the rounding of the export: what `export.quantize` does to a layer, in the forward pass.
+"""Trains with the rounding of the export: applies in the forward pass what `export.quantize` does to a layer.
 
-Every convolution and linear layer sees its input rounded to u8 (one range a tensor) and its weight rounded to i8 (a scale
-per output channel, symmetric); biases, sums, attention products, LayerNorm and interpreters stay in float, as in the QDQ
-files. A tensor that is rounded for one reader is so for all of them: for the sum of a residual block too. Gradients pass the rounding straight through. A batch norm's factor is one number per output channel, so rounding the
-weight before it is the same as rounding the folded weight.
+Every convolution and linear layer sees its input rounded to u8 (one range for each tensor) and its weight rounded to i8 (a
+scale for each output channel, symmetric). Biases, sums, attention products, LayerNorm and interpreters stay in float, as in the
+QDQ files. A tensor that is rounded for one reader is rounded for all of them, also for the sum of a residual block. Gradients
+pass straight through the rounding. A batch norm's factor is one number for each output channel, so rounding the weight before
+it equals rounding the folded weight.
 """
 
 import re
@@ -14,11 +15,11 @@ from torch.nn import functional as F
 
 from .network import DecoderLayer, FeatureHead, Residual
 
-DECAY = 0.95  # of the ranges' moving average, a step
+DECAY = 0.95  # of the ranges' moving average, for each step
 
 
 class Range:
-    """Least and greatest value that a tensor takes: the mean of the batches' extremes, as one calibration image's would be."""
+    """Tracks the least and greatest value of a tensor: the mean of the batches' extremes, as one calibration image's would be."""
 
     def __init__(self):
         self.low = self.high = None
@@ -35,7 +36,7 @@ class Range:
 
 
 def round_input(x, seen):
-    """A tensor on the 256 steps of its range, clipped to it."""
+    """Rounds a tensor to the 256 steps of its range, clipped to it."""
     if not seen.rounds:
         return x
     scale = ((seen.high - seen.low) / 255).clamp(min=1e-8)
@@ -44,13 +45,13 @@ def round_input(x, seen):
 
 
 def round_weight(weight):
-    """A weight on the 255 steps of each output channel's greatest value."""
+    """Rounds a weight to the 255 steps of each output channel's greatest value."""
     scale = (weight.detach().flatten(1).abs().amax(1).float() / 127).clamp(min=1e-8)
     return torch.fake_quantize_per_channel_affine(weight, scale, torch.zeros_like(scale, dtype=torch.int32), 0, -127, 127)
 
 
 class Rounding:
-    """Attached to a network until `detach`; its weights' names do not change.
+    """Adds the rounding to a network until `detach`; the names of its weights do not change.
 
     `freeze` keeps the ranges seen so far; `calibrate` only watches the float activations, as the export does.
     """
@@ -58,8 +59,8 @@ class Rounding:
     KINDS = [
         ((nn.Conv2d, nn.Linear), "layer"), (FeatureHead, "feature"), (Residual, "residual"), (nn.LayerNorm, "norm"), (DecoderLayer, "decoder"),
     ]  # fmt: skip
-    # Heads that the export has not: their rounding would train nothing. Then what `decoder` rounds, and the last norm of a
-    # decoder layer, which sums alone read.
+    # Heads that the export does not have need no rounding. Then follow what `decoder` rounds, and the last norm of a decoder
+    # layer, which only sums read.
     WITHOUT = re.compile(r"^auxiliary|\bself_\.q$|\bself_(key|value)$|norm3$")
 
     def __init__(self, net):
@@ -106,7 +107,7 @@ class Rounding:
 
     @staticmethod
     def decoder(module, seen):
-        """Self-attention's query, key and value are one product of the content; what the position adds is a constant."""
+        """Rounds self-attention's query, key and value as one product of the content; the position adds a constant."""
 
         def projected(content, position):
             seen.see(content)
@@ -121,7 +122,7 @@ class Rounding:
 
     @staticmethod
     def feature(module, seen):
-        """The head's product with its spatial weight is a layer of the export too."""
+        """Rounds the head's product with its spatial weight, which is a layer of the export too."""
 
         def forward(x):
             x = module.squeeze(x)

@@ -1,4 +1,4 @@
-"""Keeps what a training run leaves: half-precision averaged weights, the log, its curve and the arguments.
+"""Keeps the results of a training run: half-precision averaged weights, the log, its curve and the arguments.
 
     python -m faceptor_models.student.release RUN_FOLDER --out edge [--continued]
 
@@ -22,7 +22,9 @@ COLOURS = ["#1b6ca8", "#c0392b", "#1e8449", "#8e44ad", "#b9770e", "#117a65", "#6
 
 
 def curve(log):
-    """The loss terms over the samples seen, each as a share of its first value, as SVG text; a term that some runs lack has no points there."""
+    """Draws the loss terms over the samples seen as SVG text, each as a share of its first value; a term has points only in the
+    runs that have it.
+    """
     top = [f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH + 150} {HEIGHT + 50}" font-family="sans-serif" font-size="12">']
     top.append(f'<rect x="{LEFT}" y="{TOP}" width="{WIDTH}" height="{HEIGHT}" fill="none" stroke="#999"/>')
     top.append(f'<text x="{LEFT}" y="16">training loss terms, each relative to its first value (1 = top edge)</text>')
@@ -40,7 +42,7 @@ def curve(log):
 
 
 def rows_of(path):
-    """A training log's rows as numbers; a term that a run did not have yet is left out of its rows."""
+    """Reads a training log's rows as numbers, without the terms that a run did not have yet."""
     with open(path, newline="") as file:
         return [{k: float(v) for k, v in row.items() if v} for row in csv.DictReader(file)]
 
@@ -53,21 +55,24 @@ def write_log(rows, path):
 
 
 def joined(before, rows):
-    """The rows of a run that went on from another one's weights, counted on from its end."""
+    """Appends the rows of a run that continued from another run's weights, counted on from its end."""
     last = before[-1]
     return before + [row | {"step": row["step"] + last["step"], "minutes": row["minutes"] + last["minutes"]} for row in rows]
 
 
 def kept(arguments):
-    """A run's arguments without the paths of its machine; of further crops the folders' names stay, and of a tutor its file's."""
+    """Returns a run's arguments without the paths of its machine; of further crops the folders' names stay, and of a tutor its file's name."""
     left = {k: v for k, v in arguments.items() if k not in ("faces", "cache", "out", "start_from", "encoder")}
     left |= {"tutor": Path(left["tutor"]).name} if left.get("tutor") else {}
     return left | ({"more": [Path(folder).name for folder in left["more"]]} if left.get("more") else {})
 
 
 def blended(before, after, share):
-    """The weighted mean of two states of one network. A short run from good weights ends near them, in the same valley: what it
-    learned and what it lost on the way partly add up and partly cancel (Wortsman et al. 2022, "Robust fine-tuning")."""
+    """Returns the weighted mean of two states of one network.
+
+    A short run from good weights ends near them, in the same valley: what it learned and what it lost on the way partly add up
+    and partly cancel (Wortsman et al. 2022, "Robust fine-tuning").
+    """
     before = widened(before, after)
     other = [k for k, v in after.items() if k not in before or before[k].shape != v.shape]
     if other:

@@ -1,11 +1,11 @@
-"""A smaller network's first weights from a larger one's: layer after layer, least squares to what the larger one computes.
+"""Makes a smaller network's first weights from a larger one's, layer by layer, by least squares to the larger one's activations.
 
     python -m faceptor_models.student.shrink CHECKPOINT --size nano --faces FACES --cache CACHE --out start.pt
 
-Of every group of channels those are kept that explain the others best; then each layer of the smaller network, in the order
-the data flows, is fitted on what the layers before it really give, so that its error is corrected as far as it can be. Both
-networks must have the same blocks and layers. The result is where `student.train --start-from` begins: far from the larger
-network, nearer to it than random weights are.
+Of every group of channels it keeps those that explain the others best. Then it fits each layer of the smaller network, in the
+order in which the data flow, to the real output of the layers before it, so that their error is corrected as far as possible.
+Both networks must have the same blocks and layers. The result is for `student.train --start-from`: far from the larger network,
+but nearer to it than random weights.
 """
 
 import argparse
@@ -23,11 +23,11 @@ RELU_ROUNDS = 6  # fits of a layer before a ReLU
 FEATURE_RIDGE = 0.1  # of the recognition head
 DENSE = 320  # images for the pixel decoder: its maps are large, and each holds thousands of rows
 SENSED = 64  # images whose gradients weigh the channels
-MOST_ROWS = 24_000  # of a fit; more change nothing
+MOST_ROWS = 24_000  # rows of a fit; more change nothing
 
 
 def explain(activations, count):
-    """Indices of the `count` columns of [rows, channels] that explain the others best (pivoted Cholesky of the covariance)."""
+    """Returns the indices of the `count` columns of [rows, channels] that explain the others best (pivoted Cholesky of the covariance)."""
     centred = activations - activations.mean(0)
     left = (centred.T @ centred / len(centred)).double()
     chosen = []
@@ -43,10 +43,10 @@ def explain(activations, count):
 
 
 def fit(inputs, target, ridge=RIDGE, before=None):
-    """(weight [out, in], bias [out]) of the least-squares map of rows `inputs` to rows `target`.
+    """Returns (weight [out, in], bias [out]) of the least-squares map of rows `inputs` to rows `target`.
 
-    With `before`, rows or 0, it is the positive part of `before` plus the map that shall be the positive part of `target`:
-    where the target is below zero, anything below zero is right. Found by fitting again and again with those targets moved.
+    With `before`, rows or 0, the positive part of `before` plus the map approximates the positive part of `target`: where the
+    target is below zero, anything below zero is right. It fits repeatedly with those targets moved.
     """
     if len(inputs) > MOST_ROWS:
         rows = torch.randperm(len(inputs), generator=torch.Generator().manual_seed(len(inputs)))[:MOST_ROWS]
@@ -68,7 +68,7 @@ def fit(inputs, target, ridge=RIDGE, before=None):
 
 
 def rows_of(maps):
-    """[B, C, H, W] as rows of channels."""
+    """Reshapes [B, C, H, W] to rows of channels."""
     return maps.permute(0, 2, 3, 1).flatten(0, 2)
 
 
@@ -92,13 +92,13 @@ def fit_weight(conv, x, target, before=None):
 
 
 def fit_conv(conv, x, target, before=None):
-    """A convolution with a bias, fitted; returns its output."""
+    """Fits a convolution with a bias; returns its output."""
     conv.bias.copy_(fit_weight(conv, x, target, before))
     return conv(x)
 
 
 def fit_norm(block, x, target, before=0):
-    """A ConvNorm fitted so that a ReLU after it, and after `before` is added, gives the positive part of the target.
+    """Fits a ConvNorm so that a ReLU after it, and after `before` is added, gives the positive part of the target.
 
     Its batch norm starts with the statistics of these images. Returns its output before the ReLU.
     """
@@ -121,7 +121,7 @@ def fit_linear(linear, x, target, before=None):
 
 
 def fit_layer_norm(norm, x, target):
-    """A LayerNorm over fewer channels: its gain and bias per channel."""
+    """Fits a LayerNorm over fewer channels: the gain and bias of each channel."""
     plain = F.layer_norm(x, x.shape[-1:]).flatten(0, -2)
     goal = target.flatten(0, -2)
     mean_in, mean_out = plain.mean(0), goal.mean(0)
@@ -132,9 +132,9 @@ def fit_layer_norm(norm, x, target):
 
 
 def sensitivity(net, images, seed=0):
-    """{module: [C]}: how strongly each channel of a module's output moves the answers (root mean square gradient).
+    """Returns {module: [C]}: how strongly each channel of a module's output moves the answers (root mean square gradient).
 
-    The answers of every task are weighed to the same spread and summed with random signs, so that no direction is favoured.
+    The answers of every task are weighted to the same spread and summed with random signs, so that no direction is favoured.
     """
     sums, hooks = {}, []
 
@@ -172,14 +172,14 @@ def sensitivity(net, images, seed=0):
 
 
 class Shrinking:
-    """Walks both networks together; `big` and `small` name their sides' tensors."""
+    """Walks through both networks together; `big` and `small` name the tensors of each."""
 
     def __init__(self, big, small, images):
         self.big, self.small, self.images = big.eval(), small.eval(), images
         self.weight = sensitivity(big, images[:SENSED])
 
     def choose(self, activations, count, *modules):
-        """Channels to keep: those that explain the others, each counted by how strongly the modules' answers depend on it."""
+        """Chooses the channels to keep: those that explain the others, each weighted by how strongly the modules' answers depend on it."""
         weight = sum(self.weight[m] ** 2 for m in modules).sqrt()
         return explain(activations * (weight / weight.mean()), count)
 
@@ -199,7 +199,7 @@ class Shrinking:
         return block[1](block[0](x))
 
     def stage(self, big, small, x, y):
-        """A strided ConvNorm and residual blocks, or residual blocks alone whose stream is already chosen (`self.keep`)."""
+        """Fits a strided ConvNorm and residual blocks, or only residual blocks whose channels are already chosen (`self.keep`)."""
         blocks = list(zip(big, small))
         if not hasattr(big[0], "first"):
             stream, flow = [], x
@@ -226,7 +226,7 @@ class Shrinking:
         x, y = F.relu(goal), F.relu(fit_norm(small.stem, self.images, goal[:, kept]))
         x4, y4 = self.stage(big.stage4, small.stage4, x, y)
         x8, y8 = self.stage(big.stage8, small.stage8, x4, y4)
-        # The last stride's stream runs through two lists of blocks.
+        # The last stride runs through two lists of blocks.
         whole = torch.nn.Sequential(*big.down16, *big.stage16), torch.nn.Sequential(*small.down16, *small.stage16)
         middle = len(big.down16)
         xa, ya = self.stage(whole[0][:middle], whole[1][:middle], x8, y8)
@@ -235,7 +235,7 @@ class Shrinking:
 
     @staticmethod
     def heads(values, big_heads, small_heads):
-        """Columns of the heads whose output varies most, [.., dim] split among `big_heads`."""
+        """Returns the columns of the heads whose output varies most, [.., dim] split among `big_heads`."""
         width = values.shape[-1] // big_heads
         spread = values.flatten(0, -2).var(0).reshape(big_heads, width).sum(1)
         kept = spread.argsort(descending=True)[:small_heads].sort().values
@@ -275,7 +275,7 @@ class Shrinking:
         return out
 
     def attend(self, big, small, kept, queries, keys_values, mine, goal):
-        """Fits one attention's query and output; `goal` is what its output shall add, on the kept channels."""
+        """Fits one attention's query and output; `goal` is what its output must add, on the kept channels."""
         (x, y), (yk, yv) = queries, keys_values
         fit_linear(small.q, y, big.q(x)[..., kept])
         mixed = F.scaled_dot_product_attention(small.split(small.q(y)), small.split(yk), small.split(yv))
@@ -283,7 +283,7 @@ class Shrinking:
         return mine + fit_linear(small.out, mixed.transpose(1, 2).reshape(b, n, h * d), goal - mine)
 
     def decoder(self, memory):
-        """Content of every task's queries after the last layer, {task: (big, small)}. Tasks attend to themselves alone."""
+        """Returns the content of every task's queries after the last layer, {task: (big, small)}. A task attends only to itself."""
         batch = len(self.images)
         spans, first = {}, 0
         for task, queries in QUERIES.items():
@@ -326,7 +326,7 @@ class Shrinking:
 
     @staticmethod
     def within(attention, query, key, value, inside, out=None):
-        """Self-attention inside every task at once, before its output layer unless that is given."""
+        """Computes self-attention inside every task at once, before its output layer unless that is given."""
         mixed = F.scaled_dot_product_attention(*(attention.split(t) for t in (attention.q(query), key, value)), attn_mask=inside)
         b, h, n, d = mixed.shape
         mixed = mixed.transpose(1, 2).reshape(b, n, h * d)
@@ -343,7 +343,7 @@ class Shrinking:
                 self.small.value_bias[task][span] = bias
 
     def dense(self, maps, decoded):
-        """Pixel decoder and mask embeddings; their product keeps the directions that matter to it most."""
+        """Fits the pixel decoder and the mask embeddings; their product keeps the directions that matter most to it."""
         a, b = self.big.pixel, self.small.pixel
         (x4, y4), (x8, y8), (x16, y16) = ([m[:DENSE] for m in maps[k]] for k in ("f4", "f8", "f16"))
         deep, goal = a.deep(x16), a.deep(x16) + a.middle(x8)
@@ -381,7 +381,7 @@ class Shrinking:
         b.norm.load_state_dict(a.norm.state_dict())
         if x.shape[2:] != b.weight.shape[2:]:
             return  # the head's weights are resized to this input, and cannot be fitted by it
-        # More weights than images: only what is missing is fitted, and drawn to zero.
+        # There are more weights than images: only the missing part is fitted, and drawn to zero.
         seen = b.squeeze(y).flatten(1)
         missing = F.linear(a.squeeze(x).flatten(1), a.weight.flatten(1)) - F.linear(seen, b.weight.flatten(1))
         kernel = (seen @ seen.T).double()
@@ -397,12 +397,12 @@ class Shrinking:
 
 
 def rows(maps):
-    """[B, C, H, W] as tokens [B, H * W, C]."""
+    """Reshapes [B, C, H, W] to tokens [B, H * W, C]."""
     return maps.flatten(2).transpose(1, 2)
 
 
 def fit_up(up, x, target):
-    """An UpConv fitted to a target of twice its input's side."""
+    """Fits an UpConv to a target of twice its input's side."""
     b, c, h, w = target.shape
     split = target.reshape(b, c, h // 2, 2, w // 2, 2).permute(0, 1, 3, 5, 2, 4).reshape(b, 4 * c, h // 2, w // 2)
     fit_conv(up.conv, x, split)
@@ -410,7 +410,7 @@ def fit_up(up, x, target):
 
 
 def product_basis(left, right, rank):
-    """(A [n, rank], B [rank, n]) such that left @ A @ B @ right.T is as near to left @ right.T as this rank allows."""
+    """Returns (A [n, rank], B [rank, n]) such that left @ A @ B @ right.T is as near to left @ right.T as this rank allows."""
     roots = []
     for rows_in in (left, right):
         values, vectors = torch.linalg.eigh((rows_in.T @ rows_in / len(rows_in)).double())

@@ -1,9 +1,9 @@
-"""Joint training of the student. Runs on CPU and CUDA unchanged, in bf16 where they have it; checkpoints every few minutes, resumes.
+"""Trains the student on all tasks, on CPU or CUDA, in bf16 where it is fast; writes checkpoints every few minutes and resumes.
 
     python -m faceptor_models.student.train --faces ../../shared/faces --cache CACHE --out OUT [--minutes 90] [--resume]
 
-Under torchrun the batch is shared by the processes. Tasks may stop one by one (--stop-every), and the parsing may learn
-edges and regulate itself (--edges, --regulate-start): models/RECIPES.md.
+Under torchrun the processes share the batch. Tasks may stop one by one (--stop-every), and the parsing may learn edges and
+regulate itself (--edges, --regulate-start): models/RECIPES.md.
 """
 
 import csv
@@ -37,7 +37,7 @@ from .tutor import Tutor
 
 
 class Average:
-    """Exponential moving average of the weights and batch-norm statistics, debiased by a growing decay."""
+    """Keeps an exponential moving average of the weights and batch-norm statistics, debiased by a growing decay."""
 
     def __init__(self, net, decay=0.999):
         self.decay, self.steps = decay, 0
@@ -58,7 +58,7 @@ class Average:
 
 
 def schedule(progress, warmup=0.02):
-    """Learning-rate factor: linear warm-up, then half a cosine to 2 %."""
+    """Returns the learning rate's factor: linear warm-up, then half a cosine to 2 %."""
     if progress < warmup:
         return progress / warmup
     t = (progress - warmup) / (1 - warmup)
@@ -73,7 +73,7 @@ def to_device(batch, device):
 
 
 def half_is_fast(device):
-    """Whether bf16 products are the faster ones: on GPUs, and on CPUs with instructions for them (without, 15 times slower)."""
+    """Returns true where bf16 products are faster: on GPUs, and on CPUs with instructions for them (without, 15 times slower)."""
     if device.type != "cpu":
         return True
     has = torch.cpu.get_capabilities()
@@ -81,14 +81,14 @@ def half_is_fast(device):
 
 
 def stopping(args):
-    """The stopping rule of the arguments, or None."""
+    """Returns the early stopping of the options, or None."""
     if not args.stop_every:
         return None
     return early_stopping.EarlyStopping(args.stopping(), list(losses.TASKS))
 
 
 def cycles(args):
-    """The cycles of the arguments, or None."""
+    """Returns the cycles of the options, or None."""
     if not args.regulate_start and not args.regulate_cycle:
         return None
     if not args.edges or args.minutes:
@@ -101,6 +101,7 @@ def main():
 
 
 def train(args):
+    """Runs one training with `TrainingOptions`."""
     out = Path(args.out)
     world = World.start(args.device)
     if world.first:
@@ -182,7 +183,7 @@ def train(args):
         if regulation:
             state["cycles"] = regulation.state_dict()
             if regulation.n:
-                # Under a name of its own, as the weights that `student.export` and `student.evaluate` can take.
+                # Stored under its own name, so that `student.export` and `student.evaluate` can use these weights.
                 state["regulated"] = regulation.rule.average.net.state_dict()
                 write_rows(regulation.rows, out / "cycles.csv")
         torch.save(state, out / "checkpoint.part")
@@ -193,7 +194,7 @@ def train(args):
             writer.writerows(log)
 
     def held():
-        """The same held-out batches at every look."""
+        """Yields the same held-out batches at every check."""
         for i in range(args.held_batches):
             yield to_device(batches.make((args.seed, 7, i), args.full_px, held=True), world.device)
 
@@ -212,10 +213,10 @@ def train(args):
     for step, raw in stream(batches, args.seed + 1_000_003 * world.rank, first, input_side, args.workers):
         used = base + time.monotonic() - clock
         done = progress(step, used)
-        if step % 10 == 0 and (out / "threads").exists():  # a shared machine: change the number of threads while it runs
+        if step % 10 == 0 and (out / "threads").exists():  # on a shared machine the user may change the number of threads during the run
             torch.set_num_threads(int((out / "threads").read_text()))
         torch.manual_seed(step_seed(args.seed, step, world.rank))
-        # Cycles begin when the first schedule has come to its end.
+        # Cycles begin when the first schedule has ended.
         factor = regulation.rate(step, schedule(min(1.0, step / max(1, args.regulate_start)))) if regulation else schedule(done)
         for group in optimizer.param_groups:
             group["lr"] = args.rate * factor

@@ -15,7 +15,7 @@ from .network import SIZES, ConvNorm
 
 
 class EdgeHead(nn.Module):
-    """Maps at strides 4 and 8 to binary edge logits [B, 2, h, w] and category edge logits [B, classes, h, w] at stride 4."""
+    """Maps the maps at strides 4 and 8 to binary edge logits [B, 2, h, w] and category edge logits [B, classes, h, w] at stride 4."""
 
     def __init__(self, widths, inner=32, classes=len(PARSING)):
         super().__init__()
@@ -30,24 +30,24 @@ class EdgeHead(nn.Module):
 
 
 class TrainingModel(nn.Module):
-    """The student with what only its training has. Forward gives the loss terms of a batch."""
+    """Wraps the student with what only its training has. Forward returns the loss terms of a batch."""
 
     def __init__(self, net, edges=False, identities=None, inner=None, tutor=None):
-        """`identities`, `inner` and `tutor` are the terms of identities.py, inner_maps.py and tutor.py, where the run has them."""
+        """Takes the terms of identities.py, inner_maps.py and tutor.py in `identities`, `inner` and `tutor`, where the run has them."""
         super().__init__()
         self.net = net
         self.edges = EdgeHead(SIZES[net.size]["widths"][1:3]) if edges else None
         self.identities, self.inner = identities, inner
-        # No module: it learns nothing, and no checkpoint holds it.
+        # It is kept outside the modules: it learns nothing, and no checkpoint holds it.
         self.tutor = tutor
         self.held = []
 
     def helpers(self):
-        """What the run has beside the network, by the names that checkpoints give it; None where it has not."""
+        """Returns the parts outside the network by the names that checkpoints give them; None where the run has no such part."""
         return [(name, getattr(self, name)) for name in ("edges", "identities", "inner")]
 
     def hold(self, only):
-        """Leaves all parts of the network but those of `only` as they are, their batch norms' statistics too; nothing where there are none."""
+        """Freezes all parts of the network except those of `only`, their batch norms' statistics too; freezes nothing when `only` is empty."""
         parts = dict(self.net.named_children())
         unknown = [name for name in only if name not in parts]
         if unknown:
@@ -61,7 +61,7 @@ class TrainingModel(nn.Module):
         return self
 
     def forward(self, batch, landmark_limit, stopped=(), cycle=0):
-        """From `cycle` 1 on the batch's `soft` answers (Cycles.soft) refine its masks and edges."""
+        """Returns the loss terms; from `cycle` 1 on the batch's `soft` answers (Cycles.soft) refine its masks and edges."""
 
         def edge_term(logits, f4, f8):
             outputs = grown(logits, self.edges(f4, f8), batch["parsing"].shape[-1])
@@ -71,20 +71,20 @@ class TrainingModel(nn.Module):
         return losses.compute(self.net, batch, landmark_limit, stopped, {name: term for name, term in terms.items() if term})
 
     def parse(self, image, size):
-        """Logits of masks and edges, all [B, C, size, size]."""
+        """Returns the logits of masks and edges, all [B, C, size, size]."""
         maps = self.net.encode(image)
         logits = self.net.regions(self.net.decode("parsing", self.net.remember(maps)), maps["f2"], self.net.pixels(maps))
         return grown(logits, self.edges(maps["f4"], maps["f8"]), size)
 
 
 def grown(logits, edges, size):
-    """Masks' and edges' logits at the labels' size, by the student's own pixel geometry."""
+    """Resizes the logits of masks and edges to the labels' size, by the student's own pixel geometry."""
     names = {"seg": logits, "binary_edge": edges[0], "semantic_edge": edges[1]}
     return {k: F.interpolate(v.float(), size=(size, size), mode="bilinear", align_corners=False) for k, v in names.items()}
 
 
 def edge_loss(outputs, labels, soft=None, cycle=0):
-    """DML-CSR's criterion on the student's masks and edges; `soft` are the average's outputs from cycle 1 on."""
+    """Applies DML-CSR's criterion to the student's masks and edges; `soft` are the average's outputs from cycle 1 on."""
     binary, category = edges_of(labels)
     refined = {"soft_parsing": soft["seg"], "soft_binary": soft["binary_edge"], "soft_category": soft["semantic_edge"]} if cycle else {}
     return criterion(outputs, Targets(labels, binary, category, **refined), cycle=cycle)[0]

@@ -1,10 +1,11 @@
-"""Controlled runs: one short training with and without a piece of the method, the same batches and steps, several seeds.
+"""Runs controlled trials: short trainings with and without a piece of the method, with the same batches and steps and several seeds.
 
     python -m faceptor_models.student.trials dense --faces ../../shared/faces --cache CACHE --out OUT --seeds 1,2,3
 
-configs/trials.toml has the trials and their arms. OUT/TRIAL-ARM-SEED is a run's folder, OUT/TRIAL.csv what the dev split says of all of them
-(float, the average of the weights, one look). Finished runs are kept; several commands with other seeds or trials may share OUT. Of a trial
-of `dense`, OUT/pfld.npz must be there first: python -m faceptor_models.student.inner_maps.
+configs/trials.toml has the trials and their arms. OUT/TRIAL-ARM-SEED is a run's folder, and OUT/TRIAL.csv has the measures of
+all runs on the dev split (float, the average of the weights, one crop of each face). Finished runs are kept; several commands
+with other seeds or trials may share OUT. The trial `dense` needs OUT/pfld.npz first: python -m
+faceptor_models.student.inner_maps.
 """
 
 import argparse
@@ -33,7 +34,7 @@ from .options import parsed
 from .poses import turned
 
 CONFIG = CONFIGS / "trials.toml"
-# What the network is asked of each source.
+# The tasks that the network runs for each source.
 ASKED = {
     "w300": ("landmarks",), "celebamask": ("parsing",), "utk": ("age",), "fairface": ("age",), "celeba": ("attributes",), "rafdb": ("expression",),
     "ferplus": ("expression",), "lfw": ("embedding",),
@@ -43,7 +44,7 @@ PLAIN = ["arm", "seed", "steps", "parameters", "mmac", "seconds_a_step"]
 
 
 class Judge:
-    """The dev rows of some sources, their network images kept from run to run."""
+    """Holds the dev rows of some sources and keeps their network images from run to run."""
 
     def __init__(self, faces, sources, px):
         self.dev, self.sources = Development(faces), sources
@@ -51,7 +52,7 @@ class Judge:
         self.images = {s: np.stack([network_image(self.dev.rgb(i), px) for i in rows]) for s, rows in self.rows.items()}
 
     def measure(self, net):
-        """{row of the card's table: value}, and the error of turned faces beside that of all."""
+        """Returns {row of the card's table: value}, and the error of turned faces in addition to that of all."""
         found, table = {}, {}
         for source in self.sources:
             rows, images = self.rows[source], self.images[source]
@@ -68,7 +69,7 @@ class Judge:
         return {k: float(v) for k, v in table.items()}
 
     def one(self, row, out):
-        """One face's answers as `development.measure` wants them."""
+        """Converts one face's answers to what `development.measure` wants."""
         if "landmarks" in out:
             out["landmarks"] = network_to_frame(out["landmarks"])
         if "embedding" in out:
@@ -80,7 +81,9 @@ class Judge:
 
 @torch.no_grad()
 def cost_mmac(net, px=96):
-    """Million multiply-accumulates of one face with all tasks, of the layers and the attention; the dot products with the pixels' features are left out."""
+    """Counts the million multiply-accumulates of one face with all tasks: layers and attention, without the products with the
+    pixels' features.
+    """
     net = net.requires_grad_(False)
     with FlopCounterMode(display=False) as counter:
         maps = net.encode(torch.zeros(1, 3, px, px))
@@ -100,7 +103,7 @@ def settings(args, trial, arm, seed, folder):
 
 
 def run(args, trial, arm, seed, judge):
-    """One run's row of the table."""
+    """Runs one training and returns its row of the table."""
     folder = Path(args.out) / f"{args.trial}-{arm}-{seed}"
     given = settings(args, trial, arm, seed, folder)
     train.train(given)
@@ -112,12 +115,12 @@ def run(args, trial, arm, seed, judge):
 
 
 def paired(rows, base, arm, measure):
-    """(mean of arm - base over the seeds that both have, its standard error, seeds)."""
+    """Returns (mean of arm - base over the seeds that both have, its standard error, seeds)."""
     return mean_gain({(r["arm"], r["seed"]): float(r[measure]) for r in rows}, base, arm)
 
 
 def summary(rows):
-    """The trial as a Markdown table: the first arm's means and standard deviations, the others' differences and standard errors of the pairs."""
+    """Writes the trial as a Markdown table: the first arm's means and standard deviations, the others' differences and standard errors."""
     measures = [k for k in rows[0] if k not in PLAIN]
     arms = list(dict.fromkeys(r["arm"] for r in rows))
     out = ["| arm | seeds | " + " | ".join(measures) + " | MMAC | parameters |", "|---" * (len(measures) + 4) + "|"]
@@ -138,7 +141,7 @@ def summary(rows):
 
 
 def gathered(out, name, arms):
-    """The rows of a trial's finished runs, arm by arm; OUT/TRIAL.csv is made of them anew."""
+    """Returns the rows of a trial's finished runs, arm by arm, and writes OUT/TRIAL.csv from them."""
     rows = [row for arm in arms for path in sorted(out.glob(f"{name}-{arm}-[0-9]*/row.csv")) for row in read_rows(path)]
     write_rows(rows, out / f"{name}.csv")
     return rows
@@ -172,13 +175,13 @@ def main():
     arms = [arm for i, arm in enumerate(trial["arms"]) if args.arms is None or i == 0 or arm in args.arms]
 
     def judge(px):
-        """Of pictures through the warp of the run that is judged."""
+        """Returns the judge for pictures through the warp of the judged run."""
         key = px, geometry.WARP_LINEAR
         if key not in judges:
             judges[key] = Judge(args.faces, trial["sources"], px)
         return judges[key]
 
-    # Seed by seed, so that a trial that is cut short still compares.
+    # The order is seed by seed, so that a trial that is cut short still compares.
     for seed in args.seeds:
         for arm in arms:
             done = out / f"{args.trial}-{arm}-{seed}" / "row.csv"

@@ -1,9 +1,9 @@
-"""A larger network that begins as a smaller one: every map of the encoder has every channel so many times as the widths allow.
+"""Makes a larger network that starts with a smaller one's answers: every map of the encoder gets several copies of every channel.
 
     python -m faceptor_models.student.widen edge/weights.pt --size teacher --out teacher-start.pt
 
-The copies of a channel are equal, and whoever reads them shares its weight among them unequally, at random (Net2Net's widening, Chen et
-al. 2016): the answers are the smaller network's to rounding, and gradients tell the copies apart from the first step on.
+The copies of a channel are equal, and each reader splits its weight among them unequally, at random (Net2Net's widening, Chen
+et al. 2016): the answers are the smaller network's up to rounding, and gradients separate the copies from the first step on.
 Decoder, pixel decoder and heads keep their size.
 """
 
@@ -14,12 +14,12 @@ import torch
 from .evaluate import load
 from .network import SIZES, Student, levels_of
 
-# Deviation of a copy's share from its fair part, of that part.
+# Deviation of a copy's share, relative to an equal share.
 UNEVEN = 0.5
 
 
 def times(size, of):
-    """How often the size `size` has each channel of the encoder of the size `of`; ValueError where it is no such widening."""
+    """Returns how often the size `size` has each channel of the encoder of the size `of`; raises ValueError where it is no such widening."""
     wide, narrow = SIZES[size], SIZES[of]
     factors = {w // n for w, n in zip(wide["widths"], narrow["widths"]) if w % n == 0}
     if len(factors) != 1 or [n * min(factors) for n in narrow["widths"]] != list(wide["widths"]):
@@ -31,19 +31,19 @@ def times(size, of):
 
 
 def shares(weight, count, generator):
-    """A weight [out, in, ...] of `count` equal copies of its inputs, [out, count * in, ...]: shares that sum to the weight."""
+    """Splits a weight [out, in, ...] among `count` equal copies of its inputs, [out, count * in, ...]; the shares sum to the weight."""
     part = 1 + UNEVEN * torch.randn(count, *weight.shape, generator=generator)
     part += (count - part.sum(0)) / count
     return torch.cat([weight * p / count for p in part], 1)
 
 
 def repeated(state, wide, count, generator):
-    """The narrow `state` in the shapes of the state `wide`, channels `count` times."""
+    """Returns the narrow `state` in the shapes of the state `wide`, with channels `count` times."""
     out = {}
     for name, value in state.items():
         shape = wide[name].shape
         if value.ndim > 1 and shape[1] == count * value.shape[1]:
-            # Each copy of an output has shares of its own.
+            # Each copy of an output has its own shares.
             copies = count if shape[0] == count * value.shape[0] else 1
             out[name] = torch.cat([shares(value, count, generator) for _ in range(copies)])
         elif value.ndim and shape[0] == count * value.shape[0]:
@@ -54,7 +54,7 @@ def repeated(state, wide, count, generator):
 
 
 def widen(net, size, seed=0):
-    """A network of the size `size` that answers as `net` does."""
+    """Builds a network of the size `size` that answers as `net` does."""
     count = times(size, net.size)
     state = net.state_dict()
     large = Student(size, levels_of(state))
