@@ -1,4 +1,4 @@
-"""`faceptor-models`: what is done with the published systems, a subcommand a verb."""
+"""Runs `faceptor-models`: prepares data sets, and imports, trains, distils and checks published systems."""
 
 import argparse
 import sys
@@ -49,7 +49,7 @@ def counts(text):
 def parser():
     top = argparse.ArgumentParser(prog="faceptor-models", description=__doc__)
     verbs = top.add_subparsers(dest="verb", required=True, metavar="VERB")
-    p = verbs.add_parser("import", help="an official checkpoint to an export folder for `faceptor compile`")
+    p = verbs.add_parser("import", help="imports an official checkpoint to an export folder for `faceptor compile`")
     p.add_argument("checkpoint", help="file of Faceptor, Naive Faceptor, MCF, TCDCN or DML-CSR (.pth, .pth.tar, .npz)")
     p.add_argument("--out", metavar="DIR", help="export folder to write: ONNX parts and manifest.toml")
     p.add_argument("--npz", nargs=2, metavar=("IN", "OUT"), help="run the normalised arrays of IN through the network and write OUT")
@@ -58,18 +58,18 @@ def parser():
     p.add_argument("--interleaved", action="store_true", help="TCDCN: landmark coordinates are x1 y1 x2 y2 .. (default x1 x2 .. y1 y2 ..)")
     p.add_argument("--finder", default=str(FINDER_EXPORT), metavar="DIR", help="face finder to put into the export; '' for none")
     p.set_defaults(run=run_import, verb_parser=p)
-    p = verbs.add_parser("parity", help="a reference folder's outputs against those of its imported checkpoint")
+    p = verbs.add_parser("parity", help="compares a reference folder's outputs with those of its imported checkpoint")
     p.add_argument("folders", nargs="+", metavar="DIR", help="folder with a checkpoint, inputs.npz and outputs.npz")
     size_options(p)
     p.set_defaults(run=run_parity)
-    p = verbs.add_parser("runtime", help="a bundle's stored answers (`faceptor reference`) against ONNX Runtime on the same inputs")
+    p = verbs.add_parser("runtime", help="compares a bundle's stored answers (`faceptor reference`) with ONNX Runtime on the same inputs")
     p.add_argument("export", metavar="EXPORT", help="the export folder that the bundle was compiled from")
     p.add_argument("reference", metavar="REFERENCE", help="the folder that `faceptor reference --model BUNDLE --out REFERENCE` wrote")
     p.add_argument(
-        "--sampling", action="store_true", help="also: how far its view of the faces is from the authors' preprocessing, and the answers with it"
+        "--sampling", action="store_true", help="also measures how far its view of the faces is from the authors' preprocessing, and the answers"
     )
     p.set_defaults(run=run_runtime)
-    p = verbs.add_parser("prepare", help="data sets, or photos of one's own, to aligned crops with labels for the training")
+    p = verbs.add_parser("prepare", help="makes aligned crops with labels for the training, from data sets or from the user's own photos")
     prepare.options(p)
     p.set_defaults(run=prepare.run)
     recipe_verbs.add(verbs)
@@ -78,13 +78,13 @@ def parser():
 
 
 def size_options(p):
-    """What a file cannot tell about its network."""
+    """Adds the options for what a file's names and shapes do not show of its network."""
     p.add_argument("--prefix", help="prefix of the tensor names where it is not the official one")
     p.add_argument("--encoder-heads", type=int, metavar="N", help="attention heads of the encoder (official: 12)")
     p.add_argument("--decoder-heads", type=int, metavar="N", help="attention heads of the decoder (official: Faceptor 8, MCF 16)")
     p.add_argument("--perceptual-heads", type=int, metavar="N", help="attention heads of MCF's frozen network (official: 12)")
     p.add_argument(
-        "--mask-ratio", type=float, metavar="R", help="part of the patches that MCF removes (official: 0.75, or what the file's settings say)"
+        "--mask-ratio", type=float, metavar="R", help="share of the patches that MCF removes (official: 0.75, or the value of the file's settings)"
     )
     p.add_argument("--levels", type=numbers, metavar="I,..", help="Faceptor: encoder block of the memory, from 0 (official: 11)")
     p.add_argument("--new-levels", type=numbers, metavar="I,..", help="Layer-Attention: the added blocks (official: 1,3,5,7,9)")
@@ -120,7 +120,7 @@ def run_import(args):
     print(f"{args.checkpoint}: {found.system}, {parameters:,} parameters, {found.used} tensors used", *found.notes, sep="; ")
     for name, why in found.skipped.items():
         print(f"left out on purpose: {name} ({why})")
-    # Everything that can be refused comes before the first file.
+    # Everything that can be refused comes before the first file is written.
     made = importing.run_npz(found, args.npz[0]) if args.npz else {}
     if args.out:
         origin = {"system": found.system, "checkpoint": Path(args.checkpoint).name, "sha256": manifest.sha256(args.checkpoint)}
@@ -134,7 +134,7 @@ def run_import(args):
 
 def main(arguments=None):
     args = parser().parse_args(arguments)
-    # The exporter warns about shapes that it takes as constants, which is what we want.
+    # The exporter warns about shapes that it takes as constants; they are constants here.
     warnings.filterwarnings("ignore", category=UserWarning)
     warnings.filterwarnings("ignore", category=DeprecationWarning)
     warnings.filterwarnings("ignore", category=torch.jit.TracerWarning)

@@ -48,9 +48,8 @@ def test_a_smaller_network_s_errors_stand_beside_the_larger_one_s(tmp_path):
     names = [row for row, *_ in accuracy.GOALS[:8]]
     larger = dict(zip(names, [4.0, 80.0, 80.0, 5.0, 50.0, 90.0, 0.70, 95.0]))
     smaller = dict(zip(names, [5.0, 75.0, 60.0, 5.0, 50.0, 90.0, 0.64, 100.0]))
-    card.write_text(
-        f"# Card\n{accuracy.MARKS[0]}\n{accuracy.markdown({accuracy.COLUMNS['ort']: smaller, accuracy.COLUMNS['bundle']: larger}, 'note')}\n{accuracy.MARKS[1]}\n"
-    )
+    columns = accuracy.markdown({accuracy.COLUMNS["ort"]: smaller, accuracy.COLUMNS["bundle"]: larger}, "note")
+    card.write_text(f"# Card\n{accuracy.MARKS[0]}\n{columns}\n{accuracy.MARKS[1]}\n")
     assert (accuracy.column_of(card), accuracy.column_of(card, accuracy.COLUMNS["ort"])) == (larger, smaller)
     lines = accuracy.beside(smaller, card).splitlines()[2:]
     assert [line.split("|")[4].strip() for line in lines] == ["1.25", "1.25", "2.00 (above must)", "1.00", "1.00", "1.00", "1.20", "0.00"]

@@ -29,7 +29,8 @@ from tests.two_processes import run_on_two_processes
 
 torch.set_num_threads(1)
 SMALL = [
-    "run.precision=float32", "encoder={width=16,layers=2,heads=2,mlp=24,patch=8,grid=4}", "decoder={width=16,layers=1,heads=2,mlp=24}", "frozen.kind=pixels",
+    "run.precision=float32", "encoder={width=16,layers=2,heads=2,mlp=24,patch=8,grid=4}", "decoder={width=16,layers=1,heads=2,mlp=24}",
+    "frozen.kind=pixels",
     "contrast={projector_hidden=12,projector_out=8,predictor_hidden=12}", "task.batch=6", "schedule={epochs=3.0,warm=1.0,per_epoch=2}",
 ]  # fmt: skip
 STUDENT = ["encoder={kind='student',size='nano',grid=3}", "input={look='student',mean=[0.5,0.5,0.5],std=[0.5,0.5,0.5]}", "masking.ratio=0.6"]

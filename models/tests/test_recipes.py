@@ -128,7 +128,8 @@ def test_a_checkpoint_that_lacks_something_is_refused_by_name(tmp_path):
 # Twice the batch of each system, as settings.
 DOUBLE = {
     "faceptor_stage1.toml": [
-        "task.recog_ms1mv3.batch=8", "task.age_utkface.batch=4", "task.biattr_celeba.batch=4", "task.affect_rafdb.batch=4", "task.affect_ferplus.batch=4",
+        "task.recog_ms1mv3.batch=8", "task.age_utkface.batch=4", "task.biattr_celeba.batch=4", "task.affect_rafdb.batch=4",
+        "task.affect_ferplus.batch=4",
         "task.parsing_celebam.batch=4", "task.align_300w.batch=4",
     ],
     "tcdcn.toml": ["task.batch=8"],

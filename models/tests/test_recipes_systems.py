@@ -258,10 +258,12 @@ def test_tcdcn_s_objective_with_coefficients_unknown_labels_and_penalty(tmp_path
 @pytest.mark.parametrize(
     "name, change",
     [
-        ("faceptor_stage1.toml", "input.small_px=20"), ("faceptor_stage1.toml", "sampler.split=half"), ("faceptor_stage1.toml", "sampler.skip_missing=false"),
+        ("faceptor_stage1.toml", "input.small_px=20"), ("faceptor_stage1.toml", "sampler.split=half"),
+        ("faceptor_stage1.toml", "sampler.skip_missing=false"),
         ("faceptor_stage1.toml", "faceptor.stage=3"), ("faceptor_stage1.toml", "sampler.only=['age']"), ("tcdcn.toml", "task.auxiliary=['hair']"),
         ("tcdcn.toml", "task.source=ms1mv3"), ("tcdcn.toml", "model.filters=some"), ("tcdcn.toml", "stopping.main=pose"),
-        ("dmlcsr.toml", "loss.over=none"), ("dmlcsr.toml", "stopping.every=3"), ("dmlcsr.toml", "loss.edges=false"), ("dmlcsr.toml", "run.precision=half"),
+        ("dmlcsr.toml", "loss.over=none"), ("dmlcsr.toml", "stopping.every=3"), ("dmlcsr.toml", "loss.edges=false"),
+        ("dmlcsr.toml", "run.precision=half"),
         ("tcdcn.toml", "run.log_every=0"),
     ],
 )  # fmt: skip

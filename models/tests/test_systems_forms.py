@@ -38,7 +38,9 @@ def test_wrappers_containers_and_older_files_are_read(tmp_path, capsys):
     forms = {
         "bare": state, "another name": {"net": state, "epoch": 3}, "ordered": held | {"state_dict": collections.OrderedDict(state)},
         "parameters": {"state_dict": {k: torch.nn.Parameter(v, requires_grad=False) for k, v in state.items()}},
-        "as saved": {"step": 1, "state_dict": torch.nn.DataParallel(model).state_dict(), "optimizer": torch.optim.AdamW(model.parameters()).state_dict()},
+        "as saved": {
+            "step": 1, "state_dict": torch.nn.DataParallel(model).state_dict(), "optimizer": torch.optim.AdamW(model.parameters()).state_dict()
+        },
         "settings": held | {"lr": np.float64(1e-3), "args": argparse.Namespace(rate=np.float32(1), out=pathlib.Path("runs/1"))},
     }  # fmt: skip
     for form in forms.values():

@@ -176,7 +176,8 @@ def case(seed=0, classes=3, side=6):
     labels[0, 0, :2] = 255
     binary, category = edge_criterion.edges_of(labels)
     outputs = {
-        "seg": torch.randn(2, classes, side, side), "binary_edge": torch.randn(2, 2, side, side), "semantic_edge": torch.randn(2, classes, side, side),
+        "seg": torch.randn(2, classes, side, side), "binary_edge": torch.randn(2, 2, side, side),
+        "semantic_edge": torch.randn(2, classes, side, side),
     }  # fmt: skip
     binary = (binary * (torch.rand(2, side, side) > 0.5)).long()
     return outputs, edge_criterion.Targets(labels, binary, torch.where(category == 255, category, category * binary))

@@ -136,7 +136,8 @@ def test_wrong_options_are_refused(tmp_path, capsys):
 def test_arrays_that_do_not_fit_are_refused(tmp_path, capsys):
     path = files.save(tmp_path / "c.pth.tar", files.ddp(files.faceptor_model()))
     cases = {
-        "has no array": {"picture": image(1, 3, 32)}, "shape": {"image_small": image(1, 1, 112)}, "finite": {"image_small": image(1, 3, 112) * np.nan},
+        "has no array": {"picture": image(1, 3, 32)}, "shape": {"image_small": image(1, 1, 112)},
+        "finite": {"image_small": image(1, 3, 112) * np.nan},
         "square": {"image_small": image(1, 3, 112)[:, :, :96]},
     }  # fmt: skip
     for reason, arrays in cases.items():

@@ -18,7 +18,7 @@ from .overfitting import TaskwiseStopping
 
 @dataclass
 class StoppingSettings:
-    """The section [stopping] of a recipe; `every` 0 leaves the rule off. `TaskwiseStopping` describes the other fields."""
+    """Holds the section [stopping] of a recipe; `every` 0 leaves the rule off. `TaskwiseStopping` describes the other fields."""
 
     every: int = 0
     window: int = 5

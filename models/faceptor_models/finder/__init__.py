@@ -1,1 +1,1 @@
-"""A tiny anchor-free face finder: network, data, training, evaluation, export."""
+"""Trains a tiny anchor-free face finder: network, data, training, evaluation, export."""

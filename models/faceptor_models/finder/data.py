@@ -1,8 +1,7 @@
-"""Scenes as training samples: every picture decoded once, then cropped, turned, scaled and spoiled at random.
+"""Makes training samples of scenes: decodes every picture once, then crops, turns, scales and degrades it at random.
 
-Sample `index` depends on (seed, index) only, so a resumed run goes on with the samples it would have seen.
-Inside a sample boxes are (x0, y0, x1, y1) px; a sample is (picture uint8 RGB [size, size, 3], faces [G, 4],
-keypoints [G, 5, 2], ignored [I, 4]).
+Sample `index` depends only on (seed, index), so a resumed run sees the samples of an unbroken one. Inside a sample boxes are
+(x0, y0, x1, y1) px; a sample is (picture uint8 RGB [size, size, 3], faces [G, 4], keypoints [G, 5, 2], ignored [I, 4]).
 """
 
 import io
@@ -36,11 +35,11 @@ class Scene:
 
 
 def load_scenes(faces: Path, split: str, limit: int | None = None) -> list[Scene]:
-    """All scenes of `train` (from its zip) or `dev` (loose files) below the folder `faces`."""
+    """Loads all scenes of `train` (from its zip) or `dev` (loose files) below the folder `faces`."""
     folder = faces / "scenes"
     records = json.loads((folder / f"{split}.json").read_text())
     if limit:
-        records = records[:: max(1, len(records) // limit)]  # evenly, so that every source is there
+        records = records[:: max(1, len(records) // limit)]  # evenly, so that every source is present
     archive = zipfile.ZipFile(folder / "train.zip") if split == "train" else None
     scenes = []
     for record in records:
@@ -61,7 +60,7 @@ def load_scenes(faces: Path, split: str, limit: int | None = None) -> list[Scene
 
 
 def scene_file(faces: Path, record: dict) -> Path:
-    """Where a dev record's picture lies."""
+    """Returns the path of a dev record's picture."""
     return faces / "scenes" / "dev" / Path(record["path"]).relative_to("scenes")
 
 
@@ -89,7 +88,7 @@ class Sampler:
         return canvas, *(np.concatenate(part) for part in zip(*labels))
 
     def _background(self, dice) -> np.ndarray:
-        """What shows beyond a scene's edge: letterbox grey, black, a colour, noise or a picture without faces."""
+        """Draws what shows beyond a scene's edge: letterbox grey, black, a colour, noise or a picture without faces."""
         size, kind = self.size, dice.random()
         canvas = np.empty((size, size, 3), np.uint8)
         if kind < 0.3:
@@ -117,7 +116,7 @@ class Sampler:
         fit = min(width / columns, height / rows)
         sure = np.nonzero(scene.scores >= SURE)[0]
         if len(sure) and dice.random() < 0.85:
-            # Look at one face, at a size from the smallest to more than the frame. Big faces of a scene are
+            # The sample shows one face at a size between the smallest and more than the frame. Big faces of a scene are
             # preferred a little, because a small one cannot be enlarged much.
             span = (scene.boxes[sure, 2:] - scene.boxes[sure, :2]).max(1)
             chosen = dice.choice(len(sure), p=np.sqrt(span) / np.sqrt(span).sum())
@@ -127,11 +126,11 @@ class Sampler:
             if kind < 0.15:
                 wanted = dice.uniform(0.6, 1.25) * min(width, height)
             elif kind < 0.25:
-                # So close that only parts are seen: an eye or an ear is not a small face.
+                # So close that only parts are visible: an eye or an ear is not a small face.
                 wanted = dice.uniform(1.25, 3.5) * min(width, height)
             scale = wanted / span[chosen]
             focus = scene.boxes[sure[chosen]].reshape(2, 2).mean(0)
-            # The face's middle may lie anywhere where most of it is still seen.
+            # The middle of the face may lie anywhere where most of it is still visible.
             room = np.array([width, height], float)
             margin = np.minimum(wanted * 0.3, room * 0.4)
             spot = dice.uniform(margin, room - margin)
@@ -165,7 +164,7 @@ class Sampler:
 
 
 def move_labels(boxes, keypoints, linear, move, mirror: bool):
-    """Boxes [n, 4] and keypoints [n, 5, 2] under x -> linear x + move; keypoint names follow the mirror."""
+    """Maps boxes [n, 4] and keypoints [n, 5, 2] by x -> linear x + move; keypoint names follow the mirror."""
     middle = (boxes[:, :2] + boxes[:, 2:]) / 2 @ linear.T + move
     half = (boxes[:, 2:] - boxes[:, :2]) / 2
     # A face is closer to the ellipse in its box than to the box: the turned ellipse's extent.
@@ -177,7 +176,7 @@ def move_labels(boxes, keypoints, linear, move, mirror: bool):
 
 
 def sort_labels(boxes, keypoints, scores, width: int, height: int):
-    """Labels of a `width` x `height` view -> (faces, keypoints, ignored boxes, which may reach beyond the view)."""
+    """Sorts the labels of a `width` x `height` view into (faces, keypoints, ignored boxes, which may reach beyond the view)."""
     corner0 = np.clip(boxes[:, :2], 0, None)
     corner1 = np.minimum(boxes[:, 2:], (width, height))
     seen = np.prod(np.clip(corner1 - corner0, 0, None), 1) / np.maximum(np.prod(boxes[:, 2:] - boxes[:, :2], 1), 1e-6)
@@ -188,7 +187,7 @@ def sort_labels(boxes, keypoints, scores, width: int, height: int):
 
 
 def spoil(dice, picture: np.ndarray) -> np.ndarray:
-    """Blur, colour, light, grey, noise: cheap cameras and bad light."""
+    """Degrades a picture with blur, colour, light, grey and noise, like a cheap camera in bad light."""
     if dice.random() < 0.2:
         picture = cv2.GaussianBlur(picture, (0, 0), dice.uniform(0.4, 1.4))
     if dice.random() < 0.7:
@@ -211,7 +210,7 @@ def spoil(dice, picture: np.ndarray) -> np.ndarray:
 
 
 class Samples(torch.utils.data.Dataset):
-    """Samples `first` .. `last` for a DataLoader."""
+    """Gives a DataLoader the samples `first` .. `last`."""
 
     def __init__(self, sampler: Sampler, first: int, last: int):
         self.sampler, self.first, self.last = sampler, first, last
@@ -225,7 +224,7 @@ class Samples(torch.utils.data.Dataset):
 
 
 def collate(samples):
-    """Samples -> (float [B, 3, H, W], list of (faces, keypoints, ignored) tensors)."""
+    """Stacks samples as (float [B, 3, H, W], list of (faces, keypoints, ignored) tensors)."""
     pictures = torch.from_numpy(np.stack([s[0] for s in samples])).permute(0, 3, 1, 2).float()
     targets = [tuple(torch.from_numpy(np.asarray(part, np.float32)) for part in s[1:]) for s in samples]
     return (pictures.contiguous() - MEAN) / STD, targets

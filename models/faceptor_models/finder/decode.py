@@ -1,4 +1,4 @@
-"""From raw maps to faces in photo pixels: letterbox, decode, non-maximum suppression (NumPy only).
+"""Decodes raw maps to faces in photo pixels: letterbox, decoding, non-maximum suppression (NumPy only).
 
 This is the reference for the Rust runtime; boxes are (x0, y0, x1, y1) inside this package.
 """
@@ -21,11 +21,11 @@ class Faces(NamedTuple):
 
 
 def letterbox(photo: np.ndarray, width: int, height: int) -> tuple[np.ndarray, float]:
-    """RGB uint8 photo -> (float32 [1, 3, height, width] with the photo at the top left, scale net/photo)."""
+    """Maps an RGB uint8 photo to (float32 [1, 3, height, width] with the photo at the top left, scale net/photo)."""
     rows, columns = photo.shape[:2]
     scale = min(width / columns, height / rows)
     fitted = (max(1, round(columns * scale)), max(1, round(rows * scale)))
-    # Averaging when shrinking: point sampling would feed the network aliasing that it never trained on.
+    # Shrinking averages: point sampling would give the network aliasing that it never trained on.
     method = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
     small = cv2.resize(photo, fitted, interpolation=method)
     tensor = np.zeros((1, 3, height, width), np.float32)
@@ -34,7 +34,7 @@ def letterbox(photo: np.ndarray, width: int, height: int) -> tuple[np.ndarray, f
 
 
 def decode(maps: list[np.ndarray], scale: float, threshold: float) -> Faces:
-    """Maps of one picture [1, 15, h, w] -> every cell above `threshold`, in photo pixels, not yet suppressed."""
+    """Decodes the maps of one picture [1, 15, h, w]: every cell above `threshold`, in photo pixels, before suppression."""
     limit = np.log(threshold / (1 - threshold))
     scores, boxes, keypoints = [], [], []
     for raw, stride in zip(maps, STRIDES):
@@ -55,7 +55,7 @@ def decode(maps: list[np.ndarray], scale: float, threshold: float) -> Faces:
 
 
 def iou(one: np.ndarray, many: np.ndarray) -> np.ndarray:
-    """Intersection over union of box [4] with boxes [n, 4]."""
+    """Returns the intersection over union of box [4] with boxes [n, 4]."""
     corner0, corner1 = np.maximum(one[:2], many[:, :2]), np.minimum(one[2:], many[:, 2:])
     overlap = np.prod(np.clip(corner1 - corner0, 0, None), 1)
     area = np.prod(one[2:] - one[:2]) + np.prod(many[:, 2:] - many[:, :2], 1)
@@ -63,7 +63,7 @@ def iou(one: np.ndarray, many: np.ndarray) -> np.ndarray:
 
 
 def inside(one: np.ndarray, many: np.ndarray) -> np.ndarray:
-    """Share of the smaller box that lies inside the other, box [4] with boxes [n, 4]."""
+    """Returns the share of the smaller box that lies inside the other, box [4] with boxes [n, 4]."""
     corner0, corner1 = np.maximum(one[:2], many[:, :2]), np.minimum(one[2:], many[:, 2:])
     overlap = np.prod(np.clip(corner1 - corner0, 0, None), 1)
     area = np.minimum(np.prod(one[2:] - one[:2]), np.prod(many[:, 2:] - many[:, :2], 1))
@@ -71,7 +71,7 @@ def inside(one: np.ndarray, many: np.ndarray) -> np.ndarray:
 
 
 def suppress(faces: Faces, nms_iou: float, nms_inside: float = 1.1) -> Faces:
-    """Greedy suppression: a face overlapping a better one by more than either limit goes."""
+    """Suppresses greedily: a face that overlaps a better one by more than either limit is removed."""
     keep, left = [], np.arange(len(faces.scores))
     while len(left):
         best, left = left[0], left[1:]
@@ -82,7 +82,7 @@ def suppress(faces: Faces, nms_iou: float, nms_inside: float = 1.1) -> Faces:
 
 
 def merge(parts: list[Faces]) -> Faces:
-    """Detections of several input sizes in one list, best first."""
+    """Joins the detections of several input sizes in one list, best first."""
     scores = np.concatenate([p.scores for p in parts])
     order = np.argsort(-scores, kind="stable")
     return Faces(scores[order], np.concatenate([p.boxes for p in parts])[order], np.concatenate([p.keypoints for p in parts])[order])

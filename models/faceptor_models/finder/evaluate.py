@@ -1,9 +1,12 @@
-"""Measures the finder on the dev scenes: `python -m faceptor_models.finder.evaluate` (from `models/`).
+"""Measures the finder on the dev scenes (from `models/`).
 
-A false face is a detection that overlaps no label (sure or not) of a w300 photo by IoU 0.4. The threshold is the
-lowest that leaves `--false` of them a photo. Printed for it, per choice of input sizes: how many of the labelled
-people (the label that fits the 68 points best) are found at IoU 0.4, and how many object scenes without any
-label stay without any face; `every` counts all sure labels from 20 px on. The second threshold is the lowest that also keeps 95 % of those scenes clean.
+    python -m faceptor_models.finder.evaluate
+
+A false face is a detection that overlaps no label (sure or not) of a w300 photo by IoU 0.4. The threshold is the lowest that
+leaves `--false` of them for each photo. For this threshold and each choice of input sizes it prints how many of the labelled
+people (the label that fits the 68 points best) are found at IoU 0.4, and how many object scenes without any label stay without
+any face; `every` counts all sure labels from 20 px on. The second threshold is the lowest that also keeps 95 % of those scenes
+clean.
 """
 
 import argparse
@@ -23,15 +26,15 @@ from .data import SURE, scene_file
 from .decode import Faces, decode, iou, letterbox, merge, suppress
 from .train import load_weights
 
-# A size that would enlarge the photo more than this is left out, unless it is the smallest: it brings no detail.
+# A size that would enlarge the photo more than this is left out, unless it is the smallest: it adds no detail.
 MOST_ENLARGED = 1.25
-FLOOR = 0.05  # detections below this score are not looked at
+FLOOR = 0.05  # detections below this score are dropped
 MATCH_IOU = 0.4
 SMALLEST_PX = 20.0  # shortest "longest side" of the labels that `every face` counts
 
 
 def float_runner(weights: Path):
-    """(input tensor, Size) -> maps, computed by PyTorch."""
+    """Returns a function (input tensor, Size) -> maps that uses PyTorch."""
     network = load_weights(weights).folded()
 
     def run(tensor, _size):
@@ -42,7 +45,7 @@ def float_runner(weights: Path):
 
 
 def onnx_runner(folder: Path):
-    """(input tensor, Size) -> maps, computed by ONNX Runtime without graph optimizations."""
+    """Returns a function (input tensor, Size) -> maps that uses ONNX Runtime without graph optimizations."""
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.intra_op_num_threads = 1
@@ -58,7 +61,7 @@ def onnx_runner(folder: Path):
 
 
 class Scene:
-    """A dev record: labels as (x0, y0, x1, y1), and the index of the person whose points are labelled."""
+    """Holds a dev record: labels as (x0, y0, x1, y1), and the index of the person whose points are labelled."""
 
     def __init__(self, record: dict, faces: Path):
         self.path, self.source = record["path"], record["source"]
@@ -75,7 +78,7 @@ class Scene:
 
 
 def judge(scenes: list[Scene], parts: list[str], allowed_false: float) -> dict:
-    """The numbers of one choice of input sizes (part names)."""
+    """Computes the numbers of one choice of input sizes (part names)."""
     people, false, clean, errors, every = [], [], [], [], []
     photos = 0
     for scene in scenes:
@@ -130,7 +133,7 @@ def detect(scenes: list[Scene], sizes, run):
 
 
 def draw(scenes: list[Scene], parts: list[str], threshold: float, folder: Path):
-    """Annotated pictures to look at; never commit them."""
+    """Writes annotated pictures for inspection; never commit them."""
     folder.mkdir(parents=True, exist_ok=True)
     colours = [(255, 60, 60), (60, 60, 255), (60, 255, 60), (255, 255, 0), (0, 255, 255)]
     for scene in scenes:
@@ -179,7 +182,8 @@ def main():
         print(
             f"{name:24} | {one['threshold']:.3f} {one['recall']:7.2%} {one['clean']:7.2%}"
             f" | {both['threshold']:.3f} {both['recall']:7.2%} {both['clean']:7.2%}"
-            f" | {fixed['recall']:7.2%} {fixed['clean']:7.2%} {fixed['false']:.3f} {result['every']:.1%} of {result['faces']} | {result['keypoints']:.2%}"
+            f" | {fixed['recall']:7.2%} {fixed['clean']:7.2%} {fixed['false']:.3f}"
+            f" {result['every']:.1%} of {result['faces']} | {result['keypoints']:.2%}"
         )
     if args.list:
         print("missed:", *result["missed"], sep="\n  ")

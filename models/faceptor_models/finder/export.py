@@ -1,8 +1,10 @@
-"""Writes the trained finder as ONNX: `python -m faceptor_models.finder.export` (from `models/`).
+"""Writes the trained finder as ONNX (from `models/`).
 
-One graph with free height and width is quantized (QDQ: uint8 activations, int8 weights per channel), calibrated
-on training scenes at several sizes; every static size is that graph with its shapes filled in, so weights and
-scales are the same tensors in all files. Also writes finder.toml, the manifest's [finder] tables.
+    python -m faceptor_models.finder.export
+
+One graph with free height and width is quantized (QDQ: uint8 activations, int8 weights for each channel) and calibrated on
+training scenes at several sizes. Every static size is that graph with its shapes filled in, so weights and scales are the same
+tensors in all files. The module also writes finder.toml, the manifest's [finder] tables.
 """
 
 import argparse
@@ -29,7 +31,7 @@ INPUT = "finder_image"
 
 
 class Size:
-    """One static input size and the names that its graph uses."""
+    """Describes one static input size and the names that its graph uses."""
 
     def __init__(self, width: int, height: int, photo: bool, live: bool):
         self.width, self.height, self.photo, self.live = width, height, photo, live
@@ -49,7 +51,7 @@ NMS_IOU = 0.3
 
 
 def float_graph(network: Finder) -> onnx.ModelProto:
-    """The folded network as ONNX with free height and width."""
+    """Returns the folded network as ONNX with free height and width."""
     network = network.folded()
     nodes, constants, outputs = [], [], []
 
@@ -84,11 +86,11 @@ def float_graph(network: Finder) -> onnx.ModelProto:
 
 
 class Photos(CalibrationDataReader):
-    """Training scenes, letterboxed to the sizes in turn."""
+    """Gives the calibrator training scenes, letterboxed to each size in turn."""
 
     def __init__(self, faces: Path, count: int, seed: int):
         scenes = load_scenes(faces, "train", count * 3)
-        # Portrait crops (muxspace) fill a third of the training scenes: take all sources evenly instead.
+        # Portrait crops (muxspace) fill a third of the training scenes, so calibration takes all sources evenly.
         by_source = [[s for s in scenes if s.source == name] for name in ("w300", "muxspace", "objects")]
         dice, self.batches = np.random.default_rng(seed), []
         for turn in range(count):
@@ -118,7 +120,7 @@ def quantized_graph(model: onnx.ModelProto, photos: Photos) -> onnx.ModelProto:
 
 
 def fill_shapes(model: onnx.ModelProto, size: Size) -> onnx.ModelProto:
-    """`model` with the static shapes and the tensor names of `size`."""
+    """Returns `model` with the static shapes and the tensor names of `size`."""
     model = copy.deepcopy(model)
     names = {INPUT: size.input} | {f"map_s{s}": name for s, name in zip(STRIDES, size.outputs)}
     graph = model.graph
@@ -130,7 +132,7 @@ def fill_shapes(model: onnx.ModelProto, size: Size) -> onnx.ModelProto:
         stride = next((s for s in STRIDES if value.name == f"map_s{s}"), 1)
         value.name = names[value.name]
         dims = value.type.tensor_type.shape.dim
-        # Each of the stride-2 convolutions rounds up, which is the same as rounding up once.
+        # Each of the stride-2 convolutions rounds up, which equals rounding up once.
         dims[2].dim_value, dims[3].dim_value = -(-size.height // stride), -(-size.width // stride)
     graph.name = size.part
     model.producer_name, model.producer_version = "faceptor-edge finder", ""
@@ -140,7 +142,7 @@ def fill_shapes(model: onnx.ModelProto, size: Size) -> onnx.ModelProto:
 
 
 def manifest(files: dict[str, Path], network: Finder) -> str:
-    """The [finder] tables and the finder's [[part]] tables."""
+    """Returns the [finder] tables and the finder's [[part]] tables."""
     lines = ["# Written by `python -m faceptor_models.finder.export`; merged into models/edge/manifest.toml."]
     lines += ["[finder]", 'name = "faceptor-finder"', f"score_threshold = {SCORE_THRESHOLD}", f"nms_iou = {NMS_IOU}"]
     lines += ['colour = "rgb"', f"mean = {[MEAN] * 3}", f"std = {[STD] * 3}", f"strides = {list(STRIDES)}"]

@@ -1,16 +1,16 @@
-"""Which cells answer for which face, and what a wrong answer costs."""
+"""Assigns faces to cells (simOTA) and computes the finder's loss."""
 
 import torch
 import torch.nn.functional as F
 
 from .network import STRIDES, cells, flatten
 
-# Longest box side (px) that each stride answers for; neighbours share a band and the cheaper one gets the face.
+# Longest box side (px) that each stride is responsible for; neighbours share a band, and the cheaper one gets the face.
 SIZES = {8: (0.0, 44.0), 16: (28.0, 104.0), 32: (72.0, float("inf"))}
-# Longest side (px) of an ignored box whose cells of a stride go unpunished. Outside of it the box is no face for
-# that stride whatever it is: an eye of a face as big as the whole input is background to stride 8.
+# Longest side (px) of an ignored box whose cells of a stride have no target. Outside of it the box is no face for that stride
+# whatever it is: an eye of a face as big as the whole input is background to stride 8.
 IGNORED_SIZES = {8: (0.0, 72.0), 16: (18.0, 170.0), 32: (48.0, 340.0)}
-# Cells farther than this from the box's middle (in strides) never answer for it.
+# Cells farther than this from the box's middle (in strides) never get it.
 RADIUS = 1.5
 MOST_CELLS = 8
 FOCAL_GAMMA = 2.0
@@ -18,7 +18,7 @@ FOCAL_ALPHA = 0.5
 
 
 def pair_iou(a, b, generalised: bool = False):
-    """IoU (or GIoU) of boxes a, b [..., 4] (x0, y0, x1, y1), broadcasting."""
+    """Returns IoU (or GIoU) of boxes a, b [..., 4] (x0, y0, x1, y1), broadcasting."""
     overlap = (torch.minimum(a[..., 2:], b[..., 2:]) - torch.maximum(a[..., :2], b[..., :2])).clamp(min=0).prod(-1)
     union = (a[..., 2:] - a[..., :2]).prod(-1) + (b[..., 2:] - b[..., :2]).prod(-1) - overlap
     iou = overlap / union.clamp(min=1e-6)
@@ -29,7 +29,7 @@ def pair_iou(a, b, generalised: bool = False):
 
 
 def size_fits(boxes, strides, sizes):
-    """Whether each cell's stride [N] deals with each box [G, 4] by its longest side, [G, N]."""
+    """Returns where each cell's stride [N] suits each box [G, 4] by its longest side, [G, N]."""
     longest = (boxes[:, 2:] - boxes[:, :2]).amax(1)
     low, high = torch.zeros_like(strides), torch.zeros_like(strides)
     for stride in STRIDES:
@@ -39,15 +39,15 @@ def size_fits(boxes, strides, sizes):
 
 
 def contains(boxes, centres):
-    """Whether boxes [G, 4] hold centres [N, 2], [G, N]."""
+    """Returns where boxes [G, 4] hold centres [N, 2], [G, N]."""
     return ((centres[None] > boxes[:, None, :2]) & (centres[None] < boxes[:, None, 2:])).all(-1)
 
 
 def assign(centres, strides, scores, boxes, faces):
-    """simOTA for one picture: cells' (centres [N, 2], strides [N], scores [N] logits, boxes [N, 4]) and faces [G, 4].
+    """Runs simOTA for one picture: cells' (centres [N, 2], strides [N], scores [N] logits, boxes [N, 4]) and faces [G, 4].
 
-    Returns the face of every cell [N] (-1: none) and a mask [N] of cells that fit a face well but were not
-    chosen: these are neither rewarded nor punished.
+    Returns the face of every cell [N] (-1: none) and a mask [N] of cells that fit a face well but were not chosen; these have
+    no target.
     """
     owner = torch.full((len(centres),), -1, dtype=torch.long, device=centres.device)
     spare = torch.zeros(len(centres), dtype=torch.bool, device=centres.device)
@@ -69,7 +69,7 @@ def assign(centres, strides, scores, boxes, faces):
 
 
 def loss(maps, targets):
-    """Maps of a batch and, per picture, (faces [G, 4], keypoints [G, 5, 2], ignored [I, 4]) in input px.
+    """Takes the maps of a batch and, for each picture, (faces [G, 4], keypoints [G, 5, 2], ignored [I, 4]) in input px.
 
     Returns the sum to minimise and its parts for the log.
     """
@@ -107,7 +107,7 @@ def loss(maps, targets):
     if owned:
         true = torch.cat(true_boxes)
         box_loss = (1 - pair_iou(torch.cat(found_boxes), true, generalised=True)).mean()
-        # Keypoints are judged relative to the face, so that a small face counts as much as a big one.
+        # Keypoint errors are relative to the face, so that a small face counts as much as a big one.
         size = (true[:, 2:] - true[:, :2]).prod(-1).clamp(min=1).sqrt()[:, None, None]
         error = F.smooth_l1_loss(torch.cat(found_points) / size, torch.cat(true_points) / size, beta=0.02, reduction="none")
         # Below about 24 px the labels themselves are off by a good part of a face.

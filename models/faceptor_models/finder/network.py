@@ -17,14 +17,14 @@ CHANNELS = 15
 MEAN = 127.5
 STD = 127.5
 
-# (output channels, stride) of every 3x3 convolution; a head hangs where the total stride first is final.
+# (output channels, stride) of every 3x3 convolution; a head follows where the total stride first is final.
 TRUNK = ((16, 2), (32, 2), (32, 1), (40, 2), (40, 1), (40, 1), (40, 2), (40, 1), (40, 2), (40, 1))
 # Heads read the outputs of these trunk layers.
 TAPS = (5, 7, 9)
 
 
 class ConvNormRelu(nn.Module):
-    """3x3 convolution, batch norm, ReLU; `folded` merges the norm into the convolution."""
+    """Applies a 3x3 convolution, batch norm and ReLU; `folded` merges the norm into the convolution."""
 
     def __init__(self, inputs: int, outputs: int, stride: int):
         super().__init__()
@@ -43,7 +43,7 @@ class ConvNormRelu(nn.Module):
 
 
 class Head(nn.Module):
-    """Three 1x1 convolutions, concatenated: only the box distances pass a ReLU."""
+    """Applies three 1x1 convolutions and concatenates them; only the box distances pass a ReLU."""
 
     def __init__(self, inputs: int):
         super().__init__()
@@ -53,7 +53,7 @@ class Head(nn.Module):
         for conv in (self.score, self.box, self.keypoints):
             nn.init.normal_(conv.weight, std=0.01)
             nn.init.zeros_(conv.bias)
-        # Start out sure that nothing is a face, and with boxes four cells wide, so that no ReLU is born dead.
+        # At the start nothing is a face, and boxes are four cells wide, so that no ReLU starts dead.
         nn.init.constant_(self.score.bias, -4.0)
         nn.init.constant_(self.box.bias, 2.0)
 
@@ -80,7 +80,7 @@ class Finder(nn.Module):
         return maps
 
     def folded(self) -> "Finder":
-        """A copy for inference, its batch norms merged into the convolutions."""
+        """Returns a copy for inference, its batch norms merged into the convolutions."""
         copy = Finder()
         copy.trunk = nn.ModuleList([layer.folded() for layer in self.trunk])
         copy.heads.load_state_dict(self.heads.state_dict())
@@ -88,12 +88,12 @@ class Finder(nn.Module):
 
 
 def parameters(network: nn.Module) -> int:
-    """Number of trained values."""
+    """Counts the trained values."""
     return sum(p.numel() for p in network.parameters())
 
 
 def macs(network: nn.Module, width: int, height: int) -> int:
-    """Multiply-accumulates of one `width` x `height` px input, counted at every convolution as it runs."""
+    """Counts the multiply-accumulates of one `width` x `height` px input at every convolution as it runs."""
     total = 0
 
     def count(conv, _inputs, output):
@@ -112,7 +112,7 @@ def macs(network: nn.Module, width: int, height: int) -> int:
 
 
 def cells(shapes: list[tuple[int, int]], device=None) -> tuple[torch.Tensor, torch.Tensor]:
-    """Centres [N, 2] (px) and strides [N] (px) of all cells of maps with these (rows, columns), stride by stride."""
+    """Returns centres [N, 2] (px) and strides [N] (px) of all cells of maps with these (rows, columns), stride by stride."""
     centres, strides = [], []
     for (rows, columns), stride in zip(shapes, STRIDES):
         y, x = torch.meshgrid(torch.arange(rows, device=device), torch.arange(columns, device=device), indexing="ij")
@@ -123,5 +123,5 @@ def cells(shapes: list[tuple[int, int]], device=None) -> tuple[torch.Tensor, tor
 
 
 def flatten(maps: list[torch.Tensor]) -> torch.Tensor:
-    """Maps [B, 15, h, w] -> [B, N, 15] in the order of `cells`."""
+    """Reshapes maps [B, 15, h, w] to [B, N, 15] in the order of `cells`."""
     return torch.cat([m.flatten(2).transpose(1, 2) for m in maps], 1)

@@ -1,7 +1,9 @@
-"""How large and how small a face may be: `python -m faceptor_models.finder.probe` (from `models/`).
+"""Measures how large and how small a face may be (from `models/`).
 
-Takes the labelled person of every w300 dev photo and makes photos in which that face fills the frame, or is
-only so many pixels long, then measures recall at IoU 0.4 at the manifest's threshold with the photo sizes.
+    python -m faceptor_models.finder.probe
+
+It takes the labelled person of every w300 dev photo and makes photos in which that face fills the frame, or is only a few
+pixels long. Then it measures recall at IoU 0.4 at the manifest's threshold with the photo sizes.
 """
 
 import argparse
@@ -22,7 +24,7 @@ CANVAS = (480, 640)  # rows, columns of the photos with small faces
 
 
 def filled(scene: Scene, share: float) -> Scene:
-    """The photo cut to a square around the face, whose longest side is `share` of the square's."""
+    """Cuts the photo to a square around the face, whose longest side is `share` of the square's."""
     box = scene.boxes[scene.person]
     side = (box[2:] - box[:2]).max() / share
     corner = (box[:2] + box[2:] - side) / 2
@@ -32,7 +34,7 @@ def filled(scene: Scene, share: float) -> Scene:
 
 
 def shrunk(scene: Scene, longest: float, dice) -> Scene:
-    """A 640x480 photo in which the face is `longest` px; what the scene does not cover is grey."""
+    """Makes a 640x480 photo in which the face is `longest` px; what the scene does not cover is grey."""
     box = scene.boxes[scene.person]
     scale = longest / (box[2:] - box[:2]).max()
     small = cv2.resize(scene.picture, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)[: CANVAS[0], : CANVAS[1]]

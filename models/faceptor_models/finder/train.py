@@ -1,7 +1,9 @@
-"""Trains the finder: `python -m faceptor_models.finder.train` (from `models/`), on CPU or CUDA, resumable.
+"""Trains the finder on CPU or CUDA, and resumes (from `models/`).
 
-Writes to `--out`: checkpoint.pt (to resume), finder.pt (averaged weights, float16), log.csv (one row per
-`--log-every` samples). The learning rate follows a cosine over `--samples`, so a longer run is another run.
+    python -m faceptor_models.finder.train
+
+It writes to `--out`: checkpoint.pt (to resume), finder.pt (averaged weights, float16), log.csv (one row for each `--log-every`
+samples). The learning rate follows a cosine over `--samples`, so a longer run is a different run.
 """
 
 import argparse
@@ -24,7 +26,7 @@ from .network import Finder, macs, parameters
 
 def arguments():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--faces", type=Path, default=FACES, help="folder with scenes/ (default: ../shared/faces beside the repository)")
+    parser.add_argument("--faces", type=Path, default=FACES, help="folder with scenes/ (default: ../shared/faces next to the repository)")
     parser.add_argument("--out", type=Path, default=FINDER, help="where checkpoint, weights and log go")
     parser.add_argument("--samples", type=int, default=300_000)
     parser.add_argument("--size", type=int, default=160, help="side of a sample, px")
@@ -43,14 +45,14 @@ def arguments():
 
 
 def rate_at(done: float, highest: float) -> float:
-    """Learning rate after the share `done` (0..1) of the run: 2 % warm-up, then a cosine to 1 %."""
+    """Returns the learning rate after the share `done` (0..1) of the run: 2 % warm-up, then a cosine to 1 %."""
     if done < 0.02:
         return highest * (done + 1e-3) / 0.021
     return highest * (0.01 + 0.99 * (1 + math.cos(math.pi * (done - 0.02) / 0.98)) / 2)
 
 
 class Average:
-    """Exponential average of weights and norm statistics, quick at first."""
+    """Keeps an exponential average of weights and norm statistics, quick at first."""
 
     def __init__(self, network: Finder):
         self.network, self.steps = copy.deepcopy(network).eval(), 0
@@ -87,7 +89,7 @@ def main():
     print(f"{parameters(network):,} parameters, {macs(network.cpu(), 160, 120) / 1e6:.1f} MMAC at 160x120", flush=True)
     network.to(args.device)
     average = Average(network)
-    # Norm gains and biases are not decayed.
+    # Norm gains and biases have no weight decay.
     weights = [p for p in network.parameters() if p.ndim > 1]
     others = [p for p in network.parameters() if p.ndim == 1]
     optimizer = torch.optim.AdamW([{"params": weights, "weight_decay": 1e-2}, {"params": others, "weight_decay": 0.0}], args.rate)

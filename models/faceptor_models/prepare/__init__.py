@@ -1,1 +1,1 @@
-"""Public data sets and a user's own photos to aligned crops with labels: the faces folder that training reads."""
+"""Turns public data sets and a user's own photos into aligned crops with labels: the faces folder that training reads."""

@@ -1,4 +1,4 @@
-"""From a photo to aligned crops: a YuNet detector finds the face, five keypoints place it in the aligned frame."""
+"""Aligns the face of a photo: a YuNet detector finds it, and its five keypoints place it in the aligned frame."""
 
 from typing import NamedTuple
 
@@ -7,15 +7,16 @@ import numpy as np
 
 from faceptor_models.common.geometry import TEMPLATE
 
-# Faces of tight crops touch the rim, where the detector misses them: a black margin of this share of the longer side.
+# Faces of tight crops touch the rim, where the detector misses them, so the photo gets a black margin of this share of its
+# longer side.
 MARGIN = 0.25
 LEAST_SIDE_PX, MAGNIFIED_PX = 96, 144  # photos smaller than the first are magnified to the second or a little more
-MOST_SIDE_PX = 640  # larger ones are shrunk for the detector alone
+MOST_SIDE_PX = 640  # larger ones are shrunk for the detector only
 LEAST_SCORE = 0.3
 
 
 class Found(NamedTuple):
-    """One detected face in the photo's pixels, the centre of the top-left pixel being (0, 0)."""
+    """Describes one detected face in the photo's pixels; the centre of the top-left pixel is (0, 0)."""
 
     score: float
     box: np.ndarray  # [4] x, y, w, h
@@ -23,7 +24,7 @@ class Found(NamedTuple):
 
 
 def magnified(rgb):
-    """Photos of a few dozen pixels times a whole number: the detector's points on them are coarse."""
+    """Enlarges photos of a few dozen pixels by a whole number, because the detector's points on them are coarse."""
     longest = max(rgb.shape[:2])
     if longest >= LEAST_SIDE_PX:
         return rgb
@@ -32,13 +33,13 @@ def magnified(rgb):
 
 
 class Detector:
-    """YuNet (ONNX with a dynamic input) through OpenCV."""
+    """Runs YuNet (ONNX with a dynamic input) through OpenCV."""
 
     def __init__(self, path):
         self.net = cv2.FaceDetectorYN.create(str(path), "", (320, 320), LEAST_SCORE, 0.3, 5000)
 
     def faces(self, rgb):
-        """Every face of a photo, best first."""
+        """Returns every face of a photo, best first."""
         margin = round(MARGIN * max(rgb.shape[:2]))
         bgr = cv2.copyMakeBorder(rgb[..., ::-1], margin, margin, margin, margin, cv2.BORDER_CONSTANT)
         scale = min(1.0, MOST_SIDE_PX * (1 + 2 * MARGIN) / max(bgr.shape[:2]))
@@ -56,7 +57,7 @@ class Detector:
 
 
 def choose(found, near=None):
-    """The labelled face among those found: the best score, or, among boxes about the middle of the points `near`, the nearest."""
+    """Chooses the labelled face: the best score or, among boxes about the middle of the points `near`, the nearest."""
     if near is not None:
         middle = (np.min(near, 0) + np.max(near, 0)) / 2
         found = [f for f in found if (f.box[:2] <= middle).all() and (middle <= f.box[:2] + f.box[2:]).all()]
@@ -65,19 +66,19 @@ def choose(found, near=None):
 
 
 def to_template(keypoints, template=TEMPLATE):
-    """Similarity [2, 3] of the keypoints to the template, by least median of squares: a turned head's nose does not count.
+    """Fits the similarity [2, 3] of the keypoints to the template by least median of squares, so a turned head's nose does not count.
 
-    None where there is none (keypoints that coincide).
+    Returns None where there is none (keypoints that coincide).
     """
     matrix, _ = cv2.estimateAffinePartial2D(keypoints.astype(np.float32), np.asarray(template, np.float32), method=cv2.LMEDS)
     return matrix if matrix is not None and np.isfinite(matrix).all() and abs(np.linalg.det(matrix[:, :2])) > 1e-9 else None
 
 
 def crop(rgb, matrix, side, average=False):
-    """The photo through a 2x3 matrix, `side` pixels square, black beyond the photo.
+    """Warps the photo through a 2x3 matrix to `side` pixels square, black beyond the photo.
 
-    `average`: where it shrinks by more than two, block means first, or fine texture aliases. Not for teachers: they
-    were trained on plain bilinear crops.
+    With `average` it takes block means first where the photo shrinks by more than two, or fine texture aliases. Teachers do
+    without: they were trained on plain bilinear crops.
     """
     scale = np.sqrt(abs(np.linalg.det(matrix[:, :2])))
     if average and scale < 0.5:

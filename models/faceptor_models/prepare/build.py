@@ -1,4 +1,4 @@
-"""Photos of the readers to a faces folder: crops in `train/SOURCE.zip` and `dev/SOURCE/`, their labels beside them."""
+"""Builds a faces folder of the readers' photos: crops in `train/SOURCE.zip` and `dev/SOURCE/`, with tables of labels."""
 
 import collections
 import csv
@@ -25,7 +25,7 @@ LARGEST_PX = 12_000
 
 
 class Worker:
-    """One process's networks; `row(photo)` is a dict for the table, or the reason why the photo gives no crop."""
+    """Holds one process's networks; `row(photo)` returns a dict for the table, or the reason why the photo gives no crop."""
 
     def __init__(self, detector, teacher, landmarks):
         cv2.setNumThreads(1)
@@ -83,7 +83,7 @@ def png(labels):
 
 
 def warped_mask(mask, shape, matrix, times, side):
-    """A label map of the photo (its own size may differ) in the crop, 255 beyond the photo."""
+    """Warps a label map of the photo (its own size may differ) to the crop, 255 beyond the photo."""
     ratio = np.array([shape[1] * times / mask.shape[1], shape[0] * times / mask.shape[0]])
     whole = np.concatenate([matrix[:, :2] * ratio, (matrix[:, 2] + matrix[:, :2] @ (0.5 * ratio - 0.5))[:, None]], 1)
     return cv2.warpAffine(mask, whole, (side, side), flags=cv2.INTER_NEAREST, borderMode=cv2.BORDER_CONSTANT, borderValue=255)
@@ -103,7 +103,7 @@ def _one(job):
 
 
 def answers(photos, side, networks, processes):
-    """(photo, row or reason) of every photo, in order."""
+    """Yields (photo, row or reason) of every photo, in order."""
     jobs = ((i, p, side) for i, p in enumerate(photos))
     if processes == 1:
         worker = Worker(*networks)
@@ -116,7 +116,7 @@ def answers(photos, side, networks, processes):
 
 
 class Known:
-    """The labels of another faces folder: its photos are not taken again, its dev split is kept apart."""
+    """Holds the labels of another faces folder: its photos are not taken again, and its dev split is kept apart."""
 
     def __init__(self, folder=None):
         self.names, self.vectors, self.sources = set(), np.zeros((0, 128), np.float32), np.zeros(0, "U1")
@@ -133,7 +133,7 @@ class Known:
 
 
 class Folder:
-    """The faces folder being written, source by source."""
+    """Writes a faces folder, source by source."""
 
     def __init__(self, out):
         self.out = Path(out)
@@ -145,7 +145,7 @@ class Folder:
             (self.out / split).mkdir(parents=True, exist_ok=True)
 
     def add(self, source, photos, side, networks, processes, say=print):
-        """Crops of one source. Training crops go to its zip, dev crops to loose files."""
+        """Adds the crops of one source: training crops to its zip, dev crops as loose files."""
         target = self.out / "train" / f"{source}.zip"
         with zipfile.ZipFile(target, "w", zipfile.ZIP_STORED) as archive:
             for done, (photo, row) in enumerate(answers(photos, side, networks, processes), 1):
@@ -164,7 +164,7 @@ class Folder:
             target.unlink()
 
     def pairs(self, rows):
-        """LFW's pairs, those of them whose crops both exist."""
+        """Writes those of LFW's pairs whose crops both exist."""
         have = {row["path"] for row in self.rows["dev"]}
         with open(self.out / "dev" / "lfw_pairs.csv", "w", newline="") as file:
             writer = csv.writer(file)
@@ -196,7 +196,7 @@ class Folder:
 
 
 def unique(photos):
-    """The photos as a list; two of one name would overwrite each other."""
+    """Returns the photos as a list; two of one name would overwrite each other."""
     listed, seen = [], set()
     for photo in photos:
         if (photo.split, photo.name) in seen:

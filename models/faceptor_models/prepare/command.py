@@ -1,4 +1,4 @@
-"""`faceptor-models prepare`: its options and what it says."""
+"""Runs `faceptor-models prepare`."""
 
 import importlib
 import re

@@ -1,4 +1,4 @@
-"""A data set's photos with what is known of them, and the table of labels that a faces folder holds."""
+"""Describes a data set's labelled photos, and the table of labels that a faces folder holds."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -7,20 +7,20 @@ import numpy as np
 
 from faceptor_models.common.labels import ATTRIBUTES, EXPRESSIONS
 
-NONE = -32768  # a point that is not known
+NONE = -32768  # an unknown point
 OWN = "task."  # columns of a user's own tasks: the class's name, "" where unknown
 UNIT = 8192  # points are stored in this part of the crop's side
 
 
 @dataclass
 class Photo:
-    """One labelled face. Labels that a data set does not have stay at "unknown"."""
+    """Describes one labelled face. Labels that a data set does not have stay at "unknown"."""
 
     file: Path | np.ndarray  # RGB picture of a set that keeps its pictures in a table
     name: str  # the crop's name in the faces folder, without suffix; unique within its split
     split: str  # "train" or "dev"
-    points: np.ndarray | None = None  # [68, 2] by people, in the photo's pixels
-    near: np.ndarray | None = None  # [n, 2] points that say which of several faces is meant
+    points: np.ndarray | None = None  # [68, 2] annotated points in the photo's pixels
+    near: np.ndarray | None = None  # [n, 2] points that show which of several faces is labelled
     mask: object = None  # function () -> label map [H, W] of the photo's own size
     labels: dict = field(default_factory=dict)  # columns of the table below
 
@@ -43,12 +43,12 @@ COLUMNS = {
 
 
 def stored(points, side):
-    """Points in the crop's pixels as the table keeps them."""
+    """Converts points in the crop's pixels to the table's units."""
     return np.clip(np.round(np.asarray(points) * UNIT / side), NONE + 1, 32767).astype(np.int16)
 
 
 def table(rows):
-    """Arrays of a labels.npz from dicts with `path`, `source`, `mask` and any of the columns."""
+    """Makes the arrays of a labels.npz from dicts with `path`, `source`, `mask` and any of the columns."""
     arrays = {k: np.array([r.get(k, "") for r in rows], dtype=np.str_) for k in ("path", "source", "mask")}
     for name, (kind, shape, unknown) in COLUMNS.items():
         made = np.full((len(rows), *shape), unknown, kind)

@@ -1,4 +1,4 @@
-"""Networks that label every crop: a recognition teacher's embedding and, where it can be trusted, a landmark teacher's points."""
+"""Labels every crop with networks: a recognition teacher's embedding and, where it is reliable, a landmark teacher's points."""
 
 import numpy as np
 import onnxruntime
@@ -20,18 +20,18 @@ def session(path):
 
 
 def ask(net, rgb):
-    """One answer [n] of a network whose only input is an image [1, 3, 112, 112]."""
+    """Returns one answer [n] of a network whose only input is an image [1, 3, 112, 112]."""
     return net.run(None, {net.get_inputs()[0].name: np.ascontiguousarray(rgb.transpose(2, 0, 1)[None])})[0].reshape(-1)
 
 
 class Recognition:
-    """A MobileFaceNet-like ONNX: ArcFace-aligned RGB of 112 px, ImageNet mean and deviation, to a vector."""
+    """Runs a MobileFaceNet-like ONNX: ArcFace-aligned RGB of 112 px, ImageNet mean and deviation, to a vector."""
 
     def __init__(self, path):
         self.net = session(path)
 
     def embed(self, rgb, keypoints):
-        """Unit vector of the face, computed from the photo itself; None where the keypoints coincide."""
+        """Returns the unit vector of the face, computed from the photo itself; None where the keypoints coincide."""
         matrix = to_template(keypoints, ARCFACE_112)
         if matrix is None:
             return None
@@ -40,13 +40,13 @@ class Recognition:
 
 
 class Landmarks:
-    """A PFLD-like ONNX: the square about the face's box at 112 px, RGB / 255, to 68 points in 0..1 of it."""
+    """Runs a PFLD-like ONNX: the square about the face's box at 112 px, RGB / 255, to 68 points in 0..1 of it."""
 
     def __init__(self, path):
         self.net = session(path)
 
     def points(self, rgb, found):
-        """[68, 2] in the photo's pixels, or None where they disagree with the detector's keypoints."""
+        """Returns [68, 2] in the photo's pixels, or None where they disagree with the detector's keypoints."""
         side = float(max(found.box[2:]))
         corner = found.box[:2] + found.box[2:] / 2 - side / 2
         scale = SIDE_PX / side

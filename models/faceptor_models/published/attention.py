@@ -1,4 +1,4 @@
-"""Attention and normalisation with the parameter names of torch.nn.MultiheadAttention and of timm."""
+"""Implements attention and normalisation with the parameter names of torch.nn.MultiheadAttention and of timm."""
 
 import math
 
@@ -8,13 +8,13 @@ from torch.nn import functional as F
 
 
 def heads_of(tensor, heads):
-    """[B, N, D] to [B, heads, N, D / heads]."""
+    """Splits [B, N, D] into [B, heads, N, D / heads]."""
     b, n, d = (int(v) for v in tensor.shape)
     return tensor.reshape(b, n, heads, d // heads).transpose(1, 2)
 
 
 def attend(query, key, value, heads):
-    """Scaled dot-product attention of already projected [B, N, D] tensors."""
+    """Computes scaled dot-product attention of already projected [B, N, D] tensors."""
     q, k, v = heads_of(query, heads), heads_of(key, heads), heads_of(value, heads)
     if torch.onnx.is_in_onnx_export():
         mixed = ((q * (q.shape[-1] ** -0.5)) @ k.transpose(-2, -1)).softmax(-1) @ v
@@ -25,7 +25,7 @@ def attend(query, key, value, heads):
 
 
 class PackedAttention(nn.Module):
-    """torch.nn.MultiheadAttention, batch first: packed `in_proj_weight` and `out_proj`."""
+    """Implements torch.nn.MultiheadAttention, batch first: packed `in_proj_weight` and `out_proj`."""
 
     def __init__(self, dim, heads):
         super().__init__()
@@ -39,7 +39,7 @@ class PackedAttention(nn.Module):
         nn.init.zeros_(self.out_proj.bias)
 
     def project(self, which, tensor):
-        """The query (0), key (1) or value (2) projection."""
+        """Applies the query (0), key (1) or value (2) projection."""
         rows = slice(which * self.dim, (which + 1) * self.dim)
         return F.linear(tensor, self.in_proj_weight[rows], self.in_proj_bias[rows])
 
@@ -51,7 +51,7 @@ class PackedAttention(nn.Module):
 
 
 class FusedAttention(nn.Module):
-    """timm's self-attention: one `qkv` layer and `proj`."""
+    """Implements timm's self-attention: one `qkv` layer and `proj`."""
 
     def __init__(self, dim, heads):
         super().__init__()
@@ -67,7 +67,7 @@ class FusedAttention(nn.Module):
 
 
 class DropPath(nn.Module):
-    """Leaves a residual branch out for whole samples, in training only."""
+    """Drops a residual branch for whole samples, in training only."""
 
     def __init__(self, rate=0.0):
         super().__init__()

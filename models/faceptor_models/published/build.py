@@ -1,4 +1,4 @@
-"""A model of the size that a state's names and shapes tell, for each system."""
+"""Builds a model for each system, in the size that a state's names and shapes show."""
 
 import re
 
@@ -21,12 +21,12 @@ NAIVE_MARKERS = (
     "recog.norm.weight", "recog.head.0.weight", "age.norm.weight", "biattr.norm.weight", "affect.norm.weight", "parsing.head.conv_seg.weight",
     "align.head.conv_seg.weight",
 )  # fmt: skip
-# More layers, classes or pixels than any network of this kind: a hostile file shall not make us build it.
+# These are more layers, classes or pixels than any network of this kind has: a hostile file must not make us build it.
 LIMIT = 4096
 
 
 def count(state, pattern):
-    """One more than the largest number in the names that match `pattern`, whose group is the number."""
+    """Returns one more than the largest number in the names that match `pattern`, whose group is the number."""
     numbers = [int(m.group(1)) for m in (re.match(pattern, k) for k in state) if m]
     most = 1 + max(numbers, default=-1)
     if most > LIMIT:
@@ -42,7 +42,7 @@ def size(state, name, axis, rank=None):
 
 
 def heads(given, default, width, what):
-    """The number of attention heads, checked; `default` is the official one."""
+    """Returns the checked number of attention heads; `default` is the official one."""
     number = default if given is None else given
     if number < 1 or width % number:
         raise Refused(
@@ -68,14 +68,14 @@ def clip_vit(state, options):
 
 
 def check_levels(levels, layers, option):
-    """Encoder blocks as given or as the official default, which needs the official number of blocks."""
+    """Checks encoder blocks as given or as the official default, which needs the official number of blocks."""
     if any(not 0 <= level < layers for level in levels):
         raise Refused(f"the encoder has {layers} blocks, so levels {','.join(map(str, levels))} cannot be right: give them with {option}")
     return tuple(levels)
 
 
 def check_task(task, options):
-    """The official task of that name, or the one that --like names for it."""
+    """Returns the official task of that name, or the one that --like names for it."""
     like = options.like.get(task, task)
     if like not in official.TASKS:
         known = ", ".join(official.TASKS)
@@ -85,14 +85,14 @@ def check_task(task, options):
 
 
 def split_losses(state):
-    """(state without the training losses, {name: why it is left out}, {recognition task: identities})."""
+    """Returns (state without the training losses, {name: reason why it is left out}, {recognition task: identities})."""
     skipped = {k: "class vectors of the training loss" for k in state if re.fullmatch(r"losses_module\.losses\.\w+\.classifier", k)}
     identities = {k.split(".")[2]: size(state, k, 0, 2) for k in skipped}
     return {k: v for k, v in state.items() if k not in skipped}, skipped, identities
 
 
 def recognition_task(identities):
-    """The classifier's name; a file of stage 2 has none, the official configuration one such task."""
+    """Returns the classifier's name; a file of stage 2 has none, and the official configuration has one such task."""
     names = [t for t in identities if official.type_of(t) == "recog"]
     if len(names) != len(identities) or len(names) > 1:
         raise Refused(f"training classifiers of {listed(identities)}: one recognition task is expected")
@@ -100,7 +100,7 @@ def recognition_task(identities):
 
 
 def in_order(tasks):
-    """Official tasks in the order of the configuration, others after them."""
+    """Sorts official tasks in the order of the configuration, others after them."""
     order = list(official.TASKS)
     return dict(sorted(tasks.items(), key=lambda item: order.index(item[0]) if item[0] in order else len(order)))
 
@@ -200,7 +200,7 @@ def naive(state, options):
 
 
 def dense_tasks(kind, outputs, options):
-    """The official tasks of a type whose outputs add up to `outputs`; the file does not name them."""
+    """Returns the official tasks of a type whose outputs add up to `outputs`; the file does not name them."""
     if options.map_tasks is not None:
         chosen = {t: n for t, n in options.map_tasks.items() if official.type_of(t) == kind}
         if sum(chosen.values()) != outputs:
@@ -230,13 +230,13 @@ def vit(state, prefix, given, what):
 
 
 def perceptual_heads(state, options):
-    """The encoder's number of heads unless the frozen network's width forbids it: only training needs the right one."""
+    """Returns the encoder's number of heads unless the frozen network's width forbids it: only training needs the right one."""
     number, width = options.encoder_heads or 12, size(state, "perceptual_loss.model.cls_token", 2, 3)
     return number if width % number == 0 else 1
 
 
 ONLINE = "online_encoder."
-# Modules of an MCF file that only training needs; each is there as a whole or not at all.
+# Modules of an MCF file that only training needs; each is there as a whole or missing.
 MCF_TRAINING = {
     "target_encoder": ("target_encoder.",),
     "predictor": ("predictor.",),
@@ -287,7 +287,7 @@ def mcf(state, options):
 
 
 def timm(state, options):
-    """An encoder with the names of timm's ViT, as MCF's files become for other programs: prefix and projector taken off."""
+    """Builds an encoder with the names of timm's ViT, as MCF's files are converted for other programs, without prefix and projector."""
     skipped = {k: "a classifier behind the encoder" for k in state if re.fullmatch(r"head\.(weight|bias)", k)}
     kept = {ONLINE + k: v for k, v in state.items() if k not in skipped}
     model, kept, _, notes = mcf(kept, options)

@@ -1,4 +1,4 @@
-"""Reads a checkpoint without ever running what is in it, and loads it into a model strictly."""
+"""Reads a checkpoint without running any code in it, and loads it into a model strictly."""
 
 import argparse
 import importlib
@@ -13,17 +13,17 @@ import torch
 
 from faceptor_models.common.errors import Refused
 
-# How many names a message lists.
+# The number of names that a message lists.
 LISTED = 6
-# Numbers hardly shrink: an archive that becomes so many times as large, and larger than this, is made to fill the memory.
+# Weights hardly compress: an archive that grows by this factor, and beyond this size, is made to fill the memory.
 UNPACKED_TIMES, UNPACKED_BYTES = 50, 1 << 28
 
 
 def read(path):
-    """The object that a .pth, .pth.tar, .pt or .npz file holds: tensors in plain containers.
+    """Returns the object that a .pth, .pth.tar, .pt or .npz file holds: tensors in plain containers.
 
-    PyTorch's restricted unpickler builds tensors, containers and numbers only, and besides what settings hold: official
-    files have an argparse.Namespace, others numpy's numbers and paths. Anything else is refused before it is made.
+    PyTorch's restricted unpickler builds only tensors, containers and numbers, and the contents of settings: official files
+    have an argparse.Namespace, others numpy's numbers and paths. Anything else is refused before it is made.
     """
     path = Path(path)
     if not path.is_file():
@@ -44,7 +44,7 @@ def read(path):
 
 def first_line(error):
     text = str(error).replace("WeightsUnpickler error: ", "").strip()
-    # PyTorch's own text goes on to advise loading without the restriction: of it only the reason is passed on.
+    # PyTorch's own text continues with advice to load without the restriction; only the reason is passed on.
     named = re.search(r"GLOBAL (\S+) was not an allowed global", text)
     if named:
         return f"it calls {named.group(1)}"
@@ -57,7 +57,7 @@ def first_line(error):
 
 
 def check_unpacked(path):
-    """Refuses an archive whose parts are far larger than it is, before any of them is unpacked."""
+    """Refuses an archive whose parts are far larger than it is, before it unpacks any of them."""
     if not zipfile.is_zipfile(path):
         return
     with zipfile.ZipFile(path) as archive:
@@ -67,7 +67,7 @@ def check_unpacked(path):
 
 
 def inert():
-    """What a file's settings may be made of beside containers: none of these does anything when it is built."""
+    """Returns what a file's settings may hold besides containers: building any of these has no effect."""
     found = [argparse.Namespace, np.dtype, *{type(np.dtype(kind)) for kind in "?bBhHiIlLqQefd"}]
     for module in ("numpy.core.multiarray", "numpy._core.multiarray"):
         found.append((importlib.import_module("numpy._core.multiarray").scalar, f"{module}.scalar"))
@@ -87,12 +87,12 @@ def read_npz(path):
 
 
 def native(array):
-    """A copy in this machine's order of bytes."""
+    """Copies an array to this machine's byte order."""
     return np.array(array, dtype=array.dtype.newbyteorder("="))
 
 
 def is_state(value):
-    """True for a non-empty {name: tensor}."""
+    """Returns true for a non-empty {name: tensor}."""
     return isinstance(value, dict) and bool(value) and all(isinstance(k, str) and isinstance(v, torch.Tensor) for k, v in value.items())
 
 
@@ -107,7 +107,7 @@ def shape_text(tensor):
 
 
 def check_fit(model, state, optional=()):
-    """Every tensor of `model`, which may be one without memory, must be in `state` with its shape, and no other.
+    """Checks that every tensor of `model`, which may be one without memory, is in `state` with its shape, and no other.
 
     `optional`: endings of names that may be missing (`num_batches_tracked` of older files; the tied copies `.ln.*`).
     """
@@ -143,13 +143,13 @@ def check_fit(model, state, optional=()):
 
 
 def check_held(name, tensor):
-    """A few numbers repeated can have any shape; a file of weights has as many numbers as its shapes say."""
+    """Refuses a tensor with fewer stored numbers than its shape has: a few repeated numbers can have any shape."""
     if tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
         raise Refused(f"tensor {name} claims to be larger than the numbers that the file holds for it")
 
 
 def load(model, state):
-    """Loads a state that fits; what is optional and missing stays as it is."""
+    """Loads a state that fits; what is optional and missing keeps its values."""
     model.load_state_dict(state, strict=False)
     return model.eval()
 

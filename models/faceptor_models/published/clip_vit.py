@@ -1,4 +1,4 @@
-"""FaRL's ViT, the CLIP visual transformer that Faceptor and Naive Faceptor use as their encoder (SPEC A2)."""
+"""Implements FaRL's ViT, the CLIP visual transformer that Faceptor and Naive Faceptor use as their encoder."""
 
 from collections import OrderedDict
 from dataclasses import dataclass
@@ -57,7 +57,7 @@ class Transformer(nn.Module):
 
 
 class ClipVit(nn.Module):
-    """Images [B, 3, S, S] to one map [B, width, S / patch, S / patch] per block, without the class token and `ln_post`."""
+    """Maps images [B, 3, S, S] to one map [B, width, S / patch, S / patch] for each block, without the class token and `ln_post`."""
 
     def __init__(self, c):
         super().__init__()
@@ -65,7 +65,7 @@ class ClipVit(nn.Module):
         scale = c.width**-0.5
         self.class_embedding = nn.Parameter(scale * torch.randn(c.width))
         self.positional_embedding = nn.Parameter(scale * torch.randn(c.grid**2 + 1, c.width))
-        # In the files, never used.
+        # These are in the files, but no code uses them.
         self.proj = nn.Parameter(scale * torch.randn(c.width, c.proj))
         self.conv1 = nn.Conv2d(3, c.width, c.patch, c.patch, bias=False)
         self.ln_pre = nn.LayerNorm(c.width, eps=1e-5)
@@ -73,7 +73,7 @@ class ClipVit(nn.Module):
         self.ln_post = nn.LayerNorm(c.width, eps=1e-5)
 
     def positions(self, side):
-        """Position table [side * side + 1, width], resized bicubically; the row of the class token is as stored."""
+        """Returns the position table [side * side + 1, width], resized bicubically; the row of the class token is as stored."""
         table, grid = self.positional_embedding, self.config.grid
         if side == grid:
             return table
@@ -88,7 +88,7 @@ class ClipVit(nn.Module):
         return height // self.config.patch
 
     def embed(self, image, positions=None):
-        """Tokens [B, 1 + N, width] before the first block."""
+        """Returns the tokens [B, 1 + N, width] before the first block."""
         if positions is None:
             positions = self.positions(self.side(image))
         patches = self.conv1(image)
@@ -107,7 +107,7 @@ class ClipVit(nn.Module):
 
 
 class Backbone(nn.Module):
-    """The name under which the files hold the encoder: `backbone_module.visual`."""
+    """Gives the encoder the name that the files have for it: `backbone_module.visual`."""
 
     def __init__(self, c):
         super().__init__()

@@ -1,4 +1,4 @@
-"""Faceptor's task-specific queries and transformer decoder, plain (stage 1) and with Layer-Attention (SPEC A3, A5)."""
+"""Implements Faceptor's task-specific queries and transformer decoder, plain (stage 1) and with Layer-Attention (stage 2)."""
 
 import math
 from dataclasses import dataclass
@@ -22,12 +22,12 @@ class DecoderConfig:
 
     @property
     def source(self):
-        """Place in `levels` of the one that feeds the pixels: the deepest, M_11 officially, wherever it is named."""
+        """Returns the index in `levels` of the level that feeds the pixels: the deepest, M_11 officially, wherever it is named."""
         return self.levels.index(max(self.levels))
 
 
 def anchor_positions(height, width, dim, device=None):
-    """Sine and cosine of the cell centres, [H * W, dim]: the y half first, sine and cosine interleaved (SPEC A3)."""
+    """Returns sine and cosine of the cell centres, [H * W, dim]: the y half first, sine and cosine interleaved."""
     half = dim // 2
     index = torch.arange(half, device=device)
     period = 10000.0 ** (2.0 * torch.div(index, 2, rounding_mode="floor") / half)
@@ -48,7 +48,7 @@ class CrossLayer(nn.Module):
         self.norm = nn.LayerNorm(c.width)
 
     def forward(self, content, position, key, value):
-        """`key` and `value` are projected already: they do not depend on the task."""
+        """Takes `key` and `value` already projected: they do not depend on the task."""
         attention = self.multihead_attn
         return self.norm(content + attention.from_projected(attention.project(0, content + position), key, value))
 
@@ -75,10 +75,10 @@ class FeedForward(nn.Module):
 
 
 class Decoder(nn.Module):
-    """`remember` turns encoder maps into memory once an image; `decode` runs one task's queries over it."""
+    """Turns encoder maps into memory once for each image (`remember`) and runs one task's queries over it (`decode`)."""
 
     def __init__(self, c, encoder_width, queries):
-        """`queries`: {task: number of queries} in the order of the configuration."""
+        """Takes `queries`, {task: number of queries}, in the order of the configuration."""
         super().__init__()
         self.config = c
 
@@ -111,11 +111,11 @@ class Decoder(nn.Module):
 
     @property
     def all_levels(self):
-        """Encoder blocks in the order of their tokens in the memory."""
+        """Returns the encoder blocks in the order of their tokens in the memory."""
         return (*self.config.levels, *self.config.new_levels)
 
     def projected(self, maps):
-        """[(tokens [B, S * S, width], level embedding)] in memory order; the entry `source` feeds the pixels."""
+        """Returns [(tokens [B, S * S, width], level embedding)] in memory order; the entry `source` feeds the pixels."""
         projections = [*self.input_proj, *(self.new_input_proj if self.config.new_levels else [])]
         embeddings = [self.level_embed.weight, *([self.new_level_embed.weight] if self.config.new_levels else [])]
         out = []
@@ -126,12 +126,12 @@ class Decoder(nn.Module):
         return out
 
     def position(self, height, width):
-        """The learned position P [S * S, width], shared by all levels."""
+        """Returns the learned position P [S * S, width], shared by all levels."""
         weight = self.adapt_pos2d[0].weight
         return self.adapt_pos2d(anchor_positions(height, width, self.config.width, weight.device).to(weight.dtype))
 
     def remember(self, maps):
-        """(keys and values of every layer, source map [B, width, S, S] of the deepest stage-1 level, M_11)."""
+        """Returns (keys and values of every layer, source map [B, width, S, S] of the deepest stage-1 level, M_11)."""
         height, width = (int(v) for v in maps[self.config.levels[-1]].shape[-2:])
         place = self.position(height, width)
         levels = self.projected(maps)
@@ -146,7 +146,7 @@ class Decoder(nn.Module):
         return [(a.project(1, placed), a.project(2, memory)) for a in attentions]
 
     def decode(self, task, memory):
-        """Decoded queries [B, Q, width] of one task."""
+        """Returns the decoded queries [B, Q, width] of one task."""
         batch = memory[0][0].shape[0]
         content = self.query_feat[task].weight.expand(batch, -1, -1)
         position = self.query_embed[task].weight.expand(batch, -1, -1)

@@ -1,7 +1,7 @@
-"""The two kinds of students that learn from teachers: our Student, and a Faceptor of any size.
+"""Defines the two kinds of students that learn from teachers: our Student, and a Faceptor of any size.
 
-A student says which tasks it takes, shows a crop as its network sees it with the answers in its own places, and runs the
-network: {task: {"logits" | "maps" | "points" | "vector" | "queries": tensor}}.
+A student chooses the teachers' tasks that it can learn, shows a crop as its network sees it with the answers in its own
+coordinates, and runs the network: {task: {"logits" | "maps" | "points" | "vector" | "queries": tensor}}.
 """
 
 import tomllib
@@ -34,12 +34,12 @@ from .recognise import Recognised
 from .task_matching import FIVE, Match, match, mirrored, translated
 from .teachers import GroupView
 
-# What a Faceptor's tasks are called by kind, when the teacher's own name is not of an official type.
+# Names of a Faceptor's tasks by kind, used when the teacher's own name is not of an official type.
 TYPES = {v: k for k, v in manifest.KINDS.items()}
 
 
 def resampled(planes, places, interpolation=cv2.INTER_LINEAR):
-    """Planes [C, n, n] at places [m, m, 2] in their pixels, [C, m, m]."""
+    """Samples planes [C, n, n] at places [m, m, 2] in their pixels, [C, m, m]."""
     size = places.shape[:2]
     found = cv2.remap(
         np.ascontiguousarray(planes.transpose(1, 2, 0), np.float32), np.ascontiguousarray(places[..., 0], np.float32),
@@ -53,13 +53,13 @@ def inside(places, n):
 
 
 def ages(said, bins):
-    """The distribution over `bins` that stands for a labelled (lowest, highest) age."""
+    """Returns the distribution over `bins` that stands for a labelled (lowest, highest) age."""
     low, high = (torch.tensor([v]) for v in said)
     return age_target(low, high, torch.tensor(bins))[0].numpy()
 
 
 def shown(answer, places, sigmoid):
-    """An answer's maps (logits) at `places` as probabilities, and where they are seen; `sigmoid` for heat maps."""
+    """Returns an answer's maps (logits) at `places` as probabilities, and where they are seen; `sigmoid` for heat maps."""
     n = answer["maps"].shape[-1]
     logits = resampled(answer["maps"].astype(np.float32), places)
     seen = inside(places, n) & (resampled(answer["seen"][None].astype(np.float32), places)[0] > 0.5)
@@ -72,7 +72,7 @@ def shown(answer, places, sigmoid):
 
 
 class OwnStudent:
-    """Our Student at `px`; its dense answers have half the input's side."""
+    """Trains our Student at `px`; its dense answers have half the input's side."""
 
     def __init__(self, settings):
         s = settings.student
@@ -89,13 +89,13 @@ class OwnStudent:
         return match(teacher, taught, shapes)
 
     def build(self):
-        """Nothing to do: this network does not depend on the tasks."""
+        """Does nothing: this network does not depend on the tasks."""
 
     def translated(self, m, answer):
         return translated(m, answer)
 
     def sample(self, crop, rng, matches, answers, label):
-        """Arrays of one crop [side, side, 4]; `label(task)` gives what people said of it, or None."""
+        """Returns the arrays of one crop [side, side, 4]; `label(task)` returns the annotators' label, or None."""
         m, out = self.px // 2, {}
         if rng is None:
             out["image"], flip, n_places = network_image(np.ascontiguousarray(crop[..., :3]), self.px), False, grid(m)
@@ -112,7 +112,7 @@ class OwnStudent:
             answer = mirrored(found, answers[found.key]) if flip else answers[found.key]
             made = {k: v for k, v in answer.items() if k in ("values", "vector", "queries")}
             if "points" in answer:
-                # Mirrored names are in order already; the places themselves are moved like the crop.
+                # Mirrored names are already in order; the places themselves are moved like the crop.
                 made["points"] = frame_to_network(moved_by(to_network, answer["points"])).astype(np.float32)
             if "maps" in answer:
                 made["maps"], made["seen"] = shown(answer, n_places * answer["maps"].shape[-1], found.task == "landmarks")
@@ -121,7 +121,7 @@ class OwnStudent:
         return out
 
     def corrected(self, found, made, label, to_network, flip, places):
-        """Puts people's labels where there are some."""
+        """Replaces answers by labels where there are some."""
         said = label(found.task)
         if found.task == "expression":
             made["known"] = np.ones(len(found.known), bool) if said is not None else found.known
@@ -161,7 +161,7 @@ class OwnStudent:
             else:
                 decoded = net.decode(task, memory)
                 if task == "parsing":
-                    # What teachers say lies on the pixel decoder's grid.
+                    # The teachers' answers lie on the pixel decoder's grid.
                     logits = F.adaptive_avg_pool2d(net.regions(decoded, maps["f2"], pixels), pixels.shape[-2:])
                 else:
                     logits = net.maps(decoded, pixels) if task in DENSE else net.values(task, decoded)
@@ -178,11 +178,11 @@ class OwnStudent:
         return self.pooled if task == "embedding" else None
 
     def official(self):
-        """As the student's training saves its average, for `student.export` and `student.evaluate`."""
+        """Returns the weights as the student's training saves its average, for `student.export` and `student.evaluate`."""
         return {"size": self.net.size, "step": 0, "average": self.net.state_dict()}
 
     def export(self, out, finder=FINDER_EXPORT):
-        """Float ONNX parts and manifest; `student.export` quantizes the same weights where there is time for it."""
+        """Writes float ONNX parts and a manifest; `student.export` quantizes the same weights, which takes longer."""
         cut = parts.cut(self.net.cpu(), self.px)
         tensors = parts.run(cut, torch.zeros(1, 3, self.px, self.px))
         held = tomllib.loads((Path(finder) / "finder.toml").read_text())
@@ -197,7 +197,7 @@ class OwnStudent:
 
 
 class FaceptorStudent:
-    """A Faceptor with the teachers' tasks under their own names; each looks at the crop as its type does (SPEC A8)."""
+    """Trains a Faceptor with the teachers' tasks under their own names; each task sees the crop as its type does."""
 
     def __init__(self, settings):
         self.settings, self.tasks, self.net, self.views = settings, {}, None, {}
@@ -221,7 +221,7 @@ class FaceptorStudent:
         return Match(teacher, taught, name, list(range(queries)))
 
     def build(self):
-        """The network, once all tasks are known."""
+        """Builds the network once all tasks are known."""
         m = self.settings.model
         keys = ("width", "layers", "heads", "patch", "mlp", "grid", "proj", "drop_path")
         levels = tuple(m.levels) or (m.layers - 1,)
@@ -239,7 +239,7 @@ class FaceptorStudent:
         return dict(answer)
 
     def sample(self, crop, rng, matches, answers, label):
-        """Crops are shown as they are: the teacher's answers are of these pixels."""
+        """Shows crops unchanged: the teacher's answers belong to these pixels."""
         rgb, out = np.ascontiguousarray(crop[..., :3]), {"flip": np.array(False)}
         for name, (view, tasks) in self.views.items():
             out[f"image.{name}"] = view.tensor(rgb)
@@ -263,13 +263,13 @@ class FaceptorStudent:
         return out
 
     def corrected(self, found, made, label, matrix, group):
-        """Puts people's labels where there are some, if the task's classes are the official ones."""
+        """Replaces answers by labels where there are some, if the task's classes are the official ones."""
         kind, labels = found.taught.kind, found.taught.labels
         if kind == "age" and label(kind) is not None:
             made["values"] = ages(label(kind), [float(i) for i in range(len(made["values"]))])
         elif kind == "expression" and labels == official.EXPRESSIONS and label(kind) is not None:
             votes = label(kind)[[EXPRESSIONS.index(n) for n in labels]]
-            # Faceptor has no contempt: where people saw nothing else, the teacher's answer stays.
+            # Faceptor has no contempt: where all votes are for it, the teacher's answer stays.
             made["values"] = votes / votes.sum() if votes.sum() > 0.5 else made["values"]
         elif kind == "attributes" and labels == official.ATTRIBUTES and label(kind) is not None:
             made["values"] = np.where(label(kind) != 0, (label(kind) > 0).astype(np.float32), made["values"])
@@ -279,7 +279,7 @@ class FaceptorStudent:
             made["seen"] = np.zeros_like(made["seen"])
 
     def mask_said(self, found, made, label, places):
-        """The labelled mask in Faceptor's classes, at `places` in units of the crop's side."""
+        """Inserts the labelled mask in Faceptor's classes, at `places` in units of the crop's side."""
         if found.taught.kind != "parsing" or found.taught.labels != official.CELEBAMASK or label("parsing") is None:
             return
         said, count = label("parsing"), len(made["maps"])
@@ -290,7 +290,7 @@ class FaceptorStudent:
         made["seen"] = made["seen"] | known
 
     def run(self, net, images, tasks):
-        """`images`: {group: tensor}."""
+        """Runs the network on `images`, {group: tensor}."""
         decoder, heads, out = net.heads_module.decoder, net.heads_module.interpreters, {}
         for name, (_, group_tasks) in self.views.items():
             maps, memory, pixels = net.backbone_module(images[name]), None, None

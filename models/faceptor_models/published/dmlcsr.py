@@ -1,4 +1,4 @@
-"""DML-CSR: ResNet-101 with a dynamic dual graph head, a parsing head and edge branches for training (SPEC E)."""
+"""Implements DML-CSR: ResNet-101 with a dynamic dual graph head, a parsing head and edge branches for training."""
 
 from dataclasses import dataclass
 
@@ -79,7 +79,7 @@ class ParsingHead(nn.Module):
 
 
 class EdgeHead(nn.Module):
-    """Training-only branches on low-level features: binary edge and category edge."""
+    """Computes the training-only branches on low-level features: binary edge and category edge."""
 
     def __init__(self, widths, inner, classes):
         super().__init__()
@@ -89,7 +89,7 @@ class EdgeHead(nn.Module):
         self.conv5_b = nn.Conv2d(3 * classes, 2, 1)
 
     def forward(self, x2, x3, x4):
-        """(binary edge logits [B, 2, H, W], category edge logits [B, classes, H, W])"""
+        """Returns (binary edge logits [B, 2, H, W], category edge logits [B, classes, H, W])."""
         first = self.conv4(self.conv1(x2))
         others = [resized(self.conv4(conv(x)), first) for conv, x in ((self.conv2, x3), (self.conv3, x4))]
         joined = torch.cat([first, *others], 1)
@@ -97,7 +97,7 @@ class EdgeHead(nn.Module):
 
 
 class DmlCsr(nn.Module):
-    """BGR images [B, 3, S, S] to parsing logits at about a quarter of their size, and the edges where it has them."""
+    """Maps BGR images [B, 3, S, S] to parsing logits at about a quarter of their size, and the edges where it has them."""
 
     def __init__(self, config):
         super().__init__()
@@ -138,7 +138,7 @@ class DmlCsr(nn.Module):
 
 @torch.no_grad()
 def run_arrays(model, arrays):
-    """The outputs, the classes at the official 473 pixels and, for images of another size, at theirs."""
+    """Returns the outputs, the classes at the official 473 pixels and, for images of another size, at theirs."""
     image = torch.from_numpy(arrays["image"]).float()
     out = model(image)
     made = {k: v.numpy() for k, v in out.items()}

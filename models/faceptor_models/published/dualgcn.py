@@ -1,4 +1,4 @@
-"""DML-CSR's dynamic dual graph convolution: one graph over places, one over projected features (SPEC E3)."""
+"""Implements DML-CSR's dynamic dual graph convolution: one graph over places, one over projected features."""
 
 import torch
 from torch import nn
@@ -14,7 +14,7 @@ def flat(x):
 
 
 def along(conv, x):
-    """A convolution of kernel 1 over [B, C, N] as the matrix product that it is."""
+    """Applies a convolution of kernel 1 over [B, C, N] as the matrix product that it is."""
     return conv.weight[:, :, 0] @ x
 
 
@@ -38,7 +38,7 @@ class SpatialGcn(nn.Module):
 
 
 class DualGcn(nn.Module):
-    """[B, width, H, W] to the same shape."""
+    """Maps [B, width, H, W] to the same shape."""
 
     def __init__(self, width):
         super().__init__()

@@ -1,4 +1,4 @@
-"""Faceptor: one encoder, task-specific queries through one decoder, shared interpreters (SPEC A)."""
+"""Implements Faceptor: one encoder, task-specific queries through one decoder, shared interpreters."""
 
 from dataclasses import dataclass, field
 
@@ -13,7 +13,7 @@ from .interpreters import FeatureV2, MapV2, Value, align_output, expected_age, p
 
 @dataclass(frozen=True)
 class FaceptorConfig:
-    """`tasks`: {name: number of queries} in the configuration's order, the recognition task among them."""
+    """Holds the sizes. `tasks` is {name: number of queries} in the configuration's order, including the recognition task."""
 
     tasks: dict = field(default_factory=lambda: dict(official.TASKS))
     encoder: ClipVitConfig = ClipVitConfig()
@@ -29,7 +29,7 @@ class FaceptorConfig:
 
 
 class Classifier(nn.Module):
-    """CosFace's class vectors, which the files keep beside the losses."""
+    """Holds CosFace's class vectors, which the files keep with the losses."""
 
     def __init__(self, identities, dim):
         super().__init__()
@@ -57,7 +57,7 @@ class Heads(nn.Module):
 
 
 class Faceptor(nn.Module):
-    """`forward(image, tasks)` runs one batch through the encoder once and gives {task: output}."""
+    """Runs one batch through the encoder once with `forward(image, tasks)`, and returns {task: output}."""
 
     def __init__(self, config):
         super().__init__()
@@ -67,7 +67,7 @@ class Faceptor(nn.Module):
         self.losses_module = Losses(config.identities, config.embedding)
 
     def logits(self, image, tasks):
-        """{task: raw output}: embedding, value logits [B, Q] or dense logits [B, Q, H, W]."""
+        """Returns {task: raw output}: embedding, value logits [B, Q] or dense logits [B, Q, H, W]."""
         maps = self.backbone_module(image)
         decoder, interpreters = self.heads_module.decoder, self.heads_module.interpreters
         out, memory, pixels = {}, None, None
@@ -92,7 +92,7 @@ class Faceptor(nn.Module):
 
 
 def finish(task, raw, resolution):
-    """A task's raw output in the form of the official heads (SPEC A4)."""
+    """Converts a task's raw output to the form of the official heads."""
     kind = official.type_of(task)
     if kind == "parsing":
         return parsing_output(raw, resolution)
@@ -101,7 +101,7 @@ def finish(task, raw, resolution):
 
 @torch.no_grad()
 def run_arrays(model, arrays):
-    """Arrays `image_small`, `image_large` to {TASK, TASK.landmark, TASK.heatmap, TASK.expected_age: array}."""
+    """Maps arrays `image_small`, `image_large` to {TASK, TASK.landmark, TASK.heatmap, TASK.expected_age: array}."""
     out = {}
     for name, wanted in (("image_small", lambda t: t not in official.DENSE), ("image_large", lambda t: t in official.DENSE)):
         tasks = [t for t in model.config.tasks if wanted(official.type_of(t))]

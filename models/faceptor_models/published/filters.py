@@ -1,7 +1,7 @@
-"""TCDCN's filters per region in whichever order of axes a file has them, and the pictures they are for (SPEC D1).
+"""Reads TCDCN's filters per region in any order of axes, and finds the size of the pictures that they are for.
 
-There is no official layout. An order is written with a letter an axis: rows and columns of regions `r` `c`, `o` out, `i` in,
-`k` `l` the kernel's rows and columns, `K` both in one, `1` an axis of one.
+There is no official layout. An order is written with a letter for each axis: rows and columns of regions `r` `c`, `o` out, `i`
+in, `k` `l` the kernel's rows and columns, `K` both in one, `1` an axis of one.
 """
 
 import re
@@ -21,7 +21,7 @@ BIASES = ("rco", "orc", "1orc")
 
 
 def axes(layout, tensor):
-    """{letter: size}, or None where the tensor cannot be in that order."""
+    """Returns {letter: size}, or None where the tensor cannot be in that order."""
     if tensor.dim() != len(layout):
         return None
     sizes = dict(zip(layout, tensor.shape))
@@ -32,7 +32,7 @@ def axes(layout, tensor):
 
 
 def ordered(tensor, layout, wanted):
-    """The tensor with its axes in the order `wanted`; an axis of one is left out, one kernel axis becomes two."""
+    """Returns the tensor with its axes in the order `wanted`; an axis of one is left out, one kernel axis becomes two."""
     if "K" in layout:
         place, side = layout.index("K"), round(tensor.shape[layout.index("K")] ** 0.5)
         tensor, layout = tensor.unflatten(place, (side, side)), layout.replace("K", "kl")
@@ -42,18 +42,18 @@ def ordered(tensor, layout, wanted):
 
 
 def bias_of(tensor, out, regions, layout):
-    """A local layer's bias as [rows, columns, out]; one number a map serves all regions. None where it does not fit."""
+    """Returns a local layer's bias as [rows, columns, out]; one number for each map serves all regions. None where it does not fit."""
     if tuple(tensor.shape) == (out,):
         return tensor.expand(regions, regions, out).clone()
     fitting = [b for b in BIASES if (sizes := axes(b, tensor)) and (sizes["o"], sizes["r"]) == (out, regions)]
-    # A cube tells nothing: then the bias is in the order of its weight.
+    # A cube's axes are ambiguous: then the bias is in the order of its weight.
     first = "rco" if layout.index("r") < layout.index("o") else "orc"
     fitting.sort(key=lambda b: b != first)
     return ordered(tensor, fitting[0], "rco") if fitting else None
 
 
 def read(state, convs, layout):
-    """{name: tensor} of the convolutions in our order, ordinary ones as [out, in, k, k]; None where a shape does not fit."""
+    """Returns {name: tensor} of the convolutions in our order, ordinary ones as [out, in, k, k]; None where a shape does not fit."""
     made, channels = {}, 1
     for conv in convs:
         weight, bias = state[f"{conv}.weight"], state[f"{conv}.bias"]
@@ -77,7 +77,7 @@ def same(a, b):
 
 
 def unified(state, convs, given):
-    """(state with its convolutions in our order, the order they had); `given` by --filters, else the one that fits."""
+    """Returns (state with its convolutions in our order, the order they had); `given` by --filters, else the one that fits."""
     if given is not None and given not in LAYOUTS:
         raise Refused(f"--filters {given}: known orders of axes are {', '.join(LAYOUTS)}")
     if all(state[f"{c}.weight"].dim() == 4 for c in convs) or any(f"{c}.bias" not in state for c in convs):
@@ -96,10 +96,10 @@ def unified(state, convs, given):
 
 
 def picture(last, kernels, blocks, given):
-    """(side of the picture, all sides that fit) of a network whose last maps have the side `last`.
+    """Returns (side of the picture, all sides that fit) of a network whose last maps have the side `last`.
 
-    The pools round, so that several sides do, of which regions rule some out. The official 40 is preferred, then the
-    smallest whose regions are places; `given` by --size.
+    The pools round, so several sides fit; regions rule out some of them. The official 40 is preferred, then the smallest whose
+    regions are places; `given` by --size.
     """
     side = last
     for i, kernel in enumerate(reversed(kernels)):
@@ -119,7 +119,7 @@ def picture(last, kernels, blocks, given):
 
 
 def inputs(state, width):
-    """Side of the last maps, by fc's inputs."""
+    """Returns the side of the last maps, from fc's inputs."""
     name = "fc.weight"
     if state[name].dim() != 2 or state[name].shape[1] % width:
         raise Refused(f"tensor {name} has the shape {list(state[name].shape)}, the last convolution {width} maps")
@@ -127,7 +127,7 @@ def inputs(state, width):
 
 
 def convolutions(state):
-    """Names of conv1 to conv4, which must be there, and no fifth."""
+    """Returns the names of conv1 to conv4, which must be there, and no fifth."""
     numbers = {int(m.group(1)) for m in (re.match(r"conv(\d+)\.weight$", k) for k in state) if m}
     if numbers != {1, 2, 3, 4}:
         held = listed(f"conv{n}" for n in sorted(numbers))

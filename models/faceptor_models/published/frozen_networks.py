@@ -1,6 +1,6 @@
-"""Frozen networks at the end of MCF's decoder: the official MoCo-v3 ViT, or the first part of a convolutional ONNX network.
+"""Runs the frozen networks at the end of MCF's decoder: the official MoCo-v3 ViT, or the first part of a convolutional ONNX network.
 
-Each maps an image batch to a list of features as tokens [B, N, D] and lets gradients through to the image.
+Each maps an image batch to a list of features as tokens [B, N, D] and passes gradients to the image.
 """
 
 import numpy as np
@@ -17,12 +17,12 @@ from .mae_vit import Vit, VitConfig
 
 PERCEPTUAL_LEVELS = (2, 5, 8, 11)
 MOCO_PREFIX = "module.base_encoder."
-# Maps coarser than this say little about places.
+# Coarser maps hold little about places.
 LEAST_SIDE = 4
 
 
 class Perceptual(nn.Module):
-    """The frozen MoCo-v3 ViT of the decoder, its classifier included because MCF's files have it."""
+    """Holds the frozen MoCo-v3 ViT of the decoder, with its classifier because MCF's files have it."""
 
     def __init__(self, config, classes):
         super().__init__()
@@ -31,14 +31,14 @@ class Perceptual(nn.Module):
         self.requires_grad_(False)
 
     def forward(self, image):
-        """Tokens after blocks 2, 5, 8 and 11, as far as there are so many."""
+        """Returns the tokens after blocks 2, 5, 8 and 11, as far as there are so many."""
         side = self.model.config.size
         if tuple(image.shape[-2:]) != (side, side):
             image = F.interpolate(image, size=(side, side))
         return [f for i, f in enumerate(self.model.features(image)) if i in PERCEPTUAL_LEVELS]
 
     def load_moco(self, path):
-        """The official file: key `state_dict`, prefix `module.base_encoder.`, its head dropped (SPEC C1)."""
+        """Loads the official file: key `state_dict`, prefix `module.base_encoder.`, without its head."""
         held = read(path)
         state = held.get("state_dict", held) if isinstance(held, dict) else {}
         state = {k.removeprefix(MOCO_PREFIX): v for k, v in state.items() if k.startswith(MOCO_PREFIX)}
@@ -58,7 +58,7 @@ def moco(path, config=VitConfig(), classes=1000):
 
 
 class Patches(nn.Module):
-    """No frozen network: the image's own patches [B, N, 3 * patch * patch], so that the pixels are reconstructed."""
+    """Stands for no frozen network: returns the image's own patches [B, N, 3 * patch * patch], so that the pixels are reconstructed."""
 
     def __init__(self, patch):
         super().__init__()
@@ -73,7 +73,7 @@ def attributes(node):
 
 
 def padding(x, given, value=0.0):
-    """ONNX's [top, left, bottom, right] laid about a map."""
+    """Pads a map by ONNX's [top, left, bottom, right]."""
     top, left, bottom, right = given or (0, 0, 0, 0)
     return F.pad(x, (left, right, top, bottom), value=value) if any((top, left, bottom, right)) else x
 
@@ -106,11 +106,11 @@ OPERATORS = {
 
 
 class OnnxMaps(nn.Module):
-    """A convolutional ONNX network up to the last map of each resolution, frozen.
+    """Runs a frozen convolutional ONNX network up to the last map of each resolution.
 
     `side` is the side in pixels that the image is brought to, `mean` and `std` the statistics that the network expects of
-    pixels in 0..1, `given` those that the images come with. `names` chooses tensors; without them the last map of each
-    of the `count` coarsest resolutions not below 4x4 is taken.
+    pixels in 0..1, `given` those of the incoming images. `names` chooses tensors; without them it takes the last map of each of
+    the `count` coarsest resolutions not below 4x4.
     """
 
     def __init__(self, path, side=112, mean=(0.5,) * 3, std=(0.5,) * 3, names=(), count=4, given=((0.5,) * 3, (0.5,) * 3)):
@@ -140,13 +140,13 @@ class OnnxMaps(nn.Module):
         self.nodes = self.nodes[: last + 1]
 
     def constant(self, array):
-        """A buffer, so that it moves with the module, but that no checkpoint holds."""
+        """Registers a buffer that moves with the module and that no checkpoint holds."""
         name = f"constant{len(self._buffers)}"
         self.register_buffer(name, torch.from_numpy(np.array(array)), persistent=False)
         return name
 
     def values(self, image):
-        """({tensor: value}, None), or up to a node that cannot be computed and what it is."""
+        """Returns ({tensor: value}, None), or the values up to a node that cannot be computed and a description of the node."""
         x = F.interpolate(image, size=(self.side, self.side), mode="bilinear", align_corners=False) if image.shape[-1] != self.side else image
         found = {self.input: x * self.scale + self.shift}
         for kind, given, inputs, output in self.nodes:
@@ -156,7 +156,7 @@ class OnnxMaps(nn.Module):
             try:
                 found[output] = OPERATORS[kind](*places, a=given)
             except RuntimeError as error:
-                # Below the network's own size its last layers may not fit any more.
+                # Below the network's own size its last layers may no longer fit.
                 return found, f"{kind} at {output}: {str(error).splitlines()[0]}"
         return found, None
 

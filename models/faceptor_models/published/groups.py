@@ -1,4 +1,4 @@
-"""Preprocessing groups: what each system's tasks see of a face, as the manifest's `[[group]]` says it (SPEC A8, E8, D4)."""
+"""Defines preprocessing groups: how each system's tasks see a face, as in the manifest's `[[group]]`."""
 
 from dataclasses import dataclass
 
@@ -16,7 +16,7 @@ GREY_MEAN_STD = (127.5, 127.5)
 
 @dataclass
 class Group:
-    """One input tensor `[1, channels, size, size]` and how the picture becomes it; `tasks` read it."""
+    """Describes one input tensor `[1, channels, size, size]` and how the picture becomes it; `tasks` read it."""
 
     name: str
     size: int
@@ -31,7 +31,7 @@ class Group:
     warp: str = "none"
     warp_tanh: float = 0.8
     border: str = "black"
-    # TCDCN: coordinates as x, y by turns instead of all x before all y.
+    # TCDCN: coordinates as x, y in turn instead of all x before all y.
     interleaved: bool = False
 
     @property
@@ -39,7 +39,7 @@ class Group:
         return 1 if self.colour == "grey" else 3
 
     def row(self):
-        """The manifest's [[group]]."""
+        """Returns the manifest's [[group]]."""
         row = {
             "name": self.name, "tensor": f"image_{self.name}", "size": self.size, "colour": self.colour,
             "mean": [round(float(v), 6) for v in self.mean], "std": [round(float(v), 6) for v in self.std],
@@ -59,10 +59,10 @@ def arcface():
 
 
 def celeba_hq():
-    """CelebA-HQ's own rule for its crop, applied to the five points of the ArcFace template.
+    """Applies CelebA-HQ's own rule for its crop to the five points of the ArcFace template.
 
-    The half side is the larger of 2 eye distances and 1.8 eye-to-mouth distances; the centre lies 0.1 eye-to-mouth
-    distances below the middle of the eyes.
+    The half side is the larger of 2 eye distances and 1.8 eye-to-mouth distances; the centre lies 0.1 eye-to-mouth distances
+    below the middle of the eyes.
     """
     points = arcface()
     eyes, mouth = [[(a[i] + b[i]) / 2 for i in (0, 1)] for a, b in (points[0:2], points[3:5])]
@@ -74,17 +74,17 @@ def celeba_hq():
 
 
 def lapa():
-    """Pixels of the official alignment at 512, in units of the side with pixel centres at (i + 0.5) / size."""
+    """Returns the pixels of the official alignment at 512, in units of the side with pixel centres at (i + 0.5) / size."""
     return [tuple((v / 256 * (LAPA_SIZE - 1) / 2 + 0.5) / LAPA_SIZE for v in p) for p in LAPA_TARGETS]
 
 
 def scaled(statistics):
-    """Statistics of pixels in 0..1 as statistics of pixels in 0..255."""
+    """Converts statistics of pixels in 0..1 to statistics of pixels in 0..255."""
     return tuple(255 * v for v in statistics)
 
 
 def faceptor_groups(model, like, chosen):
-    """One group for all tasks at 112, one for each way of cutting the large input."""
+    """Returns one group for all tasks at 112, and one for each way to cut the large input."""
     size = model.config.encoder.resolution
     large = {"size": size, "mean": scaled(official.CLIP_MEAN), "std": scaled(official.CLIP_STD)}
     made = {
@@ -118,7 +118,7 @@ def tcdcn_groups(model, chosen, interleaved):
 
 
 def dmlcsr_groups(model, task, size):
-    """Photos as the data sets have them: CelebAMask-HQ's crop for 19 classes, a loose box for others."""
+    """Returns the data sets' own views: CelebAMask-HQ's crop for 19 classes, a loose box for others."""
     statistics = {"mean": scaled(official.IMAGENET_MEAN), "std": scaled(official.IMAGENET_STD), "colour": "bgr"}
     if model.config.classes == len(official.CELEBAMASK_OWN):
         return [Group("bgr", size, tasks=[task], template=celeba_hq(), **statistics)]
@@ -126,7 +126,7 @@ def dmlcsr_groups(model, task, size):
 
 
 def choose(known, wanted):
-    """The tasks to export, in the file's order."""
+    """Returns the tasks to export, in the file's order."""
     if wanted is None:
         return list(known)
     unknown = [t for t in wanted if t not in known]

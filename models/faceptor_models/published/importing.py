@@ -1,4 +1,4 @@
-"""A recognised checkpoint to an export folder: ONNX parts, checked against PyTorch, and manifest.toml."""
+"""Converts a recognised checkpoint to an export folder: ONNX parts, checked against PyTorch, and manifest.toml."""
 
 import os
 import shutil
@@ -38,7 +38,7 @@ INPUTS = {
 
 
 def plan(found, options):
-    """(groups, {task: (manifest row, queries)}) of a recognised checkpoint."""
+    """Returns (groups, {task: (manifest row, queries)}) of a recognised checkpoint."""
     model, c = found.model, found.model.config
     if found.system in ("faceptor", "naive"):
         chosen = groups.choose(c.tasks, options.tasks)
@@ -80,7 +80,7 @@ def write_npz(arrays, target):
 
 
 def read_arrays(path, names=None):
-    """The arrays of an .npz file, those of `names` alone where that is given: others are not looked at."""
+    """Reads the arrays of an .npz file, only those of `names` where that is given."""
     try:
         check_unpacked(Path(path))
         with np.load(path, allow_pickle=False) as held:
@@ -98,7 +98,7 @@ def names_of(path):
 
 
 def checked_array(found, name, array):
-    """The array as the network takes it: images in float32, noise in float64, whose order float32 may not tell."""
+    """Returns the array as the network takes it: images in float32, noise in float64, whose order float32 may lose."""
     if array.dtype.kind not in "fiu":
         raise Refused(f"array {name} holds {array.dtype}, expected are finite numbers")
     with np.errstate(over="ignore"):
@@ -117,7 +117,7 @@ def checked_array(found, name, array):
 
 @contextmanager
 def replacing(target):
-    """A path beside `target` that takes its place when the block ends well and is removed when it does not."""
+    """Yields a path next to `target` that takes its place when the block ends well, and that is removed otherwise."""
     target.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
     os.close(handle)
@@ -131,7 +131,7 @@ def replacing(target):
 
 @contextmanager
 def replacing_folder(target):
-    """The same for a folder; an earlier export in its place is replaced, other contents are refused."""
+    """Does the same for a folder; it replaces an earlier export and refuses other contents."""
     target = Path(os.path.abspath(target))
     if target.exists() and not target.is_dir():
         raise Refused(f"--out {target} is no folder")
@@ -150,7 +150,7 @@ def replacing_folder(target):
 
 
 def export(found, options, origin, out, log=print):
-    """Writes the export folder `out`; nothing is left behind when a step fails."""
+    """Writes the export folder `out`; it leaves nothing when a step fails."""
     chosen_groups, described = plan(found, options)
     parts = CUTTERS[found.system](found.model, chosen_groups)
     finder_folder = Path(options.finder) if options.finder else None
@@ -184,7 +184,7 @@ def write_onnx(part, path, tensors):
 
 
 def compare(parts, folder, tensors, images):
-    """(tensor, difference / scale) where ONNX Runtime, running the whole chain, is furthest from PyTorch."""
+    """Returns (tensor, difference / scale) where ONNX Runtime, running the whole chain, is furthest from PyTorch."""
     options = ort.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
     options.log_severity_level = 3

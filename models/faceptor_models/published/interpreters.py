@@ -1,4 +1,4 @@
-"""Faceptor's interpreters of decoded queries and the outputs made of them (SPEC A4)."""
+"""Implements Faceptor's interpreters of decoded queries, and the outputs made of them."""
 
 import torch
 from torch import nn
@@ -6,7 +6,7 @@ from torch.nn import functional as F
 
 
 class Value(nn.Module):
-    """One number from each query, the layer shared by all tasks: [B, Q, width] to [B, Q]."""
+    """Returns one number for each query, with a layer shared by all tasks: [B, Q, width] to [B, Q]."""
 
     def __init__(self, width):
         super().__init__()
@@ -17,7 +17,7 @@ class Value(nn.Module):
 
 
 class FeatureV2(nn.Module):
-    """Recognition straight from the last encoder map: [B, width, S, S] to an embedding [B, out], not normalised."""
+    """Maps the last encoder map to the recognition embedding: [B, width, S, S] to [B, out], not normalised."""
 
     def __init__(self, width, hidden, out):
         super().__init__()
@@ -40,7 +40,7 @@ class Tied(nn.Module):
 
 
 class ChannelNorm(nn.Module):
-    """LayerNorm over the channels of a map. The official file holds its two tensors twice, as itself and as `ln`."""
+    """Applies LayerNorm over the channels of a map. The official file holds its two tensors twice, as itself and as `ln`."""
 
     def __init__(self, width):
         super().__init__()
@@ -63,7 +63,7 @@ class Mlp(nn.Module):
 
 
 class MapV2(nn.Module):
-    """Dot products of embedded queries with four times enlarged pixel features."""
+    """Computes dot products of embedded queries with pixel features of four times the resolution."""
 
     def __init__(self, width):
         super().__init__()
@@ -72,19 +72,19 @@ class MapV2(nn.Module):
         self.mask_embed = Mlp(width, width)
 
     def forward(self, decoded, pixels):
-        """Decoded queries [B, Q, width] and `mask_map`'s features [B, width, H, W] to logits [B, Q, H, W]."""
+        """Maps decoded queries [B, Q, width] and `mask_map`'s features [B, width, H, W] to logits [B, Q, H, W]."""
         b, c, h, w = (int(v) for v in pixels.shape)
         return (self.mask_embed(decoded) @ pixels.reshape(b, c, h * w)).reshape(b, -1, h, w)
 
 
 def soft_argmax(heatmap_logits):
-    """Logits [B, Q, H, W] to points [B, Q, 2] (x, y) in 0..1: the mean place under plain sigmoids, no temperature."""
+    """Maps logits [B, Q, H, W] to points [B, Q, 2] (x, y) in 0..1: the mean place under plain sigmoids, no temperature."""
     acted = torch.sigmoid(heatmap_logits)
     return weighted_mean_place(acted)
 
 
 def weighted_mean_place(acted):
-    """Mean place under non-negative weights; an empty map gives 0.5 / size."""
+    """Returns the mean place under non-negative weights; an empty map gives 0.5 / size."""
     h, w = (int(v) for v in acted.shape[-2:])
     total = acted.sum((2, 3)).clamp(min=1e-6)
     x = (acted.sum(2) * torch.arange(w, device=acted.device)).sum(-1) / total
@@ -93,7 +93,7 @@ def weighted_mean_place(acted):
 
 
 def parsing_output(logits, size):
-    """Logits at the input's size, channels last: [B, size, size, C]."""
+    """Returns logits at the input's size, channels last: [B, size, size, C]."""
     return F.interpolate(logits, size=(size, size), mode="bilinear", align_corners=False).permute(0, 2, 3, 1)
 
 
@@ -102,7 +102,7 @@ def align_output(logits):
 
 
 def age_distribution(logits):
-    """Sigmoids made to sum to one over the bins 0, 1, 2, ... years."""
+    """Normalises sigmoids to a sum of one over the bins 0, 1, 2, ... years."""
     p = torch.sigmoid(logits)
     return p / p.sum(-1, keepdim=True).clamp(min=1e-12)
 

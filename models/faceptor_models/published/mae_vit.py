@@ -1,4 +1,4 @@
-"""The timm-style vision transformer that MCF's encoders, decoder and frozen perceptual network are made of (SPEC C1)."""
+"""Implements the timm-style vision transformer of MCF's encoders, decoder and frozen perceptual network."""
 
 from dataclasses import dataclass
 
@@ -24,7 +24,7 @@ class VitConfig:
 
 
 def sincos_table(width, grid):
-    """MAE's fixed table [1, grid * grid + 1, width]: [sin | cos] of the column, then of the row; zeros for the class token."""
+    """Returns MAE's fixed table [1, grid * grid + 1, width]: [sin | cos] of the column, then of the row; zeros for the class token."""
     omega = 10000.0 ** -(torch.arange(width // 4, dtype=torch.float64, device="cpu") / (width / 4))
 
     def axis(position):
@@ -60,7 +60,7 @@ class Block(nn.Module):
 
 
 class PatchEmbed(nn.Module):
-    """[B, 3, S, S] to [B, N, width], row by row."""
+    """Maps [B, 3, S, S] to [B, N, width], row by row."""
 
     def __init__(self, width, patch):
         super().__init__()
@@ -73,7 +73,7 @@ class PatchEmbed(nn.Module):
 
 
 class Vit(nn.Module):
-    """`features(image)` gives the raw output of every block; `norm` belongs to what reads the last one."""
+    """Returns the raw output of every block from `features(image)`; `norm` belongs to the reader of the last one."""
 
     def __init__(self, c, trained_positions=False):
         super().__init__()
@@ -89,7 +89,7 @@ class Vit(nn.Module):
             raise ValueError(f"image of {tuple(image.shape[-2:])} pixels; the position table is for {self.config.size} x {self.config.size}")
 
     def patches(self, image):
-        """Patch tokens [B, N, width] with their positions, without the class token."""
+        """Returns patch tokens [B, N, width] with their positions, without the class token."""
         self.check(image)
         return self.patch_embed(image) + self.pos_embed[:, 1:]
 
@@ -98,7 +98,7 @@ class Vit(nn.Module):
         return torch.cat([cls, patches], 1)
 
     def features(self, image):
-        """Tokens [B, 1 + N, width] after every block, no final norm."""
+        """Returns the tokens [B, 1 + N, width] after every block, without the final norm."""
         x, out = self.with_class_token(self.patches(image)), []
         for block in self.blocks:
             x = block(x)

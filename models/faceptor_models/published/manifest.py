@@ -1,4 +1,4 @@
-"""manifest.toml of an imported system; `models/README.md` describes the keys, src/model/manifest.rs reads them."""
+"""Writes manifest.toml of an imported system; `models/README.md` describes the keys, and the runtime's manifest reader reads them."""
 
 import hashlib
 import tomllib
@@ -10,7 +10,7 @@ FORMAT = 1
 LICENCE = "Imported weights: the terms of the checkpoint they come from apply."
 KINDS = {"align": "landmarks", "parsing": "parsing", "age": "age", "affect": "expression", "biattr": "attributes", "recog": "recognition"}
 INTERPRETERS = {"align": "map", "parsing": "map", "recog": "feature"}
-# Class names of DML-CSR by their number (SPEC E8).
+# Class names of DML-CSR by their number.
 DMLCSR_LABELS = {19: official.CELEBAMASK_OWN, 11: "background skin l_brow r_brow l_eye r_eye nose u_lip mouth l_lip hair".split()}
 
 
@@ -40,7 +40,7 @@ def dmlcsr_task(task, outputs):
 
 
 def task_rows(described, groups):
-    """[[task]] rows from {task: (row, number of queries)}; tasks of types that people rarely want by default are off."""
+    """Returns [[task]] rows from {task: (row, number of queries)}; types of tasks that are rarely wanted by default are off."""
     rows, first = [], 0
     for group in groups:
         for task in group.tasks:
@@ -63,7 +63,7 @@ def part_rows(parts, folder):
 
 
 def finder(folder):
-    """The face finder's own rows, {} where there is none."""
+    """Returns the face finder's own rows, {} where there is none."""
     path = Path(folder) / "finder.toml"
     return tomllib.loads(path.read_text()) if path.is_file() else {}
 

@@ -1,4 +1,4 @@
-"""MCF: masked contrastive pre-training of a ViT with a frozen perceptual network in the decoder (SPEC C)."""
+"""Implements MCF: masked contrastive pre-training of a ViT with a frozen perceptual network in the decoder."""
 
 import copy
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ class McfConfig:
     projector_hidden: int = 4096
     projector_out: int = 256
     predictor_hidden: int = 4096
-    # The official frozen network; None for a file without it, or where `Mcf` is given another one.
+    # The official frozen network; None for a file without it, or where `Mcf` gets another one.
     perceptual: VitConfig | None = VitConfig()
     perceptual_classes: int = 1000
     mask_ratio: float = 0.75
@@ -32,7 +32,7 @@ class McfConfig:
 
 
 class Mcf(nn.Module):
-    """`frozen` is the network behind the decoder where it is not the official one (`frozen.py`)."""
+    """Holds the two encoders and the decoder; `frozen` replaces the official network after the decoder (`frozen_networks.py`)."""
 
     def __init__(self, config, frozen=None):
         super().__init__()
@@ -61,7 +61,7 @@ class Mcf(nn.Module):
         return self
 
     def decode(self, latent, ids_restore):
-        """Normed tokens of the kept patches to patch vectors [B, N, patch * patch * 3] of the pseudo image."""
+        """Maps normed tokens of the kept patches to patch vectors [B, N, patch * patch * 3] of the pseudo image."""
         x = self.decoder_embed(latent)
         b, n = ids_restore.shape
         fill = self.mask_token.expand(b, n + 1 - x.shape[1], -1)
@@ -73,20 +73,20 @@ class Mcf(nn.Module):
         return self.decoder_pred(self.decoder_norm(x))[:, 1:]
 
     def unpatchify(self, vectors):
-        """Patch vectors in the order row, column, channel to images [B, 3, S, S]."""
+        """Maps patch vectors in the order row, column, channel to images [B, 3, S, S]."""
         patch, grid = self.config.encoder.patch, self.config.encoder.grid
         x = vectors.reshape(-1, grid, grid, patch, patch, 3)
         return x.permute(0, 5, 1, 3, 2, 4).reshape(-1, 3, grid * patch, grid * patch)
 
     @torch.no_grad()
     def update_target(self, momentum=None):
-        """theta_target <- m theta_target + (1 - m) theta_online, over the parameters; batch statistics stay its own."""
+        """Updates theta_target <- m theta_target + (1 - m) theta_online over the parameters; batch statistics stay its own."""
         m = self.config.momentum if momentum is None else momentum
         for target, online in zip(self.target_encoder.parameters(), self.online_encoder.parameters()):
             target.mul_(m).add_(online, alpha=1 - m)
 
     def forward(self, image, noise_online=None, noise_target=None, momentum=None):
-        """One step's outputs: pseudo image, query and key of the contrast, perceptual features of both images.
+        """Returns one step's outputs: pseudo image, query and key of the contrast, perceptual features of both images.
 
         The target follows the online encoder here, before it computes the key, as in the official code.
         """
@@ -110,7 +110,7 @@ class Mcf(nn.Module):
 
 
 class McfEncoder(nn.Module):
-    """The online encoder of a file that holds nothing else."""
+    """Holds the online encoder of a file that contains nothing else."""
 
     def __init__(self, config):
         super().__init__()
@@ -120,14 +120,14 @@ class McfEncoder(nn.Module):
 
 @torch.no_grad()
 def run_arrays(model, arrays):
-    """`image` (and `noise_online`) to the arrays that the references hold."""
+    """Maps `image` (and `noise_online`) to the arrays that the references hold."""
     image = torch.from_numpy(arrays["image"]).float()
     encoder = model.online_encoder
     features = encoder.features(image)
     out = {"vit_cls": encoder.norm(features[-1])[:, 0]}
     out |= {f"vit_block{i:02d}": features[i] for i in PERCEPTUAL_LEVELS if i < len(features)}
     if "noise_online" in arrays:
-        # As it is: numbers that differ in float64 alone have an order too.
+        # Kept in float64: numbers that differ only there have an order too.
         noise = torch.from_numpy(arrays["noise_online"])
         latent, mask, ids_restore = encoder.masked(image, noise, model.config.mask_ratio)
         out |= {"latent": latent, "mask": mask, "ids_restore": ids_restore}

@@ -1,7 +1,7 @@
-"""The encoders that MCF can pre-train: the paper's ViT, FaRL's ViT of Faceptor, and the student's convolutions (SPEC C1).
+"""Defines the encoders that MCF can pre-train: the paper's ViT, FaRL's ViT of Faceptor, and the student's convolutions.
 
-Each has `masked(image, noise, ratio)`: (normed tokens [B, 1 + kept, width] with the class token first, mask [B, N] with 1
-for removed, ids_restore [B, N]) and the projector `fc` on the class token.
+Each has `masked(image, noise, ratio)`: (normed tokens [B, 1 + kept, width] with the class token first, mask [B, N] with 1 for
+removed, ids_restore [B, N]) and the projector `fc` on the class token.
 """
 
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ from .mae_vit import Vit, VitConfig
 
 
 def choose(noise, ratio):
-    """(places of the int(N * (1 - ratio)) smallest noises in their order, mask, ids_restore)."""
+    """Returns (places of the int(N * (1 - ratio)) smallest noises in their order, mask, ids_restore)."""
     b, n = noise.shape
     keep = int(n * (1 - ratio))
     if keep < 1:
@@ -47,7 +47,7 @@ def projector(width, hidden, out):
 
 
 class VitEncoder(Vit):
-    """The paper's ViT: removed patches never enter the blocks."""
+    """Implements the paper's ViT: removed patches never enter the blocks."""
 
     def __init__(self, c, hidden, out):
         super().__init__(c)
@@ -64,7 +64,7 @@ class VitEncoder(Vit):
 
 
 class ClipEncoder(nn.Module):
-    """Faceptor's encoder. `ln_post`, which Faceptor never uses, is the norm in front of projector and decoder."""
+    """Implements Faceptor's encoder. `ln_post`, which Faceptor never uses, is the norm before projector and decoder."""
 
     def __init__(self, c, hidden, out):
         super().__init__()
@@ -82,7 +82,7 @@ class ClipEncoder(nn.Module):
 
 @dataclass(frozen=True)
 class ConvConfig:
-    """The student's encoder of `size` for images of grid * 16 pixels."""
+    """Describes the student's encoder of `size` for images of grid * 16 pixels."""
 
     size: str = "edge"
     grid: int = 6
@@ -95,11 +95,11 @@ class ConvConfig:
 
 
 class ConvEncoder(nn.Module):
-    """The student's encoder. A convolution cannot leave patches out, so that removed ones are emptied (the mean colour).
+    """Implements the student's encoder. A convolution cannot leave patches out, so removed ones get the mean colour.
 
     The patch is the encoder's stride, so that a place of its last map belongs to one patch. Only the kept places go to the
-    decoder, as with the ViT; their mean stands for the class token that a convolution has not. The norm is the ViT's last
-    one, which the student does without: it serves the pre-training alone.
+    decoder, as with the ViT; their mean stands for the class token that a convolution does not have. The norm is the ViT's last
+    one, which the student does without: only the pre-training uses it.
     """
 
     def __init__(self, c, hidden, out):
@@ -124,5 +124,5 @@ KINDS = {VitConfig: VitEncoder, ClipVitConfig: ClipEncoder, ConvConfig: ConvEnco
 
 
 def build(c, hidden, out):
-    """The encoder of a config of one of the three kinds."""
+    """Builds the encoder of a config of one of the three kinds."""
     return KINDS[type(c)](c, hidden, out)

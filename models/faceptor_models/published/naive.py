@@ -1,4 +1,4 @@
-"""Naive Faceptor: the same encoder with one standard head per task type (SPEC B)."""
+"""Implements Naive Faceptor: the same encoder with one standard head for each task type."""
 
 from dataclasses import dataclass, field
 
@@ -15,7 +15,7 @@ from .upernet import UPerHead
 
 @dataclass(frozen=True)
 class NaiveConfig:
-    """`tasks`: {name: outputs}. The heads' features have `value_width` and `map_width` channels."""
+    """Holds the sizes. `tasks` is {name: outputs}; the heads' features have `value_width` and `map_width` channels."""
 
     tasks: dict = field(default_factory=lambda: {t: official.TASKS[t] for t in official.BASE_TASKS})
     encoder: ClipVitConfig = ClipVitConfig()
@@ -45,7 +45,7 @@ class ChannelAttention(nn.Module):
 
 
 class SwinFaceHead(nn.Module):
-    """Value tasks of one type: four maps, channel attention, maximum over the places, a layer per task."""
+    """Answers the value tasks of one type: four maps, channel attention, maximum over the places, a layer for each task."""
 
     def __init__(self, c, tasks):
         super().__init__()
@@ -59,7 +59,7 @@ class SwinFaceHead(nn.Module):
         self.fcs = nn.ModuleDict({t: nn.Linear(width, n) for t, n in tasks.items()})
 
     def shared(self, maps):
-        """[B, width] features that all tasks of the type read."""
+        """Returns the [B, width] features that all tasks of the type read."""
         x = torch.cat([conv(maps[level]) for conv, level in zip(self.conv, self.levels)], 1)
         x = F.relu(self.channel_attention(x)).amax((2, 3))
         return self.feature(self.norm(x))
@@ -69,7 +69,7 @@ class SwinFaceHead(nn.Module):
 
 
 class UperDenseHead(nn.Module):
-    """Dense tasks of one type: the encoder's maps brought to four scales, UPerHead, a slice per task."""
+    """Answers the dense tasks of one type: the encoder's maps brought to four scales, UPerHead, a slice for each task."""
 
     def __init__(self, c, tasks):
         super().__init__()
@@ -108,7 +108,7 @@ class NaiveHeads(nn.Module):
 
 
 class NaiveFaceptor(nn.Module):
-    """`forward(image, tasks)` gives {task: output} as Faceptor's does."""
+    """Returns {task: output} from `forward(image, tasks)`, like Faceptor."""
 
     def __init__(self, config):
         super().__init__()

@@ -1,4 +1,4 @@
-"""What the official configurations say and the files do not: task tables, class names, preprocessing (SPEC A1, A8, B, E8)."""
+"""Lists what the official configurations contain and the files do not: task tables, class names, preprocessing."""
 
 CELEBAMASK = "background neck face cloth rr lr rb lb re le nose imouth llip ulip hair glass hat earr neckl".split()
 LAPA = "background face lb rb le re nose ulip imouth llip hair".split()
@@ -29,7 +29,7 @@ CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
-# TCDCN's heads after the landmarks (SPEC D1, D4): labels in the order of the MTFL annotation.
+# TCDCN's heads after the landmarks: labels in the order of the MTFL annotation.
 TCDCN_HEADS = {
     "gender": ["male", "female"],
     "smile": ["smiling", "not_smiling"],
@@ -39,12 +39,12 @@ TCDCN_HEADS = {
 
 
 def type_of(task):
-    """The text before the first underscore."""
+    """Returns the text before the first underscore."""
     return task.split("_", 1)[0]
 
 
 def labels_of(task, count):
-    """Class names of a Faceptor task; numbered ones when the file has another count than the official data set."""
+    """Returns the class names of a Faceptor task; numbered ones when the file has another count than the official data set."""
     known = {"parsing_celebam": CELEBAMASK, "parsing_lapa": LAPA}.get(task)
     known = known or {"affect": EXPRESSIONS, "biattr": ATTRIBUTES}.get(type_of(task), [])
     if type_of(task) in ("age", "align", "recog"):

@@ -1,4 +1,4 @@
-"""`faceptor-models parity`: how far an imported network's answers lie from those a reference folder holds."""
+"""Runs `faceptor-models parity`: measures how far an imported network's answers are from those of a reference folder."""
 
 from pathlib import Path
 
@@ -15,7 +15,7 @@ PIXELS_CHANGED = 1e-4
 
 
 def reference(folder):
-    """(checkpoint, inputs, outputs) of a reference folder."""
+    """Returns (checkpoint, inputs, outputs) of a reference folder."""
     folder = Path(folder)
     held = [p for p in sorted(folder.glob("*")) if p.name.endswith((".pth", ".pth.tar", ".pt"))]
     held = held or [p for p in sorted(folder.glob("*.npz")) if p.stem not in ("inputs", "outputs", "intermediates")]
@@ -25,7 +25,7 @@ def reference(folder):
 
 
 def difference(key, found, expected):
-    """(difference as a part of what is allowed, the difference itself); a class map's is the share of changed pixels."""
+    """Returns (difference as a part of what is allowed, the difference itself); a class map's is the share of changed pixels."""
     if found.shape != expected.shape:
         raise Refused(f"{key} has shape {found.shape}, the reference {expected.shape}")
     if expected.dtype.kind in "iub":
@@ -39,7 +39,7 @@ def difference(key, found, expected):
 
 
 def compare(folder, options):
-    """[(key, share of the tolerance used, difference)] for every key of the reference's outputs."""
+    """Returns [(key, share of the tolerance used, difference)] for every key of the reference's outputs."""
     path, inputs, outputs = reference(folder)
     found = recognise.recognise(checkpoint.read(path), options)
     made, expected = importing.run_npz(found, inputs), importing.read_arrays(outputs)
@@ -50,7 +50,7 @@ def compare(folder, options):
 
 
 def report(folder, options, log=print):
-    """Prints a line per output; True when all lie within their tolerances."""
+    """Prints a line for each output; returns true when all lie within their tolerances."""
     found, rows = compare(folder, options)
     log(f"{folder}: {found.system}, {sum(p.numel() for p in found.model.parameters()):,} parameters")
     for key, share, gap in rows:

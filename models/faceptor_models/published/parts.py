@@ -1,7 +1,7 @@
-"""A system cut into parts: graphs of static shapes, connected by tensor name, for one preprocessing group or several.
+"""Cuts a system into parts: graphs of static shapes, connected by tensor name, for one preprocessing group or several.
 
-The encoder of a group is cut where a part would grow beyond what the compiler takes; groups of one input size share its
-files under tensor names of their own.
+The encoder of a group is cut where a part would grow beyond what the compiler takes; groups of one input size share its files
+under tensor names of their own.
 """
 
 from dataclasses import dataclass, field
@@ -13,13 +13,13 @@ from . import official
 from .interpreters import age_distribution, soft_argmax
 from .portable import bilinear, portable
 
-# Numbers in one part, weights and intermediate values together: half of what src/model/check.rs allows.
+# Numbers in one part, weights and intermediate values together: half of what the runtime's check of a part allows.
 PART_NUMBERS = 60_000_000
 
 
 @dataclass
 class ExportPart:
-    """`inputs` and `outputs` are names in the manifest; the file calls them `graph_inputs` and `graph_outputs`."""
+    """Describes a part. `inputs` and `outputs` are names in the manifest; the file calls them `graph_inputs` and `graph_outputs`."""
 
     name: str
     module: nn.Module
@@ -36,7 +36,7 @@ class ExportPart:
 
 
 class Apply(nn.Module):
-    """A function of tensors as a module; `held` are the modules whose weights it uses."""
+    """Wraps a function of tensors as a module; `held` are the modules whose weights it uses."""
 
     def __init__(self, function, *held):
         super().__init__()
@@ -47,7 +47,7 @@ class Apply(nn.Module):
 
 
 def run(parts, tensors):
-    """All tensors of the parts' graph, `tensors` among them."""
+    """Returns all tensors of the parts' graph, including `tensors`."""
     tensors = dict(tensors)
     with torch.no_grad():
         for part in parts:
@@ -57,7 +57,7 @@ def run(parts, tensors):
 
 
 class VitBlocks(nn.Module):
-    """Blocks first..last of a ViT, from the image (`embed`) or from tokens; gives the tokens after each block of `wanted`."""
+    """Runs the blocks first..last of a ViT, from the image (`embed`) or from tokens; returns the tokens after each block of `wanted`."""
 
     def __init__(self, blocks, first, last, wanted, embed=None):
         super().__init__()
@@ -76,13 +76,13 @@ class VitBlocks(nn.Module):
 
 
 def block_ranges(layers, numbers_each):
-    """[(first, last)] so that no part holds more than PART_NUMBERS."""
+    """Returns [(first, last)] so that no part holds more than PART_NUMBERS."""
     each = max(1, PART_NUMBERS // max(1, numbers_each))
     return [(i, min(i + each, layers) - 1) for i in range(0, layers, each)]
 
 
 def vit_parts(group, embed, blocks, shape, wanted, last_needed):
-    """Encoder parts of one group. `shape`: tokens, width, mlp and heads; `wanted`: blocks whose tokens others read."""
+    """Returns the encoder parts of one group. `shape`: tokens, width, mlp and heads; `wanted`: blocks whose tokens other parts read."""
     tokens, width, mlp, heads = shape
     numbers = 4 * width * width + 2 * width * mlp + tokens * (10 * width + 2 * mlp) + 2 * heads * tokens * tokens
     parts, source = [], f"image_{group.name}"
@@ -104,7 +104,7 @@ def vit_parts(group, embed, blocks, shape, wanted, last_needed):
 
 
 class ClipEmbed(nn.Module):
-    """Image to tokens with the position table already resized to one size."""
+    """Maps an image to tokens with the position table already resized to one size."""
 
     def __init__(self, visual, size):
         super().__init__()
@@ -125,14 +125,14 @@ def clip_encoder(visual, group, wanted):
 
 
 def as_map(tokens):
-    """[1, 1 + S * S, width] to [1, width, S, S], without the class token."""
+    """Reshapes [1, 1 + S * S, width] to [1, width, S, S], without the class token."""
     b, n, width = (int(v) for v in tokens.shape)
     side = round((n - 1) ** 0.5)
     return tokens[:, 1:].transpose(1, 2).reshape(b, width, side, side)
 
 
 def answer(task, raw):
-    """A task's raw output as the manifest's kinds want it."""
+    """Converts a task's raw output to the form of the manifest's kinds."""
     kind = official.type_of(task)
     if kind == "align":
         return soft_argmax(raw)
@@ -142,7 +142,7 @@ def answer(task, raw):
 
 
 class FaceptorMemory(nn.Module):
-    """Tokens of the levels to keys and values of every decoder layer and the source map of the pixels."""
+    """Maps tokens of the levels to keys and values of every decoder layer and to the source map of the pixels."""
 
     def __init__(self, decoder, levels, side, with_source):
         super().__init__()
@@ -165,7 +165,7 @@ class FaceptorMemory(nn.Module):
 
 
 def faceptor_parts(model, groups):
-    """Parts of Faceptor for [Group]; a group's tasks read its own encoder."""
+    """Returns the parts of Faceptor for [Group]; a group's tasks read its own encoder."""
     model = portable(model)
     visual, decoder, interpreters = model.backbone_module.visual, model.heads_module.decoder, model.heads_module.interpreters
     last, parts = visual.config.layers - 1, []
@@ -194,7 +194,7 @@ def faceptor_parts(model, groups):
 
 
 def shared_file(part, group):
-    """The part with a file of its own only for its input size: equal graphs of several groups are one file."""
+    """Returns the part with a file that depends only on its input size: equal graphs of several groups are one file."""
     ending = f"_{group.name}"
     part.file = f"{part.name.removesuffix(ending)}_{group.size}.onnx"
     part.graph_inputs = [n.removesuffix(ending) for n in part.inputs]
@@ -214,7 +214,7 @@ class FaceptorTask(nn.Module):
 
 
 def naive_parts(model, groups):
-    """Parts of Naive Faceptor: a shared part per task type, a small one per task."""
+    """Returns the parts of Naive Faceptor: a shared part for each task type, a small one for each task."""
     model = portable(model)
     visual, heads = model.backbone_module.visual, model.heads_module.heads
     last, parts = visual.config.layers - 1, []
@@ -244,7 +244,7 @@ def naive_parts(model, groups):
 
 
 def uper_parts(head, kind, group, inputs):
-    """UPerHead in three parts: the four scales, the pyramid, the output."""
+    """Returns UPerHead in three parts: the four scales, the pyramid, the output."""
     scales, levels = ([f"{what}{i}_{kind}_{group}" for i in range(4)] for what in ("scale", "level"))
     modules = [
         Apply(lambda *tokens: tuple(head.scales(dict(zip(head.levels, map(as_map, tokens))))), head.fpns),
@@ -257,7 +257,7 @@ def uper_parts(head, kind, group, inputs):
 
 
 def mcf_parts(model, groups):
-    """The online encoder without masking: normed class token and the tokens of the four perceptual levels."""
+    """Returns the online encoder without masking: normed class token and the tokens of the four perceptual levels."""
     encoder, parts = portable(model.online_encoder), []
     c = encoder.config
     levels = [level for level in (2, 5, 8, 11) if level < c.layers]
@@ -286,7 +286,7 @@ def tcdcn_parts(model, groups):
 
 
 class Points(nn.Module):
-    """Coordinates [1, 2 n], all x before all y or by turns, to points [1, n, 2]."""
+    """Maps coordinates [1, 2 n], all x before all y or in turn, to points [1, n, 2]."""
 
     def __init__(self, head, interleaved):
         super().__init__()
@@ -299,14 +299,14 @@ class Points(nn.Module):
 
 
 def residual_ranges(blocks, side):
-    """[(first, last)] of a stage whose maps have `side` x `side` places; each map is counted with its copies in other layouts."""
+    """Returns [(first, last)] of a stage whose maps have `side` x `side` places; each map counts with its copies in other layouts."""
     inner, outer = blocks[0].conv1.out_channels, blocks[0].conv3.out_channels
     numbers = side * side * (8 * outer + 6 * inner) + inner * (2 * outer + 9 * inner)
     return block_ranges(len(blocks), numbers)
 
 
 def dmlcsr_parts(model, groups):
-    """Backbone stages, context, parsing head; the edge branches are left out, as in the official test network."""
+    """Returns backbone stages, context and parsing head, without the edge branches, like the official test network."""
     model, (group,) = portable(model), groups
     parts = [ExportPart("stem", Apply(lambda image: model.stem(image), model), [f"image_{group.name}"], ["stem"])]
     # Each step of stride 2 gives half the places, rounded up.

@@ -1,5 +1,8 @@
-"""Operations as the compiler of `faceptor` knows them: while a graph is exported, resizing is a product with a constant
-matrix, pooling a maximum of slices, an up-convolution a 1x1 convolution and a shuffle. Otherwise PyTorch's own."""
+"""Expresses operations as the compiler of `faceptor` knows them.
+
+While a graph is exported, resizing is a product with a constant matrix, pooling a maximum of slices, and an up-convolution a
+1x1 convolution and a shuffle. Otherwise the operations are PyTorch's own.
+"""
 
 import copy
 from itertools import pairwise
@@ -13,7 +16,7 @@ from faceptor_models.common.inplace_abn import SLOPE, InPlaceAbn
 
 
 def resize_matrix(before, after, align_corners):
-    """[after, before]: linear resizing along one axis, taken from PyTorch's own."""
+    """Returns the matrix [after, before] of linear resizing along one axis, taken from PyTorch's own."""
     return F.interpolate(torch.eye(before)[None], size=after, mode="linear", align_corners=align_corners)[0].T.contiguous()
 
 
@@ -26,7 +29,7 @@ def bilinear(x, size, align_corners):
 
 
 def max_pool(x, kernel, stride, padding=0):
-    """Padding counts as zero in an exported graph, so `x` must not be negative where there is any."""
+    """Pools with padding that counts as zero in an exported graph, so `x` must not be negative where there is any."""
     if not torch.onnx.is_in_onnx_export():
         return F.max_pool2d(x, kernel, stride, padding)
     if padding:
@@ -42,7 +45,7 @@ def max_pool(x, kernel, stride, padding=0):
 
 
 class AveragePool(nn.Module):
-    """AdaptiveAvgPool2d of a map whose size is known when the graph is made."""
+    """Implements AdaptiveAvgPool2d of a map whose size is known when the graph is made."""
 
     def __init__(self, cells):
         super().__init__()
@@ -54,7 +57,7 @@ class AveragePool(nn.Module):
 
 
 class UpConv(nn.Module):
-    """ConvTranspose2d of kernel and stride 2 as a 1x1 convolution and a shuffle."""
+    """Implements ConvTranspose2d of kernel and stride 2 as a 1x1 convolution and a shuffle."""
 
     def __init__(self, conv):
         super().__init__()
@@ -73,7 +76,7 @@ class UpConv(nn.Module):
 
 @torch.no_grad()
 def statistics(norm):
-    """Scale and shift of a batch norm's running statistics, per channel."""
+    """Returns scale and shift of a batch norm's running statistics for each channel."""
     scale = torch.rsqrt(norm.running_var + norm.eps)
     if norm.affine:
         return scale * norm.weight, norm.bias - norm.running_mean * scale * norm.weight
@@ -81,7 +84,7 @@ def statistics(norm):
 
 
 class Affine(nn.Module):
-    """A batch norm's running statistics as scale and shift of axis 1."""
+    """Applies a batch norm's running statistics as scale and shift of axis 1."""
 
     def __init__(self, norm):
         super().__init__()
@@ -100,7 +103,7 @@ class Pool(nn.Module):
 
 
 def with_abn(conv, abn):
-    """A convolution with the norm's scale and shift inside; the leaky ReLU stays."""
+    """Returns a convolution with the norm's scale and shift inside; the leaky ReLU stays."""
     fused = nn.Conv2d(conv.in_channels, conv.out_channels, conv.kernel_size, conv.stride, conv.padding, conv.dilation, conv.groups, bias=True)
     scale, shift = abn.scale_and_shift()
     with torch.no_grad():
@@ -110,7 +113,7 @@ def with_abn(conv, abn):
 
 
 def with_norm(linear, norm):
-    """A linear layer with the batch norm after it inside."""
+    """Returns a linear layer with the following batch norm inside."""
     scale, shift = statistics(norm)
     fused = nn.Linear(linear.in_features, linear.out_features)
     with torch.no_grad():
@@ -120,7 +123,7 @@ def with_norm(linear, norm):
 
 
 def fold(first, norm):
-    """(layer, what remains of the norm) or None when the pair cannot be folded."""
+    """Returns (layer, what remains of the norm), or None when the pair cannot be folded."""
     if isinstance(norm, InPlaceAbn) and isinstance(first, nn.Conv2d):
         return with_abn(first, norm), nn.LeakyReLU(SLOPE)
     if isinstance(norm, nn.BatchNorm2d) and isinstance(first, nn.Conv2d):
@@ -138,7 +141,7 @@ PAIRS = [("conv", "bn"), ("phi", "bn_phi"), ("theta", "bn_theta"), *((f"conv{i}"
 
 @torch.no_grad()
 def portable(model):
-    """A copy in evaluation mode whose norms are folded and whose layers export to known operators."""
+    """Returns a copy in evaluation mode whose norms are folded and whose layers export to known operators."""
     model = copy.deepcopy(model).eval()
     for module in list(model.modules()):
         pairs = [p for p in PAIRS if hasattr(module, p[0]) and hasattr(module, p[1])]

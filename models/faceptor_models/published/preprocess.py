@@ -1,17 +1,17 @@
-"""What a group of tasks sees of a picture, and its answers back in the picture (SPEC A8), as `[[group]]` describes it.
+"""Computes what a group of tasks sees of a picture, and maps its answers back to the picture, as `[[group]]` describes.
 
-Pictures are RGB uint8 [H, W, 3]. Coordinates are pixels, x first, the centre of the first pixel being (0, 0).
+Pictures are RGB uint8 [H, W, 3]. Coordinates are pixels, x first; the centre of the first pixel is (0, 0).
 """
 
 import cv2
 import numpy as np
 
-# The argument of atanh is kept below 1.
+# The argument of atanh stays below 1.
 TANH_CLIP = 0.999
 
 
 def similarity(source, target):
-    """The [3, 3] similarity transform that brings points [n, 2] nearest to others (Umeyama), never mirroring."""
+    """Returns the [3, 3] similarity transform that brings points [n, 2] nearest to others (Umeyama), never mirroring."""
     source, target = np.asarray(source, np.float64), np.asarray(target, np.float64)
     a, b = source - source.mean(0), target - target.mean(0)
     u, spread, vt = np.linalg.svd(b.T @ a)
@@ -25,12 +25,12 @@ def similarity(source, target):
 
 
 def to_keypoints(group, keypoints):
-    """Picture to tensor pixels by five keypoints and the group's template."""
+    """Maps picture to tensor pixels by five keypoints and the group's template."""
     return similarity(keypoints, np.asarray(group.template) * group.size - 0.5)
 
 
 def to_box(group, box, square=True):
-    """Picture to tensor pixels by a box (x1, y1, x2, y2). The official data sets stretch theirs: `square=False`."""
+    """Maps picture to tensor pixels by a box (x1, y1, x2, y2). The official data sets stretch theirs: `square=False`."""
     x1, y1, x2, y2 = (float(v) for v in box)
     if square:
         side, middle = max(x2 - x1, y2 - y1), ((x1 + x2) / 2, (y1 + y2) / 2)
@@ -43,14 +43,14 @@ def to_box(group, box, square=True):
 
 
 def whole(group, picture):
-    """Picture to tensor pixels for a picture that is the group's crop already."""
+    """Maps picture to tensor pixels for a picture that is already the group's crop."""
     height, width = picture.shape[:2]
     kx, ky = group.size / width, group.size / height
     return np.array([[kx, 0, 0.5 * kx - 0.5], [0, ky, 0.5 * ky - 0.5], [0, 0, 1]])
 
 
 def widen(pixels, group):
-    """Tensor pixels to the pixels of the crop before the group's warp, on one axis."""
+    """Maps tensor pixels to the pixels of the crop before the group's warp, on one axis."""
     if group.warp != "tanh":
         return pixels
     w, u = group.warp_tanh, 2 * pixels / group.size - 1
@@ -60,7 +60,7 @@ def widen(pixels, group):
 
 
 def narrow(pixels, group):
-    """The way back of `widen`."""
+    """Inverts `widen`."""
     if group.warp != "tanh":
         return pixels
     w, u = group.warp_tanh, 2 * pixels / group.size - 1
@@ -69,12 +69,12 @@ def narrow(pixels, group):
 
 
 def apply(matrix, points):
-    """Points [..., 2] through a [3, 3] affine matrix."""
+    """Maps points [..., 2] through a [3, 3] affine matrix."""
     return points @ matrix[:2, :2].T + matrix[:2, 2]
 
 
 def sampled(group, picture, matrix):
-    """What the group sees of a picture, float RGB [size, size, 3], by bilinear samples."""
+    """Returns what the group sees of a picture, float RGB [size, size, 3], by bilinear samples."""
     axis = widen(np.arange(group.size, dtype=np.float64), group)
     places = apply(np.linalg.inv(matrix), np.stack(np.meshgrid(axis, axis), -1)).astype(np.float32)
     border = cv2.BORDER_CONSTANT if group.border == "black" else cv2.BORDER_REPLICATE
@@ -82,7 +82,7 @@ def sampled(group, picture, matrix):
 
 
 def normalised(group, seen):
-    """RGB [size, size, 3] as the group's tensor [channels, size, size]."""
+    """Converts RGB [size, size, 3] to the group's tensor [channels, size, size]."""
     if group.colour == "grey":
         seen = seen @ np.array([0.299, 0.587, 0.114], np.float32)
         seen = seen[..., None]
@@ -93,17 +93,17 @@ def normalised(group, seen):
 
 
 def view(group, picture, matrix):
-    """The group's normalised tensor [channels, size, size] of a picture."""
+    """Returns the group's normalised tensor [channels, size, size] of a picture."""
     return normalised(group, sampled(group, picture, matrix))
 
 
 def points_back(group, points, matrix):
-    """Points [n, 2] in 0..1 of the tensor to picture pixels."""
+    """Maps points [n, 2] in 0..1 of the tensor to picture pixels."""
     return apply(np.linalg.inv(matrix), widen(np.asarray(points, np.float64) * group.size - 0.5, group))
 
 
 def classes_back(group, logits, matrix, height, width):
-    """Logits [H, W, C] on the tensor's grid to the class of every picture pixel: sampled first, then compared.
+    """Maps logits [H, W, C] on the tensor's grid to the class of every picture pixel: it samples first, then compares.
 
     Pixels that the tensor does not show are class 0.
     """

@@ -1,7 +1,7 @@
-"""How far the runtime's view of a face lies from the authors' own preprocessing, and what that does to the answers.
+"""Measures how far the runtime's view of a face is from the authors' own preprocessing, and how that changes the answers.
 
-The runtime averages the pixels that a tensor's pixel covers and lays every group on one aligned frame; the authors sample
-once per pixel (`cv2.remap`), fit each template by itself, and cut boxes upright. `preprocess.py` does the latter with the
+The runtime averages the pixels under a tensor's pixel and lays every group on one aligned frame. The authors take one sample
+for each pixel (`cv2.remap`), fit each template by itself, and cut boxes upright. `preprocess.py` does the latter with the
 keypoints and boxes that `faceptor reference` stored.
 """
 
@@ -18,12 +18,12 @@ from faceptor_models.common.errors import Refused
 from . import preprocess, runtime
 from .groups import Group
 
-# Samples a side for the mean over a pixel's area.
+# Samples along a side for the mean over a pixel's area.
 FINE = 6
 
 
 def read_groups(export):
-    """{tensor: Group} of an export's manifest."""
+    """Returns {tensor: Group} of an export's manifest."""
     rows = tomllib.loads((Path(export) / "manifest.toml").read_text()).get("group", [])
     found = {}
     for row in rows:
@@ -41,7 +41,7 @@ def matrix_of(group, face):
 
 
 def averaged(group, picture, matrix):
-    """The view as the mean over each pixel's area, for groups without a warp."""
+    """Returns the view as the mean over each pixel's area, for groups without a warp."""
     fine = replace(group, size=group.size * FINE)
     # Pixel i's area reaches from i - 0.5 to i + 0.5.
     finer = np.array([[FINE, 0, (FINE - 1) / 2], [0, FINE, (FINE - 1) / 2], [0, 0, 1]])
@@ -50,26 +50,26 @@ def averaged(group, picture, matrix):
 
 
 def pictures(folder):
-    """(RGB picture, face) for each face of a reference, in the order of its tensors."""
+    """Returns (RGB picture, face) for each face of a reference, in the order of its tensors."""
     for picture in json.loads((Path(folder) / "reference.json").read_text())["pictures"]:
         pixels = cv2.cvtColor(cv2.imread(str(Path(folder) / picture["file"])), cv2.COLOR_BGR2RGB)
         yield from ((pixels, face) for face in picture["faces"])
 
 
 def views(groups, folder, look):
-    """{tensor: [faces, 1, C, S, S]} of every group, by a way of looking."""
+    """Returns {tensor: [faces, 1, C, S, S]} of every group, by one way of sampling."""
     faces = list(pictures(folder))
     return {tensor: np.stack([look(group, pixels, matrix_of(group, face))[None] for pixels, face in faces]) for tensor, group in groups.items()}
 
 
 def gap(group, seen, stored):
-    """Mean and largest difference in grey levels."""
+    """Returns mean and largest difference in grey levels."""
     levels = np.abs(seen - stored) * np.asarray(group.std, np.float32)[:, None, None]
     return f"mean {levels.mean():.1f}, largest {levels.max():.0f} grey levels"
 
 
 def shift(task, size, found, expected):
-    """What the other view does to a task's answer."""
+    """Describes how the other view changes a task's answer."""
     if task["kind"] == "landmarks":
         apart = size * np.linalg.norm(found - expected, axis=-1)
         return f"points move by {apart.mean():.2f} of {size} pixels, at most {apart.max():.2f}"

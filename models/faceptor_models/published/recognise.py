@@ -1,4 +1,4 @@
-"""Which system a checkpoint holds and in which size, from its names and shapes; what shapes cannot tell has options."""
+"""Recognises the system and the size of a checkpoint from its names and shapes; options give what shapes do not show."""
 
 import argparse
 import copy
@@ -15,7 +15,7 @@ from .mcf import McfEncoder
 
 @dataclass
 class Options:
-    """What the file cannot tell, each None for the official default."""
+    """Holds what the file does not show, each None for the official default."""
 
     prefix: str | None = None
     encoder_heads: int | None = None
@@ -41,7 +41,7 @@ class Options:
 class Recognised:
     system: str
     model: object
-    # Tensors left out on purpose: {name: why}.
+    # Tensors left out on purpose: {name: reason}.
     skipped: dict
     notes: list
     # Tensors of the file that the model holds.
@@ -60,27 +60,36 @@ class System:
 
 
 SYSTEMS = [
-    System("faceptor", "Faceptor", "state_dict", "module.", ("heads_module.decoder.level_embed.weight", "heads_module.decoder.adapt_pos2d.0.weight"), build.faceptor),
+    System(
+        "faceptor",
+        "Faceptor",
+        "state_dict",
+        "module.",
+        ("heads_module.decoder.level_embed.weight", "heads_module.decoder.adapt_pos2d.0.weight"),
+        build.faceptor,
+    ),
     System("naive", "Naive Faceptor", "state_dict", "module.", tuple(f"heads_module.heads.{k}" for k in build.NAIVE_MARKERS), build.naive),
-    System("mcf", "MCF", "model", "", ("online_encoder.patch_embed.proj.weight", "online_encoder.cls_token", "online_encoder.norm.weight"), build.mcf),
+    System(
+        "mcf", "MCF", "model", "", ("online_encoder.patch_embed.proj.weight", "online_encoder.cls_token", "online_encoder.norm.weight"), build.mcf
+    ),
     System("mcf", "MCF's encoder by itself", None, "", ("patch_embed.proj.weight", "blocks.0.attn.qkv.weight"), build.timm),
     System("dmlcsr", "DML-CSR", None, "", ("context.dualgcn.gamma1", "context.dualgcn.phi.weight", "layer6.conv4.weight"), build.dmlcsr),
     System("tcdcn", "TCDCN", None, "", ("landmark.weight", "landmark.bias"), build.tcdcn),
-]  # fmt: skip
+]
 WRAPPERS = ("state_dict", "model")
-# The classifier of MCF's frozen network, which nothing reads.
+# The classifier of MCF's frozen network, which no code reads.
 UNUSED = ("perceptual_loss.model.head.weight", "perceptual_loss.model.head.bias")
-# Systems with attention and the options that say in how many heads.
+# Systems with attention, and the options that give their numbers of heads.
 HEADS = {"faceptor": ("encoder_heads", "decoder_heads"), "naive": ("encoder_heads",), "mcf": ("encoder_heads", "decoder_heads")}
 
 
 def states(held):
-    """[(wrapper, {name: tensor})] of everything in the file that could be a model's state."""
+    """Returns [(wrapper, {name: tensor})] of everything in the file that could be a model's state."""
     if is_state(held):
         return [(None, held)]
     if not isinstance(held, dict):
         raise Refused(f"the file holds a {type(held).__name__}, not named tensors")
-    # Whatever it is called, the official names first.
+    # The order is official names first, then any other.
     found = [(w, held[w]) for w in (*WRAPPERS, *(k for k in held if k not in WRAPPERS)) if is_state(held.get(w))]
     if not found:
         keys = ", ".join(str(k)[:40] for k in list(held)[:8])
@@ -89,7 +98,7 @@ def states(held):
 
 
 def identify(held):
-    """(system, wrapper, state, prefix found)."""
+    """Returns (system, wrapper, state, prefix found)."""
     for wrapper, state in states(held):
         for system in SYSTEMS:
             for marker in system.markers:
@@ -103,7 +112,7 @@ def identify(held):
 
 
 def without_prefix(system, state, found, options):
-    """The state with its prefix taken off; another prefix than the official one must be named."""
+    """Returns the state without its prefix; another prefix than the official one must be named."""
     prefix = system.prefix if options.prefix is None else options.prefix
 
     def quoted(p):
@@ -119,7 +128,7 @@ def without_prefix(system, state, found, options):
 
 
 def settings_of(held, options):
-    """The options with what the file's own settings (`args`) say of its network and no option names."""
+    """Completes the options by the file's own settings (`args`) of its network."""
     said = held.get("args") if isinstance(held, dict) else None
     ratio = (said if isinstance(said, dict) else vars(said) if isinstance(said, argparse.Namespace) else {}).get("mask_ratio")
     if options.mask_ratio is None and isinstance(ratio, float) and 0 < ratio < 1:
@@ -134,13 +143,13 @@ def has_decoder(model):
 
 
 def recognise(held, options):
-    """The model in evaluation mode with every tensor of the file loaded, or Refused."""
+    """Returns the model in evaluation mode with every tensor of the file loaded, or raises Refused."""
     system, wrapper, state, found = identify(held)
     if system.name == "mcf":
         options = settings_of(held, options)
     state = without_prefix(system, state, found, options)
     try:
-        # First without memory: a hostile file's sizes are believed only when its tensors have them.
+        # The model is first built without memory: a hostile file's sizes count only when its tensors have them.
         with torch.device("meta"):
             draft, used, skipped, notes = system.builder(state, options)
         unused = () if any(name in used for name in UNUSED) else UNUSED

@@ -1,4 +1,4 @@
-"""`faceptor-models runtime`: what a bundle answered, as `faceptor reference` stored it, against ONNX Runtime on the same inputs."""
+"""Runs `faceptor-models runtime`: compares a bundle's answers, as `faceptor reference` stored them, with ONNX Runtime on the same inputs."""
 
 import json
 import tomllib
@@ -14,7 +14,7 @@ TOLERANCE = 1e-3
 
 
 def stored(folder, rows, faces):
-    """{tensor: [faces, ...]} of rows of a reference's index."""
+    """Returns {tensor: [faces, ...]} of rows of a reference's index."""
     out = {}
     for row in rows:
         numbers = np.fromfile(folder / row["file"], "<f4")
@@ -25,7 +25,7 @@ def stored(folder, rows, faces):
 
 
 def read(folder):
-    """(inputs, answers) of a reference folder, by tensor, a row for each face."""
+    """Returns (inputs, answers) of a reference folder, by tensor, a row for each face."""
     path = Path(folder) / "reference.json"
     try:
         index = json.loads(path.read_text())
@@ -39,7 +39,7 @@ def read(folder):
 
 
 def answers(export, inputs):
-    """{tensor: [faces, ...]} of every part that the inputs lead to, by ONNX Runtime without its optimizations."""
+    """Returns {tensor: [faces, ...]} of every part that the inputs lead to, by ONNX Runtime without its optimizations."""
     export = Path(export)
     options = ort.SessionOptions()
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
@@ -60,7 +60,7 @@ def answers(export, inputs):
 
 
 def compare(export, folder):
-    """[(tensor, faces, largest difference as a part of the scale)] for every task."""
+    """Returns [(tensor, faces, largest difference as a part of the scale)] for every task."""
     inputs, found = read(folder)
     expected = answers(export, inputs)
     missing = [name for name in found if name not in expected]
@@ -74,11 +74,11 @@ def compare(export, folder):
 
 
 def report(export, folder, log=print):
-    """Prints a line per task; True when all lie within the tolerance."""
+    """Prints a line for each task; returns true when all lie within the tolerance."""
     gaps = compare(export, folder)
     for name, faces, gap in gaps:
         log(f"  {name:<28} of {faces} faces differs by at most {gap:.1e} of its scale")
-    # A gap that is no number is too large.
+    # A difference that is not a number is too large.
     good = all(gap <= TOLERANCE for _, _, gap in gaps)
     log(f"{folder}: {'within' if good else 'NOT within'} {TOLERANCE} of ONNX Runtime")
     return good

@@ -1,4 +1,4 @@
-"""Which of a student's tasks a teacher's task teaches, and the teacher's answers in the student's own terms."""
+"""Matches a teacher's tasks with the student's, and translates the teacher's answers to the student's order and classes."""
 
 from dataclasses import dataclass
 
@@ -8,6 +8,7 @@ from faceptor_models.common.labels import ATTRIBUTES, EXPRESSIONS, LANDMARK_FLIP
 from faceptor_models.student.network import AGE_BINS, QUERIES
 
 from .recipes.crops import FACEPTOR_NAMES
+from .teachers import TeacherTask
 
 # Five points of the 68: middles of the eyes, nose tip, mouth corners, left to right in the image.
 FIVE = [range(36, 42), range(42, 48), [30], [48], [54]]
@@ -18,10 +19,10 @@ CLASSES = {"male": "Male", "smiling": "Smiling", "glasses": "Eyeglasses"}
 
 @dataclass
 class Match:
-    """TeacherTask `taught` of teacher number `teacher`, learned as `task`; `index` and `known` say how answers are rearranged."""
+    """Connects the task `taught` of teacher number `teacher` with the student's `task`; `index` and `known` rearrange the answers."""
 
     teacher: int
-    taught: object
+    taught: TeacherTask
     task: str
     index: list | None = None
     known: np.ndarray | None = None
@@ -33,12 +34,12 @@ class Match:
 
     @property
     def queries(self):
-        """Whether the decoded queries of both stand for the same things, one by one."""
+        """Returns true when the decoded queries of both correspond one by one."""
         return self.taught.queries > 0 and self.index is not None
 
 
 def match(teacher, taught, shapes):
-    """The Match of a teacher's taught with our Student, or the reason why there is none. `shapes` are its answers' shapes."""
+    """Returns the Match of a teacher's task with our Student, or the reason why there is none. `shapes` are its answers' shapes."""
     kind = taught.kind
     if kind == "landmarks":
         count = shapes["points"][0]
@@ -63,7 +64,7 @@ def match(teacher, taught, shapes):
         known = np.array([n in labels for n in ATTRIBUTES])
         if not known.any():
             return f"classes {', '.join(taught.labels)} unknown to the student"
-        # Attributes share queries in the student: there is no one-by-one of the decoded ones.
+        # Attributes share queries in the student, so the decoded queries do not correspond one by one.
         found = Match(teacher, taught, "attributes", None, known)
         found.matrix = np.array([labels.index(n) if n in labels else 0 for n in ATTRIBUTES])
         return found
@@ -71,7 +72,7 @@ def match(teacher, taught, shapes):
 
 
 def rebinned(bins):
-    """[bins of the teacher, bins of the student]: each year's probability shared by the two bins about it."""
+    """Returns [bins of the teacher, bins of the student]: each year's probability is split between the two bins about it."""
     wanted, out = np.array(AGE_BINS), np.zeros((len(bins), len(AGE_BINS)), np.float32)
     for i, age in enumerate(np.clip(bins, wanted[0], wanted[-1])):
         high = min(int(np.searchsorted(wanted, age)), len(wanted) - 1)
@@ -83,7 +84,7 @@ def rebinned(bins):
 
 
 def translated(m, answer):
-    """A teacher's answer {what: array} in the student's order and bins."""
+    """Returns a teacher's answer {what: array} in the student's order and bins."""
     out = dict(answer)
     if m.task == "parsing":
         out["maps"] = answer["maps"][m.index]
@@ -102,9 +103,9 @@ def translated(m, answer):
 
 
 def mirrored(m, answer):
-    """What the answer would be for the mirrored crop, as far as left and right have names; places are moved elsewhere.
+    """Returns the answer for the mirrored crop, as far as left and right have names; places are moved elsewhere.
 
-    Not the decoded queries: what they would be for a mirrored face only the teacher knows.
+    Decoded queries are left out: only the teacher knows their values for a mirrored face.
     """
     out = dict(answer)
     if m.task == "landmarks":

@@ -1,4 +1,4 @@
-"""TCDCN: landmarks and four auxiliary tasks from a 40 x 40 grey face (SPEC D1)."""
+"""Implements TCDCN: landmarks and four auxiliary tasks from a 40 x 40 grey face."""
 
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
@@ -12,7 +12,9 @@ from .portable import max_pool
 
 @dataclass(frozen=True)
 class TcdcnConfig:
-    """`blocks`: filters a side of each convolution's output: 1 is ordinary sharing, the output's size is a filter per place."""
+    """Holds the sizes. `blocks` are the filters along a side of each convolution's output: 1 is ordinary sharing, the output's
+    size is a filter for each place.
+    """
 
     size: int = 40
     widths: tuple = (16, 48, 64, 64)
@@ -23,7 +25,7 @@ class TcdcnConfig:
 
     @property
     def sides(self):
-        """Side of each convolution's output."""
+        """Returns the side of each convolution's output."""
         sides, side = [], self.size
         for i, kernel in enumerate(self.kernels):
             side = side - kernel + 1
@@ -33,14 +35,14 @@ class TcdcnConfig:
 
 
 def per_location(config=TcdcnConfig()):
-    """The same network with a filter for every place."""
+    """Returns the config of the same network with a filter for every place."""
     return TcdcnConfig(config.size, config.widths, config.kernels, tuple(config.sides), config.features, config.heads)
 
 
 class BlockConv(nn.Module):
-    """Valid convolution whose output is cut into blocks x blocks regions with filters of their own.
+    """Applies a valid convolution whose output is cut into blocks x blocks regions with filters of their own.
 
-    `weight` [rows, columns, out, in, k, k], `bias` [rows, columns, out].
+    `weight` is [rows, columns, out, in, k, k], `bias` [rows, columns, out].
     """
 
     def __init__(self, cin, cout, kernel, side, blocks):
@@ -53,7 +55,7 @@ class BlockConv(nn.Module):
         self.bias = nn.Parameter(torch.zeros(blocks, blocks, cout))
 
     def edges(self):
-        """First row (or column) of each block and the one after the last; blocks differ by at most one."""
+        """Returns the first row (or column) of each block and the one after the last; blocks differ by at most one."""
         return [i * self.side // self.blocks for i in range(self.blocks + 1)]
 
     def forward(self, x):
@@ -82,7 +84,7 @@ class BlockConv(nn.Module):
 
 
 class Tcdcn(nn.Module):
-    """Grey faces [B, 1, size, size] to {head: numbers}: coordinates and class logits, both linear."""
+    """Maps grey faces [B, 1, size, size] to {head: numbers}: coordinates and class logits, both linear."""
 
     def __init__(self, config):
         super().__init__()
@@ -111,7 +113,7 @@ class Tcdcn(nn.Module):
 @torch.no_grad()
 def run_arrays(model, arrays):
     (height, width), c = arrays["image"].shape[2:], model.config
-    # Sides that the pools round to the same maps are as good, unless filters belong to places.
+    # Sides that the pools round to the same maps are equally good, unless filters belong to places.
     same = height == c.size if max(c.blocks) > 1 else replace(c, size=height).sides[-1] == c.sides[-1]
     if height != width or not same:
         raise ValueError(f"image is {width} x {height}, the network is made for {c.size} x {c.size}")

@@ -1,7 +1,7 @@
-"""Teachers for distillation: export folders and single ONNX files, run by ONNX Runtime on crops of the aligned frame.
+"""Runs the teachers of a distillation, export folders and single ONNX files, by ONNX Runtime on crops of the aligned frame.
 
-A teacher's answers are brought to the aligned frame, where students of any input take them from: points in units of the
-crop's side (pixel index / side), maps on a uniform grid of `px` x `px` places whose place i lies at i / px.
+A teacher's answers are mapped to the aligned frame, from where students of any input take them: points in units of the crop's
+side (pixel index / side), maps on a uniform grid of `px` x `px` places whose place i lies at i / px.
 """
 
 import tomllib
@@ -20,13 +20,13 @@ from faceptor_models.common.geometry import TEMPLATE, frame_to_network, network_
 from . import official, preprocess
 from .groups import Group, arcface, scaled
 
-# The face's box in the aligned frame where a group wants one: middle x, y, longer side (src/perceive/look.rs).
+# The face's box in the aligned frame where a group wants one: middle x, y, longer side (the runtime has the same constants).
 FACE_BOX = (0.498, 0.507, 0.602)
 MAPS = ("landmarks", "parsing")
 
 
 class GroupView:
-    """How a group of an imported system looks at a crop, and its answers back in the frame."""
+    """Maps a crop to the input of an imported system's group, and its answers back to the frame."""
 
     def __init__(self, group):
         self.group = group
@@ -44,14 +44,14 @@ class GroupView:
         return preprocess.points_back(self.group, points, self.matrix(1024)) / 1024
 
     def places(self, px, height):
-        """Where the frame's grid lies on a map of `height` rows: [px, px, 2] in its pixels."""
+        """Returns the places of the frame's grid on a map of `height` rows: [px, px, 2] in its pixels."""
         grid = np.stack(np.meshgrid(np.arange(px), np.arange(px)), -1) / px * 1024
         places = preprocess.narrow(preprocess.apply(self.matrix(1024), grid), self.group)
         return (places + 0.5) * (height / self.group.size) - 0.5
 
 
 class FoveaView:
-    """The same for an export of the student, whose one input is the foveated frame itself."""
+    """Does the same for an export of the student, whose one input is the foveated frame itself."""
 
     def __init__(self, size, mean, std):
         self.size, self.mean, self.std = size, np.float32(mean).reshape(3, 1, 1), np.float32(std).reshape(3, 1, 1)
@@ -69,7 +69,7 @@ class FoveaView:
 
 @dataclass
 class TeacherTask:
-    """A task of a teacher. `kind` as in the manifest, or `embedding` for a vector that is no task's."""
+    """Describes a task of a teacher. `kind` is as in the manifest, or `embedding` for a vector that belongs to no task."""
 
     name: str
     kind: str
@@ -80,7 +80,7 @@ class TeacherTask:
 
 
 def group_of(row):
-    """A manifest's [[group]] as preprocess.py takes it."""
+    """Converts a manifest's [[group]] to preprocess.py's Group."""
     frame = row["frame"]
     if frame["warp"] not in ("none", "tanh"):
         raise Refused(f"group {row['name']} has the warp {frame['warp']}")
@@ -91,10 +91,10 @@ def group_of(row):
 
 
 def inner_tensors(graph, queries):
-    """(decoded queries, dense logits): names of a task part's inner tensors, None where it has none.
+    """Returns (decoded queries, dense logits): names of a task part's inner tensors, None where it has none.
 
-    Decoders end with a LayerNorm of [batch, queries, width]; dense logits are the first map behind it with a channel a query
-    and as many places as the pixels' input. A size that the file leaves open is 0 here.
+    Decoders end with a LayerNorm of [batch, queries, width]; dense logits are the first map after it with a channel for each
+    query and as many places as the pixels' input. A size that the file leaves open is 0 here.
     """
     if not queries:
         return None, None
@@ -113,7 +113,7 @@ def inner_tensors(graph, queries):
 
 
 class ExportTeacher:
-    """A folder that `faceptor-models import` or `student.export` wrote."""
+    """Runs a folder that `faceptor-models import` or `student.export` wrote."""
 
     def __init__(self, folder, threads=1):
         self.folder, self.name = Path(folder), Path(folder).name
@@ -143,7 +143,7 @@ class ExportTeacher:
         self.parts = [self.opened(p) for p in parts]
 
     def embeddings(self, parts, views):
-        """A system without tasks (MCF) teaches the class token of its groups."""
+        """Adds the class token of each group as a task, for a system without tasks (MCF)."""
         for name, view in views.items():
             found = [o for p in parts for o in p["outputs"] if o == f"class_{name}"]
             if found:
@@ -153,7 +153,7 @@ class ExportTeacher:
             raise Refused(f"--teacher {self.folder} has neither tasks nor class tokens")
 
     def opened(self, part):
-        """(part, session, names of what it computes, names in the file); inner tensors of a task become outputs."""
+        """Returns (part, session, names of what it computes, names in the file); inner tensors of a task become outputs."""
         path = self.folder / part["file"]
         try:
             graph = onnx.load(str(path))
@@ -180,7 +180,7 @@ class ExportTeacher:
         return part, session, wanted, inside
 
     def tensors(self, rgb):
-        """Every tensor of the teacher for one crop."""
+        """Returns every tensor of the teacher for one crop."""
         found = {name: view.tensor(rgb)[None] for name, view in self.views.items()}
         for part, session, wanted, inside in self.parts:
             made = session.run(inside, {g: found[n] for g, n in zip(part.get("graph_inputs", part["inputs"]), part["inputs"])})
@@ -188,7 +188,7 @@ class ExportTeacher:
         return found
 
     def answer(self, rgb, px):
-        """{taught: {"points" | "maps" | "seen" | "values" | "vector" | "queries": array}} for one crop [side, side, 3]."""
+        """Returns {task: {"points" | "maps" | "seen" | "values" | "vector" | "queries": array}} for one crop [side, side, 3]."""
         found = self.tensors(rgb)
         return {taught.name: self.of(taught, found, px) for taught in self.tasks}
 
@@ -216,7 +216,7 @@ class ExportTeacher:
 
 @dataclass
 class OnnxFile:
-    """What a single ONNX file wants and gives: `kind` recognition (a vector) or landmarks (x, y by turns in 0..1)."""
+    """Describes input and output of a single ONNX file: `kind` recognition (a vector) or landmarks (x, y in turn in 0..1)."""
 
     kind: str = "recognition"
     size: int = 112
@@ -228,7 +228,7 @@ class OnnxFile:
     box_scale: float = 1.0
 
 
-# Networks that are handed about as single files, by the start of their names.
+# Networks that are distributed as single files, by the start of their names.
 KNOWN_FILES = {
     "mobilefacenet": OnnxFile("recognition", mean=scaled(official.IMAGENET_MEAN), std=scaled(official.IMAGENET_STD)),
     "pfld": OnnxFile("landmarks", mean=(0.0,) * 3, std=(255.0,) * 3, align="box", box_scale=0.9),
@@ -236,7 +236,7 @@ KNOWN_FILES = {
 
 
 class FileTeacher(ExportTeacher):
-    """A single ONNX network with one input image and one output."""
+    """Runs a single ONNX network with one input image and one output."""
 
     def __init__(self, path, described=None, threads=1):
         self.folder, self.name, self.threads, self.inner = Path(path).parent, Path(path).stem, threads, {}
@@ -275,7 +275,7 @@ class FileTeacher(ExportTeacher):
 
 
 def open_teacher(path, files=None, threads=1):
-    """The teacher at a path; `files` are descriptions {name: OnnxFile} of single ONNX files."""
+    """Opens the teacher at a path; `files` are descriptions {name: OnnxFile} of single ONNX files."""
     path = Path(path)
     if path.is_dir():
         return ExportTeacher(path, threads)

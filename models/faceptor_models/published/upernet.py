@@ -1,4 +1,4 @@
-"""UPerHead: pyramid pooling and a feature pyramid, with the parameter names of mmsegmentation's (SPEC B)."""
+"""Implements UPerHead: pyramid pooling and a feature pyramid, with the parameter names of mmsegmentation's."""
 
 import torch
 from torch import nn
@@ -14,7 +14,7 @@ def resized(x, size):
 
 
 class ConvModule(nn.Module):
-    """Convolution without bias, batch norm, ReLU."""
+    """Applies a convolution without bias, batch norm and ReLU."""
 
     def __init__(self, cin, cout, kernel):
         super().__init__()
@@ -26,7 +26,7 @@ class ConvModule(nn.Module):
 
 
 class UPerHead(nn.Module):
-    """Four maps [B, width, S, S], each half of the one before, to logits [B, classes, S0, S0]."""
+    """Maps four maps [B, width, S, S], each half of the one before, to logits [B, classes, S0, S0]."""
 
     def __init__(self, width, channels, classes):
         super().__init__()
@@ -39,7 +39,7 @@ class UPerHead(nn.Module):
         self.dropout = nn.Dropout2d(0.1)
 
     def pyramid(self, maps):
-        """Four maps of `channels`, each holding the coarser ones below it."""
+        """Returns four maps of `channels`; each contains the coarser ones below it."""
         deep = maps[3]
         pooled = [resized(module(deep), deep.shape[2:]) for module in self.psp_modules]
         laterals = [conv(x) for conv, x in zip(self.lateral_convs, maps)]

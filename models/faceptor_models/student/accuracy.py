@@ -169,7 +169,10 @@ def finder_rows(faces, binary, model):
     answered = {line["path"]: line["faces"] for line in ask(binary, model, ["--looks", "1", "--tasks", "landmarks"], [file(s) for s in empty])}
     quiet = np.mean([not answered[str(file(s))] for s in empty])
     rows = {GOALS[8][0]: 100 * float((hits >= max(threshold, 0)).mean()), GOALS[9][0]: 100 * float(quiet)}
-    note = f"finder: {len(people)} w300 scenes, {len(false)} false faces in all ({len(false) / len(people):.3f} a photo) and recall {100 * (hits >= 0).mean():.1f} % at the shipped threshold; {len(empty)} empty objects scenes"
+    note = (
+        f"finder: {len(people)} w300 scenes, {len(false)} false faces in all ({len(false) / len(people):.3f} a photo) and recall"
+        f" {100 * (hits >= 0).mean():.1f} % at the shipped threshold; {len(empty)} empty objects scenes"
+    )
     return rows, note
 
 

@@ -143,7 +143,8 @@ def extended(export, out, name, classes, part, maps):
         quantize(plain, out / file, {"feature16": maps[:240]}, part.inputs, METHODS["minmax"])
     manifest["part"].append({"name": f"task_{name}", "file": file, "sha256": sha256(out / file), "inputs": part.inputs, "outputs": part.outputs})
     manifest["task"].append({
-        "name": name, "kind": "classes", "part": f"task_{name}", "output": part.outputs[0], "default": True, "interpreter": "value", "labels": classes,
+        "name": name, "kind": "classes", "part": f"task_{name}", "output": part.outputs[0], "default": True, "interpreter": "value",
+        "labels": classes,
     })  # fmt: skip
     (out / "manifest.toml").write_text(tomli_w.dumps(manifest))
 

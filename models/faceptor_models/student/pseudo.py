@@ -130,7 +130,7 @@ def main():
     p.add_argument("--faces", default="../../shared/faces")
     p.add_argument("--cache", required=True)
     p.add_argument("--source", default="celeba")
-    p.add_argument("--said", metavar="CSV", help="what somebody said of crops: file, attribute, value")
+    p.add_argument("--said", metavar="CSV", help="further attributes of crops: file, attribute, value")
     p.add_argument("--count", type=int, default=3000)
     p.add_argument("--views", type=int, default=4)
     p.add_argument("--sure", type=float, default=0.5, help="least probability of a pixel's class")

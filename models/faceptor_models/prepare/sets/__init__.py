@@ -1,1 +1,3 @@
-"""One module a data set: `photos(folder)` yields its labelled faces as its owners hand them out, `SIDE_PX` is the crop's side."""
+"""Reads each data set in a module of its own: `photos(folder)` yields its labelled faces from the owners' files, `SIDE_PX` is
+the crop's side.
+"""

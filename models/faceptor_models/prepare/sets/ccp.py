@@ -1,8 +1,8 @@
-"""Clothing Co-Parsing (bearpaw/clothing-co-parsing, Apache-2.0): `photos/N.jpg`, `annotations/pixel-level/N.mat`, `label_list.mat`.
+"""Reads Clothing Co-Parsing (bearpaw/clothing-co-parsing, Apache-2.0): `photos/N.jpg`, `annotations/pixel-level/N.mat`, `label_list.mat`.
 
-Street photos whose pixels people labelled with 59 kinds of clothing: hats and sunglasses are many here. The one kind `skin`
-covers face, ears and neck, and whoever else is in a photo counts as `null`, so that masks say 255 (nobody knows) for skin and
-for things that CelebAMask-HQ has no class for.
+These are street photos whose pixels are labelled with 59 kinds of clothing; hats and sunglasses are frequent. The one kind
+`skin` covers face, ears and neck, and other people in a photo count as `null`, so masks have 255 (unknown) for skin and for
+things that CelebAMask-HQ has no class for.
 """
 
 import numpy as np
@@ -31,7 +31,7 @@ def read_mat(path):
 
 
 def classes(names):
-    """CelebAMask-HQ's class for each of CCP's labels."""
+    """Returns CelebAMask-HQ's class for each of CCP's labels."""
     known = PARTS | dict.fromkeys(CLOTH, "cloth")
     return np.array([PARSING.index(known[n]) if n in known else UNKNOWN for n in names], np.uint8)
 
@@ -45,7 +45,7 @@ def photos(folder):
 
 
 def face_of(labels, hair, skin):
-    """Where the annotated person's face is, [1, 2] in pixels: the skin between its hair. None without hair or skin there."""
+    """Locates the annotated person's face, [1, 2] in pixels: the skin between its hair. Returns None without hair or skin there."""
     rows, columns = np.nonzero(labels == hair)
     if not len(rows):
         return None
@@ -55,7 +55,7 @@ def face_of(labels, hair, skin):
 
 
 class Mask:
-    """A label map that is read when it is needed (and that another process can be sent)."""
+    """Reads a label map when it is needed, and can be sent to another process."""
 
     def __init__(self, path, table):
         self.path, self.table = path, table

@@ -1,7 +1,6 @@
-"""CelebA (non-commercial): `img_align_celeba/NNNNNN.jpg`, `list_attr_celeba.txt`, `identity_CelebA.txt` and
-`list_eval_partition.txt`.
+"""Reads CelebA (non-commercial): `img_align_celeba/NNNNNN.jpg`, `list_attr_celeba.txt`, `identity_CelebA.txt`, `list_eval_partition.txt`.
 
-40 attributes and the identity. The training list is train, the test list dev, the validation list is left aside.
+It has 40 attributes and the identity. The training list is train, the test list dev; the validation list is left out.
 """
 
 from faceptor_models.common.errors import Refused

@@ -1,7 +1,7 @@
-"""CelebAMask-HQ (non-commercial): `CelebA-HQ-img/N.jpg` and `CelebAMask-HQ-mask-anno/0..14/NNNNN_part.png`.
+"""Reads CelebAMask-HQ (non-commercial): `CelebA-HQ-img/N.jpg` and `CelebAMask-HQ-mask-anno/0..14/NNNNN_part.png`.
 
-The dev split is CelebA's test list, which needs `CelebA-HQ-to-CelebA-mapping.txt` and CelebA's `list_eval_partition.txt`
-in the same folder; without the second everything is train. Masks of 19 classes by people.
+The dev split is CelebA's test list, which needs `CelebA-HQ-to-CelebA-mapping.txt` and CelebA's `list_eval_partition.txt` in the
+same folder; without the second everything is train. The masks have 19 annotated classes.
 """
 
 import numpy as np
@@ -13,11 +13,11 @@ from ..rows import Photo
 from .common import lines_of, need
 
 SIDE_PX = 256
-FOLDER_HOLDS = 2000  # pictures a folder of mask parts
+FOLDER_HOLDS = 2000  # pictures in a folder of mask parts
 
 
 def label_map(parts):
-    """Parts painted over each other in the order of the classes, as the owners' script does; background where none is."""
+    """Paints the parts over each other in the order of the classes, as the owners' script does; background where there is none."""
     made = None
     for label, path in parts:
         with Image.open(path) as picture:
@@ -29,7 +29,7 @@ def label_map(parts):
 
 
 def partition(folder):
-    """{picture number: CelebA's own part}, or nothing known."""
+    """Returns {picture number: CelebA's own part}, or an empty dict."""
     lists = folder / "list_eval_partition.txt"
     if not lists.exists():
         return {}
@@ -45,12 +45,12 @@ def photos(folder):
         number = int(file.stem)
         where = folder / "CelebAMask-HQ-mask-anno" / str(number // FOLDER_HOLDS)
         parts = [(i, p) for i, name in enumerate(PARSING) if i and (p := where / f"{number:05d}_{name}.png").exists()]
-        if parts and part.get(number, 0) != 1:  # the validation list stays aside
+        if parts and part.get(number, 0) != 1:  # the validation list is left out
             yield Photo(file, file.stem, "dev" if part.get(number) == 2 else "train", mask=Mask(parts))
 
 
 class Mask:
-    """A label map that is read when it is needed (and that another process can be sent)."""
+    """Reads a label map when it is needed, and can be sent to another process."""
 
     def __init__(self, parts):
         self.parts = parts

@@ -1,4 +1,4 @@
-"""What the readers of the data sets share."""
+"""Holds what the readers of the data sets share."""
 
 import csv
 
@@ -6,7 +6,7 @@ from faceptor_models.common.errors import Refused
 
 
 def table_of(path, *columns):
-    """Rows of a CSV with a header that has at least `columns`."""
+    """Reads the rows of a CSV with a header that has at least `columns`."""
     if not path.exists():
         raise Refused(f"{path} is missing")
     with open(path, newline="", encoding="utf-8-sig") as file:
@@ -18,7 +18,7 @@ def table_of(path, *columns):
 
 
 def lines_of(path):
-    """Lines of a text file, split at white space, empty ones left out."""
+    """Reads the lines of a text file, split at white space, without empty ones."""
     if not path.exists():
         raise Refused(f"{path} is missing")
     with open(path, encoding="utf-8") as file:
@@ -28,7 +28,7 @@ def lines_of(path):
 
 
 def need(folder, *names):
-    """The folder, checked to hold these files or folders."""
+    """Returns the folder after a check that it holds these files or folders."""
     missing = [n for n in names if not (folder / n).exists()]
     if missing:
         raise Refused(f"{folder} holds no {', '.join(missing)}")

@@ -1,7 +1,7 @@
-"""Microsoft's FaceSynthetics (non-commercial): `N.png` and `N_seg.png`. Rendered faces whose labels are exact.
+"""Reads Microsoft's FaceSynthetics (non-commercial): `N.png` and `N_seg.png`, rendered faces whose labels are exact.
 
-Its beard is skin; frames alone are labelled as glasses, so that the lenses are filled here, as CelebAMask-HQ has them;
-facewear (masks, goggles) is 255, nobody knows.
+Its beard is skin. Only frames are labelled as glasses, so the reader fills the lenses, as CelebAMask-HQ has them. Facewear
+(masks, goggles) is 255, unknown.
 """
 
 import cv2
@@ -27,7 +27,7 @@ def table():
 
 
 def with_lenses(labels):
-    """The skin and the brows inside frames become glasses; eyes stay."""
+    """Turns the skin and the brows inside frames into glasses; eyes stay."""
     eyewear = PARSING.index("eye_g")
     if not (labels == eyewear).any():
         return labels
@@ -55,7 +55,7 @@ def photos(folder):
 
 
 class Mask:
-    """A label map that is read when it is needed (and that another process can be sent)."""
+    """Reads a label map when it is needed, and can be sent to another process."""
 
     def __init__(self, path):
         self.path = path

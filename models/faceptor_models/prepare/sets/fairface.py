@@ -1,6 +1,6 @@
-"""FairFace (CC BY 4.0): `train/N.jpg`, `val/N.jpg` and `fairface_label_train.csv`, `fairface_label_val.csv`.
+"""Reads FairFace (CC BY 4.0): `train/N.jpg`, `val/N.jpg` and `fairface_label_train.csv`, `fairface_label_val.csv`.
 
-Age in nine ranges and sex; the group is not read. Validation is the dev split, as no test list is published.
+It has age in nine ranges and sex; the group is not read. Validation is the dev split, because no test list is published.
 """
 
 from faceptor_models.common.errors import Refused
@@ -10,12 +10,12 @@ from .common import table_of
 
 SIDE_PX = 160
 OLDEST = 100
-# A spreadsheet that opened the file took two ranges for dates.
+# A spreadsheet program took two ranges for dates.
 DATES = {"03-Sep": "3-9", "3-Sep": "3-9", "Oct-19": "10-19", "19-Oct": "10-19"}
 
 
 def years(text):
-    """A range such as 20-29 or "more than 70"."""
+    """Parses a range such as 20-29 or "more than 70"."""
     text = DATES.get(text, text)
     if text.startswith("more than "):
         return age_range(int(text.removeprefix("more than ")), OLDEST)
@@ -29,7 +29,7 @@ def photos(folder):
     for part, split in (("train", "train"), ("val", "dev")):
         lists = folder / f"fairface_label_{part}.csv"
         if part == "val" and not lists.exists():
-            continue  # training alone is enough to train
+            continue  # training needs only the training part
         for row in table_of(lists, "file", "age", "gender"):
             number = row["file"].rpartition("/")[2].rpartition(".")[0]
             labels = years(row["age"]) | {"male": int(row["gender"] == "Male")}

@@ -1,7 +1,6 @@
-"""LFW: `lfw/NAME/NAME_0001.jpg` (or the pictures' folders at the top) and `pairs.txt`. Evaluated only, never trained on.
+"""Reads LFW: `lfw/NAME/NAME_0001.jpg` (or the pictures' folders at the top) and `pairs.txt`. For evaluation, never for training.
 
-Every picture of the pairs becomes a dev crop; the face is the one in the picture's middle. The pairs go to
-`dev/lfw_pairs.csv`.
+Every picture of the pairs becomes a dev crop; the face is the one in the picture's middle. The pairs go to `dev/lfw_pairs.csv`.
 """
 
 import numpy as np
@@ -16,7 +15,7 @@ SIDE_PX = 160
 
 
 def listed(folder):
-    """(fold, picture a, picture b, same) of pairs.txt; a picture is NAME_0001."""
+    """Returns (fold, picture a, picture b, same) of pairs.txt; a picture is NAME_0001."""
     lines = lines_of(folder / "pairs.txt")
     head = [int(v) for v in next(lines, ["0"])]
     folds, half = (head[0], head[1]) if len(head) == 2 else (1, head[0])
@@ -41,6 +40,6 @@ def photos(folder):
 
 
 def pairs(folder):
-    """Rows of lfw_pairs.csv."""
+    """Returns the rows of lfw_pairs.csv."""
     for fold, a, b, same in listed(folder):
         yield fold, f"lfw/{a}.webp", f"lfw/{b}.webp", int(same)

@@ -1,6 +1,6 @@
-"""muxspace/facial_expressions (Apache-2.0): `images/*.jpg`. Its expression labels are noisy and not read: faces alone.
+"""Reads muxspace/facial_expressions (Apache-2.0): `images/*.jpg`. Its expression labels are noisy, so only the faces are used.
 
-Most of its pictures are LFW's own, known by their names; they are never trained on.
+Most of its pictures are LFW's own, recognised by their names; they are never used in training.
 """
 
 import re

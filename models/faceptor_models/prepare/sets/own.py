@@ -1,9 +1,9 @@
-"""Photos of one's own: a folder with `labels.csv`, a row a photo.
+"""Reads the user's own photos: a folder with `labels.csv`, a row for each photo.
 
-`file` (below the folder) is needed; known columns are `split` (train or dev; otherwise one photo in ten is dev, by its
-name), `age` (31 or a range 20-29), `sex` (male, female), `expression` (its name), any CelebA attribute by its name (1, 0 or
--1) and `face_x`, `face_y` (a point on the face meant, where a photo shows several). Empty cells are unknown. Every column
-`task.NAME` holds the labels of a task of one's own: names of its classes.
+`file` (below the folder) is needed. Known columns are `split` (train or dev; otherwise one photo in ten is dev, by its name),
+`age` (31 or a range 20-29), `sex` (male, female), `expression` (its name), any CelebA attribute by its name (1, 0 or -1) and
+`face_x`, `face_y` (a point on the labelled face, where a photo shows several). Empty cells are unknown. Every column
+`task.NAME` holds the labels of a task of the user's own: names of its classes.
 """
 
 import zlib

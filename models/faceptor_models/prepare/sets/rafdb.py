@@ -1,5 +1,7 @@
-"""RAF-DB, basic (non-commercial): `Image/aligned/*_aligned.jpg` and `EmoLabel/list_patition_label.txt` (so spelt), in the
-folder or in `basic/` below it. Seven expressions, the list's own split: train is train, test is dev.
+"""Reads RAF-DB, basic (non-commercial): `Image/aligned/*_aligned.jpg` and `EmoLabel/list_patition_label.txt` (so spelt).
+
+They lie in the folder or in `basic/` below it. There are seven expressions, and the split is the list's own: train is train,
+test is dev.
 """
 
 from faceptor_models.common.errors import Refused
@@ -11,7 +13,7 @@ from .common import lines_of, need
 SIDE_PX = 128
 # The labels 1 to 7 of the list.
 ORDER = "surprise fear disgust happiness sadness anger neutral".split()
-VOTES = 10  # one label counts as ten voters of one mind
+VOTES = 10  # one label counts as ten equal votes
 
 
 def photos(folder):

@@ -1,6 +1,6 @@
-"""UTKFace (non-commercial): `AGE_SEX_GROUP_DATE.jpg` in the folder or below it (`UTKFace/`, `part1/`, `.chip.jpg`).
+"""Reads UTKFace (non-commercial): `AGE_SEX_GROUP_DATE.jpg` in the folder or below it (`UTKFace/`, `part1/`, `.chip.jpg`).
 
-Age in years and sex; the group is not read. The owners give no split: one photo in 16 is dev, chosen by its name.
+It has age in years and sex; the group is not read. The owners give no split: one photo in 16 is dev, chosen by its name.
 """
 
 import re

@@ -1,7 +1,7 @@
-"""300-W (non-commercial): the folders of the iBUG annotations, each with pictures and a .pts file of the same name.
+"""Reads 300-W (non-commercial): the folders of the iBUG annotations, each with pictures and a .pts file of the same name.
 
-`helen/trainset`, `lfpw/trainset` and `afw` are train; `helen/testset`, `lfpw/testset` and `ibug` are dev. Folders that are
-missing are left out. Points by people, 68 in iBUG order.
+`helen/trainset`, `lfpw/trainset` and `afw` are train; `helen/testset`, `lfpw/testset` and `ibug` are dev. Missing folders are
+left out. It has 68 annotated points in iBUG order.
 """
 
 import numpy as np
@@ -19,7 +19,7 @@ PICTURES = (".jpg", ".png", ".jpeg")
 
 
 def points_of(path):
-    """[68, 2] of a .pts file, whose first pixel is (1, 1), with the first pixel at (0, 0)."""
+    """Reads [68, 2] of a .pts file, whose first pixel is (1, 1), with the first pixel at (0, 0)."""
     text = path.read_text(errors="replace")
     inside = text.partition("{")[2].partition("}")[0].split()
     try:

@@ -1,5 +1,5 @@
-"""Training of the systems: settings in TOML, one loop for all, resumable, on one process or on several by torchrun.
+"""Trains the published systems: settings in TOML, one resumable loop for all, on one process or on several by torchrun.
 
-A recipe (`faceptor.py`, `dmlcsr.py`, `tcdcn.py`) says what is drawn, what it costs and what happens between the steps;
-`run.py` does the rest. `student.py` hands its settings to `student.train`, which has a loop of its own.
+A recipe (`faceptor.py`, `dmlcsr.py`, `tcdcn.py`, ...) defines the batches, the losses and what happens between the steps;
+`run.py` does the rest. `student.py` passes its settings to `student.train`, which has its own loop.
 """

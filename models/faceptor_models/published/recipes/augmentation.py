@@ -1,7 +1,7 @@
-"""A crop as each system sees it in training: its own frame, jitter, colours and normalisation (SPEC A8, D4, E8).
+"""Shows a crop as each system sees it in training: its own frame, jitter, colours and normalisation.
 
-Pictures are RGB uint8 [side, side, 3] in the aligned frame. Matrices map crop pixels to tensor pixels. What the authors
-augment with timm (RandAugment) is here `common.augment.colours`, which serves the same crops for the student.
+Pictures are RGB uint8 [side, side, 3] in the aligned frame. Matrices map crop pixels to tensor pixels. In place of the authors'
+timm augmentation (RandAugment) it uses `common.augment.colours`, as the student does.
 """
 
 import cv2
@@ -19,7 +19,7 @@ FACE_BOX = (0.5, 0.46, 0.66)
 
 
 def small(size):
-    """112 px tasks: the ArcFace crop, mean and std 0.5."""
+    """Returns the group of the 112 px tasks: the ArcFace crop, mean and std 0.5."""
     return Group("face112", size, (127.5,) * 3, (127.5,) * 3, [], template=arcface(), border="replicate")
 
 
@@ -28,7 +28,7 @@ def clip(name, size, template=None):
 
 
 def bgr(size):
-    """DML-CSR: BGR with the statistics of RGB."""
+    """Returns DML-CSR's group: BGR with the statistics of RGB."""
     return Group("bgr", size, scaled(official.IMAGENET_MEAN), scaled(official.IMAGENET_STD), [], colour="bgr", template=celeba_hq())
 
 
@@ -38,12 +38,12 @@ def grey(size):
 
 
 def frame(group, side):
-    """Crop pixels to tensor pixels, both pictures of the aligned frame."""
+    """Maps crop pixels to tensor pixels, both pictures of the aligned frame."""
     return preprocess.to_keypoints(group, TEMPLATE * side)
 
 
 def turned(size, scale=1.0, angle=0.0, shift=(0.0, 0.0)):
-    """Scaling, turning (radians) and shifting (pixels) about the tensor's middle (SPEC A8)."""
+    """Scales, turns (radians) and shifts (pixels) about the tensor's middle."""
     middle = (size - 1) / 2
     c, s = scale * np.cos(angle), scale * np.sin(angle)
     return np.array([[c, -s, middle - c * middle + s * middle + shift[0]], [s, c, middle - s * middle - c * middle + shift[1]], [0, 0, 1]])
@@ -54,7 +54,7 @@ def mirror(size):
 
 
 def labels_through(mask, side, matrix, size):
-    """The mask's classes [size, size], nearest; outside the photo no class."""
+    """Returns the mask's classes [size, size] by the nearest pixel, NO_PIXEL outside the photo."""
     scale = np.diag([mask.shape[0] / side, mask.shape[0] / side, 1.0])
     grid = np.stack(np.meshgrid(np.arange(size, dtype=np.float64), np.arange(size, dtype=np.float64)), -1)
     places = preprocess.apply(scale @ np.linalg.inv(matrix), grid).astype(np.float32)
@@ -62,7 +62,7 @@ def labels_through(mask, side, matrix, size):
 
 
 def value_view(group, picture, rng=None, plain=False):
-    """A crop for the tasks at 112 [3, size, size]; `plain` (recognition) is mirrored at most."""
+    """Returns a crop for the tasks at 112 [3, size, size]; a `plain` one (recognition) is mirrored at most."""
     matrix = frame(group, picture.shape[0])
     if rng is None:
         return preprocess.view(group, picture, matrix)
@@ -78,7 +78,7 @@ def value_view(group, picture, rng=None, plain=False):
 
 
 def erase(rng, tensor):
-    """Random erasing with noise: a rectangle of 2 to 33 % of the area."""
+    """Erases a rectangle of 2 to 33 % of the area with noise."""
     size = tensor.shape[1]
     area, ratio = rng.uniform(0.02, 0.33) * size * size, np.exp(rng.uniform(np.log(0.3), np.log(1 / 0.3)))
     h, w = (int(np.clip(round(v), 1, size - 1)) for v in (np.sqrt(area * ratio), np.sqrt(area / ratio)))
@@ -87,7 +87,7 @@ def erase(rng, tensor):
 
 
 def align_view(group, picture, points, rng=None, scale_mu=0.8):
-    """(tensor, points [n, 2] in 0..1): a box about the points, scaled by `scale_mu`; jittered, occluded, mixed with noise."""
+    """Returns (tensor, points [n, 2] in 0..1): a box about the points, scaled by `scale_mu`; jittered, occluded, mixed with noise."""
     side, size = picture.shape[0], group.size
     pixels = points * side
     low, high = pixels.min(0), pixels.max(0)
@@ -104,7 +104,7 @@ def align_view(group, picture, points, rng=None, scale_mu=0.8):
 
 
 def parsing_view(group, picture, mask, rng=None):
-    """(tensor, classes [size, size] in Faceptor's order): CelebA-HQ's crop, shifted, turned and scaled a little."""
+    """Returns (tensor, classes [size, size] in Faceptor's order): CelebA-HQ's crop, shifted, turned and scaled a little."""
     side, size = picture.shape[0], group.size
     matrix = frame(group, side)
     if rng is not None:
@@ -116,7 +116,7 @@ def parsing_view(group, picture, mask, rng=None):
 
 
 def occluded(rng, seen):
-    """A black box somewhere, half of the time."""
+    """Draws a black box somewhere, half of the time."""
     if rng.random() < 0.5:
         size = seen.shape[0]
         h, w = (int(v) for v in rng.uniform(0.1, 0.4, 2) * size)
@@ -133,7 +133,7 @@ def noise(rng, seen):
 
 
 def photo(rng, seen):
-    """Grey one time in ten, a gamma of one half, one or two, and a box blur of up to a hundredth of the side."""
+    """Makes one picture in ten grey, applies a gamma of one half, one or two, and a box blur of up to a hundredth of the side."""
     if rng.random() < 0.1:
         seen = np.repeat((seen @ np.array([0.299, 0.587, 0.114], np.float32))[..., None], 3, 2)
     power = (0.5, 1.0, 2.0)[rng.integers(3)]
@@ -143,9 +143,9 @@ def photo(rng, seen):
 
 
 def edge_view(group, picture, mask, rng=None):
-    """(BGR tensor, classes [size, size] in CelebAMask's own order) for DML-CSR: scaled and turned, never mirrored.
+    """Returns (BGR tensor, classes [size, size] in CelebAMask's own order) for DML-CSR: scaled and turned, never mirrored.
 
-    What is drawn scales the side of the box that is cut out (SPEC E8), so that the face shrinks with it: by 0.8 to 1.33.
+    The random factor scales the side of the box that is cut out, so the face shrinks with it: by 0.8 to 1.33.
     """
     side, size = picture.shape[0], group.size
     matrix = frame(group, side)
@@ -157,7 +157,7 @@ def edge_view(group, picture, mask, rng=None):
 
 
 def grey_view(group, picture, keypoints, rng=None):
-    """(grey tensor, coordinates x1..x5 y1..y5 in 0..1, mirrored or not) for TCDCN: the detector's box, moved about."""
+    """Returns (grey tensor, coordinates x1..x5 y1..y5 in 0..1, mirrored or not) for TCDCN: the detector's box, moved about."""
     side, size = picture.shape[0], group.size
     x, y, width = (v * side for v in FACE_BOX)
     matrix = preprocess.to_box(group, (x - width / 2, y - width / 2, x + width / 2, y + width / 2))

@@ -1,4 +1,4 @@
-"""`faceptor-models train`, `pretrain` and `plot`."""
+"""Runs `faceptor-models train`, `pretrain` and `plot`."""
 
 import json
 from pathlib import Path
@@ -48,7 +48,7 @@ def options(p):
 
 
 def prepared(path, variant=None, changes=()):
-    """(recipe's class, settings filled up and checked)."""
+    """Returns (recipe's class, checked settings)."""
     held = settings.read(path, variant, changes)
     name = held.get("run", {}).get("recipe", "")
     if name == "student":
@@ -100,7 +100,7 @@ def run_plot(args):
 
 
 def threshold(folder):
-    """The stopping rule's, from what a run writes of its settings."""
+    """Returns the stopping rule's threshold from the settings that a run wrote."""
     if (folder / "settings.json").exists():
         return json.loads((folder / "settings.json").read_text())["stopping"]["threshold"]
     if (folder / "arguments.json").exists():

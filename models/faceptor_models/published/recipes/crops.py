@@ -1,4 +1,4 @@
-"""The research crops as rows of sources, some of each held out for validation; each system's labels of a row."""
+"""Gives access to the research crops as rows of sources, some of each held out, with each system's labels of a row."""
 
 from pathlib import Path
 
@@ -13,22 +13,26 @@ from ..official import type_of
 
 IGNORED = -100
 NO_PIXEL = 255
-# Votes in the order of the labels to Faceptor's seven expressions; contempt has none there (quirk 13).
+# Votes in the order of the labels to Faceptor's seven expressions, which have no contempt.
 EXPRESSION = (0, 1, 3, 2, 6, 5, 4, None)
-# CelebAMask's own classes to Faceptor's order: file `l_*` becomes class `r*` (SPEC A8).
+# CelebAMask's own classes to Faceptor's order: file `l_*` becomes class `r*`.
 FACEPTOR_NAMES = {
     "background": "background", "skin": "face", "nose": "nose", "eye_g": "glass", "l_eye": "re", "r_eye": "le", "l_brow": "rb", "r_brow": "lb",
     "l_ear": "rr", "r_ear": "lr", "mouth": "imouth", "u_lip": "ulip", "l_lip": "llip", "hair": "hair", "hat": "hat", "ear_r": "earr",
     "neck_l": "neckl", "neck": "neck", "cloth": "cloth",
 }  # fmt: skip
 PARSING_TABLE = np.array([official.CELEBAMASK.index(FACEPTOR_NAMES[name]) for name in official.CELEBAMASK_OWN] + [NO_PIXEL] * (256 - 19), np.uint8)
-# Nose tip beside the middle of the eyes, in eye distances, at which a face counts as half turned and as a profile.
+# Offset of the nose tip from the middle of the eyes, in eye distances, from which a face counts as half turned and as a
+# profile.
 POSE_EDGES = (-0.75, -0.25, 0.25, 0.75)
 
 
 class Crops:
-    """`pictures[source]` [n, side, side, 4] (RGB and border), `labels[source]`, `keypoints[source]` [n, 5, 2] in units of
-    the side, `masks` of the source celebamask; `training(source)` and `held_out(source)` are row numbers."""
+    """Holds the crops, their labels and which rows are held out.
+
+    `pictures[source]` is [n, side, side, 4] (RGB and border), `keypoints[source]` [n, 5, 2] in units of the side, `masks` are
+    those of the source celebamask. `training(source)` and `held_out(source)` are row numbers.
+    """
 
     def __init__(self, pictures, labels, keypoints, masks=None, hold_out=0.05, seed=2048):
         self.pictures, self.labels, self.keypoints, self.masks = pictures, labels, keypoints, masks
@@ -39,7 +43,7 @@ class Crops:
 
     @classmethod
     def read(cls, faces, cache, hold_out=0.05, further=()):
-        """The research crops, and folders that `faceptor-models prepare --packed` wrote."""
+        """Reads the research crops, and folders that `faceptor-models prepare --packed` wrote."""
         path = Path(faces) / "train/labels.npz"
         if not path.is_file():
             raise Refused(f"--data {faces} has no train/labels.npz: it must be the folder of the research crops")
@@ -65,7 +69,7 @@ class Crops:
         return np.ascontiguousarray(self.pictures[source][row][..., :3])
 
     def with_label(self, task, source, rows):
-        """The rows of a source that have a label of a Faceptor task."""
+        """Returns the rows of a source that have a label of a Faceptor task."""
         labels, kind = self.labels[source], type_of(task)
         if kind == "recog":
             good = labels.identity >= 0
@@ -82,7 +86,7 @@ class Crops:
         return rows[good[rows]]
 
     def value(self, task, source, row, identities=None):
-        """A row's label of a Faceptor task at 112: identity, whole years, attributes (1, 0, -1 unknown) or expression."""
+        """Returns a row's label of a Faceptor task at 112: identity, whole years, attributes (1, 0, -1 unknown) or expression."""
         labels, kind = self.labels[source], type_of(task)
         if kind == "recog":
             return np.int64(identities[int(labels.identity[row])])
@@ -93,7 +97,7 @@ class Crops:
         return np.int64(EXPRESSION[int(labels.expression[row].argmax())])
 
     def facts(self, source, row, flipped=False):
-        """TCDCN's labels by head, IGNORED where unknown: the first class of each is the one the annotation calls 1."""
+        """Returns TCDCN's labels by head, IGNORED where unknown: the first class of each is the one that the annotation calls 1."""
         attributes = self.labels[source].attributes[row]
 
         def first_if(value):
@@ -110,7 +114,7 @@ class Crops:
 
 
 def pose(keypoints, flipped=False):
-    """Five bins from left profile to right profile by where the nose lies between the eyes: no data set here labels it."""
+    """Returns one of five bins from left profile to right profile by the place of the nose between the eyes: no data set here labels it."""
     if not np.isfinite(keypoints).all():
         return IGNORED
     left, right, nose = keypoints[:3]

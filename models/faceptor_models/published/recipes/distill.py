@@ -1,4 +1,4 @@
-"""`faceptor-models distill`: a student from the answers of one teacher or several, and its export."""
+"""Runs `faceptor-models distill`: trains a student from the answers of one teacher or several, and exports it."""
 
 from pathlib import Path
 from types import SimpleNamespace
@@ -23,7 +23,7 @@ SIDE = 192
 
 
 def add(verbs):
-    p = verbs.add_parser("distill", help="trains a student on what imported systems or ONNX files say of crops, and exports it")
+    p = verbs.add_parser("distill", help="trains a student on the answers of imported systems or ONNX files to crops, and exports it")
     p.add_argument(
         "--teacher",
         action="append",
@@ -59,7 +59,7 @@ def prepared(path, variant, changes, teachers):
 
 
 def crops_of(data, cache, hold_out):
-    """The research crops, or every picture of a folder, which must be crops of the aligned frame, without labels."""
+    """Returns the research crops, or every picture of a folder of unlabelled crops in the aligned frame."""
     data = Path(data)
     if (data / "train/labels.npz").is_file():
         return Crops.read(data, cache, hold_out)
@@ -101,7 +101,8 @@ def run_distill(args):
         made = Distillation(held, crops, world, out / "targets")
         if world.first:
             print(
-                f"{args.student}: {sum(p.numel() for p in made.student.net.parameters()):,} parameters; {len(made.entries)} crops, {len(made.held)} held out"
+                f"{args.student}: {sum(p.numel() for p in made.student.net.parameters()):,} parameters;"
+                f" {len(made.entries)} crops, {len(made.held)} held out"
             )
             print(*(f"learned: {m.task} from {made.teachers[m.teacher].name}: {m.taught.name}" for m in made.matches), sep="\n")
             print(*(f"left out: {name}: {why}" for name, why in made.left_out.items()), sep="\n")
@@ -120,7 +121,7 @@ def run_distill(args):
 
 
 def report(rows):
-    """Every taught's held-out error before, after, and of a constant answer."""
+    """Prints every task's held-out error before and after, and that of a constant answer."""
     last = max(r["iteration"] for r in rows)
     before = {(r["teacher"], r["lesson"]): r for r in rows if r["iteration"] == 0}
     print(f"{'held-out error to the teacher':40s} {'before':>9s} {'after':>9s} {'constant':>9s}")

@@ -1,7 +1,7 @@
-"""A student learns what its teachers say of crops, and people's labels where there are some (issue: distillation).
+"""Distils teachers into a student: it learns their answers to crops, and labels where there are some.
 
-Values, maps and points by the divergence from the teacher's probabilities, vectors by their cosine and by the similarities
-within the batch, decoded queries by their cosine after a linear map that only training has.
+It learns values, maps and points by the divergence from the teacher's probabilities, vectors by their cosine and by the
+similarities within the batch, and decoded queries by their cosine after a linear map that only training has.
 """
 
 from dataclasses import dataclass, field
@@ -30,7 +30,7 @@ KINDS = {"align": "landmarks", "biattr": "attributes", "affect": "expression", "
 
 @dataclass
 class StudentSettings:
-    """The section [student]: the kind of network that learns; `size` and `px` are of our own."""
+    """Holds the section [student]: the kind of network that learns; `size` and `px` are of our own."""
 
     kind: str = "student"  # one of STUDENTS
     size: str = "nano"
@@ -39,7 +39,7 @@ class StudentSettings:
 
 @dataclass
 class ModelSettings:
-    """The section [model]: the sizes of a Faceptor that learns."""
+    """Holds the section [model]: the sizes of a Faceptor that learns."""
 
     width: int = 96
     layers: int = 4
@@ -60,11 +60,11 @@ class ModelSettings:
 
 @dataclass
 class TargetSettings:
-    """The section [targets]: whose answers are learned, and of which crops."""
+    """Holds the section [targets]: whose answers are learned, and of which crops."""
 
     teachers: list[str] = field(default_factory=lambda: [""])
     px: int = 32  # side of the kept maps
-    labels: bool = True  # labels of people come before the teachers' answers
+    labels: bool = True  # labels take precedence over the teachers' answers
     sources: list[str] = field(default_factory=lambda: [""])
     limit: int = 0  # crops of a source; 0: all
     held_out: int = 64
@@ -72,7 +72,7 @@ class TargetSettings:
 
 @dataclass
 class WeightSettings:
-    """The section [weight]: the weights of the terms."""
+    """Holds the section [weight]: the weights of the terms."""
 
     landmarks: float = 6.0
     heatmap: float = 1.0
@@ -88,7 +88,7 @@ class WeightSettings:
 
 @dataclass
 class OptimizerSettings:
-    """The section [optimizer]: AdamW; `warm` is a share of the run."""
+    """Holds the section [optimizer]: AdamW; `warm` is a share of the run."""
 
     rate: float = 0.002
     decay: float = 0.05
@@ -98,17 +98,17 @@ class OptimizerSettings:
 
 @dataclass
 class TaskSettings:
-    """The section [task]."""
+    """Holds the section [task]."""
 
     batch: int = 32
 
 
 @dataclass
 class DistillationSettings(RecipeSettings):
-    """The settings of a distillation.
+    """Holds the settings of a distillation.
 
-    `match` says which task of the teachers a task of the student learns from, where several would do; `file` describes single
-    ONNX networks by their names.
+    `match` chooses the teachers' task for a task of the student, where several would do; `file` describes single ONNX networks
+    by their names.
     """
 
     student: StudentSettings = field(default_factory=StudentSettings)
@@ -122,12 +122,12 @@ class DistillationSettings(RecipeSettings):
 
 
 def kind_of(task):
-    """The kind of a student's task: its own name, or that of its Faceptor type."""
+    """Returns the kind of a student's task: its own name, or that of its Faceptor type."""
     return KINDS.get(type_of(task), type_of(task))
 
 
 class Trained(nn.Module):
-    """The student and what only its training needs: maps from its vectors and queries to the teachers'."""
+    """Wraps the student with what only its training needs: maps from its vectors and queries to the teachers'."""
 
     def __init__(self, net, adapters):
         super().__init__()
@@ -157,7 +157,7 @@ class Distillation(Recipe):
         self.errors_ = []
 
     def chosen_crops(self):
-        """(entries to learn from, entries held out), [(source, row)] each."""
+        """Returns (entries to learn from, entries held out), [(source, row)] each."""
         t, crops = self.settings.targets, self.crops
         wanted = [s for s in t.sources if s] or list(crops.pictures)
         unknown = [s for s in wanted if s not in crops.pictures]
@@ -201,8 +201,11 @@ class Distillation(Recipe):
         return f"{m.teacher} {m.taught.name} {what}".replace(".", "_")
 
     def label(self, source, row):
-        """A function from a kind of task to what people said of the crop, or None: points [68, 2] in units of the side, the
-        mask in CelebAMask's own classes, (lowest, highest) age, votes for the eight expressions, attributes 1, -1, 0 unknown."""
+        """Returns a function from a kind of task to the crop's label, or None.
+
+        Labels are points [68, 2] in units of the side, the mask in CelebAMask's own classes, (lowest, highest) age, votes for
+        the eight expressions, and attributes 1, -1, 0 unknown.
+        """
         if not self.settings.targets.labels:
             return lambda task: None
         held = self.crops.labels[source]
@@ -240,14 +243,14 @@ class Distillation(Recipe):
         return self.student.run(model.net, images, {m.task for m in self.matches})
 
     def losses(self, model, batch):
-        """{task: weighted loss}, several teachers of one task being averaged."""
+        """Returns {task: weighted loss}, the mean over the teachers of a task."""
         found, terms, weight = self.outputs(model, batch), {}, self.settings.weight
         for m in self.matches:
             target = {k.removeprefix(m.key + "."): v for k, v in batch.items() if k.startswith(m.key + ".")}
             loss = self.taught_loss(m, found[m.task], target)
             slot = self.slot(m, "queries")
             if slot in model.adapters and "queries" in target:
-                # Only the teacher knows what its queries would hold for a mirrored face.
+                # Only the teacher knows its queries' values for a mirrored face.
                 upright = ~batch["flip"].bool()
                 if bool(upright.any()):
                     ours, theirs = model.adapters[slot](found[m.task]["queries"]), target["queries"].float()
@@ -286,7 +289,7 @@ class Distillation(Recipe):
             loss = w.landmarks * coordinate + student_losses.WEIGHTS["heatmap"] * hill
         else:
             ours = found["points"] if found["points"].shape[1] == theirs.shape[1] else five(found["points"])
-            # Without the eyes' own points the spread of all stands for the size of the face.
+            # Without the eyes' own points the spread of all points stands for the size of the face.
             size = (theirs - theirs.mean(1, keepdim=True)).norm(dim=-1).mean(1).clamp(min=0.02)
             loss = w.landmarks * ((ours - theirs).norm(dim=-1).mean(1) / size).mean()
         if "maps" in target:
@@ -315,8 +318,10 @@ class Distillation(Recipe):
 
     @torch.no_grad()
     def errors(self):
-        """[{task, teacher, error, constant}] over the held-out crops: the student's mean distance to the teacher, and that of
-        the one answer that is best for all of them, the teacher's mean."""
+        """Returns [{task, teacher, error, constant}] over the held-out crops.
+
+        `error` is the student's mean distance to the teacher, `constant` that of the best constant answer, the teacher's mean.
+        """
         training, size = self.model.training, self.settings.task.batch
         self.model.eval()
         found, wanted = {}, {}
@@ -338,7 +343,7 @@ class Distillation(Recipe):
         return rows
 
     def compared(self, m, found, target):
-        """(the student's, the teacher's) answers of one taught in comparable form, [B, ...]."""
+        """Returns (the student's, the teacher's) answers of one task in comparable form, [B, ...]."""
         kind = kind_of(m.task)
         if kind == "landmarks":
             theirs = target["points"].float()
@@ -362,7 +367,7 @@ class Distillation(Recipe):
         return nn.functional.normalize(ours, dim=-1), nn.functional.normalize(target["vector"].float(), dim=-1)
 
     def measure(self, iteration, run):
-        """The held-out errors as rows of errors.csv."""
+        """Appends the held-out errors as rows of errors.csv."""
         rows = [{"iteration": iteration} | row for row in self.errors()]
         self.errors_ += rows
         if self.world.first:
@@ -387,12 +392,12 @@ class Distillation(Recipe):
 
 
 def five(points):
-    """The five points of the 68 [B, 68, 2]."""
+    """Returns the five points of the 68 [B, 68, 2]."""
     return torch.stack([points[:, list(i)].mean(1) for i in FIVE], 1)
 
 
 def distances(m, ours, theirs):
-    """{error, constant}: mean distance of points and vectors, mean absolute difference of everything else."""
+    """Returns {error, constant}: mean distance of points and vectors, mean absolute difference of everything else."""
     if ours.shape != theirs.shape:
         # Vectors of two lengths are compared by the similarities that they give.
         ours, theirs = (v @ v.T for v in (ours, theirs))

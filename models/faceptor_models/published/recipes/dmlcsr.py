@@ -1,4 +1,4 @@
-"""DML-CSR: parsing with edge branches that only training has, and cyclical self-regulation (SPEC E)."""
+"""Trains DML-CSR: parsing with edge branches that only training has, and cyclical self-regulation."""
 
 import copy
 from dataclasses import dataclass, field, replace
@@ -23,7 +23,7 @@ from .sampler import Sampler
 
 @dataclass
 class ModelSettings:
-    """The section [model]: the sizes of the network, and the backbone's file that it begins with."""
+    """Holds the section [model]: the sizes of the network, and the file of its initial backbone."""
 
     size_px: int = 473
     stem: list[int] = field(default_factory=lambda: [64, 64, 128])
@@ -37,7 +37,7 @@ class ModelSettings:
 
 @dataclass
 class OptimizerSettings:
-    """The section [optimizer]: SGD."""
+    """Holds the section [optimizer]: SGD."""
 
     rate: float = 0.001
     momentum: float = 0.9
@@ -47,7 +47,7 @@ class OptimizerSettings:
 
 @dataclass
 class ScheduleSettings:
-    """The section [schedule], in epochs; `per_epoch` 0 counts the iterations of an epoch from the crops."""
+    """Holds the section [schedule], in epochs; `per_epoch` 0 counts the iterations of an epoch from the crops."""
 
     epochs: int = 200
     warm: int = 10
@@ -58,7 +58,7 @@ class ScheduleSettings:
 
 @dataclass
 class LossSettings:
-    """The section [loss]: the weights of the terms; `over` says whose samples a batch's statistics are of."""
+    """Holds the section [loss]: the weights of the terms; `over` chooses the samples of a batch's statistics: all, or the process's own."""
 
     parsing: float = 1.0
     binary: float = 1.0
@@ -72,7 +72,7 @@ class LossSettings:
 
 @dataclass
 class RegulationSettings:
-    """The section [regulation]; `batches` 0 estimates the statistics from a whole epoch."""
+    """Holds the section [regulation]; `batches` 0 estimates the statistics from a whole epoch."""
 
     on: bool = True
     batches: int = 0
@@ -80,7 +80,7 @@ class RegulationSettings:
 
 @dataclass
 class TaskSettings:
-    """The section [task]."""
+    """Holds the section [task]."""
 
     source: str = "celebamask"
     batch: int = 7
@@ -88,7 +88,7 @@ class TaskSettings:
 
 @dataclass
 class DmlCsrSettings(RecipeSettings):
-    """The settings of a DML-CSR training."""
+    """Holds the settings of a DML-CSR training."""
 
     model: ModelSettings = field(default_factory=ModelSettings)
     optimizer: OptimizerSettings = field(default_factory=OptimizerSettings)
@@ -146,7 +146,7 @@ class DmlCsrRecipe(Recipe):
             yield self.stacked([self.sample(row) for row in rows[first : first + size]])
 
     def gathered(self, tensor):
-        """Rows of all processes: Lovasz and the class weights are of a whole batch, not of a process's part."""
+        """Returns the rows of all processes: Lovasz and the class weights belong to the whole batch, not to a process's part."""
         return self.world.gathered(tensor) if self.all else tensor
 
     def targets(self, batch):
@@ -185,14 +185,15 @@ class DmlCsrRecipe(Recipe):
         return multiplier * schedules.cyclical(iteration / self.per_epoch, base, start, s.cycle, s.warm)
 
     def after(self, iteration, run):
-        """At a cycle's end the weights join the average, whose batch statistics are taken anew and whose answers count from now."""
+        """Adds the weights to the average at a cycle's end, estimates its batch statistics, and uses its answers from then on."""
         epoch, rest = divmod(iteration + 1, self.per_epoch)
         epoch -= 1
         if rest or self.rule is None or not self.rule.ends(epoch):
             return
         limit = self.settings.regulation.batches or self.per_epoch
         self.rule.join(self.model)
-        # The official code re-estimates norms of the class that synchronises processes, which one process does not use (F28).
+        # The official code re-estimates only norms of the class that synchronises processes, which a single process does not
+        # use.
         if not (self.bugs and self.world.size == 1):
             seen = (to_device(self.batch(iteration - i), self.world.device)["image"] for i in range(min(limit, iteration + 1)))
             reestimate(self.rule.average, seen)
@@ -206,7 +207,7 @@ class DmlCsrRecipe(Recipe):
 
     @torch.no_grad()
     def score(self, model):
-        """Mean F1 without the background over the held-out crops, from one confusion matrix."""
+        """Returns the mean F1 without the background over the held-out crops, from one confusion matrix."""
         training = model.training
         model.eval()
         confusion = torch.zeros(CLASSES, CLASSES, dtype=torch.long, device=self.world.device)
@@ -220,8 +221,10 @@ class DmlCsrRecipe(Recipe):
 
     @torch.no_grad()
     def refinement(self):
-        """How the targets of the next cycle differ from the labels: the share of pixels with another best class, and the
-        model's divergence from them, over the held-out crops."""
+        """Measures how the targets of the next cycle differ from the labels over the held-out crops.
+
+        It returns the share of pixels with another best class, and the model's divergence from the targets.
+        """
         changed, valid, terms = 0, 0, []
         training = self.model.training
         self.model.eval()
@@ -245,8 +248,7 @@ class DmlCsrRecipe(Recipe):
             self.cycles, self.best = state["cycles"], state["best"]
 
     def official(self):
-        """The best average once there is one, else the model, without the edge branches: what `import` and the official
-        test read."""
+        """Returns the best average once there is one, else the model, without the edge branches, as `import` and the official test read it."""
         state = self.best["state"] if self.best else self.model.state_dict()
         return without_edges(state)
 
@@ -260,7 +262,7 @@ def without_edges(state):
 
 
 def exported(model):
-    """The network without its training-only branches; its parsing is the same."""
+    """Returns the network without its training-only branches; its parsing is the same."""
     out = DmlCsr(replace(model.config, edges=False))
     out.load_state_dict(without_edges(model.state_dict()))
     return out.eval()
@@ -271,7 +273,7 @@ def plain(logits, labels):
 
 
 def load_backbone(model, path):
-    """The backbone of a ResNet-101 file with a deep stem, or of a DML-CSR file: every tensor before `context` must be there."""
+    """Loads the backbone of a ResNet-101 file with a deep stem, or of a DML-CSR file: every tensor before `context` must be there."""
     held = read(path)
     held = held.get("state_dict", held) if isinstance(held, dict) else {}
     wanted = {k: v for k, v in model.state_dict().items() if k.split(".")[0] not in ("context", "layer6", "edge_layer")}

@@ -1,6 +1,6 @@
-"""Faceptor's joint training, stage 1 and stage 2 (SPEC A1, A2, A5 to A8), and auxiliary supervised learning.
+"""Trains Faceptor jointly on all tasks, stage 1 and stage 2, and with auxiliary supervised learning.
 
-Auxiliary supervised learning is stage 1 with few labels of one task (`samples`) and other data sets beside it in the batch.
+Auxiliary supervised learning is stage 1 with few labels of one task (`samples`) and other data sets in the same batch.
 """
 
 from dataclasses import dataclass, field, replace
@@ -27,15 +27,15 @@ from .run import Recipe, RecipeSettings
 from .sampler import SPLITS, Sampler
 
 QUERIES = {"recog": 2, "age": 101, "biattr": 40, "affect": 7, "parsing": 19, "align": 68}
-# What the crops hold of the dense tasks: other counts of points or classes are another data set's.
+# The crops' numbers of points and classes of the dense tasks: other numbers belong to other data sets.
 HELD = {"parsing": 19, "align": 68}
-# In stage 2 only what has one of these in its name trains (SPEC A5).
+# In stage 2 only parameters with one of these in their name train.
 NEW = ("new_level_embed", "new_input_proj")
 
 
 @dataclass
 class StageSettings:
-    """The section [faceptor]: the stage, and the file that it begins with."""
+    """Holds the section [faceptor]: the stage, and the file of the initial weights."""
 
     stage: int = 1
     start_from: str = ""  # a file of stage 1, for stage 2
@@ -44,14 +44,14 @@ class StageSettings:
 
 @dataclass
 class ModelSettings:
-    """The section [model]: the sizes of encoder and decoder."""
+    """Holds the section [model]: the sizes of encoder and decoder."""
 
     width: int = 768
     layers: int = 12
     heads: int = 12
     patch: int = 16
     mlp: int = 3072
-    grid: int = 32  # patches a side of the position table
+    grid: int = 32  # patches along a side of the position table
     proj: int = 512
     drop_path: float = 0.2
     levels: list[int] = field(default_factory=lambda: [11])
@@ -66,14 +66,14 @@ class ModelSettings:
 
 @dataclass
 class InputSettings:
-    """The section [input]."""
+    """Holds the section [input]."""
 
     small_px: int = 112  # side of the images of the tasks without maps
 
 
 @dataclass
 class OptimizerSettings:
-    """The section [optimizer]: AdamW; `encoder` and `heads` multiply both rates."""
+    """Holds the section [optimizer]: AdamW; `encoder` and `heads` multiply both rates."""
 
     base_rate: float = 1e-06
     peak_rate: float = 5e-05
@@ -86,7 +86,7 @@ class OptimizerSettings:
 
 @dataclass
 class SamplerSettings:
-    """The section [sampler]."""
+    """Holds the section [sampler]."""
 
     split: str = "interleaved"  # one of SPLITS
     skip_missing: bool = False
@@ -95,7 +95,7 @@ class SamplerSettings:
 
 @dataclass
 class TaskSettings:
-    """A section [task.NAME]."""
+    """Holds a section [task.NAME]."""
 
     source: str = ""
     batch: int = 1
@@ -105,7 +105,7 @@ class TaskSettings:
 
 @dataclass
 class FaceptorSettings(RecipeSettings):
-    """The settings of a Faceptor training."""
+    """Holds the settings of a Faceptor training."""
 
     faceptor: StageSettings = field(default_factory=StageSettings)
     model: ModelSettings = field(default_factory=ModelSettings)
@@ -150,7 +150,7 @@ class FaceptorRecipe(Recipe):
         self.early_stopping = EarlyStopping(settings.stopping, self.tasks) if settings.stopping.every else None
 
     def choose(self):
-        """Tasks whose data set is there, in the order of the settings."""
+        """Returns the tasks whose data set is there, in the order of the settings."""
         chosen, only = [], self.settings.sampler.only
         unknown = [t for t in only if t not in self.settings.task]
         if unknown:
@@ -174,7 +174,7 @@ class FaceptorRecipe(Recipe):
         return [t for t, row in self.settings.task.items() if row.source not in self.crops.pictures]
 
     def labelled(self, task):
-        """Training rows of the task's source that have its label, cut to `samples` where that is set."""
+        """Returns the training rows of the task's source that have its label, cut to `samples` where that is set."""
         row = self.settings.task[task]
         rows = self.crops.with_label(task, row.source, self.crops.training(row.source))
         if not len(rows):
@@ -182,7 +182,7 @@ class FaceptorRecipe(Recipe):
         return rows[: row.samples] if row.samples else rows
 
     def people(self, task):
-        """{identity: number} of all rows, so that held-out ones are counted too."""
+        """Returns {identity: number} of all rows, so that held-out ones count too."""
         labels = self.crops.labels[self.settings.task[task].source]
         return {int(v): i for i, v in enumerate(np.unique(labels.identity[labels.identity >= 0]))}
 
@@ -203,7 +203,7 @@ class FaceptorRecipe(Recipe):
         return model
 
     def second_stage(self):
-        """The stage-1 file's model with the added levels; every tensor of the file is used."""
+        """Returns the stage-1 file's model with the added levels; every tensor of the file is used."""
         source, m = self.settings.faceptor.start_from, self.settings.model
         if not source:
             raise Refused("stage 2 needs faceptor.start_from, a file of stage 1")
@@ -227,13 +227,13 @@ class FaceptorRecipe(Recipe):
         return model
 
     def groups(self):
-        """Tasks that still train, by the size of their images: the encoder runs once for each."""
+        """Returns the tasks that still train, by the size of their images: the encoder runs once for each size."""
         tasks = [t for t in self.tasks if self.early_stopping is None or t not in self.early_stopping.stopped]
         found = [[t for t in tasks if type_of(t) not in DENSE], [t for t in tasks if type_of(t) in DENSE]]
         return [held for held in found if held]
 
     def sample(self, task, row, rng=None):
-        """(tensor, label) of one row; without `rng` as evaluation sees it."""
+        """Returns (tensor, label) of one row; without `rng` as evaluation sees it."""
         source, kind = self.settings.task[task].source, type_of(task)
         picture = self.crops.rgb(source, row)
         if kind == "align":
@@ -250,7 +250,7 @@ class FaceptorRecipe(Recipe):
         return self.arrays(lambda t: [self.sample(t, row, np.random.default_rng((seed, order.index(t), place))) for place, row in drawn[t]])
 
     def validation(self, count=64):
-        """Held-out rows of every task in batches of the training's size, at most `count` of a task."""
+        """Yields held-out rows of every task in batches of the training's size, at most `count` of a task."""
         held = {}
         for task in self.tasks:
             source = self.settings.task[task].source
@@ -263,7 +263,7 @@ class FaceptorRecipe(Recipe):
             yield self.arrays(lambda t, part=part: [self.sample(t, row) for row in part[t]])
 
     def arrays(self, samples):
-        """All tasks, stopped ones too: worker processes do not hear of a stop."""
+        """Stacks the samples of all tasks, stopped ones too: worker processes do not know of a stop."""
         out = {}
         for task in self.tasks:
             made = samples(task)
@@ -279,7 +279,7 @@ class FaceptorRecipe(Recipe):
                 label = batch[f"label {task}"]
                 classifier = model.losses_module.losses[task].classifier if type_of(task) == "recog" else None
                 if type_of(task) == "parsing":
-                    # The mean is over the pixels that show the photo: few here, many on another process.
+                    # The mean is over the pixels that show the photo: they may be few here and many on another process.
                     share = self.world.share(int((label != IGNORED).sum()))
                     if not share:
                         out[task] = raw.sum() * 0
@@ -301,7 +301,7 @@ class FaceptorRecipe(Recipe):
         return torch.optim.AdamW(held, lr=o.base_rate, betas=(0.9, 0.999), eps=1e-8, weight_decay=o.decay)
 
     def rate(self, iteration, multiplier):
-        """Officially the schedule is stepped after the optimizer, so that each iteration has the rate of the one before."""
+        """Returns the rate; the official code steps the schedule after the optimizer, so each iteration has the rate of the one before."""
         o = self.settings.optimizer
         return schedules.faceptor(max(0, iteration - 1), self.iterations, o.base_rate, o.peak_rate, multiplier, o.warm)
 
@@ -318,7 +318,7 @@ class FaceptorRecipe(Recipe):
 
 
 def joint(model, images, counts):
-    """{task: raw output} of images that hold each task's rows one after the other: one pass of the encoder."""
+    """Returns {task: raw output} of images that hold each task's rows one after the other, in one pass of the encoder."""
     maps = model.backbone_module(images)
     decoder, interpreters = model.heads_module.decoder, model.heads_module.interpreters
     out, first = {}, 0
@@ -338,7 +338,7 @@ def joint(model, images, counts):
 
 
 def load_farl(model, path):
-    """FaRL's visual encoder: names after `visual.`, all of them, the position table resized to ours (SPEC A2)."""
+    """Loads FaRL's visual encoder: all names after `visual.`, the position table resized to ours."""
     held = read(path)
     held = held.get("state_dict", held) if isinstance(held, dict) else {}
     state = {k[len("visual.") :]: v.float() for k, v in held.items() if k.startswith("visual.")}

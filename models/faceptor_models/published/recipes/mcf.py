@@ -1,4 +1,4 @@
-"""MCF: masked and contrastive pre-training of an encoder on crops without labels (SPEC C)."""
+"""Pre-trains an encoder by MCF, masked and contrastive, on crops without labels."""
 
 import argparse
 import copy
@@ -29,7 +29,7 @@ from .sampler import Sampler
 
 @dataclass
 class EncoderSettings:
-    """The section [encoder]; `size` is of the kind `student`, the other sizes of the other kinds."""
+    """Holds the section [encoder]; `size` belongs to the kind `student`, the other sizes to the other kinds."""
 
     kind: str = "vit"  # vit, clip or student
     width: int = 768
@@ -43,7 +43,7 @@ class EncoderSettings:
 
 @dataclass
 class DecoderSettings:
-    """The section [decoder]."""
+    """Holds the section [decoder]."""
 
     width: int = 512
     layers: int = 8
@@ -53,7 +53,7 @@ class DecoderSettings:
 
 @dataclass
 class FrozenSettings:
-    """The section [frozen]: the network whose features are reconstructed."""
+    """Holds the section [frozen]: the network whose features are reconstructed."""
 
     kind: str = "moco"  # one of FROZEN
     file: str = ""
@@ -65,7 +65,7 @@ class FrozenSettings:
 
 @dataclass
 class ContrastSettings:
-    """The section [contrast]."""
+    """Holds the section [contrast]."""
 
     projector_hidden: int = 4096
     projector_out: int = 256
@@ -75,7 +75,7 @@ class ContrastSettings:
 
 @dataclass
 class TargetSettings:
-    """The section [target]: the momentum of the target encoder."""
+    """Holds the section [target]: the momentum of the target encoder."""
 
     momentum: float = 0.99
     schedule: str = "constant"  # constant or cosine
@@ -83,14 +83,14 @@ class TargetSettings:
 
 @dataclass
 class MaskingSettings:
-    """The section [masking]."""
+    """Holds the section [masking]."""
 
     ratio: float = 0.75  # share of the patches that is removed
 
 
 @dataclass
 class InputSettings:
-    """The section [input]: how crops become images."""
+    """Holds the section [input]: how crops become images."""
 
     look: str = "whole"  # one of LOOKS
     mean: list[float] = field(default_factory=lambda: [0.485, 0.456, 0.406])
@@ -100,7 +100,7 @@ class InputSettings:
 
 @dataclass
 class LossSettings:
-    """The section [loss]: the weights of the terms."""
+    """Holds the section [loss]: the weights of the terms."""
 
     reconstruction: float = losses.MIM_FACTOR
     contrast: float = 1.0
@@ -108,7 +108,7 @@ class LossSettings:
 
 @dataclass
 class OptimizerSettings:
-    """The section [optimizer]: AdamW; `blr` is the rate of a batch of 256."""
+    """Holds the section [optimizer]: AdamW; `blr` is the rate of a batch of 256."""
 
     blr: float = 0.00015
     beta1: float = 0.9
@@ -119,7 +119,7 @@ class OptimizerSettings:
 
 @dataclass
 class ScheduleSettings:
-    """The section [schedule], in epochs; `per_epoch` 0 counts the iterations of an epoch from the crops."""
+    """Holds the section [schedule], in epochs; `per_epoch` 0 counts the iterations of an epoch from the crops."""
 
     epochs: float = 16.0
     warm: float = 1.0
@@ -128,14 +128,14 @@ class ScheduleSettings:
 
 @dataclass
 class TaskSettings:
-    """The section [task]."""
+    """Holds the section [task]."""
 
     batch: int = 64
 
 
 @dataclass
 class McfSettings(RecipeSettings):
-    """The settings of an MCF pre-training."""
+    """Holds the settings of an MCF pre-training."""
 
     encoder: EncoderSettings = field(default_factory=EncoderSettings)
     decoder: DecoderSettings = field(default_factory=DecoderSettings)
@@ -152,7 +152,7 @@ class McfSettings(RecipeSettings):
 
 LOOKS = ("whole", "network", "student")
 FROZEN = ("moco", "onnx", "pixels")
-# Batches of whole images from which the student's batch statistics are taken when its encoder is written.
+# Batches of whole images from which the student's batch statistics are estimated when its encoder is written.
 STATISTICS_BATCHES = 8
 
 
@@ -173,7 +173,7 @@ def encoder_config(e):
 
 
 def momentum_at(iteration, iterations, m, schedule):
-    """The target's share of itself: `constant` as the official code has it, `cosine` from m to 1 as its unused function."""
+    """Returns the target's momentum: `constant` as in the official code, `cosine` from m to 1 as in its unused function."""
     return m if schedule == "constant" else 1 - (1 - m) * schedules.cosine(iteration / iterations)
 
 
@@ -219,7 +219,7 @@ class McfRecipe(Recipe):
         return frozen_networks.OnnxMaps(f.file, f.side_px, f.mean, f.std, [t for t in f.tensors if t], given=(i.mean, i.std))
 
     def all_crops(self):
-        """[(source, row)] of every crop: there is no label to hold out."""
+        """Returns [(source, row)] of every crop: there is no label to hold out."""
         wanted = [s for s in self.settings.input.sources if s] or list(self.crops.pictures)
         unknown = [s for s in wanted if s not in self.crops.pictures]
         if unknown:
@@ -227,7 +227,7 @@ class McfRecipe(Recipe):
         return [(source, row) for source in wanted for row in range(len(self.crops.pictures[source]))]
 
     def picture(self, number, rng):
-        """One image uint8 [3, side, side]: the crop mirrored half of the time, or as the student's training shows it."""
+        """Returns one image uint8 [3, side, side]: the crop mirrored half of the time, or as the student's training shows it."""
         source, row = self.rows[number]
         crop = np.asarray(self.crops.pictures[source][row])
         look = self.settings.input.look
@@ -242,7 +242,7 @@ class McfRecipe(Recipe):
         seed, places = self.settings.run.seed, self.config.encoder.grid**2
         images, noise = [], []
         for place, number in self.sampler.draw(iteration, self.world.rank):
-            # Seeded by the place in the whole run: several processes draw what one with all their samples would.
+            # The place in the whole run is the seed: several processes draw what one with all their samples would draw.
             rng = np.random.default_rng((seed, place))
             noise.append(rng.random((2, places), np.float32))
             images.append(self.picture(number, rng))
@@ -282,8 +282,11 @@ class McfRecipe(Recipe):
         return multiplier * schedules.mae(iteration / self.per_epoch, s.epochs, peak, s.warm)
 
     def official(self):
-        """The ViT as an MCF checkpoint without its frozen network, which `import` reads; Faceptor's as a FaRL file; the
-        student's encoder as `student.pretrained_encoder` reads it."""
+        """Returns the encoder in the form of its readers.
+
+        The ViT becomes an MCF checkpoint without its frozen network, which `import` reads; Faceptor's encoder becomes a FaRL
+        file; the student's becomes what `student.pretrained_encoder` reads.
+        """
         online = self.model.online_encoder
         if isinstance(self.config.encoder, ConvConfig):
             return {"size": self.config.encoder.size, "px": self.side, "encoder": self.whole_images(online.body).state_dict()}
@@ -294,7 +297,7 @@ class McfRecipe(Recipe):
         return {"model": state, "optimizer": {}, "epoch": self.settings.schedule.epochs, "scaler": {}, "args": args}
 
     def whole_images(self, body):
-        """A copy of the student's encoder whose batch statistics are of images with nothing removed, one process's own."""
+        """Returns a copy of the student's encoder whose batch statistics come from unmasked images of this process."""
         size = SIZES[self.config.encoder.size]
         made = StudentEncoder(size["widths"], size["blocks"]).to(self.world.device)
         made.load_state_dict(copy.deepcopy(body.state_dict()))

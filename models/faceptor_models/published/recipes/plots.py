@@ -1,4 +1,4 @@
-"""A run's curves as SVG: losses, the stopping rule's decisions, the cycles of self-regulation."""
+"""Draws a run's curves as SVG: losses, the decisions of early stopping, the cycles of self-regulation."""
 
 import csv
 import math
@@ -12,7 +12,7 @@ PALETTE = (*COLOURS, "#0f8b8d", "#a4243b", "#5f7c1c", "#8a6fbf", "#c17c00", "#2f
 
 
 def rows_of(path):
-    """A CSV's rows; numbers as numbers, empty cells as None."""
+    """Reads a CSV's rows; numbers as numbers, empty cells as None."""
     with open(path, newline="") as file:
         return [{k: number(v) for k, v in row.items()} for row in csv.DictReader(file)]
 
@@ -27,7 +27,7 @@ def number(text):
 
 
 def lines(series, title, x_name, logarithmic=False):
-    """{name: [(x, y)]} as SVG text with a common scale, each name and its last value beside."""
+    """Draws {name: [(x, y)]} as SVG text with a common scale, and each name with its last value at the side."""
 
     def scale(y):
         return math.log10(max(y, 1e-9)) if logarithmic else y
@@ -65,7 +65,7 @@ def lines(series, title, x_name, logarithmic=False):
 
 
 def losses(rows):
-    """Of a recipe's log, or of the student's, which counts steps."""
+    """Draws the losses of a recipe's log, or of the student's, which counts steps."""
     return over_time(rows, "training losses, logarithmic")
 
 
@@ -93,7 +93,7 @@ def cycles(rows):
 
 
 def draw(folder, out, threshold):
-    """Writes an SVG for every log of the run that is there; returns their paths."""
+    """Writes an SVG for every log of the run that exists; returns their paths."""
     folder, out = Path(folder), Path(out or folder)
     out.mkdir(parents=True, exist_ok=True)
     made = []

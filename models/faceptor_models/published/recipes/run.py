@@ -1,4 +1,4 @@
-"""The loop of every recipe: draw, cost, step, look, save. What a run needs to go on lies in one checkpoint."""
+"""Runs the loop of every recipe: batch, losses, step, check, save. One checkpoint holds what a resumed run needs."""
 
 import functools
 import json
@@ -27,7 +27,7 @@ PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16}
 
 @dataclass
 class RunSettings:
-    """The section [run]: which recipe, how long, and how often it logs and saves, in iterations."""
+    """Holds the section [run]: which recipe, how long, and how often it logs and saves, in iterations."""
 
     recipe: str = ""
     iterations: int = 1000
@@ -39,14 +39,14 @@ class RunSettings:
 
 @dataclass
 class DataSettings:
-    """The section [data]: the share of each source's crops that is kept for validation."""
+    """Holds the section [data]: the share of each source's crops that is kept for validation."""
 
     hold_out: float = 0.05
 
 
 @dataclass
 class RecipeSettings:
-    """The sections that every recipe has; each recipe adds its own."""
+    """Holds the sections that every recipe has; each recipe adds its own."""
 
     run: RunSettings = field(default_factory=RunSettings)
     data: DataSettings = field(default_factory=DataSettings)
@@ -67,53 +67,54 @@ class RecipeSettings:
 
 
 class Recipe:
-    """What a system's training is. Subclasses set `model`, `iterations` and `clip`, and answer the methods below.
+    """Defines the training of a system. Subclasses set `model`, `iterations` and `clip`, and implement the methods below.
 
-    `early_stopping` is the stopping rule or None; `validation()` gives its held-out batches.
+    `early_stopping` is the stopping rule or None; `validation()` yields its held-out batches.
     """
 
     early_stopping = None
     clip = None
 
     def batch(self, iteration):
-        """One iteration's samples of this process: {name: array}, the same for the same iteration and rank."""
+        """Returns one iteration's samples of this process, {name: array}, the same for the same iteration and rank."""
         raise NotImplementedError
 
     def losses(self, model, batch):
-        """{task: unweighted loss}, each such that its mean over the processes is the loss of all their samples."""
+        """Returns {task: unweighted loss}, each such that its mean over the processes is the loss of all their samples."""
         raise NotImplementedError
 
     def total(self, losses):
-        """The weighted sum that is minimised."""
+        """Returns the weighted sum that is minimised."""
         raise NotImplementedError
 
     def optimizer(self):
-        """The optimizer; each of its groups has a `multiplier` that `rate` is given."""
+        """Returns the optimizer; each of its groups has a `multiplier` that `rate` gets."""
         raise NotImplementedError
 
     def rate(self, iteration, multiplier):
+        """Returns the learning rate of an iteration."""
         raise NotImplementedError
 
     def after(self, iteration, run):
-        """What happens between this step and the next: cycles, looks."""
+        """Runs between this step and the next: cycles of self-regulation, measurements."""
 
     def extra(self):
-        """State beside model and optimizer, in plain containers."""
+        """Returns the state outside model and optimizer, in plain containers."""
         return {}
 
     def load_extra(self, state):
         pass
 
     def official(self):
-        """The trained model as its system's files hold it, for `faceptor-models import`."""
+        """Returns the trained model in the form of its system's files, for `faceptor-models import`."""
         raise NotImplementedError
 
     def write(self, folder):
-        """Files beside the checkpoint."""
+        """Writes further files next to the checkpoint."""
 
 
 class Step(nn.Module):
-    """Forward is a batch's losses, so that one module can be wrapped for several processes."""
+    """Returns a batch's losses from forward, so that one module can be wrapped for several processes."""
 
     def __init__(self, recipe):
         super().__init__()
@@ -126,7 +127,7 @@ class Step(nn.Module):
 
 
 class Made:
-    """The recipe's batches in the form that the student's loader takes."""
+    """Gives the recipe's batches the form that `batch_stream` takes."""
 
     def __init__(self, recipe):
         self.recipe = recipe
@@ -145,7 +146,7 @@ def to_device(arrays, device):
 
 
 class Run:
-    """One training in the folder `out`. `settings` are kept beside the checkpoint."""
+    """Runs one training in the folder `out`, which keeps `settings` next to the checkpoint."""
 
     def __init__(self, recipe, settings, out, world, resume=False, workers=0, log=functools.partial(print, flush=True)):
         self.recipe, self.settings, self.out, self.world, self.workers, self.log = recipe, to_table(settings), Path(out), world, workers, log
@@ -181,7 +182,8 @@ class Run:
             return
         state = {
             "model": self.recipe.model.state_dict(), "optimizer": self.optimizer.state_dict(), "extra": self.recipe.extra(), "rows": self.rows,
-            "skipped": self.skipped, "iteration": iteration, "seconds": seconds, "settings": self.settings, "sums": self.sums, "counted": self.counted,
+            "skipped": self.skipped, "iteration": iteration, "seconds": seconds, "settings": self.settings, "sums": self.sums,
+            "counted": self.counted,
         }  # fmt: skip
         for name, held in ((CHECKPOINT, state), ("model.pth", self.recipe.official())):
             part = self.out / f".{name}.part"
@@ -202,7 +204,7 @@ class Run:
         if self.first > last:
             return self.rows
         for iteration, arrays in batches(recipe, self.first, self.workers):
-            # The iteration is the whole state of the randomness: a resumed run draws what an unbroken one does.
+            # The iteration is the only state of the random numbers: a resumed run draws what an unbroken one does.
             torch.manual_seed(step_seed(common["seed"], iteration, world.rank))
             for group in self.optimizer.param_groups:
                 group["lr"] = recipe.rate(iteration, group["multiplier"])
@@ -233,7 +235,7 @@ class Run:
         self.counted += 1
 
     def write_row(self, iteration):
-        """A row of the log with the means since the last one."""
+        """Appends a row to the log with the means since the last one."""
         row = {"iteration": iteration, "rate": self.recipe.rate(iteration, 1.0)} | {k: v / self.counted for k, v in self.sums.items()}
         self.rows.append(row)
         self.sums, self.counted = {}, 0
@@ -241,7 +243,7 @@ class Run:
             self.log(" ".join(f"{k}={v:.4g}" for k, v in row.items()))
 
     def step(self, step, batch):
-        """One update; {name: mean over the processes}, or None when the loss is not a number, on any of them."""
+        """Makes one update; returns {name: mean over the processes}, or None when the loss is not a number on any of them."""
         precision = PRECISIONS[self.settings["run"]["precision"]]
         with torch.autocast(self.world.device.type, precision or torch.bfloat16, enabled=precision is not None):
             total, losses = step(batch)

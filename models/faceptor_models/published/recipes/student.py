@@ -24,7 +24,7 @@ StudentSection = dataclasses.make_dataclass(
 
 @dataclass
 class StudentRunSettings:
-    """The section [run]."""
+    """Holds the section [run]."""
 
     recipe: str = "student"
     seed: int = 2048
@@ -32,7 +32,7 @@ class StudentRunSettings:
 
 @dataclass
 class RegulationSettings:
-    """The section [regulation]: edges and self-regulation of the parsing; `start` and `cycle` count steps."""
+    """Holds the section [regulation]: edges and self-regulation of the parsing; `start` and `cycle` count steps."""
 
     edges: bool = False
     start: int = 0
@@ -42,7 +42,7 @@ class RegulationSettings:
 
 @dataclass
 class StudentSettings:
-    """The settings of a training of our own network."""
+    """Holds the settings of a training of our own network."""
 
     run: StudentRunSettings = field(default_factory=StudentRunSettings)
     student: StudentSection = field(default_factory=StudentSection)

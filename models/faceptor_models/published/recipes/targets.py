@@ -1,4 +1,4 @@
-"""The teachers' answers for every crop of a distillation, computed once and kept as half-precision arrays beside the run."""
+"""Computes the teachers' answers for every crop of a distillation once, and keeps them as half-precision arrays in the run's folder."""
 
 import hashlib
 import json
@@ -14,7 +14,7 @@ WAIT_S = 2.0
 
 
 class Targets:
-    """`answer(position)` gives {match key: {what: array}} of the crop at a position of `entries` [(source, row)]."""
+    """Returns {match key: {what: array}} of the crop at a position of `entries` [(source, row)] from `answer(position)`."""
 
     def __init__(self, folder, teachers, crops, entries, px):
         self.folder, self.teachers, self.crops, self.entries, self.px = Path(folder), teachers, crops, entries, px
@@ -29,7 +29,7 @@ class Targets:
         return {what: value.shape for what, value in self.first[teacher][taught.name].items()}
 
     def fingerprint(self):
-        """What the kept answers belong to: teachers' files, crops and the maps' size."""
+        """Identifies the kept answers: teachers' files, crops and the maps' size."""
         held = hashlib.sha256(json.dumps([self.entries, self.px], default=int).encode())
         for teacher in self.teachers:
             for part, *_ in teacher.parts:
@@ -37,12 +37,12 @@ class Targets:
         return held.hexdigest()
 
     def compute(self, matches, world, log=print):
-        """The first process computes what is missing; every process then maps the arrays."""
+        """Computes what is missing on the first process; then every process maps the arrays."""
         shapes = {(m.key, what): shape for m in matches for what, shape in self.shapes(m.teacher, m.taught).items()}
         names = {key: self.folder / f"{i}.npy" for i, key in enumerate(sorted(shapes))}
         if world.first:
             self.fill(matches, shapes, names, log)
-        # Not a barrier at once: it would give up before a large teacher is done.
+        # A barrier at this point would time out before a large teacher is done.
         while not world.first and not self.finished():
             time.sleep(WAIT_S)
         world.wait()
@@ -67,7 +67,7 @@ class Targets:
             for key, what in shapes:
                 teacher, name = key.split(".", 1)
                 value = answers[int(teacher)][name][what]
-                # Logits of sure teachers may be beyond half precision.
+                # Logits of sure teachers may exceed half precision.
                 out[key, what][position] = np.clip(value, -6e4, 6e4) if value.dtype.kind == "f" else value
             if (position + 1) % SAVE_EVERY == 0 or position + 1 == len(self.entries):
                 for array in out.values():

@@ -1,4 +1,4 @@
-"""TCDCN: landmarks with auxiliary tasks that stop one by one (SPEC D)."""
+"""Trains TCDCN: landmarks with auxiliary tasks that stop one by one."""
 
 from dataclasses import dataclass, field, replace
 
@@ -19,7 +19,7 @@ from .sampler import Sampler
 
 @dataclass
 class ModelSettings:
-    """The section [model]."""
+    """Holds the section [model]."""
 
     size: int = 40  # side of the grey input in pixels
     filters: str = "shared"  # one of FILTERS
@@ -28,7 +28,7 @@ class ModelSettings:
 
 @dataclass
 class OptimizerSettings:
-    """The section [optimizer]: SGD."""
+    """Holds the section [optimizer]: SGD."""
 
     rate: float = 0.01
     momentum: float = 0.9
@@ -39,7 +39,7 @@ class OptimizerSettings:
 
 @dataclass
 class TaskSettings:
-    """The section [task]: the source of the crops, and the tasks beside the landmarks."""
+    """Holds the section [task]: the source of the crops, and the tasks in addition to the landmarks."""
 
     source: str = "celeba"
     batch: int = 64
@@ -49,7 +49,7 @@ class TaskSettings:
 
 @dataclass
 class TcdcnSettings(RecipeSettings):
-    """The settings of a TCDCN training."""
+    """Holds the settings of a TCDCN training."""
 
     model: ModelSettings = field(default_factory=ModelSettings)
     optimizer: OptimizerSettings = field(default_factory=OptimizerSettings)
@@ -84,7 +84,7 @@ class TcdcnRecipe(Recipe):
         rule = settings.stopping
         if rule.every and rule.main != "landmark":
             raise Refused(f"stopping.main is {rule.main!r}: TCDCN's main task is landmark")
-        # The file has coefficients for all four; those of tasks that are left out of this run do not matter.
+        # The file has coefficients for all four; those of tasks outside this run do not matter.
         left_out = [t for t in known if t not in self.auxiliary and t != "landmark"]
         rule = replace(rule, coefficients={t: v for t, v in rule.coefficients.items() if t not in left_out})
         self.early_stopping = EarlyStopping(rule, ["landmark", *self.auxiliary]) if rule.every else None
@@ -118,7 +118,7 @@ class TcdcnRecipe(Recipe):
             yield self.stacked([self.sample(row) for row in rows[first : first + size]])
 
     def losses(self, model, batch):
-        """By the objective: half the squared distance and the cross-entropies, summed over the batch or divided by it.
+        """Computes the objective: half the squared distance and the cross-entropies, summed over the batch or divided by it.
 
         The mean over the processes must be the loss of all their samples, so a sum counts once for each process.
         """
@@ -133,7 +133,7 @@ class TcdcnRecipe(Recipe):
         return 1.0 if self.early_stopping is None else self.early_stopping.rule.weight(task)
 
     def total(self, losses):
-        """A stopped task has the coefficient 0 and is no part of the sum."""
+        """Returns the weighted sum; a stopped task has the coefficient 0 and is no part of it."""
         active = [t for t in self.auxiliary if self.coefficient(t)]
         loss = losses["landmark"] + sum(self.coefficient(t) * losses[t] for t in active)
         return loss + self.settings.optimizer.penalty * objective.penalty(self.model.parameters())
