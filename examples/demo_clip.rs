@@ -14,7 +14,7 @@ use std::io::{BufWriter, Write};
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
-use faceptor::image::picture::{Picture, Pixels};
+use faceptor::stages::{Picture, Pixels};
 use faceptor_edge::capture::demo_clip::{Demo, HEIGHT, PERIOD, WIDTH};
 use image::ImageEncoder;
 use image::codecs::jpeg::JpegEncoder;

@@ -23,7 +23,7 @@
 //! cli        one file for each verb
 //! ```
 //!
-//! [`perceive::Pipeline`] is the middle of it: `Pipeline::analyse` takes a picture and gives its faces. A run goes the
+//! [`perceive::Pipeline`] is the middle of it: `Pipeline::analyze` takes a picture and gives its faces. A run goes the
 //! same way step by step: [`pace::live::Live::run`] reads as one frame's way, [`pace::frame::Faces::process`] as that of
 //! its faces.
 //!

@@ -265,7 +265,7 @@ fn the_profile_has_every_step_of_the_parts_that_ran() {
 
     // The numbers of the bundle are those of the profile.
     let encoder = parts.iter().find(|part| part["name"] == "encoder").expect("it ran");
-    let parts = faceptor::embedded::bundle().expect("a network").parts().cloned().collect::<Vec<_>>();
+    let parts = faceptor::stages::embedded_bundle().expect("a network").parts().cloned().collect::<Vec<_>>();
     let told = parts.iter().find(|part| part.name == "encoder").expect("it is inside");
     assert_eq!(
         (encoder["macs"].as_u64(), encoder["steps"].as_array().map(Vec::len)),

@@ -8,15 +8,9 @@ use std::process::Stdio;
 use std::thread;
 
 use anyhow::Result;
-use faceptor::analyze::Pipeline;
-use faceptor::detect::detection::Detection;
-use faceptor::detect::finder::Purpose;
-use faceptor::image::colour::Colour;
-use faceptor::image::picture::{Picture, Pixels};
-use faceptor::image::view::Sampler;
-use faceptor::image::view::{ImageView, PixelFormat};
-use faceptor::tasks::decoder::Answer;
-use faceptor::tasks::selection;
+use faceptor::stages::{
+    Colour, Detection, ImageView, Picture, Pipeline, PixelFormat, Pixels, Prediction, Purpose, Sampler, select_tasks,
+};
 use faceptor_edge::capture::demo_clip::Demo;
 use serde_json::Value;
 
@@ -71,16 +65,16 @@ fn read(pipeline: &mut Pipeline, picture: &impl Pixels) -> Result<(Detection, Ve
     let views = pipeline.views(&to_picture, Some(&face));
     pipeline.look(picture, &views)?;
     let (mut points, mut years) = (Vec::new(), 0.0);
-    for task in 0..pipeline.readers().len() {
-        let mut answer = pipeline.readers()[task].blank();
+    for task in 0..pipeline.decoders().len() {
+        let mut answer = pipeline.decoders()[task].blank();
         if pipeline.tasks().contains(&(task as u8)) {
             pipeline.decode(task, &views, &mut answer)?;
         }
         match answer {
-            Answer::Landmarks(found) if pipeline.tasks().contains(&(task as u8)) => {
+            Prediction::Landmarks(found) if pipeline.tasks().contains(&(task as u8)) => {
                 points = found.points.iter().map(|p| [p[0], p[1]]).collect();
             }
-            Answer::Age(found) if pipeline.tasks().contains(&(task as u8)) => years = found.years,
+            Prediction::Age(found) if pipeline.tasks().contains(&(task as u8)) => years = found.years,
             _ => {}
         }
     }
@@ -102,8 +96,8 @@ fn read_view(pipeline: &mut Pipeline, view: &ImageView) -> Result<(Detection, Ve
 
 #[test]
 fn a_face_is_read_alike_in_every_format() -> Result<()> {
-    let bundle = faceptor::embedded::bundle()?;
-    let chosen = selection::select(bundle.manifest(), Some("landmarks,age"))?;
+    let bundle = faceptor::stages::embedded_bundle()?;
+    let chosen = select_tasks(bundle.manifest(), Some("landmarks,age"))?;
     let mut pipeline = Pipeline::new(bundle, &chosen)?;
     let mut picture = Picture::default();
     Demo::new()?.render(60, &mut picture);

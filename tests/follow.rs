@@ -1,17 +1,10 @@
 //! Faces followed through staged clips, in which the demo's face goes in several ways; and faces of very large frames.
 
 use anyhow::{Context, Result};
-use faceptor::analysis::Analysis;
-use faceptor::analyze::Pipeline;
-use faceptor::detect::finder::Purpose;
-use faceptor::geometry::Similarity;
-use faceptor::geometry::keypoints_of_landmarks;
-use faceptor::image::photo;
-use faceptor::image::picture::{Picture, Pixels};
-use faceptor::tasks::decoder::Answer;
-use faceptor::tasks::selection;
-use faceptor::tasks::selection::TaskList;
-use faceptor::track::tracker::TrackerOptions;
+use faceptor::stages::{
+    Analysis, Picture, Pipeline, Pixels, Prediction, Purpose, Similarity, TaskList, TrackerOptions,
+    keypoints_of_landmarks, read_photo, select_tasks,
+};
 use faceptor_edge::capture::demo_clip::{Demo, HEIGHT, WIDTH};
 use faceptor_edge::live::frame::{Allowance, Faces};
 use faceptor_edge::live::virtual_clock::{Script, Stage, Time};
@@ -36,8 +29,8 @@ fn faces(names: &str) -> Result<Faces> {
 
 /// With tasks that take so long; landmarks for following cost that and 350 us for the pixel decoder.
 fn faces_at(names: &str, task_us: u64) -> Result<Faces> {
-    let bundle = faceptor::embedded::bundle()?;
-    let chosen = selection::select(bundle.manifest(), Some(names))?;
+    let bundle = faceptor::stages::embedded_bundle()?;
+    let chosen = select_tasks(bundle.manifest(), Some(names))?;
     let faces = Faces::new(Pipeline::new(bundle, &chosen)?, TrackerOptions { limit: 4, smoothing: true });
     // Costs as on an idle machine, so that what is decided by them is the same everywhere.
     let script = Script::new(move |stage, _| match stage {
@@ -76,7 +69,7 @@ fn play_within(
         shown.push(Shown {
             ids: analysis.faces.iter().map(|face| face.id).collect(),
             finder_ran: done.finder_ran,
-            known: analysis.faces.iter().flat_map(|face| &face.answers).filter(|held| held.known).count(),
+            known: analysis.faces.iter().flat_map(|face| &face.results).filter(|result| result.known).count(),
         });
     }
     Ok(shown)
@@ -202,7 +195,7 @@ const FACE: [f64; 2] = [225.0, 112.0];
 
 /// The portrait's face, `zoom` times as large, with a pattern over it that is finer than what the network sees.
 fn close_up(zoom: usize, width: usize, height: usize, pattern: i32) -> Result<Picture> {
-    let photo = photo::read("models/demo/astronaut.jpg".as_ref())?.picture;
+    let photo = read_photo("models/demo/astronaut.jpg".as_ref())?.picture;
     let corner = [FACE[0] - (width / zoom) as f64 / 2.0, FACE[1] - (height / zoom) as f64 / 2.0];
     let last = [photo.width() - 1, photo.height() - 1];
     let mut bytes = Vec::with_capacity(width * height * 3);
@@ -221,11 +214,11 @@ fn close_up(zoom: usize, width: usize, height: usize, pattern: i32) -> Result<Pi
 
 #[test]
 fn a_face_that_fills_a_4k_frame_is_seen_as_in_a_small_one() -> Result<()> {
-    let bundle = faceptor::embedded::bundle()?;
-    let chosen = selection::select(bundle.manifest(), Some("landmarks"))?;
+    let bundle = faceptor::stages::embedded_bundle()?;
+    let chosen = select_tasks(bundle.manifest(), Some("landmarks"))?;
     let guide = usize::from(chosen[0]);
     let mut pipeline = Pipeline::new(bundle, &chosen)?;
-    let mut answer = pipeline.readers()[guide].blank();
+    let mut answer = pipeline.decoders()[guide].blank();
     let mut points: Vec<Vec<[f32; 2]>> = Vec::new();
     for (zoom, width, height) in [(2, 640, 480), (6, 1280, 720), (9, 1920, 1080), (18, 3840, 2160)] {
         let picture = close_up(zoom, width, height, if zoom > 2 { 40 } else { 0 })?;
@@ -242,7 +235,7 @@ fn a_face_that_fills_a_4k_frame_is_seen_as_in_a_small_one() -> Result<()> {
         }
         println!("{width} x {height}: a crop of {side} pixels is sampled in {took_us} us");
         pipeline.decode(guide, &views, &mut answer)?;
-        let Answer::Landmarks(landmarks) = &answer else { panic!("landmarks were asked for") };
+        let Prediction::Landmarks(landmarks) = &answer else { panic!("landmarks were asked for") };
         let to_crop = to_picture.inverse();
         points.push(landmarks.points.iter().map(|point| to_crop.apply_point(*point)).collect());
     }
@@ -257,7 +250,7 @@ fn a_face_that_fills_a_4k_frame_is_seen_as_in_a_small_one() -> Result<()> {
 
 #[test]
 fn the_finder_sees_a_large_frame_as_it_sees_a_small_one() -> Result<()> {
-    let mut pipeline = Pipeline::new(faceptor::embedded::bundle()?, &TaskList::new())?;
+    let mut pipeline = Pipeline::new(faceptor::stages::embedded_bundle()?, &TaskList::new())?;
     let mut boxes: Vec<[f32; 4]> = Vec::new();
     for (zoom, width, height) in [(2, 640, 480), (6, 1920, 1440), (9, 2880, 2160)] {
         let picture = close_up(zoom, width, height, if zoom > 2 { 40 } else { 0 })?;
@@ -305,10 +298,10 @@ fn step(values: &[f64]) -> f64 {
 
 #[test]
 fn crops_from_landmarks_lie_steadier_than_the_finders() -> Result<()> {
-    let bundle = faceptor::embedded::bundle()?;
-    let chosen = selection::select(bundle.manifest(), Some("landmarks,age"))?;
+    let bundle = faceptor::stages::embedded_bundle()?;
+    let chosen = select_tasks(bundle.manifest(), Some("landmarks,age"))?;
     let mut pipeline = Pipeline::new(bundle, &chosen)?;
-    let mut answers: Vec<Answer> = pipeline.readers().iter().map(|reader| reader.blank()).collect();
+    let mut answers: Vec<Prediction> = pipeline.decoders().iter().map(|decoder| decoder.blank()).collect();
     let (demo, mut picture) = (Demo::new()?, Picture::default());
     let mut table = Vec::new();
     // Every how many frames the finder runs; 0 is by landmarks.
@@ -339,8 +332,8 @@ fn crops_from_landmarks_lie_steadier_than_the_finders() -> Result<()> {
                 let task = usize::from(task);
                 pipeline.decode(task, &views, &mut answers[task])?;
                 match &answers[task] {
-                    Answer::Age(age) => ages.push(f64::from(age.years)),
-                    Answer::Landmarks(landmarks) if every == 0 => {
+                    Prediction::Age(age) => ages.push(f64::from(age.years)),
+                    Prediction::Landmarks(landmarks) if every == 0 => {
                         let seen = keypoints_of_landmarks(&landmarks.points).context("68 points")?;
                         speed = last.map_or(speed, |[x, y]| [seen[2][0] - x, seen[2][1] - y]);
                         (keypoints, last) = (seen, Some(seen[2]));

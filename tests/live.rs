@@ -8,12 +8,7 @@ use std::thread;
 use std::time::Instant;
 
 use anyhow::{Result, anyhow};
-use faceptor::analyze::Pipeline;
-use faceptor::image::picture::Picture;
-use faceptor::image::view::ImageView;
-use faceptor::tasks::selection;
-use faceptor::tasks::selection::TaskList;
-use faceptor::track::tracker::TrackerOptions;
+use faceptor::stages::{ImageView, Picture, Pipeline, TaskList, TrackerOptions, select_tasks};
 use faceptor_edge::capture::photo_source::DemoFeed;
 use faceptor_edge::capture::source::{Feed, FeedCounters, FeedError, Grab, Stamp};
 use faceptor_edge::live::frame::Faces;
@@ -48,7 +43,7 @@ impl From<&Outcome> for Seen {
             sequence: outcome.stamp.sequence,
             ids: faces.iter().map(|face| face.id).collect(),
             tasks: outcome.analysis.tasks.clone(),
-            known: faces.iter().flat_map(|face| &face.answers).filter(|held| held.known).count(),
+            known: faces.iter().flat_map(|face| &face.results).filter(|held| held.known).count(),
             deferred: outcome.analysis.deadline.as_ref().map_or(0, |deadline| deadline.deferred.len()),
             counters: outcome.counters,
         }
@@ -71,10 +66,10 @@ impl Setup {
 
 /// Runs the loop on this thread, and a reader of its results on another one.
 fn run(feed: &mut dyn Feed, setup: Setup) -> (Result<Counters>, Vec<Seen>) {
-    let bundle = faceptor::embedded::bundle().expect("the embedded network");
-    let chosen = selection::select(bundle.manifest(), Some(setup.tasks)).expect("known tasks");
+    let bundle = faceptor::stages::embedded_bundle().expect("the embedded network");
+    let chosen = select_tasks(bundle.manifest(), Some(setup.tasks)).expect("known tasks");
     let pipeline = Pipeline::new(bundle, &chosen).expect("the network runs");
-    let mut ring = Ring::new(|| Outcome::with_room(4, pipeline.readers()));
+    let mut ring = Ring::new(|| Outcome::with_room(4, pipeline.decoders()));
     let (results, mut published) = ring.split();
     let ended = AtomicBool::new(false);
     let waiting = thread::current();
@@ -170,7 +165,8 @@ impl Feed for Probe {
 }
 
 fn list(names: &str) -> TaskList {
-    selection::select(faceptor::embedded::bundle().expect("the network").manifest(), Some(names)).expect("known tasks")
+    select_tasks(faceptor::stages::embedded_bundle().expect("the network").manifest(), Some(names))
+        .expect("known tasks")
 }
 
 #[test]

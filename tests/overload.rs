@@ -8,11 +8,7 @@ use std::sync::mpsc::sync_channel;
 use std::thread;
 
 use anyhow::Result;
-use faceptor::analyze::Pipeline;
-use faceptor::image::picture::Picture;
-use faceptor::image::view::ImageView;
-use faceptor::tasks::selection;
-use faceptor::track::tracker::TrackerOptions;
+use faceptor::stages::{ImageView, Picture, Pipeline, TrackerOptions, select_tasks};
 use faceptor_edge::capture::demo_clip::Demo;
 use faceptor_edge::capture::source::{Feed, FeedCounters, FeedError, Grab, Stamp};
 use faceptor_edge::live::frame::Faces;
@@ -94,7 +90,7 @@ impl Stage30<'_> {
                 deferred: deadline.deferred.len(),
                 finder_runs: outcome.counters.finder_runs,
                 skipped: outcome.counters.skipped_frames,
-                ages: face.map(|face| face.answers.iter().map(|held| held.stale_frames).collect()).unwrap_or_default(),
+                ages: face.map(|face| face.results.iter().map(|held| held.stale_frames).collect()).unwrap_or_default(),
             });
             self.published.put(outcome);
         }
@@ -141,10 +137,10 @@ impl Feed for Stage30<'_> {
 }
 
 fn play() -> Result<Vec<Seen>> {
-    let bundle = faceptor::embedded::bundle()?;
-    let chosen = selection::select(bundle.manifest(), Some("all"))?;
+    let bundle = faceptor::stages::embedded_bundle()?;
+    let chosen = select_tasks(bundle.manifest(), Some("all"))?;
     let pipeline = Pipeline::new(bundle, &chosen)?;
-    let mut ring = Ring::new(|| Outcome::with_room(4, pipeline.readers()));
+    let mut ring = Ring::new(|| Outcome::with_room(4, pipeline.decoders()));
     let (results, published) = ring.split();
     let script = Script::new(cost_us);
     let mut picture = Picture::default();

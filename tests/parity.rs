@@ -72,7 +72,7 @@ fn signed_activations_and_one_scale_per_tensor_equal_onnx_runtime() {
 #[test]
 #[cfg(feature = "embedded")]
 fn shipped_network_is_equal_on_every_kernel() {
-    let bundle = faceptor::embedded::bundle().unwrap();
+    let bundle = faceptor::stages::embedded_bundle().unwrap();
     let input = bundle.manifest().input.clone().expect("the shipped network looks at a face").tensor;
     let mut first: Option<(Vec<u32>, Vec<Vec<f32>>)> = None;
     for kernel in Kernel::all().iter().copied().filter(|k| k.is_supported()) {
@@ -264,7 +264,7 @@ struct Golden {
 #[test]
 fn shipped_network_equals_onnx_runtime_on_real_crops() {
     if let Some(folder) = golden_folder("") {
-        compare_with_golden(faceptor::embedded::bundle().unwrap(), &folder, 1.0);
+        compare_with_golden(faceptor::stages::embedded_bundle().unwrap(), &folder, 1.0);
     }
 }
 

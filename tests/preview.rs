@@ -8,11 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use faceptor::analysis::Analysis;
-use faceptor::analyze::{Locate, Pipeline};
-use faceptor::detect::finder::Purpose;
-use faceptor::image::photo;
-use faceptor::tasks::selection;
+use faceptor::stages::{Analysis, Locate, Pipeline, Purpose, TaskList, read_photo, select_tasks};
 use faceptor_edge::outputs::draw::overlay::Legend;
 use faceptor_edge::outputs::output_set::{Facts, PresentOptions, Presenters, Shown};
 use faceptor_edge::outputs::shared_frame::Stills;
@@ -23,7 +19,7 @@ use util::PORTRAIT;
 struct Stage {
     presenters: Presenters,
     stills: Stills,
-    picture: faceptor::image::picture::Picture,
+    picture: faceptor::stages::Picture,
     analysis: Analysis,
     asked: Arc<Mutex<Vec<String>>>,
     frame: u64,
@@ -31,12 +27,12 @@ struct Stage {
 
 impl Stage {
     fn new() -> Stage {
-        let bundle = faceptor::embedded::bundle().expect("the network is inside");
-        let chosen = selection::select(bundle.manifest(), Some("age,parsing")).expect("two tasks");
+        let bundle = faceptor::stages::embedded_bundle().expect("the network is inside");
+        let chosen = select_tasks(bundle.manifest(), Some("age,parsing")).expect("two tasks");
         let mut pipeline = Pipeline::new(bundle, &chosen).expect("it runs");
-        let picture = photo::read(PORTRAIT.as_ref()).expect("the portrait").picture;
+        let picture = read_photo(PORTRAIT.as_ref()).expect("the portrait").picture;
         let locate = Locate::Find { purpose: Purpose::Photo, limit: 4 };
-        let analysis = pipeline.analyse(&picture, locate).expect("it runs");
+        let analysis = pipeline.analyze(&picture, locate).expect("it runs");
         let asked = Arc::new(Mutex::new(Vec::new()));
         let seen = asked.clone();
         let facts = Facts {
@@ -292,8 +288,8 @@ fn a_port_that_is_taken_is_named() {
     let stage = Stage::new();
     let facts = Facts {
         legend: Arc::new(Legend::of(&{
-            let bundle = faceptor::embedded::bundle().expect("the network is inside");
-            Pipeline::new(bundle, &selection::TaskList::new()).expect("it runs")
+            let bundle = faceptor::stages::embedded_bundle().expect("the network is inside");
+            Pipeline::new(bundle, &TaskList::new()).expect("it runs")
         })),
         source: String::new(),
         set_tasks: Arc::new(|_| Ok(())),

@@ -10,7 +10,7 @@ use util::{PORTRAIT, faceptor};
 
 /// The bits of every task's answer and of the finder's outputs, twice in a row.
 fn bits(kernel: Kernel, count: usize) -> Vec<u32> {
-    let bundle = faceptor::embedded::bundle().expect("a network");
+    let bundle = faceptor::stages::embedded_bundle().expect("a network");
     let threads = Threads { count, ..Threads::default() };
     let mut engine = Engine::with_threads(bundle.clone(), kernel, &threads).expect("an engine");
     assert_eq!(engine.threads(), count);

@@ -5,8 +5,7 @@
 
 use anyhow::{Context, Result};
 
-use faceptor::image::photo;
-use faceptor::image::picture::{Picture, Pixels};
+use faceptor::stages::{Picture, Pixels, decode_photo};
 
 /// The clip comes back to its first frame after so many.
 pub const PERIOD: u64 = 240;
@@ -58,7 +57,7 @@ fn pose(frame: u64) -> Pose {
 impl Demo {
     /// Decodes the portrait.
     pub fn new() -> Result<Demo> {
-        let photo = photo::decode(PORTRAIT).context("the embedded portrait")?;
+        let photo = decode_photo(PORTRAIT).context("the embedded portrait")?;
         Ok(Demo { portrait: photo.picture })
     }
 

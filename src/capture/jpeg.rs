@@ -7,8 +7,7 @@ use zune_core::colorspace::ColorSpace;
 use zune_core::options::DecoderOptions;
 use zune_jpeg::JpegDecoder;
 
-use faceptor::image::picture::Picture;
-use faceptor::image::view::ImageView;
+use faceptor::stages::{ImageView, Picture};
 
 /// The most pixels along a side.
 const MAX_SIDE: usize = 8192;
@@ -151,7 +150,7 @@ pub mod samples {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use faceptor::image::picture::Pixels;
+    use faceptor::stages::Pixels;
     use samples::jpeg;
 
     /// The frame as a webcam sends it: without Huffman tables.

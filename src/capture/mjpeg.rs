@@ -7,7 +7,7 @@ use crate::capture::jpeg::FrameDecoder;
 use crate::capture::source::{Feed, FeedCounters, FeedError, Grab, Stamp};
 use crate::capture::timed_reader::{Inflow, Supply};
 use crate::platform::clock;
-use faceptor::image::view::ImageView;
+use faceptor::stages::ImageView;
 
 /// What every JPEG begins with.
 pub const MAGIC: &[u8] = &[0xff, 0xd8, 0xff];

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use crate::capture::source::{Feed, FeedCounters, FeedError, Grab, Stamp};
 use crate::platform::clock;
-use faceptor::image::view::ImageView;
+use faceptor::stages::ImageView;
 
 /// Plays a feed as a camera would deliver it: frame `k` is taken at start + k periods, and a frame that was not
 /// fetched by then is passed over and counted. A frame is read before it is due, so reading is not part of its latency.

@@ -8,9 +8,7 @@ use crate::capture::demo_clip::{self, Demo};
 use crate::capture::folder;
 use crate::capture::source::{Feed, FeedCounters, FeedError, Grab, Stamp};
 use crate::platform::clock;
-use faceptor::image::photo;
-use faceptor::image::picture::Picture;
-use faceptor::image::view::ImageView;
+use faceptor::stages::{ImageView, Picture, read_photo};
 
 /// The demo clip, once through.
 pub struct DemoFeed {
@@ -112,7 +110,7 @@ impl Feed for Photos {
         }
         let Some(path) = self.paths.get(self.at) else { return Ok(Grab::Ended) };
         let stamp = Stamp { sequence: self.sequence, captured_us: clock::now_us(), stale_dropped: 0 };
-        let read = photo::read(path);
+        let read = read_photo(path);
         let index = self.at;
         self.at += 1;
         self.sequence += 1;

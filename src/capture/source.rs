@@ -4,7 +4,7 @@ use std::path::Path;
 
 use anyhow::Error;
 
-use faceptor::image::view::ImageView;
+use faceptor::stages::ImageView;
 
 /// When a frame was taken, and what was passed over for it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -6,8 +6,7 @@ use std::io::{self, Read};
 use crate::capture::source::{Feed, FeedCounters, FeedError, Grab, Stamp};
 use crate::capture::timed_reader::{Inflow, Supply};
 use crate::platform::clock;
-use faceptor::image::colour::Colour;
-use faceptor::image::view::{ImageView, PixelFormat};
+use faceptor::stages::{Colour, ImageView, PixelFormat};
 
 /// What every stream begins with.
 pub const MAGIC: &[u8] = b"YUV4MPEG2";
@@ -272,7 +271,7 @@ impl<R: Read + Send> Feed for Y4m<R> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use faceptor::image::picture::{Picture, Pixels};
+    use faceptor::stages::{Picture, Pixels};
 
     fn parse(line: &str) -> Result<Header, Y4mError> {
         Header::read(&mut Inflow::new(format!("{line}\n").as_bytes(), 7))

@@ -16,8 +16,7 @@ use crate::lab::bench::{self, Settings};
 use crate::lab::profile;
 use crate::lab::report::{SHORTCUTS, WARM_UP_FRAMES};
 use crate::platform::network_threads::ThreadArguments;
-use faceptor::tasks::selection;
-use faceptor::track::tracker::MAX_TRACKS;
+use faceptor::stages::{MAX_TRACKS, select_tasks};
 
 /// The most frames of a run: a day at 30 a second.
 const MAX_FRAMES: u64 = 30 * 86_400;
@@ -74,7 +73,7 @@ pub struct BenchArguments {
 
 impl MeasureArguments {
     /// With the tasks of a command line. A budget that is no time is refused.
-    pub fn settings(&self, tasks: faceptor::tasks::selection::TaskList, git: Option<&'static str>) -> Result<Settings> {
+    pub fn settings(&self, tasks: faceptor::stages::TaskList, git: Option<&'static str>) -> Result<Settings> {
         let budget_us = self.budget_ms * 1000.0;
         if !(0.0..3.6e9).contains(&budget_us) {
             return Err(
@@ -104,7 +103,7 @@ pub fn run(arguments: BenchArguments, git: Option<&'static str>) -> Result<Outco
     let report = bench::measure(
         || arguments.network.open(),
         |bundle| {
-            let chosen = selection::select(bundle.manifest(), arguments.tasks.tasks.as_deref())?;
+            let chosen = select_tasks(bundle.manifest(), arguments.tasks.tasks.as_deref())?;
             arguments.measure.settings(chosen, git)
         },
         &mut *feed,
@@ -145,7 +144,7 @@ fn profile(
     let found = profile::measure(
         || arguments.network.open(),
         |bundle| {
-            let chosen = selection::select(bundle.manifest(), arguments.tasks.tasks.as_deref())?;
+            let chosen = select_tasks(bundle.manifest(), arguments.tasks.tasks.as_deref())?;
             arguments.measure.settings(chosen, git)
         },
         feed,

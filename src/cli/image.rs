@@ -15,13 +15,7 @@ use crate::outputs::format::text;
 use crate::outputs::output_paths::Names;
 use crate::platform::clock::Stopwatch;
 use crate::platform::network_threads::ThreadArguments;
-use faceptor::analysis::Analysis;
-use faceptor::analyze::{Locate, Pipeline};
-use faceptor::augmentation::Looks;
-use faceptor::detect::detection::MAX_FACES;
-use faceptor::detect::finder::Purpose;
-use faceptor::image::photo;
-use faceptor::image::picture::{Picture, Pixels};
+use faceptor::stages::{Analysis, Locate, Looks, MAX_FACES, Picture, Pipeline, Pixels, Purpose, read_photo};
 
 #[derive(Args)]
 pub struct ImageArguments {
@@ -111,23 +105,23 @@ fn process(
     json: bool,
 ) -> Result<String> {
     let (mut whole, mut stage) = (Stopwatch::start(), Stopwatch::start());
-    let photo = photo::read(path)?;
+    let photo = read_photo(path)?;
     if photo.animated {
         log::warn!("{}: animated, its first frame is used", path.display());
     }
     let picture = photo.picture;
     let mut around = Around { capture_us: stage.lap_us(), ..Around::default() };
-    let analysis = pipeline.analyse(&picture, locate)?;
+    let analysis = pipeline.analyze(&picture, locate)?;
     stage.lap_us();
     let masks = write_files(path, &picture, &analysis, pipeline, destination)?;
     around.present_us = stage.lap_us();
     around.total_us = whole.lap_us();
     let name = path.to_string_lossy().into_owned();
     if !json {
-        return Ok(text::describe(&name, picture.width(), picture.height(), &analysis, pipeline.readers()));
+        return Ok(text::describe(&name, picture.width(), picture.height(), &analysis, pipeline.decoders()));
     }
     let origin = Origin { path: Some(name), width: picture.width(), height: picture.height(), frame: None };
-    let line = Line { origin: &origin, readers: pipeline.readers(), analysis: &analysis, masks: &masks, around };
+    let line = Line { origin: &origin, decoders: pipeline.decoders(), analysis: &analysis, masks: &masks, around };
     Ok(serde_json::to_string(&line)? + "\n")
 }
 
@@ -139,13 +133,13 @@ fn write_files(
     pipeline: &Pipeline,
     destination: &mut Destination,
 ) -> Result<Vec<Vec<Option<String>>>> {
-    let mut paths = vec![vec![None; pipeline.readers().len()]; analysis.faces.len()];
+    let mut paths = vec![vec![None; pipeline.decoders().len()]; analysis.faces.len()];
     if let Some(names) = &mut destination.masks {
         for (face, row) in analysis.faces.iter().zip(&mut paths) {
             for (index, parsing) in mask::parsings(face) {
-                let reader = &pipeline.readers()[index];
-                let target = names.claim(path, &format!(".face{}.{}.png", face.id, reader.task().name));
-                let labels = mask::labels(parsing, reader, face, picture);
+                let decoder = &pipeline.decoders()[index];
+                let target = names.claim(path, &format!(".face{}.{}.png", face.id, decoder.task().name));
+                let labels = mask::labels(parsing, decoder, face, picture);
                 png::write_grey(&target, &labels, picture.width(), picture.height())?;
                 row[index] = Some(target.to_string_lossy().into_owned());
             }

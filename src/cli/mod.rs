@@ -21,7 +21,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use crate::lab::assertion::AssertionError;
-use faceptor::tasks::selection::SelectionError;
+use faceptor::stages::SelectionError;
 
 /// Reads faces with one small quantized network: landmarks, parsing, age, expression, attributes, recognition.
 ///

@@ -7,8 +7,7 @@ use anyhow::{Result, anyhow};
 use clap::Args;
 
 use crate::platform::mmap::Mapped;
-use faceptor::analyze::Pipeline;
-use faceptor::tasks::selection;
+use faceptor::stages::{Pipeline, select_tasks};
 use faceptor_nn::bundle::reader::Bundle;
 use faceptor_nn::thread_pool::Threads;
 
@@ -33,7 +32,7 @@ impl NetworkArguments {
     pub fn open(&self) -> Result<Arc<Bundle>> {
         match &self.model {
             Some(path) => open(path),
-            None => faceptor::embedded::bundle()
+            None => faceptor::stages::embedded_bundle()
                 .map_err(|reason| anyhow!("the network inside this program: {reason} (give one with --model)")),
         }
     }
@@ -73,7 +72,7 @@ fn compiled(folder: &Path) -> Result<Arc<Bundle>> {
 impl TaskArguments {
     /// A pipeline for the chosen tasks of a bundle.
     pub fn pipeline(&self, bundle: &Arc<Bundle>, threads: &Threads) -> Result<Pipeline> {
-        let chosen = selection::select(bundle.manifest(), self.tasks.as_deref())?;
+        let chosen = select_tasks(bundle.manifest(), self.tasks.as_deref())?;
         Pipeline::with_threads(bundle.clone(), &chosen, threads)
     }
 }

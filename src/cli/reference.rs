@@ -19,9 +19,7 @@ use crate::lab::probe::Probe;
 use crate::lab::reference::{BENCH, FORMAT, Golden, Index, Limits, Output, Writer};
 use crate::lab::report::Report;
 use crate::outputs::draw::png;
-use faceptor::image::photo;
-use faceptor::image::picture::Picture;
-use faceptor::tasks::selection;
+use faceptor::stages::{Picture, read_photo, select_tasks};
 use faceptor_nn::bundle::reader::Bundle;
 
 /// Golden inputs, every task's outputs and this machine's bench report, for `verify` on a device.
@@ -46,7 +44,7 @@ pub struct ReferenceArguments {
 
 pub fn run(arguments: ReferenceArguments, git: Option<&'static str>) -> Result<Outcome> {
     let bundle = arguments.network.open()?;
-    let chosen = selection::select(bundle.manifest(), arguments.tasks.tasks.as_deref())?;
+    let chosen = select_tasks(bundle.manifest(), arguments.tasks.tasks.as_deref())?;
     let settings = arguments.measure.settings(chosen, git)?;
     let mut writer = Writer::create(&arguments.out)?;
     let mut feed = DemoFeed::new()?;
@@ -85,7 +83,7 @@ fn collect(arguments: &ReferenceArguments) -> Result<(Vec<(String, Picture)>, Ou
     };
     listing.failures.iter().for_each(|(path, reason)| failed(path, reason));
     for path in &listing.photos {
-        match photo::read(path) {
+        match read_photo(path) {
             // Only its name: where it lay on this machine is nobody's business.
             Ok(photo) => {
                 let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();

@@ -30,8 +30,7 @@ use crate::outputs::shared_frame::Stills;
 use crate::platform::scheduling::{Obtained, Role};
 use crate::platform::sensors::Sensors;
 use crate::platform::thermal;
-use faceptor::analyze::Pipeline;
-use faceptor::track::tracker::TrackerOptions;
+use faceptor::stages::{Pipeline, TrackerOptions};
 
 /// Commands that may wait for the next frame.
 const COMMANDS: usize = 16;
@@ -132,7 +131,7 @@ impl Run<'_> {
         let (arguments, period_us) = (self.arguments, feed.period_us());
         let limit = usize::from(arguments.following.max_faces);
         let (realtime, is_live) = (&arguments.realtime, period_us.is_some());
-        let mut ring = Ring::new(|| frame_result::Outcome::with_room(limit, pipeline.readers()));
+        let mut ring = Ring::new(|| frame_result::Outcome::with_room(limit, pipeline.decoders()));
         let (results, published) = ring.split();
         let ended = Arc::new(AtomicBool::new(false));
         let links = publisher::Links {

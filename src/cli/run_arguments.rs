@@ -15,7 +15,7 @@ use crate::outputs::sinks::preview::parse_address;
 use crate::outputs::sinks::recording::RecordOptions;
 use crate::platform::network_threads::ThreadArguments;
 use crate::platform::scheduling::RealtimeArguments;
-use faceptor::track::tracker::MAX_TRACKS;
+use faceptor::stages::MAX_TRACKS;
 
 #[derive(Args)]
 pub struct RunArguments {

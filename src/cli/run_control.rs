@@ -15,7 +15,7 @@ use crate::live::run_stats::Board;
 use crate::outputs::sinks::snapshot::Watch;
 use crate::platform::scheduling::Obtained;
 use crate::platform::thermal;
-use faceptor::tasks::selection::{self, TaskList};
+use faceptor::stages::{TaskList, select_tasks};
 use faceptor_nn::bundle::reader::Bundle;
 
 /// Without a frame for so long, a snapshot's request is answered before it is written; `ctl` waits a second longer.
@@ -56,7 +56,7 @@ impl Steer {
 
     /// Chooses tasks by name.
     pub fn choose(&self, names: &str) -> Result<Vec<String>, Refusal> {
-        let list = selection::select(self.bundle.manifest(), Some(names))
+        let list = select_tasks(self.bundle.manifest(), Some(names))
             .map_err(|error| Refusal::BadArgument(error.to_string()))?;
         // Held until the command is sent: two who choose at once must not leave another list here than the loop has.
         let mut chosen = self.chosen.lock().unwrap_or_else(PoisonError::into_inner);

@@ -7,7 +7,7 @@ use serde::Serialize;
 use crate::cli::network::NetworkArguments;
 use crate::cli::{Outcome, output};
 use crate::lab::task_cost::{self, Cost};
-use faceptor::tasks::selection::parts_of;
+use faceptor::stages::parts_of;
 use faceptor_nn::bundle::reader::{Bundle, PartInfo};
 use faceptor_nn::manifest::{self, Manifest};
 

@@ -19,7 +19,7 @@ use crate::lab::reference::{BENCH, Reference};
 use crate::lab::report::{Report, SHORTCUTS, WARM_UP_FRAMES};
 use crate::lab::verify::{Check, Verification, compare};
 use crate::platform::network_threads::ThreadArguments;
-use faceptor::tasks::selection;
+use faceptor::stages::select_tasks;
 use faceptor_nn::bundle::reader::Bundle;
 
 /// Objects in which a path of `--assert` is looked up too: `landmarks.max` for `tasks.landmarks.max`, `encode.p50_us`
@@ -105,7 +105,7 @@ fn measure(
         budget_ms: there.pointer("/deadline/budget_us").and_then(Value::as_f64).unwrap_or(0.0) / 1000.0,
         max_faces: there["max_faces"].as_u64().and_then(|faces| faces.try_into().ok()).unwrap_or(4),
     };
-    let settings = measure.settings(selection::select(bundle.manifest(), Some(&names))?, git)?;
+    let settings = measure.settings(select_tasks(bundle.manifest(), Some(&names))?, git)?;
     bench::measure(|| arguments.network.open(), |_| Ok(settings), &mut DemoFeed::new()?)
 }
 

@@ -6,13 +6,7 @@ use crate::capture::demo_clip::Demo;
 use crate::cli::network::NetworkArguments;
 use crate::doctor::Check;
 use crate::platform::clock::Stopwatch;
-use faceptor::analysis::Face;
-use faceptor::analyze::{Locate, Pipeline};
-use faceptor::detect::finder::Purpose;
-use faceptor::image::picture::Picture;
-use faceptor::tasks::decoder::Answer;
-use faceptor::tasks::decoder::Reader;
-use faceptor::tasks::selection;
+use faceptor::stages::{Face, Locate, Picture, Pipeline, Prediction, Purpose, TaskDecoder, select_tasks};
 
 /// The middle of the face's box lies within so much of where the clip puts it, in pixels of the portrait.
 const OFF_AT_MOST: f64 = 35.0;
@@ -34,7 +28,7 @@ fn load_and_look(arguments: &NetworkArguments) -> Result<Vec<Check>> {
     let mut watch = Stopwatch::start();
     let bundle = arguments.open()?;
     let manifest = bundle.manifest();
-    let chosen = selection::select(manifest, Some("all"))?;
+    let chosen = select_tasks(manifest, Some("all"))?;
     let mut pipeline = Pipeline::new(bundle.clone(), &chosen)?;
     let load_us = watch.lap_us();
     let (name, sha256) = (format!("{} {}", manifest.name, manifest.version), bundle.sha256());
@@ -66,18 +60,18 @@ fn look(pipeline: &mut Pipeline) -> Result<String> {
     Demo::new()?.render(0, &mut picture);
     let locate = Locate::Find { purpose: Purpose::Live, limit: 4 };
     // The first run touches memory for the first time.
-    pipeline.analyse(&picture, locate)?;
+    pipeline.analyze(&picture, locate)?;
     let mut watch = Stopwatch::start();
-    let analysis = pipeline.analyse(&picture, locate)?;
+    let analysis = pipeline.analyze(&picture, locate)?;
     let us = watch.lap_us();
     let [face] = &analysis.faces[..] else { bail!("{} faces found instead of one", analysis.faces.len()) };
     let ([x, y], scale) = Demo::face(0);
     let [left, top, width, height] = face.detection.xywh().map(f64::from);
     let off = (left + width / 2.0 - x).hypot(top + height / 2.0 - y) / scale;
     ensure!(off < OFF_AT_MOST, "the face is found {off:.0} pixels off");
-    for (_, reader, held) in face.known(pipeline.readers()) {
-        let name = &reader.task().name;
-        if let Err(reason) = judge(reader, &held.answer, face) {
+    for (_, decoder, result) in face.known(pipeline.decoders()) {
+        let name = &decoder.task().name;
+        if let Err(reason) = judge(decoder, &result.prediction, face) {
             bail!("{name}: {reason:#}");
         }
     }
@@ -85,12 +79,12 @@ fn look(pipeline: &mut Pipeline) -> Result<String> {
 }
 
 /// Whether an answer about the portrait, a smiling woman without glasses, can be true.
-fn judge(reader: &Reader, answer: &Answer, face: &Face) -> Result<()> {
-    let labels = &reader.task().labels;
+fn judge(decoder: &TaskDecoder, answer: &Prediction, face: &Face) -> Result<()> {
+    let labels = &decoder.task().labels;
     let of =
         |label: &str, values: &[f32]| labels.iter().position(|l| l == label).and_then(|at| values.get(at).copied());
     match answer {
-        Answer::Landmarks(landmarks) => {
+        Prediction::Landmarks(landmarks) => {
             let [left, top, width, height] = face.detection.xywh();
             let near = |&[x, y]: &[f32; 2]| {
                 (left - width / 2.0..left + width * 1.5).contains(&x)
@@ -99,27 +93,27 @@ fn judge(reader: &Reader, answer: &Answer, face: &Face) -> Result<()> {
             let off = landmarks.points.iter().filter(|point| !near(point)).count();
             ensure!(off == 0, "{off} of {} points are not on the face", landmarks.points.len());
         }
-        Answer::Parsing(parsing) => {
+        Prediction::Parsing(parsing) => {
             let share = &parsing.share;
             let sum: f32 = share.iter().sum();
             ensure!((sum - 1.0).abs() < 0.01, "the shares add up to {sum}");
             let skin = of("skin", share).unwrap_or(1.0);
             ensure!(skin > 0.05, "{:.1} % skin", skin * 100.0);
         }
-        Answer::Age(age) => ensure!(YEARS.contains(&age.years), "{} years", age.years),
-        Answer::Expression(scores) => {
+        Prediction::Age(age) => ensure!(YEARS.contains(&age.years), "{} years", age.years),
+        Prediction::Expression(scores) => {
             let sum: f32 = scores.iter().sum();
             ensure!((sum - 1.0).abs() < 0.01, "the scores add up to {sum}");
             let happy = of("happiness", scores);
             let most = scores.iter().copied().fold(0.0, f32::max);
             ensure!(happy.is_none_or(|score| score == most), "a smile is not seen");
         }
-        Answer::Attributes(values) => {
+        Prediction::Attributes(values) => {
             ensure!(values.iter().all(|value| (0.0..=1.0).contains(value)), "a probability outside 0..1");
             ensure!(of("Smiling", values).is_none_or(|value| value > 0.5), "a smile is not seen");
             ensure!(of("Eyeglasses", values).is_none_or(|value| value < 0.5), "glasses are seen");
         }
-        Answer::Recognition(embedding) => {
+        Prediction::Recognition(embedding) => {
             let length = embedding.iter().map(|value| value * value).sum::<f32>().sqrt();
             ensure!((length - 1.0).abs() < 0.01, "an embedding of length {length}");
         }

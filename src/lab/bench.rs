@@ -14,13 +14,9 @@ use crate::live::statistics::{Deadlines, Row, Table};
 use crate::platform::allocations::{self, Count};
 use crate::platform::clock::{Stopwatch, now_us};
 use crate::platform::machine::{self, Watch};
-use faceptor::align::face_window::WindowTransforms;
-use faceptor::analysis::{Analysis, Face};
-use faceptor::analyze::Pipeline;
-use faceptor::image::view::each_format;
-use faceptor::image::view::{ImageView, OwnedFrame};
-use faceptor::tasks::selection::TaskList;
-use faceptor::track::tracker::TrackerOptions;
+use faceptor::stages::{
+    Analysis, Face, ImageView, OwnedFrame, Pipeline, TaskList, TrackerOptions, WindowTransforms, each_format,
+};
 use faceptor_nn::bundle::hexadecimal;
 use faceptor_nn::bundle::reader::Bundle;
 use faceptor_nn::engine::Engine;
@@ -168,14 +164,14 @@ impl<'a> Bench<'a> {
         let period_us = feed.period_us();
         let [capture, find, align, encode] =
             ["capture", "find", "align", "encode"].map(|name| table.register(name, None));
-        let readers = pipeline.readers();
-        let task = |&task: &u8| format!("decode_{}", readers[usize::from(task)].task().name);
+        let decoders = pipeline.decoders();
+        let task = |&task: &u8| format!("decode_{}", decoders[usize::from(task)].task().name);
         let decode = pipeline.tasks().iter().map(|index| table.register(&task(index), None)).collect();
         let since_capture = period_us.map(|_| table.register("since_capture", period_us));
         let rows =
             Rows { capture, find, align, encode, decode, frame: table.register(FRAME, period_us), since_capture };
         Bench {
-            analysis: Analysis::with_room(settings.max_faces, readers),
+            analysis: Analysis::with_room(settings.max_faces, decoders),
             faces: Faces::new(pipeline, TrackerOptions { limit: settings.max_faces, smoothing: true }),
             feed,
             table,
@@ -194,8 +190,8 @@ impl<'a> Bench<'a> {
 
     /// Names of the chosen tasks.
     fn names(&self) -> Vec<String> {
-        let readers = self.faces.pipeline().readers();
-        self.faces.tasks().iter().map(|&task| readers[usize::from(task)].task().name.clone()).collect()
+        let decoders = self.faces.pipeline().decoders();
+        self.faces.tasks().iter().map(|&task| decoders[usize::from(task)].task().name.clone()).collect()
     }
 
     /// Forgets what the warm-up measured.
@@ -308,7 +304,7 @@ fn marginals(
     let mut found = Named::default();
     let Some((still, at)) = kept else { return Ok(found) };
     let mut pipeline = undrawn(bundle.clone(), tasks, &settings.threads)?;
-    let mut face = Face::blank(pipeline.readers());
+    let mut face = Face::blank(pipeline.decoders());
     face.views = *at;
     let pairs = settings.frames.clamp(MARGINAL_PAIRS[0], MARGINAL_PAIRS[1]);
     for left_out in tasks {
@@ -323,7 +319,7 @@ fn marginals(
             };
             differences.push(difference);
         }
-        let name = pipeline.readers()[usize::from(*left_out)].task().name.clone();
+        let name = pipeline.decoders()[usize::from(*left_out)].task().name.clone();
         found.0.push((name, Marginal::of(&mut differences)));
     }
     Ok(found)
@@ -346,7 +342,7 @@ fn gain(
     let tasks = &settings.tasks;
     let mut alone = undrawn(bundle.clone(), tasks, &Threads::default())?;
     let mut shared = undrawn(bundle.clone(), tasks, &settings.threads)?;
-    let mut face = Face::blank(alone.readers());
+    let mut face = Face::blank(alone.decoders());
     face.views = *at;
     let (mut one, mut all) = (Vec::new(), Vec::new());
     for _ in 0..settings.frames.clamp(MARGINAL_PAIRS[0], MARGINAL_PAIRS[1]) {
@@ -368,7 +364,7 @@ fn time_face(pipeline: &mut Pipeline, view: &ImageView, tasks: &TaskList, face: 
         }
     }
     for &task in tasks {
-        pipeline.decode(usize::from(task), &at, &mut face.answers[usize::from(task)].answer)?;
+        pipeline.decode(usize::from(task), &at, &mut face.results[usize::from(task)].prediction)?;
     }
     Ok(watch.lap_us() as i64)
 }

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use faceptor::tasks::decoder::largest;
+use faceptor::stages::largest;
 use faceptor_nn::manifest::{Task, TaskKind};
 
 /// A landmark that moved further, pixels of the network's input, counts as a decision that differs.
@@ -147,7 +147,7 @@ impl Difference {
             }
             TaskKind::Age => {
                 self.count_unequal(found, expected);
-                let years = |bins: &[f32]| f64::from(faceptor::tasks::age::Age::read(bins, &task.bins).years);
+                let years = |bins: &[f32]| f64::from(faceptor::stages::Age::read(bins, &task.bins).years);
                 let aged = years(found) - years(expected);
                 self.add(aged);
                 self.decide(aged.abs() > AGED_YEARS || !aged.is_finite());

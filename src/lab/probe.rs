@@ -5,11 +5,7 @@ use std::sync::Arc;
 use anyhow::{Context, Result, ensure};
 
 use crate::lab::reference::{GoldenFace, Output};
-use faceptor::analyze::Pipeline;
-use faceptor::detect::detection::Detection;
-use faceptor::detect::finder::Purpose;
-use faceptor::image::picture::Picture;
-use faceptor::tasks::selection::{MAX_TASKS, TaskList};
+use faceptor::stages::{Detection, MAX_TASKS, Picture, Pipeline, Purpose, TaskList};
 use faceptor_nn::bundle::reader::Bundle;
 use faceptor_nn::manifest::Task;
 

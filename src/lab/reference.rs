@@ -19,8 +19,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::lab::compare::Limit;
-use faceptor::detect::detection::Detection;
-use faceptor::geometry::Point;
+use faceptor::stages::{Detection, Point};
 use faceptor_nn::bundle::hexadecimal;
 
 /// The format that this version reads and writes.

@@ -10,7 +10,7 @@ use serde::Serialize;
 use crate::lab::compare::{Difference, Limit, unit};
 use crate::lab::probe::Probe;
 use crate::lab::reference::{GoldenFace, Limits, Output, Reference};
-use faceptor::image::photo;
+use faceptor::stages::read_photo;
 use faceptor_nn::bundle::reader::Bundle;
 use faceptor_nn::manifest::Task;
 
@@ -143,7 +143,7 @@ fn compare_pictures(probe: &mut Probe, reference: &Reference, stored: &Stored, f
         // Checked against its length and checksum, so that it can only be damaged by whoever wrote it.
         reference.bytes(&golden.file)?;
         let path = reference.path(&golden.file);
-        let picture = photo::read(&path).with_context(|| path.display().to_string())?.picture;
+        let picture = read_photo(&path).with_context(|| path.display().to_string())?.picture;
         let mut here = probe.find(&picture)?;
         found.pictures += 1;
         for (number, expected) in golden.faces.iter().enumerate() {

@@ -1,6 +1,6 @@
 //! What each step of a frame costs on this machine now, learnt while it runs.
 
-use faceptor::tasks::selection::{MAX_TASKS, SharedPart};
+use faceptor::stages::{MAX_TASKS, SharedPart};
 
 /// So many of the latest durations are kept: two seconds at 30 frames/s, so that a hot or busy machine is noticed soon.
 const WINDOW: usize = 64;

@@ -5,17 +5,10 @@ use anyhow::Result;
 use crate::live::budget::Costs;
 use crate::live::schedule::{self, Plan, Schedule, Share};
 use crate::live::virtual_clock::{Stage, Time};
-use faceptor::analysis::{Analysis, Deadline, Face, Timing};
-use faceptor::analyze::Pipeline;
-use faceptor::detect::finder::Purpose;
-use faceptor::geometry::TRACKING_LANDMARKS;
-use faceptor::image::view::ImageView;
-use faceptor::image::view::each_format;
-use faceptor::tasks::decoder::{Answer, Held, Reader};
-use faceptor::tasks::selection::TaskList;
-use faceptor::tasks::smoothing;
-use faceptor::track::tracker::{SWEEP_FRAMES, Search};
-use faceptor::track::tracker::{Tracker, TrackerOptions};
+use faceptor::stages::{
+    Analysis, Deadline, Face, ImageView, Pipeline, Prediction, Purpose, SWEEP_FRAMES, Search, TRACKING_LANDMARKS,
+    TaskDecoder, TaskList, TaskResult, Timing, Tracker, TrackerOptions, each_format, smoothing,
+};
 use faceptor_nn::manifest::TaskKind;
 
 /// Landmarks that nobody has chosen are decoded to follow faces by when they cost no more than so many halves of a run
@@ -44,7 +37,7 @@ pub struct Faces {
     /// Time constant of the answers that are smoothed; 0 leaves them as they are.
     steady_s: f32,
     /// An answer of each task before it is smoothed.
-    fresh: Vec<Answer>,
+    fresh: Vec<Prediction>,
     time: Time,
 }
 
@@ -77,21 +70,21 @@ pub struct Done {
 impl Faces {
     /// Takes a pipeline with its chosen tasks.
     pub fn new(pipeline: Pipeline, options: TrackerOptions) -> Faces {
-        let readers = pipeline.readers();
+        let decoders = pipeline.decoders();
         let mut faces = Faces {
             tracker: Tracker::new(options, pipeline.template()),
-            known: (0..options.limit).map(|_| Face::blank(readers)).collect(),
-            costs: Costs::new(pipeline.shared(), readers.len()),
+            known: (0..options.limit).map(|_| Face::blank(decoders)).collect(),
+            costs: Costs::new(pipeline.shared(), decoders.len()),
             schedule: Schedule::default(),
             tasks: TaskList::new(),
             guide: None,
             spare_guide: None,
             worked: TaskList::new(),
             limit: options.limit,
-            timing: Timing::new(readers.len()),
+            timing: Timing::new(decoders.len()),
             deferred: TaskList::new(),
             steady_s: smoothing::TIME_CONSTANT_S,
-            fresh: readers.iter().map(Reader::blank).collect(),
+            fresh: decoders.iter().map(TaskDecoder::blank).collect(),
             time: Time::Machine,
             pipeline,
         };
@@ -151,11 +144,11 @@ impl Faces {
     pub fn cut(&mut self) {
         self.tracker.cut();
         // A face in the same place is somebody else.
-        self.known.iter_mut().flat_map(|face| &mut face.answers).for_each(|held| held.known = false);
+        self.known.iter_mut().flat_map(|face| &mut face.results).for_each(|result| result.known = false);
     }
 
     /// Changes the tasks from the next frame on. Nothing is compiled, optimized or allocated for it: every task has its
-    /// reader, its place in the engine and its memory from the start.
+    /// decoder, its place in the engine and its memory from the start.
     pub fn choose(&mut self, tasks: &TaskList) {
         let before = std::mem::take(&mut self.tasks);
         self.pipeline.choose(tasks);
@@ -163,16 +156,16 @@ impl Faces {
         for &task in self.tasks.iter().filter(|task| !before.contains(task)) {
             self.schedule.welcome_task(task);
         }
-        for task in (0..self.pipeline.readers().len()).filter(|&task| !self.tasks.contains(&(task as u8))) {
-            self.known.iter_mut().for_each(|face| face.answers[task].known = false);
+        for task in (0..self.pipeline.decoders().len()).filter(|&task| !self.tasks.contains(&(task as u8))) {
+            self.known.iter_mut().for_each(|face| face.results[task].known = false);
         }
-        let readers = self.pipeline.readers();
+        let decoders = self.pipeline.decoders();
         let leads = |&task: &u8| {
-            let reader = &readers[usize::from(task)];
-            reader.task().kind == TaskKind::Landmarks && reader.outputs() == TRACKING_LANDMARKS
+            let decoder = &decoders[usize::from(task)];
+            decoder.task().kind == TaskKind::Landmarks && decoder.outputs() == TRACKING_LANDMARKS
         };
         self.guide = self.tasks.iter().copied().find(leads);
-        self.spare_guide = if self.guide.is_some() { None } else { (0..readers.len() as u8).find(leads) };
+        self.spare_guide = if self.guide.is_some() { None } else { (0..decoders.len() as u8).find(leads) };
         self.worked.clone_from(&self.tasks);
     }
 
@@ -202,7 +195,7 @@ impl Faces {
     pub fn warm_up(&mut self, view: &ImageView, rounds: u32) -> Result<()> {
         let slot = 0;
         let chosen = self.tasks.clone();
-        self.choose(&(0..self.pipeline.readers().len() as u8).collect());
+        self.choose(&(0..self.pipeline.decoders().len() as u8).collect());
         let side = view.width().min(view.height()) as f64 / 2.0;
         for _ in 0..rounds {
             let mut since_us = self.time.now_us();
@@ -210,11 +203,11 @@ impl Faces {
             self.costs.find.record(self.time.lap_us(&mut since_us, Stage::Find));
             let share = Share { slot, tasks: u32::MAX, surely: u32::MAX };
             let allowance = Allowance { started_us: since_us, budget_us: None, level: 0 };
-            self.known[slot].to_picture = faceptor::geometry::Similarity::scaling(side);
+            self.known[slot].to_picture = faceptor::stages::Similarity::scaling(side);
             self.known[slot].views = self.pipeline.views(&self.known[slot].to_picture, None);
             self.decode_share(&share, view, &allowance)?;
         }
-        self.known.iter_mut().flat_map(|face| &mut face.answers).for_each(|held| held.known = false);
+        self.known.iter_mut().flat_map(|face| &mut face.results).for_each(|result| result.known = false);
         self.timing.clear();
         self.choose(&chosen);
         Ok(())
@@ -224,7 +217,7 @@ impl Faces {
     pub fn process(&mut self, view: &ImageView, elapsed_s: f32, allowance: &Allowance) -> Result<Done> {
         self.timing.clear();
         self.deferred.clear();
-        self.known.iter_mut().flat_map(|face| &mut face.answers).for_each(|held| held.since_s += elapsed_s);
+        self.known.iter_mut().flat_map(|face| &mut face.results).for_each(|result| result.since_s += elapsed_s);
         self.weigh_guide(allowance.budget_us.is_some());
         let finder_ran = self.find(view, elapsed_s, allowance)?;
         let plan = self.plan(allowance);
@@ -273,7 +266,7 @@ impl Faces {
             let known = &mut self.known[slot];
             if known.id != track.id {
                 (known.id, known.light) = (track.id, None);
-                known.answers.iter_mut().for_each(|held| held.known = false);
+                known.results.iter_mut().for_each(|result| result.known = false);
                 self.schedule.welcome(slot);
             }
         }
@@ -283,7 +276,7 @@ impl Faces {
     fn plan(&mut self, allowance: &Allowance) -> Plan {
         let guided = self.guide.is_some();
         let slots = self.tracker.iter().map(|(slot, _)| slot);
-        let slots: heapless::Vec<usize, { faceptor::track::tracker::MAX_TRACKS }> =
+        let slots: heapless::Vec<usize, { faceptor::stages::MAX_TRACKS }> =
             slots.filter(|&slot| self.tracker.is_visible(slot, guided)).collect();
         let spent_us = self.time.now_us() - allowance.started_us + self.costs.hand_over.us();
         let frame = schedule::Frame {
@@ -296,9 +289,9 @@ impl Faces {
         let plan = self.schedule.plan(&frame, &self.costs);
         for &slot in &slots {
             self.known[slot]
-                .answers
+                .results
                 .iter_mut()
-                .for_each(|held| held.stale_frames = held.stale_frames.saturating_add(1));
+                .for_each(|result| result.stale_frames = result.stale_frames.saturating_add(1));
             if !plan.iter().any(|share| share.slot == slot) {
                 self.schedule.record(slot, &self.worked, 0);
             }
@@ -314,8 +307,8 @@ impl Faces {
         self.known[slot].to_picture = to_picture;
         self.known[slot].views = self.pipeline.views(&to_picture, Some(&track.detection()));
         let answered = self.decode_share(share, view, allowance)?;
-        let guide = self.guide.and_then(|guide| self.known[slot].answers.get_mut(usize::from(guide)));
-        if let Some(Held { answer: Answer::Landmarks(landmarks), stale_frames: 0, .. }) = guide {
+        let guide = self.guide.and_then(|guide| self.known[slot].results.get_mut(usize::from(guide)));
+        if let Some(TaskResult { prediction: Prediction::Landmarks(landmarks), stale_frames: 0, .. }) = guide {
             self.tracker.observe(slot, &mut landmarks.points, &to_picture, self.pipeline.glance());
         }
         Ok(answered)
@@ -348,16 +341,16 @@ impl Faces {
             }
             computed |= missing;
             let place = usize::from(task);
-            let held = &mut face.answers[place];
-            if held.known && self.steady_s > 0.0 && smoothing::applies(&held.answer) {
+            let result = &mut face.results[place];
+            if result.known && self.steady_s > 0.0 && smoothing::applies(&result.prediction) {
                 let fresh = &mut self.fresh[place];
                 self.pipeline.decode(place, &views, fresh)?;
-                smoothing::blend(&mut held.answer, fresh, smoothing::share(held.since_s, self.steady_s));
+                smoothing::blend(&mut result.prediction, fresh, smoothing::share(result.since_s, self.steady_s));
             } else {
-                self.pipeline.decode(place, &views, &mut held.answer)?;
+                self.pipeline.decode(place, &views, &mut result.prediction)?;
             }
             // Landmarks for following alone are nobody's answer.
-            (held.known, held.stale_frames, held.since_s) = (self.tasks.contains(&task), 0, 0.0);
+            (result.known, result.stale_frames, result.since_s) = (self.tasks.contains(&task), 0, 0.0);
             let decode_us = self.time.lap_us(&mut since_us, Stage::Task(place));
             self.costs.tasks[place].record(decode_us);
             self.timing.decode_us[place] += decode_us;
@@ -374,9 +367,9 @@ impl Faces {
         for (slot, _) in self.tracker.iter().filter(|(slot, _)| self.tracker.is_visible(*slot, guided)) {
             let looked_at = plan.iter().any(|share| share.slot == slot);
             for &task in &self.tasks {
-                let held = &self.known[slot].answers[usize::from(task)];
-                let missing = !looked_at || !held.known || held.stale_frames > 0;
-                stale += u64::from(held.known && held.stale_frames > 0);
+                let result = &self.known[slot].results[usize::from(task)];
+                let missing = !looked_at || !result.known || result.stale_frames > 0;
+                stale += u64::from(result.known && result.stale_frames > 0);
                 if missing && !self.deferred.contains(&task) {
                     // It has room for every task.
                     let _ = self.deferred.push(task);
@@ -392,7 +385,7 @@ impl Faces {
         analysis.timing.clone_from(&self.timing);
         analysis.faces.clear();
         let guided = self.guide.is_some();
-        let mut order: heapless::Vec<(u32, usize), { faceptor::track::tracker::MAX_TRACKS }> =
+        let mut order: heapless::Vec<(u32, usize), { faceptor::stages::MAX_TRACKS }> =
             self.tracker.iter().map(|(slot, track)| (track.id, slot)).collect();
         order.sort_unstable();
         for (_, slot) in order.into_iter().filter(|(_, slot)| self.tracker.is_visible(*slot, guided)) {

@@ -5,9 +5,7 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use crate::capture::source::{FeedCounters, Stamp};
-use faceptor::analysis::Analysis;
-use faceptor::image::view::OwnedFrame;
-use faceptor::tasks::decoder::Reader;
+use faceptor::stages::{Analysis, OwnedFrame, TaskDecoder};
 
 /// What has happened since the start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
@@ -56,8 +54,8 @@ pub struct Outcome {
 
 impl Outcome {
     /// With memory for so many faces.
-    pub fn with_room(limit: usize, readers: &[Reader]) -> Outcome {
-        Outcome { analysis: Analysis::with_room(limit, readers), ..Outcome::default() }
+    pub fn with_room(limit: usize, decoders: &[TaskDecoder]) -> Outcome {
+        Outcome { analysis: Analysis::with_room(limit, decoders), ..Outcome::default() }
     }
 
     /// From the grab to the handing over.

@@ -22,8 +22,7 @@ use crate::live::ring::{self, Writer};
 use crate::live::virtual_clock::{Stage, Time};
 use crate::outputs::shared_frame::Stills;
 use crate::outputs::sinks::snapshot::Watch;
-use faceptor::image::picture::Picture;
-use faceptor::tasks::selection::TaskList;
+use faceptor::stages::{Picture, TaskList};
 
 /// How long the loop waits for a frame before it looks at commands again.
 const PATIENCE_US: u64 = 100_000;

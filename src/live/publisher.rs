@@ -172,10 +172,10 @@ impl<'a> Publisher<'a> {
     }
 
     fn make_lines(&mut self, outcome: &mut Outcome) {
-        let readers = &self.legend.readers;
+        let decoders = &self.legend.decoders;
         let number = outcome.number.unwrap_or_default();
         if self.printing == Printing::Text {
-            self.text = text::describe_frame(number, outcome.path.as_deref(), &outcome.analysis, readers);
+            self.text = text::describe_frame(number, outcome.path.as_deref(), &outcome.analysis, decoders);
         }
         self.json.clear();
         if self.printing != Printing::Json && !self.presenters.needs_json() {
@@ -189,7 +189,7 @@ impl<'a> Publisher<'a> {
         };
         let (capture_us, total_us) = (outcome.capture_us, outcome.capture_us + outcome.used_us());
         let around = Around { capture_us, total_us, ..Around::default() };
-        let line = Line { origin: &origin, readers, analysis: &outcome.analysis, masks: &[], around };
+        let line = Line { origin: &origin, decoders, analysis: &outcome.analysis, masks: &[], around };
         match serde_json::to_writer(&mut self.json, &line) {
             Ok(()) => self.json.push(b'\n'),
             Err(error) => {
@@ -243,7 +243,7 @@ impl Rows {
     fn register(table: &mut Table, legend: &Legend, period_us: Option<u64>) -> Rows {
         let mut row = |name: &str| table.register(name, None);
         let [capture, find, align, encode] = ["capture", "find", "align", "encode"].map(&mut row);
-        let decode = legend.readers.iter().map(|reader| row(&format!("decode {}", reader.task().name))).collect();
+        let decode = legend.decoders.iter().map(|decoder| row(&format!("decode {}", decoder.task().name))).collect();
         let present = row("present");
         let total = table.register("total", period_us);
         Rows {

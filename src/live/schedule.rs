@@ -10,9 +10,7 @@
 //! So no task waits longer than `PATIENCE + FORCED_EVERY * answers` frames, where `answers` counts tasks times faces.
 
 use crate::live::budget::Costs;
-use faceptor::tasks::selection::MAX_TASKS;
-use faceptor::tasks::selection::TaskList;
-use faceptor::track::tracker::MAX_TRACKS;
+use faceptor::stages::{MAX_TASKS, MAX_TRACKS, TaskList};
 
 /// Frames that a task waits before it is run beyond the budget.
 pub const PATIENCE: u16 = 15;

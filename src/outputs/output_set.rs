@@ -25,8 +25,7 @@ use crate::outputs::sinks::service_manager::Notifier;
 use crate::outputs::sinks::sink::{Loss, Outlet, Tally};
 use crate::outputs::sinks::snapshot::{Request, Snapshot, Snapshots, Watch};
 use crate::outputs::sinks::stdout_sink::{End, Lines};
-use faceptor::analysis::Analysis;
-use faceptor::image::view::OwnedFrame;
+use faceptor::stages::{Analysis, OwnedFrame};
 
 /// Lines that wait for a reader: about two seconds of a camera.
 const LINES_DEPTH: usize = 64;

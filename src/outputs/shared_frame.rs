@@ -2,8 +2,7 @@
 
 use std::sync::Arc;
 
-use faceptor::analysis::Analysis;
-use faceptor::image::view::{ImageView, OwnedFrame};
+use faceptor::stages::{Analysis, ImageView, OwnedFrame};
 
 /// What an outlet that shows something gets. The memory goes round and round.
 #[derive(Debug, Default)]
@@ -40,7 +39,7 @@ impl Stills {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use faceptor::image::picture::{Picture, Pixels};
+    use faceptor::stages::{Picture, Pixels};
 
     #[test]
     fn stills_are_lent_and_used_again() {

@@ -1,11 +1,11 @@
-//! What is known of one picture: its faces with their answers, and the time that each step took.
+//! What is known of one picture: its faces with their results, and the time that each step took.
 
 use crate::align::face_window::WindowTransforms;
 use crate::align::light::Light;
 use crate::detect::detection::Detection;
 use crate::geometry::Similarity;
 use crate::quality::Quality;
-use crate::tasks::decoder::{Held, Reader};
+use crate::tasks::decoder::{TaskDecoder, TaskResult};
 use crate::tasks::selection::TaskList;
 
 /// A face and what the tasks say of it.
@@ -20,17 +20,17 @@ pub struct Face {
     pub views: WindowTransforms,
     /// Of what the network saw of it; `None` before it has looked.
     pub light: Option<Light>,
-    /// One for each reader of the pipeline; only those of chosen tasks may be known.
-    pub answers: Vec<Held>,
+    /// One for each decoder of the pipeline; only those of chosen tasks may be known.
+    pub results: Vec<TaskResult>,
 }
 
 impl Face {
-    /// A face of which nothing is known, with the memory that all answers need.
-    pub fn blank(readers: &[Reader]) -> Face {
-        let answers = readers.iter().map(|r| Held { known: false, ..Held::fresh(r.blank()) }).collect();
+    /// A face of which nothing is known, with the memory that all results need.
+    pub fn blank(decoders: &[TaskDecoder]) -> Face {
+        let results = decoders.iter().map(|r| TaskResult { known: false, ..TaskResult::fresh(r.blank()) }).collect();
         let detection = Detection { score: 0.0, edges: [0.0; 4], keypoints: [[0.0; 2]; 5] };
         let to_picture = Similarity::scaling(1.0);
-        Face { id: 0, detection, to_picture, views: WindowTransforms::same(to_picture), light: None, answers }
+        Face { id: 0, detection, to_picture, views: WindowTransforms::same(to_picture), light: None, results }
     }
 
     /// How far what is said of it can be trusted.
@@ -38,23 +38,26 @@ impl Face {
         Quality::of(&self.detection.keypoints, self.light)
     }
 
-    /// The known answers with their readers and places, in the order of the manifest's tasks.
-    pub fn known<'a>(&'a self, readers: &'a [Reader]) -> impl Iterator<Item = (usize, &'a Reader, &'a Held)> {
-        let pairs = readers.iter().zip(&self.answers).enumerate();
-        pairs.filter(|(_, (_, held))| held.known).map(|(index, (reader, held))| (index, reader, held))
+    /// The known results with their decoders and places, in the order of the manifest's tasks.
+    pub fn known<'a>(
+        &'a self,
+        decoders: &'a [TaskDecoder],
+    ) -> impl Iterator<Item = (usize, &'a TaskDecoder, &'a TaskResult)> {
+        let pairs = decoders.iter().zip(&self.results).enumerate();
+        pairs.filter(|(_, (_, result))| result.known).map(|(index, (decoder, result))| (index, decoder, result))
     }
 }
 
 impl Clone for Face {
     fn clone(&self) -> Face {
-        Face { answers: self.answers.clone(), ..*self }
+        Face { results: self.results.clone(), ..*self }
     }
 
     /// Takes no new memory when both are faces of one pipeline.
     fn clone_from(&mut self, other: &Face) {
         (self.id, self.detection, self.to_picture) = (other.id, other.detection, other.to_picture);
         (self.views, self.light) = (other.views, other.light);
-        self.answers.clone_from(&other.answers);
+        self.results.clone_from(&other.results);
     }
 }
 
@@ -67,8 +70,8 @@ pub struct Faces {
 
 impl Faces {
     /// An empty list with memory for so many faces.
-    pub fn with_room(limit: usize, readers: &[Reader]) -> Faces {
-        Faces { slots: (0..limit).map(|_| Face::blank(readers)).collect(), used: 0 }
+    pub fn with_room(limit: usize, decoders: &[TaskDecoder]) -> Faces {
+        Faces { slots: (0..limit).map(|_| Face::blank(decoders)).collect(), used: 0 }
     }
 
     /// Empties the list and keeps its memory.
@@ -134,14 +137,14 @@ pub struct Timing {
     pub find_us: u64,
     pub align_us: u64,
     pub encode_us: u64,
-    /// One for each reader.
+    /// One for each decoder.
     pub decode_us: Vec<u64>,
 }
 
 impl Timing {
-    /// Nothing spent, for so many readers.
-    pub fn new(readers: usize) -> Timing {
-        Timing { decode_us: vec![0; readers], ..Timing::default() }
+    /// Nothing spent, for so many decoders.
+    pub fn new(decoders: usize) -> Timing {
+        Timing { decode_us: vec![0; decoders], ..Timing::default() }
     }
 
     /// Back to zero.
@@ -186,9 +189,9 @@ pub struct Analysis {
 
 impl Analysis {
     /// An empty one with memory for so many faces.
-    pub fn with_room(limit: usize, readers: &[Reader]) -> Analysis {
-        let faces = Faces::with_room(limit, readers);
-        Analysis { faces, timing: Timing::new(readers.len()), ..Analysis::default() }
+    pub fn with_room(limit: usize, decoders: &[TaskDecoder]) -> Analysis {
+        let faces = Faces::with_room(limit, decoders);
+        Analysis { faces, timing: Timing::new(decoders.len()), ..Analysis::default() }
     }
 }
 

@@ -17,7 +17,7 @@ use crate::image::picture::{Picture, Pixels, Pyramid};
 use crate::image::view::ImageView;
 use crate::image::view::each_format;
 use crate::stopwatch::Stopwatch;
-use crate::tasks::decoder::{Answer, Reader};
+use crate::tasks::decoder::{Prediction, TaskDecoder};
 use crate::tasks::selection::{self, MAX_TASKS, SharedPart, TaskList};
 use faceptor_nn::bundle::reader::Bundle;
 use faceptor_nn::cpu::Kernel;
@@ -39,8 +39,8 @@ pub struct Pipeline {
     finder: Option<Finder>,
     looks: Vec<FaceWindow>,
     template: [Point; 5],
-    readers: Vec<Reader>,
-    /// The look of each reader.
+    decoders: Vec<TaskDecoder>,
+    /// The look of each decoder.
     look_of: Vec<usize>,
     /// On the face that was looked at last.
     light: Option<Light>,
@@ -76,14 +76,14 @@ impl Pipeline {
         let finder = finder.map(|spec| Finder::new(spec, &engine)).transpose()?;
         let count = manifest.tasks.len();
         ensure!(count <= MAX_TASKS, "this bundle has {count} tasks, the most are {MAX_TASKS}");
-        let (mut readers, mut look_of) = (Vec::with_capacity(count), Vec::with_capacity(count));
+        let (mut decoders, mut look_of) = (Vec::with_capacity(count), Vec::with_capacity(count));
         for task in &manifest.tasks {
             let group = manifest.group_of(task).map(|group| group.tensor.as_str());
             let look = group.and_then(|tensor| looks.iter().position(|look| look.tensor == tensor)).unwrap_or(0);
             look_of.push(look);
             let shape = engine.shape(&task.output).with_context(|| format!("no output {}", task.output))?;
-            let reader = Reader::new(task, shape)?.with_forms_of(&engine);
-            readers.push(reader.seen_through(look, looks[look].gaze.clone()));
+            let decoder = TaskDecoder::new(task, shape)?.with_forms_of(&engine);
+            decoders.push(decoder.seen_through(look, looks[look].gaze.clone()));
         }
         // A frame that is turned has corners farther out.
         let side = looks.iter().map(|look| look.crop.largest_side()).max().unwrap_or(0);
@@ -102,22 +102,22 @@ impl Pipeline {
             means: (0..count).map(|_| Mean::default()).collect(),
             engine,
             finder,
-            readers,
+            decoders,
         };
         pipeline.choose(tasks);
         Ok(pipeline)
     }
 
-    /// Changes the tasks of [`Pipeline::analyse`]; nothing is compiled, optimized or allocated for it. Indices beyond
+    /// Changes the tasks of [`Pipeline::analyze`]; nothing is compiled, optimized or allocated for it. Indices beyond
     /// the manifest's tasks are left out.
     pub fn choose(&mut self, tasks: &TaskList) {
-        let known = |task: &u8| usize::from(*task) < self.readers.len();
+        let known = |task: &u8| usize::from(*task) < self.decoders.len();
         self.tasks = tasks.iter().copied().filter(known).collect();
     }
 
     /// The task by which faces are followed, also when it is not chosen: [`Pipeline::look_at`] samples for it too.
     pub fn follow_by(&mut self, task: Option<u8>) {
-        self.guide = task.filter(|task| usize::from(*task) < self.readers.len());
+        self.guide = task.filter(|task| usize::from(*task) < self.decoders.len());
     }
 
     /// The chosen tasks.
@@ -126,8 +126,8 @@ impl Pipeline {
     }
 
     /// One for each task of the manifest, in its order.
-    pub fn readers(&self) -> &[Reader] {
-        &self.readers
+    pub fn decoders(&self) -> &[TaskDecoder] {
+        &self.decoders
     }
 
     /// Parts that tasks have in common, producers first.
@@ -249,11 +249,11 @@ impl Pipeline {
         Ok(())
     }
 
-    /// Step 4: answers one task for the face that was looked at, into memory of [`Reader::blank`]. Shared parts that
+    /// Step 4: answers one task for the face that was looked at, into memory of [`TaskDecoder::blank`]. Shared parts that
     /// were not encoded yet are computed now.
-    pub fn decode(&mut self, task: usize, views: &WindowTransforms, answer: &mut Answer) -> Result<()> {
-        let reader = self.readers.get(task).with_context(|| format!("the bundle has no task number {task}"))?;
-        reader.ask(&mut self.engine, self.masks, views.of(reader.look()), answer)
+    pub fn decode(&mut self, task: usize, views: &WindowTransforms, answer: &mut Prediction) -> Result<()> {
+        let decoder = self.decoders.get(task).with_context(|| format!("the bundle has no task number {task}"))?;
+        decoder.ask(&mut self.engine, self.masks, views.of(decoder.look()), answer)
     }
 
     /// Whether masks may be drawn of the answers that are decoded from now on, which is so at first. Without them, parsing
@@ -262,17 +262,17 @@ impl Pipeline {
         self.masks = wanted;
     }
 
-    /// How often [`Pipeline::analyse`] looks at each face, giving out the mean (see [`aspect`]); once at first. Tasks of which
+    /// How often [`Pipeline::analyze`] looks at each face, giving out the mean (see [`aspect`]); once at first. Tasks of which
     /// the manifest does not say that they know mirrored faces are asked once all the same.
     pub fn look_times(&mut self, looks: Looks) {
         self.times = looks;
     }
 
     /// Everything about one picture.
-    pub fn analyse(&mut self, picture: &Picture, locate: Locate) -> Result<Analysis> {
+    pub fn analyze(&mut self, picture: &Picture, locate: Locate) -> Result<Analysis> {
         let mut watch = Stopwatch::start();
         let detections = self.locate(picture, locate)?;
-        let mut timing = Timing { find_us: watch.lap_us(), ..Timing::new(self.readers.len()) };
+        let mut timing = Timing { find_us: watch.lap_us(), ..Timing::new(self.decoders.len()) };
         let pyramid = Pyramid::new(picture);
         let mut faces = Faces::default();
         for detection in &detections {
@@ -285,7 +285,7 @@ impl Pipeline {
                 log::debug!("a detection without distinct keypoints is left out");
                 continue;
             };
-            let mut face = Face::blank(&self.readers);
+            let mut face = Face::blank(&self.decoders);
             (face.id, face.detection, face.to_picture) = (faces.len() as u32 + 1, *detection, to_picture);
             face.views = self.views(&to_picture, Some(detection).filter(|_| locate != Locate::Aligned));
             self.perceive(&pyramid, &mut face, &mut timing)?;
@@ -318,7 +318,7 @@ impl Pipeline {
         let (mut chosen, mut again) = (0u32, 0u32);
         for &task in &self.tasks {
             chosen |= 1 << task;
-            again |= u32::from(!further.is_empty() && self.readers[usize::from(task)].task().mirror) << task;
+            again |= u32::from(!further.is_empty() && self.decoders[usize::from(task)].task().mirror) << task;
         }
         let mut watch = Stopwatch::start();
         self.look_at_photo(photo, face, augmentation::PLAIN)?;
@@ -327,13 +327,13 @@ impl Pipeline {
         timing.encode_us += watch.lap_us();
         for place in 0..self.tasks.len() {
             let task = usize::from(self.tasks[place]);
-            let (held, reader) = (&mut face.answers[task], &self.readers[task]);
+            let (result, decoder) = (&mut face.results[task], &self.decoders[task]);
             if again & 1 << task == 0 {
-                reader.ask(&mut self.engine, self.masks, face.views.of(reader.look()), &mut held.answer)?;
-                held.known = true;
+                decoder.ask(&mut self.engine, self.masks, face.views.of(decoder.look()), &mut result.prediction)?;
+                result.known = true;
             } else {
-                let output = self.engine.output(&reader.task().output)?;
-                self.means[task].begin(reader.task(), reader.grid(), &reader.gaze().warp, output);
+                let output = self.engine.output(&decoder.task().output)?;
+                self.means[task].begin(decoder.task(), decoder.grid(), &decoder.gaze().warp, output);
             }
             timing.decode_us[task] += watch.lap_us();
         }
@@ -341,8 +341,8 @@ impl Pipeline {
             return Ok(());
         }
         for &aspect in further {
-            let is_asked = |task: &usize| again & 1 << task != 0 && aspect.serves(self.readers[*task].task().kind);
-            let asked = (0..self.readers.len()).filter(is_asked).fold(0u32, |bits, task| bits | 1 << task);
+            let is_asked = |task: &usize| again & 1 << task != 0 && aspect.serves(self.decoders[*task].task().kind);
+            let asked = (0..self.decoders.len()).filter(is_asked).fold(0u32, |bits, task| bits | 1 << task);
             if asked == 0 {
                 continue;
             }
@@ -350,17 +350,17 @@ impl Pipeline {
             timing.align_us += watch.lap_us();
             self.encode_for(asked)?;
             timing.encode_us += watch.lap_us();
-            for task in (0..self.readers.len()).filter(|task| asked & 1 << task != 0) {
-                let reader = &self.readers[task];
-                let output = self.engine.output(&reader.task().output)?;
-                self.means[task].add(reader.task(), reader.grid(), &reader.gaze().warp, aspect, output);
+            for task in (0..self.decoders.len()).filter(|task| asked & 1 << task != 0) {
+                let decoder = &self.decoders[task];
+                let output = self.engine.output(&decoder.task().output)?;
+                self.means[task].add(decoder.task(), decoder.grid(), &decoder.gaze().warp, aspect, output);
                 timing.decode_us[task] += watch.lap_us();
             }
         }
-        for task in (0..self.readers.len()).filter(|task| again & 1 << task != 0) {
-            let (held, reader) = (&mut face.answers[task], &self.readers[task]);
-            reader.read_mean(&self.means[task], face.views.of(reader.look()), &mut held.answer);
-            held.known = true;
+        for task in (0..self.decoders.len()).filter(|task| again & 1 << task != 0) {
+            let (result, decoder) = (&mut face.results[task], &self.decoders[task]);
+            decoder.read_mean(&self.means[task], face.views.of(decoder.look()), &mut result.prediction);
+            result.known = true;
             timing.decode_us[task] += watch.lap_us();
         }
         Ok(())

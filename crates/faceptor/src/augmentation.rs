@@ -142,7 +142,7 @@ impl Mean {
     }
 
     /// Adds `said`, the same output under a further aspect, seen through `warp`. `grid` is a parsing output's classes, height
-    /// and width. Both outputs have the length that the reader has checked; for points and classes so has `flip`, which is
+    /// and width. Both outputs have the length that the decoder has checked; for points and classes so has `flip`, which is
     /// read of mirrored aspects alone.
     pub fn add(&mut self, task: &Task, [_, height, width]: [usize; 3], warp: &Warp, aspect: Aspect, said: &[f32]) {
         self.looks += 1;

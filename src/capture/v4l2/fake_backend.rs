@@ -10,8 +10,7 @@ use v4l::FourCC;
 
 use crate::capture::v4l2::backend::{Filled, Kernel, Stream};
 use crate::capture::v4l2::mode::{Coding, Interval, Mode};
-use faceptor::image::colour::Colour;
-use faceptor::image::view::PixelFormat;
+use faceptor::stages::{Colour, PixelFormat};
 
 pub const PERIOD_US: u64 = 40_000;
 /// From the moment a frame is taken until it is in the queue.

@@ -44,7 +44,7 @@ use recovery::{Recovery, Trouble, Verdict};
 use crate::capture::jpeg::FrameDecoder;
 use crate::capture::open::FeedRequest;
 use crate::capture::source::{Feed, FeedCounters, FeedError, Grab, Stamp};
-use faceptor::image::view::{ImageView, ShortFrame};
+use faceptor::stages::{ImageView, ShortFrame};
 
 /// The most buffers that a driver may have in the queue.
 const MAX_BUFFERS: usize = 32;

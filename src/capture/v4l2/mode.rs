@@ -16,8 +16,7 @@ use v4l::v4l_sys::{
 
 use crate::capture::open::FeedRequest;
 use crate::capture::v4l2::node::PixFormat;
-use faceptor::image::colour::Colour;
-use faceptor::image::view::PixelFormat;
+use faceptor::stages::{Colour, PixelFormat};
 
 /// The size that is looked for when none is asked for: enough for a face of 60 pixels in a room, cheap to scan.
 const USUAL_SIZE: [u32; 2] = [640, 480];

@@ -17,10 +17,7 @@ use crate::lab::bench::{self, Settings};
 use crate::lab::report::{Build, Network};
 use crate::platform::clock::now_us;
 use crate::platform::machine::{Machine, Watch};
-use faceptor::analysis::Face;
-use faceptor::analyze::Pipeline;
-use faceptor::detect::finder::Purpose;
-use faceptor::image::view::each_format;
+use faceptor::stages::{Face, Pipeline, Purpose, each_format};
 use faceptor_nn::bundle::reader::Bundle;
 use faceptor_nn::engine::StepCost;
 
@@ -101,7 +98,7 @@ pub fn measure(
     let mut pipeline = bench::undrawn(bundle.clone(), &settings.tasks, &settings.threads)?;
     pipeline.engine_mut().profile(true);
     let kernel = pipeline.engine().kernel();
-    let mut face = Face::blank(pipeline.readers());
+    let mut face = Face::blank(pipeline.decoders());
     for _ in 0..settings.warm_up {
         perceive(&mut pipeline, feed, &mut face)?;
     }
@@ -188,7 +185,7 @@ fn perceive(pipeline: &mut Pipeline, feed: &mut dyn Feed, face: &mut Face) -> Re
     each_format!(view, pixels => pipeline.look(pixels, &views))?;
     for place in 0..pipeline.tasks().len() {
         let task = usize::from(pipeline.tasks()[place]);
-        pipeline.decode(task, &views, &mut face.answers[task].answer)?;
+        pipeline.decode(task, &views, &mut face.results[task].prediction)?;
     }
     Ok(true)
 }

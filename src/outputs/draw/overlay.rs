@@ -12,12 +12,7 @@ use crate::outputs::draw::mask;
 use crate::outputs::draw::resize::Resizer;
 use crate::outputs::draw::text_layout::{Lettering, Places};
 use crate::outputs::format::caption;
-use faceptor::analysis::{Analysis, Face};
-use faceptor::analyze::Pipeline;
-use faceptor::image::picture::{Picture, Pixels};
-use faceptor::image::view::ImageView;
-use faceptor::tasks::decoder::{Answer, Reader};
-use faceptor::tasks::parsing::OUTSIDE;
+use faceptor::stages::{Analysis, Face, ImageView, OUTSIDE, Picture, Pipeline, Pixels, Prediction, TaskDecoder};
 
 /// Small pictures are magnified by a whole factor to about this side, so that a caption can be read on them.
 const READABLE_SIDE: usize = 480;
@@ -57,12 +52,12 @@ const PALETTE: [[u8; 3]; 19] = [
 /// What drawing has to know of the network, for as long as it runs.
 #[derive(Clone)]
 pub struct Legend {
-    pub readers: Vec<Reader>,
+    pub decoders: Vec<TaskDecoder>,
 }
 
 impl Legend {
     pub fn of(pipeline: &Pipeline) -> Legend {
-        Legend { readers: pipeline.readers().to_vec() }
+        Legend { decoders: pipeline.decoders().to_vec() }
     }
 }
 
@@ -102,7 +97,7 @@ pub fn readable_size(picture: &Picture) -> [usize; 2] {
 pub fn annotate(picture: &Picture, analysis: &Analysis, pipeline: &Pipeline) -> Picture {
     let mut canvas = Canvas::new(Picture::default());
     Resizer::default().resize(picture, readable_size(picture), canvas.picture_mut());
-    draw(&mut canvas, picture, analysis, pipeline.readers(), &mut Vec::new());
+    draw(&mut canvas, picture, analysis, pipeline.decoders(), &mut Vec::new());
     canvas.into_picture()
 }
 
@@ -130,17 +125,17 @@ impl Artist {
     ) -> &Picture {
         view.to_picture(&mut self.source);
         self.resizer.resize(&self.source, size(&self.source), self.canvas.picture_mut());
-        draw(&mut self.canvas, &self.source, analysis, &self.legend.readers, &mut self.mask);
+        draw(&mut self.canvas, &self.source, analysis, &self.legend.decoders, &mut self.mask);
         self.canvas.picture()
     }
 }
 
 /// Draws on a canvas that shows `picture`, at any size.
-fn draw(canvas: &mut Canvas, picture: &Picture, analysis: &Analysis, readers: &[Reader], mask: &mut Vec<u8>) {
+fn draw(canvas: &mut Canvas, picture: &Picture, analysis: &Analysis, decoders: &[TaskDecoder], mask: &mut Vec<u8>) {
     let scale = Scale::of(picture, [canvas.picture().width(), canvas.picture().height()]);
     for face in &analysis.faces {
         for (task, parsing) in mask::parsings(face) {
-            mask::paint(parsing, &readers[task], face, picture, mask);
+            mask::paint(parsing, &decoders[task], face, picture, mask);
             tint(canvas, mask, picture, &scale);
         }
     }
@@ -152,7 +147,7 @@ fn draw(canvas: &mut Canvas, picture: &Picture, analysis: &Analysis, readers: &[
     let mut places = Places::new(canvas.size(), &boxes);
     for (face, area) in analysis.faces.iter().zip(&boxes) {
         let alone = boxes.len() == 1;
-        let Ok(()) = draw_caption(canvas, face, readers, area, &mut places, alone, scale.lettering);
+        let Ok(()) = draw_caption(canvas, face, decoders, area, &mut places, alone, scale.lettering);
     }
 }
 
@@ -184,9 +179,9 @@ fn box_of(face: &Face, scale: &Scale) -> Rectangle {
 
 fn draw_face(canvas: &mut Canvas, face: &Face, area: Rectangle, scale: &Scale) -> Result<(), Infallible> {
     area.into_styled(PrimitiveStyle::with_stroke(BOX, scale.line)).draw(canvas)?;
-    let marks: Vec<&[[f32; 2]]> = (face.answers.iter())
-        .filter_map(|held| match &held.answer {
-            Answer::Landmarks(landmarks) if held.known => Some(landmarks.points.as_slice()),
+    let marks: Vec<&[[f32; 2]]> = (face.results.iter())
+        .filter_map(|result| match &result.prediction {
+            Prediction::Landmarks(landmarks) if result.known => Some(landmarks.points.as_slice()),
             _ => None,
         })
         .collect();
@@ -208,13 +203,13 @@ fn draw_face(canvas: &mut Canvas, face: &Face, area: Rectangle, scale: &Scale) -
 fn draw_caption(
     canvas: &mut Canvas,
     face: &Face,
-    readers: &[Reader],
+    decoders: &[TaskDecoder],
     area: &Rectangle,
     places: &mut Places,
     alone: bool,
     lettering: Lettering,
 ) -> Result<(), Infallible> {
-    let phrases = caption::phrases(face, readers);
+    let phrases = caption::phrases(face, decoders);
     let room = (area.size.height / lettering.character().height) as usize;
     let words: Vec<&str> = phrases.iter().take(2).filter_map(|phrase| phrase.split(' ').next()).collect();
     let mut lines = vec![format!("{} {:.0} %", face.id, face.detection.score * 100.0)];
@@ -265,7 +260,7 @@ mod tests {
         let mut face = Face::blank(&[]);
         (face.id, face.detection.edges) = (1, [10.0, 10.0, 40.0, 40.0]);
         analysis.faces.push(face);
-        let legend = Arc::new(Legend { readers: Vec::new() });
+        let legend = Arc::new(Legend { decoders: Vec::new() });
         let mut artist = Artist::new(legend.clone());
         for size in [[64, 48], [320, 240], [32, 24], [320, 240]] {
             let drawn = artist.draw(&picture.view(), &analysis, |_| size).clone();

@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 use image::codecs::png::PngEncoder;
 use image::{ExtendedColorType, ImageEncoder};
 
-use faceptor::image::picture::{Picture, Pixels};
+use faceptor::stages::{Picture, Pixels};
 
 /// Writes an RGB picture.
 pub fn write_picture(path: &Path, picture: &Picture) -> Result<()> {
@@ -50,7 +50,7 @@ mod tests {
         let path = folder.path().join("a.png");
         let picture = Picture::from_rgb(2, 1, vec![1, 2, 3, 4, 5, 6]).context("six bytes")?;
         write_picture(&path, &picture)?;
-        assert_eq!(faceptor::image::photo::read(&path)?.picture, picture);
+        assert_eq!(faceptor::stages::read_photo(&path)?.picture, picture);
         assert_eq!(fs::read_dir(folder.path())?.count(), 1);
         Ok(())
     }

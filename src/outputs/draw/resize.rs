@@ -1,6 +1,6 @@
 //! A picture at another size, for showing it.
 
-use faceptor::image::picture::{Picture, Pixels};
+use faceptor::stages::{Picture, Pixels};
 
 /// Resizes picture after picture, linear between pixels; what it needs for a size is computed once.
 #[derive(Default)]

@@ -123,7 +123,7 @@ impl Places {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use faceptor::image::picture::{Picture, Pixels};
+    use faceptor::stages::{Picture, Pixels};
 
     #[test]
     fn letters_follow_the_height() {

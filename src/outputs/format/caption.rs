@@ -1,8 +1,6 @@
 //! The answers of a face in a few words, most important first: for captions in pictures and for plain text.
 
-use faceptor::analysis::Face;
-use faceptor::tasks::decoder::largest;
-use faceptor::tasks::decoder::{Answer, Reader};
+use faceptor::stages::{Face, Prediction, TaskDecoder, largest};
 
 /// Attributes from this probability on are named.
 const LIKELY: f32 = 0.5;
@@ -12,28 +10,28 @@ const MOST_ATTRIBUTES: usize = 5;
 /// One short text for each answer that has words: `31 y ±5`, `happiness 87 %`, likely attributes one by one. One that is
 /// not of this frame says how many frames old it is: `31 y ±5 (-3)`.
 /// A task whose name is not its kind's usual one is named, so that two of a kind can be told apart.
-pub fn phrases(face: &Face, readers: &[Reader]) -> Vec<String> {
+pub fn phrases(face: &Face, decoders: &[TaskDecoder]) -> Vec<String> {
     let mut phrases = Vec::new();
-    for (_, reader, held) in face.known(readers) {
-        let task = reader.task();
+    for (_, decoder, result) in face.known(decoders) {
+        let task = decoder.task();
         let usual = ["age", "expression", "attributes"].contains(&task.name.as_str());
         let prefix = if usual { String::new() } else { format!("{}: ", task.name) };
         let first = phrases.len();
-        match &held.answer {
-            Answer::Age(age) => phrases.push(format!("{prefix}{:.0} y \u{b1}{:.0}", age.years, age.std)),
-            Answer::Expression(scores) => {
+        match &result.prediction {
+            Prediction::Age(age) => phrases.push(format!("{prefix}{:.0} y \u{b1}{:.0}", age.years, age.std)),
+            Prediction::Expression(scores) => {
                 let best = largest(scores);
                 if let (Some(label), Some(score)) = (task.labels.get(best), scores.get(best)) {
                     phrases.push(format!("{prefix}{label} {:.0} %", score * 100.0));
                 }
             }
-            Answer::Attributes(values) => {
+            Prediction::Attributes(values) => {
                 phrases.extend(likely(&task.labels, values).map(|label| format!("{prefix}{label}")));
             }
-            Answer::Landmarks(_) | Answer::Parsing(_) | Answer::Recognition(_) => {}
+            Prediction::Landmarks(_) | Prediction::Parsing(_) | Prediction::Recognition(_) => {}
         }
-        if held.stale_frames > 0 {
-            phrases[first..].iter_mut().for_each(|phrase| phrase.push_str(&format!(" (-{})", held.stale_frames)));
+        if result.stale_frames > 0 {
+            phrases[first..].iter_mut().for_each(|phrase| phrase.push_str(&format!(" (-{})", result.stale_frames)));
         }
     }
     phrases
@@ -49,7 +47,7 @@ fn likely<'a>(labels: &'a [String], values: &'a [f32]) -> impl Iterator<Item = S
 #[cfg(test)]
 mod tests {
     use super::*;
-    use faceptor::tasks::decoder::Held;
+    use faceptor::stages::TaskResult;
     use faceptor_nn::manifest::{Task, TaskKind};
 
     #[test]
@@ -59,12 +57,12 @@ mod tests {
             labels: vec!["neutral".into(), "anger".into()],
             ..Task::of_kind(TaskKind::Expression)
         };
-        let readers = [Reader::new(&task, &[1, 2]).expect("two numbers")];
-        let mut face = Face::blank(&readers);
-        face.answers[0] = Held::fresh(Answer::Expression(vec![0.2, 0.8]));
-        assert_eq!(phrases(&face, &readers), ["anger 80 %"]);
-        face.answers[0].stale_frames = 3;
-        assert_eq!(phrases(&face, &readers), ["anger 80 % (-3)"]);
+        let decoders = [TaskDecoder::new(&task, &[1, 2]).expect("two numbers")];
+        let mut face = Face::blank(&decoders);
+        face.results[0] = TaskResult::fresh(Prediction::Expression(vec![0.2, 0.8]));
+        assert_eq!(phrases(&face, &decoders), ["anger 80 %"]);
+        face.results[0].stale_frames = 3;
+        assert_eq!(phrases(&face, &decoders), ["anger 80 % (-3)"]);
     }
 
     #[test]

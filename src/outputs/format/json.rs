@@ -2,11 +2,7 @@
 
 use serde::ser::{Serialize, SerializeMap, Serializer};
 
-use faceptor::analysis::{Analysis, Deadline, Face};
-use faceptor::geometry::Point;
-use faceptor::quality::Quality;
-use faceptor::tasks::decoder::largest;
-use faceptor::tasks::decoder::{Answer, Held, Reader};
+use faceptor::stages::{Analysis, Deadline, Face, Point, Prediction, Quality, TaskDecoder, TaskResult, largest};
 use faceptor_nn::manifest::Task;
 
 /// Where the picture came from.
@@ -29,10 +25,10 @@ pub struct Around {
     pub total_us: u64,
 }
 
-/// One line of output. `masks` holds, for each face and reader, the file a mask was written to.
+/// One line of output. `masks` holds, for each face and decoder, the file a mask was written to.
 pub struct Line<'a> {
     pub origin: &'a Origin,
-    pub readers: &'a [Reader],
+    pub decoders: &'a [TaskDecoder],
     pub analysis: &'a Analysis,
     pub masks: &'a [Vec<Option<String>>],
     pub around: Around,
@@ -53,7 +49,7 @@ impl Serialize for Line<'_> {
         }
         map.serialize_entry("faces", &FacesEntry { line: self })?;
         if let Some(deadline) = &self.analysis.deadline {
-            map.serialize_entry("deadline", &DeadlineEntry { deadline, readers: self.readers })?;
+            map.serialize_entry("deadline", &DeadlineEntry { deadline, decoders: self.decoders })?;
         }
         map.serialize_entry("timing_us", &TimingEntry { line: self })?;
         map.end()
@@ -68,10 +64,10 @@ struct FacesEntry<'a> {
 
 impl Serialize for FacesEntry<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let Line { readers, analysis, masks, .. } = self.line;
+        let Line { decoders, analysis, masks, .. } = self.line;
         let entries = analysis.faces.iter().enumerate().map(|(index, face)| {
             let masks = masks.get(index).map(Vec::as_slice).unwrap_or_default();
-            FaceEntry { face, readers, masks }
+            FaceEntry { face, decoders, masks }
         });
         serializer.collect_seq(entries)
     }
@@ -80,29 +76,29 @@ impl Serialize for FacesEntry<'_> {
 /// How many frames ago an answer was given, for those that are not of this frame.
 struct StaleEntry<'a> {
     face: &'a Face,
-    readers: &'a [Reader],
+    decoders: &'a [TaskDecoder],
 }
 
-fn is_stale((_, _, held): (usize, &Reader, &Held)) -> bool {
-    held.stale_frames > 0
+fn is_stale((_, _, result): (usize, &TaskDecoder, &TaskResult)) -> bool {
+    result.stale_frames > 0
 }
 
 impl Serialize for StaleEntry<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let stale = self.face.known(self.readers).filter(|known| is_stale(*known));
-        serializer.collect_map(stale.map(|(_, reader, held)| (&reader.task().name, held.stale_frames)))
+        let stale = self.face.known(self.decoders).filter(|known| is_stale(*known));
+        serializer.collect_map(stale.map(|(_, decoder, result)| (&decoder.task().name, result.stale_frames)))
     }
 }
 
 struct DeadlineEntry<'a> {
     deadline: &'a Deadline,
-    readers: &'a [Reader],
+    decoders: &'a [TaskDecoder],
 }
 
 impl Serialize for DeadlineEntry<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let deferred = Sequence(self.deadline.deferred.as_slice(), |&task: &u8| {
-            self.readers.get(usize::from(task)).map(|reader| reader.task().name.as_str())
+            self.decoders.get(usize::from(task)).map(|decoder| decoder.task().name.as_str())
         });
         let mut map = serializer.serialize_map(None)?;
         map.serialize_entry("budget_us", &self.deadline.budget_us)?;
@@ -124,7 +120,7 @@ impl<'a, T, V: Serialize, F: Fn(&'a T) -> V> Serialize for Sequence<'a, T, F> {
 
 struct FaceEntry<'a> {
     face: &'a Face,
-    readers: &'a [Reader],
+    decoders: &'a [TaskDecoder],
     masks: &'a [Option<String>],
 }
 
@@ -137,12 +133,12 @@ impl Serialize for FaceEntry<'_> {
         map.serialize_entry("box", &found.xywh().map(|v| rounded(v, 2)))?;
         map.serialize_entry("keypoints", &found.keypoints.map(rounded_point))?;
         map.serialize_entry("quality", &QualityEntry(self.face.quality()))?;
-        for (index, reader, held) in self.face.known(self.readers) {
-            let (task, mask) = (reader.task(), self.masks.get(index).and_then(Option::as_deref));
-            map.serialize_entry(&task.name, &AnswerEntry { task, answer: &held.answer, mask })?;
+        for (index, decoder, result) in self.face.known(self.decoders) {
+            let (task, mask) = (decoder.task(), self.masks.get(index).and_then(Option::as_deref));
+            map.serialize_entry(&task.name, &PredictionEntry { task, answer: &result.prediction, mask })?;
         }
-        if self.face.known(self.readers).any(is_stale) {
-            map.serialize_entry("stale_frames", &StaleEntry { face: self.face, readers: self.readers })?;
+        if self.face.known(self.decoders).any(is_stale) {
+            map.serialize_entry("stale_frames", &StaleEntry { face: self.face, decoders: self.decoders })?;
         }
         map.end()
     }
@@ -172,39 +168,39 @@ impl Serialize for Doubts {
     }
 }
 
-struct AnswerEntry<'a> {
+struct PredictionEntry<'a> {
     task: &'a Task,
-    answer: &'a Answer,
+    answer: &'a Prediction,
     mask: Option<&'a str>,
 }
 
-impl Serialize for AnswerEntry<'_> {
+impl Serialize for PredictionEntry<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let labels = &self.task.labels;
         let mut map = serializer.serialize_map(None)?;
         match self.answer {
-            Answer::Landmarks(landmarks) => {
+            Prediction::Landmarks(landmarks) => {
                 map.serialize_entry("points", &Sequence(&landmarks.points, |&point| rounded_point(point)))?;
             }
-            Answer::Parsing(parsing) => {
+            Prediction::Parsing(parsing) => {
                 map.serialize_entry("classes", labels)?;
                 map.serialize_entry("share", &Sequence(&parsing.share, |&share| rounded(share, 4)))?;
                 map.serialize_entry("mask", &self.mask)?;
             }
-            Answer::Age(age) => {
+            Prediction::Age(age) => {
                 map.serialize_entry("years", &rounded(age.years, 2))?;
                 map.serialize_entry("std", &rounded(age.std, 2))?;
             }
-            Answer::Expression(scores) => {
+            Prediction::Expression(scores) => {
                 map.serialize_entry("label", &labels.get(largest(scores)))?;
                 map.serialize_entry("scores", &Named { labels, values: scores })?;
             }
-            Answer::Attributes(values) => {
+            Prediction::Attributes(values) => {
                 for (label, &value) in labels.iter().zip(values) {
                     map.serialize_entry(label, &rounded(value, 4))?;
                 }
             }
-            Answer::Recognition(embedding) => {
+            Prediction::Recognition(embedding) => {
                 map.serialize_entry("embedding", &Sequence(embedding, |&value| rounded(value, 6)))?;
                 // Names and similarities need a gallery; without one they are null.
                 map.serialize_entry("name", &None::<&str>)?;
@@ -254,10 +250,10 @@ struct DecodeEntry<'a> {
 
 impl Serialize for DecodeEntry<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let Line { readers, analysis, .. } = self.line;
-        let tasks = readers.iter().zip(&analysis.timing.decode_us).enumerate();
+        let Line { decoders, analysis, .. } = self.line;
+        let tasks = decoders.iter().zip(&analysis.timing.decode_us).enumerate();
         let chosen = tasks.filter(|(index, _)| analysis.tasks.contains(&(*index as u8)));
-        serializer.collect_map(chosen.map(|(_, (reader, us))| (&reader.task().name, us)))
+        serializer.collect_map(chosen.map(|(_, (decoder, us))| (&decoder.task().name, us)))
     }
 }
 
@@ -274,37 +270,36 @@ fn rounded_point(point: Point) -> [f64; 2] {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use faceptor::analysis::Timing;
-    use faceptor::detect::detection::Detection;
-    use faceptor::tasks::age::Age;
-    use faceptor::tasks::selection::TaskList;
+    use faceptor::stages::{Age, Detection, TaskList, Timing};
     use faceptor_nn::manifest::TaskKind;
 
-    fn reader(name: &str, kind: TaskKind, labels: &[&str]) -> Reader {
+    fn decoder(name: &str, kind: TaskKind, labels: &[&str]) -> TaskDecoder {
         let task = Task {
             name: name.into(),
             labels: labels.iter().map(|l| l.to_string()).collect(),
             bins: vec![0.0, 50.0],
             ..Task::of_kind(kind)
         };
-        Reader::new(&task, &[1, 2]).expect("two numbers")
+        TaskDecoder::new(&task, &[1, 2]).expect("two numbers")
     }
 
     #[test]
     fn a_line_has_the_contract_keys_in_order() {
-        let readers =
-            [reader("age", TaskKind::Age, &[]), reader("expression", TaskKind::Expression, &["neutral", "happiness"])];
+        let decoders = [
+            decoder("age", TaskKind::Age, &[]),
+            decoder("expression", TaskKind::Expression, &["neutral", "happiness"]),
+        ];
         let detection = Detection { score: 0.97001, edges: [1.0, 2.0, 11.004, 22.0], keypoints: [[3.23459, 4.0]; 5] };
-        let answers = [Answer::Age(Age { years: 31.4159, std: 5.0 }), Answer::Expression(vec![0.25, 0.75])];
-        let answers = answers.map(Held::fresh).into();
-        let face = Face { id: 1, detection, answers, ..Face::blank(&[]) };
+        let answers = [Prediction::Age(Age { years: 31.4159, std: 5.0 }), Prediction::Expression(vec![0.25, 0.75])];
+        let results = answers.map(TaskResult::fresh).into();
+        let face = Face { id: 1, detection, results, ..Face::blank(&[]) };
         let timing = Timing { find_us: 5, align_us: 6, encode_us: 7, decode_us: vec![8, 9] };
         let tasks = TaskList::from_slice(&[0, 1]).expect("few");
         let mut analysis = Analysis { tasks, timing, ..Analysis::default() };
         analysis.faces.push(face);
         let origin = Origin { path: Some("a.jpg".into()), width: 640, height: 480, frame: None };
         let around = Around { capture_us: 1, convert_us: 2, present_us: 3, total_us: 41 };
-        let line = Line { origin: &origin, readers: &readers, analysis: &analysis, masks: &[], around };
+        let line = Line { origin: &origin, decoders: &decoders, analysis: &analysis, masks: &[], around };
         let text = serde_json::to_string(&line).expect("numbers and texts");
         assert_eq!(
             text,
@@ -321,16 +316,16 @@ mod tests {
 
     #[test]
     fn what_was_put_off_is_named_with_its_age() {
-        let readers = [reader("age", TaskKind::Age, &[]), reader("mood", TaskKind::Expression, &["calm", "glad"])];
-        let mut analysis = Analysis::with_room(1, &readers);
-        let mut face = Face::blank(&readers);
-        face.answers[0] = Held { stale_frames: 3, ..Held::fresh(Answer::Age(Age::default())) };
+        let decoders = [decoder("age", TaskKind::Age, &[]), decoder("mood", TaskKind::Expression, &["calm", "glad"])];
+        let mut analysis = Analysis::with_room(1, &decoders);
+        let mut face = Face::blank(&decoders);
+        face.results[0] = TaskResult { stale_frames: 3, ..TaskResult::fresh(Prediction::Age(Age::default())) };
         analysis.tasks = TaskList::from_slice(&[1, 0]).expect("few");
         analysis.faces.push_copy(&face);
         let deferred = TaskList::from_slice(&[1, 0]).expect("few");
         analysis.deadline = Some(Deadline { budget_us: 9, used_us: 10, missed: true, deferred });
         let (origin, around) = (Origin::default(), Around::default());
-        let line = Line { origin: &origin, readers: &readers, analysis: &analysis, masks: &[], around };
+        let line = Line { origin: &origin, decoders: &decoders, analysis: &analysis, masks: &[], around };
         let value = serde_json::to_value(&line).expect("numbers and texts");
         let face = &value["faces"][0];
         assert_eq!((&face["stale_frames"], face.get("mood")), (&serde_json::json!({"age": 3}), None));
@@ -342,7 +337,7 @@ mod tests {
     fn a_frame_of_a_run_has_its_numbers_and_no_path() {
         let origin = Origin { path: None, width: 4, height: 3, frame: Some([12, 13, 1_234_567]) };
         let analysis = Analysis::default();
-        let line = Line { origin: &origin, readers: &[], analysis: &analysis, masks: &[], around: Around::default() };
+        let line = Line { origin: &origin, decoders: &[], analysis: &analysis, masks: &[], around: Around::default() };
         let value = serde_json::to_value(&line).expect("numbers and texts");
         assert_eq!(
             (&value["frame"], &value["sequence"], &value["captured_us"]),

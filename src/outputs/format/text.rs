@@ -3,15 +3,13 @@
 use std::fmt::Write as _;
 
 use crate::outputs::format::caption;
-use faceptor::analysis::{Analysis, Face};
-use faceptor::tasks::decoder::{Answer, Reader};
-use faceptor::tasks::parsing::Parsing;
+use faceptor::stages::{Analysis, Face, Parsing, Prediction, TaskDecoder};
 
 /// Shares of parsing classes below this are not worth a word.
 const VISIBLE_SHARE: f32 = 0.01;
 
 /// A heading with the name and size of the picture, then a block for each face.
-pub fn describe(name: &str, width: usize, height: usize, analysis: &Analysis, readers: &[Reader]) -> String {
+pub fn describe(name: &str, width: usize, height: usize, analysis: &Analysis, decoders: &[TaskDecoder]) -> String {
     let count = match analysis.faces.len() {
         0 => "no face".to_owned(),
         1 => "1 face".to_owned(),
@@ -20,15 +18,15 @@ pub fn describe(name: &str, width: usize, height: usize, analysis: &Analysis, re
     let mut text = format!("{name}: {width} x {height}, {count}\n");
     for face in &analysis.faces {
         // Writing to a String cannot fail.
-        let _ = describe_face(&mut text, face, readers);
+        let _ = describe_face(&mut text, face, decoders);
     }
     text
 }
 
 /// One line for a frame of a run.
-pub fn describe_frame(number: u64, path: Option<&str>, analysis: &Analysis, readers: &[Reader]) -> String {
+pub fn describe_frame(number: u64, path: Option<&str>, analysis: &Analysis, decoders: &[TaskDecoder]) -> String {
     let faces = analysis.faces.iter().map(|face| {
-        let phrases = caption::phrases(face, readers);
+        let phrases = caption::phrases(face, decoders);
         let [x, y, width, height] = face.detection.xywh();
         format!("face {} at {x:.0},{y:.0} {width:.0} x {height:.0}: {}", face.id, phrases.join(", "))
     });
@@ -37,7 +35,7 @@ pub fn describe_frame(number: u64, path: Option<&str>, analysis: &Analysis, read
     format!("frame {number}{name}: {}\n", if faces.is_empty() { "no face".to_owned() } else { faces.join("; ") })
 }
 
-fn describe_face(text: &mut String, face: &Face, readers: &[Reader]) -> std::fmt::Result {
+fn describe_face(text: &mut String, face: &Face, decoders: &[TaskDecoder]) -> std::fmt::Result {
     let [x, y, width, height] = face.detection.xywh();
     let score = face.detection.score;
     writeln!(text, "  face {}: score {score:.2}, box {x:.0},{y:.0} {width:.0} x {height:.0}", face.id)?;
@@ -45,21 +43,21 @@ fn describe_face(text: &mut String, face: &Face, readers: &[Reader]) -> std::fmt
     if !doubts.is_empty() {
         writeln!(text, "    not to be trusted: {}", doubts.join(", "))?;
     }
-    let phrases = caption::phrases(face, readers);
+    let phrases = caption::phrases(face, decoders);
     if !phrases.is_empty() {
         writeln!(text, "    {}", phrases.join(", "))?;
     }
-    for (_, reader, held) in face.known(readers) {
-        let task = reader.task();
-        match &held.answer {
-            Answer::Landmarks(landmarks) => {
+    for (_, decoder, result) in face.known(decoders) {
+        let task = decoder.task();
+        match &result.prediction {
+            Prediction::Landmarks(landmarks) => {
                 writeln!(text, "    {}: {} points", task.name, landmarks.points.len())?;
             }
-            Answer::Parsing(parsing) => writeln!(text, "    {}: {}", task.name, shares(parsing, &task.labels))?,
-            Answer::Recognition(embedding) => {
+            Prediction::Parsing(parsing) => writeln!(text, "    {}: {}", task.name, shares(parsing, &task.labels))?,
+            Prediction::Recognition(embedding) => {
                 writeln!(text, "    {}: embedding of {} numbers", task.name, embedding.len())?;
             }
-            Answer::Age(_) | Answer::Expression(_) | Answer::Attributes(_) => {}
+            Prediction::Age(_) | Prediction::Expression(_) | Prediction::Attributes(_) => {}
         }
     }
     Ok(())

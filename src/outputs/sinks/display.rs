@@ -7,7 +7,7 @@ use crate::outputs::draw::resize::fitting;
 use crate::outputs::shared_frame::Scene;
 use crate::outputs::sinks::framebuffer::Framebuffer;
 use crate::outputs::sinks::sink::{Flow, Sink};
-use faceptor::image::picture::{Picture, Pixels};
+use faceptor::stages::{Picture, Pixels};
 
 /// The device of `--display fb:DEVICE`.
 ///
@@ -57,7 +57,7 @@ mod tests {
     use crate::outputs::draw::overlay::Legend;
     use crate::outputs::shared_frame::Stills;
     use crate::outputs::sinks::framebuffer::{Field, Geometry};
-    use faceptor::analysis::Face;
+    use faceptor::stages::Face;
     use std::fs::{self, OpenOptions};
     use std::sync::Arc;
 
@@ -76,7 +76,7 @@ mod tests {
         let [red, green, blue] = [16, 8, 0].map(|offset| Field { offset, length: 8, msb_right: 0 });
         let geometry =
             Geometry { width: 200, height: 100, stride: 800, pixel_bytes: 4, start: 0, red, green, blue, opaque: 0 };
-        let artist = Artist::new(Arc::new(Legend { readers: Vec::new() }));
+        let artist = Artist::new(Arc::new(Legend { decoders: Vec::new() }));
         let mut display = Display::new(Framebuffer::on(&path, file, geometry)?, artist);
         let mut scene = Scene::default();
         let mut face = Face::blank(&[]);

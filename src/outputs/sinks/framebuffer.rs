@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 
-use faceptor::image::picture::{Picture, Pixels};
+use faceptor::stages::{Picture, Pixels};
 
 /// The largest screen that is believed in, pixels on a side.
 const MAX_SIDE: u32 = 16_384;

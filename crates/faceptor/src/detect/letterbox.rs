@@ -102,7 +102,8 @@ impl Letterbox {
         }
     }
 
-    /// Network pixels for a picture pixel, of the last picture.
+    /// Returns how many network pixels a pixel of the last picture has.
+    #[cfg(test)]
     pub fn scale(&self) -> f64 {
         self.scale
     }

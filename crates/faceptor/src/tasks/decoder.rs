@@ -17,7 +17,7 @@ use faceptor_nn::manifest::{Task, TaskKind};
 
 /// What one task says of one face.
 #[derive(Debug, PartialEq)]
-pub enum Answer {
+pub enum Prediction {
     Landmarks(Landmarks),
     Parsing(Parsing),
     Age(Age),
@@ -29,26 +29,26 @@ pub enum Answer {
     Recognition(Vec<f32>),
 }
 
-impl Clone for Answer {
-    fn clone(&self) -> Answer {
+impl Clone for Prediction {
+    fn clone(&self) -> Prediction {
         match self {
-            Answer::Landmarks(landmarks) => Answer::Landmarks(landmarks.clone()),
-            Answer::Parsing(parsing) => Answer::Parsing(parsing.clone()),
-            Answer::Age(age) => Answer::Age(*age),
-            Answer::Expression(scores) => Answer::Expression(scores.clone()),
-            Answer::Attributes(values) => Answer::Attributes(values.clone()),
-            Answer::Recognition(embedding) => Answer::Recognition(embedding.clone()),
+            Prediction::Landmarks(landmarks) => Prediction::Landmarks(landmarks.clone()),
+            Prediction::Parsing(parsing) => Prediction::Parsing(parsing.clone()),
+            Prediction::Age(age) => Prediction::Age(*age),
+            Prediction::Expression(scores) => Prediction::Expression(scores.clone()),
+            Prediction::Attributes(values) => Prediction::Attributes(values.clone()),
+            Prediction::Recognition(embedding) => Prediction::Recognition(embedding.clone()),
         }
     }
 
     /// Takes no new memory when both are answers of one task and `self` has held one before.
-    fn clone_from(&mut self, other: &Answer) {
+    fn clone_from(&mut self, other: &Prediction) {
         match (self, other) {
-            (Answer::Landmarks(to), Answer::Landmarks(from)) => to.points.clone_from(&from.points),
-            (Answer::Parsing(to), Answer::Parsing(from)) => to.clone_from(from),
-            (Answer::Expression(to), Answer::Expression(from))
-            | (Answer::Attributes(to), Answer::Attributes(from))
-            | (Answer::Recognition(to), Answer::Recognition(from)) => to.clone_from(from),
+            (Prediction::Landmarks(to), Prediction::Landmarks(from)) => to.points.clone_from(&from.points),
+            (Prediction::Parsing(to), Prediction::Parsing(from)) => to.clone_from(from),
+            (Prediction::Expression(to), Prediction::Expression(from))
+            | (Prediction::Attributes(to), Prediction::Attributes(from))
+            | (Prediction::Recognition(to), Prediction::Recognition(from)) => to.clone_from(from),
             (to, from) => *to = from.clone(),
         }
     }
@@ -56,9 +56,9 @@ impl Clone for Answer {
 
 /// An answer that is kept from frame to frame, with its age.
 #[derive(Debug, PartialEq)]
-pub struct Held {
-    pub answer: Answer,
-    /// Whether the task has been answered for this face at all; `answer` means nothing otherwise.
+pub struct TaskResult {
+    pub prediction: Prediction,
+    /// Whether the task has been answered for this face at all; `prediction` means nothing otherwise.
     pub known: bool,
     /// How many frames ago the face was seen that it is about; 0 is this frame.
     pub stale_frames: u32,
@@ -66,23 +66,23 @@ pub struct Held {
     pub since_s: f32,
 }
 
-impl Held {
+impl TaskResult {
     /// An answer of this frame.
-    pub fn fresh(answer: Answer) -> Held {
-        Held { answer, known: true, stale_frames: 0, since_s: 0.0 }
+    pub fn fresh(prediction: Prediction) -> TaskResult {
+        TaskResult { prediction, known: true, stale_frames: 0, since_s: 0.0 }
     }
 }
 
-impl Clone for Held {
-    fn clone(&self) -> Held {
-        Held { answer: self.answer.clone(), ..*self }
+impl Clone for TaskResult {
+    fn clone(&self) -> TaskResult {
+        TaskResult { prediction: self.prediction.clone(), ..*self }
     }
 
     /// Copies an answer that is known only: what is not known is not read.
-    fn clone_from(&mut self, other: &Held) {
+    fn clone_from(&mut self, other: &TaskResult) {
         (self.known, self.stale_frames, self.since_s) = (other.known, other.stale_frames, other.since_s);
         if other.known {
-            self.answer.clone_from(&other.answer);
+            self.prediction.clone_from(&other.prediction);
         }
     }
 }
@@ -96,9 +96,9 @@ struct Forms {
     cells: Option<(String, [usize; 2])>,
 }
 
-/// Reads the answers of one task. Two tasks of one kind have a reader each.
+/// Reads the answers of one task. Two tasks of one kind have a decoder each.
 #[derive(Clone, Debug)]
-pub struct Reader {
+pub struct TaskDecoder {
     task: Task,
     /// Classes, height and width of a parsing output; unused otherwise.
     grid: [usize; 3],
@@ -109,9 +109,9 @@ pub struct Reader {
     gaze: Arc<WindowGeometry>,
 }
 
-impl Reader {
+impl TaskDecoder {
     /// Checks the shape of the task's output against its kind and labels, so that reading cannot fail later.
-    pub fn new(task: &Task, shape: &[usize]) -> Result<Reader> {
+    pub fn new(task: &Task, shape: &[usize]) -> Result<TaskDecoder> {
         let name = &task.name;
         let wrong = |wanted: &str| format!("task {name}: its output has shape {shape:?} instead of {wanted}");
         let mut grid = [0; 3];
@@ -134,11 +134,11 @@ impl Reader {
         let paired = task.flip.len();
         ensure!(paired == 0 || paired == shape[1], "task {name}: {} outputs, but flip has {paired}", shape[1]);
         let gaze = Arc::new(WindowGeometry::new(Warp::NONE, Similarity::scaling(1.0)));
-        Ok(Reader { task: task.clone(), grid, forms: Forms::default(), outputs: shape[1], look: 0, gaze })
+        Ok(TaskDecoder { task: task.clone(), grid, forms: Forms::default(), outputs: shape[1], look: 0, gaze })
     }
 
     /// Of a network that gives parsing in other forms too.
-    pub fn with_forms_of(mut self, engine: &Engine) -> Reader {
+    pub fn with_forms_of(mut self, engine: &Engine) -> TaskDecoder {
         if self.task.kind == TaskKind::Parsing {
             let output = &self.task.output;
             let cell = |name: &str| match engine.shape(name) {
@@ -151,13 +151,19 @@ impl Reader {
         self
     }
 
-    /// Has the network compute the answer of the face that it has been shown, and reads it as [`Reader::read_into`] does.
+    /// Has the network compute the answer of the face that it has been shown, and reads it as [`TaskDecoder::read_into`] does.
     /// `scores`: a mask may be drawn of it.
     ///
     /// # Errors
     /// When the network has not been shown a face.
-    pub fn ask(&self, engine: &mut Engine, scores: bool, to_picture: &Similarity, answer: &mut Answer) -> Result<()> {
-        if let (Answer::Parsing(parsing), TaskKind::Parsing) = (&mut *answer, self.task.kind) {
+    pub fn ask(
+        &self,
+        engine: &mut Engine,
+        scores: bool,
+        to_picture: &Similarity,
+        answer: &mut Prediction,
+    ) -> Result<()> {
+        if let (Prediction::Parsing(parsing), TaskKind::Parsing) = (&mut *answer, self.task.kind) {
             let output = match (&self.forms.labels, &self.forms.cells) {
                 (Some(labels), _) if !scores => parsing::Output::Labels(engine.bytes(labels)?),
                 (_, Some((cells, cell))) => parsing::Output::Cells(engine.output(cells)?, *cell),
@@ -171,7 +177,7 @@ impl Reader {
     }
 
     /// For a network that looks at the face in this way; otherwise at the aligned frame as it is.
-    pub fn seen_through(mut self, look: usize, gaze: Arc<WindowGeometry>) -> Reader {
+    pub fn seen_through(mut self, look: usize, gaze: Arc<WindowGeometry>) -> TaskDecoder {
         (self.look, self.gaze) = (look, gaze);
         self
     }
@@ -202,21 +208,21 @@ impl Reader {
     }
 
     /// Reads `output`, whose shape was checked, for the face that `to_picture` (the task's view to picture) points at,
-    /// into an answer of this reader (see [`Reader::blank`]), whose memory is used again.
-    pub fn read_into(&self, output: &[f32], to_picture: &Similarity, answer: &mut Answer) {
+    /// into an answer of this decoder (see [`TaskDecoder::blank`]), whose memory is used again.
+    pub fn read_into(&self, output: &[f32], to_picture: &Similarity, answer: &mut Prediction) {
         let warp = &self.gaze.warp;
         match (self.task.kind, answer) {
-            (TaskKind::Landmarks, Answer::Landmarks(landmarks)) => landmarks.read(output, warp, to_picture),
-            (TaskKind::Parsing, Answer::Parsing(parsing)) => {
+            (TaskKind::Landmarks, Prediction::Landmarks(landmarks)) => landmarks.read(output, warp, to_picture),
+            (TaskKind::Parsing, Prediction::Parsing(parsing)) => {
                 parsing.read(parsing::Output::Planes(output), self.grid, warp, true);
             }
-            (TaskKind::Age, Answer::Age(age)) => *age = Age::read(output, &self.task.bins),
-            (TaskKind::Expression, Answer::Expression(numbers))
-            | (TaskKind::Attributes, Answer::Attributes(numbers)) => {
+            (TaskKind::Age, Prediction::Age(age)) => *age = Age::read(output, &self.task.bins),
+            (TaskKind::Expression, Prediction::Expression(numbers))
+            | (TaskKind::Attributes, Prediction::Attributes(numbers)) => {
                 numbers.clear();
                 numbers.extend_from_slice(output);
             }
-            (TaskKind::Recognition, Answer::Recognition(embedding)) => recognition::read(output, embedding),
+            (TaskKind::Recognition, Prediction::Recognition(embedding)) => recognition::read(output, embedding),
             (_, answer) => {
                 // An answer of another task: only its memory is lost.
                 *answer = self.blank();
@@ -226,9 +232,9 @@ impl Reader {
     }
 
     /// The same of the mean of several looks, whose grid is finer for parsing.
-    pub fn read_mean(&self, mean: &Mean, to_picture: &Similarity, answer: &mut Answer) {
+    pub fn read_mean(&self, mean: &Mean, to_picture: &Similarity, answer: &mut Prediction) {
         match (self.task.kind, answer) {
-            (TaskKind::Parsing, Answer::Parsing(parsing)) => {
+            (TaskKind::Parsing, Prediction::Parsing(parsing)) => {
                 parsing.read(parsing::Output::Planes(mean.output()), mean.grid(), &self.gaze.warp, true);
             }
             (_, answer) => self.read_into(mean.output(), to_picture, answer),
@@ -236,19 +242,19 @@ impl Reader {
     }
 
     /// An answer of the right kind with the memory that reading needs.
-    pub fn blank(&self) -> Answer {
+    pub fn blank(&self) -> Prediction {
         match self.task.kind {
-            TaskKind::Landmarks => Answer::Landmarks(Landmarks { points: Vec::with_capacity(self.outputs) }),
-            TaskKind::Parsing => Answer::Parsing(Parsing::with_grid(self.grid)),
-            TaskKind::Age => Answer::Age(Age::default()),
-            TaskKind::Expression => Answer::Expression(Vec::with_capacity(self.outputs)),
-            TaskKind::Attributes => Answer::Attributes(Vec::with_capacity(self.outputs)),
-            TaskKind::Recognition => Answer::Recognition(Vec::with_capacity(self.outputs)),
+            TaskKind::Landmarks => Prediction::Landmarks(Landmarks { points: Vec::with_capacity(self.outputs) }),
+            TaskKind::Parsing => Prediction::Parsing(Parsing::with_grid(self.grid)),
+            TaskKind::Age => Prediction::Age(Age::default()),
+            TaskKind::Expression => Prediction::Expression(Vec::with_capacity(self.outputs)),
+            TaskKind::Attributes => Prediction::Attributes(Vec::with_capacity(self.outputs)),
+            TaskKind::Recognition => Prediction::Recognition(Vec::with_capacity(self.outputs)),
         }
     }
 
     /// The same as a new answer.
-    pub fn read(&self, output: &[f32], to_picture: &Similarity) -> Answer {
+    pub fn read(&self, output: &[f32], to_picture: &Similarity) -> Prediction {
         let mut answer = self.blank();
         self.read_into(output, to_picture, &mut answer);
         answer
@@ -270,7 +276,7 @@ mod tests {
 
     #[test]
     fn shapes_that_do_not_fit_the_kind_are_refused() {
-        let fails = |kind, labels, shape: &[usize]| Reader::new(&task(kind, labels), shape).is_err();
+        let fails = |kind, labels, shape: &[usize]| TaskDecoder::new(&task(kind, labels), shape).is_err();
         assert!(fails(TaskKind::Landmarks, 0, &[1, 68]));
         assert!(fails(TaskKind::Parsing, 3, &[1, 4, 8, 8]));
         assert!(fails(TaskKind::Parsing, 300, &[1, 300, 8, 8]));
@@ -279,17 +285,17 @@ mod tests {
         assert!(!fails(TaskKind::Attributes, 40, &[1, 40]));
         assert!(!fails(TaskKind::Recognition, 0, &[1, 128]));
         let paired = |flip: &[usize]| Task { flip: flip.to_vec(), ..task(TaskKind::Landmarks, 0) };
-        let reads = |flip: &[usize]| Reader::new(&paired(flip), &[1, 3, 2]).is_ok();
+        let reads = |flip: &[usize]| TaskDecoder::new(&paired(flip), &[1, 3, 2]).is_ok();
         assert_eq!((reads(&[1, 0, 2]), reads(&[1, 0]), reads(&[])), (true, false, true));
     }
 
     #[test]
     fn the_kind_decides_how_numbers_are_read() {
         let to_picture = Similarity::scaling(10.0);
-        let reader = Reader::new(&task(TaskKind::Recognition, 0), &[1, 2]).expect("fits");
-        assert_eq!(reader.read(&[0.0, 2.0], &to_picture), Answer::Recognition(vec![0.0, 1.0]));
-        let reader = Reader::new(&task(TaskKind::Landmarks, 0), &[1, 1, 2]).expect("fits");
-        let Answer::Landmarks(landmarks) = reader.read(&[0.5, 0.25], &to_picture) else {
+        let decoder = TaskDecoder::new(&task(TaskKind::Recognition, 0), &[1, 2]).expect("fits");
+        assert_eq!(decoder.read(&[0.0, 2.0], &to_picture), Prediction::Recognition(vec![0.0, 1.0]));
+        let decoder = TaskDecoder::new(&task(TaskKind::Landmarks, 0), &[1, 1, 2]).expect("fits");
+        let Prediction::Landmarks(landmarks) = decoder.read(&[0.5, 0.25], &to_picture) else {
             panic!("landmarks are read as landmarks");
         };
         assert_eq!(landmarks.points, [[5.0, 2.5]]);
@@ -299,21 +305,21 @@ mod tests {
     fn a_second_answer_takes_the_memory_of_the_first() {
         let to_picture = Similarity::scaling(1.0);
         for kind in [TaskKind::Expression, TaskKind::Recognition] {
-            let reader = Reader::new(&task(kind, 2), &[1, 2]).expect("fits");
-            let mut held = Held { known: false, stale_frames: 3, ..Held::fresh(reader.blank()) };
-            let memory = |answer: &Answer| match answer {
-                Answer::Expression(numbers) | Answer::Recognition(numbers) => numbers.as_ptr(),
+            let decoder = TaskDecoder::new(&task(kind, 2), &[1, 2]).expect("fits");
+            let mut result = TaskResult { known: false, stale_frames: 3, ..TaskResult::fresh(decoder.blank()) };
+            let memory = |answer: &Prediction| match answer {
+                Prediction::Expression(numbers) | Prediction::Recognition(numbers) => numbers.as_ptr(),
                 other => panic!("{other:?}"),
             };
-            let before = memory(&held.answer);
-            reader.read_into(&[0.0, 1.0], &to_picture, &mut held.answer);
-            held.clone_from(&Held::fresh(reader.read(&[1.0, 0.0], &to_picture)));
-            assert_eq!((memory(&held.answer), held.known, held.stale_frames), (before, true, 0));
-            assert_eq!(held.answer, reader.read(&[1.0, 0.0], &to_picture));
+            let before = memory(&result.prediction);
+            decoder.read_into(&[0.0, 1.0], &to_picture, &mut result.prediction);
+            result.clone_from(&TaskResult::fresh(decoder.read(&[1.0, 0.0], &to_picture)));
+            assert_eq!((memory(&result.prediction), result.known, result.stale_frames), (before, true, 0));
+            assert_eq!(result.prediction, decoder.read(&[1.0, 0.0], &to_picture));
         }
-        let reader = Reader::new(&task(TaskKind::Expression, 2), &[1, 2]).expect("fits");
-        let mut other = Answer::Age(Age::default());
-        reader.read_into(&[0.5, 0.5], &to_picture, &mut other);
-        assert_eq!(other, Answer::Expression(vec![0.5, 0.5]));
+        let decoder = TaskDecoder::new(&task(TaskKind::Expression, 2), &[1, 2]).expect("fits");
+        let mut other = Prediction::Age(Age::default());
+        decoder.read_into(&[0.5, 0.5], &to_picture, &mut other);
+        assert_eq!(other, Prediction::Expression(vec![0.5, 0.5]));
     }
 }

@@ -23,7 +23,7 @@ use crate::outputs::draw::resize::fitting;
 use crate::outputs::shared_frame::Scene;
 use crate::outputs::sinks::sink::{Flow, Sink};
 use broadcast::{Hub, Kind};
-use faceptor::image::picture::{Picture, Pixels};
+use faceptor::stages::{Picture, Pixels};
 
 /// Pictures are shown no larger than this, which keeps encoding cheap.
 const ROOM: [usize; 2] = [960, 720];
@@ -55,8 +55,8 @@ impl Preview {
     }
 
     fn event(&self, scene: &Scene) -> Result<Vec<u8>> {
-        let names = scene.analysis.tasks.iter().filter_map(|&task| self.legend.readers.get(usize::from(task)));
-        let names: Vec<&str> = names.map(|reader| reader.task().name.as_str()).collect();
+        let names = scene.analysis.tasks.iter().filter_map(|&task| self.legend.decoders.get(usize::from(task)));
+        let names: Vec<&str> = names.map(|decoder| decoder.task().name.as_str()).collect();
         let delay_us = scene.published_us.saturating_sub(scene.captured_us);
         let mut event = format!("{{\"chosen\":{},\"delay_us\":{delay_us},\"frame\":", serde_json::to_string(&names)?);
         event += std::str::from_utf8(scene.json.trim_ascii_end()).context("a line is text")?;

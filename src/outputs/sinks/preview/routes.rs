@@ -25,8 +25,8 @@ impl Site {
     pub fn state(&self, hub: &Hub) -> Value {
         let (number, event) = hub.newest(Kind::Event);
         let newest: Value = serde_json::from_slice(&event).unwrap_or(Value::Null);
-        let tasks: Vec<Value> = (self.legend.readers.iter())
-            .map(|reader| json!({ "name": reader.task().name, "kind": kind_name(reader.task().kind) }))
+        let tasks: Vec<Value> = (self.legend.decoders.iter())
+            .map(|decoder| json!({ "name": decoder.task().name, "kind": kind_name(decoder.task().kind) }))
             .collect();
         json!({
             "program": concat!("faceptor ", env!("CARGO_PKG_VERSION")),
@@ -43,7 +43,7 @@ impl Site {
     /// # Errors
     /// When a name is not a task's, or the loop takes no more commands now.
     pub fn choose(&self, names: &[&str]) -> Result<(), Refusal> {
-        let known = |name: &&str| self.legend.readers.iter().any(|reader| reader.task().name == **name);
+        let known = |name: &&str| self.legend.decoders.iter().any(|decoder| decoder.task().name == **name);
         if !names.iter().all(known) {
             return Err(Refusal::new(422, "there is no such task"));
         }
