@@ -15,7 +15,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
 use faceptor::stages::{Picture, Pixels};
-use faceptor_edge::capture::demo_clip::{Demo, HEIGHT, PERIOD, WIDTH};
+use faceptor_edge::capture::demo_clip::{DemoClip, HEIGHT, PERIOD, WIDTH};
 use image::ImageEncoder;
 use image::codecs::jpeg::JpegEncoder;
 
@@ -35,7 +35,7 @@ fn main() -> Result<()> {
         _ => bail!("{}: {usage}", path.display()),
     };
 
-    let demo = Demo::new()?;
+    let demo = DemoClip::new()?;
     let mut picture = Picture::default();
     let file = File::create(&path).with_context(|| format!("cannot write {}", path.display()))?;
     let mut file = BufWriter::new(file);
@@ -45,7 +45,7 @@ fn main() -> Result<()> {
     for number in 0..count {
         demo.render(number * step, &mut picture);
         write(&picture, &mut file)?;
-        let ([x, y], scale) = Demo::face(number * step);
+        let ([x, y], scale) = DemoClip::face(number * step);
         println!("{}", serde_json::json!({"frame": number, "middle": [x, y], "scale": scale}));
     }
     file.flush().with_context(|| format!("cannot write {}", path.display()))

@@ -11,7 +11,7 @@ use anyhow::Result;
 use faceptor::stages::{
     Colour, Detection, ImageView, Picture, Pipeline, PixelFormat, Pixels, Prediction, Purpose, Sampler, select_tasks,
 };
-use faceptor_edge::capture::demo_clip::Demo;
+use faceptor_edge::capture::demo_clip::DemoClip;
 use serde_json::Value;
 
 /// A picture in BT.601, as a camera in this format and range would deliver it: rows padded to a multiple of 64 bytes.
@@ -100,7 +100,7 @@ fn a_face_is_read_alike_in_every_format() -> Result<()> {
     let chosen = select_tasks(bundle.manifest(), Some("landmarks,age"))?;
     let mut pipeline = Pipeline::new(bundle, &chosen)?;
     let mut picture = Picture::default();
-    Demo::new()?.render(60, &mut picture);
+    DemoClip::new()?.render(60, &mut picture);
     let (face, points, years) = read(&mut pipeline, &picture)?;
     assert_eq!(points.len(), 68);
     let width = face.edges[2] - face.edges[0];
@@ -139,7 +139,7 @@ fn a_face_is_read_alike_in_every_format() -> Result<()> {
 
 /// Demo frames 60, 61, ... as YUV4MPEG2.
 fn film(frames: u64) -> Result<Vec<u8>> {
-    let demo = Demo::new()?;
+    let demo = DemoClip::new()?;
     let mut picture = Picture::default();
     let mut bytes = b"YUV4MPEG2 W640 H480 F25:1 Ip A1:1 C420jpeg XCOLORRANGE=FULL\n".to_vec();
     for frame in 60..60 + frames {

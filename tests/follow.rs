@@ -5,7 +5,7 @@ use faceptor::stages::{
     Analysis, Picture, Pipeline, Pixels, Prediction, Purpose, Similarity, TaskList, TrackerOptions,
     keypoints_of_landmarks, read_photo, select_tasks,
 };
-use faceptor_edge::capture::demo_clip::{Demo, HEIGHT, WIDTH};
+use faceptor_edge::capture::demo_clip::{DemoClip, HEIGHT, WIDTH};
 use faceptor_edge::live::frame::{Allowance, Faces};
 use faceptor_edge::live::virtual_clock::{Script, Stage, Time};
 use faceptor_edge::platform::clock;
@@ -57,7 +57,7 @@ fn play_within(
     frames: u64,
     stage: &dyn Fn(u64, &mut Picture),
 ) -> Result<Vec<Shown>> {
-    let (demo, mut picture) = (Demo::new()?, Picture::default());
+    let (demo, mut picture) = (DemoClip::new()?, Picture::default());
     let mut analysis = Analysis::default();
     let mut shown = Vec::new();
     for frame in 0..frames {
@@ -302,7 +302,7 @@ fn crops_from_landmarks_lie_steadier_than_the_finders() -> Result<()> {
     let chosen = select_tasks(bundle.manifest(), Some("landmarks,age"))?;
     let mut pipeline = Pipeline::new(bundle, &chosen)?;
     let mut answers: Vec<Prediction> = pipeline.decoders().iter().map(|decoder| decoder.blank()).collect();
-    let (demo, mut picture) = (Demo::new()?, Picture::default());
+    let (demo, mut picture) = (DemoClip::new()?, Picture::default());
     let mut table = Vec::new();
     // Every how many frames the finder runs; 0 is by landmarks.
     for every in [0, 1, 2, 3] {
@@ -324,7 +324,7 @@ fn crops_from_landmarks_lie_steadier_than_the_finders() -> Result<()> {
             let to_picture = pipeline.frame_of(&keypoints).context("distinct keypoints")?;
             let views = pipeline.views(&to_picture, None);
             // The distance between the eyes in the portrait is about 41 pixels.
-            let ([x, _], scale) = Demo::face(frame);
+            let ([x, _], scale) = DemoClip::face(frame);
             middles.push((to_picture.apply(0.5, 0.5).0 - x) / (41.0 * scale));
             sizes.push((to_picture.scale() / scale).ln());
             pipeline.look_at(&picture.view(), &views)?;

@@ -9,8 +9,8 @@ use std::time::Instant;
 
 use anyhow::{Result, anyhow};
 use faceptor::stages::{ImageView, Picture, Pipeline, TaskList, TrackerOptions, select_tasks};
-use faceptor_edge::capture::photo_source::DemoFeed;
-use faceptor_edge::capture::source::{Feed, FeedCounters, FeedError, Grab, Stamp};
+use faceptor_edge::capture::demo_source::DemoSource;
+use faceptor_edge::capture::source::{Poll, Source, SourceCounters, SourceError, Stamp};
 use faceptor_edge::live::frame::Faces;
 use faceptor_edge::live::frame_result::{Counters, Outcome};
 use faceptor_edge::live::live_loop::{Command, Links, Live, Settings};
@@ -65,7 +65,7 @@ impl Setup {
 }
 
 /// Runs the loop on this thread, and a reader of its results on another one.
-fn run(feed: &mut dyn Feed, setup: Setup) -> (Result<Counters>, Vec<Seen>) {
+fn run(source: &mut dyn Source, setup: Setup) -> (Result<Counters>, Vec<Seen>) {
     let bundle = faceptor::stages::embedded_bundle().expect("the embedded network");
     let chosen = select_tasks(bundle.manifest(), Some(setup.tasks)).expect("known tasks");
     let pipeline = Pipeline::new(bundle, &chosen).expect("the network runs");
@@ -100,7 +100,7 @@ fn run(feed: &mut dyn Feed, setup: Setup) -> (Result<Counters>, Vec<Seen>) {
             stills: Stills::new(0, 0),
         };
         let faces = Faces::new(pipeline, TrackerOptions { limit: 4, smoothing: true });
-        let counters = Live::new(faces, setup.settings, feed.period_us(), links).and_then(|live| live.run(feed));
+        let counters = Live::new(faces, setup.settings, source.period_us(), links).and_then(|live| live.run(source));
         ended.store(true, Ordering::Release);
         (counters, reader.join().expect("it reads"))
     })
@@ -108,7 +108,7 @@ fn run(feed: &mut dyn Feed, setup: Setup) -> (Result<Counters>, Vec<Seen>) {
 
 /// The demo clip, with what the loop does between two grabs measured on its own thread.
 struct Probe {
-    clip: DemoFeed,
+    clip: DemoSource,
     wall: Picture,
     /// Frames in which there is no face.
     empty: std::ops::Range<u64>,
@@ -124,7 +124,7 @@ struct Probe {
 impl Probe {
     fn new(empty: std::ops::Range<u64>, steer: impl FnMut(u64) + Send + 'static) -> Probe {
         Probe {
-            clip: DemoFeed::new().expect("the clip"),
+            clip: DemoSource::new().expect("the clip"),
             wall: Picture::filled(640, 480, [128, 134, 140]),
             empty,
             frame: 0,
@@ -136,26 +136,26 @@ impl Probe {
     }
 }
 
-impl Feed for Probe {
-    fn grab(&mut self, until_us: u64) -> Result<Grab, FeedError> {
+impl Source for Probe {
+    fn poll(&mut self, until_us: u64) -> Result<Poll, SourceError> {
         self.times_ns.extend(self.since.map(|since| since.elapsed().as_nanos() as u64));
         self.counts.push(allocations::of_this_thread());
         (self.steer)(self.counts.len() as u64 - 1);
-        if self.clip.grab(until_us)? == Grab::Ended {
+        if self.clip.poll(until_us)? == Poll::Ended {
             self.clip.rewind();
-            self.clip.grab(until_us)?;
+            self.clip.poll(until_us)?;
         }
         let stamp = Stamp { sequence: self.frame, captured_us: clock::now_us(), stale_dropped: 0 };
         self.frame += 1;
         self.since = Some(Instant::now());
-        Ok(Grab::Frame(stamp))
+        Ok(Poll::Frame(stamp))
     }
 
     fn view(&self) -> ImageView<'_> {
         if self.empty.contains(&(self.frame - 1)) { self.wall.view() } else { self.clip.view() }
     }
 
-    fn counters(&self) -> FeedCounters {
+    fn counters(&self) -> SourceCounters {
         self.clip.counters()
     }
 
@@ -175,17 +175,17 @@ fn frames_take_no_memory_whatever_comes_and_whatever_is_asked() {
     let (mut setup, sender) = Setup::new("all", Some(400));
     setup.settings.budget_us = Some(4000);
     let lists = [list("all"), list("none"), list("age,parsing"), list("landmarks")];
-    let mut feed = Probe::new(150..200, move |frame| {
+    let mut source = Probe::new(150..200, move |frame| {
         if frame % 25 == 24 {
             let next = lists[(frame / 25) as usize % lists.len()].clone();
             sender.try_send(Command::SetTasks(next)).expect("there is room");
         }
     });
-    let (counters, seen) = run(&mut feed, setup);
+    let (counters, seen) = run(&mut source, setup);
     assert_eq!(counters.expect("it runs").frames, 400);
     assert!(seen[140].ids == [1] && seen[190].ids.is_empty() && seen[230].ids == [2], "a face goes, another comes");
     // The first frame sizes the finder's tables for the picture.
-    let steady = feed.counts[399].since(feed.counts[2]);
+    let steady = source.counts[399].since(source.counts[2]);
     assert_eq!(steady, Count::default(), "ours and the engine's together");
 }
 
@@ -195,25 +195,25 @@ fn a_thousand_switches_cost_no_memory_and_no_time() {
     let lists = [list("landmarks"), list("landmarks,age,expression")];
     let switched = lists.clone();
     // Every fourth frame begins with another choice.
-    let mut feed = Probe::new(0..0, move |frame| {
+    let mut source = Probe::new(0..0, move |frame| {
         if frame % 4 == 0 {
             let next = switched[(frame / 4) as usize % 2].clone();
             sender.try_send(Command::SetTasks(next)).expect("there is room");
         }
     });
-    let (counters, seen) = run(&mut feed, setup);
+    let (counters, seen) = run(&mut source, setup);
     assert_eq!(counters.expect("it runs").frames, 4000);
     for (number, seen) in seen.iter().enumerate() {
         // Sent while the frame was waited for, so it holds for that very frame.
         assert_eq!(seen.tasks, lists[number / 4 % 2], "frame {number}");
         assert_eq!(seen.known, seen.tasks.len(), "all answered at once, none left over: frame {number}");
     }
-    assert_eq!(feed.counts[3999].since(feed.counts[2]), Count::default());
+    assert_eq!(source.counts[3999].since(source.counts[2]), Count::default());
     // The first frame after a switch against the third one, for each of the choices.
     for choice in 0..2 {
         let median = |offset: usize| {
             let frames = (100..3990).filter(|frame| frame / 4 % 2 == choice && frame % 4 == offset);
-            let mut times: Vec<u64> = frames.map(|frame| feed.times_ns[frame]).collect();
+            let mut times: Vec<u64> = frames.map(|frame| source.times_ns[frame]).collect();
             times.sort_unstable();
             times[times.len() / 2]
         };
@@ -249,34 +249,34 @@ impl Script {
     }
 }
 
-impl Feed for Script {
-    fn grab(&mut self, _until_us: u64) -> Result<Grab, FeedError> {
+impl Source for Script {
+    fn poll(&mut self, _until_us: u64) -> Result<Poll, SourceError> {
         let name = "script".to_owned();
         match self.steps.pop_front() {
-            None => return Ok(Grab::Ended),
+            None => return Ok(Poll::Ended),
             Some(Step::Frame) => {}
             Some(Step::Gap(frames)) => self.sequence += frames,
             Some(Step::Nothing) => {
                 thread::sleep(std::time::Duration::from_millis(30));
-                return Ok(Grab::Nothing);
+                return Ok(Poll::Nothing);
             }
-            Some(Step::Bad) => return Err(FeedError::Frame { name, reason: anyhow!("torn") }),
+            Some(Step::Bad) => return Err(SourceError::Frame { name, reason: anyhow!("torn") }),
             Some(Step::Unplugged) => {
                 self.lost = true;
-                return Ok(Grab::Nothing);
+                return Ok(Poll::Nothing);
             }
-            Some(Step::Gone) => return Err(FeedError::Lost { name, reason: anyhow!("for good") }),
+            Some(Step::Gone) => return Err(SourceError::Lost { name, reason: anyhow!("for good") }),
         }
         self.sequence += 1;
-        Ok(Grab::Frame(Stamp { sequence: self.sequence - 1, captured_us: clock::now_us(), stale_dropped: 0 }))
+        Ok(Poll::Frame(Stamp { sequence: self.sequence - 1, captured_us: clock::now_us(), stale_dropped: 0 }))
     }
 
     fn view(&self) -> ImageView<'_> {
         self.wall.view()
     }
 
-    fn counters(&self) -> FeedCounters {
-        FeedCounters { lost: u64::from(self.lost), frames: self.sequence, ..FeedCounters::default() }
+    fn counters(&self) -> SourceCounters {
+        SourceCounters { lost: u64::from(self.lost), frames: self.sequence, ..SourceCounters::default() }
     }
 
     fn period_us(&self) -> Option<u64> {
@@ -345,7 +345,7 @@ fn heat_gives_up_frames_and_tasks() {
     let (mut setup, _sender) = Setup::new("landmarks,age", Some(20));
     setup.heat = 2;
     setup.settings.budget_us = Some(60_000_000);
-    let (counters, seen) = run(&mut DemoFeed::new().expect("the clip"), setup);
+    let (counters, seen) = run(&mut DemoSource::new().expect("the clip"), setup);
     assert_eq!(counters.expect("it ends well").stale_answers, 10);
     assert_eq!(seen.iter().filter(|seen| seen.deferred == 1).count(), 10);
 }

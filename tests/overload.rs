@@ -9,8 +9,8 @@ use std::thread;
 
 use anyhow::Result;
 use faceptor::stages::{ImageView, Picture, Pipeline, TrackerOptions, select_tasks};
-use faceptor_edge::capture::demo_clip::Demo;
-use faceptor_edge::capture::source::{Feed, FeedCounters, FeedError, Grab, Stamp};
+use faceptor_edge::capture::demo_clip::DemoClip;
+use faceptor_edge::capture::source::{Poll, Source, SourceCounters, SourceError, Stamp};
 use faceptor_edge::live::frame::Faces;
 use faceptor_edge::live::frame_result::Outcome;
 use faceptor_edge::live::live_loop::{Links, Live, Settings};
@@ -70,7 +70,7 @@ struct Seen {
 struct Stage30<'a> {
     script: Arc<Script>,
     picture: Picture,
-    counters: FeedCounters,
+    counters: SourceCounters,
     last: u64,
     published: Reader<'a, Outcome>,
     seen: Vec<Seen>,
@@ -97,33 +97,33 @@ impl Stage30<'_> {
     }
 }
 
-impl Feed for Stage30<'_> {
-    fn grab(&mut self, until_us: u64) -> Result<Grab, FeedError> {
+impl Source for Stage30<'_> {
+    fn poll(&mut self, until_us: u64) -> Result<Poll, SourceError> {
         self.read();
         // The newest frame that was not given yet, or else the next one.
         let newest = (self.script.now_us() - BEGIN_US) / PERIOD_US;
         let number = newest.max(self.last + 1);
         let captured_us = BEGIN_US + number * PERIOD_US;
         if captured_us >= END_US {
-            return Ok(Grab::Ended);
+            return Ok(Poll::Ended);
         }
         if captured_us > until_us {
             self.script.wait_until_us(until_us);
-            return Ok(Grab::Nothing);
+            return Ok(Poll::Nothing);
         }
         self.script.wait_until_us(captured_us);
         let stale_dropped = (number - self.last - 1) as u32;
         self.last = number;
         self.counters.frames += 1;
         self.counters.stale_dropped += u64::from(stale_dropped);
-        Ok(Grab::Frame(Stamp { sequence: number, captured_us, stale_dropped }))
+        Ok(Poll::Frame(Stamp { sequence: number, captured_us, stale_dropped }))
     }
 
     fn view(&self) -> ImageView<'_> {
         self.picture.view()
     }
 
-    fn counters(&self) -> FeedCounters {
+    fn counters(&self) -> SourceCounters {
         self.counters
     }
 
@@ -144,9 +144,9 @@ fn play() -> Result<Vec<Seen>> {
     let (results, published) = ring.split();
     let script = Script::new(cost_us);
     let mut picture = Picture::default();
-    Demo::new()?.render(0, &mut picture);
-    let counters = FeedCounters::default();
-    let mut feed = Stage30 { script: script.clone(), picture, counters, last: 0, published, seen: Vec::new() };
+    DemoClip::new()?.render(0, &mut picture);
+    let counters = SourceCounters::default();
+    let mut source = Stage30 { script: script.clone(), picture, counters, last: 0, published, seen: Vec::new() };
     let (_sender, commands) = sync_channel(1);
     let links = Links {
         commands,
@@ -159,9 +159,9 @@ fn play() -> Result<Vec<Seen>> {
         stills: Stills::new(0, 0),
     };
     let faces = Faces::new(pipeline, TrackerOptions { limit: 4, smoothing: true }).in_time(Time::Script(script));
-    Live::new(faces, Settings::default(), feed.period_us(), links)?.run(&mut feed)?;
-    feed.read();
-    Ok(feed.seen)
+    Live::new(faces, Settings::default(), source.period_us(), links)?.run(&mut source)?;
+    source.read();
+    Ok(source.seen)
 }
 
 #[test]

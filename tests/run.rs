@@ -5,7 +5,7 @@ mod util;
 use std::fs;
 
 use faceptor_edge::capture::demo_clip;
-use faceptor_edge::capture::demo_clip::Demo;
+use faceptor_edge::capture::demo_clip::DemoClip;
 use util::files::{jpeg, portrait};
 use util::{Folder, PORTRAIT, faceptor};
 
@@ -19,7 +19,7 @@ fn the_face_of_the_demo_is_followed_through_the_clip() {
         assert_eq!((&line["frame"], &line["sequence"]), (&number.into(), &number.into()));
         assert_eq!((&line["width"], &line["height"]), (&640.into(), &480.into()));
         assert!(line["captured_us"].is_u64() && line.get("path").is_none());
-        let ([x, y], scale) = Demo::face(number as u64);
+        let ([x, y], scale) = DemoClip::face(number as u64);
         // The whole face is 130 px high at scale 1.
         let near = |face: &serde_json::Value| {
             let value = |index: usize| face["box"][index].as_f64().expect("four numbers");
@@ -57,7 +57,7 @@ fn landmarks_lead_the_way_and_the_finder_rarely_runs() {
         let points = faces[0]["landmarks"]["points"].as_array().expect("68 points");
         let mean = |axis: usize| points.iter().filter_map(|p| p[axis].as_f64()).sum::<f64>() / points.len() as f64;
         // The middle of the landmarks lies a little below the middle of the face; how much turns and grows with it.
-        let ([x, y], scale) = Demo::face(number as u64);
+        let ([x, y], scale) = DemoClip::face(number as u64);
         worst = worst.max((mean(0) - x).hypot(mean(1) - y) / scale);
     }
     assert!(worst < 25.0, "{worst} pixels of the portrait");

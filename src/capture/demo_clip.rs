@@ -23,7 +23,7 @@ const WALL: [u8; 3] = [128, 134, 140];
 const TURN: f64 = 0.176_326_980_708_465;
 
 /// The decoded portrait.
-pub struct Demo {
+pub struct DemoClip {
     portrait: Picture,
 }
 
@@ -54,11 +54,11 @@ fn pose(frame: u64) -> Pose {
     Pose { middle, scale, cos, sin }
 }
 
-impl Demo {
+impl DemoClip {
     /// Decodes the portrait.
-    pub fn new() -> Result<Demo> {
+    pub fn new() -> Result<DemoClip> {
         let photo = decode_photo(PORTRAIT).context("the embedded portrait")?;
-        Ok(Demo { portrait: photo.picture })
+        Ok(DemoClip { portrait: photo.picture })
     }
 
     /// Draws frame `frame` into `picture`, whose memory is used again.
@@ -113,7 +113,7 @@ mod tests {
 
     #[test]
     fn the_clip_repeats_and_moves() -> Result<()> {
-        let demo = Demo::new()?;
+        let demo = DemoClip::new()?;
         let (mut first, mut later, mut again) = (Picture::default(), Picture::default(), Picture::default());
         demo.render(3, &mut first);
         demo.render(60, &mut later);
@@ -125,11 +125,11 @@ mod tests {
 
     #[test]
     fn the_middle_of_the_face_is_drawn_where_it_is_said_to_be() -> Result<()> {
-        let demo = Demo::new()?;
+        let demo = DemoClip::new()?;
         let mut picture = Picture::default();
         for frame in [0, 31, 77, 200] {
             demo.render(frame, &mut picture);
-            let ([x, y], scale) = Demo::face(frame);
+            let ([x, y], scale) = DemoClip::face(frame);
             assert!((0.6..1.9).contains(&scale), "scale {scale}");
             let drawn = picture.rgb(x.round() as usize, y.round() as usize);
             let photo = demo.portrait.rgb(FACE.0 as usize, FACE.1 as usize);

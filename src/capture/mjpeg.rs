@@ -4,8 +4,8 @@ use std::io::{self, Read};
 use std::mem;
 
 use crate::capture::jpeg::FrameDecoder;
-use crate::capture::source::{Feed, FeedCounters, FeedError, Grab, Stamp};
-use crate::capture::timed_reader::{Inflow, Supply};
+use crate::capture::source::{Poll, Source, SourceCounters, SourceError, Stamp};
+use crate::capture::timed_reader::{Supply, TimedReader};
 use crate::platform::clock;
 use faceptor::stages::ImageView;
 
@@ -119,9 +119,9 @@ impl Splitter {
 }
 
 /// The frames of a stream, each as soon as it can be read. Damaged ones are counted and passed over.
-pub struct Mjpg<R> {
+pub struct Mjpeg<R> {
     name: String,
-    inflow: Inflow<R>,
+    reader: TimedReader<R>,
     splitter: Splitter,
     frame: Vec<u8>,
     /// `frame` is whole, and the next one begins.
@@ -129,30 +129,30 @@ pub struct Mjpg<R> {
     decoder: FrameDecoder,
     next: u64,
     ended: bool,
-    counters: FeedCounters,
+    counters: SourceCounters,
 }
 
-impl<R: Read + Send> Mjpg<R> {
+impl<R: Read + Send> Mjpeg<R> {
     /// Looks at how the stream begins.
     ///
     /// # Errors
     /// When it does not begin with a JPEG, or cannot be read.
-    pub fn open(name: &str, mut inflow: Inflow<R>) -> anyhow::Result<Mjpg<R>> {
-        while inflow.supply(u64::MAX)? == Supply::Nothing {}
-        let seen = &inflow.bytes()[..inflow.bytes().len().min(MAGIC.len())];
+    pub fn open(name: &str, mut reader: TimedReader<R>) -> anyhow::Result<Mjpeg<R>> {
+        while reader.supply(u64::MAX)? == Supply::Nothing {}
+        let seen = &reader.bytes()[..reader.bytes().len().min(MAGIC.len())];
         if seen.is_empty() || !MAGIC.starts_with(seen) {
             anyhow::bail!("not concatenated JPEGs: it does not begin with one (write it with ffmpeg -f mjpeg)");
         }
-        Ok(Mjpg {
+        Ok(Mjpeg {
             name: name.to_owned(),
-            inflow,
+            reader,
             splitter: Splitter::default(),
             frame: Vec::new(),
             complete: false,
             decoder: FrameDecoder::default(),
             next: 0,
             ended: false,
-            counters: FeedCounters::default(),
+            counters: SourceCounters::default(),
         })
     }
 
@@ -160,7 +160,7 @@ impl<R: Read + Send> Mjpg<R> {
     /// is cut off is counted.
     fn read(&mut self, until_us: u64) -> io::Result<Supply> {
         loop {
-            match self.inflow.supply(until_us)? {
+            match self.reader.supply(until_us)? {
                 Supply::Bytes => {}
                 Supply::Nothing => return Ok(Supply::Nothing),
                 Supply::Ended => {
@@ -173,9 +173,9 @@ impl<R: Read + Send> Mjpg<R> {
             if self.complete {
                 self.frame.clear();
             }
-            let (used, complete) = self.splitter.take(self.inflow.bytes(), &mut self.frame);
+            let (used, complete) = self.splitter.take(self.reader.bytes(), &mut self.frame);
             self.complete = complete;
-            self.inflow.consume(used);
+            self.reader.consume(used);
             for _ in 0..mem::take(&mut self.splitter.broken_off) {
                 self.damaged("the frame is cut off");
             }
@@ -197,18 +197,18 @@ impl<R: Read + Send> Mjpg<R> {
         }
     }
 
-    fn lost(&mut self, error: io::Error) -> FeedError {
+    fn lost(&mut self, error: io::Error) -> SourceError {
         self.ended = true;
-        FeedError::Lost { name: self.name.clone(), reason: error.into() }
+        SourceError::Lost { name: self.name.clone(), reason: error.into() }
     }
 }
 
-impl<R: Read + Send> Feed for Mjpg<R> {
-    fn grab(&mut self, until_us: u64) -> Result<Grab, FeedError> {
+impl<R: Read + Send> Source for Mjpeg<R> {
+    fn poll(&mut self, until_us: u64) -> Result<Poll, SourceError> {
         while !self.ended {
             match self.read(until_us).map_err(|error| self.lost(error))? {
                 Supply::Bytes => {}
-                Supply::Nothing => return Ok(Grab::Nothing),
+                Supply::Nothing => return Ok(Poll::Nothing),
                 Supply::Ended => {
                     self.ended = true;
                     break;
@@ -219,19 +219,19 @@ impl<R: Read + Send> Feed for Mjpg<R> {
             match self.decoder.decode(&self.frame) {
                 Ok(()) => {
                     self.counters.frames += 1;
-                    return Ok(Grab::Frame(stamp));
+                    return Ok(Poll::Frame(stamp));
                 }
                 Err(error) => self.damaged(&error.to_string()),
             }
         }
-        Ok(Grab::Ended)
+        Ok(Poll::Ended)
     }
 
     fn view(&self) -> ImageView<'_> {
         self.decoder.view()
     }
 
-    fn counters(&self) -> FeedCounters {
+    fn counters(&self) -> SourceCounters {
         self.counters
     }
 
@@ -239,7 +239,7 @@ impl<R: Read + Send> Feed for Mjpg<R> {
         format!("{}: concatenated JPEGs", self.name)
     }
 
-    fn skip(&mut self) -> Result<bool, FeedError> {
+    fn skip(&mut self) -> Result<bool, SourceError> {
         let more = !self.ended && self.read(u64::MAX).map_err(|error| self.lost(error))? == Supply::Bytes;
         self.ended |= !more;
         self.next += u64::from(more);
@@ -253,13 +253,13 @@ mod tests {
     use crate::capture::jpeg::samples::jpeg;
 
     /// (red of each frame, counters) of a stream that is read in pieces of `piece` bytes.
-    fn play(bytes: &[u8], piece: usize) -> (Vec<u8>, FeedCounters) {
-        let mut feed = Mjpg::open("stream", Inflow::new(bytes, piece)).expect("a JPEG");
+    fn play(bytes: &[u8], piece: usize) -> (Vec<u8>, SourceCounters) {
+        let mut source = Mjpeg::open("stream", TimedReader::new(bytes, piece)).expect("a JPEG");
         let mut shades = Vec::new();
         loop {
-            match feed.grab(0).expect("readable") {
-                Grab::Frame(_) => shades.push(feed.view().bytes()[0]),
-                _ => return (shades, feed.counters()),
+            match source.poll(0).expect("readable") {
+                Poll::Frame(_) => shades.push(source.view().bytes()[0]),
+                _ => return (shades, source.counters()),
             }
         }
     }
@@ -307,7 +307,7 @@ mod tests {
     #[test]
     fn what_is_no_jpeg_is_refused() {
         for bytes in [b"".as_slice(), b"YUV4MPEG2 W4 H4\n", b"\xff\xd9\xff"] {
-            let error = Mjpg::open("stream", Inflow::new(bytes, 99)).err().map(|error| error.to_string());
+            let error = Mjpeg::open("stream", TimedReader::new(bytes, 99)).err().map(|error| error.to_string());
             assert!(error.is_some_and(|text| text.starts_with("not concatenated JPEGs")), "{bytes:?}");
         }
     }

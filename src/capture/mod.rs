@@ -1,13 +1,14 @@
 //! Where pictures come from: cameras, photos, folders, video streams and the embedded demo clip.
 //!
-//! The live loop reads any of them as a [`source::Feed`], which [`open`](open::open) makes from a name.
+//! The live loop reads any of them as a [`source::Source`], which [`open`](open::open) makes from a name.
 
 pub mod demo_clip;
-pub mod folder;
+pub mod demo_source;
 mod jpeg;
 pub mod mjpeg;
 pub mod open;
 pub mod paced;
+pub mod photo_files;
 pub mod photo_source;
 pub mod source;
 mod timed_reader;

@@ -1,4 +1,4 @@
-//! From the name of a source on the command line to its feed.
+//! From the name of a source on the command line to its source.
 
 use std::fs::File;
 use std::io;
@@ -7,78 +7,64 @@ use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
-use v4l::FourCC;
 
-use crate::capture::mjpeg::{self, Mjpg};
+use crate::capture::demo_source::DemoSource;
+use crate::capture::mjpeg::{self, Mjpeg};
 use crate::capture::paced::Paced;
-use crate::capture::photo_source::{DemoFeed, Photos};
-use crate::capture::source::Feed;
-use crate::capture::timed_reader::{Inflow, Supply};
+use crate::capture::photo_source::PhotoSource;
+use crate::capture::source::{Source, SourceRequest};
+use crate::capture::timed_reader::{Supply, TimedReader};
 use crate::capture::v4l2::Camera;
 use crate::capture::y4m::{self, Y4m};
-
-/// How a source is to be opened; what is not said is chosen.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct FeedRequest {
-    /// Frames a second: what a camera is asked for, and the pace at which anything else is played. Without it files and
-    /// the demo clip come as fast as they are taken.
-    pub fps: Option<f64>,
-    /// Width and height in pixels that a camera is asked for.
-    pub size: Option<[u32; 2]>,
-    /// The four characters of a V4L2 pixel format that a camera is asked for, `YUYV`.
-    pub fourcc: Option<FourCC>,
-    /// A camera that is lost ends the run; otherwise it is waited for.
-    pub exit_on_lost: bool,
-}
 
 /// Opens a camera (`/dev/video0`, or a link to one), `demo`, a `.y4m` or `.mjpg` file, `-` for one of these on standard
 /// input (or a named pipe), a photo, or a folder of photos.
 ///
 /// # Errors
 /// When the source does not exist, may not be read, or is of no kind that is known; the message says what to do.
-pub fn open(name: &str, request: &FeedRequest) -> Result<Box<dyn Feed>> {
+pub fn open(name: &str, request: &SourceRequest) -> Result<Box<dyn Source>> {
     if is_device(Path::new(name)) {
         return Ok(Box::new(Camera::open(Path::new(name), request)?));
     }
-    let feed = open_source(name).with_context(|| format!("source {name}"))?;
+    let source = open_source(name).with_context(|| format!("source {name}"))?;
     Ok(match request.fps {
-        Some(fps) => Box::new(Paced::new(feed, fps)),
-        None => feed,
+        Some(fps) => Box::new(Paced::new(source, fps)),
+        None => source,
     })
 }
 
 /// Everything but a camera.
-fn open_source(name: &str) -> Result<Box<dyn Feed>> {
+fn open_source(name: &str) -> Result<Box<dyn Source>> {
     let path = Path::new(name);
     let extension = path.extension().and_then(|e| e.to_str()).unwrap_or("").to_ascii_lowercase();
     if name == "demo" {
-        return Ok(Box::new(DemoFeed::new()?));
+        return Ok(Box::new(DemoSource::new()?));
     }
     if name == "-" {
         let input = io::stdin().as_fd().try_clone_to_owned().context("standard input cannot be read")?;
-        return sniff("standard input", Inflow::of_file(File::from(input)));
+        return sniff("standard input", TimedReader::of_file(File::from(input)));
     }
     if !path.exists() {
         bail!(
             "it does not exist: use /dev/videoN, demo, a .y4m or .mjpg file, a photo, a folder, or - for standard input"
         );
     }
-    let file = || File::open(path).context("it cannot be read").map(Inflow::of_file);
+    let file = || File::open(path).context("it cannot be read").map(TimedReader::of_file);
     match extension.as_str() {
         "y4m" => Ok(Box::new(Y4m::open(name, file()?)?)),
-        "mjpg" | "mjpeg" => Ok(Box::new(Mjpg::open(name, file()?)?)),
+        "mjpg" | "mjpeg" => Ok(Box::new(Mjpeg::open(name, file()?)?)),
         _ if path.metadata().is_ok_and(|data| data.file_type().is_fifo()) => sniff(name, file()?),
-        _ => Ok(Box::new(Photos::open(path))),
+        _ => Ok(Box::new(PhotoSource::open(path))),
     }
 }
 
 /// A stream by its first byte.
-fn sniff(name: &str, mut inflow: Inflow<File>) -> Result<Box<dyn Feed>> {
-    while inflow.supply(u64::MAX).context("it cannot be read")? == Supply::Nothing {}
-    match inflow.bytes().first() {
+fn sniff(name: &str, mut reader: TimedReader<File>) -> Result<Box<dyn Source>> {
+    while reader.supply(u64::MAX).context("it cannot be read")? == Supply::Nothing {}
+    match reader.bytes().first() {
         None => bail!("it is empty: expected YUV4MPEG2 (ffmpeg -f yuv4mpegpipe) or JPEGs (ffmpeg -f mjpeg)"),
-        Some(first) if *first == y4m::MAGIC[0] => Ok(Box::new(Y4m::open(name, inflow)?)),
-        Some(first) if *first == mjpeg::MAGIC[0] => Ok(Box::new(Mjpg::open(name, inflow)?)),
+        Some(first) if *first == y4m::MAGIC[0] => Ok(Box::new(Y4m::open(name, reader)?)),
+        Some(first) if *first == mjpeg::MAGIC[0] => Ok(Box::new(Mjpeg::open(name, reader)?)),
         Some(_) => bail!("neither YUV4MPEG2 (ffmpeg -f yuv4mpegpipe) nor JPEGs (ffmpeg -f mjpeg)"),
     }
 }
@@ -98,7 +84,7 @@ mod tests {
     use super::*;
 
     fn reason(name: &str) -> String {
-        let error = open(name, &FeedRequest::default()).err().expect("a bad source");
+        let error = open(name, &SourceRequest::default()).err().expect("a bad source");
         format!("{error:#}")
     }
 
@@ -130,11 +116,11 @@ mod tests {
         fs::write(root.path().join("b.Y4M"), b"YUV4MPEG2 W2 H2 Cmono\nFRAME\nabcd")?;
         fs::write(root.path().join("c.jpg"), photo)?;
         for (name, width) in [("a.mjpg", 512), ("b.Y4M", 2), ("c.jpg", 512)] {
-            let mut feed = open(&root.path().join(name).to_string_lossy(), &FeedRequest::default())?;
-            feed.grab(0)?;
-            assert_eq!(feed.view().width(), width, "{}", feed.describe());
+            let mut source = open(&root.path().join(name).to_string_lossy(), &SourceRequest::default())?;
+            source.poll(0)?;
+            assert_eq!(source.view().width(), width, "{}", source.describe());
         }
-        let paced = FeedRequest { fps: Some(25.0), ..FeedRequest::default() };
+        let paced = SourceRequest { fps: Some(25.0), ..SourceRequest::default() };
         assert_eq!(open("demo", &paced)?.period_us(), Some(40_000));
         Ok(())
     }

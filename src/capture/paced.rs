@@ -2,14 +2,14 @@
 
 use std::path::Path;
 
-use crate::capture::source::{Feed, FeedCounters, FeedError, Grab, Stamp};
+use crate::capture::source::{Poll, Source, SourceCounters, SourceError, Stamp};
 use crate::platform::clock;
 use faceptor::stages::ImageView;
 
-/// Plays a feed as a camera would deliver it: frame `k` is taken at start + k periods, and a frame that was not
+/// Plays a source as a camera would deliver it: frame `k` is taken at start + k periods, and a frame that was not
 /// fetched by then is passed over and counted. A frame is read before it is due, so reading is not part of its latency.
 pub struct Paced<F> {
-    feed: F,
+    source: F,
     period_us: f64,
     /// When frame 0 was due: the first grab.
     start_us: Option<u64>,
@@ -20,11 +20,11 @@ pub struct Paced<F> {
     stale_dropped: u64,
 }
 
-impl<F: Feed> Paced<F> {
+impl<F: Source> Paced<F> {
     /// At `fps` frames a second, more than 0.
-    pub fn new(feed: F, fps: f64) -> Paced<F> {
+    pub fn new(source: F, fps: f64) -> Paced<F> {
         let period_us = 1e6 / fps.max(1e-3);
-        Paced { feed, period_us, start_us: None, next: 0, waiting: None, stale_dropped: 0 }
+        Paced { source, period_us, start_us: None, next: 0, waiting: None, stale_dropped: 0 }
     }
 
     fn due_us(&self, start_us: u64, frame: u64) -> u64 {
@@ -32,53 +32,53 @@ impl<F: Feed> Paced<F> {
     }
 
     /// Reads the frame that is the newest one at this time, or the next one when that is not due yet.
-    fn read(&mut self, start_us: u64, until_us: u64) -> Result<Grab, FeedError> {
+    fn read(&mut self, start_us: u64, until_us: u64) -> Result<Poll, SourceError> {
         let current = ((clock::now_us() - start_us) as f64 / self.period_us) as u64;
         let mut dropped = 0;
         while self.next < current {
             self.next += 1;
-            if !self.feed.skip()? {
-                return Ok(Grab::Ended);
+            if !self.source.skip()? {
+                return Ok(Poll::Ended);
             }
             dropped += 1;
         }
         self.stale_dropped += u64::from(dropped);
-        let stamp = match self.feed.grab(until_us)? {
-            Grab::Frame(stamp) => stamp,
+        let stamp = match self.source.poll(until_us)? {
+            Poll::Frame(stamp) => stamp,
             other => return Ok(other),
         };
         let captured_us = self.due_us(start_us, self.next);
         self.next += 1;
-        Ok(Grab::Frame(Stamp { captured_us, stale_dropped: stamp.stale_dropped + dropped, ..stamp }))
+        Ok(Poll::Frame(Stamp { captured_us, stale_dropped: stamp.stale_dropped + dropped, ..stamp }))
     }
 }
 
-impl<F: Feed> Feed for Paced<F> {
-    fn grab(&mut self, until_us: u64) -> Result<Grab, FeedError> {
+impl<F: Source> Source for Paced<F> {
+    fn poll(&mut self, until_us: u64) -> Result<Poll, SourceError> {
         let start_us = *self.start_us.get_or_insert_with(clock::now_us);
         let stamp = match self.waiting.take() {
             Some(stamp) => stamp,
             None => match self.read(start_us, until_us)? {
-                Grab::Frame(stamp) => stamp,
+                Poll::Frame(stamp) => stamp,
                 other => return Ok(other),
             },
         };
         if stamp.captured_us > until_us {
             clock::sleep_until_us(until_us);
             self.waiting = Some(stamp);
-            return Ok(Grab::Nothing);
+            return Ok(Poll::Nothing);
         }
         clock::sleep_until_us(stamp.captured_us);
-        Ok(Grab::Frame(stamp))
+        Ok(Poll::Frame(stamp))
     }
 
     fn view(&self) -> ImageView<'_> {
-        self.feed.view()
+        self.source.view()
     }
 
-    fn counters(&self) -> FeedCounters {
-        let inner = self.feed.counters();
-        FeedCounters { stale_dropped: inner.stale_dropped + self.stale_dropped, ..inner }
+    fn counters(&self) -> SourceCounters {
+        let inner = self.source.counters();
+        SourceCounters { stale_dropped: inner.stale_dropped + self.stale_dropped, ..inner }
     }
 
     fn period_us(&self) -> Option<u64> {
@@ -86,15 +86,15 @@ impl<F: Feed> Feed for Paced<F> {
     }
 
     fn describe(&self) -> String {
-        format!("{} at {} frames/s", self.feed.describe(), (1e9 / self.period_us).round() / 1e3)
+        format!("{} at {} frames/s", self.source.describe(), (1e9 / self.period_us).round() / 1e3)
     }
 
     fn path(&self) -> Option<&Path> {
-        self.feed.path()
+        self.source.path()
     }
 
     fn rewind(&mut self) -> bool {
-        self.feed.rewind()
+        self.source.rewind()
     }
 }
 
@@ -106,19 +106,19 @@ mod tests {
     #[derive(Default)]
     struct Ten(u64);
 
-    impl Feed for Ten {
-        fn grab(&mut self, _until_us: u64) -> Result<Grab, FeedError> {
+    impl Source for Ten {
+        fn poll(&mut self, _until_us: u64) -> Result<Poll, SourceError> {
             self.0 += 1;
             let stamp = Stamp { sequence: self.0 - 1, captured_us: 0, stale_dropped: 0 };
-            Ok(if self.0 > 10 { Grab::Ended } else { Grab::Frame(stamp) })
+            Ok(if self.0 > 10 { Poll::Ended } else { Poll::Frame(stamp) })
         }
 
         fn view(&self) -> ImageView<'_> {
             ImageView::blank()
         }
 
-        fn counters(&self) -> FeedCounters {
-            FeedCounters::default()
+        fn counters(&self) -> SourceCounters {
+            SourceCounters::default()
         }
 
         fn describe(&self) -> String {
@@ -126,46 +126,46 @@ mod tests {
         }
     }
 
-    fn frame(grab: Grab) -> Stamp {
-        let Grab::Frame(stamp) = grab else { panic!("{grab:?}") };
+    fn frame(poll: Poll) -> Stamp {
+        let Poll::Frame(stamp) = poll else { panic!("{poll:?}") };
         stamp
     }
 
     #[test]
-    fn frames_are_due_at_equal_distances_and_not_before() -> Result<(), FeedError> {
-        let mut feed = Paced::new(Ten::default(), 100.0);
-        let first = frame(feed.grab(u64::MAX)?);
+    fn frames_are_due_at_equal_distances_and_not_before() -> Result<(), SourceError> {
+        let mut source = Paced::new(Ten::default(), 100.0);
+        let first = frame(source.poll(u64::MAX)?);
         // A machine under load may wake so late that frames are passed over: distances are in whole periods then.
         let mut last = first;
-        while let Grab::Frame(stamp) = feed.grab(u64::MAX)? {
+        while let Poll::Frame(stamp) = source.poll(u64::MAX)? {
             assert!(clock::now_us() >= stamp.captured_us);
             assert_eq!(stamp.captured_us, first.captured_us + stamp.sequence * 10_000);
             assert_eq!(stamp.sequence, last.sequence + 1 + u64::from(stamp.stale_dropped));
             last = stamp;
         }
-        assert_eq!((feed.period_us(), feed.describe().as_str()), (Some(10_000), "ten at 100 frames/s"));
+        assert_eq!((source.period_us(), source.describe().as_str()), (Some(10_000), "ten at 100 frames/s"));
         Ok(())
     }
 
     #[test]
-    fn a_slow_reader_gets_the_newest_frame() -> Result<(), FeedError> {
-        let mut feed = Paced::new(Ten::default(), 100.0);
-        let first = frame(feed.grab(u64::MAX)?);
+    fn a_slow_reader_gets_the_newest_frame() -> Result<(), SourceError> {
+        let mut source = Paced::new(Ten::default(), 100.0);
+        let first = frame(source.poll(u64::MAX)?);
         clock::sleep_until_us(first.captured_us + 35_000);
-        let later = frame(feed.grab(u64::MAX)?);
+        let later = frame(source.poll(u64::MAX)?);
         assert!(later.sequence >= 3 && u64::from(later.stale_dropped) == later.sequence - 1, "{later:?}");
-        assert_eq!(feed.counters().stale_dropped, later.sequence - 1);
+        assert_eq!(source.counters().stale_dropped, later.sequence - 1);
         clock::sleep_until_us(first.captured_us + 200_000);
-        assert_eq!(feed.grab(u64::MAX)?, Grab::Ended);
+        assert_eq!(source.poll(u64::MAX)?, Poll::Ended);
         Ok(())
     }
 
     #[test]
-    fn nothing_comes_before_it_is_due_and_the_frame_is_kept() -> Result<(), FeedError> {
-        let mut feed = Paced::new(Ten::default(), 5.0);
-        let first = frame(feed.grab(u64::MAX)?);
-        assert_eq!(feed.grab(first.captured_us + 20_000)?, Grab::Nothing);
-        let second = frame(feed.grab(u64::MAX)?);
+    fn nothing_comes_before_it_is_due_and_the_frame_is_kept() -> Result<(), SourceError> {
+        let mut source = Paced::new(Ten::default(), 5.0);
+        let first = frame(source.poll(u64::MAX)?);
+        assert_eq!(source.poll(first.captured_us + 20_000)?, Poll::Nothing);
+        let second = frame(source.poll(u64::MAX)?);
         assert_eq!(second.captured_us - first.captured_us, 200_000 * second.sequence);
         Ok(())
     }

@@ -3,8 +3,23 @@
 use std::path::Path;
 
 use anyhow::Error;
+use v4l::FourCC;
 
 use faceptor::stages::ImageView;
+
+/// How a source is to be opened; what is not said is chosen.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct SourceRequest {
+    /// Frames a second: what a camera is asked for, and the pace at which anything else is played. Without it files and
+    /// the demo clip come as fast as they are taken.
+    pub fps: Option<f64>,
+    /// Width and height in pixels that a camera is asked for.
+    pub size: Option<[u32; 2]>,
+    /// The four characters of a V4L2 pixel format that a camera is asked for, `YUYV`.
+    pub fourcc: Option<FourCC>,
+    /// A camera that is lost ends the run; otherwise it is waited for.
+    pub exit_on_lost: bool,
+}
 
 /// When a frame was taken, and what was passed over for it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -19,8 +34,8 @@ pub struct Stamp {
 
 /// What a grab brought.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Grab {
-    /// A frame: `Feed::view` shows it.
+pub enum Poll {
+    /// A frame: `Source::view` shows it.
     Frame(Stamp),
     /// No frame until the time was up; a camera may be away.
     Nothing,
@@ -30,7 +45,7 @@ pub enum Grab {
 
 /// Why a grab brought no frame.
 #[derive(Debug, thiserror::Error)]
-pub enum FeedError {
+pub enum SourceError {
     /// One frame could not be read; the next one may.
     #[error("{name}: {reason:#}")]
     Frame { name: String, reason: Error },
@@ -41,7 +56,7 @@ pub enum FeedError {
 
 /// What has happened to a source since it was opened.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
-pub struct FeedCounters {
+pub struct SourceCounters {
     /// Frames that were handed out.
     pub frames: u64,
     /// Frames that the camera counted and that never arrived.
@@ -67,19 +82,19 @@ pub struct FeedCounters {
 }
 
 /// A source of frames. The loop owns it and grabs one frame after another; the newest wins where the source is live.
-pub trait Feed: Send {
+pub trait Source: Send {
     /// The next frame, waiting for it until `until_us` of the monotonic clock where the source is live. Files and the
     /// demo clip give theirs at once.
     ///
     /// # Errors
-    /// [`FeedError::Frame`] when one frame is bad (grab again), [`FeedError::Lost`] when the source is gone for good.
-    fn grab(&mut self, until_us: u64) -> Result<Grab, FeedError>;
+    /// [`SourceError::Frame`] when one frame is bad (grab again), [`SourceError::Lost`] when the source is gone for good.
+    fn poll(&mut self, until_us: u64) -> Result<Poll, SourceError>;
 
     /// The frame of the last grab that gave one, until the next grab; one black pixel before that.
     fn view(&self) -> ImageView<'_>;
 
     /// What has happened since the source was opened.
-    fn counters(&self) -> FeedCounters;
+    fn counters(&self) -> SourceCounters;
 
     /// Time from one frame to the next, where the source has a rate of its own.
     fn period_us(&self) -> Option<u64> {
@@ -98,26 +113,26 @@ pub trait Feed: Send {
     ///
     /// # Errors
     /// As for `grab`.
-    fn skip(&mut self) -> Result<bool, FeedError> {
-        Ok(matches!(self.grab(u64::MAX)?, Grab::Frame(_)))
+    fn skip(&mut self) -> Result<bool, SourceError> {
+        Ok(matches!(self.poll(u64::MAX)?, Poll::Frame(_)))
     }
 
-    /// After `Grab::Ended`: begins again. `false` when it cannot, or has nothing to show. The count of frames goes on.
+    /// After `Poll::Ended`: begins again. `false` when it cannot, or has nothing to show. The count of frames goes on.
     fn rewind(&mut self) -> bool {
         false
     }
 }
 
-impl<F: Feed + ?Sized> Feed for Box<F> {
-    fn grab(&mut self, until_us: u64) -> Result<Grab, FeedError> {
-        (**self).grab(until_us)
+impl<F: Source + ?Sized> Source for Box<F> {
+    fn poll(&mut self, until_us: u64) -> Result<Poll, SourceError> {
+        (**self).poll(until_us)
     }
 
     fn view(&self) -> ImageView<'_> {
         (**self).view()
     }
 
-    fn counters(&self) -> FeedCounters {
+    fn counters(&self) -> SourceCounters {
         (**self).counters()
     }
 
@@ -133,7 +148,7 @@ impl<F: Feed + ?Sized> Feed for Box<F> {
         (**self).path()
     }
 
-    fn skip(&mut self) -> Result<bool, FeedError> {
+    fn skip(&mut self) -> Result<bool, SourceError> {
         (**self).skip()
     }
 

@@ -21,7 +21,7 @@ pub enum Supply {
 }
 
 /// A buffered reader with a time limit.
-pub struct Inflow<R> {
+pub struct TimedReader<R> {
     reader: R,
     /// What to wait for; files always have bytes, or their end.
     pipe: Option<RawFd>,
@@ -31,20 +31,20 @@ pub struct Inflow<R> {
     ended: bool,
 }
 
-impl Inflow<File> {
+impl TimedReader<File> {
     /// An open file or pipe.
-    pub fn of_file(file: File) -> Inflow<File> {
+    pub fn of_file(file: File) -> TimedReader<File> {
         let regular = file.metadata().is_ok_and(|data| data.file_type().is_file());
         let pipe = (!regular).then(|| file.as_raw_fd());
-        Inflow { pipe, ..Inflow::new(file, BUFFER_BYTES) }
+        TimedReader { pipe, ..TimedReader::new(file, BUFFER_BYTES) }
     }
 }
 
-impl<R: Read> Inflow<R> {
+impl<R: Read> TimedReader<R> {
     /// A reader that never has to be waited for, read in pieces of so many bytes.
-    pub fn new(reader: R, piece: usize) -> Inflow<R> {
+    pub fn new(reader: R, piece: usize) -> TimedReader<R> {
         let buffer = vec![0; piece.max(1)].into_boxed_slice();
-        Inflow { reader, pipe: None, buffer, start: 0, end: 0, ended: false }
+        TimedReader { reader, pipe: None, buffer, start: 0, end: 0, ended: false }
     }
 
     /// What has been read and not consumed yet.
@@ -115,19 +115,19 @@ mod tests {
     #[test]
     fn a_pipe_is_waited_for_and_has_an_end() -> io::Result<()> {
         let (reader, mut writer) = io::pipe()?;
-        let mut inflow = Inflow::of_file(File::from(OwnedFd::from(reader)));
+        let mut reader = TimedReader::of_file(File::from(OwnedFd::from(reader)));
         let begun = clock::now_us();
-        assert_eq!(inflow.supply(begun + 20_000)?, Supply::Nothing);
+        assert_eq!(reader.supply(begun + 20_000)?, Supply::Nothing);
         assert!(clock::now_us() >= begun + 20_000);
         writer.write_all(b"abcdef")?;
-        assert_eq!((inflow.supply(u64::MAX)?, inflow.bytes()), (Supply::Bytes, b"abcdef".as_slice()));
+        assert_eq!((reader.supply(u64::MAX)?, reader.bytes()), (Supply::Bytes, b"abcdef".as_slice()));
         let mut out = Vec::new();
-        inflow.move_to(&mut out, 4);
-        inflow.consume(1);
-        assert_eq!((out.as_slice(), inflow.bytes()), (b"abcd".as_slice(), b"f".as_slice()));
+        reader.move_to(&mut out, 4);
+        reader.consume(1);
+        assert_eq!((out.as_slice(), reader.bytes()), (b"abcd".as_slice(), b"f".as_slice()));
         drop(writer);
-        inflow.move_to(&mut out, 9);
-        assert_eq!((inflow.supply(u64::MAX)?, inflow.supply(0)?), (Supply::Ended, Supply::Ended));
+        reader.move_to(&mut out, 9);
+        assert_eq!((reader.supply(u64::MAX)?, reader.supply(0)?), (Supply::Ended, Supply::Ended));
         Ok(())
     }
 }

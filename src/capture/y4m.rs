@@ -3,8 +3,8 @@
 
 use std::io::{self, Read};
 
-use crate::capture::source::{Feed, FeedCounters, FeedError, Grab, Stamp};
-use crate::capture::timed_reader::{Inflow, Supply};
+use crate::capture::source::{Poll, Source, SourceCounters, SourceError, Stamp};
+use crate::capture::timed_reader::{Supply, TimedReader};
 use crate::platform::clock;
 use faceptor::stages::{Colour, ImageView, PixelFormat};
 
@@ -59,14 +59,14 @@ fn beginning(line: &[u8]) -> String {
 }
 
 /// Bytes of a line into `line` until its end, which is left out: `true` when the line is complete.
-fn take_line<R: Read>(inflow: &mut Inflow<R>, line: &mut Vec<u8>) -> Result<bool, Y4mError> {
-    let end = inflow.bytes().iter().position(|&byte| byte == b'\n');
-    let piece = end.unwrap_or(inflow.bytes().len());
-    inflow.move_to(line, piece);
+fn take_line<R: Read>(reader: &mut TimedReader<R>, line: &mut Vec<u8>) -> Result<bool, Y4mError> {
+    let end = reader.bytes().iter().position(|&byte| byte == b'\n');
+    let piece = end.unwrap_or(reader.bytes().len());
+    reader.move_to(line, piece);
     if line.len() > MAX_LINE {
         return Err(Y4mError::LongLine);
     }
-    inflow.consume(usize::from(end.is_some()));
+    reader.consume(usize::from(end.is_some()));
     Ok(end.is_some())
 }
 
@@ -75,11 +75,11 @@ impl Header {
     ///
     /// # Errors
     /// When the stream is something else, or of a kind that is not read.
-    pub fn read<R: Read>(inflow: &mut Inflow<R>) -> Result<Header, Y4mError> {
+    pub fn read<R: Read>(reader: &mut TimedReader<R>) -> Result<Header, Y4mError> {
         let mut line = Vec::new();
         loop {
-            let ended = inflow.supply(u64::MAX)? == Supply::Ended;
-            let complete = take_line(inflow, &mut line);
+            let ended = reader.supply(u64::MAX)? == Supply::Ended;
+            let complete = take_line(reader, &mut line);
             let known = line.len().min(MAGIC.len());
             if line[..known] != MAGIC[..known] || (ended && known < MAGIC.len()) {
                 return Err(Y4mError::NotY4m(beginning(&line)));
@@ -153,7 +153,7 @@ enum Expected {
 /// The frames of a stream, each as soon as it is there.
 pub struct Y4m<R> {
     name: String,
-    inflow: Inflow<R>,
+    reader: TimedReader<R>,
     header: Header,
     expected: Expected,
     line: Vec<u8>,
@@ -161,7 +161,7 @@ pub struct Y4m<R> {
     bytes: Vec<u8>,
     next: u64,
     ended: bool,
-    counters: FeedCounters,
+    counters: SourceCounters,
 }
 
 impl<R: Read + Send> Y4m<R> {
@@ -169,21 +169,21 @@ impl<R: Read + Send> Y4m<R> {
     ///
     /// # Errors
     /// When the stream is something else, or of a kind that is not read.
-    pub fn open(name: &str, mut inflow: Inflow<R>) -> Result<Y4m<R>, Y4mError> {
-        let header = Header::read(&mut inflow)?;
+    pub fn open(name: &str, mut reader: TimedReader<R>) -> Result<Y4m<R>, Y4mError> {
+        let header = Header::read(&mut reader)?;
         if header.interlaced {
             log::warn!("{name}: its frames are interlaced: what moves looks torn");
         }
         Ok(Y4m {
             name: name.to_owned(),
-            inflow,
+            reader,
             header,
             expected: Expected::Line,
             line: Vec::new(),
             bytes: Vec::new(),
             next: 0,
             ended: false,
-            counters: FeedCounters::default(),
+            counters: SourceCounters::default(),
         })
     }
 
@@ -191,7 +191,7 @@ impl<R: Read + Send> Y4m<R> {
     /// off is counted and left out.
     fn read(&mut self, until_us: u64) -> Result<Supply, Y4mError> {
         loop {
-            match self.inflow.supply(until_us)? {
+            match self.reader.supply(until_us)? {
                 Supply::Bytes => {}
                 Supply::Nothing => return Ok(Supply::Nothing),
                 Supply::Ended => {
@@ -204,7 +204,7 @@ impl<R: Read + Send> Y4m<R> {
             }
             match self.expected {
                 Expected::Line => {
-                    let complete = take_line(&mut self.inflow, &mut self.line)?;
+                    let complete = take_line(&mut self.reader, &mut self.line)?;
                     let known = self.line.len().min(FRAME.len());
                     let other = self.line[..known] != FRAME[..known] || (complete && known < FRAME.len());
                     if other || self.line.get(FRAME.len()).is_some_and(|&byte| byte != b' ') {
@@ -217,7 +217,7 @@ impl<R: Read + Send> Y4m<R> {
                 }
                 Expected::Planes => {
                     let missing = self.header.frame_bytes() - self.bytes.len();
-                    self.inflow.move_to(&mut self.bytes, missing);
+                    self.reader.move_to(&mut self.bytes, missing);
                     if self.bytes.len() == self.header.frame_bytes() {
                         self.expected = Expected::Line;
                         self.line.clear();
@@ -229,27 +229,27 @@ impl<R: Read + Send> Y4m<R> {
     }
 }
 
-impl<R: Read + Send> Feed for Y4m<R> {
-    fn grab(&mut self, until_us: u64) -> Result<Grab, FeedError> {
+impl<R: Read + Send> Source for Y4m<R> {
+    fn poll(&mut self, until_us: u64) -> Result<Poll, SourceError> {
         if self.ended {
-            return Ok(Grab::Ended);
+            return Ok(Poll::Ended);
         }
         match self.read(until_us) {
             Ok(Supply::Bytes) => {}
-            Ok(Supply::Nothing) => return Ok(Grab::Nothing),
+            Ok(Supply::Nothing) => return Ok(Poll::Nothing),
             Ok(Supply::Ended) => {
                 self.ended = true;
-                return Ok(Grab::Ended);
+                return Ok(Poll::Ended);
             }
             Err(error) => {
                 self.ended = true;
-                return Err(FeedError::Lost { name: self.name.clone(), reason: error.into() });
+                return Err(SourceError::Lost { name: self.name.clone(), reason: error.into() });
             }
         }
         let stamp = Stamp { sequence: self.next, captured_us: clock::now_us(), stale_dropped: 0 };
         self.next += 1;
         self.counters.frames += 1;
-        Ok(Grab::Frame(stamp))
+        Ok(Poll::Frame(stamp))
     }
 
     fn view(&self) -> ImageView<'_> {
@@ -257,7 +257,7 @@ impl<R: Read + Send> Feed for Y4m<R> {
         ImageView::new(format, colour, [width, height], width, &self.bytes).unwrap_or(ImageView::blank())
     }
 
-    fn counters(&self) -> FeedCounters {
+    fn counters(&self) -> SourceCounters {
         self.counters
     }
 
@@ -274,11 +274,11 @@ mod tests {
     use faceptor::stages::{Picture, Pixels};
 
     fn parse(line: &str) -> Result<Header, Y4mError> {
-        Header::read(&mut Inflow::new(format!("{line}\n").as_bytes(), 7))
+        Header::read(&mut TimedReader::new(format!("{line}\n").as_bytes(), 7))
     }
 
     fn reason(line: &[u8]) -> String {
-        Header::read(&mut Inflow::new(line, 1000)).expect_err("a bad header").to_string()
+        Header::read(&mut TimedReader::new(line, 1000)).expect_err("a bad header").to_string()
     }
 
     #[test]
@@ -329,12 +329,12 @@ mod tests {
     }
 
     /// How many frames come, and how it ends.
-    fn frames(bytes: &[u8]) -> (u64, Result<Grab, FeedError>, FeedCounters) {
-        let mut feed = Y4m::open("stream", Inflow::new(bytes, 5)).expect("a good header");
+    fn frames(bytes: &[u8]) -> (u64, Result<Poll, SourceError>, SourceCounters) {
+        let mut source = Y4m::open("stream", TimedReader::new(bytes, 5)).expect("a good header");
         loop {
-            match feed.grab(0) {
-                Ok(Grab::Frame(_)) => {}
-                other => return (feed.next, other, feed.counters()),
+            match source.poll(0) {
+                Ok(Poll::Frame(_)) => {}
+                other => return (source.next, other, source.counters()),
             }
         }
     }
@@ -342,16 +342,16 @@ mod tests {
     #[test]
     fn frames_are_read_with_and_without_parameters() -> Result<(), Y4mError> {
         let bytes = stream();
-        let mut feed = Y4m::open("stream", Inflow::new(bytes.as_slice(), 4096))?;
+        let mut source = Y4m::open("stream", TimedReader::new(bytes.as_slice(), 4096))?;
         let mut picture = Picture::default();
         for number in 1..=3 {
-            assert!(matches!(feed.grab(0), Ok(Grab::Frame(stamp)) if stamp.sequence == number - 1));
-            feed.view().to_picture(&mut picture);
+            assert!(matches!(source.poll(0), Ok(Poll::Frame(stamp)) if stamp.sequence == number - 1));
+            source.view().to_picture(&mut picture);
             let y = number as u8 * 10;
             assert_eq!((picture.rgb(0, 0), picture.rgb(3, 1)), ([y; 3], [y + 28, y.saturating_sub(14), y]));
         }
-        assert!(matches!(feed.grab(0), Ok(Grab::Ended)) && matches!(feed.grab(0), Ok(Grab::Ended)));
-        assert_eq!(feed.describe(), "stream: YUV4MPEG2 YU12 4 x 2, made for 25 frames/s");
+        assert!(matches!(source.poll(0), Ok(Poll::Ended)) && matches!(source.poll(0), Ok(Poll::Ended)));
+        assert_eq!(source.describe(), "stream: YUV4MPEG2 YU12 4 x 2, made for 25 frames/s");
         Ok(())
     }
 
@@ -361,13 +361,13 @@ mod tests {
         for cut in 1..=17 {
             let (count, end, counters) = frames(&bytes[..bytes.len() - cut]);
             assert_eq!((count, counters.decode_errors), (2, 1), "{cut} bytes are missing");
-            assert!(matches!(end, Ok(Grab::Ended)), "{end:?}");
+            assert!(matches!(end, Ok(Poll::Ended)), "{end:?}");
         }
         let (count, _, counters) = frames(&bytes[..bytes.len() - 18]);
         assert_eq!((count, counters.decode_errors), (2, 0));
         let (count, end, counters) = frames(b"YUV4MPEG2 W16384 H8192\nFRAME\nabc");
         assert_eq!((count, counters.decode_errors), (0, 1));
-        assert!(matches!(end, Ok(Grab::Ended)));
+        assert!(matches!(end, Ok(Poll::Ended)));
     }
 
     #[test]
@@ -377,7 +377,7 @@ mod tests {
         bytes.insert(at, 0);
         let (count, end, _) = frames(&bytes);
         assert_eq!(count, 1);
-        assert!(matches!(&end, Err(FeedError::Lost { .. })), "{end:?}");
+        assert!(matches!(&end, Err(SourceError::Lost { .. })), "{end:?}");
         assert!(end.expect_err("checked").to_string().contains("instead of FRAME"));
     }
 }

@@ -8,7 +8,7 @@ use clap::Args;
 use serde_json::Value;
 
 use crate::capture;
-use crate::capture::open::FeedRequest;
+use crate::capture::source::SourceRequest;
 use crate::cli::network::{NetworkArguments, TaskArguments};
 use crate::cli::{Outcome, UsageError, output};
 use crate::lab::assertion::{Assertion, Scope};
@@ -95,10 +95,10 @@ impl MeasureArguments {
 pub fn run(arguments: BenchArguments, git: Option<&'static str>) -> Result<Outcome> {
     // Read first: a wrong name is told of before minutes are spent.
     let reference = arguments.reference.as_deref().map(read_report).transpose()?;
-    let mut feed =
-        capture::open::open(&arguments.source, &FeedRequest { fps: arguments.fps, ..FeedRequest::default() })?;
+    let mut source =
+        capture::open::open(&arguments.source, &SourceRequest { fps: arguments.fps, ..SourceRequest::default() })?;
     if let Some(picture) = &arguments.profile {
-        return profile(&arguments, picture.as_deref(), &mut *feed, reference.as_ref(), git);
+        return profile(&arguments, picture.as_deref(), &mut *source, reference.as_ref(), git);
     }
     let report = bench::measure(
         || arguments.network.open(),
@@ -106,7 +106,7 @@ pub fn run(arguments: BenchArguments, git: Option<&'static str>) -> Result<Outco
             let chosen = select_tasks(bundle.manifest(), arguments.tasks.tasks.as_deref())?;
             arguments.measure.settings(chosen, git)
         },
-        &mut *feed,
+        &mut *source,
     )?;
     let value = report.to_value().context("the report cannot be written as JSON")?;
     match &arguments.json {
@@ -131,7 +131,7 @@ pub fn run(arguments: BenchArguments, git: Option<&'static str>) -> Result<Outco
 fn profile(
     arguments: &BenchArguments,
     picture: Option<&Path>,
-    feed: &mut dyn capture::source::Feed,
+    source: &mut dyn capture::source::Source,
     reference: Option<&Value>,
     git: Option<&'static str>,
 ) -> Result<Outcome> {
@@ -147,7 +147,7 @@ fn profile(
             let chosen = select_tasks(bundle.manifest(), arguments.tasks.tasks.as_deref())?;
             arguments.measure.settings(chosen, git)
         },
-        feed,
+        source,
     )?;
     if let Some(path) = picture {
         fs::write(path, found.picture()).with_context(|| format!("cannot write {}", path.display()))?;

@@ -8,7 +8,7 @@ use anyhow::Result;
 use clap::Args;
 use serde::Serialize;
 
-use crate::capture::open::FeedRequest;
+use crate::capture::source::SourceRequest;
 use crate::capture::v4l2;
 use crate::capture::v4l2::mode::{Coding, Interval, Rates, Sizes};
 use crate::capture::v4l2::node::Node;
@@ -104,7 +104,7 @@ fn fps(interval: Interval) -> f64 {
 
 fn describe(path: PathBuf, node: &Node) -> CameraReport {
     let identity = node.identity().clone();
-    let chosen = v4l2::survey(node, &FeedRequest::default()).ok().map(|choice| Chosen {
+    let chosen = v4l2::survey(node, &SourceRequest::default()).ok().map(|choice| Chosen {
         fourcc: choice.fourcc.to_string(),
         width: choice.size[0],
         height: choice.size[1],

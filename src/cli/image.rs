@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 use clap::Args;
 
-use crate::capture::folder;
+use crate::capture::photo_files;
 use crate::cli::Outcome;
 use crate::cli::network::{NetworkArguments, TaskArguments};
 use crate::cli::output;
@@ -71,7 +71,7 @@ pub fn run(arguments: ImageArguments) -> Result<Outcome> {
     pipeline.for_masks(arguments.out.is_some() || arguments.masks.is_some());
     pipeline.look_times(arguments.looks);
     let results: Vec<PathBuf> = [&arguments.out, &arguments.masks].into_iter().flatten().cloned().collect();
-    let listing = folder::list(&arguments.paths, &results);
+    let listing = photo_files::list(&arguments.paths, &results);
     let mut outcome = Outcome::Done;
     for (path, reason) in &listing.failures {
         log::error!("{}: {reason:#}", path.display());

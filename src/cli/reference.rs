@@ -7,9 +7,9 @@ use std::sync::Arc;
 use anyhow::{Result, ensure};
 use clap::Args;
 
-use crate::capture::demo_clip::{self, Demo};
-use crate::capture::folder;
-use crate::capture::photo_source::DemoFeed;
+use crate::capture::demo_clip::{self, DemoClip};
+use crate::capture::demo_source::DemoSource;
+use crate::capture::photo_files;
 use crate::cli::bench::{MeasureArguments, write_json};
 use crate::cli::network::{NetworkArguments, TaskArguments};
 use crate::cli::{Outcome, output};
@@ -47,8 +47,8 @@ pub fn run(arguments: ReferenceArguments, git: Option<&'static str>) -> Result<O
     let chosen = select_tasks(bundle.manifest(), arguments.tasks.tasks.as_deref())?;
     let settings = arguments.measure.settings(chosen, git)?;
     let mut writer = Writer::create(&arguments.out)?;
-    let mut feed = DemoFeed::new()?;
-    let report = bench::measure(|| arguments.network.open(), |_| Ok(settings), &mut feed)?;
+    let mut source = DemoSource::new()?;
+    let report = bench::measure(|| arguments.network.open(), |_| Ok(settings), &mut source)?;
     write_json(&writer.path(BENCH), &report)?;
     writer.enter(BENCH)?;
     let (pictures, outcome) = collect(&arguments)?;
@@ -67,7 +67,7 @@ pub fn run(arguments: ReferenceArguments, git: Option<&'static str>) -> Result<O
 
 /// The pictures with their origins: frames of the clip, then the photos that can be read.
 fn collect(arguments: &ReferenceArguments) -> Result<(Vec<(String, Picture)>, Outcome)> {
-    let clip = Demo::new()?;
+    let clip = DemoClip::new()?;
     let mut pictures = Vec::new();
     for index in 0..arguments.pictures {
         let frame = index * demo_clip::PERIOD / arguments.pictures;
@@ -75,7 +75,7 @@ fn collect(arguments: &ReferenceArguments) -> Result<(Vec<(String, Picture)>, Ou
         clip.render(frame, &mut picture);
         pictures.push((format!("demo frame {frame}"), picture));
     }
-    let listing = folder::list(&arguments.paths, std::slice::from_ref(&arguments.out));
+    let listing = photo_files::list(&arguments.paths, std::slice::from_ref(&arguments.out));
     let mut outcome = Outcome::Done;
     let mut failed = |path: &Path, reason: &anyhow::Error| {
         log::error!("{}: {reason:#}", path.display());

@@ -11,7 +11,7 @@ use serde_json::json;
 use signal_hook::consts::{SIGINT, SIGTERM};
 
 use crate::capture::open;
-use crate::capture::source::Feed;
+use crate::capture::source::Source;
 pub use crate::cli::run_arguments::RunArguments;
 use crate::cli::run_control::Steer;
 use crate::cli::{Outcome, output};
@@ -50,9 +50,9 @@ impl Drop for AtEnd {
 }
 
 pub fn run(arguments: RunArguments) -> Result<Outcome> {
-    let mut feed = open::open(&arguments.source, &arguments.request())?;
+    let mut source = open::open(&arguments.source, &arguments.request())?;
     let bundle = arguments.network.open()?;
-    let live = feed.period_us().is_some();
+    let live = source.period_us().is_some();
     let threads = if live { arguments.threads.live(&arguments.realtime) } else { arguments.threads.threads() }?;
     let pipeline = arguments.tasks.pipeline(&bundle, &threads)?;
     let legend = Arc::new(Legend::of(&pipeline));
@@ -70,15 +70,15 @@ pub fn run(arguments: RunArguments) -> Result<Outcome> {
         watch: None,
         heat: None,
         granted: Arc::default(),
-        facts: json!({ "source": feed.describe(), "network": bundle.manifest().name, "sha256": bundle.sha256() }),
+        facts: json!({ "source": source.describe(), "network": bundle.manifest().name, "sha256": bundle.sha256() }),
         bundle,
     };
     let settings = arguments.settings();
-    steer.budget_us.store(settings.budget_us.or(feed.period_us()).unwrap_or(0), Ordering::Relaxed);
+    steer.budget_us.store(settings.budget_us.or(source.period_us()).unwrap_or(0), Ordering::Relaxed);
     let chooser = steer.clone();
     let facts = Facts {
         legend: legend.clone(),
-        source: feed.describe(),
+        source: source.describe(),
         set_tasks: Arc::new(move |names| chooser.choose(names).map(drop).map_err(|refusal| refusal.to_string())),
     };
     let presenters = Presenters::start(arguments.outlets.present(live), facts)?;
@@ -100,7 +100,7 @@ pub fn run(arguments: RunArguments) -> Result<Outcome> {
 
     let heat_level = steer.heat.as_ref().map(|watch| watch.level()).unwrap_or_default();
     let run = Run { arguments: &arguments, steer, presenters, legend: legend.clone(), heat: heat_level };
-    let (counters, ending, asked) = run.through(pipeline, settings, &mut *feed, commands, &mut obtained)?;
+    let (counters, ending, asked) = run.through(pipeline, settings, &mut *source, commands, &mut obtained)?;
     drop(server);
     report(&arguments, &legend, &ending)?;
     if ending.report.published == 0 && counters.frames == 0 && !asked {
@@ -124,11 +124,11 @@ impl Run<'_> {
         self,
         pipeline: Pipeline,
         settings: live_loop::Settings,
-        feed: &mut dyn Feed,
+        source: &mut dyn Source,
         commands: Receiver<Command>,
         obtained: &mut Obtained,
     ) -> Result<(Counters, Ending, bool)> {
-        let (arguments, period_us) = (self.arguments, feed.period_us());
+        let (arguments, period_us) = (self.arguments, source.period_us());
         let limit = usize::from(arguments.following.max_faces);
         let (realtime, is_live) = (&arguments.realtime, period_us.is_some());
         let mut ring = Ring::new(|| frame_result::Outcome::with_room(limit, pipeline.decoders()));
@@ -161,7 +161,7 @@ impl Run<'_> {
                     realtime.thread(Role::Loop, obtained);
                     // Nobody else sets it.
                     let _ = self.steer.granted.set(obtained.clone());
-                    log::info!("{}", feed.describe());
+                    log::info!("{}", source.describe());
                     log::info!("{}", obtained.summary());
                     obtained.missing.iter().for_each(|missing| log::warn!("{missing}"));
                 }
@@ -177,7 +177,7 @@ impl Run<'_> {
                 };
                 let options = TrackerOptions { limit, smoothing: !arguments.following.no_smoothing };
                 let faces = Faces::new(pipeline, options).steadied(arguments.following.steady_s());
-                Live::new(faces, settings, period_us, links).and_then(|live| live.run(feed))
+                Live::new(faces, settings, period_us, links).and_then(|live| live.run(source))
             };
             let asked = self.steer.stop.load(Ordering::Relaxed);
             publishing.thread().unpark();

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 use v4l::FourCC;
 
-use crate::capture::open::FeedRequest;
+use crate::capture::source::SourceRequest;
 use crate::cli::network::{NetworkArguments, TaskArguments};
 use crate::control::socket::{self, SocketError};
 use crate::live::live_loop::Settings;
@@ -151,9 +151,9 @@ fn us(ms: f64) -> u64 {
 
 impl RunArguments {
     /// How the source is opened.
-    pub fn request(&self) -> FeedRequest {
+    pub fn request(&self) -> SourceRequest {
         let CameraArguments { fps, size, format: fourcc } = self.camera;
-        FeedRequest { fps, size, fourcc, exit_on_lost: self.pace.exit_on_lost }
+        SourceRequest { fps, size, fourcc, exit_on_lost: self.pace.exit_on_lost }
     }
 
     /// What the loop is told.

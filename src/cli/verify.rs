@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 use clap::Args;
 use serde_json::Value;
 
-use crate::capture::photo_source::DemoFeed;
+use crate::capture::demo_source::DemoSource;
 use crate::cli::bench::{MeasureArguments, write_json};
 use crate::cli::network::NetworkArguments;
 use crate::cli::{Outcome, output};
@@ -106,7 +106,7 @@ fn measure(
         max_faces: there["max_faces"].as_u64().and_then(|faces| faces.try_into().ok()).unwrap_or(4),
     };
     let settings = measure.settings(select_tasks(bundle.manifest(), Some(&names))?, git)?;
-    bench::measure(|| arguments.network.open(), |_| Ok(settings), &mut DemoFeed::new()?)
+    bench::measure(|| arguments.network.open(), |_| Ok(settings), &mut DemoSource::new()?)
 }
 
 fn value(verification: &Verification, report: &Option<Report>) -> Result<Value> {

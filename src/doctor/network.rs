@@ -2,7 +2,7 @@
 
 use anyhow::{Result, bail, ensure};
 
-use crate::capture::demo_clip::Demo;
+use crate::capture::demo_clip::DemoClip;
 use crate::cli::network::NetworkArguments;
 use crate::doctor::Check;
 use crate::platform::clock::Stopwatch;
@@ -57,7 +57,7 @@ fn load_and_look(arguments: &NetworkArguments) -> Result<Vec<Check>> {
 
 fn look(pipeline: &mut Pipeline) -> Result<String> {
     let mut picture = Picture::default();
-    Demo::new()?.render(0, &mut picture);
+    DemoClip::new()?.render(0, &mut picture);
     let locate = Locate::Find { purpose: Purpose::Live, limit: 4 };
     // The first run touches memory for the first time.
     pipeline.analyze(&picture, locate)?;
@@ -65,7 +65,7 @@ fn look(pipeline: &mut Pipeline) -> Result<String> {
     let analysis = pipeline.analyze(&picture, locate)?;
     let us = watch.lap_us();
     let [face] = &analysis.faces[..] else { bail!("{} faces found instead of one", analysis.faces.len()) };
-    let ([x, y], scale) = Demo::face(0);
+    let ([x, y], scale) = DemoClip::face(0);
     let [left, top, width, height] = face.detection.xywh().map(f64::from);
     let off = (left + width / 2.0 - x).hypot(top + height / 2.0 - y) / scale;
     ensure!(off < OFF_AT_MOST, "the face is found {off:.0} pixels off");

@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Result, bail};
 use sha2::{Digest, Sha256};
 
-use crate::capture::source::{Feed, FeedError, Grab};
+use crate::capture::source::{Poll, Source, SourceError};
 use crate::lab::report::{Allocations, Build, Gain, Marginal, Memory, Named, Network, Report, per_frame, too_short};
 use crate::live::frame::{Allowance, Faces};
 use crate::live::statistics::{Deadlines, Row, Table};
@@ -47,14 +47,14 @@ pub struct Settings {
     pub git: Option<&'static str>,
 }
 
-/// Loads the network with `open` and measures it on the frames of `feed`.
+/// Loads the network with `open` and measures it on the frames of `source`.
 ///
 /// # Errors
 /// When the network cannot be run, or the source gives no frame for ten seconds.
 pub fn measure(
     open: impl FnOnce() -> Result<Arc<Bundle>>,
     choose: impl FnOnce(&Bundle) -> Result<Settings>,
-    feed: &mut dyn Feed,
+    source: &mut dyn Source,
 ) -> Result<Report> {
     let init = machine::resident_bytes().map_or(0, |(now, _)| now);
     let mut watch = Stopwatch::start();
@@ -62,7 +62,7 @@ pub fn measure(
     let settings = choose(&bundle)?;
     let pipeline = undrawn(bundle.clone(), &settings.tasks, &settings.threads)?;
     let load_us = watch.lap_us();
-    let mut bench = Bench::new(pipeline, feed, &settings);
+    let mut bench = Bench::new(pipeline, source, &settings);
     let mut machine = Watch::start();
 
     bench.run(settings.warm_up.max(1), &mut machine)?;
@@ -104,7 +104,7 @@ pub fn measure(
             sha256: bundle.sha256().to_owned(),
         },
         kernel: bench.faces.pipeline().engine().kernel().name(),
-        source: bench.feed.describe(),
+        source: bench.source.describe(),
         tasks: names,
         threads: settings.threads.count,
         threads_gain,
@@ -142,7 +142,7 @@ struct Rows {
 struct Bench<'a> {
     /// What the live loop does with a frame, without a limit on its time.
     faces: Faces,
-    feed: &'a mut dyn Feed,
+    source: &'a mut dyn Source,
     analysis: Analysis,
     table: Table,
     rows: Rows,
@@ -159,9 +159,9 @@ struct Bench<'a> {
 }
 
 impl<'a> Bench<'a> {
-    fn new(pipeline: Pipeline, feed: &'a mut dyn Feed, settings: &Settings) -> Bench<'a> {
+    fn new(pipeline: Pipeline, source: &'a mut dyn Source, settings: &Settings) -> Bench<'a> {
         let mut table = Table::default();
-        let period_us = feed.period_us();
+        let period_us = source.period_us();
         let [capture, find, align, encode] =
             ["capture", "find", "align", "encode"].map(|name| table.register(name, None));
         let decoders = pipeline.decoders();
@@ -173,7 +173,7 @@ impl<'a> Bench<'a> {
         Bench {
             analysis: Analysis::with_room(settings.max_faces, decoders),
             faces: Faces::new(pipeline, TrackerOptions { limit: settings.max_faces, smoothing: true }),
-            feed,
+            source,
             table,
             rows,
             deadlines: Deadlines::new(settings.budget_us),
@@ -214,19 +214,19 @@ impl<'a> Bench<'a> {
     }
 
     /// Waits for a frame; a file begins again at its end.
-    fn grab(&mut self) -> Result<u64> {
+    fn next_frame(&mut self) -> Result<u64> {
         let give_up_us = now_us() + PATIENCE.as_micros() as u64;
         loop {
-            match self.feed.grab(give_up_us) {
-                Ok(Grab::Frame(stamp)) => return Ok(stamp.captured_us),
-                Ok(Grab::Ended) if self.feed.rewind() => {}
-                Ok(Grab::Ended) => bail!("{}: no frame", self.feed.describe()),
-                Ok(Grab::Nothing) => {}
-                Err(error @ FeedError::Frame { .. }) => log::warn!("{error}"),
+            match self.source.poll(give_up_us) {
+                Ok(Poll::Frame(stamp)) => return Ok(stamp.captured_us),
+                Ok(Poll::Ended) if self.source.rewind() => {}
+                Ok(Poll::Ended) => bail!("{}: no frame", self.source.describe()),
+                Ok(Poll::Nothing) => {}
+                Err(error @ SourceError::Frame { .. }) => log::warn!("{error}"),
                 Err(error) => return Err(error.into()),
             }
             if now_us() >= give_up_us {
-                bail!("{}: no frame within {} s", self.feed.describe(), PATIENCE.as_secs());
+                bail!("{}: no frame within {} s", self.source.describe(), PATIENCE.as_secs());
             }
         }
     }
@@ -234,13 +234,13 @@ impl<'a> Bench<'a> {
     /// One frame, measured.
     fn frame(&mut self) -> Result<()> {
         let (before, mut stage) = (allocations::of_this_thread(), Stopwatch::start());
-        let captured_us = self.grab()?;
+        let captured_us = self.next_frame()?;
         let capture_us = stage.lap_us();
         self.notice_cut();
         stage.lap_us();
         let grabbed = allocations::of_this_thread();
         let allowance = Allowance { started_us: now_us(), budget_us: None, level: 0 };
-        let done = self.faces.process(&self.feed.view(), self.period_s, &allowance)?;
+        let done = self.faces.process(&self.source.view(), self.period_s, &allowance)?;
         self.faces.copy_to(&mut self.analysis, &allowance);
         let frame_us = stage.lap_us();
         let finished = allocations::of_this_thread();
@@ -259,8 +259,8 @@ impl<'a> Bench<'a> {
 
     /// Another photo is another scene, where nobody is followed to.
     fn notice_cut(&mut self) {
-        if self.feed.path() != self.last_path.as_deref() {
-            self.last_path = self.feed.path().map(Path::to_owned);
+        if self.source.path() != self.last_path.as_deref() {
+            self.last_path = self.source.path().map(Path::to_owned);
             self.faces.cut();
         }
     }
@@ -281,7 +281,7 @@ impl<'a> Bench<'a> {
             }
             if self.kept.is_none() {
                 let mut still = OwnedFrame::default();
-                still.copy_from(&self.feed.view());
+                still.copy_from(&self.source.view());
                 self.kept = Some((still, face.views));
             }
         }

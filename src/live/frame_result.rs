@@ -4,13 +4,13 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
-use crate::capture::source::{FeedCounters, Stamp};
+use crate::capture::source::{SourceCounters, Stamp};
 use faceptor::stages::{Analysis, OwnedFrame, TaskDecoder};
 
 /// What has happened since the start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Counters {
-    pub feed: FeedCounters,
+    pub source: SourceCounters,
     /// Frames that went through the network.
     pub frames: u64,
     /// Frames that the source could not read.

@@ -1,6 +1,6 @@
 //! The live loop: one thread that follows each frame from the source to the hand-over.
 //!
-//! The newest frame wins: a camera's older ones are passed over and counted by the feed, so that latency never adds up.
+//! The newest frame wins: a camera's older ones are passed over and counted by the source, so that latency never adds up.
 //! After the first frames the loop takes no memory, holds no lock and writes no log line as long as nothing goes wrong;
 //! its only system calls are those of the source, the clock, and one that wakes the publisher.
 
@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use anyhow::{Result, bail};
 
-use crate::capture::source::{Feed, FeedError, Grab, Stamp};
+use crate::capture::source::{Poll, Source, SourceError, Stamp};
 use crate::live::degradation::{self, Degradation};
 use crate::live::frame::{Allowance, Faces};
 use crate::live::frame_result::{Counters, Outcome};
@@ -131,25 +131,25 @@ impl<'a> Live<'a> {
     ///
     /// # Errors
     /// When the source is gone for good, or the network fails.
-    pub fn run(mut self, feed: &mut dyn Feed) -> Result<Counters> {
+    pub fn run(mut self, source: &mut dyn Source) -> Result<Counters> {
         while !self.is_over() {
-            let grabbed = self.grab(feed)?;
+            let grabbed = self.next_frame(source)?;
             // After the wait for the frame, so that what was asked meanwhile holds for it.
             self.take_commands();
             let Some((stamp, began_us)) = grabbed else { continue };
             let grabbed_us = self.time.now_us();
             let allowance = self.allowance(grabbed_us);
             let elapsed_s = self.elapsed_s(&stamp);
-            self.notice_cut(feed);
+            self.notice_cut(source);
             let watched = self.links.wants_pixels();
             self.faces.for_masks(watched);
-            let done = self.faces.process(&feed.view(), elapsed_s, &allowance)?;
+            let done = self.faces.process(&source.view(), elapsed_s, &allowance)?;
             self.counters.frames += 1;
             self.counters.finder_runs += u64::from(done.finder_ran);
             self.counters.stale_answers += done.stale_answers;
             self.counters.faces = self.faces.count() as u8;
             let capture_us = grabbed_us.saturating_sub(if self.live { stamp.captured_us } else { began_us });
-            let used_us = self.hand_over(feed, &stamp, capture_us, watched, &allowance);
+            let used_us = self.hand_over(source, &stamp, capture_us, watched, &allowance);
             self.adapt(capture_us, used_us);
         }
         Ok(self.counters)
@@ -170,29 +170,29 @@ impl<'a> Live<'a> {
     }
 
     /// The next frame, and when the wait for it began; `None` when none came.
-    fn grab(&mut self, feed: &mut dyn Feed) -> Result<Option<(Stamp, u64)>> {
+    fn next_frame(&mut self, source: &mut dyn Source) -> Result<Option<(Stamp, u64)>> {
         let began_us = self.time.now_us();
-        let grab = feed.grab(began_us + PATIENCE_US);
-        self.counters.feed = feed.counters();
-        if self.settings.exit_on_lost && self.counters.feed.lost > 0 {
-            bail!("{}: the camera is gone (--exit-on-lost)", feed.describe());
+        let polled = source.poll(began_us + PATIENCE_US);
+        self.counters.source = source.counters();
+        if self.settings.exit_on_lost && self.counters.source.lost > 0 {
+            bail!("{}: the camera is gone (--exit-on-lost)", source.describe());
         }
-        match grab {
-            Ok(Grab::Frame(_)) if self.links.stop.load(Ordering::Relaxed) => Ok(None),
-            Ok(Grab::Frame(_)) if self.degradation_level() >= 5 && self.counters.feed.frames % 2 == 1 => {
+        match polled {
+            Ok(Poll::Frame(_)) if self.links.stop.load(Ordering::Relaxed) => Ok(None),
+            Ok(Poll::Frame(_)) if self.degradation_level() >= 5 && self.counters.source.frames % 2 == 1 => {
                 self.counters.skipped_frames += 1;
                 Ok(None)
             }
-            Ok(Grab::Frame(stamp)) => Ok(Some((stamp, began_us))),
-            Ok(Grab::Nothing) => {
+            Ok(Poll::Frame(stamp)) => Ok(Some((stamp, began_us))),
+            Ok(Poll::Nothing) => {
                 self.tell_news();
                 Ok(None)
             }
-            Ok(Grab::Ended) => {
-                self.source_ended = self.settings.frames.is_none() || !feed.rewind();
+            Ok(Poll::Ended) => {
+                self.source_ended = self.settings.frames.is_none() || !source.rewind();
                 Ok(None)
             }
-            Err(error @ FeedError::Frame { .. }) => {
+            Err(error @ SourceError::Frame { .. }) => {
                 log::error!("{error}");
                 self.counters.bad_frames += 1;
                 self.number += 1;
@@ -225,8 +225,8 @@ impl<'a> Live<'a> {
     }
 
     /// Photos have nothing to do with each other.
-    fn notice_cut(&mut self, feed: &dyn Feed) {
-        if let Some(path) = feed.path().filter(|path| self.last_path.as_deref() != Some(*path)) {
+    fn notice_cut(&mut self, source: &dyn Source) {
+        if let Some(path) = source.path().filter(|path| self.last_path.as_deref() != Some(*path)) {
             self.last_path = Some(path.to_owned());
             self.faces.cut();
         }
@@ -235,7 +235,7 @@ impl<'a> Live<'a> {
     /// Fills a result and sends it off, with the pixels if they are `watched`; returns how long the frame took.
     fn hand_over(
         &mut self,
-        feed: &dyn Feed,
+        source: &dyn Source,
         stamp: &Stamp,
         capture_us: u64,
         watched: bool,
@@ -248,11 +248,11 @@ impl<'a> Live<'a> {
             self.counters.dropped_results += 1;
             return copied_from_us - allowance.started_us;
         };
-        let view = feed.view();
+        let view = source.view();
         outcome.number = Some(number);
         outcome.stamp = *stamp;
         (outcome.width, outcome.height) = (view.width(), view.height());
-        match feed.path() {
+        match source.path() {
             Some(path) => outcome.path = Some(path.to_string_lossy().into_owned()),
             None => outcome.path = None,
         }

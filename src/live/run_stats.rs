@@ -66,7 +66,7 @@ impl Report {
             "skipped_frames": counters.skipped_frames,
             "dropped_results": counters.dropped_results,
             "deadline": self.deadlines,
-            "source_counters": counters.feed,
+            "source_counters": counters.source,
         });
         match value {
             Value::Object(map) => map,
@@ -112,10 +112,10 @@ impl Report {
                 self.published
             );
         }
-        let feed = &counters.feed;
+        let source = &counters.source;
         let drops = [
-            ("never arrived", feed.sequence_gaps),
-            ("passed over for a newer one", feed.stale_dropped),
+            ("never arrived", source.sequence_gaps),
+            ("passed over for a newer one", source.stale_dropped),
             ("unreadable", counters.bad_frames),
             ("skipped under overload", counters.skipped_frames),
             ("dropped before publication", counters.dropped_results),
@@ -149,7 +149,7 @@ mod tests {
     fn losses_are_listed_and_nothing_else() {
         let mut report = Report::default();
         assert_eq!(report.table().lines().count(), 3, "{}", report.table());
-        report.counters.feed.sequence_gaps = 2;
+        report.counters.source.sequence_gaps = 2;
         report.counters.skipped_frames = 3;
         report.deadlines = Some(Deadlines::new(33_333));
         let table = report.table();

@@ -56,7 +56,7 @@ pub trait Stream: Send {
 }
 
 /// Opens the camera, and tells the time.
-pub trait Kernel: Send {
+pub trait Backend: Send {
     type Stream: Stream;
 
     /// Finds the camera, the same one as before if it was open, sets it up and starts it.

@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, anyhow, bail};
 use v4l::v4l_sys::V4L2_CID_EXPOSURE_AUTO_PRIORITY;
 
-use crate::capture::open::FeedRequest;
-use crate::capture::v4l2::backend::Kernel;
+use crate::capture::source::SourceRequest;
+use crate::capture::v4l2::backend::Backend;
 use crate::capture::v4l2::mode::{self, Candidate, Choice, Mode, ModeError};
 use crate::capture::v4l2::node::{Identity, Node};
 use crate::capture::v4l2::stream::MappedStream;
@@ -17,14 +17,14 @@ use crate::platform::clock;
 /// A camera of this machine.
 pub struct V4l2 {
     path: PathBuf,
-    request: FeedRequest,
+    request: SourceRequest,
     /// Who it was when it was opened first.
     identity: Option<Identity>,
 }
 
 impl V4l2 {
     /// A node, or a link to one (`/dev/v4l/by-id/...`).
-    pub fn new(path: &Path, request: &FeedRequest) -> V4l2 {
+    pub fn new(path: &Path, request: &SourceRequest) -> V4l2 {
         V4l2 { path: path.to_owned(), request: request.clone(), identity: None }
     }
 
@@ -59,7 +59,7 @@ pub fn advice(error: &io::Error) -> String {
 }
 
 /// Every format and size of the camera that is worth looking at.
-fn candidates(node: &Node, request: &FeedRequest) -> Vec<Candidate> {
+fn candidates(node: &Node, request: &SourceRequest) -> Vec<Candidate> {
     let wanted = mode::wanted_size(request);
     // Formats that the driver's library makes in software are no better than what they are made from.
     let formats = node.formats().into_iter().filter(|format| !format.emulated);
@@ -72,12 +72,12 @@ fn candidates(node: &Node, request: &FeedRequest) -> Vec<Candidate> {
 ///
 /// # Errors
 /// When nothing of it can be read, or not what was asked for.
-pub fn survey(node: &Node, request: &FeedRequest) -> Result<Choice, ModeError> {
+pub fn survey(node: &Node, request: &SourceRequest) -> Result<Choice, ModeError> {
     mode::choose(&candidates(node, request), request)
 }
 
 /// Sets the camera to the best of what it offers and starts it.
-fn start(node: Node, path: &Path, request: &FeedRequest) -> Result<MappedStream> {
+fn start(node: Node, path: &Path, request: &SourceRequest) -> Result<MappedStream> {
     if !node.streams() {
         bail!("it can only be read byte by byte, not mapped into memory");
     }
@@ -105,7 +105,7 @@ fn start(node: Node, path: &Path, request: &FeedRequest) -> Result<MappedStream>
     MappedStream::start(node, format, mode).map_err(busy).context("starting it")
 }
 
-impl Kernel for V4l2 {
+impl Backend for V4l2 {
     type Stream = MappedStream;
 
     fn open(&mut self) -> Result<MappedStream> {

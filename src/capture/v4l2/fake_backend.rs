@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use anyhow::{Result, anyhow};
 use v4l::FourCC;
 
-use crate::capture::v4l2::backend::{Filled, Kernel, Stream};
+use crate::capture::v4l2::backend::{Backend, Filled, Stream};
 use crate::capture::v4l2::mode::{Coding, Interval, Mode};
 use faceptor::stages::{Colour, PixelFormat};
 
@@ -65,7 +65,7 @@ pub struct World {
 
 /// A handle on the world, for the camera and for the test.
 #[derive(Clone)]
-pub struct Model(Arc<Mutex<World>>);
+pub struct FakeBackend(Arc<Mutex<World>>);
 
 pub fn mode(fourcc: &[u8; 4], size: [usize; 2]) -> Mode {
     let fourcc = FourCC::new(fourcc);
@@ -81,9 +81,9 @@ pub fn mode(fourcc: &[u8; 4], size: [usize; 2]) -> Mode {
     }
 }
 
-impl Model {
-    pub fn new(mode: Mode) -> Model {
-        Model(Arc::new(Mutex::new(World {
+impl FakeBackend {
+    pub fn new(mode: Mode) -> FakeBackend {
+        FakeBackend(Arc::new(Mutex::new(World {
             now_us: 1_000_000,
             next_us: 0,
             sequence: 0,
@@ -153,7 +153,7 @@ impl World {
 }
 
 pub struct ModelStream {
-    world: Model,
+    world: FakeBackend,
     mode: Mode,
     /// The bytes of each buffer, as the driver last filled it.
     memory: Vec<Vec<u8>>,
@@ -227,7 +227,7 @@ impl Stream for ModelStream {
     }
 }
 
-impl Kernel for Model {
+impl Backend for FakeBackend {
     type Stream = ModelStream;
 
     fn open(&mut self) -> Result<ModelStream> {

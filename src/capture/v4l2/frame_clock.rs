@@ -8,7 +8,7 @@ const OLDEST_US: u64 = 5_000_000;
 
 /// Follows the frames of one camera.
 #[derive(Debug, Default)]
-pub struct Timeline {
+pub struct FrameClock {
     /// The driver's count of the last frame since the start of the stream.
     last: Option<u32>,
     next: u64,
@@ -16,7 +16,7 @@ pub struct Timeline {
     delay_us: Option<u64>,
 }
 
-impl Timeline {
+impl FrameClock {
     /// The stream was started anew: the driver counts from somewhere else.
     pub fn restart(&mut self) {
         self.last = None;
@@ -66,38 +66,38 @@ mod tests {
 
     #[test]
     fn gaps_are_counted_over_the_wrap_and_not_over_a_restart() {
-        let mut timeline = Timeline::default();
-        let take = |timeline: &mut Timeline, sequence| {
-            let (stamp, lost) = timeline.stamp(&filled(sequence, None), 9);
+        let mut clock = FrameClock::default();
+        let take = |clock: &mut FrameClock, sequence| {
+            let (stamp, lost) = clock.stamp(&filled(sequence, None), 9);
             (stamp.sequence, lost)
         };
-        assert_eq!(take(&mut timeline, u32::MAX - 1), (0, 0));
-        assert_eq!(take(&mut timeline, u32::MAX), (1, 0));
-        assert_eq!(take(&mut timeline, 2), (4, 2));
-        timeline.restart();
-        assert_eq!(take(&mut timeline, 700), (5, 0));
-        assert_eq!(take(&mut timeline, 700), (6, 0), "a driver that does not count");
-        assert_eq!(take(&mut timeline, 3), (7, 0), "a driver that counts backwards");
-        assert_eq!(take(&mut timeline, 5), (9, 1));
+        assert_eq!(take(&mut clock, u32::MAX - 1), (0, 0));
+        assert_eq!(take(&mut clock, u32::MAX), (1, 0));
+        assert_eq!(take(&mut clock, 2), (4, 2));
+        clock.restart();
+        assert_eq!(take(&mut clock, 700), (5, 0));
+        assert_eq!(take(&mut clock, 700), (6, 0), "a driver that does not count");
+        assert_eq!(take(&mut clock, 3), (7, 0), "a driver that counts backwards");
+        assert_eq!(take(&mut clock, 5), (9, 1));
     }
 
     #[test]
     fn a_time_is_believed_when_it_can_be_true() {
-        let mut timeline = Timeline::default();
+        let mut clock = FrameClock::default();
         let now = 60_000_000;
         for (given, taken) in
             [(None, now), (Some(now - 40_000), now - 40_000), (Some(now + 1), now), (Some(now - OLDEST_US - 1), now)]
         {
-            assert_eq!(timeline.stamp(&filled(0, given), now).0.captured_us, taken, "{given:?}");
+            assert_eq!(clock.stamp(&filled(0, given), now).0.captured_us, taken, "{given:?}");
         }
     }
 
     #[test]
     fn a_frame_is_outdated_beyond_the_usual_delay() {
-        let mut timeline = Timeline::default();
+        let mut clock = FrameClock::default();
         let taken = |captured_us| Stamp { captured_us, ..Stamp::default() };
-        timeline.arrived(&taken(1_000_000), 1_040_000);
-        assert!(!timeline.outdated(&taken(1_000_000), 1_089_000, 33_333));
-        assert!(timeline.outdated(&taken(1_000_000), 1_091_000, 33_333));
+        clock.arrived(&taken(1_000_000), 1_040_000);
+        assert!(!clock.outdated(&taken(1_000_000), 1_089_000, 33_333));
+        assert!(clock.outdated(&taken(1_000_000), 1_091_000, 33_333));
     }
 }

@@ -7,11 +7,11 @@
 //! stream      our queue of mapped buffers          } behind the traits in `kernel`,
 //! v4l2        opening: node, mode, stream          } for which the tests have a model
 //! event       what a camera tells beside its frames
-//! timeline    the driver's counts and times -> Stamp
+//! clock    the driver's counts and times -> Stamp
 //! recovery    what to do when something fails
 //! ```
 //!
-//! [`Camera`] ties them together as a [`Feed`]: every grab drains the queue, keeps the newest frame and gives the
+//! [`Camera`] ties them together as a [`Source`]: every grab drains the queue, keeps the newest frame and gives the
 //! others back. The frame is read where the driver put it; its buffer is given back with the next grab.
 
 mod backend;
@@ -37,20 +37,19 @@ pub use crate::capture::v4l2::discovery::nodes;
 pub use crate::capture::v4l2::mode::{Choice, Coding, Interval, Mode, ModeError, Rates, Sizes};
 pub use crate::capture::v4l2::node::{FormatEntry, Identity, Node};
 
-use backend::{Filled, Kernel, Stream};
-use frame_clock::Timeline;
+use backend::{Backend, Filled, Stream};
+use frame_clock::FrameClock;
 use recovery::{Recovery, Trouble, Verdict};
 
 use crate::capture::jpeg::FrameDecoder;
-use crate::capture::open::FeedRequest;
-use crate::capture::source::{Feed, FeedCounters, FeedError, Grab, Stamp};
+use crate::capture::source::{Poll, Source, SourceCounters, SourceError, SourceRequest, Stamp};
 use faceptor::stages::{ImageView, ShortFrame};
 
 /// The most buffers that a driver may have in the queue.
 const MAX_BUFFERS: usize = 32;
 
 /// A camera that is opened, watched and, when it is lost, opened again.
-pub struct Camera<K: Kernel = V4l2> {
+pub struct Camera<K: Backend = V4l2> {
     kernel: K,
     stream: Option<K::Stream>,
     /// The frame that `view` shows, when it is shown where the driver put it.
@@ -59,9 +58,9 @@ pub struct Camera<K: Kernel = V4l2> {
     unreturned: heapless::Vec<Filled, MAX_BUFFERS>,
     mode: Mode,
     decoder: FrameDecoder,
-    timeline: Timeline,
+    clock: FrameClock,
     recovery: Recovery,
-    counters: FeedCounters,
+    counters: SourceCounters,
     ended: Option<String>,
 }
 
@@ -76,12 +75,12 @@ impl Camera {
     ///
     /// # Errors
     /// When there is no camera, it may not be used, or offers nothing that can be read; the message says what to do.
-    pub fn open(path: &Path, request: &FeedRequest) -> Result<Camera> {
+    pub fn open(path: &Path, request: &SourceRequest) -> Result<Camera> {
         Camera::with(V4l2::new(path, request), request.exit_on_lost)
     }
 }
 
-impl<K: Kernel> Camera<K> {
+impl<K: Backend> Camera<K> {
     fn with(mut kernel: K, exit_on_lost: bool) -> Result<Camera<K>> {
         let stream = kernel.open().map_err(|error| error.context(format!("camera {}", kernel.name())))?;
         let recovery = Recovery::new(kernel.name(), exit_on_lost, kernel.now_us());
@@ -92,9 +91,9 @@ impl<K: Kernel> Camera<K> {
             held: None,
             unreturned: heapless::Vec::new(),
             decoder: FrameDecoder::default(),
-            timeline: Timeline::default(),
+            clock: FrameClock::default(),
             recovery,
-            counters: FeedCounters::default(),
+            counters: SourceCounters::default(),
             ended: None,
         })
     }
@@ -144,7 +143,7 @@ impl<K: Kernel> Camera<K> {
             };
             let Some(filled) = next else { break };
             taken += 1;
-            let (stamp, lost) = self.timeline.stamp(&filled, now_us);
+            let (stamp, lost) = self.clock.stamp(&filled, now_us);
             self.counters.sequence_gaps += lost;
             if filled.damaged {
                 self.counters.flagged += 1;
@@ -156,7 +155,7 @@ impl<K: Kernel> Camera<K> {
         }
         let starved = taken + 1 + self.unreturned.len() >= buffers;
         if let (true, Some(interval), Some((_, stamp))) = (starved, self.mode.interval, &newest)
-            && self.timeline.outdated(stamp, now_us, interval.period_us())
+            && self.clock.outdated(stamp, now_us, interval.period_us())
             && let Some((filled, _)) = newest.take()
         {
             // The queue was full long ago: the camera's view of now comes within a period.
@@ -218,7 +217,7 @@ impl<K: Kernel> Camera<K> {
         let Drained::Newest(filled, stamp) = self.drain()? else { return self.barren() };
         let now_us = self.kernel.now_us();
         if waited && stamp.stale_dropped == 0 {
-            self.timeline.arrived(&stamp, now_us);
+            self.clock.arrived(&stamp, now_us);
         }
         if !self.prepare(filled)? {
             return self.barren();
@@ -266,7 +265,7 @@ impl<K: Kernel> Camera<K> {
                 self.mode = mode;
                 self.stream = Some(stream);
                 self.counters.reopened += 1;
-                self.timeline.restart();
+                self.clock.restart();
                 self.recovery.opened(self.kernel.name(), self.kernel.now_us());
             }
             Err(error) => self.recovery.not_opened(&format!("{error:#}"), self.kernel.now_us()),
@@ -281,11 +280,11 @@ fn raw_view<'a>(mode: &Mode, bytes: &'a [u8]) -> Result<ImageView<'a>, ShortFram
     }
 }
 
-impl<K: Kernel> Feed for Camera<K> {
-    fn grab(&mut self, until_us: u64) -> Result<Grab, FeedError> {
+impl<K: Backend> Source for Camera<K> {
+    fn poll(&mut self, until_us: u64) -> Result<Poll, SourceError> {
         loop {
             if let Some(reason) = &self.ended {
-                return Err(FeedError::Lost { name: self.kernel.name(), reason: anyhow!("{reason}") });
+                return Err(SourceError::Lost { name: self.kernel.name(), reason: anyhow!("{reason}") });
             }
             if self.stream.is_none() {
                 let retry_us = self.recovery.retry_us();
@@ -295,13 +294,13 @@ impl<K: Kernel> Feed for Camera<K> {
                 }
             } else {
                 match self.attempt(until_us) {
-                    Ok(Some(stamp)) => return Ok(Grab::Frame(stamp)),
+                    Ok(Some(stamp)) => return Ok(Poll::Frame(stamp)),
                     Ok(None) => {}
                     Err(trouble) => self.settle(trouble),
                 }
             }
             if self.ended.is_none() && self.kernel.now_us() >= until_us {
-                return Ok(Grab::Nothing);
+                return Ok(Poll::Nothing);
             }
         }
     }
@@ -314,7 +313,7 @@ impl<K: Kernel> Feed for Camera<K> {
         }
     }
 
-    fn counters(&self) -> FeedCounters {
+    fn counters(&self) -> SourceCounters {
         self.counters
     }
 

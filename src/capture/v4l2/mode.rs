@@ -14,7 +14,7 @@ use v4l::v4l_sys::{
     v4l2_ycbcr_encoding_V4L2_YCBCR_ENC_XV709 as ENCODING_XV709,
 };
 
-use crate::capture::open::FeedRequest;
+use crate::capture::source::SourceRequest;
 use crate::capture::v4l2::node::PixFormat;
 use faceptor::stages::{Colour, PixelFormat};
 
@@ -196,7 +196,7 @@ fn names(candidates: &[Candidate]) -> String {
 }
 
 /// The size that is looked for.
-pub fn wanted_size(request: &FeedRequest) -> [u32; 2] {
+pub fn wanted_size(request: &SourceRequest) -> [u32; 2] {
     request.size.unwrap_or(USUAL_SIZE)
 }
 
@@ -204,7 +204,7 @@ pub fn wanted_size(request: &FeedRequest) -> [u32; 2] {
 ///
 /// # Errors
 /// When the format that was asked for is not offered, or none that is offered can be read.
-pub fn choose(candidates: &[Candidate], request: &FeedRequest) -> Result<Choice, ModeError> {
+pub fn choose(candidates: &[Candidate], request: &SourceRequest) -> Result<Choice, ModeError> {
     if let (Some(wanted), false) = (request.fourcc, candidates.is_empty()) {
         let unread = Coding::of(wanted).is_none();
         if unread || !candidates.iter().any(|candidate| candidate.fourcc == wanted) {
@@ -322,7 +322,7 @@ mod tests {
     }
 
     /// (format, width, frames a second) of the choice.
-    fn chosen(candidates: &[Candidate], request: &FeedRequest) -> (String, u32, f64) {
+    fn chosen(candidates: &[Candidate], request: &SourceRequest) -> (String, u32, f64) {
         let choice = choose(candidates, request).expect("something fits");
         (choice.fourcc.to_string(), choice.size[0], choice.interval.fps())
     }
@@ -340,11 +340,11 @@ mod tests {
 
     #[test]
     fn uncompressed_is_taken_where_its_rate_suffices() {
-        let any = FeedRequest::default();
+        let any = SourceRequest::default();
         assert_eq!(chosen(&webcam(), &any), ("YUYV".to_owned(), 640, 30.0));
         let slow = [candidate(b"YUYV", [640, 480], &[15]), candidate(b"MJPG", [640, 480], &[30])];
         assert_eq!(chosen(&slow, &any), ("MJPG".to_owned(), 640, 30.0));
-        let large = FeedRequest { size: Some([1920, 1080]), ..any.clone() };
+        let large = SourceRequest { size: Some([1920, 1080]), ..any.clone() };
         assert_eq!(chosen(&webcam(), &large), ("MJPG".to_owned(), 1920, 30.0));
         // A little too slow is better than a sixteenth of the pixels.
         let low = [candidate(b"YUYV", [640, 480], &[20]), candidate(b"YUYV", [160, 120], &[30])];
@@ -361,19 +361,19 @@ mod tests {
 
     #[test]
     fn what_is_asked_for_is_taken_or_named() {
-        let mjpg = FeedRequest { fourcc: Some(FourCC::new(b"MJPG")), ..FeedRequest::default() };
+        let mjpg = SourceRequest { fourcc: Some(FourCC::new(b"MJPG")), ..SourceRequest::default() };
         assert_eq!(chosen(&webcam(), &mjpg), ("MJPG".to_owned(), 640, 30.0));
-        let slow = FeedRequest { fps: Some(15.0), ..FeedRequest::default() };
+        let slow = SourceRequest { fps: Some(15.0), ..SourceRequest::default() };
         assert_eq!(chosen(&webcam(), &slow), ("YUYV".to_owned(), 640, 15.0));
-        let odd = FeedRequest { fps: Some(17.0), ..FeedRequest::default() };
+        let odd = SourceRequest { fps: Some(17.0), ..SourceRequest::default() };
         assert_eq!(chosen(&webcam(), &odd).2, 20.0);
-        let wrong = FeedRequest { fourcc: Some(FourCC::new(b"NV12")), ..FeedRequest::default() };
+        let wrong = SourceRequest { fourcc: Some(FourCC::new(b"NV12")), ..SourceRequest::default() };
         let error = choose(&webcam(), &wrong).expect_err("not offered").to_string();
         assert_eq!(error, "it does not offer NV12, but MJPG, YUYV");
         let h264 = [candidate(b"H264", [640, 480], &[30])];
-        let error = choose(&h264, &FeedRequest::default()).expect_err("not read").to_string();
+        let error = choose(&h264, &SourceRequest::default()).expect_err("not read").to_string();
         assert!(error.starts_with("none of its formats (H264) is read: MJPG, "), "{error}");
-        assert_eq!(choose(&[], &FeedRequest::default()), Err(ModeError::NoFormat));
+        assert_eq!(choose(&[], &SourceRequest::default()), Err(ModeError::NoFormat));
         assert_eq!(choose(&[], &wrong), Err(ModeError::NoFormat));
     }
 

@@ -11,7 +11,7 @@
 
 use std::io;
 
-use crate::capture::source::FeedCounters;
+use crate::capture::source::SourceCounters;
 
 /// The first wait before another attempt to open the camera, and the longest; each is twice the one before.
 const FIRST_WAIT_US: u64 = 100_000;
@@ -123,7 +123,7 @@ impl Recovery {
     }
 
     /// Judges what happened to the stream.
-    pub fn trouble(&mut self, trouble: &Trouble, now_us: u64, counters: &mut FeedCounters) -> Verdict {
+    pub fn trouble(&mut self, trouble: &Trouble, now_us: u64, counters: &mut SourceCounters) -> Verdict {
         match trouble {
             Trouble::Silence => {
                 counters.timeouts += 1;
@@ -209,10 +209,10 @@ impl Recovery {
 mod tests {
     use super::*;
 
-    fn start(exit_on_lost: bool) -> (Recovery, FeedCounters) {
+    fn start(exit_on_lost: bool) -> (Recovery, SourceCounters) {
         let mut recovery = Recovery::new("camera".to_owned(), exit_on_lost, 0);
         recovery.frame(Some(33_333), 1000);
-        (recovery, FeedCounters::default())
+        (recovery, SourceCounters::default())
     }
 
     fn errno(number: i32) -> io::Error {

@@ -3,25 +3,25 @@
 use std::iter;
 
 use crate::capture::jpeg::samples::jpeg;
-use crate::capture::v4l2::fake_backend::{Act, BUFFERS, DELAY_US, Model, PERIOD_US, grey, mode};
+use crate::capture::v4l2::fake_backend::{Act, BUFFERS, DELAY_US, FakeBackend, PERIOD_US, grey, mode};
 use crate::capture::v4l2::*;
 
 type Test = Result<()>;
 
-fn grey_camera() -> Result<(Camera<Model>, Model)> {
-    let model = Model::new(mode(b"GREY", [8, 4]));
+fn grey_camera() -> Result<(Camera<FakeBackend>, FakeBackend)> {
+    let model = FakeBackend::new(mode(b"GREY", [8, 4]));
     Ok((Camera::with(model.clone(), false)?, model))
 }
 
-fn frame(camera: &mut Camera<Model>) -> Stamp {
-    match camera.grab(u64::MAX) {
-        Ok(Grab::Frame(stamp)) => stamp,
+fn frame(camera: &mut Camera<FakeBackend>) -> Stamp {
+    match camera.poll(u64::MAX) {
+        Ok(Poll::Frame(stamp)) => stamp,
         other => panic!("{other:?}"),
     }
 }
 
 /// The value that the model wrote into the shown frame.
-fn shown(camera: &Camera<Model>) -> u8 {
+fn shown(camera: &Camera<FakeBackend>) -> u8 {
     camera.view().bytes()[0]
 }
 
@@ -34,7 +34,7 @@ fn frames_come_in_order_with_the_time_at_which_they_were_taken() -> Test {
         assert_eq!(stamp.captured_us, 1_000_000 + number * PERIOD_US);
         assert_eq!(model.world().now_us, stamp.captured_us + DELAY_US);
     }
-    assert_eq!(camera.counters(), FeedCounters { frames: 20, ..FeedCounters::default() });
+    assert_eq!(camera.counters(), SourceCounters { frames: 20, ..SourceCounters::default() });
     assert_eq!((camera.period_us(), camera.describe()), (Some(40_000), "model: GREY 8 x 4, 25 frames/s".to_owned()));
     Ok(())
 }
@@ -75,9 +75,9 @@ fn no_frame_until_the_time_is_up_is_nothing() -> Test {
     let (mut camera, model) = grey_camera()?;
     frame(&mut camera);
     let now = model.world().now_us;
-    assert_eq!(camera.grab(now + 5000)?, Grab::Nothing);
+    assert_eq!(camera.poll(now + 5000)?, Poll::Nothing);
     assert_eq!(model.world().now_us, now + 5000);
-    assert_eq!(camera.grab(0)?, Grab::Nothing, "a time that is past");
+    assert_eq!(camera.poll(0)?, Poll::Nothing, "a time that is past");
     assert_eq!(frame(&mut camera).sequence, 1);
     Ok(())
 }
@@ -151,7 +151,7 @@ fn silence_is_waited_out_and_then_the_stream_is_started_again() -> Test {
     frame(&mut camera);
     model.script([Act::Hang]);
     let before = model.world().now_us;
-    assert_eq!(camera.grab(before + 900_000)?, Grab::Nothing);
+    assert_eq!(camera.poll(before + 900_000)?, Poll::Nothing);
     assert_eq!(camera.counters().timeouts, 0, "not yet");
     frame(&mut camera);
     assert_eq!((camera.counters().timeouts, camera.counters().reopened), (2, 1));
@@ -172,7 +172,7 @@ fn an_unplugged_camera_is_waited_for_with_growing_pauses() -> Test {
     model.world().refuse_open.extend(["no camera there"; 8]);
     let lost_us = model.world().now_us + PERIOD_US;
     // Until it is back the loop gets nothing, in time.
-    assert_eq!(camera.grab(lost_us + 250_000)?, Grab::Nothing);
+    assert_eq!(camera.poll(lost_us + 250_000)?, Poll::Nothing);
     assert_eq!(model.world().now_us, lost_us + 250_000);
     assert_eq!((camera.view().width(), camera.counters().lost), (1, 1));
     let stamp = frame(&mut camera);
@@ -253,7 +253,7 @@ fn without_times_of_the_driver_frames_are_stamped_when_they_arrive() -> Test {
 
 #[test]
 fn jpegs_are_decoded_and_damaged_ones_passed_over() -> Test {
-    let model = Model::new(mode(b"MJPG", [64, 48]));
+    let model = FakeBackend::new(mode(b"MJPG", [64, 48]));
     let mut camera = Camera::with(model.clone(), false)?;
     let good = jpeg(64, 48, 180);
     model.script([
@@ -273,13 +273,13 @@ fn jpegs_are_decoded_and_damaged_ones_passed_over() -> Test {
 
 #[test]
 fn who_wants_to_know_of_a_loss_is_told_and_stays_told() -> Test {
-    let model = Model::new(mode(b"GREY", [8, 4]));
+    let model = FakeBackend::new(mode(b"GREY", [8, 4]));
     let mut camera = Camera::with(model.clone(), true)?;
     frame(&mut camera);
     model.script([Act::Fail(libc::ENODEV)]);
     for _ in 0..2 {
-        let error = camera.grab(u64::MAX).expect_err("it is gone");
-        assert!(matches!(error, FeedError::Lost { .. }), "{error:?}");
+        let error = camera.poll(u64::MAX).expect_err("it is gone");
+        assert!(matches!(error, SourceError::Lost { .. }), "{error:?}");
         assert_eq!(error.to_string(), "model: the camera is gone");
     }
     assert_eq!((model.world().opened, camera.counters().lost), (1, 1));
@@ -288,7 +288,7 @@ fn who_wants_to_know_of_a_loss_is_told_and_stays_told() -> Test {
 
 #[test]
 fn what_cannot_be_opened_at_first_is_an_error() {
-    let model = Model::new(mode(b"GREY", [8, 4]));
+    let model = FakeBackend::new(mode(b"GREY", [8, 4]));
     model.world().refuse_open.push_back("no permission");
     let error = Camera::with(model, false).err().map(|error| format!("{error:#}"));
     assert_eq!(error.as_deref(), Some("camera model: no permission"));
@@ -323,10 +323,10 @@ fn no_mixture_of_faults_ends_the_stream() -> Test {
             _ => {}
         }
         let before = model.world().now_us;
-        match camera.grab(before + u64::from(random(100_000)))? {
-            Grab::Frame(_) => assert_eq!(camera.view().width(), 8),
-            Grab::Nothing => {}
-            Grab::Ended => panic!("a camera does not end"),
+        match camera.poll(before + u64::from(random(100_000)))? {
+            Poll::Frame(_) => assert_eq!(camera.view().width(), 8),
+            Poll::Nothing => {}
+            Poll::Ended => panic!("a camera does not end"),
         }
     }
     model.world().script.clear();

@@ -12,7 +12,7 @@ use std::time::Duration;
 use anyhow::{Result, bail, ensure};
 use serde::Serialize;
 
-use crate::capture::source::{Feed, FeedError, Grab};
+use crate::capture::source::{Poll, Source, SourceError};
 use crate::lab::bench::{self, Settings};
 use crate::lab::report::{Build, Network};
 use crate::platform::clock::now_us;
@@ -84,14 +84,14 @@ pub struct StepProfile {
     pub share: Share,
 }
 
-/// Loads the network with `open` and profiles it on the frames of `feed`, one face in each.
+/// Loads the network with `open` and profiles it on the frames of `source`, one face in each.
 ///
 /// # Errors
 /// When the network cannot be run, the source gives no frame for ten seconds, or no frame shows a face.
 pub fn measure(
     open: impl FnOnce() -> Result<Arc<Bundle>>,
     choose: impl FnOnce(&Bundle) -> Result<Settings>,
-    feed: &mut dyn Feed,
+    source: &mut dyn Source,
 ) -> Result<Profile> {
     let bundle = open()?;
     let settings = choose(&bundle)?;
@@ -100,7 +100,7 @@ pub fn measure(
     let kernel = pipeline.engine().kernel();
     let mut face = Face::blank(pipeline.decoders());
     for _ in 0..settings.warm_up {
-        perceive(&mut pipeline, feed, &mut face)?;
+        perceive(&mut pipeline, source, &mut face)?;
     }
     let before = kernel.int8_peak();
     let mut watch = Watch::start();
@@ -108,7 +108,7 @@ pub fn measure(
     let mut frames = 0;
     for _ in 0..settings.frames {
         pipeline.engine_mut().reset_counters();
-        if perceive(&mut pipeline, feed, &mut face)? {
+        if perceive(&mut pipeline, source, &mut face)? {
             frames += 1;
             for (times, now) in times.iter_mut().zip(pipeline.engine().step_times_ns()) {
                 times.push(now.min(u64::from(u32::MAX)) as u32);
@@ -117,7 +117,7 @@ pub fn measure(
         watch.sample();
     }
     let (machine, troubles) = watch.finish();
-    ensure!(frames > 0, "{}: no frame shows a face to profile the tasks with", feed.describe());
+    ensure!(frames > 0, "{}: no frame shows a face to profile the tasks with", source.describe());
     let peak = before.max(kernel.int8_peak());
     let ran = pipeline.engine().counters().map(|counter| counter.runs > 0).collect::<Vec<_>>();
     let names = bundle.parts().map(|part| part.name.clone()).zip(ran);
@@ -151,7 +151,7 @@ pub fn measure(
         },
         kernel: kernel.name(),
         threads: settings.threads.count,
-        source: feed.describe(),
+        source: source.describe(),
         tasks: settings.tasks.iter().map(|&task| manifest.tasks[usize::from(task)].name.clone()).collect(),
         frames,
         int8_peak_gmacs: peak / 1e9,
@@ -164,20 +164,20 @@ pub fn measure(
 }
 
 /// Finds the best face of the next frame and answers the chosen tasks for it; whether there was one.
-fn perceive(pipeline: &mut Pipeline, feed: &mut dyn Feed, face: &mut Face) -> Result<bool> {
+fn perceive(pipeline: &mut Pipeline, source: &mut dyn Source, face: &mut Face) -> Result<bool> {
     let give_up_us = now_us() + PATIENCE.as_micros() as u64;
     loop {
-        match feed.grab(give_up_us) {
-            Ok(Grab::Frame(_)) => break,
-            Ok(Grab::Ended) if feed.rewind() => {}
-            Ok(Grab::Ended) => bail!("{}: no frame", feed.describe()),
-            Ok(Grab::Nothing) => {}
-            Err(error @ FeedError::Frame { .. }) => log::warn!("{error}"),
+        match source.poll(give_up_us) {
+            Ok(Poll::Frame(_)) => break,
+            Ok(Poll::Ended) if source.rewind() => {}
+            Ok(Poll::Ended) => bail!("{}: no frame", source.describe()),
+            Ok(Poll::Nothing) => {}
+            Err(error @ SourceError::Frame { .. }) => log::warn!("{error}"),
             Err(error) => return Err(error.into()),
         }
-        ensure!(now_us() < give_up_us, "{}: no frame within {} s", feed.describe(), PATIENCE.as_secs());
+        ensure!(now_us() < give_up_us, "{}: no frame within {} s", source.describe(), PATIENCE.as_secs());
     }
-    let view = feed.view();
+    let view = source.view();
     let found = each_format!(view, pixels => pipeline.find(pixels, Purpose::Live, 1))?;
     let at = found.first().and_then(|detection| pipeline.frame_of(&detection.keypoints));
     let Some(at) = at else { return Ok(false) };
