@@ -5,8 +5,9 @@ mod util;
 use std::collections::BTreeSet;
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::PermissionsExt;
-use std::os::unix::net::UnixStream;
+use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::process::{Child, ChildStdout, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread::{self, JoinHandle};
@@ -419,6 +420,54 @@ fn a_second_signal_ends_it_at_once() {
     assert_eq!(run.child.try_wait().expect("a child"), None);
     run.signal(libc::SIGTERM);
     assert_eq!(run.end().0.status, Some(128 + libc::SIGTERM));
+}
+
+/// A run of 40 live frames that has come to its own end while its reader takes nothing: its last flush is under way.
+fn flushing() -> Run {
+    let folder = Folder::new();
+    let manager = UnixDatagram::bind(folder.file("notify")).expect("a socket");
+    manager.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+    let socket = folder.file("s");
+    let mut command = command(&["run", "--source", "demo", "--control", &socket, "--rt", "off"]);
+    command.args(["--fps", "30", "--frames", "40", "--json", "--tasks", "landmarks"]);
+    command.env("NOTIFY_SOCKET", folder.file("notify")).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let child = command.spawn().expect("the binary can be started");
+    let run = Run { child, folder, lines: None, reader: None };
+    let out = run.child.stdout.as_ref().expect("it is piped").as_raw_fd();
+    // SAFETY: no pointers; the descriptor is open. A pipe of one page holds a line or two.
+    assert!(unsafe { libc::fcntl(out, libc::F_SETPIPE_SZ, 4096) } > 0);
+    let mut message = [0; 1000];
+    loop {
+        let count = manager.recv(&mut message).expect("a message");
+        if message[..count].starts_with(b"STOPPING=1") {
+            break;
+        }
+    }
+    thread::sleep(Duration::from_millis(200));
+    run
+}
+
+#[test]
+fn first_signal_during_the_last_flush_still_flushes() {
+    let mut run = flushing();
+    run.signal(libc::SIGTERM);
+    run.read();
+    let (ended, _) = run.end();
+    assert_eq!(ended.status, Some(0), "{}", ended.err);
+    assert!(ended.err.contains("stage, ms"), "the statistics are printed: {}", ended.err);
+    // The queue has room for all frames; a machine too slow to read within the limit reports what it lost.
+    let lines = ended.json().len();
+    assert!(lines == 40 || ended.err.contains("is lost") || ended.err.contains(" lost because"), "{lines} lines");
+}
+
+#[test]
+fn second_signal_during_the_last_flush_ends_it_at_once() {
+    let run = flushing();
+    run.signal(libc::SIGTERM);
+    run.signal(libc::SIGINT);
+    // Two signals that are pending together may be handled in either order.
+    let status = run.end().0.status;
+    assert!([libc::SIGTERM, libc::SIGINT].map(|signal| Some(128 + signal)).contains(&status), "{status:?}");
 }
 
 #[test]

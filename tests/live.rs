@@ -15,10 +15,11 @@ use faceptor_edge::live::frame::Faces;
 use faceptor_edge::live::frame_result::{Counters, Outcome};
 use faceptor_edge::live::live_loop::{Command, Links, Live, Settings};
 use faceptor_edge::live::ring::Ring;
-use faceptor_edge::outputs::shared_frame::Stills;
+use faceptor_edge::outputs::shared_frame::FramePool;
 use faceptor_edge::platform::allocations;
 use faceptor_edge::platform::allocations::{Count, Counting};
 use faceptor_edge::platform::clock;
+use faceptor_edge::platform::shutdown::Shutdown;
 
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
@@ -91,13 +92,13 @@ fn run(source: &mut dyn Source, setup: Setup) -> (Result<Counters>, Vec<Seen>) {
         });
         let links = Links {
             commands: setup.commands,
-            stop: Arc::default(),
+            shutdown: Shutdown::default(),
             watch: None,
             keep_pixels: false,
             heat: Arc::new(AtomicU8::new(setup.heat)),
             results,
             publisher: reader.thread().clone(),
-            stills: Stills::new(0, 0),
+            stills: FramePool::new(0, 0),
         };
         let faces = Faces::new(pipeline, TrackerOptions { limit: 4, smoothing: true });
         let counters = Live::new(faces, setup.settings, source.period_us(), links).and_then(|live| live.run(source));

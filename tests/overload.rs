@@ -17,7 +17,8 @@ use faceptor_edge::live::live_loop::{Links, Live, Settings};
 use faceptor_edge::live::ring::{Reader, Ring};
 use faceptor_edge::live::schedule::{FORCED_EVERY, PATIENCE};
 use faceptor_edge::live::virtual_clock::{Script, Stage, Time};
-use faceptor_edge::outputs::shared_frame::Stills;
+use faceptor_edge::outputs::shared_frame::FramePool;
+use faceptor_edge::platform::shutdown::Shutdown;
 
 const PERIOD_US: u64 = 33_333;
 /// Script time begins here; then the machine is fast for two seconds, slow for eight, far too slow for five.
@@ -150,13 +151,13 @@ fn play() -> Result<Vec<Seen>> {
     let (_sender, commands) = sync_channel(1);
     let links = Links {
         commands,
-        stop: Arc::default(),
+        shutdown: Shutdown::default(),
         watch: None,
         keep_pixels: false,
         heat: Arc::default(),
         results,
         publisher: thread::current(),
-        stills: Stills::new(0, 0),
+        stills: FramePool::new(0, 0),
     };
     let faces = Faces::new(pipeline, TrackerOptions { limit: 4, smoothing: true }).in_time(Time::Script(script));
     Live::new(faces, Settings::default(), source.period_us(), links)?.run(&mut source)?;

@@ -10,15 +10,15 @@ use std::time::{Duration, Instant};
 
 use faceptor::stages::{Analysis, Locate, Pipeline, Purpose, TaskList, read_photo, select_tasks};
 use faceptor_edge::outputs::draw::overlay::Legend;
-use faceptor_edge::outputs::output_set::{Facts, PresentOptions, Presenters, Shown};
-use faceptor_edge::outputs::shared_frame::Stills;
+use faceptor_edge::outputs::fan_out::{OutputOptions, Outputs, PublishedFrame, RunFacts};
+use faceptor_edge::outputs::shared_frame::FramePool;
 use serde_json::Value;
 use util::PORTRAIT;
 
 /// A preview of one photo, published again and again.
 struct Stage {
-    presenters: Presenters,
-    stills: Stills,
+    outputs: Outputs,
+    stills: FramePool,
     picture: faceptor::stages::Picture,
     analysis: Analysis,
     asked: Arc<Mutex<Vec<String>>>,
@@ -35,31 +35,32 @@ impl Stage {
         let analysis = pipeline.analyze(&picture, locate).expect("it runs");
         let asked = Arc::new(Mutex::new(Vec::new()));
         let seen = asked.clone();
-        let facts = Facts {
+        let facts = RunFacts {
             legend: Arc::new(Legend::of(&pipeline)),
             source: "one photo".to_owned(),
             set_tasks: Arc::new(move |names: &str| {
                 seen.lock().expect("whole").push(names.to_owned());
                 Ok(())
             }),
+            shutdown: Default::default(),
         };
         let address = SocketAddr::from(([127, 0, 0, 1], 0));
-        let options = PresentOptions { preview: Some(address), ..PresentOptions::default() };
-        let presenters = Presenters::start(options, facts).expect("a free port");
-        Stage { presenters, stills: Stills::new(3, 0), picture, analysis, asked, frame: 0 }
+        let options = OutputOptions { preview: Some(address), ..OutputOptions::default() };
+        let outputs = Outputs::start(options, facts).expect("a free port");
+        Stage { outputs, stills: FramePool::new(3, 0), picture, analysis, asked, frame: 0 }
     }
 
     fn address(&self) -> SocketAddr {
-        self.presenters.preview_address().expect("a preview was asked for")
+        self.outputs.preview_address().expect("a preview was asked for")
     }
 
     /// Publishes the photo, as the loop's publisher does. Returns how long that took.
     fn publish(&mut self) -> Duration {
         let before = Instant::now();
-        let wanted = self.presenters.watch().is_some_and(|watch| watch.wants_pixels());
+        let wanted = self.outputs.pixel_demand().is_some_and(|watch| watch.wants_pixels());
         let still = if wanted { self.stills.keep(&self.picture.view()) } else { None };
         let json = format!("{{\"frame\":{},\"faces\":[]}}\n", self.frame);
-        self.presenters.publish(&Shown {
+        self.outputs.publish(&PublishedFrame {
             printed: b"",
             json: json.as_bytes(),
             analysis: &self.analysis,
@@ -225,7 +226,7 @@ fn pictures_and_events_follow_each_other_and_nobody_waits_for_a_slow_reader() {
             bytes
         })
     });
-    let watch = stage.presenters.watch().expect("there is one");
+    let watch = stage.outputs.pixel_demand().expect("there is one");
     let begun = Instant::now();
     while !watch.wants_pixels() && begun.elapsed() < Duration::from_secs(10) {
         thread::sleep(Duration::from_millis(5));
@@ -237,9 +238,9 @@ fn pictures_and_events_follow_each_other_and_nobody_waits_for_a_slow_reader() {
         thread::sleep(Duration::from_millis(20));
     }
     assert!(longest < Duration::from_millis(500), "publishing took {longest:?}");
-    let Stage { presenters, .. } = stage;
+    let Stage { outputs, .. } = stage;
     let begun = Instant::now();
-    presenters.finish().expect("nothing failed");
+    outputs.finish().expect("nothing failed");
     assert!(begun.elapsed() < Duration::from_secs(6), "{:?}", begun.elapsed());
     drop(idle);
     let pictures = pictures.join().expect("it reads");
@@ -286,16 +287,17 @@ fn connections_are_limited_and_those_that_say_nothing_are_closed() {
 #[test]
 fn a_port_that_is_taken_is_named() {
     let stage = Stage::new();
-    let facts = Facts {
+    let facts = RunFacts {
         legend: Arc::new(Legend::of(&{
             let bundle = faceptor::stages::embedded_bundle().expect("the network is inside");
             Pipeline::new(bundle, &TaskList::new()).expect("it runs")
         })),
         source: String::new(),
         set_tasks: Arc::new(|_| Ok(())),
+        shutdown: Default::default(),
     };
-    let options = PresentOptions { preview: Some(stage.address()), ..PresentOptions::default() };
-    let error = Presenters::start(options, facts).err().expect("it is taken");
+    let options = OutputOptions { preview: Some(stage.address()), ..OutputOptions::default() };
+    let error = Outputs::start(options, facts).err().expect("it is taken");
     let text = format!("{error:#}");
     assert!(text.starts_with(&format!("cannot show a preview at {}: ", stage.address())), "{text}");
 }

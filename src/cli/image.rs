@@ -10,9 +10,9 @@ use crate::cli::Outcome;
 use crate::cli::network::{NetworkArguments, TaskArguments};
 use crate::cli::output;
 use crate::outputs::draw::{mask, overlay, png};
-use crate::outputs::format::json::{Around, Line, Origin};
+use crate::outputs::format::json::{JsonLine, Origin, OuterTiming};
 use crate::outputs::format::text;
-use crate::outputs::output_paths::Names;
+use crate::outputs::output_paths::OutputPaths;
 use crate::platform::clock::Stopwatch;
 use crate::platform::network_threads::ThreadArguments;
 use faceptor::stages::{Analysis, Locate, Looks, MAX_FACES, Picture, Pipeline, Pixels, Purpose, read_photo};
@@ -61,8 +61,8 @@ fn looks(text: &str) -> Result<Looks, &'static str> {
 
 /// Where annotated pictures and masks go.
 struct Destination {
-    annotated: Option<Names>,
-    masks: Option<Names>,
+    annotated: Option<OutputPaths>,
+    masks: Option<OutputPaths>,
 }
 
 pub fn run(arguments: ImageArguments) -> Result<Outcome> {
@@ -77,7 +77,7 @@ pub fn run(arguments: ImageArguments) -> Result<Outcome> {
         log::error!("{}: {reason:#}", path.display());
         outcome = Outcome::SomeFailed;
     }
-    let names = |folder: &Option<PathBuf>| folder.as_ref().map(|f| Names::new(f, &listing.photos)).transpose();
+    let names = |folder: &Option<PathBuf>| folder.as_ref().map(|f| OutputPaths::new(f, &listing.photos)).transpose();
     let mut destination = Destination { annotated: names(&arguments.out)?, masks: names(&arguments.masks)? };
     let locate = match arguments.aligned {
         true => Locate::Aligned,
@@ -110,18 +110,19 @@ fn process(
         log::warn!("{}: animated, its first frame is used", path.display());
     }
     let picture = photo.picture;
-    let mut around = Around { capture_us: stage.lap_us(), ..Around::default() };
+    let mut outer_timing = OuterTiming { capture_us: stage.lap_us(), ..OuterTiming::default() };
     let analysis = pipeline.analyze(&picture, locate)?;
     stage.lap_us();
     let masks = write_files(path, &picture, &analysis, pipeline, destination)?;
-    around.present_us = stage.lap_us();
-    around.total_us = whole.lap_us();
+    outer_timing.present_us = stage.lap_us();
+    outer_timing.total_us = whole.lap_us();
     let name = path.to_string_lossy().into_owned();
     if !json {
         return Ok(text::describe(&name, picture.width(), picture.height(), &analysis, pipeline.decoders()));
     }
     let origin = Origin { path: Some(name), width: picture.width(), height: picture.height(), frame: None };
-    let line = Line { origin: &origin, decoders: pipeline.decoders(), analysis: &analysis, masks: &masks, around };
+    let line =
+        JsonLine { origin: &origin, decoders: pipeline.decoders(), analysis: &analysis, masks: &masks, outer_timing };
     Ok(serde_json::to_string(&line)? + "\n")
 }
 

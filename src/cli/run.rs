@@ -8,44 +8,44 @@ use std::thread;
 
 use anyhow::{Context, Result, anyhow, bail};
 use serde_json::json;
-use signal_hook::consts::{SIGINT, SIGTERM};
 
 use crate::capture::open;
 use crate::capture::source::Source;
 pub use crate::cli::run_arguments::RunArguments;
-use crate::cli::run_control::Steer;
+use crate::cli::run_control::RunControl;
 use crate::cli::{Outcome, output};
-use crate::control::server::Server;
-use crate::control::shutdown;
+use crate::control::server::ControlServer;
+use crate::control::signals::Signals;
 use crate::live::frame::Faces;
 use crate::live::frame_result::{self, Counters};
 use crate::live::live_loop::{self, Command, Live};
 use crate::live::publisher::{self, Ending, Printing, Publisher};
 use crate::live::ring::{self, Ring};
 use crate::live::run_stats::Board;
-use crate::outputs::draw::overlay::{Artist, Legend, readable_size};
+use crate::outputs::draw::overlay::{Annotator, Legend, readable_size};
 use crate::outputs::draw::png;
-use crate::outputs::output_set::{Facts, Presenters};
-use crate::outputs::shared_frame::Stills;
+use crate::outputs::fan_out::{Outputs, RunFacts};
+use crate::outputs::shared_frame::FramePool;
 use crate::platform::scheduling::{Obtained, Role};
 use crate::platform::sensors::Sensors;
+use crate::platform::shutdown::Shutdown;
 use crate::platform::thermal;
 use faceptor::stages::{Pipeline, TrackerOptions};
 
 /// Commands that may wait for the next frame.
 const COMMANDS: usize = 16;
-/// Stills that outlets may hold, beside one in each result.
+/// FramePool that outlets may hold, beside one in each result.
 const SHOWN_STILLS: usize = 8;
 
 /// Stack of the publisher's thread: it makes lines, and its first 256 KiB are touched ahead.
 const PUBLISHER_STACK_BYTES: usize = 768 << 10;
 
-/// Sets a flag when it is dropped, also when a thread panics.
-struct AtEnd(Arc<AtomicBool>);
+/// Calls a function when it is dropped, also when a thread panics.
+struct AtEnd<F: Fn()>(F);
 
-impl Drop for AtEnd {
+impl<F: Fn()> Drop for AtEnd<F> {
     fn drop(&mut self) {
-        self.0.store(true, Ordering::Release);
+        (self.0)();
     }
 }
 
@@ -60,46 +60,39 @@ pub fn run(arguments: RunArguments) -> Result<Outcome> {
     let mut obtained = if live { arguments.realtime.process() } else { Obtained::default() };
 
     let (sender, commands) = sync_channel(COMMANDS);
-    let mut steer = Steer {
+    let mut control = RunControl {
         commands: sender,
         board: Arc::default(),
         chosen: Arc::new(Mutex::new(pipeline.tasks().clone())),
         budget_us: Arc::default(),
-        stop: Arc::default(),
-        hurry: Arc::default(),
-        watch: None,
+        shutdown: Shutdown::default(),
+        pixel_demand: None,
         heat: None,
         granted: Arc::default(),
         facts: json!({ "source": source.describe(), "network": bundle.manifest().name, "sha256": bundle.sha256() }),
         bundle,
     };
     let settings = arguments.settings();
-    steer.budget_us.store(settings.budget_us.or(source.period_us()).unwrap_or(0), Ordering::Relaxed);
-    let chooser = steer.clone();
-    let facts = Facts {
+    control.budget_us.store(settings.budget_us.or(source.period_us()).unwrap_or(0), Ordering::Relaxed);
+    let chooser = control.clone();
+    let facts = RunFacts {
         legend: legend.clone(),
         source: source.describe(),
         set_tasks: Arc::new(move |names| chooser.choose(names).map(drop).map_err(|refusal| refusal.to_string())),
+        shutdown: control.shutdown.clone(),
     };
-    let presenters = Presenters::start(arguments.outlets.present(live), facts)?;
-    steer.watch = presenters.watch();
-    // Whoever ends the run ends the waiting for readers too.
-    steer.stop = presenters.hurry();
-    steer.heat = live.then(|| Arc::new(thermal::Watch::start(Sensors::of_this_machine())));
-    let board = steer.board.clone();
-    let _signals = shutdown::start(steer.stop.clone(), move || print_report(&board)).context("signal handlers")?;
-    // Told to end, a run waits for its readers no longer.
-    for signal in [SIGINT, SIGTERM] {
-        signal_hook::flag::register(signal, presenters.hurry()).context("signal handlers")?;
-    }
-    steer.hurry = presenters.hurry();
-    let server = arguments.outlets.socket()?.map(|path| Server::start(&path, steer.clone())).transpose()?;
+    let outputs = Outputs::start(arguments.outlets.present(live), facts)?;
+    control.pixel_demand = outputs.pixel_demand();
+    control.heat = live.then(|| Arc::new(thermal::Watch::start(Sensors::of_this_machine())));
+    let board = control.board.clone();
+    let _signals = Signals::start(&control.shutdown, move || print_report(&board)).context("signal handlers")?;
+    let server = arguments.outlets.socket()?.map(|path| ControlServer::start(&path, control.clone())).transpose()?;
     if let Some(server) = &server {
         log::info!("control socket: {}", server.path().display());
     }
 
-    let heat_level = steer.heat.as_ref().map(|watch| watch.level()).unwrap_or_default();
-    let run = Run { arguments: &arguments, steer, presenters, legend: legend.clone(), heat: heat_level };
+    let heat_level = control.heat.as_ref().map(|watch| watch.level()).unwrap_or_default();
+    let run = Run { arguments: &arguments, control, outputs, legend: legend.clone(), heat: heat_level };
     let (counters, ending, asked) = run.through(pipeline, settings, &mut *source, commands, &mut obtained)?;
     drop(server);
     report(&arguments, &legend, &ending)?;
@@ -112,8 +105,8 @@ pub fn run(arguments: RunArguments) -> Result<Outcome> {
 /// What the threads of a run are made of.
 struct Run<'a> {
     arguments: &'a RunArguments,
-    steer: Steer,
-    presenters: Presenters,
+    control: RunControl,
+    outputs: Outputs,
     legend: Arc<Legend>,
     heat: Arc<AtomicU8>,
 }
@@ -138,17 +131,18 @@ impl Run<'_> {
             results: published,
             waiting: thread::current(),
             ended: ended.clone(),
-            stop: self.steer.stop.clone(),
-            board: self.steer.board.clone(),
+            shutdown: self.control.shutdown.clone(),
+            board: self.control.board.clone(),
         };
         let printing = if arguments.outlets.json { Printing::Json } else { Printing::Text };
         let keep_last = arguments.outlets.out.is_some();
-        let publisher = Publisher::new(links, self.legend, self.presenters, printing, period_us, keep_last);
+        let publisher = Publisher::new(links, self.legend, self.outputs, printing, period_us, keep_last);
         thread::scope(|scope| {
-            let stop = AtEnd(self.steer.stop.clone());
+            let shutdown = self.control.shutdown.clone();
             let builder = thread::Builder::new().name("publisher".to_owned()).stack_size(PUBLISHER_STACK_BYTES);
             let publishing = builder.spawn_scoped(scope, move || {
-                let _stop = stop;
+                // Without a publisher the loop has to end too.
+                let _drained = AtEnd(|| shutdown.drain());
                 let mut obtained = Obtained::default();
                 if is_live {
                     realtime.thread(Role::Publisher, &mut obtained);
@@ -156,30 +150,30 @@ impl Run<'_> {
                 publisher.run()
             })?;
             let looped = {
-                let _ended = AtEnd(ended);
+                let _ended = AtEnd(|| ended.store(true, Ordering::Release));
                 if is_live {
                     realtime.thread(Role::Loop, obtained);
                     // Nobody else sets it.
-                    let _ = self.steer.granted.set(obtained.clone());
+                    let _ = self.control.granted.set(obtained.clone());
                     log::info!("{}", source.describe());
                     log::info!("{}", obtained.summary());
                     obtained.missing.iter().for_each(|missing| log::warn!("{missing}"));
                 }
                 let links = live_loop::Links {
                     commands,
-                    stop: self.steer.stop.clone(),
-                    watch: self.steer.watch.clone(),
+                    shutdown: self.control.shutdown.clone(),
+                    watch: self.control.pixel_demand.clone(),
                     keep_pixels: keep_last,
                     heat: self.heat,
                     results,
                     publisher: publishing.thread().clone(),
-                    stills: Stills::new(ring::DEPTH + SHOWN_STILLS, 0),
+                    stills: FramePool::new(ring::DEPTH + SHOWN_STILLS, 0),
                 };
                 let options = TrackerOptions { limit, smoothing: !arguments.following.no_smoothing };
                 let faces = Faces::new(pipeline, options).steadied(arguments.following.steady_s());
                 Live::new(faces, settings, period_us, links).and_then(|live| live.run(source))
             };
-            let asked = self.steer.stop.load(Ordering::Relaxed);
+            let asked = self.control.shutdown.is_requested();
             publishing.thread().unpark();
             let ending = publishing.join().map_err(|_| anyhow!("the publisher's thread failed"));
             Ok((looped?, ending??, asked))
@@ -192,8 +186,8 @@ fn report(arguments: &RunArguments, legend: &Arc<Legend>, ending: &Ending) -> Re
     if let (Some(path), Some(last)) = (&arguments.outlets.out, &ending.last) {
         match &last.still {
             Some(still) => {
-                let mut artist = Artist::new(legend.clone());
-                png::write_picture(path, artist.draw(&still.view(), &last.analysis, readable_size))?;
+                let mut annotator = Annotator::new(legend.clone());
+                png::write_picture(path, annotator.draw(&still.view(), &last.analysis, readable_size))?;
             }
             None => bail!("the last frame was not kept, so {} is not written", path.display()),
         }

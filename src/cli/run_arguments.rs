@@ -9,10 +9,10 @@ use crate::capture::source::SourceRequest;
 use crate::cli::network::{NetworkArguments, TaskArguments};
 use crate::control::socket::{self, SocketError};
 use crate::live::live_loop::Settings;
-use crate::outputs::output_set::PresentOptions;
+use crate::outputs::fan_out::OutputOptions;
 use crate::outputs::sinks::display::parse_display;
 use crate::outputs::sinks::preview::parse_address;
-use crate::outputs::sinks::recording::RecordOptions;
+use crate::outputs::sinks::recording::RecordingOptions;
 use crate::platform::network_threads::ThreadArguments;
 use crate::platform::scheduling::RealtimeArguments;
 use faceptor::stages::MAX_TRACKS;
@@ -176,14 +176,14 @@ impl FollowArguments {
 
 impl OutletArguments {
     /// Where results go. `live`: the source has a rate and waits for nobody.
-    pub fn present(&self, live: bool) -> PresentOptions {
-        let record = self.record.as_ref().map(|path| RecordOptions {
+    pub fn present(&self, live: bool) -> OutputOptions {
+        let record = self.record.as_ref().map(|path| RecordingOptions {
             path: path.clone(),
             limit_bytes: (self.record_limit_mb * 1e6) as u64,
             files: self.record_files,
         });
         let (display, preview) = (self.display.clone(), self.preview);
-        PresentOptions { print: true, record, display, preview, source_waits: !live }
+        OutputOptions { print: true, record, display, preview, source_waits: !live }
     }
 
     /// Where `ctl` is heard, if it is.

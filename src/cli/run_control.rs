@@ -1,7 +1,7 @@
 //! What others may do with a running loop, by the control socket or the preview page.
 
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{SyncSender, TrySendError};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
@@ -9,11 +9,12 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use crate::control::protocol::Refusal;
-use crate::control::{Later, Steering};
+use crate::control::{LoopControl, PendingResult};
 use crate::live::live_loop::Command;
 use crate::live::run_stats::Board;
-use crate::outputs::sinks::snapshot::Watch;
+use crate::outputs::sinks::snapshot::PixelDemand;
 use crate::platform::scheduling::Obtained;
+use crate::platform::shutdown::Shutdown;
 use crate::platform::thermal;
 use faceptor::stages::{TaskList, select_tasks};
 use faceptor_nn::bundle::reader::Bundle;
@@ -23,17 +24,16 @@ const SNAPSHOT_PATIENCE: Duration = Duration::from_secs(4);
 
 /// Commands to the loop, and what it shows of itself. Copies steer the same loop.
 #[derive(Clone)]
-pub struct Steer {
+pub struct RunControl {
     pub bundle: Arc<Bundle>,
     pub commands: SyncSender<Command>,
     pub board: Arc<Board>,
     pub chosen: Arc<Mutex<TaskList>>,
     /// 0 without a budget.
     pub budget_us: Arc<AtomicU64>,
-    pub stop: Arc<AtomicBool>,
-    /// Readers that are waited for otherwise are left behind.
-    pub hurry: Arc<AtomicBool>,
-    pub watch: Option<Arc<Watch>>,
+    pub shutdown: Shutdown,
+    /// Takes snapshots, if the run has outputs.
+    pub pixel_demand: Option<Arc<PixelDemand>>,
     pub heat: Option<Arc<thermal::Watch>>,
     /// What the machine grants to a live source, once that is known.
     pub granted: Arc<OnceLock<Obtained>>,
@@ -41,7 +41,7 @@ pub struct Steer {
     pub facts: Value,
 }
 
-impl Steer {
+impl RunControl {
     fn send(&self, command: Command) -> Result<(), Refusal> {
         self.commands.try_send(command).map_err(|error| match error {
             TrySendError::Full(_) => Refusal::Busy,
@@ -66,7 +66,7 @@ impl Steer {
     }
 }
 
-impl Steering for Steer {
+impl LoopControl for RunControl {
     fn tasks(&self) -> Value {
         let chosen = self.chosen.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let available: Vec<&str> = self.bundle.manifest().tasks.iter().map(|task| task.name.as_str()).collect();
@@ -108,9 +108,10 @@ impl Steering for Steer {
         self.board.read().stats()
     }
 
-    fn snapshot(&self, file: &Path) -> Result<Later, Refusal> {
-        let watch = self.watch.as_ref().ok_or_else(|| Refusal::Failed("this run takes no snapshots".to_owned()))?;
-        let ticket = watch.snapshot(file.to_owned()).map_err(|_| Refusal::Busy)?;
+    fn snapshot(&self, file: &Path) -> Result<PendingResult, Refusal> {
+        let demand =
+            self.pixel_demand.as_ref().ok_or_else(|| Refusal::Failed("this run takes no snapshots".to_owned()))?;
+        let ticket = demand.snapshot(file.to_owned()).map_err(|_| Refusal::Busy)?;
         let (file, until) = (file.to_owned(), Instant::now() + SNAPSHOT_PATIENCE);
         Ok(Box::new(move || match ticket.outcome() {
             Some(Ok(())) => Some(Ok(json!({ "file": file, "written": true }))),
@@ -121,8 +122,7 @@ impl Steering for Steer {
     }
 
     fn quit(&self) -> Result<Value, Refusal> {
-        self.hurry.store(true, Ordering::Relaxed);
-        self.stop.store(true, Ordering::Relaxed);
+        self.shutdown.drain_now();
         Ok(json!({}))
     }
 }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::control::{Later, Steering};
+use crate::control::{LoopControl, PendingResult};
 
 /// The longest request in bytes, without its newline.
 pub const MAX_REQUEST: usize = 4096;
@@ -51,29 +51,29 @@ impl Refusal {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Request {
+struct ControlRequest {
     #[serde(default)]
     id: Value,
     verb: String,
-    tasks: Option<Names>,
+    tasks: Option<TaskNames>,
     ms: Option<f64>,
     file: Option<PathBuf>,
 }
 
 #[derive(Deserialize)]
 #[serde(untagged)]
-enum Names {
+enum TaskNames {
     Text(String),
     List(Vec<String>),
 }
 
-impl Names {
+impl TaskNames {
     fn joined(self) -> String {
         match self {
-            Names::Text(names) => names,
+            TaskNames::Text(names) => names,
             // What `--tasks none` says: a list without a name.
-            Names::List(names) if names.is_empty() => "none".to_owned(),
-            Names::List(names) => names.join(","),
+            TaskNames::List(names) if names.is_empty() => "none".to_owned(),
+            TaskNames::List(names) => names.join(","),
         }
     }
 }
@@ -83,17 +83,17 @@ pub enum Reply {
     /// The response, with its newline.
     Now(Vec<u8>),
     /// The response is [`response`] of this `id` and the result that comes.
-    Later(Value, Later),
+    Pending(Value, PendingResult),
 }
 
 /// Carries out one line.
-pub fn answer(line: &[u8], steering: &dyn Steering) -> Reply {
+pub fn answer(line: &[u8], target: &dyn LoopControl) -> Reply {
     let (id, result) = match serde_json::from_slice::<Value>(line) {
-        Ok(value) => (value.get("id").cloned().unwrap_or(Value::Null), request(value, steering)),
+        Ok(value) => (value.get("id").cloned().unwrap_or(Value::Null), request(value, target)),
         Err(reason) => (Value::Null, Err(Refusal::Malformed(format!("this line is not JSON: {reason}")))),
     };
     let result = match result {
-        Ok(Done::Later(later)) => return Reply::Later(id, later),
+        Ok(Done::Pending(later)) => return Reply::Pending(id, later),
         Ok(Done::Now(value)) => Ok(value),
         Err(refusal) => Err(refusal),
     };
@@ -121,11 +121,11 @@ pub fn response(id: &Value, result: &Result<Value, Refusal>) -> Vec<u8> {
 /// A request that was carried out, or is under way.
 enum Done {
     Now(Value),
-    Later(Later),
+    Pending(PendingResult),
 }
 
-fn request(value: Value, steering: &dyn Steering) -> Result<Done, Refusal> {
-    let request: Request =
+fn request(value: Value, target: &dyn LoopControl) -> Result<Done, Refusal> {
+    let request: ControlRequest =
         serde_json::from_value(value).map_err(|reason| Refusal::Malformed(format!("not a request: {reason}")))?;
     if !matches!(request.id, Value::Null | Value::Number(_) | Value::String(_)) {
         return Err(Refusal::Malformed("an id is a number or a text".to_owned()));
@@ -142,24 +142,24 @@ fn request(value: Value, steering: &dyn Steering) -> Result<Done, Refusal> {
         return Err(wrong(&format!("takes no {name}")));
     }
     let result = match request.verb.as_str() {
-        "tasks" => Ok(steering.tasks()),
+        "tasks" => Ok(target.tasks()),
         "set-tasks" => match request.tasks {
-            Some(names) => steering.set_tasks(&names.joined()),
+            Some(names) => target.set_tasks(&names.joined()),
             None => Err(wrong("tasks are missing, a list of names or one text with commas")),
         },
         "budget" => match request.ms {
-            None => Ok(steering.budget()),
-            Some(ms) if ms > 0.0 && ms <= MAX_BUDGET_MS => steering.set_budget_ms(ms),
+            None => Ok(target.budget()),
+            Some(ms) if ms > 0.0 && ms <= MAX_BUDGET_MS => target.set_budget_ms(ms),
             Some(ms) => Err(wrong(&format!("{ms} ms is not above 0 and at most {MAX_BUDGET_MS}"))),
         },
-        "status" => Ok(steering.status()),
-        "stats" => Ok(steering.stats()),
+        "status" => Ok(target.status()),
+        "stats" => Ok(target.stats()),
         "snapshot" => match &request.file {
-            Some(file) if file.is_absolute() => return steering.snapshot(file).map(Done::Later),
+            Some(file) if file.is_absolute() => return target.snapshot(file).map(Done::Pending),
             Some(file) => Err(wrong(&format!("{} is not an absolute path", file.display()))),
             None => Err(wrong("file is missing, the absolute path of a PNG")),
         },
-        "quit" => steering.quit(),
+        "quit" => target.quit(),
         other => Err(Refusal::UnknownVerb(other.chars().take(40).collect())),
     };
     result.map(Done::Now)
@@ -190,7 +190,7 @@ pub mod tests {
         }
     }
 
-    impl Steering for FakeLoop {
+    impl LoopControl for FakeLoop {
         fn tasks(&self) -> Value {
             json!({"tasks": ["age"]})
         }
@@ -212,7 +212,7 @@ pub mod tests {
         fn stats(&self) -> Value {
             json!({"stages": {}})
         }
-        fn snapshot(&self, file: &Path) -> Result<Later, Refusal> {
+        fn snapshot(&self, file: &Path) -> Result<PendingResult, Refusal> {
             let told = self.tell(format!("snapshot {}", file.display()))?;
             let mut asked = 0;
             Ok(Box::new(move || {
@@ -225,10 +225,10 @@ pub mod tests {
         }
     }
 
-    fn ask(steering: &FakeLoop, line: &str) -> Value {
-        let response = match answer(line.as_bytes(), steering) {
+    fn ask(target: &FakeLoop, line: &str) -> Value {
+        let response = match answer(line.as_bytes(), target) {
             Reply::Now(response) => response,
-            Reply::Later(id, mut later) => loop {
+            Reply::Pending(id, mut later) => loop {
                 if let Some(result) = later() {
                     break response(&id, &result);
                 }
@@ -240,7 +240,7 @@ pub mod tests {
 
     #[test]
     fn commands_reach_the_loop_and_ids_come_back() {
-        let steering = FakeLoop::default();
+        let target = FakeLoop::default();
         let lines = [
             (r#"{"id": 1, "verb": "set-tasks", "tasks": ["age", "parsing"]}"#, json!(1)),
             (r#"{"id": "b", "verb": "set-tasks", "tasks": "all"}"#, json!("b")),
@@ -250,10 +250,10 @@ pub mod tests {
             (r#"{"verb": "quit", "id": null}"#, Value::Null),
         ];
         for (line, id) in lines {
-            let response = ask(&steering, line);
+            let response = ask(&target, line);
             assert_eq!((&response["ok"], &response["id"]), (&json!(true), &id), "{line}");
         }
-        let told = steering.told.lock().expect("no test panics with it").clone();
+        let told = target.told.lock().expect("no test panics with it").clone();
         assert_eq!(
             told,
             ["tasks age,parsing", "tasks all", "tasks none", "budget 12.5", "snapshot /tmp/a b.png", "quit"]
@@ -262,16 +262,16 @@ pub mod tests {
 
     #[test]
     fn reports_are_results() {
-        let steering = FakeLoop::default();
-        assert_eq!(ask(&steering, r#"{"verb": "tasks"}"#)["result"]["tasks"], json!(["age"]));
-        assert_eq!(ask(&steering, r#"{"verb": "status"}"#)["result"]["frames"], json!(7));
-        assert_eq!(ask(&steering, r#"{"verb": "stats"}"#)["result"], json!({"stages": {}}));
-        assert_eq!(ask(&steering, r#"{"verb": "budget"}"#)["result"]["budget_ms"], json!(33.0));
+        let target = FakeLoop::default();
+        assert_eq!(ask(&target, r#"{"verb": "tasks"}"#)["result"]["tasks"], json!(["age"]));
+        assert_eq!(ask(&target, r#"{"verb": "status"}"#)["result"]["frames"], json!(7));
+        assert_eq!(ask(&target, r#"{"verb": "stats"}"#)["result"], json!({"stages": {}}));
+        assert_eq!(ask(&target, r#"{"verb": "budget"}"#)["result"]["budget_ms"], json!(33.0));
     }
 
     #[test]
     fn what_cannot_be_done_is_refused_with_a_code_and_a_reason() {
-        let steering = FakeLoop::default();
+        let target = FakeLoop::default();
         let cases = [
             ("nonsense", "malformed", "not JSON"),
             ("", "malformed", "not JSON"),
@@ -290,13 +290,13 @@ pub mod tests {
             (r#"{"verb": "snapshot"}"#, "bad-argument", "file is missing"),
         ];
         for (line, code, reason) in cases {
-            let response = ask(&steering, line);
+            let response = ask(&target, line);
             assert_eq!((&response["ok"], &response["error"]["code"]), (&json!(false), &json!(code)), "{line}");
             assert!(response["error"]["message"].as_str().is_some_and(|text| text.contains(reason)), "{response}");
         }
-        assert!(steering.told.lock().expect("no test panics with it").is_empty());
-        *steering.busy.lock().expect("no test panics with it") = true;
-        let response = ask(&steering, r#"{"id": 9, "verb": "quit"}"#);
+        assert!(target.told.lock().expect("no test panics with it").is_empty());
+        *target.busy.lock().expect("no test panics with it") = true;
+        let response = ask(&target, r#"{"id": 9, "verb": "quit"}"#);
         assert_eq!((&response["error"]["code"], &response["id"]), (&json!("busy"), &json!(9)));
     }
 

@@ -7,10 +7,10 @@ use std::path::{Path, PathBuf};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use crate::control::Steering;
-use crate::control::client::{Client, Limits};
+use crate::control::LoopControl;
+use crate::control::connection::{Connection, Limits};
 use crate::control::protocol::Refusal;
-use crate::control::socket::{self, Bound, SocketError};
+use crate::control::socket::{self, BoundSocket, SocketError};
 use crate::platform::scheduling;
 
 /// The most connections at a time; a further one is told so and closed.
@@ -27,28 +27,32 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 
 /// A control socket with its thread; dropping it ends the thread and removes the socket's file.
 #[derive(Debug)]
-pub struct Server {
+pub struct ControlServer {
     path: PathBuf,
     wake: UnixStream,
     thread: Option<JoinHandle<()>>,
 }
 
-impl Server {
+impl ControlServer {
     /// Listens at `path` until it is dropped.
-    pub fn start(path: &Path, steering: impl Steering + 'static) -> Result<Server, SocketError> {
-        Server::with_limits(path, steering, Limits::default())
+    pub fn start(path: &Path, target: impl LoopControl + 'static) -> Result<ControlServer, SocketError> {
+        ControlServer::with_limits(path, target, Limits::default())
     }
 
-    fn with_limits(path: &Path, steering: impl Steering + 'static, limits: Limits) -> Result<Server, SocketError> {
+    fn with_limits(
+        path: &Path,
+        target: impl LoopControl + 'static,
+        limits: Limits,
+    ) -> Result<ControlServer, SocketError> {
         let failed = |error| SocketError::Io(path.to_owned(), error);
         // The absolute path, so that the file is found again should somebody change the folder.
         let path = std::path::absolute(path).map_err(failed)?;
         let bound = socket::bind(&path)?;
         let (wake, woken) = UnixStream::pair().map_err(failed)?;
-        let work = move || Rounds::new(bound, woken, limits).run(&steering);
+        let work = move || Rounds::new(bound, woken, limits).run(&target);
         let thread =
             thread::Builder::new().name("control".to_owned()).stack_size(STACK_BYTES).spawn(work).map_err(failed)?;
-        Ok(Server { path, wake, thread: Some(thread) })
+        Ok(ControlServer { path, wake, thread: Some(thread) })
     }
 
     /// Where it listens.
@@ -57,7 +61,7 @@ impl Server {
     }
 }
 
-impl Drop for Server {
+impl Drop for ControlServer {
     fn drop(&mut self) {
         // It ends on this byte, or because the other end is closed.
         let _ = self.wake.write_all(b"e");
@@ -69,9 +73,9 @@ impl Drop for Server {
 }
 
 struct Rounds {
-    bound: Bound,
+    bound: BoundSocket,
     woken: UnixStream,
-    clients: Vec<Client>,
+    clients: Vec<Connection>,
     limits: Limits,
     accept_from: Instant,
 }
@@ -80,12 +84,12 @@ struct Rounds {
 const FIXED: usize = 2;
 
 impl Rounds {
-    fn new(bound: Bound, woken: UnixStream, limits: Limits) -> Rounds {
+    fn new(bound: BoundSocket, woken: UnixStream, limits: Limits) -> Rounds {
         let clients = Vec::with_capacity(MAX_CLIENTS);
         Rounds { bound, woken, clients, limits, accept_from: Instant::now() }
     }
 
-    fn run(mut self, steering: &dyn Steering) {
+    fn run(mut self, target: &dyn LoopControl) {
         scheduling::yield_to_others();
         loop {
             let ready = match self.wait() {
@@ -100,7 +104,7 @@ impl Rounds {
             }
             let now = Instant::now();
             for (client, events) in self.clients.iter_mut().zip(&ready[FIXED..]) {
-                if client.step(*events, steering, now).is_err() {
+                if client.step(*events, target, now).is_err() {
                     client.abandon();
                 }
             }
@@ -109,7 +113,7 @@ impl Rounds {
             if ready[1] != 0 {
                 self.accept(now);
             }
-            if self.clients.iter().any(Client::has_line) || ready[FIXED..].iter().any(|events| *events != 0) {
+            if self.clients.iter().any(Connection::has_line) || ready[FIXED..].iter().any(|events| *events != 0) {
                 thread::sleep(ROUND);
             }
         }
@@ -166,9 +170,9 @@ impl Rounds {
     }
 }
 
-fn accept(listener: &UnixListener, now: Instant) -> io::Result<Option<Client>> {
+fn accept(listener: &UnixListener, now: Instant) -> io::Result<Option<Connection>> {
     match listener.accept() {
-        Ok((stream, _)) => Client::new(stream, now).map(Some),
+        Ok((stream, _)) => Connection::new(stream, now).map(Some),
         Err(error) => match error.kind() {
             io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted | io::ErrorKind::ConnectionAborted => Ok(None),
             _ => Err(error),
@@ -194,16 +198,17 @@ mod tests {
 
     struct Bench {
         folder: Folder,
-        steering: FakeLoop,
-        server: Option<Server>,
+        target: FakeLoop,
+        server: Option<ControlServer>,
     }
 
     impl Bench {
         fn new(limits: Limits, padding: usize) -> Bench {
             let folder = Folder::new().expect("a folder");
-            let steering = FakeLoop { padding, ..FakeLoop::default() };
-            let server = Server::with_limits(&folder.path().join("s"), steering.clone(), limits).expect("a server");
-            Bench { folder, steering, server: Some(server) }
+            let target = FakeLoop { padding, ..FakeLoop::default() };
+            let server =
+                ControlServer::with_limits(&folder.path().join("s"), target.clone(), limits).expect("a server");
+            Bench { folder, target, server: Some(server) }
         }
 
         fn patient() -> Bench {
@@ -217,7 +222,7 @@ mod tests {
         }
 
         fn told(&self) -> Vec<String> {
-            self.steering.told.lock().expect("no test panics with it").clone()
+            self.target.told.lock().expect("no test panics with it").clone()
         }
     }
 

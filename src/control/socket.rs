@@ -39,7 +39,7 @@ const NAME: &str = "faceptor.sock";
 const SYSTEM: &str = "/run/faceptor";
 
 /// Where a socket may be when no path is given.
-struct Places {
+struct SocketPaths {
     /// `$XDG_RUNTIME_DIR`, the user's own folder.
     user: Option<PathBuf>,
     system: PathBuf,
@@ -47,12 +47,12 @@ struct Places {
     private: PathBuf,
 }
 
-impl Places {
-    fn of_this_process() -> Places {
+impl SocketPaths {
+    fn of_this_process() -> SocketPaths {
         let user = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from).filter(|folder| folder.is_absolute());
         // SAFETY: no pointers; it cannot fail.
         let owner = unsafe { libc::geteuid() };
-        Places { user, system: SYSTEM.into(), private: std::env::temp_dir().join(format!("faceptor-{owner}")) }
+        SocketPaths { user, system: SYSTEM.into(), private: std::env::temp_dir().join(format!("faceptor-{owner}")) }
     }
 
     fn to_listen_at(&self) -> Result<PathBuf, SocketError> {
@@ -90,12 +90,12 @@ impl Places {
 /// # Errors
 /// When that folder cannot be made, or is somebody else's.
 pub fn path_to_listen_at() -> Result<PathBuf, SocketError> {
-    Places::of_this_process().to_listen_at()
+    SocketPaths::of_this_process().to_listen_at()
 }
 
 /// Where `ctl` looks when no path is given: the same places.
 pub fn path_to_connect_to() -> PathBuf {
-    Places::of_this_process().to_connect_to()
+    SocketPaths::of_this_process().to_connect_to()
 }
 
 fn is_writable(folder: &Path) -> bool {
@@ -106,14 +106,14 @@ fn is_writable(folder: &Path) -> bool {
 
 /// A listening socket; its file goes when this is dropped.
 #[derive(Debug)]
-pub struct Bound {
+pub struct BoundSocket {
     pub listener: UnixListener,
     path: PathBuf,
     /// Device and inode, so that nobody else's file is ever removed.
     identity: Option<(u64, u64)>,
 }
 
-impl Drop for Bound {
+impl Drop for BoundSocket {
     fn drop(&mut self) {
         if self.identity.is_some() && identity(&self.path) == self.identity {
             let _ = fs::remove_file(&self.path);
@@ -122,7 +122,7 @@ impl Drop for Bound {
 }
 
 /// Listens at `path`, mode 0600 from the start, non-blocking.
-pub fn bind(path: &Path) -> Result<Bound, SocketError> {
+pub fn bind(path: &Path) -> Result<BoundSocket, SocketError> {
     let failed = |error| SocketError::Io(path.to_owned(), error);
     // Held until the socket listens: of two that start at once, none removes the other's socket as a dead one.
     let _lock = lock_folder(path);
@@ -137,7 +137,7 @@ pub fn bind(path: &Path) -> Result<Bound, SocketError> {
         io::ErrorKind::NotFound => SocketError::NoFolder(path.to_owned()),
         _ => failed(error),
     })?;
-    Ok(Bound { listener, path: path.to_owned(), identity: identity(path) })
+    Ok(BoundSocket { listener, path: path.to_owned(), identity: identity(path) })
 }
 
 /// Connects to `path` and waits at most `patience` while the other side has no room for another connection.
@@ -272,7 +272,7 @@ mod tests {
     fn without_a_path_there_is_a_place_that_is_the_users_alone() {
         let folder = Folder::new().expect("a folder");
         let inside = |name: &str| folder.path().join(name);
-        let places = |user: Option<&str>| Places {
+        let places = |user: Option<&str>| SocketPaths {
             user: user.map(inside),
             system: inside("system"),
             private: inside("private"),

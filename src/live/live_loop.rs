@@ -6,7 +6,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::mpsc::Receiver;
 use std::thread::{self, Thread};
 use std::time::Duration;
@@ -20,8 +20,9 @@ use crate::live::frame_result::{Counters, Outcome};
 use crate::live::latency::Latency;
 use crate::live::ring::{self, Writer};
 use crate::live::virtual_clock::{Stage, Time};
-use crate::outputs::shared_frame::Stills;
-use crate::outputs::sinks::snapshot::Watch;
+use crate::outputs::shared_frame::FramePool;
+use crate::outputs::sinks::snapshot::PixelDemand;
+use crate::platform::shutdown::Shutdown;
 use faceptor::stages::{Picture, TaskList};
 
 /// How long the loop waits for a frame before it looks at commands again.
@@ -59,17 +60,17 @@ pub struct Settings {
 /// What the loop has from others.
 pub struct Links<'a> {
     pub commands: Receiver<Command>,
-    /// Ends the run.
-    pub stop: Arc<AtomicBool>,
+    /// The loop runs as long as this does.
+    pub shutdown: Shutdown,
     /// Tells whether somebody wants to see the pixels.
-    pub watch: Option<Arc<Watch>>,
+    pub watch: Option<Arc<PixelDemand>>,
     /// Pixels are kept with every result.
     pub keep_pixels: bool,
     /// A least level of degradation.
     pub heat: Arc<AtomicU8>,
     pub results: Writer<'a, Outcome>,
     pub publisher: Thread,
-    pub stills: Stills,
+    pub stills: FramePool,
 }
 
 impl Links<'_> {
@@ -157,7 +158,7 @@ impl<'a> Live<'a> {
 
     fn is_over(&self) -> bool {
         let enough = self.settings.frames.is_some_and(|frames| self.number >= frames);
-        enough || self.source_ended || self.links.stop.load(Ordering::Relaxed)
+        enough || self.source_ended || !self.links.shutdown.is_running()
     }
 
     fn take_commands(&mut self) {
@@ -178,7 +179,7 @@ impl<'a> Live<'a> {
             bail!("{}: the camera is gone (--exit-on-lost)", source.describe());
         }
         match polled {
-            Ok(Poll::Frame(_)) if self.links.stop.load(Ordering::Relaxed) => Ok(None),
+            Ok(Poll::Frame(_)) if !self.links.shutdown.is_running() => Ok(None),
             Ok(Poll::Frame(_)) if self.degradation_level() >= 5 && self.counters.source.frames % 2 == 1 => {
                 self.counters.skipped_frames += 1;
                 Ok(None)
@@ -288,7 +289,7 @@ impl<'a> Live<'a> {
     fn spare(&mut self) -> Option<Box<Outcome>> {
         loop {
             let spare = self.links.results.take();
-            if spare.is_some() || self.live || self.links.stop.load(Ordering::Relaxed) {
+            if spare.is_some() || self.live || !self.links.shutdown.is_running() {
                 return spare;
             }
             // The publisher wakes this thread when it gives one back; the limit is for the moment in between.

@@ -15,10 +15,11 @@ use crate::live::ring::Reader;
 use crate::live::run_stats::{Board, Report};
 use crate::live::statistics::{Deadlines, Row, Table};
 use crate::outputs::draw::overlay::Legend;
-use crate::outputs::format::json::{Around, Line, Origin};
+use crate::outputs::fan_out::{Outputs, PublishedFrame};
+use crate::outputs::format::json::{JsonLine, Origin, OuterTiming};
 use crate::outputs::format::text;
-use crate::outputs::output_set::{Presenters, Shown};
 use crate::platform::clock::{self, Stopwatch};
+use crate::platform::shutdown::Shutdown;
 
 /// Between two reports to the board.
 const REPORT_US: u64 = 1_000_000;
@@ -41,8 +42,8 @@ pub struct Links<'a> {
     pub waiting: Thread,
     /// The loop has ended.
     pub ended: Arc<AtomicBool>,
-    /// Ends the run: nobody takes lines any more.
-    pub stop: Arc<AtomicBool>,
+    /// Drained when standard output takes no more lines.
+    pub shutdown: Shutdown,
     pub board: Arc<Board>,
 }
 
@@ -51,7 +52,7 @@ pub struct Publisher<'a> {
     links: Links<'a>,
     legend: Arc<Legend>,
     printing: Printing,
-    presenters: Presenters,
+    outputs: Outputs,
     table: Table,
     rows: Rows,
     deadlines: Option<Deadlines>,
@@ -77,7 +78,7 @@ impl<'a> Publisher<'a> {
     pub fn new(
         links: Links<'a>,
         legend: Arc<Legend>,
-        presenters: Presenters,
+        outputs: Outputs,
         printing: Printing,
         period_us: Option<u64>,
         keep_last: bool,
@@ -91,7 +92,7 @@ impl<'a> Publisher<'a> {
             links,
             legend,
             printing,
-            presenters,
+            outputs,
             table,
             rows,
             deadlines: None,
@@ -120,7 +121,7 @@ impl<'a> Publisher<'a> {
             }
         }
         self.tell_board();
-        let heard_out = self.presenters.finish()?;
+        let heard_out = self.outputs.finish()?;
         Ok(Ending { report: self.report, last: self.last, heard_out })
     }
 
@@ -152,7 +153,7 @@ impl<'a> Publisher<'a> {
             watch.lap_us();
         }
         let published_us = clock::now_us();
-        self.presenters.publish(&Shown {
+        self.outputs.publish(&PublishedFrame {
             printed: match self.printing {
                 Printing::Json => &self.json,
                 Printing::Text => self.text.as_bytes(),
@@ -164,8 +165,8 @@ impl<'a> Publisher<'a> {
             captured_us: outcome.stamp.captured_us,
             published_us,
         });
-        if self.presenters.lines_end().is_some() {
-            self.links.stop.store(true, Ordering::Relaxed);
+        if self.outputs.stdout_end().is_some() {
+            self.links.shutdown.drain();
         }
         present_us += watch.lap_us();
         self.record(outcome, published_us, present_us);
@@ -178,7 +179,7 @@ impl<'a> Publisher<'a> {
             self.text = text::describe_frame(number, outcome.path.as_deref(), &outcome.analysis, decoders);
         }
         self.json.clear();
-        if self.printing != Printing::Json && !self.presenters.needs_json() {
+        if self.printing != Printing::Json && !self.outputs.needs_json() {
             return;
         }
         let origin = Origin {
@@ -188,8 +189,8 @@ impl<'a> Publisher<'a> {
             frame: Some([number, outcome.stamp.sequence, outcome.stamp.captured_us]),
         };
         let (capture_us, total_us) = (outcome.capture_us, outcome.capture_us + outcome.used_us());
-        let around = Around { capture_us, total_us, ..Around::default() };
-        let line = Line { origin: &origin, decoders, analysis: &outcome.analysis, masks: &[], around };
+        let outer_timing = OuterTiming { capture_us, total_us, ..OuterTiming::default() };
+        let line = JsonLine { origin: &origin, decoders, analysis: &outcome.analysis, masks: &[], outer_timing };
         match serde_json::to_writer(&mut self.json, &line) {
             Ok(()) => self.json.push(b'\n'),
             Err(error) => {

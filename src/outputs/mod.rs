@@ -2,8 +2,8 @@
 //! manager.
 
 pub mod draw;
+pub mod fan_out;
 pub mod format;
 pub mod output_paths;
-pub mod output_set;
 pub mod shared_frame;
 pub mod sinks;

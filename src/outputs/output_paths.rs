@@ -1,4 +1,4 @@
-//! Names of result files: never two inputs into one file, never over an input.
+//! OutputPaths of result files: never two inputs into one file, never over an input.
 
 use std::collections::HashSet;
 use std::ffi::OsString;
@@ -8,21 +8,21 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 
 /// Gives out file names in one folder.
-pub struct Names {
+pub struct OutputPaths {
     folder: PathBuf,
     taken: HashSet<OsString>,
     inputs: HashSet<PathBuf>,
 }
 
-impl Names {
+impl OutputPaths {
     /// Creates the folder when it is missing. The files in `inputs` will not be written over.
-    pub fn new(folder: &Path, inputs: &[PathBuf]) -> Result<Names> {
+    pub fn new(folder: &Path, inputs: &[PathBuf]) -> Result<OutputPaths> {
         fs::create_dir_all(folder).with_context(|| format!("cannot create the folder {}", folder.display()))?;
         let folder_real =
             folder.canonicalize().with_context(|| format!("cannot use the folder {}", folder.display()))?;
         let inputs = inputs.iter().filter_map(|path| path.canonicalize().ok());
         let inputs = inputs.filter(|path| path.parent() == Some(&folder_real)).collect();
-        Ok(Names { folder: folder.to_owned(), taken: HashSet::new(), inputs })
+        Ok(OutputPaths { folder: folder.to_owned(), taken: HashSet::new(), inputs })
     }
 
     /// A path for a result of `input`: its name without the extension, then `ending`. When an earlier input took that
@@ -56,7 +56,7 @@ mod tests {
     #[test]
     fn names_do_not_collide() -> Result<()> {
         let folder = crate::scratch::Folder::new()?;
-        let mut names = Names::new(&folder.path().join("new/deep"), &[])?;
+        let mut names = OutputPaths::new(&folder.path().join("new/deep"), &[])?;
         let mut claim = |input: &str| {
             let path = names.claim(Path::new(input), ".png");
             path.file_name().and_then(|n| n.to_str()).map(str::to_owned).unwrap_or_default()
@@ -71,7 +71,7 @@ mod tests {
         let folder = crate::scratch::Folder::new()?;
         let input = folder.path().join("a.png");
         fs::write(&input, b"x")?;
-        let mut names = Names::new(folder.path(), std::slice::from_ref(&input))?;
+        let mut names = OutputPaths::new(folder.path(), std::slice::from_ref(&input))?;
         assert_eq!(names.claim(&input, ".png"), folder.path().join("a-2.png"));
         Ok(())
     }
@@ -81,7 +81,7 @@ mod tests {
         let folder = crate::scratch::Folder::new()?;
         let file = folder.path().join("file");
         fs::write(&file, b"x")?;
-        let error = Names::new(&file.join("sub"), &[]).err().context("a file is in the way")?;
+        let error = OutputPaths::new(&file.join("sub"), &[]).err().context("a file is in the way")?;
         assert!(format!("{error:#}").starts_with("cannot create the folder"), "{error:#}");
         Ok(())
     }

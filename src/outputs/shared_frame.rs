@@ -6,7 +6,7 @@ use faceptor::stages::{Analysis, ImageView, OwnedFrame};
 
 /// What an outlet that shows something gets. The memory goes round and round.
 #[derive(Debug, Default)]
-pub struct Scene {
+pub struct SharedFrame {
     /// The frame's pixels, when somebody watched while it was taken.
     pub still: Option<Arc<OwnedFrame>>,
     pub analysis: Analysis,
@@ -17,14 +17,14 @@ pub struct Scene {
 }
 
 /// Frames kept for those who watch: a fixed number, lent out and used again when everybody has given one back.
-pub struct Stills {
+pub struct FramePool {
     stills: Vec<Arc<OwnedFrame>>,
 }
 
-impl Stills {
+impl FramePool {
     /// So many frames of so many bytes each.
-    pub fn new(count: usize, bytes: usize) -> Stills {
-        Stills { stills: (0..count).map(|_| Arc::new(OwnedFrame::with_capacity(bytes))).collect() }
+    pub fn new(count: usize, bytes: usize) -> FramePool {
+        FramePool { stills: (0..count).map(|_| Arc::new(OwnedFrame::with_capacity(bytes))).collect() }
     }
 
     /// Copies a frame into a spare still. `None` when none is spare: the frame is shown nowhere then. Allocates nothing
@@ -43,7 +43,7 @@ mod tests {
 
     #[test]
     fn stills_are_lent_and_used_again() {
-        let mut stills = Stills::new(2, 12);
+        let mut stills = FramePool::new(2, 12);
         let [one, two, three] = [1, 2, 3].map(|value| Picture::filled(2, 2, [value; 3]));
         let first = stills.keep(&one.view()).expect("two are spare");
         let second = stills.keep(&two.view());

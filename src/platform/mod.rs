@@ -8,4 +8,5 @@ pub mod mmap;
 pub mod network_threads;
 pub mod scheduling;
 pub mod sensors;
+pub mod shutdown;
 pub mod thermal;

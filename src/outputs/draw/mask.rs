@@ -17,7 +17,7 @@ pub fn paint(parsing: &Parsing, decoder: &TaskDecoder, face: &Face, picture: &Pi
     parsing.paint(face.views.of(decoder.look()), &decoder.gaze().unwarp, width, height, mask);
 }
 
-/// The parsing answers of a face with their places among its answers.
+/// The parsing answers of a face with their placer among its answers.
 pub fn parsings(face: &Face) -> impl Iterator<Item = (usize, &Parsing)> {
     face.results.iter().enumerate().filter_map(|(index, result)| match &result.prediction {
         Prediction::Parsing(parsing) if result.known => Some((index, parsing)),

@@ -10,7 +10,7 @@ use embedded_graphics::primitives::{Circle, PrimitiveStyle, Rectangle};
 use crate::outputs::draw::canvas::Canvas;
 use crate::outputs::draw::mask;
 use crate::outputs::draw::resize::Resizer;
-use crate::outputs::draw::text_layout::{Lettering, Places};
+use crate::outputs::draw::text_layout::{CaptionPlacer, TextLayout};
 use crate::outputs::format::caption;
 use faceptor::stages::{Analysis, Face, ImageView, OUTSIDE, Picture, Pipeline, Pixels, Prediction, TaskDecoder};
 
@@ -67,7 +67,7 @@ struct Scale {
     factor: f32,
     /// Width of lines, canvas pixels.
     line: u32,
-    lettering: Lettering,
+    text_layout: TextLayout,
 }
 
 impl Scale {
@@ -75,8 +75,8 @@ impl Scale {
     fn of(picture: &Picture, [width, height]: [usize; 2]) -> Scale {
         let shorter = width.min(height);
         // A line of text is about a 32nd of the shorter side.
-        let lettering = Lettering::of_height(shorter / 32);
-        Scale { factor: width as f32 / picture.width() as f32, line: (shorter / 400).max(1) as u32, lettering }
+        let text_layout = TextLayout::of_height(shorter / 32);
+        Scale { factor: width as f32 / picture.width() as f32, line: (shorter / 400).max(1) as u32, text_layout }
     }
 
     /// Canvas coordinate of a picture coordinate.
@@ -102,7 +102,7 @@ pub fn annotate(picture: &Picture, analysis: &Analysis, pipeline: &Pipeline) -> 
 }
 
 /// Draws frame after frame, in the same memory.
-pub struct Artist {
+pub struct Annotator {
     legend: Arc<Legend>,
     resizer: Resizer,
     source: Picture,
@@ -110,10 +110,10 @@ pub struct Artist {
     mask: Vec<u8>,
 }
 
-impl Artist {
-    pub fn new(legend: Arc<Legend>) -> Artist {
+impl Annotator {
+    pub fn new(legend: Arc<Legend>) -> Annotator {
         let (source, canvas) = (Picture::default(), Canvas::new(Picture::default()));
-        Artist { legend, resizer: Resizer::default(), source, canvas, mask: Vec::new() }
+        Annotator { legend, resizer: Resizer::default(), source, canvas, mask: Vec::new() }
     }
 
     /// Draws a frame with everything that the analysis says, at the size that `size` gives to the frame's.
@@ -144,10 +144,10 @@ fn draw(canvas: &mut Canvas, picture: &Picture, analysis: &Analysis, decoders: &
         // Drawing on a canvas cannot fail: its error type has no values.
         let Ok(()) = draw_face(canvas, face, *area, &scale);
     }
-    let mut places = Places::new(canvas.size(), &boxes);
+    let mut placer = CaptionPlacer::new(canvas.size(), &boxes);
     for (face, area) in analysis.faces.iter().zip(&boxes) {
         let alone = boxes.len() == 1;
-        let Ok(()) = draw_caption(canvas, face, decoders, area, &mut places, alone, scale.lettering);
+        let Ok(()) = draw_caption(canvas, face, decoders, area, &mut placer, alone, scale.text_layout);
     }
 }
 
@@ -205,31 +205,31 @@ fn draw_caption(
     face: &Face,
     decoders: &[TaskDecoder],
     area: &Rectangle,
-    places: &mut Places,
+    placer: &mut CaptionPlacer,
     alone: bool,
-    lettering: Lettering,
+    text_layout: TextLayout,
 ) -> Result<(), Infallible> {
     let phrases = caption::phrases(face, decoders);
-    let room = (area.size.height / lettering.character().height) as usize;
+    let room = (area.size.height / text_layout.character().height) as usize;
     let words: Vec<&str> = phrases.iter().take(2).filter_map(|phrase| phrase.split(' ').next()).collect();
     let mut lines = vec![format!("{} {:.0} %", face.id, face.detection.score * 100.0)];
     lines.extend(phrases.iter().cloned());
     lines.truncate(room.max(1));
-    let block = lettering.block(&lines);
-    let whole_block = places.beside(area, block).or_else(|| alone.then(|| places.corner(block)));
+    let block = text_layout.block(&lines);
+    let whole_block = placer.beside(area, block).or_else(|| alone.then(|| placer.corner(block)));
     if let Some(place) = whole_block.filter(|_| alone || room >= 3) {
-        places.take(place);
-        return lettering.draw(canvas, &lines, place.top_left);
+        placer.take(place);
+        return text_layout.draw(canvas, &lines, place.top_left);
     }
     if words.is_empty() {
         return Ok(());
     }
-    let (lettering, line) = (lettering.smaller(), [words.join(" ")]);
-    let block = lettering.block(&line);
+    let (text_layout, line) = (text_layout.smaller(), [words.join(" ")]);
+    let block = text_layout.block(&line);
     let below = Rectangle::new(area.top_left + Point::new(0, area.size.height as i32 + 2), block);
-    let place = places.beside(area, block).unwrap_or(below);
-    places.take(place);
-    lettering.draw(canvas, &line, place.top_left)
+    let place = placer.beside(area, block).unwrap_or(below);
+    placer.take(place);
+    text_layout.draw(canvas, &line, place.top_left)
 }
 
 #[cfg(test)]
@@ -244,7 +244,7 @@ mod tests {
         };
         let (crop, camera, photo) = (scale(96, 96), scale(640, 480), scale(4000, 3000));
         assert_eq!((crop.factor, camera.factor, photo.factor), (5.0, 1.0, 1.0));
-        let height = |scale: &Scale| scale.lettering.character().height;
+        let height = |scale: &Scale| scale.text_layout.character().height;
         assert!(height(&crop) >= 10 && height(&camera) == 15);
         assert!((80..110).contains(&height(&photo)), "{}", height(&photo));
         assert_eq!(scale(1, 1).factor, MAX_FACTOR as f32);
@@ -261,11 +261,11 @@ mod tests {
         (face.id, face.detection.edges) = (1, [10.0, 10.0, 40.0, 40.0]);
         analysis.faces.push(face);
         let legend = Arc::new(Legend { decoders: Vec::new() });
-        let mut artist = Artist::new(legend.clone());
+        let mut annotator = Annotator::new(legend.clone());
         for size in [[64, 48], [320, 240], [32, 24], [320, 240]] {
-            let drawn = artist.draw(&picture.view(), &analysis, |_| size).clone();
+            let drawn = annotator.draw(&picture.view(), &analysis, |_| size).clone();
             assert_eq!([drawn.width(), drawn.height()], size);
-            assert_eq!(Artist::new(legend.clone()).draw(&picture.view(), &analysis, |_| size), &drawn);
+            assert_eq!(Annotator::new(legend.clone()).draw(&picture.view(), &analysis, |_| size), &drawn);
             let green = drawn.bytes().chunks_exact(3).filter(|pixel| *pixel == [70, 220, 110]).count();
             assert!(green > size[0] / 2, "the box is on it: {green} pixels");
         }

@@ -16,21 +16,21 @@ const SHADE: u32 = 150;
 
 /// A bitmap font, each of its pixels a square of canvas pixels.
 #[derive(Clone, Copy)]
-pub struct Lettering {
+pub struct TextLayout {
     font: &'static MonoFont<'static>,
     factor: u32,
 }
 
-impl Lettering {
+impl TextLayout {
     /// Letters of about `height` canvas pixels, but never smaller than can be read.
-    pub fn of_height(height: usize) -> Lettering {
+    pub fn of_height(height: usize) -> TextLayout {
         let (font, own) = if height < 13 { (&FONT_6X10, 10) } else { (&FONT_9X15, 15) };
-        Lettering { font, factor: ((height + own / 2) / own).max(1) as u32 }
+        TextLayout { font, factor: ((height + own / 2) / own).max(1) as u32 }
     }
 
-    /// About half as large, for places without room.
-    pub fn smaller(self) -> Lettering {
-        Lettering::of_height(self.character().height as usize / 2)
+    /// About half as large, for placer without room.
+    pub fn smaller(self) -> TextLayout {
+        TextLayout::of_height(self.character().height as usize / 2)
     }
 
     /// Of one letter, canvas pixels.
@@ -66,7 +66,7 @@ impl Lettering {
 }
 
 /// Keeps captions off faces and off each other.
-pub struct Places {
+pub struct CaptionPlacer {
     whole: Rectangle,
     covered: Vec<Rectangle>,
 }
@@ -77,10 +77,10 @@ fn shared_area(one: &Rectangle, other: &Rectangle) -> u64 {
     u64::from(both.width) * u64::from(both.height)
 }
 
-impl Places {
+impl CaptionPlacer {
     /// On a canvas of `size` with these faces.
-    pub fn new(size: Size, faces: &[Rectangle]) -> Places {
-        Places { whole: Rectangle::new(Point::zero(), size), covered: faces.to_vec() }
+    pub fn new(size: Size, faces: &[Rectangle]) -> CaptionPlacer {
+        CaptionPlacer { whole: Rectangle::new(Point::zero(), size), covered: faces.to_vec() }
     }
 
     fn cost(&self, place: &Rectangle) -> u64 {
@@ -127,38 +127,38 @@ mod tests {
 
     #[test]
     fn letters_follow_the_height() {
-        let height = |asked| Lettering::of_height(asked).character().height;
+        let height = |asked| TextLayout::of_height(asked).character().height;
         assert_eq!([0, 9, 12, 15, 28, 100].map(height), [10, 10, 10, 15, 30, 105]);
-        assert_eq!(Lettering::of_height(60).smaller().character().height, 30);
+        assert_eq!(TextLayout::of_height(60).smaller().character().height, 30);
     }
 
     #[test]
     fn a_caption_takes_the_free_side_and_does_not_cover_another() {
         let boxes = [(500, 100), (350, 100)].map(|(x, y)| Rectangle::new(Point::new(x, y), Size::new(100, 120)));
-        let mut places = Places::new(Size::new(640, 480), &boxes);
+        let mut placer = CaptionPlacer::new(Size::new(640, 480), &boxes);
         let block = Size::new(112, 49);
         // The right one is too near to the edge and has a neighbour on its left: below it is free.
-        let first = places.beside(&boxes[0], block).expect("there is room");
+        let first = placer.beside(&boxes[0], block).expect("there is room");
         assert_eq!(first.top_left, Point::new(500, 222));
-        places.take(first);
-        let second = places.beside(&boxes[1], block).expect("there is room");
+        placer.take(first);
+        let second = placer.beside(&boxes[1], block).expect("there is room");
         assert!(second.top_left.x < 350 && shared_area(&first, &second) == 0);
         // A face that fills the picture leaves the corner where less of it is covered.
         let large = Rectangle::new(Point::new(0, 0), Size::new(640, 440));
-        let places = Places::new(Size::new(640, 480), &[large]);
-        assert_eq!(places.beside(&large, block), None);
-        assert_eq!(places.corner(block).top_left, Point::new(0, 431));
-        assert_eq!(places.corner(Size::new(1000, 1000)).top_left, Point::zero());
+        let placer = CaptionPlacer::new(Size::new(640, 480), &[large]);
+        assert_eq!(placer.beside(&large, block), None);
+        assert_eq!(placer.corner(block).top_left, Point::new(0, 431));
+        assert_eq!(placer.corner(Size::new(1000, 1000)).top_left, Point::zero());
     }
 
     #[test]
     fn the_letters_are_drawn_inside_their_block() {
         let mut canvas = Canvas::new(Picture::filled(100, 40, [200; 3]));
-        let lettering = Lettering::of_height(10);
+        let text_layout = TextLayout::of_height(10);
         let lines = ["31 y \u{b1}5".to_owned()];
-        let Ok(()) = lettering.draw(&mut canvas, &lines, Point::new(5, 5));
+        let Ok(()) = text_layout.draw(&mut canvas, &lines, Point::new(5, 5));
         let picture = canvas.into_picture();
-        let block = lettering.block(&lines);
+        let block = text_layout.block(&lines);
         let white = (0..4000).filter(|i| picture.rgb(i % 100, i / 100) == [255; 3]).count();
         assert!(white > 40, "{white} white pixels");
         let outside = |i: &usize| i % 100 < 5 || i % 100 >= 5 + block.width as usize || i / 100 >= 20;

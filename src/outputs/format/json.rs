@@ -15,9 +15,9 @@ pub struct Origin {
     pub frame: Option<[u64; 3]>,
 }
 
-/// Time of the stages around the analysis, in microseconds.
+/// Time of the stages outer_timing the analysis, in microseconds.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Around {
+pub struct OuterTiming {
     pub capture_us: u64,
     pub convert_us: u64,
     /// Time for annotated pictures and masks, which are made before the line is written.
@@ -26,15 +26,15 @@ pub struct Around {
 }
 
 /// One line of output. `masks` holds, for each face and decoder, the file a mask was written to.
-pub struct Line<'a> {
+pub struct JsonLine<'a> {
     pub origin: &'a Origin,
     pub decoders: &'a [TaskDecoder],
     pub analysis: &'a Analysis,
     pub masks: &'a [Vec<Option<String>>],
-    pub around: Around,
+    pub outer_timing: OuterTiming,
 }
 
-impl Serialize for Line<'_> {
+impl Serialize for JsonLine<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut map = serializer.serialize_map(None)?;
         if let Some(path) = &self.origin.path {
@@ -59,12 +59,12 @@ impl Serialize for Line<'_> {
 // Lists are written as they are gone through: a line in a buffer of its own takes no memory.
 
 struct FacesEntry<'a> {
-    line: &'a Line<'a>,
+    line: &'a JsonLine<'a>,
 }
 
 impl Serialize for FacesEntry<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let Line { decoders, analysis, masks, .. } = self.line;
+        let JsonLine { decoders, analysis, masks, .. } = self.line;
         let entries = analysis.faces.iter().enumerate().map(|(index, face)| {
             let masks = masks.get(index).map(Vec::as_slice).unwrap_or_default();
             FaceEntry { face, decoders, masks }
@@ -224,33 +224,33 @@ impl Serialize for Named<'_> {
 }
 
 struct TimingEntry<'a> {
-    line: &'a Line<'a>,
+    line: &'a JsonLine<'a>,
 }
 
 impl Serialize for TimingEntry<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let (timing, around) = (&self.line.analysis.timing, &self.line.around);
+        let (timing, outer_timing) = (&self.line.analysis.timing, &self.line.outer_timing);
         let mut map = serializer.serialize_map(None)?;
-        map.serialize_entry("capture", &around.capture_us)?;
-        map.serialize_entry("convert", &around.convert_us)?;
+        map.serialize_entry("capture", &outer_timing.capture_us)?;
+        map.serialize_entry("convert", &outer_timing.convert_us)?;
         map.serialize_entry("find", &timing.find_us)?;
         map.serialize_entry("align", &timing.align_us)?;
         map.serialize_entry("encode", &timing.encode_us)?;
         map.serialize_entry("decode", &DecodeEntry { line: self.line })?;
-        map.serialize_entry("present", &around.present_us)?;
-        map.serialize_entry("total", &around.total_us)?;
+        map.serialize_entry("present", &outer_timing.present_us)?;
+        map.serialize_entry("total", &outer_timing.total_us)?;
         map.end()
     }
 }
 
 /// Of the chosen tasks.
 struct DecodeEntry<'a> {
-    line: &'a Line<'a>,
+    line: &'a JsonLine<'a>,
 }
 
 impl Serialize for DecodeEntry<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let Line { decoders, analysis, .. } = self.line;
+        let JsonLine { decoders, analysis, .. } = self.line;
         let tasks = decoders.iter().zip(&analysis.timing.decode_us).enumerate();
         let chosen = tasks.filter(|(index, _)| analysis.tasks.contains(&(*index as u8)));
         serializer.collect_map(chosen.map(|(_, (decoder, us))| (&decoder.task().name, us)))
@@ -298,8 +298,8 @@ mod tests {
         let mut analysis = Analysis { tasks, timing, ..Analysis::default() };
         analysis.faces.push(face);
         let origin = Origin { path: Some("a.jpg".into()), width: 640, height: 480, frame: None };
-        let around = Around { capture_us: 1, convert_us: 2, present_us: 3, total_us: 41 };
-        let line = Line { origin: &origin, decoders: &decoders, analysis: &analysis, masks: &[], around };
+        let outer_timing = OuterTiming { capture_us: 1, convert_us: 2, present_us: 3, total_us: 41 };
+        let line = JsonLine { origin: &origin, decoders: &decoders, analysis: &analysis, masks: &[], outer_timing };
         let text = serde_json::to_string(&line).expect("numbers and texts");
         assert_eq!(
             text,
@@ -324,8 +324,8 @@ mod tests {
         analysis.faces.push_copy(&face);
         let deferred = TaskList::from_slice(&[1, 0]).expect("few");
         analysis.deadline = Some(Deadline { budget_us: 9, used_us: 10, missed: true, deferred });
-        let (origin, around) = (Origin::default(), Around::default());
-        let line = Line { origin: &origin, decoders: &decoders, analysis: &analysis, masks: &[], around };
+        let (origin, outer_timing) = (Origin::default(), OuterTiming::default());
+        let line = JsonLine { origin: &origin, decoders: &decoders, analysis: &analysis, masks: &[], outer_timing };
         let value = serde_json::to_value(&line).expect("numbers and texts");
         let face = &value["faces"][0];
         assert_eq!((&face["stale_frames"], face.get("mood")), (&serde_json::json!({"age": 3}), None));
@@ -337,7 +337,13 @@ mod tests {
     fn a_frame_of_a_run_has_its_numbers_and_no_path() {
         let origin = Origin { path: None, width: 4, height: 3, frame: Some([12, 13, 1_234_567]) };
         let analysis = Analysis::default();
-        let line = Line { origin: &origin, decoders: &[], analysis: &analysis, masks: &[], around: Around::default() };
+        let line = JsonLine {
+            origin: &origin,
+            decoders: &[],
+            analysis: &analysis,
+            masks: &[],
+            outer_timing: OuterTiming::default(),
+        };
         let value = serde_json::to_value(&line).expect("numbers and texts");
         assert_eq!(
             (&value["frame"], &value["sequence"], &value["captured_us"]),

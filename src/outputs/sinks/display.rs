@@ -1,12 +1,13 @@
 //! Frames with everything drawn on them, on a framebuffer.
 
+use std::ops::ControlFlow;
 use std::path::PathBuf;
 
-use crate::outputs::draw::overlay::Artist;
+use crate::outputs::draw::overlay::Annotator;
 use crate::outputs::draw::resize::fitting;
-use crate::outputs::shared_frame::Scene;
+use crate::outputs::shared_frame::SharedFrame;
 use crate::outputs::sinks::framebuffer::Framebuffer;
-use crate::outputs::sinks::sink::{Flow, Sink};
+use crate::outputs::sinks::sink::Sink;
 use faceptor::stages::{Picture, Pixels};
 
 /// The device of `--display fb:DEVICE`.
@@ -21,24 +22,24 @@ pub fn parse_display(text: &str) -> Result<PathBuf, String> {
 }
 
 /// Draws each frame as large as the screen allows.
-pub struct Display {
+pub struct DisplaySink {
     screen: Framebuffer,
-    artist: Artist,
+    annotator: Annotator,
     failing: bool,
 }
 
-impl Display {
-    pub fn new(screen: Framebuffer, artist: Artist) -> Display {
-        Display { screen, artist, failing: false }
+impl DisplaySink {
+    pub fn new(screen: Framebuffer, annotator: Annotator) -> DisplaySink {
+        DisplaySink { screen, annotator, failing: false }
     }
 }
 
-impl Sink<Scene> for Display {
-    fn take(&mut self, scene: &mut Scene) -> Flow {
-        let Some(still) = scene.still.take() else { return Flow::Go };
+impl Sink<SharedFrame> for DisplaySink {
+    fn take(&mut self, scene: &mut SharedFrame) -> ControlFlow<()> {
+        let Some(still) = scene.still.take() else { return ControlFlow::Continue(()) };
         let room = [self.screen.geometry().width, self.screen.geometry().height];
         let size = |picture: &Picture| fitting([picture.width(), picture.height()], room, true);
-        let picture = self.artist.draw(&still.view(), &scene.analysis, size);
+        let picture = self.annotator.draw(&still.view(), &scene.analysis, size);
         let shown = self.screen.show(picture);
         let path = self.screen.path().display();
         match &shown {
@@ -47,7 +48,7 @@ impl Sink<Scene> for Display {
             _ => {}
         }
         self.failing = shown.is_err();
-        Flow::Go
+        ControlFlow::Continue(())
     }
 }
 
@@ -55,7 +56,7 @@ impl Sink<Scene> for Display {
 mod tests {
     use super::*;
     use crate::outputs::draw::overlay::Legend;
-    use crate::outputs::shared_frame::Stills;
+    use crate::outputs::shared_frame::FramePool;
     use crate::outputs::sinks::framebuffer::{Field, Geometry};
     use faceptor::stages::Face;
     use std::fs::{self, OpenOptions};
@@ -76,15 +77,15 @@ mod tests {
         let [red, green, blue] = [16, 8, 0].map(|offset| Field { offset, length: 8, msb_right: 0 });
         let geometry =
             Geometry { width: 200, height: 100, stride: 800, pixel_bytes: 4, start: 0, red, green, blue, opaque: 0 };
-        let artist = Artist::new(Arc::new(Legend { decoders: Vec::new() }));
-        let mut display = Display::new(Framebuffer::on(&path, file, geometry)?, artist);
-        let mut scene = Scene::default();
+        let annotator = Annotator::new(Arc::new(Legend { decoders: Vec::new() }));
+        let mut display = DisplaySink::new(Framebuffer::on(&path, file, geometry)?, annotator);
+        let mut scene = SharedFrame::default();
         let mut face = Face::blank(&[]);
         (face.id, face.detection.edges) = (1, [10.0, 10.0, 20.0, 20.0]);
         scene.analysis.faces.push(face);
         // A frame of 40 x 40 becomes 100 x 100 in the middle of the screen.
-        scene.still = Stills::new(1, 0).keep(&Picture::filled(40, 40, [50, 60, 70]).view());
-        assert_eq!(display.take(&mut scene), Flow::Go);
+        scene.still = FramePool::new(1, 0).keep(&Picture::filled(40, 40, [50, 60, 70]).view());
+        assert_eq!(display.take(&mut scene), ControlFlow::Continue(()));
         assert!(scene.still.is_none(), "the pixels are given back");
         let screen = fs::read(&path)?;
         let at = |x: usize, y: usize| [2, 1, 0].map(|c| screen[y * 800 + x * 4 + c]);

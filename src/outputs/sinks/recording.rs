@@ -6,13 +6,14 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind, Write};
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
 use crate::outputs::sinks::recording_recovery;
-use crate::outputs::sinks::sink::{Flow, Sink};
+use crate::outputs::sinks::sink::Sink;
 
 /// What was recorded is on the disk at the latest after this.
 const SYNC_EVERY: Duration = Duration::from_secs(1);
@@ -21,7 +22,7 @@ const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// Where to record, and how much.
 #[derive(Clone, Debug)]
-pub struct RecordOptions {
+pub struct RecordingOptions {
     pub path: PathBuf,
     /// A file takes no more bytes than this.
     pub limit_bytes: u64,
@@ -31,7 +32,7 @@ pub struct RecordOptions {
 
 /// What became of the lines.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct RecordCounters {
+pub struct RecordingCounters {
     pub written: u64,
     /// Lines for which there was no room, or that could not be written.
     pub lost: u64,
@@ -49,8 +50,8 @@ enum Trouble {
 }
 
 /// A recording under way.
-pub struct Recorder {
-    options: RecordOptions,
+pub struct RecordingSink {
+    options: RecordingOptions,
     file: File,
     /// Bytes of whole lines in the file.
     length: u64,
@@ -65,20 +66,20 @@ pub struct Recorder {
     retry: Option<Instant>,
     lost_in_trouble: u64,
     sync_failed: bool,
-    counters: RecordCounters,
+    counters: RecordingCounters,
 }
 
-impl Recorder {
+impl RecordingSink {
     /// Opens the file, cuts a torn last line off and goes on behind it.
     ///
     /// # Errors
     /// When the file cannot be written, is in use by another recording, or is no recording.
-    pub fn open(options: RecordOptions) -> Result<Recorder> {
+    pub fn open(options: RecordingOptions) -> Result<RecordingSink> {
         let path = &options.path;
         ignore_size_signal();
         let file = open_locked(path)?;
         let kind = file.metadata().with_context(|| format!("cannot record to {}", path.display()))?.file_type();
-        let mut counters = RecordCounters::default();
+        let mut counters = RecordingCounters::default();
         let mut length = 0;
         if kind.is_file() {
             let found = file.metadata().map(|metadata| metadata.len()).unwrap_or(0);
@@ -93,7 +94,7 @@ impl Recorder {
             sync_folder(path);
         }
         let now = Instant::now();
-        Ok(Recorder {
+        Ok(RecordingSink {
             options,
             file,
             length,
@@ -110,7 +111,7 @@ impl Recorder {
     }
 
     /// What became of the lines so far.
-    pub fn counters(&self) -> RecordCounters {
+    pub fn counters(&self) -> RecordingCounters {
         self.counters
     }
 
@@ -229,10 +230,10 @@ impl Recorder {
     }
 }
 
-impl Sink<Vec<u8>> for Recorder {
-    fn take(&mut self, line: &mut Vec<u8>) -> Flow {
+impl Sink<Vec<u8>> for RecordingSink {
+    fn take(&mut self, line: &mut Vec<u8>) -> ControlFlow<()> {
         self.write(line);
-        Flow::Go
+        ControlFlow::Continue(())
     }
 
     fn tick(&mut self) {
@@ -244,7 +245,7 @@ impl Sink<Vec<u8>> for Recorder {
     fn finish(&mut self) {
         self.sync();
         if self.counters.lost > 0 {
-            let RecordCounters { written, lost, .. } = self.counters;
+            let RecordingCounters { written, lost, .. } = self.counters;
             log::warn!("{}: {written} lines recorded, {lost} lost", self.options.path.display());
         }
     }
@@ -310,8 +311,8 @@ mod tests {
     use super::*;
     use crate::scratch::Folder;
 
-    fn options(path: PathBuf) -> RecordOptions {
-        RecordOptions { path, limit_bytes: 1 << 20, files: 3 }
+    fn options(path: PathBuf) -> RecordingOptions {
+        RecordingOptions { path, limit_bytes: 1 << 20, files: 3 }
     }
 
     fn line(number: u32) -> Vec<u8> {
@@ -323,10 +324,10 @@ mod tests {
         let folder = Folder::new()?;
         let path = folder.path().join("a.jsonl");
         // Five lines of 17 bytes fit.
-        let mut recorder = Recorder::open(RecordOptions { limit_bytes: 90, ..options(path.clone()) })?;
+        let mut recorder = RecordingSink::open(RecordingOptions { limit_bytes: 90, ..options(path.clone()) })?;
         (0..23).for_each(|number| recorder.write(&line(number)));
         recorder.finish();
-        let counters = RecordCounters { written: 23, rotations: 4, ..RecordCounters::default() };
+        let counters = RecordingCounters { written: 23, rotations: 4, ..RecordingCounters::default() };
         assert_eq!(recorder.counters(), counters);
         let read = |path: &Path| fs::read(path).map(|bytes| bytes.len() / 17).ok();
         assert_eq!(
@@ -337,7 +338,7 @@ mod tests {
         assert!(fs::read(numbered(&path, 2))?.starts_with(&line(10)));
         drop(recorder);
         // Another run goes on where this one ended.
-        let mut recorder = Recorder::open(RecordOptions { limit_bytes: 90, ..options(path.clone()) })?;
+        let mut recorder = RecordingSink::open(RecordingOptions { limit_bytes: 90, ..options(path.clone()) })?;
         recorder.write(&line(23));
         assert_eq!((read(&path), recorder.counters().rotations), (Some(4), 0));
         Ok(())
@@ -347,7 +348,8 @@ mod tests {
     fn one_file_may_be_enough() -> Result<()> {
         let folder = Folder::new()?;
         let path = folder.path().join("a.jsonl");
-        let mut recorder = Recorder::open(RecordOptions { limit_bytes: 40, files: 1, ..options(path.clone()) })?;
+        let mut recorder =
+            RecordingSink::open(RecordingOptions { limit_bytes: 40, files: 1, ..options(path.clone()) })?;
         (0..5).for_each(|number| recorder.write(&line(number)));
         // A line longer than the limit has a file for itself.
         let long = [b"{\"", [b'x'; 100].as_slice(), b"\":1}\n"].concat();
@@ -361,27 +363,27 @@ mod tests {
         let folder = Folder::new()?;
         let path = folder.path().join("a.jsonl");
         fs::write(&path, [line(1), line(2), b"{\"frame\":    ".to_vec()].concat())?;
-        let mut recorder = Recorder::open(options(path.clone()))?;
+        let mut recorder = RecordingSink::open(options(path.clone()))?;
         assert_eq!(recorder.counters().cut_bytes, 13);
         recorder.write(&line(3));
         assert_eq!(fs::read(&path)?, [line(1), line(2), line(3)].concat());
-        let error = Recorder::open(options(path)).err().context("it is in use")?;
+        let error = RecordingSink::open(options(path)).err().context("it is in use")?;
         assert!(error.to_string().ends_with("by another program"), "{error}");
         let photo = folder.path().join("photo.jpg");
         fs::write(&photo, b"\xff\xd8\xff\xe0 not lines\n of JSON")?;
-        let error = Recorder::open(options(photo.clone())).err().context("not a recording")?;
+        let error = RecordingSink::open(options(photo.clone())).err().context("not a recording")?;
         assert!(error.to_string().contains("photo.jpg is no recording"), "{error}");
         assert_eq!(fs::read(photo)?.len(), 23);
-        let error = Recorder::open(options(folder.path().into())).err().context("a folder")?;
+        let error = RecordingSink::open(options(folder.path().into())).err().context("a folder")?;
         assert!(error.to_string().ends_with("it is not a file"), "{error}");
         Ok(())
     }
 
     #[test]
     fn a_full_disk_is_counted() -> Result<()> {
-        let mut recorder = Recorder::open(options("/dev/full".into()))?;
+        let mut recorder = RecordingSink::open(options("/dev/full".into()))?;
         (0..10).for_each(|number| recorder.write(&line(number)));
-        assert_eq!(recorder.counters(), RecordCounters { lost: 10, ..RecordCounters::default() });
+        assert_eq!(recorder.counters(), RecordingCounters { lost: 10, ..RecordingCounters::default() });
         assert_eq!(recorder.trouble, Some(Trouble::NoRoom));
         Ok(())
     }
@@ -392,7 +394,7 @@ mod tests {
         let below = folder.path().join("below");
         fs::create_dir(&below)?;
         let path = below.join("a.jsonl");
-        let mut recorder = Recorder::open(RecordOptions { limit_bytes: 40, ..options(path.clone()) })?;
+        let mut recorder = RecordingSink::open(RecordingOptions { limit_bytes: 40, ..options(path.clone()) })?;
         (0..2).for_each(|number| recorder.write(&line(number)));
         fs::rename(&below, folder.path().join("away"))?;
         (2..5).for_each(|number| recorder.write(&line(number)));

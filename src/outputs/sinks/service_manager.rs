@@ -16,7 +16,7 @@ use anyhow::{Context, Result, bail};
 const STATUS_EVERY: Duration = Duration::from_secs(10);
 
 /// A service manager that wants to be told.
-pub struct Notifier {
+pub struct ServiceManager {
     socket: UnixDatagram,
     address: SocketAddr,
     /// How often the watchdog is fed, when the service has one.
@@ -28,25 +28,25 @@ pub struct Notifier {
     deaf: bool,
 }
 
-impl Notifier {
+impl ServiceManager {
     /// The manager that the environment names; `None` when there is none.
     ///
     /// # Errors
     /// When `NOTIFY_SOCKET` is not an address.
-    pub fn from_environment() -> Result<Option<Notifier>> {
+    pub fn from_environment() -> Result<Option<ServiceManager>> {
         let Some(address) = env::var_os("NOTIFY_SOCKET").filter(|address| !address.is_empty()) else {
             return Ok(None);
         };
         let text = |name| env::var(name).ok();
         let watchdog = watchdog(text("WATCHDOG_USEC").as_deref(), text("WATCHDOG_PID").as_deref());
-        Notifier::new(address.as_bytes(), watchdog).map(Some)
+        ServiceManager::new(address.as_bytes(), watchdog).map(Some)
     }
 
     /// For the socket at a path, or `@name` for an abstract one, with the watchdog's patience.
     ///
     /// # Errors
     /// When `address` is neither.
-    pub fn new(address: &[u8], watchdog: Option<Duration>) -> Result<Notifier> {
+    pub fn new(address: &[u8], watchdog: Option<Duration>) -> Result<ServiceManager> {
         let shown = String::from_utf8_lossy(address).into_owned();
         let parsed = match address {
             [b'@', name @ ..] => SocketAddr::from_abstract_name(name),
@@ -58,7 +58,7 @@ impl Notifier {
         socket.set_nonblocking(true).context("cannot use a socket for NOTIFY_SOCKET")?;
         // A quarter of its patience: three feedings may get lost.
         let feed_every_us = watchdog.map(|patience| (patience.as_micros() as u64 / 4).max(1));
-        Ok(Notifier { socket, address, feed_every_us, ready: false, fed_us: 0, said_us: 0, deaf: false })
+        Ok(ServiceManager { socket, address, feed_every_us, ready: false, fed_us: 0, said_us: 0, deaf: false })
     }
 
     /// A frame has been published at `now_us`. The first one makes the service ready; later ones feed the watchdog, so
@@ -135,7 +135,7 @@ mod tests {
         ];
         for (address, manager) in bound {
             manager.set_nonblocking(true)?;
-            let mut notifier = Notifier::new(&address, Some(Duration::from_secs(2)))?;
+            let mut notifier = ServiceManager::new(&address, Some(Duration::from_secs(2)))?;
             assert_eq!(hear(&manager), "", "not ready before the first frame");
             notifier.advance(1_000_000, || "1 frame\nof 1".to_owned());
             assert_eq!(hear(&manager), "READY=1\nWATCHDOG=1\nSTATUS=1 frame of 1\n");
@@ -168,8 +168,8 @@ mod tests {
         for wrong in ["0", "", "soon", "-1"] {
             assert_eq!(watchdog(Some(wrong), None), None);
         }
-        assert!(Notifier::new(b"relative", None).is_err());
-        assert!(Notifier::new(&[b'/'; 300], None).is_err());
+        assert!(ServiceManager::new(b"relative", None).is_err());
+        assert!(ServiceManager::new(&[b'/'; 300], None).is_err());
         Ok(())
     }
 }

@@ -1,8 +1,10 @@
-//! A way out of the program that may be slow without anybody waiting for it.
+//! Sinks: where results go, each on a thread of its own.
 //!
-//! An outlet has a thread of its own behind a bounded queue of buffers that go round and round. Whoever publishes takes
-//! a spare buffer, fills it and sends it off; when none is spare, this outlet loses the frame, and the loss is counted.
+//! A [`SinkThread`] is the publisher's end of a bounded queue. The publisher takes a spare buffer, fills it and sends it
+//! to the thread; the thread sends it back when its [`Sink`] has taken the item. When no buffer is spare, this sink loses
+//! the frame and the loss is counted. A slow sink therefore never holds up the publisher.
 
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
@@ -12,83 +14,77 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use log::Level;
 
-/// How often a sink without work may look after itself.
+use crate::platform::scheduling;
+use crate::platform::shutdown::Shutdown;
+
+/// How often [`Sink::tick`] is called without work.
 const TICK: Duration = Duration::from_millis(250);
-/// How often who waits for a spare buffer looks whether somebody is in a hurry.
-const GLANCE: Duration = Duration::from_millis(50);
-/// So many frames without a loss end the state in which frames are lost.
-const CALM: u64 = 100;
-/// How far threads that draw step back; 19 is the farthest.
-const NICE: libc::c_int = 10;
-/// Stack of an outlet's thread: drawing and encoding are shallow.
+/// How often a wait for a buffer or for the end checks the shutdown state.
+const CHECK_EVERY: Duration = Duration::from_millis(50);
+/// Frames without a loss after which a sink counts as keeping up again.
+const RECOVERED_AFTER: u64 = 100;
+/// Stack of a sink's thread: drawing and encoding are shallow.
 const STACK_BYTES: usize = 512 << 10;
 
-/// Whether a sink takes more.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Flow {
-    Go,
-    /// Nothing more can ever be given out here.
-    End,
-}
-
-/// What it means when an outlet loses frames.
+/// How serious a lost frame is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Loss {
-    /// Somebody misses them: it is worth a warning.
+    /// The output is incomplete: worth a warning.
     Matters,
-    /// Pictures: people do not see each one anyhow. The thread steps back behind others too.
+    /// Pictures for people, who do not see each one. The thread also runs at low priority.
     Expected,
 }
 
-/// The slow end of an outlet. All of it runs on the outlet's own thread.
+/// Gives results out. All methods run on the sink's own thread.
 pub trait Sink<T>: Send {
-    /// Gives one item out. The buffer goes back to the publisher, so it should keep its memory.
-    fn take(&mut self, item: &mut T) -> Flow;
+    /// Gives one item out; `Break` when nothing more can ever be given out here. The buffer goes back to the publisher,
+    /// so it should keep its memory.
+    fn take(&mut self, item: &mut T) -> ControlFlow<()>;
 
-    /// Called after every item, and about four times a second without one.
+    /// Does periodic work: called after every item, and about four times a second without one.
     fn tick(&mut self) {}
 
-    /// Called once at the end.
+    /// Ends the output. Called once.
     fn finish(&mut self) {}
 }
 
-/// What became of the frames, readable by every thread.
+/// Frames that a sink gave out and lost. Every thread may read them.
 #[derive(Debug, Default)]
-pub struct Tally {
+pub struct SinkCounters {
     given: AtomicU64,
     lost: AtomicU64,
     ended: AtomicBool,
 }
 
-impl Tally {
-    /// Frames that went out.
+impl SinkCounters {
+    /// Returns how many frames went out.
     pub fn given(&self) -> u64 {
         self.given.load(Ordering::Relaxed)
     }
 
-    /// Frames that were lost because this outlet was busy.
+    /// Returns how many frames were lost because the sink was busy.
     pub fn lost(&self) -> u64 {
         self.lost.load(Ordering::Relaxed)
     }
 
-    /// Whether the sink takes nothing more.
+    /// Returns whether the sink takes nothing more.
     pub fn has_ended(&self) -> bool {
         self.ended.load(Ordering::Acquire)
     }
 }
 
-/// The publisher's end of an outlet.
-pub struct Outlet<T> {
+/// The publisher's end of a sink's queue.
+pub struct SinkThread<T> {
     name: &'static str,
     loss: Loss,
     filled: SyncSender<T>,
     spare: Receiver<T>,
     done: Receiver<()>,
-    tally: Arc<Tally>,
+    counters: Arc<SinkCounters>,
 }
 
-impl<T: Send + 'static> Outlet<T> {
-    /// Starts the thread. `depth` buffers are made here, and no more later.
+impl<T: Send + 'static> SinkThread<T> {
+    /// Starts the thread. Allocates `depth` buffers, and none later.
     ///
     /// # Errors
     /// When the system gives no thread.
@@ -98,32 +94,32 @@ impl<T: Send + 'static> Outlet<T> {
         loss: Loss,
         buffer: impl Fn() -> T,
         sink: impl Sink<T> + 'static,
-    ) -> Result<Outlet<T>> {
+    ) -> Result<SinkThread<T>> {
         let depth = depth.max(1);
         let (filled, incoming) = sync_channel(depth);
         let (outgoing, spare) = sync_channel(depth);
-        let (farewell, done) = sync_channel(1);
+        let (finished, done) = sync_channel(1);
         for _ in 0..depth {
             // The queue has room for all of them.
             let _ = outgoing.try_send(buffer());
         }
-        let tally = Arc::new(Tally::default());
-        let mut worker = Worker { name, incoming, outgoing, sink, tally: tally.clone(), loss, losing: false };
+        let counters = Arc::new(SinkCounters::default());
+        let mut worker = Worker { name, incoming, outgoing, sink, counters: counters.clone(), loss, losing: false };
         let thread = thread::Builder::new().name(name.to_owned()).stack_size(STACK_BYTES).spawn(move || {
             if loss == Loss::Expected {
-                step_back();
+                scheduling::yield_to_others();
             }
             worker.work();
-            let _ = farewell.try_send(());
+            let _ = finished.try_send(());
         });
         thread.with_context(|| format!("cannot start the thread for {name}"))?;
-        Ok(Outlet { name, loss, filled, spare, done, tally })
+        Ok(SinkThread { name, loss, filled, spare, done, counters })
     }
 
-    /// Hands over what `fill` puts into a buffer, or counts a loss when no buffer is spare. Never waits.
-    /// Returns whether the frame will go out.
+    /// Sends what `fill` puts into a buffer, or counts a loss when no buffer is spare. Never waits.
+    /// Returns whether the frame was sent.
     pub fn offer(&mut self, fill: impl FnOnce(&mut T)) -> bool {
-        if self.tally.has_ended() {
+        if self.counters.has_ended() {
             return false;
         }
         let sent = match self.spare.try_recv() {
@@ -131,19 +127,19 @@ impl<T: Send + 'static> Outlet<T> {
             Err(_) => false,
         };
         if !sent {
-            self.tally.lost.fetch_add(1, Ordering::Relaxed);
+            self.counters.lost.fetch_add(1, Ordering::Relaxed);
         }
         sent
     }
 
-    /// Hands over what `fill` puts into a buffer, and waits for a spare one until `hurry` is set: for sources that wait
-    /// too. Returns whether it will go out: not when the sink has ended or somebody is in a hurry.
-    pub fn push(&mut self, hurry: &AtomicBool, fill: impl FnOnce(&mut T)) -> bool {
-        while !self.tally.has_ended() {
-            match self.spare.recv_timeout(GLANCE) {
+    /// Sends what `fill` puts into a buffer, and waits for a spare one until the end is requested: for sources that wait
+    /// too. Returns whether the frame was sent; it is not when the sink has ended or the wait was cut short.
+    pub fn push(&mut self, shutdown: &Shutdown, fill: impl FnOnce(&mut T)) -> bool {
+        while !self.counters.has_ended() {
+            match self.spare.recv_timeout(CHECK_EVERY) {
                 Ok(buffer) => return self.send(buffer, fill),
-                Err(RecvTimeoutError::Timeout) if hurry.load(Ordering::Relaxed) => {
-                    self.tally.lost.fetch_add(1, Ordering::Relaxed);
+                Err(RecvTimeoutError::Timeout) if shutdown.is_requested() => {
+                    self.counters.lost.fetch_add(1, Ordering::Relaxed);
                     return false;
                 }
                 Err(RecvTimeoutError::Timeout) => {}
@@ -159,34 +155,53 @@ impl<T: Send + 'static> Outlet<T> {
         self.filled.try_send(buffer).is_ok()
     }
 
-    /// The counters, for other threads.
-    pub fn tally(&self) -> &Arc<Tally> {
-        &self.tally
+    /// Returns the counters, to be read by other threads.
+    pub fn counters(&self) -> &Arc<SinkCounters> {
+        &self.counters
     }
 
-    /// Lets everything that was handed over go out, but waits no longer than `limit` once `hurry` is set. Returns whether
-    /// that was enough; otherwise the thread is left behind with what it holds.
-    pub fn finish(self, hurry: &AtomicBool, limit: Duration) -> bool {
-        let Outlet { name, loss, filled, spare, done, tally } = self;
+    /// Lets everything that was sent go out, for as long as that takes; once the end is requested, for at most `limit`
+    /// longer. Returns like [`SinkThread::finish_within`].
+    pub fn finish(self, shutdown: &Shutdown, limit: Duration) -> bool {
+        let SinkThread { name, loss, filled, spare, done, counters } = self;
         drop((filled, spare));
-        let mut waited = done.recv_timeout(GLANCE);
-        while waited == Err(RecvTimeoutError::Timeout) && !hurry.load(Ordering::Relaxed) {
-            waited = done.recv_timeout(GLANCE);
+        let mut waited = done.recv_timeout(CHECK_EVERY);
+        while waited == Err(RecvTimeoutError::Timeout) && !shutdown.is_requested() {
+            waited = done.recv_timeout(CHECK_EVERY);
         }
         if waited == Err(RecvTimeoutError::Timeout) {
             waited = done.recv_timeout(limit);
         }
-        // A thread that is gone without a farewell has nothing left to wait for either.
-        let finished = waited != Err(RecvTimeoutError::Timeout);
-        if !finished {
-            log::warn!("{name}: still busy after {} ms, what it holds is lost", limit.as_millis());
-        }
-        if tally.lost() > 0 {
-            let (given, lost) = (tally.given(), tally.lost());
-            log::log!(loss.level(), "{name}: {given} frames given out, {lost} lost because it was busy");
-        }
-        finished
+        report_end(name, loss, waited, limit, &counters)
     }
+
+    /// Lets everything that was sent go out, for at most `limit`. Returns whether that was enough; otherwise the thread is
+    /// abandoned with what it holds.
+    pub fn finish_within(self, limit: Duration) -> bool {
+        let SinkThread { name, loss, filled, spare, done, counters } = self;
+        drop((filled, spare));
+        report_end(name, loss, done.recv_timeout(limit), limit, &counters)
+    }
+}
+
+/// Logs what was lost, and returns whether the thread has ended.
+fn report_end(
+    name: &str,
+    loss: Loss,
+    waited: Result<(), RecvTimeoutError>,
+    limit: Duration,
+    counters: &SinkCounters,
+) -> bool {
+    // A thread that panicked has nothing left to wait for either.
+    let finished = waited != Err(RecvTimeoutError::Timeout);
+    if !finished {
+        log::warn!("{name}: still busy after {} ms, what it holds is lost", limit.as_millis());
+    }
+    if counters.lost() > 0 {
+        let (given, lost) = (counters.given(), counters.lost());
+        log::log!(loss.level(), "{name}: {given} frames given out, {lost} lost because it was busy");
+    }
+    finished
 }
 
 impl Loss {
@@ -198,57 +213,51 @@ impl Loss {
     }
 }
 
-/// Lets the loop and the publisher go first where they have no real-time priority.
-pub fn step_back() {
-    // SAFETY: no memory is involved. On Linux this is about the calling thread; where it is refused, nothing is lost.
-    unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, NICE) };
-}
-
-/// The outlet's thread.
+/// The state of a sink's thread.
 struct Worker<T, S> {
     name: &'static str,
     incoming: Receiver<T>,
     outgoing: SyncSender<T>,
     sink: S,
-    tally: Arc<Tally>,
+    counters: Arc<SinkCounters>,
     loss: Loss,
     losing: bool,
 }
 
 impl<T, S: Sink<T>> Worker<T, S> {
     fn work(&mut self) {
-        let (mut lost, mut calm) = (0, 0);
+        let (mut lost, mut kept_up) = (0, 0);
         loop {
             match self.incoming.recv_timeout(TICK) {
                 Ok(mut item) => {
-                    if self.sink.take(&mut item) == Flow::End {
+                    if self.sink.take(&mut item) == ControlFlow::Break(()) {
                         break;
                     }
-                    self.tally.given.fetch_add(1, Ordering::Relaxed);
-                    calm += 1;
-                    // It fails when the publisher has gone; what is queued is still given out.
+                    self.counters.given.fetch_add(1, Ordering::Relaxed);
+                    kept_up += 1;
+                    // This fails when the publisher has ended; what is queued is still given out.
                     let _ = self.outgoing.try_send(item);
                 }
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => break,
             }
             self.sink.tick();
-            let now = self.tally.lost();
+            let now = self.counters.lost();
             if now > lost {
-                (lost, calm) = (now, 0);
+                (lost, kept_up) = (now, 0);
             }
-            self.tell(lost, calm);
+            self.report_losses(lost, kept_up);
         }
-        self.tally.ended.store(true, Ordering::Release);
+        self.counters.ended.store(true, Ordering::Release);
         self.sink.finish();
     }
 
-    /// Says once that frames are being lost, and once that they are not any more.
-    fn tell(&mut self, lost: u64, calm: u64) {
-        if !self.losing && lost > 0 && calm == 0 {
+    /// Logs once when frames are being lost, and once when they no longer are. `kept_up`: frames since the last loss.
+    fn report_losses(&mut self, lost: u64, kept_up: u64) {
+        if !self.losing && lost > 0 && kept_up == 0 {
             self.losing = true;
             log::log!(self.loss.level(), "{}: cannot keep up, frames are lost there (not in the loop)", self.name);
-        } else if self.losing && calm >= CALM {
+        } else if self.losing && kept_up >= RECOVERED_AFTER {
             self.losing = false;
             log::log!(self.loss.level().max(Level::Info), "{}: keeps up again, {lost} frames lost so far", self.name);
         }
@@ -261,19 +270,22 @@ mod tests {
     use std::sync::mpsc;
     use std::time::Instant;
 
-    static PATIENT: AtomicBool = AtomicBool::new(false);
-    static HURRY: AtomicBool = AtomicBool::new(true);
+    fn requested() -> Shutdown {
+        let shutdown = Shutdown::default();
+        shutdown.drain_now();
+        shutdown
+    }
 
     /// Takes an item when the test allows it.
     struct Gated {
-        gate: mpsc::Receiver<Flow>,
+        gate: mpsc::Receiver<ControlFlow<()>>,
         taken: mpsc::Sender<Vec<u8>>,
     }
 
     impl Sink<Vec<u8>> for Gated {
-        fn take(&mut self, item: &mut Vec<u8>) -> Flow {
+        fn take(&mut self, item: &mut Vec<u8>) -> ControlFlow<()> {
             let _ = self.taken.send(item.clone());
-            self.gate.recv().unwrap_or(Flow::Go)
+            self.gate.recv().unwrap_or(ControlFlow::Continue(()))
         }
 
         fn finish(&mut self) {
@@ -281,10 +293,12 @@ mod tests {
         }
     }
 
-    fn gated(depth: usize) -> (Outlet<Vec<u8>>, mpsc::Sender<Flow>, mpsc::Receiver<Vec<u8>>) {
+    type GatedThread = (SinkThread<Vec<u8>>, mpsc::Sender<ControlFlow<()>>, mpsc::Receiver<Vec<u8>>);
+
+    fn gated(depth: usize) -> GatedThread {
         let ((open, gate), (taken, seen)) = (mpsc::channel(), mpsc::channel());
-        let outlet = Outlet::start("test", depth, Loss::Matters, Vec::new, Gated { gate, taken }).expect("a thread");
-        (outlet, open, seen)
+        let sink = SinkThread::start("test", depth, Loss::Matters, Vec::new, Gated { gate, taken }).expect("a thread");
+        (sink, open, seen)
     }
 
     fn fill(number: u8) -> impl FnOnce(&mut Vec<u8>) {
@@ -295,49 +309,68 @@ mod tests {
     }
 
     #[test]
-    fn a_busy_outlet_loses_frames_and_nobody_waits() {
-        let (mut outlet, open, seen) = gated(2);
+    fn busy_sink_loses_frames_without_delay() {
+        let (mut sink, open, seen) = gated(2);
         let before = Instant::now();
-        let sent: Vec<bool> = (0..100).map(|number| outlet.offer(fill(number))).collect();
+        let sent: Vec<bool> = (0..100).map(|number| sink.offer(fill(number))).collect();
         assert!(before.elapsed() < Duration::from_secs(1), "{:?}", before.elapsed());
         assert_eq!(sent.iter().filter(|&&sent| sent).count(), 2);
-        assert_eq!((outlet.tally().lost(), outlet.tally().given()), (98, 0));
-        let (tally, _) = (outlet.tally().clone(), [open.send(Flow::Go), open.send(Flow::Go)]);
-        assert!(outlet.finish(&HURRY, Duration::from_secs(10)));
+        assert_eq!((sink.counters().lost(), sink.counters().given()), (98, 0));
+        let go = ControlFlow::Continue(());
+        let (counters, _) = (sink.counters().clone(), [open.send(go), open.send(go)]);
+        assert!(sink.finish_within(Duration::from_secs(10)));
         // What was taken first goes out first, then the thread ends by itself.
         assert_eq!(seen.iter().collect::<Vec<_>>(), [vec![0], vec![1], b"end".to_vec()]);
-        assert_eq!((tally.given(), tally.has_ended()), (2, true));
+        assert_eq!((counters.given(), counters.has_ended()), (2, true));
     }
 
     #[test]
-    fn who_can_wait_loses_nothing() {
-        let (mut outlet, open, seen) = gated(2);
+    fn waiting_source_loses_nothing() {
+        let (mut sink, open, seen) = gated(2);
         drop(open);
-        assert!((0..200).all(|number| outlet.push(&PATIENT, fill(number))));
-        assert!(outlet.finish(&HURRY, Duration::from_secs(10)));
+        let running = Shutdown::default();
+        assert!((0..200).all(|number| sink.push(&running, fill(number))));
+        assert!(sink.finish(&running, Duration::ZERO));
         assert_eq!(seen.iter().take(200).map(|item| item[0]).collect::<Vec<_>>(), (0..200).collect::<Vec<_>>());
     }
 
     #[test]
-    fn an_ended_sink_refuses_and_keeps_nobody_waiting() {
-        let (mut outlet, open, _seen) = gated(1);
-        assert!(outlet.offer(fill(1)));
-        open.send(Flow::End).expect("it waits");
-        // Waits for a buffer until the worker has gone.
-        assert!(!outlet.push(&PATIENT, fill(2)));
-        assert!(outlet.tally().has_ended() && !outlet.offer(fill(3)));
-        assert_eq!(outlet.tally().lost(), 0, "nothing was to be given out any more");
-        assert!(outlet.finish(&HURRY, Duration::from_secs(10)));
+    fn ended_sink_refuses_without_delay() {
+        let (mut sink, open, _seen) = gated(1);
+        assert!(sink.offer(fill(1)));
+        open.send(ControlFlow::Break(())).expect("it waits");
+        // Waits for a buffer until the worker has ended.
+        assert!(!sink.push(&Shutdown::default(), fill(2)));
+        assert!(sink.counters().has_ended() && !sink.offer(fill(3)));
+        assert_eq!(sink.counters().lost(), 0, "an ended sink counts no losses");
+        assert!(sink.finish(&requested(), Duration::from_secs(10)));
     }
 
     #[test]
-    fn the_end_does_not_wait_for_ever() {
-        let (mut outlet, open, _seen) = gated(1);
-        assert!(outlet.offer(fill(1)));
-        assert!(!outlet.push(&HURRY, fill(2)), "nobody waits in a hurry");
-        let before = Instant::now();
-        assert!(!outlet.finish(&HURRY, Duration::from_millis(50)));
-        assert!(before.elapsed() < Duration::from_secs(5));
+    fn request_to_end_bounds_every_wait() {
+        let (mut sink, open, _seen) = gated(1);
+        assert!(sink.offer(fill(1)));
+        assert!(!sink.push(&requested(), fill(2)), "no wait once the end is requested");
+        assert!(!sink.finish(&requested(), Duration::from_millis(50)));
         drop(open);
+        let (mut sink, open, _seen) = gated(1);
+        assert!(sink.offer(fill(1)));
+        assert!(!sink.finish_within(Duration::from_millis(50)));
+        drop(open);
+    }
+
+    #[test]
+    fn end_of_the_publisher_bounds_no_wait() {
+        let (mut sink, open, seen) = gated(1);
+        let shutdown = Shutdown::default();
+        shutdown.drain();
+        assert!(sink.offer(fill(1)));
+        let waiting = thread::spawn(move || sink.push(&shutdown, fill(2)) && sink.finish(&shutdown, Duration::ZERO));
+        // Longer than a wait that a request has bounded would last.
+        thread::sleep(4 * CHECK_EVERY);
+        assert!(!waiting.is_finished(), "it waits for its reader");
+        drop(open);
+        assert!(waiting.join().expect("no panic"), "and then everything goes out");
+        assert_eq!(seen.iter().count(), 3);
     }
 }

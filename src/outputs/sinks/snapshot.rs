@@ -1,26 +1,27 @@
 //! Single frames as annotated PNGs, asked for while the loop runs.
 
+use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, OnceLock};
 
-use crate::outputs::draw::overlay::{Artist, readable_size};
+use crate::outputs::draw::overlay::{Annotator, readable_size};
 use crate::outputs::draw::png;
-use crate::outputs::shared_frame::Scene;
-use crate::outputs::sinks::sink::{Flow, Sink};
+use crate::outputs::shared_frame::SharedFrame;
+use crate::outputs::sinks::sink::Sink;
 
 /// So many snapshots may wait for a frame.
 const WAITING: usize = 8;
 
 /// Why the loop should keep pixels: somebody looks at them, or asked for a picture. Shared by all threads.
-pub struct Watch {
+pub struct PixelDemand {
     /// A display always shows what comes.
     always: AtomicBool,
     /// Browsers; counted by the preview.
     viewers: Box<dyn Fn() -> usize + Send + Sync>,
     waiting: AtomicUsize,
-    requests: SyncSender<Request>,
+    requests: SyncSender<SnapshotRequest>,
 }
 
 /// What becomes of a snapshot, for whoever asked for it.
@@ -44,12 +45,12 @@ impl Ticket {
 
 /// A snapshot that somebody wants.
 #[derive(Debug)]
-pub struct Request {
+pub struct SnapshotRequest {
     pub path: PathBuf,
     ticket: Ticket,
 }
 
-impl Request {
+impl SnapshotRequest {
     /// Nobody will write it. Logged too, because nobody may be waiting any more.
     pub fn refuse(self, reason: &str) {
         log::warn!("snapshot {}: {reason}", self.path.display());
@@ -62,11 +63,14 @@ impl Request {
 #[error("{WAITING} snapshots wait for a frame already")]
 pub struct Busy;
 
-impl Watch {
+impl PixelDemand {
     /// With the end that takes the requests.
-    pub fn new(always: bool, viewers: Box<dyn Fn() -> usize + Send + Sync>) -> (Arc<Watch>, Receiver<Request>) {
+    pub fn new(
+        always: bool,
+        viewers: Box<dyn Fn() -> usize + Send + Sync>,
+    ) -> (Arc<PixelDemand>, Receiver<SnapshotRequest>) {
         let (requests, asked) = sync_channel(WAITING);
-        let watch = Watch { always: AtomicBool::new(always), viewers, waiting: AtomicUsize::new(0), requests };
+        let watch = PixelDemand { always: AtomicBool::new(always), viewers, waiting: AtomicUsize::new(0), requests };
         (Arc::new(watch), asked)
     }
 
@@ -82,7 +86,7 @@ impl Watch {
     pub fn snapshot(&self, path: PathBuf) -> Result<Ticket, Busy> {
         self.waiting.fetch_add(1, Ordering::Relaxed);
         let ticket = Ticket::default();
-        match self.requests.try_send(Request { path, ticket: ticket.clone() }) {
+        match self.requests.try_send(SnapshotRequest { path, ticket: ticket.clone() }) {
             Ok(()) => Ok(ticket),
             Err(_) => {
                 self.served();
@@ -99,26 +103,28 @@ impl Watch {
 
 /// A frame and the file that it becomes.
 #[derive(Default)]
-pub struct Snapshot {
-    pub request: Option<Request>,
-    pub scene: Scene,
+pub struct SnapshotFrame {
+    pub request: Option<SnapshotRequest>,
+    pub frame: SharedFrame,
 }
 
 /// Draws and writes snapshots.
-pub struct Snapshots {
-    artist: Artist,
+pub struct SnapshotSink {
+    annotator: Annotator,
 }
 
-impl Snapshots {
-    pub fn new(artist: Artist) -> Snapshots {
-        Snapshots { artist }
+impl SnapshotSink {
+    pub fn new(annotator: Annotator) -> SnapshotSink {
+        SnapshotSink { annotator }
     }
 }
 
-impl Sink<Snapshot> for Snapshots {
-    fn take(&mut self, snapshot: &mut Snapshot) -> Flow {
-        if let (Some(Request { path, ticket }), Some(still)) = (snapshot.request.take(), snapshot.scene.still.take()) {
-            let picture = self.artist.draw(&still.view(), &snapshot.scene.analysis, readable_size);
+impl Sink<SnapshotFrame> for SnapshotSink {
+    fn take(&mut self, snapshot: &mut SnapshotFrame) -> ControlFlow<()> {
+        if let (Some(SnapshotRequest { path, ticket }), Some(still)) =
+            (snapshot.request.take(), snapshot.frame.still.take())
+        {
+            let picture = self.annotator.draw(&still.view(), &snapshot.frame.analysis, readable_size);
             drop(still);
             let written = png::write_picture(&path, picture).map_err(|reason| format!("{reason:#}"));
             match &written {
@@ -127,7 +133,7 @@ impl Sink<Snapshot> for Snapshots {
             }
             ticket.settle(written);
         }
-        Flow::Go
+        ControlFlow::Continue(())
     }
 }
 
@@ -139,7 +145,7 @@ mod tests {
     fn pixels_are_wanted_only_while_somebody_watches() {
         let viewers = Arc::new(AtomicUsize::new(0));
         let seen = viewers.clone();
-        let (watch, asked) = Watch::new(false, Box::new(move || seen.load(Ordering::Relaxed)));
+        let (watch, asked) = PixelDemand::new(false, Box::new(move || seen.load(Ordering::Relaxed)));
         assert!(!watch.wants_pixels());
         viewers.store(1, Ordering::Relaxed);
         assert!(watch.wants_pixels());

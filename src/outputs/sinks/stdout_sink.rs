@@ -2,16 +2,17 @@
 
 use std::fs::File;
 use std::io::{self, ErrorKind, Write};
+use std::ops::ControlFlow;
 use std::os::fd::{AsFd, AsRawFd};
 use std::sync::{Arc, OnceLock};
 
 use anyhow::{Context, Result};
 
-use crate::outputs::sinks::sink::{Flow, Sink};
+use crate::outputs::sinks::sink::Sink;
 
 /// Why no more lines are taken.
 #[derive(Debug)]
-pub enum End {
+pub enum StdoutEnd {
     /// The reader has gone, as `head` does when it has enough: no failure.
     Closed,
     /// The lines cannot be written.
@@ -19,28 +20,28 @@ pub enum End {
 }
 
 /// Writes lines one by one, each sent off at once.
-pub struct Lines {
+pub struct StdoutSink {
     file: File,
-    end: Arc<OnceLock<End>>,
+    end: Arc<OnceLock<StdoutEnd>>,
 }
 
-impl Lines {
+impl StdoutSink {
     /// On standard output.
     ///
     /// # Errors
     /// When standard output is not open.
-    pub fn on_stdout() -> Result<Lines> {
+    pub fn on_stdout() -> Result<StdoutSink> {
         let descriptor = io::stdout().as_fd().try_clone_to_owned().context("cannot use standard output")?;
-        Ok(Lines::on(descriptor.into()))
+        Ok(StdoutSink::on(descriptor.into()))
     }
 
     /// On any file, pipe or terminal.
-    pub fn on(file: File) -> Lines {
-        Lines { file, end: Arc::new(OnceLock::new()) }
+    pub fn on(file: File) -> StdoutSink {
+        StdoutSink { file, end: Arc::new(OnceLock::new()) }
     }
 
     /// Where the reason stands when the lines have ended.
-    pub fn end(&self) -> Arc<OnceLock<End>> {
+    pub fn end(&self) -> Arc<OnceLock<StdoutEnd>> {
         self.end.clone()
     }
 
@@ -72,27 +73,27 @@ fn wait(file: &File) -> io::Result<()> {
     }
 }
 
-impl Sink<Vec<u8>> for Lines {
-    fn take(&mut self, line: &mut Vec<u8>) -> Flow {
+impl Sink<Vec<u8>> for StdoutSink {
+    fn take(&mut self, line: &mut Vec<u8>) -> ControlFlow<()> {
         let end = match self.write(line) {
-            Ok(()) => return Flow::Go,
-            Err(error) if error.kind() == ErrorKind::BrokenPipe => End::Closed,
-            Err(error) => End::Failed(error),
+            Ok(()) => return ControlFlow::Continue(()),
+            Err(error) if error.kind() == ErrorKind::BrokenPipe => StdoutEnd::Closed,
+            Err(error) => StdoutEnd::Failed(error),
         };
         // Only this thread sets it, and only once: nothing is taken afterwards.
         let _ = self.end.set(end);
-        Flow::End
+        ControlFlow::Break(())
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::outputs::sinks::sink::{Loss, Outlet};
+    use crate::outputs::sinks::sink::{Loss, SinkThread};
+    use crate::platform::shutdown::Shutdown;
     use std::fs::OpenOptions;
     use std::io::Read;
     use std::os::fd::{FromRawFd, OwnedFd};
-    use std::sync::atomic::AtomicBool;
     use std::time::Duration;
 
     fn pipe(flags: i32) -> (File, File) {
@@ -108,7 +109,7 @@ mod tests {
     #[test]
     fn lines_come_out_whole_also_through_a_non_blocking_pipe() -> Result<()> {
         let (mut reader, writer) = pipe(libc::O_NONBLOCK);
-        let mut outlet = Outlet::start("lines", 4, Loss::Matters, Vec::new, Lines::on(writer))?;
+        let mut outlet = SinkThread::start("lines", 4, Loss::Matters, Vec::new, StdoutSink::on(writer))?;
         let line = |number: usize| format!("{{\"number\":{number},\"rest\":\"{}\"}}\n", "x".repeat(50_000));
         let wanted: String = (0..20).map(line).collect();
         let reading = std::thread::spawn(move || {
@@ -123,9 +124,9 @@ mod tests {
             }
         });
         for number in 0..20 {
-            assert!(outlet.push(&AtomicBool::new(false), |buffer| *buffer = line(number).into_bytes()));
+            assert!(outlet.push(&Shutdown::default(), |buffer| *buffer = line(number).into_bytes()));
         }
-        assert!(outlet.finish(&AtomicBool::new(true), Duration::from_secs(10)));
+        assert!(outlet.finish_within(Duration::from_secs(10)));
         assert!(reading.join().expect("it reads") == wanted.into_bytes());
         Ok(())
     }
@@ -136,11 +137,11 @@ mod tests {
         drop(reader);
         let full = OpenOptions::new().write(true).open("/dev/full")?;
         for (file, closed) in [(writer, true), (full, false)] {
-            let mut lines = Lines::on(file);
+            let mut lines = StdoutSink::on(file);
             let end = lines.end();
-            assert_eq!(lines.take(&mut b"{}\n".to_vec()), Flow::End);
-            assert_eq!(matches!(end.get(), Some(End::Closed)), closed);
-            assert_eq!(matches!(end.get(), Some(End::Failed(_))), !closed);
+            assert_eq!(lines.take(&mut b"{}\n".to_vec()), ControlFlow::Break(()));
+            assert_eq!(matches!(end.get(), Some(StdoutEnd::Closed)), closed);
+            assert_eq!(matches!(end.get(), Some(StdoutEnd::Failed(_))), !closed);
         }
         Ok(())
     }

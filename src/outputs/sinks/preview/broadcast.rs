@@ -9,7 +9,7 @@ pub type Numbered = (u64, Arc<Vec<u8>>);
 
 /// What the drawing thread leaves and the connections take. The loop and the publisher never come here.
 #[derive(Default)]
-pub struct Hub {
+pub struct Broadcast {
     newest: Mutex<Newest>,
     changed: Condvar,
     /// Connections that show the picture.
@@ -39,7 +39,7 @@ impl Newest {
     }
 }
 
-impl Hub {
+impl Broadcast {
     /// Leaves something for everybody.
     pub fn publish(&self, kind: Kind, bytes: Vec<u8>) {
         let mut newest = self.lock();
@@ -83,9 +83,9 @@ impl Hub {
     }
 
     /// Counts a viewer until it is dropped.
-    pub fn view(self: &Arc<Hub>) -> Viewer {
+    pub fn view(self: &Arc<Broadcast>) -> Viewer {
         self.viewers.fetch_add(1, Ordering::Relaxed);
-        Viewer { hub: self.clone() }
+        Viewer { broadcast: self.clone() }
     }
 
     /// What is behind the lock is whole at all times, also when a thread panicked with it.
@@ -100,12 +100,12 @@ pub struct Closed;
 
 /// A connection that shows the picture.
 pub struct Viewer {
-    hub: Arc<Hub>,
+    broadcast: Arc<Broadcast>,
 }
 
 impl Drop for Viewer {
     fn drop(&mut self) {
-        self.hub.viewers.fetch_sub(1, Ordering::Relaxed);
+        self.broadcast.viewers.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -115,29 +115,29 @@ mod tests {
 
     #[test]
     fn who_is_slow_gets_the_newest_only() {
-        let hub = Arc::new(Hub::default());
-        assert_eq!(hub.wait(Kind::Picture, 0, Duration::from_millis(1)), Ok(None));
+        let broadcast = Arc::new(Broadcast::default());
+        assert_eq!(broadcast.wait(Kind::Picture, 0, Duration::from_millis(1)), Ok(None));
         for number in 1..=5 {
-            hub.publish(Kind::Picture, vec![number]);
+            broadcast.publish(Kind::Picture, vec![number]);
         }
-        hub.publish(Kind::Event, vec![9]);
-        assert_eq!(hub.wait(Kind::Picture, 2, Duration::ZERO), Ok(Some((5, Arc::new(vec![5])))));
-        assert_eq!(hub.wait(Kind::Picture, 5, Duration::ZERO), Ok(None));
-        assert_eq!(hub.newest(Kind::Event), (1, Arc::new(vec![9])));
+        broadcast.publish(Kind::Event, vec![9]);
+        assert_eq!(broadcast.wait(Kind::Picture, 2, Duration::ZERO), Ok(Some((5, Arc::new(vec![5])))));
+        assert_eq!(broadcast.wait(Kind::Picture, 5, Duration::ZERO), Ok(None));
+        assert_eq!(broadcast.newest(Kind::Event), (1, Arc::new(vec![9])));
         let waiting = std::thread::spawn({
-            let hub = hub.clone();
-            move || hub.wait(Kind::Picture, 5, Duration::from_secs(60))
+            let broadcast = broadcast.clone();
+            move || broadcast.wait(Kind::Picture, 5, Duration::from_secs(60))
         });
-        hub.close();
+        broadcast.close();
         assert_eq!(waiting.join().ok(), Some(Err(Closed)));
     }
 
     #[test]
     fn viewers_are_counted() {
-        let hub = Arc::new(Hub::default());
-        let (one, two) = (hub.view(), hub.view());
-        assert_eq!(hub.viewers(), 2);
+        let broadcast = Arc::new(Broadcast::default());
+        let (one, two) = (broadcast.view(), broadcast.view());
+        assert_eq!(broadcast.viewers(), 2);
         drop((one, two));
-        assert_eq!(hub.viewers(), 0);
+        assert_eq!(broadcast.viewers(), 0);
     }
 }

@@ -16,7 +16,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 /// A request, as far as it is looked at.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub struct Request {
+pub struct HttpRequest {
     pub method: String,
     /// Without what follows a question mark.
     pub path: String,
@@ -30,23 +30,23 @@ pub struct Request {
 
 /// Why a request is not answered as asked. The text is for people.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Refusal {
+pub struct HttpRefusal {
     pub status: u16,
     pub text: &'static str,
 }
 
-impl Refusal {
-    pub const fn new(status: u16, text: &'static str) -> Refusal {
-        Refusal { status, text }
+impl HttpRefusal {
+    pub const fn new(status: u16, text: &'static str) -> HttpRefusal {
+        HttpRefusal { status, text }
     }
 }
 
-const MALFORMED: Refusal = Refusal::new(400, "this is no HTTP request");
-const TOO_LONG: Refusal = Refusal::new(431, "the request line and headers are too long");
-const TOO_SLOW: Refusal = Refusal::new(408, "the request took too long");
+const MALFORMED: HttpRefusal = HttpRefusal::new(400, "this is no HTTP request");
+const TOO_LONG: HttpRefusal = HttpRefusal::new(431, "the request line and headers are too long");
+const TOO_SLOW: HttpRefusal = HttpRefusal::new(408, "the request took too long");
 
 /// Reads one request. `None` when the other end closed without one.
-pub fn read(stream: &mut TcpStream) -> Result<Option<Request>, Refusal> {
+pub fn read(stream: &mut TcpStream) -> Result<Option<HttpRequest>, HttpRefusal> {
     let deadline = Instant::now() + PATIENCE;
     let mut bytes = Vec::with_capacity(1024);
     let head = loop {
@@ -65,7 +65,7 @@ pub fn read(stream: &mut TcpStream) -> Result<Option<Request>, Refusal> {
     }
     let (mut request, length) = parse(&bytes[..head])?;
     if length > MAX_BODY {
-        return Err(Refusal::new(413, "the body is too long"));
+        return Err(HttpRefusal::new(413, "the body is too long"));
     }
     let from = head + 4;
     while bytes.len() < from + length {
@@ -78,7 +78,7 @@ pub fn read(stream: &mut TcpStream) -> Result<Option<Request>, Refusal> {
 }
 
 /// Reads what has come, waiting until the deadline. `false` at the end of the stream.
-fn more(stream: &mut TcpStream, bytes: &mut Vec<u8>, deadline: Instant) -> Result<bool, Refusal> {
+fn more(stream: &mut TcpStream, bytes: &mut Vec<u8>, deadline: Instant) -> Result<bool, HttpRefusal> {
     let mut piece = [0; 1024];
     loop {
         let left = deadline.saturating_duration_since(Instant::now());
@@ -102,7 +102,7 @@ fn find(bytes: &[u8], what: &[u8]) -> Option<usize> {
 }
 
 /// The request without its body, and the length of that.
-fn parse(head: &[u8]) -> Result<(Request, usize), Refusal> {
+fn parse(head: &[u8]) -> Result<(HttpRequest, usize), HttpRefusal> {
     let text = std::str::from_utf8(head).map_err(|_| MALFORMED)?;
     if text.bytes().any(|byte| byte.is_ascii_control() && !b"\r\n\t".contains(&byte)) {
         return Err(MALFORMED);
@@ -115,10 +115,10 @@ fn parse(head: &[u8]) -> Result<(Request, usize), Refusal> {
         return Err(MALFORMED);
     }
     if !matches!(version, "HTTP/1.0" | "HTTP/1.1") {
-        return Err(Refusal::new(505, "only HTTP/1.0 and HTTP/1.1 are spoken here"));
+        return Err(HttpRefusal::new(505, "only HTTP/1.0 and HTTP/1.1 are spoken here"));
     }
     let path = target.split('?').next().unwrap_or_default().to_owned();
-    let mut request = Request { method: method.to_owned(), path, ..Request::default() };
+    let mut request = HttpRequest { method: method.to_owned(), path, ..HttpRequest::default() };
     let (mut host, mut length) = (None, None);
     for line in lines {
         let (name, value) = line.split_once(':').ok_or(MALFORMED)?;
@@ -132,7 +132,7 @@ fn parse(head: &[u8]) -> Result<(Request, usize), Refusal> {
             "origin" => &mut request.origin,
             "sec-fetch-site" => &mut request.fetch_site,
             "content-type" => &mut request.content_type,
-            "transfer-encoding" => return Err(Refusal::new(411, "a body needs a Content-Length")),
+            "transfer-encoding" => return Err(HttpRefusal::new(411, "a body needs a Content-Length")),
             _ => continue,
         };
         // Said twice, it could be understood in two ways.
@@ -140,7 +140,7 @@ fn parse(head: &[u8]) -> Result<(Request, usize), Refusal> {
             return Err(MALFORMED);
         }
     }
-    request.host = host.ok_or(Refusal::new(400, "the header Host is missing"))?;
+    request.host = host.ok_or(HttpRefusal::new(400, "the header Host is missing"))?;
     let length = match length {
         None => 0,
         Some(digits) if !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit()) => {
@@ -153,28 +153,28 @@ fn parse(head: &[u8]) -> Result<(Request, usize), Refusal> {
 
 /// Which names a browser may know this program by.
 #[derive(Clone, Debug)]
-pub struct Names {
+pub struct KnownHosts {
     /// Only this machine can reach it.
     pub loopback: bool,
     /// The machine's own name.
     pub machine: String,
 }
 
-impl Names {
+impl KnownHosts {
     /// Refuses what another page makes a browser send: a name that some DNS server made point here (DNS rebinding), or
     /// a request on behalf of another page.
-    pub fn check(&self, request: &Request) -> Result<(), Refusal> {
+    pub fn check(&self, request: &HttpRequest) -> Result<(), HttpRefusal> {
         if !self.knows(&request.host) {
-            return Err(Refusal::new(403, "this name is not known here: use an IP address or localhost"));
+            return Err(HttpRefusal::new(403, "this name is not known here: use an IP address or localhost"));
         }
         let own = format!("http://{}", request.host);
         if request.origin.as_ref().is_some_and(|origin| !origin.eq_ignore_ascii_case(&own)) {
-            return Err(Refusal::new(403, "requests of other pages are refused"));
+            return Err(HttpRefusal::new(403, "requests of other pages are refused"));
         }
         // The page itself may be reached by a link from anywhere.
         let site = request.fetch_site.as_deref().filter(|_| request.path != "/");
         if site.is_some_and(|site| !matches!(site, "same-origin" | "none")) {
-            return Err(Refusal::new(403, "requests of other pages are refused"));
+            return Err(HttpRefusal::new(403, "requests of other pages are refused"));
         }
         Ok(())
     }
@@ -209,16 +209,16 @@ pub fn head(status: u16, kind: &str, length: Option<usize>) -> Vec<u8> {
     let reason = match status {
         200 => "OK",
         204 => "No Content",
-        400 => "Bad Request",
+        400 => "Bad HttpRequest",
         403 => "Forbidden",
         404 => "Not Found",
         405 => "Method Not Allowed",
-        408 => "Request Timeout",
+        408 => "HttpRequest Timeout",
         411 => "Length Required",
         413 => "Content Too Large",
         415 => "Unsupported Media Type",
         422 => "Unprocessable Content",
-        431 => "Request Header Fields Too Large",
+        431 => "HttpRequest Header Fields Too Large",
         503 => "Service Unavailable",
         505 => "HTTP Version Not Supported",
         _ => "",
@@ -294,13 +294,13 @@ mod tests {
     #[test]
     fn other_pages_and_names_are_refused() {
         let check = |loopback: bool, path: &str, host: &str, origin: Option<&str>, site: Option<&str>| {
-            let names = Names { loopback, machine: "Robot".to_owned() };
-            let request = Request {
+            let names = KnownHosts { loopback, machine: "Robot".to_owned() };
+            let request = HttpRequest {
                 path: path.to_owned(),
                 host: host.to_owned(),
                 origin: origin.map(str::to_owned),
                 fetch_site: site.map(str::to_owned),
-                ..Request::default()
+                ..HttpRequest::default()
             };
             names.check(&request).is_ok()
         };

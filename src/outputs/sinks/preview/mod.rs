@@ -9,20 +9,21 @@ pub mod routes;
 pub mod server;
 
 use std::net::{SocketAddr, ToSocketAddrs};
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use image::ExtendedColorType;
 use image::codecs::jpeg::JpegEncoder;
 
-pub use crate::outputs::sinks::preview::routes::{SetTasks, Site};
-pub use crate::outputs::sinks::preview::server::Server;
+pub use crate::outputs::sinks::preview::routes::{Routes, SetTasks};
+pub use crate::outputs::sinks::preview::server::PreviewServer;
 
-use crate::outputs::draw::overlay::{Artist, Legend};
+use crate::outputs::draw::overlay::{Annotator, Legend};
 use crate::outputs::draw::resize::fitting;
-use crate::outputs::shared_frame::Scene;
-use crate::outputs::sinks::sink::{Flow, Sink};
-use broadcast::{Hub, Kind};
+use crate::outputs::shared_frame::SharedFrame;
+use crate::outputs::sinks::sink::Sink;
+use broadcast::{Broadcast, Kind};
 use faceptor::stages::{Picture, Pixels};
 
 /// Pictures are shown no larger than this, which keeps encoding cheap.
@@ -43,18 +44,18 @@ pub fn parse_address(text: &str) -> Result<SocketAddr, String> {
 }
 
 /// Draws and encodes frames for those who watch.
-pub struct Preview {
-    hub: Arc<Hub>,
-    artist: Artist,
+pub struct PreviewSink {
+    broadcast: Arc<Broadcast>,
+    annotator: Annotator,
     legend: Arc<Legend>,
 }
 
-impl Preview {
-    pub fn new(hub: Arc<Hub>, legend: Arc<Legend>) -> Preview {
-        Preview { hub, artist: Artist::new(legend.clone()), legend }
+impl PreviewSink {
+    pub fn new(broadcast: Arc<Broadcast>, legend: Arc<Legend>) -> PreviewSink {
+        PreviewSink { broadcast, annotator: Annotator::new(legend.clone()), legend }
     }
 
-    fn event(&self, scene: &Scene) -> Result<Vec<u8>> {
+    fn event(&self, scene: &SharedFrame) -> Result<Vec<u8>> {
         let names = scene.analysis.tasks.iter().filter_map(|&task| self.legend.decoders.get(usize::from(task)));
         let names: Vec<&str> = names.map(|decoder| decoder.task().name.as_str()).collect();
         let delay_us = scene.published_us.saturating_sub(scene.captured_us);
@@ -64,10 +65,10 @@ impl Preview {
         Ok(event.into_bytes())
     }
 
-    fn picture(&mut self, scene: &Scene) -> Result<Option<Vec<u8>>> {
-        let Some(still) = scene.still.as_deref().filter(|_| self.hub.viewers() > 0) else { return Ok(None) };
+    fn picture(&mut self, scene: &SharedFrame) -> Result<Option<Vec<u8>>> {
+        let Some(still) = scene.still.as_deref().filter(|_| self.broadcast.viewers() > 0) else { return Ok(None) };
         let size = |picture: &Picture| fitting([picture.width(), picture.height()], ROOM, false);
-        let drawn = self.artist.draw(&still.view(), &scene.analysis, size);
+        let drawn = self.annotator.draw(&still.view(), &scene.analysis, size);
         let mut jpeg = Vec::with_capacity(64 << 10);
         let (width, height) = (drawn.width() as u32, drawn.height() as u32);
         JpegEncoder::new_with_quality(&mut jpeg, JPEG_QUALITY).encode(
@@ -80,24 +81,24 @@ impl Preview {
     }
 }
 
-impl Sink<Scene> for Preview {
-    fn take(&mut self, scene: &mut Scene) -> Flow {
+impl Sink<SharedFrame> for PreviewSink {
+    fn take(&mut self, scene: &mut SharedFrame) -> ControlFlow<()> {
         match self.event(scene) {
-            Ok(event) => self.hub.publish(Kind::Event, event),
+            Ok(event) => self.broadcast.publish(Kind::Event, event),
             Err(reason) => log::debug!("preview: {reason:#}"),
         }
         match self.picture(scene) {
-            Ok(Some(jpeg)) => self.hub.publish(Kind::Picture, jpeg),
+            Ok(Some(jpeg)) => self.broadcast.publish(Kind::Picture, jpeg),
             Ok(None) => {}
             Err(reason) => log::debug!("preview: {reason:#}"),
         }
         // Given back at once, so that the loop can use it again.
         scene.still = None;
-        Flow::Go
+        ControlFlow::Continue(())
     }
 
     fn finish(&mut self) {
-        self.hub.close();
+        self.broadcast.close();
     }
 }
 

@@ -5,25 +5,25 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use crate::outputs::draw::overlay::Legend;
-use crate::outputs::sinks::preview::broadcast::{Hub, Kind};
-use crate::outputs::sinks::preview::http::Refusal;
+use crate::outputs::sinks::preview::broadcast::{Broadcast, Kind};
+use crate::outputs::sinks::preview::http::HttpRefusal;
 use faceptor_nn::manifest::TaskKind;
 
 /// Chooses tasks of the running loop by their names, separated by commas, or `none`. It returns at once.
 pub type SetTasks = dyn Fn(&str) -> Result<(), String> + Send + Sync;
 
 /// What does not change while the program runs.
-pub struct Site {
+pub struct Routes {
     /// What is being looked at, such as a camera's name.
     pub source: String,
     pub legend: Arc<Legend>,
     pub set_tasks: Arc<SetTasks>,
 }
 
-impl Site {
+impl Routes {
     /// `GET /state`: the run and its newest frame, null before the first.
-    pub fn state(&self, hub: &Hub) -> Value {
-        let (number, event) = hub.newest(Kind::Event);
+    pub fn state(&self, broadcast: &Broadcast) -> Value {
+        let (number, event) = broadcast.newest(Kind::Event);
         let newest: Value = serde_json::from_slice(&event).unwrap_or(Value::Null);
         let tasks: Vec<Value> = (self.legend.decoders.iter())
             .map(|decoder| json!({ "name": decoder.task().name, "kind": kind_name(decoder.task().kind) }))
@@ -33,7 +33,7 @@ impl Site {
             "source": self.source,
             "tasks": tasks,
             "events": number,
-            "viewers": hub.viewers(),
+            "viewers": broadcast.viewers(),
             "newest": newest,
         })
     }
@@ -42,15 +42,15 @@ impl Site {
     ///
     /// # Errors
     /// When a name is not a task's, or the loop takes no more commands now.
-    pub fn choose(&self, names: &[&str]) -> Result<(), Refusal> {
+    pub fn choose(&self, names: &[&str]) -> Result<(), HttpRefusal> {
         let known = |name: &&str| self.legend.decoders.iter().any(|decoder| decoder.task().name == **name);
         if !names.iter().all(known) {
-            return Err(Refusal::new(422, "there is no such task"));
+            return Err(HttpRefusal::new(422, "there is no such task"));
         }
         let list = if names.is_empty() { "none".to_owned() } else { names.join(",") };
         (self.set_tasks)(&list).map_err(|reason| {
             log::debug!("the preview cannot choose tasks: {reason}");
-            Refusal::new(503, "the loop takes no commands now, try again")
+            HttpRefusal::new(503, "the loop takes no commands now, try again")
         })
     }
 }

@@ -11,10 +11,10 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
-use crate::outputs::sinks::preview::broadcast::{Closed, Hub, Kind};
-use crate::outputs::sinks::preview::http::{self, Names, Refusal, Request};
-use crate::outputs::sinks::preview::routes::Site;
-use crate::outputs::sinks::sink::step_back;
+use crate::outputs::sinks::preview::broadcast::{Broadcast, Closed, Kind};
+use crate::outputs::sinks::preview::http::{self, HttpRefusal, HttpRequest, KnownHosts};
+use crate::outputs::sinks::preview::routes::Routes;
+use crate::platform::scheduling;
 
 /// Connections at a time. A browser tab has two that last.
 const MAX_CONNECTIONS: usize = 32;
@@ -35,39 +35,39 @@ const SCRIPT: &str = include_str!("page.js");
 
 /// What all connections share.
 struct Shared {
-    hub: Arc<Hub>,
-    site: Site,
-    names: Names,
+    broadcast: Arc<Broadcast>,
+    routes: Routes,
+    hosts: KnownHosts,
     connections: AtomicUsize,
     stop: AtomicBool,
 }
 
 /// The server; it ends when it is dropped.
-pub struct Server {
+pub struct PreviewServer {
     shared: Arc<Shared>,
     address: SocketAddr,
     thread: Option<JoinHandle<()>>,
 }
 
-impl Server {
+impl PreviewServer {
     /// Listens at `address` and answers from now on.
     ///
     /// # Errors
     /// When the address cannot be used.
-    pub fn start(address: SocketAddr, hub: Arc<Hub>, site: Site) -> Result<Server> {
+    pub fn start(address: SocketAddr, broadcast: Arc<Broadcast>, routes: Routes) -> Result<PreviewServer> {
         let listener = TcpListener::bind(address).with_context(|| format!("cannot show a preview at {address}"))?;
         listener.set_nonblocking(true).context("cannot use the preview's socket")?;
         let address = listener.local_addr().context("cannot use the preview's socket")?;
         let machine = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default().trim().to_owned();
-        let names = Names { loopback: address.ip().is_loopback(), machine };
+        let hosts = KnownHosts { loopback: address.ip().is_loopback(), machine };
         let (connections, stop) = (AtomicUsize::new(0), AtomicBool::new(false));
-        let shared = Arc::new(Shared { hub, site, names, connections, stop });
+        let shared = Arc::new(Shared { broadcast, routes, hosts, connections, stop });
         let thread = thread::Builder::new().name("preview".to_owned()).stack_size(STACK_BYTES).spawn({
             let shared = shared.clone();
             move || accept(&listener, &shared)
         });
         let thread = thread.context("cannot start the thread for the preview")?;
-        Ok(Server { shared, address, thread: Some(thread) })
+        Ok(PreviewServer { shared, address, thread: Some(thread) })
     }
 
     /// Where it listens.
@@ -76,10 +76,10 @@ impl Server {
     }
 }
 
-impl Drop for Server {
+impl Drop for PreviewServer {
     fn drop(&mut self) {
         self.shared.stop.store(true, Ordering::Relaxed);
-        self.shared.hub.close();
+        self.shared.broadcast.close();
         if let Some(thread) = self.thread.take() {
             // It looks at the flag a few times a second. The connections end by themselves.
             let _ = thread.join();
@@ -134,20 +134,20 @@ fn connect(mut stream: TcpStream, shared: &Arc<Shared>) {
     let seat = Seat { shared: shared.clone() };
     if taken >= MAX_CONNECTIONS {
         // The answer fits into the socket's buffer, so that nobody waits.
-        refuse(&mut stream, Refusal::new(503, "too many connections"));
+        refuse(&mut stream, HttpRefusal::new(503, "too many connections"));
         return;
     }
     let builder = thread::Builder::new().name("preview-page".to_owned()).stack_size(STACK_BYTES);
     // Without a thread, the connection closes with what was moved into it.
     let _ = builder.spawn(move || {
-        step_back();
+        scheduling::yield_to_others();
         // A reader that has gone is no event.
         let _ = serve(&mut stream, &seat.shared);
         let _ = stream.shutdown(Shutdown::Write);
     });
 }
 
-fn refuse(stream: &mut TcpStream, refusal: Refusal) {
+fn refuse(stream: &mut TcpStream, refusal: HttpRefusal) {
     let body = json!({ "error": refusal.text }).to_string();
     let _ = http::respond(stream, refusal.status, "application/json", body.as_bytes(), true);
     let _ = stream.shutdown(Shutdown::Write);
@@ -162,7 +162,7 @@ fn serve(stream: &mut TcpStream, shared: &Shared) -> io::Result<()> {
             return drain(stream);
         }
     };
-    match shared.names.check(&request).and_then(|()| answer(stream, &request, shared)) {
+    match shared.hosts.check(&request).and_then(|()| answer(stream, &request, shared)) {
         Ok(written) => written,
         Err(refusal) => {
             refuse(stream, refusal);
@@ -180,25 +180,25 @@ fn drain(stream: &mut TcpStream) -> io::Result<()> {
     Ok(())
 }
 
-fn answer(stream: &mut TcpStream, request: &Request, shared: &Shared) -> Result<io::Result<()>, Refusal> {
-    let hub = &shared.hub;
+fn answer(stream: &mut TcpStream, request: &HttpRequest, shared: &Shared) -> Result<io::Result<()>, HttpRefusal> {
+    let broadcast = &shared.broadcast;
     let with_body = match request.method.as_str() {
         "GET" => true,
         "HEAD" => false,
         "POST" => return choose(request, shared).map(|body| send(stream, &body)),
-        _ => return Err(Refusal::new(405, "only GET, HEAD and POST")),
+        _ => return Err(HttpRefusal::new(405, "only GET, HEAD and POST")),
     };
     let mut file = |kind: &str, text: &str| http::respond(stream, 200, kind, text.as_bytes(), with_body);
     Ok(match request.path.as_str() {
         "/" => file("text/html; charset=utf-8", PAGE),
         "/page.css" => file("text/css; charset=utf-8", STYLE),
         "/page.js" => file("text/javascript; charset=utf-8", SCRIPT),
-        "/state" => file("application/json", &shared.site.state(hub).to_string()),
+        "/state" => file("application/json", &shared.routes.state(broadcast).to_string()),
         "/favicon.ico" => http::respond(stream, 204, "image/x-icon", b"", false),
-        "/events" if with_body => events(stream, hub),
-        "/stream.mjpg" if with_body => pictures(stream, hub),
-        "/tasks" | "/events" | "/stream.mjpg" => return Err(Refusal::new(405, "not with this method")),
-        _ => return Err(Refusal::new(404, "there is no such page")),
+        "/events" if with_body => events(stream, broadcast),
+        "/stream.mjpg" if with_body => pictures(stream, broadcast),
+        "/tasks" | "/events" | "/stream.mjpg" => return Err(HttpRefusal::new(405, "not with this method")),
+        _ => return Err(HttpRefusal::new(404, "there is no such page")),
     })
 }
 
@@ -207,30 +207,30 @@ fn send(stream: &mut TcpStream, body: &Value) -> io::Result<()> {
 }
 
 /// `POST /tasks` with `{"tasks": ["age", ...]}`.
-fn choose(request: &Request, shared: &Shared) -> Result<Value, Refusal> {
+fn choose(request: &HttpRequest, shared: &Shared) -> Result<Value, HttpRefusal> {
     if request.path != "/tasks" {
-        return Err(Refusal::new(404, "nothing can be posted there"));
+        return Err(HttpRefusal::new(404, "nothing can be posted there"));
     }
     // A page from elsewhere cannot send this type without being asked by the browser first.
     let kind = request.content_type.as_deref().unwrap_or_default();
     if kind.split(';').next().map(str::trim) != Some("application/json") {
-        return Err(Refusal::new(415, "tasks are chosen by application/json"));
+        return Err(HttpRefusal::new(415, "tasks are chosen by application/json"));
     }
-    let wrong = Refusal::new(400, "expected {\"tasks\": [\"name\", ...]}");
+    let wrong = HttpRefusal::new(400, "expected {\"tasks\": [\"name\", ...]}");
     let body: Value = serde_json::from_slice(&request.body).map_err(|_| wrong)?;
     let tasks = body.get("tasks").and_then(Value::as_array).ok_or(wrong)?;
     let names: Vec<&str> = tasks.iter().map(|name| name.as_str().ok_or(wrong)).collect::<Result<_, _>>()?;
-    shared.site.choose(&names)?;
+    shared.routes.choose(&names)?;
     Ok(json!({ "tasks": names }))
 }
 
 /// Results as server-sent events, the newest at a time.
-fn events(stream: &mut TcpStream, hub: &Arc<Hub>) -> io::Result<()> {
+fn events(stream: &mut TcpStream, broadcast: &Arc<Broadcast>) -> io::Result<()> {
     stream.write_all(&http::head(200, "text/event-stream", None))?;
     stream.write_all(b"retry: 1000\n\n")?;
     let mut seen = 0;
     loop {
-        match hub.wait(Kind::Event, seen, SILENCE) {
+        match broadcast.wait(Kind::Event, seen, SILENCE) {
             Ok(Some((number, event))) => {
                 seen = number;
                 stream.write_all(&[b"data: ", event.as_slice(), b"\n\n"].concat())?;
@@ -243,15 +243,15 @@ fn events(stream: &mut TcpStream, hub: &Arc<Hub>) -> io::Result<()> {
 }
 
 /// Pictures as `multipart/x-mixed-replace`, the newest at a time.
-fn pictures(stream: &mut TcpStream, hub: &Arc<Hub>) -> io::Result<()> {
-    let _viewer = hub.view();
+fn pictures(stream: &mut TcpStream, broadcast: &Arc<Broadcast>) -> io::Result<()> {
+    let _viewer = broadcast.view();
     let kind = format!("multipart/x-mixed-replace; boundary={BOUNDARY}");
     stream.write_all(&http::head(200, &kind, None))?;
     stream.write_all(format!("--{BOUNDARY}\r\n").as_bytes())?;
     // A new viewer starts with the next picture: the newest one may be from long ago, when somebody else watched.
-    let (mut seen, _) = hub.newest(Kind::Picture);
+    let (mut seen, _) = broadcast.newest(Kind::Picture);
     loop {
-        match hub.wait(Kind::Picture, seen, SILENCE) {
+        match broadcast.wait(Kind::Picture, seen, SILENCE) {
             Ok(Some((number, picture))) => {
                 seen = number;
                 let length = picture.len();

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use crate::control::protocol::{self, MAX_REQUEST, Refusal, Reply};
-use crate::control::{Later, Steering};
+use crate::control::{LoopControl, PendingResult};
 
 /// How long a connection may take.
 #[derive(Clone, Copy, Debug)]
@@ -27,14 +27,14 @@ impl Default for Limits {
 
 /// A connection. Requests are carried out one after the other: the next one is looked at when the response to the last
 /// has left, so that at most one response is held.
-pub struct Client {
+pub struct Connection {
     stream: UnixStream,
     input: Box<[u8; MAX_REQUEST + 1]>,
     filled: usize,
     output: Vec<u8>,
     sent: usize,
     /// The `id` of the request whose result is not there yet, and where it will be.
-    waiting: Option<(Value, Later)>,
+    waiting: Option<(Value, PendingResult)>,
     /// When the last byte went either way.
     moved: Instant,
     /// When the request or response that is under way began.
@@ -45,10 +45,10 @@ pub struct Client {
     closing: bool,
 }
 
-impl Client {
-    pub fn new(stream: UnixStream, now: Instant) -> io::Result<Client> {
+impl Connection {
+    pub fn new(stream: UnixStream, now: Instant) -> io::Result<Connection> {
         stream.set_nonblocking(true)?;
-        Ok(Client {
+        Ok(Connection {
             stream,
             input: Box::new([0; MAX_REQUEST + 1]),
             filled: 0,
@@ -97,11 +97,11 @@ impl Client {
     }
 
     /// One round: takes what has come, carries out one request, sends what there is to send.
-    pub fn step(&mut self, events: libc::c_short, steering: &dyn Steering, now: Instant) -> io::Result<()> {
+    pub fn step(&mut self, events: libc::c_short, target: &dyn LoopControl, now: Instant) -> io::Result<()> {
         if events != 0 && !self.is_writing() && !self.is_waiting() && !self.has_line() && !self.ended {
             self.read(now)?;
         }
-        self.serve(steering, now);
+        self.serve(target, now);
         self.write(now)
     }
 
@@ -125,7 +125,7 @@ impl Client {
     }
 
     /// Carries out the next request, if one is there.
-    fn serve(&mut self, steering: &dyn Steering, now: Instant) {
+    fn serve(&mut self, target: &dyn LoopControl, now: Instant) {
         if let Some((id, later)) = &mut self.waiting {
             let Some(result) = later() else { return };
             (self.output, self.sent) = (protocol::response(id, &result), 0);
@@ -137,9 +137,9 @@ impl Client {
         // Blank lines are for people who type.
         let blank = line.is_empty();
         if !blank {
-            match protocol::answer(line, steering) {
+            match protocol::answer(line, target) {
                 Reply::Now(response) => (self.output, self.sent) = (response, 0),
-                Reply::Later(id, later) => self.waiting = Some((id, later)),
+                Reply::Pending(id, later) => self.waiting = Some((id, later)),
             }
         }
         self.input.copy_within(end + 1..self.filled, 0);

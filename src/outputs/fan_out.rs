@@ -1,0 +1,276 @@
+//! The outputs of a running loop, started and ended together.
+//!
+//! The publisher passes each result once to [`Outputs::publish`], which copies it to every sink's queue. It never waits,
+//! unless the source can wait too: then no line is lost. Each sink has its own thread.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::mpsc::Receiver;
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, anyhow};
+
+use crate::outputs::draw::overlay::{Annotator, Legend};
+use crate::outputs::shared_frame::SharedFrame;
+use crate::outputs::sinks::display::DisplaySink;
+use crate::outputs::sinks::framebuffer::Framebuffer;
+use crate::outputs::sinks::preview::PreviewSink;
+use crate::outputs::sinks::preview::broadcast::Broadcast;
+use crate::outputs::sinks::preview::routes::{Routes, SetTasks};
+use crate::outputs::sinks::preview::server::PreviewServer;
+use crate::outputs::sinks::recording::{RecordingOptions, RecordingSink};
+use crate::outputs::sinks::service_manager::ServiceManager;
+use crate::outputs::sinks::sink::{Loss, SinkCounters, SinkThread};
+use crate::outputs::sinks::snapshot::{PixelDemand, SnapshotFrame, SnapshotRequest, SnapshotSink};
+use crate::outputs::sinks::stdout_sink::{StdoutEnd, StdoutSink};
+use crate::platform::shutdown::Shutdown;
+use faceptor::stages::{Analysis, OwnedFrame};
+
+/// Lines that wait for the reader of standard output: about two seconds of a camera.
+const STDOUT_DEPTH: usize = 64;
+/// Lines that wait while the disk is busy: about eight seconds of a camera.
+const RECORDING_DEPTH: usize = 256;
+/// How long standard output, a recording, and all other sinks together may take at the end.
+const FLUSH_LIMIT: Duration = Duration::from_secs(3);
+
+/// Which outputs a run has.
+#[derive(Clone, Debug, Default)]
+pub struct OutputOptions {
+    /// Lines on standard output.
+    pub print: bool,
+    pub record: Option<RecordingOptions>,
+    /// A framebuffer device.
+    pub display: Option<PathBuf>,
+    pub preview: Option<SocketAddr>,
+    /// The source waits until its results are taken (photos and files without a rate), so no line is lost.
+    pub source_waits: bool,
+}
+
+/// What the outputs need to know of the run.
+pub struct RunFacts {
+    pub legend: Arc<Legend>,
+    /// The source in a few words, such as a camera's name.
+    pub source: String,
+    /// Chooses tasks by name; returns at once.
+    pub set_tasks: Arc<SetTasks>,
+    /// Requests to end bound the waits for slow readers.
+    pub shutdown: Shutdown,
+}
+
+/// One result to be given out.
+pub struct PublishedFrame<'a> {
+    /// What goes to standard output, with its line feed: JSON or text.
+    pub printed: &'a [u8],
+    /// The JSON line with its line feed; may be empty when [`Outputs::needs_json`] is false.
+    pub json: &'a [u8],
+    pub analysis: &'a Analysis,
+    /// The frame's pixels, when [`PixelDemand::wants_pixels`] was true.
+    pub still: Option<&'a Arc<OwnedFrame>>,
+    pub captured_us: u64,
+    pub published_us: u64,
+}
+
+/// All sinks of a run.
+#[derive(Default)]
+pub struct Outputs {
+    stdout: Option<SinkThread<Vec<u8>>>,
+    stdout_end: Arc<OnceLock<StdoutEnd>>,
+    recording: Option<SinkThread<Vec<u8>>>,
+    display: Option<SinkThread<SharedFrame>>,
+    preview: Option<SinkThread<SharedFrame>>,
+    preview_server: Option<PreviewServer>,
+    snapshots: Option<SinkThread<SnapshotFrame>>,
+    pixel_demand: Option<(Arc<PixelDemand>, Receiver<SnapshotRequest>)>,
+    service_manager: Option<ServiceManager>,
+    source_waits: bool,
+    shutdown: Shutdown,
+    frames: u64,
+}
+
+impl Outputs {
+    /// Opens files, devices and sockets and starts the threads. The threads inherit scheduling and affinity of the
+    /// caller: call this before those are changed for the loop.
+    ///
+    /// # Errors
+    /// When an output cannot be opened; the message names it.
+    pub fn start(options: OutputOptions, facts: RunFacts) -> Result<Outputs> {
+        let legend = facts.legend;
+        let broadcast = Arc::new(Broadcast::default());
+        let viewers = broadcast.clone();
+        let demand = PixelDemand::new(options.display.is_some(), Box::new(move || viewers.viewers()));
+        let mut outputs =
+            Outputs { source_waits: options.source_waits, shutdown: facts.shutdown, ..Outputs::default() };
+        outputs.service_manager = ServiceManager::from_environment()?;
+        if let Some(options) = options.record {
+            let sink = RecordingSink::open(options)?;
+            outputs.recording = Some(SinkThread::start("record", RECORDING_DEPTH, Loss::Matters, Vec::new, sink)?);
+        }
+        if let Some(path) = options.display {
+            let sink = DisplaySink::new(Framebuffer::open(&path)?, Annotator::new(legend.clone()));
+            outputs.display = Some(SinkThread::start("display", 1, Loss::Expected, SharedFrame::default, sink)?);
+        }
+        if let Some(address) = options.preview {
+            let sink = PreviewSink::new(broadcast.clone(), legend.clone());
+            outputs.preview = Some(SinkThread::start("preview", 1, Loss::Expected, SharedFrame::default, sink)?);
+            let routes = Routes { source: facts.source, legend: legend.clone(), set_tasks: facts.set_tasks };
+            let server = PreviewServer::start(address, broadcast, routes)?;
+            if !server.address().ip().is_loopback() {
+                log::warn!(
+                    "the preview at {} can be seen and controlled by everyone on the network: there is no password",
+                    server.address()
+                );
+            }
+            log::info!("preview: http://{}/", server.address());
+            outputs.preview_server = Some(server);
+        }
+        let snapshots = SnapshotSink::new(Annotator::new(legend));
+        outputs.snapshots = Some(SinkThread::start("snapshot", 2, Loss::Expected, SnapshotFrame::default, snapshots)?);
+        outputs.pixel_demand = Some(demand);
+        if options.print {
+            let sink = StdoutSink::on_stdout()?;
+            outputs.stdout_end = sink.end();
+            outputs.stdout = Some(SinkThread::start("standard output", STDOUT_DEPTH, Loss::Matters, Vec::new, sink)?);
+        }
+        Ok(outputs)
+    }
+
+    /// Returns what decides when the loop keeps pixels, and takes requests for snapshots.
+    pub fn pixel_demand(&self) -> Option<Arc<PixelDemand>> {
+        self.pixel_demand.as_ref().map(|(demand, _)| demand.clone())
+    }
+
+    /// Returns where the preview listens.
+    pub fn preview_address(&self) -> Option<SocketAddr> {
+        self.preview_server.as_ref().map(PreviewServer::address)
+    }
+
+    /// Returns whether an output needs JSON besides what is printed.
+    pub fn needs_json(&self) -> bool {
+        self.recording.is_some() || self.preview.is_some()
+    }
+
+    /// Copies a result to all sinks.
+    pub fn publish(&mut self, frame: &PublishedFrame) {
+        self.frames += 1;
+        for (sink, text) in [(&mut self.stdout, frame.printed), (&mut self.recording, frame.json)] {
+            let Some(sink) = sink.as_mut().filter(|_| !text.is_empty()) else { continue };
+            let fill = |buffer: &mut Vec<u8>| {
+                buffer.clear();
+                buffer.extend_from_slice(text);
+            };
+            if self.source_waits {
+                sink.push(&self.shutdown, fill)
+            } else {
+                sink.offer(fill)
+            };
+        }
+        for sink in [&mut self.display, &mut self.preview].into_iter().flatten() {
+            sink.offer(|shared| frame.copy_to(shared));
+        }
+        self.take_snapshots(frame);
+        if let Some(manager) = &mut self.service_manager {
+            manager.advance(frame.published_us, || format!("{} frames", self.frames));
+        }
+    }
+
+    fn take_snapshots(&mut self, frame: &PublishedFrame) {
+        let (Some((demand, requests)), Some(sink)) = (&self.pixel_demand, &mut self.snapshots) else { return };
+        // Without pixels the requests wait for a later frame.
+        if frame.still.is_none() {
+            return;
+        }
+        while let Ok(request) = requests.try_recv() {
+            let mut request = Some(request);
+            sink.offer(|snapshot| {
+                snapshot.request = request.take();
+                frame.copy_to(&mut snapshot.frame);
+            });
+            if let Some(request) = request {
+                request.refuse("others are still being written, ask again");
+            }
+            demand.served();
+        }
+    }
+
+    /// Returns why standard output takes no more, if so: then the run should end.
+    pub fn stdout_end(&self) -> Option<&StdoutEnd> {
+        self.stdout_end.get()
+    }
+
+    /// Returns the counters of the sinks that take every frame, with their names.
+    pub fn counters(&self) -> impl Iterator<Item = (&'static str, &Arc<SinkCounters>)> {
+        let lines = [("stdout", &self.stdout), ("record", &self.recording)];
+        let pictures = [("display", &self.display), ("preview", &self.preview)];
+        let lines = lines.into_iter().filter_map(|(name, sink)| Some((name, sink.as_ref()?.counters())));
+        lines.chain(pictures.into_iter().filter_map(|(name, sink)| Some((name, sink.as_ref()?.counters()))))
+    }
+
+    /// Lets what was published go out and ends everything. If the source waits, slow readers of lines drain their queues
+    /// until the end is requested; all other waits last a few seconds at most.
+    ///
+    /// The shared shutdown state is left as it is: the end of the outputs is no request to end.
+    ///
+    /// # Errors
+    /// When lines could not be written to standard output. A reader that has closed its end is `Ok(false)`.
+    pub fn finish(mut self) -> Result<bool> {
+        if let Some(manager) = &mut self.service_manager {
+            manager.stop();
+        }
+        for lines in [self.stdout.take(), self.recording.take()].into_iter().flatten() {
+            match self.source_waits {
+                true => lines.finish(&self.shutdown, FLUSH_LIMIT),
+                false => lines.finish_within(FLUSH_LIMIT),
+            };
+        }
+        let deadline = Instant::now() + FLUSH_LIMIT;
+        let left = || deadline.saturating_duration_since(Instant::now());
+        if let Some(snapshots) = self.snapshots.take() {
+            snapshots.finish_within(left());
+        }
+        for pictures in [self.display.take(), self.preview.take()].into_iter().flatten() {
+            pictures.finish_within(left());
+        }
+        drop(self.preview_server.take());
+        match self.stdout_end.get() {
+            None => Ok(true),
+            Some(StdoutEnd::Closed) => Ok(false),
+            Some(StdoutEnd::Failed(error)) => Err(anyhow!("cannot write to standard output: {error}")),
+        }
+    }
+}
+
+impl PublishedFrame<'_> {
+    fn copy_to(&self, shared: &mut SharedFrame) {
+        shared.still = self.still.cloned();
+        shared.analysis.clone_from(self.analysis);
+        shared.json.clear();
+        shared.json.extend_from_slice(self.json);
+        (shared.captured_us, shared.published_us) = (self.captured_us, self.published_us);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn facts(shutdown: &Shutdown) -> RunFacts {
+        RunFacts {
+            legend: Arc::new(Legend { decoders: Vec::new() }),
+            source: "test".to_owned(),
+            set_tasks: Arc::new(|_| Ok(())),
+            shutdown: shutdown.clone(),
+        }
+    }
+
+    #[test]
+    fn end_of_the_outputs_is_no_request_to_end() -> Result<()> {
+        for source_waits in [false, true] {
+            let shutdown = Shutdown::default();
+            let outputs = Outputs::start(OutputOptions { source_waits, ..OutputOptions::default() }, facts(&shutdown))?;
+            assert!(outputs.finish()?);
+            assert!(shutdown.is_running());
+        }
+        Ok(())
+    }
+}
