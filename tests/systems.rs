@@ -78,13 +78,15 @@ fn imports_answer_as_onnx_runtime_does() {
 /// A bundle of a fixture together with the face finder of this repository, as `faceptor-models import` puts it in.
 fn bundle_with_finder(fixture: &str, folder: &Folder) -> (String, Manifest) {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let (export, finder) = (root.join("tests/fixtures/systems").join(fixture), root.join("models/finder/export"));
+    let (export, finder) = (root.join("tests/fixtures/systems").join(fixture), root.join("models/edge"));
     let made = folder.path().join("export");
     fs::create_dir_all(&made).expect("a folder");
     for file in [&export, &finder].iter().flat_map(|from| fs::read_dir(from).expect("a folder")) {
         let file = file.expect("a file").path();
-        if file.extension().is_some_and(|ending| ending == "onnx") {
-            fs::copy(&file, made.join(file.file_name().expect("a name"))).expect("a copy");
+        let name = file.file_name().expect("a name").to_string_lossy().into_owned();
+        // Of `models/edge` only the finder's files.
+        if name.ends_with(".onnx") && (file.starts_with(&export) || name.starts_with("finder_")) {
+            fs::copy(&file, made.join(name)).expect("a copy");
         }
     }
     let text = |path: PathBuf| fs::read_to_string(path).expect("a text");

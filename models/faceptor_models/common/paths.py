@@ -6,7 +6,8 @@ from pathlib import Path
 MODELS = Path(__file__).resolve().parents[2]
 CONFIGS = MODELS / "configs"
 FINDER = MODELS / "finder"
-FINDER_EXPORT = FINDER / "export"
+# finder.toml and the ONNX files that it names; `student.export` copies them to other exports.
+FINDER_EXPORT = MODELS / "edge"
 PORTRAIT = MODELS / "demo" / "astronaut.jpg"
 # The research photos lie next to the checkout.
 FACES = MODELS.parents[1] / "shared" / "faces"

@@ -139,7 +139,7 @@ def main():
     p.add_argument("--faces", default="../../shared/faces")
     p.add_argument("--cache", help="folder of the decoded crops, for the calibration")
     p.add_argument("--out", help="the export folder")
-    p.add_argument("--finder", default="finder/export", help="the finder's export folder, merged in")
+    p.add_argument("--finder", default="edge", help="folder with finder.toml and the finder's ONNX files, merged in")
     p.add_argument("--name", default="faceptor-edge")
     p.add_argument("--release", default="0.1.0")
     p.add_argument("--px", type=int, default=96)
@@ -172,7 +172,9 @@ def main():
     finder_folder = Path(args.finder)
     finder = tomllib.loads((finder_folder / "finder.toml").read_text())
     for row in finder.get("part", []):
-        shutil.copyfile(finder_folder / row["file"], out / row["file"])
+        source, target = finder_folder / row["file"], out / row["file"]
+        if source.resolve() != target.resolve():
+            shutil.copyfile(source, target)
     text = tomli_w.dumps(manifest(args.name, args.release, args.px, parts, out, finder))
     (out / "manifest.toml").write_text(text)
     size = sum(f.stat().st_size for f in out.glob("*.onnx"))
