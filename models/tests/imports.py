@@ -1,4 +1,4 @@
-"""`faceptor-models import` as the tests call it, and what it writes."""
+"""Calls `faceptor-models import` for the tests and reads what it writes."""
 
 import numpy as np
 
@@ -22,7 +22,7 @@ def npz(path, **arrays):
 
 
 def outputs(tmp_path, checkpoint, arrays, *options):
-    """What `--npz` writes for `arrays`."""
+    """Returns what `--npz` writes for `arrays`."""
     out = tmp_path / "out.npz"
     assert run_import(checkpoint, "--npz", npz(tmp_path / "in.npz", **arrays), out, *options) == 0
     return dict(np.load(out))
@@ -34,7 +34,7 @@ def close(a, b, atol=1e-3):
 
 
 def refused(tmp_path, capsys, path, *options):
-    """The message; and nothing was written."""
+    """Returns the message of a refusal after a check that nothing was written."""
     before = sorted(p.name for p in tmp_path.iterdir())
     source = npz(tmp_path.parent / f"{tmp_path.name}_in.npz", image=image(1, 3, 32), image_small=image(1, 3, 112))
     assert run_import(path, "--out", tmp_path / "export", "--npz", source, tmp_path / "out.npz", *options) == 1

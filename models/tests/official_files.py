@@ -1,4 +1,4 @@
-"""Tiny checkpoints in the official formats: wrappers, prefixes and names as SPEC A10, B, C4, D1 and E9 give them."""
+"""Makes tiny checkpoints in the official formats: wrappers, prefixes and names as in the official files."""
 
 import argparse
 
@@ -19,7 +19,7 @@ DECODER = DecoderConfig(width=16, heads=4, layers=2, ffn=32)
 
 
 def shaken(model, seed=0):
-    """Every tensor random, so that no default hides a tensor that was not loaded; statistics stay positive."""
+    """Fills every tensor with random values, so that no default hides a tensor that was not loaded; statistics stay positive."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, tensor in model.state_dict().items():
@@ -46,7 +46,7 @@ def naive_model(tasks=None):
 
 
 def ddp(model, **more):
-    """As a DistributedDataParallel wrapper saves it."""
+    """Wraps a state as a DistributedDataParallel training saves it."""
     return {
         "step": 50000,
         "state_dict": {f"module.{k}": v for k, v in model.state_dict().items()},

@@ -1,4 +1,4 @@
-"""A few made-up faces with every label, so that the recipes' tests need no research data; and settings of their size."""
+"""Makes a few synthetic faces with every label, so that the recipes' tests need no research data, and settings of their size."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ SIDE = {"w300": 64, "celebamask": 64, "utk": 48, "celeba": 48, "rafdb": 48, "fer
 
 
 class Labels:
-    """The fields of `common.packed_crops.Labels`, one row a face."""
+    """Holds the fields of `common.packed_crops.Labels`, one row for each face."""
 
     def __init__(self, rng, source, n):
         self.landmarks = np.full((n, 68, 2), np.nan, np.float32)
@@ -40,7 +40,7 @@ def crops(n=20, seed=0, hold_out=0.25):
         pictures[source] = np.repeat(np.repeat(coarse, side // 8, 1), side // 8, 2)
         labels[source] = Labels(rng, source, n)
         keypoints[source] = (TEMPLATE + rng.normal(0, 0.01, (n, 5, 2))).astype(np.float32)
-    # Masks of a few stripes; the first rows of each lie outside the photo, more and more of them.
+    # Masks of a few stripes; the first rows of each lie outside the photo, more of them in each further mask.
     masks = np.repeat(np.repeat(rng.integers(0, 19, (n, 4, 4), np.uint8), 16, 1), 16, 2)
     for i, mask in enumerate(masks):
         mask[: 2 * i] = 255
@@ -63,5 +63,5 @@ TINY = {
 
 
 def prepared(name, *changes):
-    """(recipe's class, settings) of a file in configs at the tests' size."""
+    """Returns (recipe's class, settings) of a file in configs at the tests' size."""
     return recipe_command.prepared(CONFIGS / name, None, [*TINY.get(name, []), "run.log_every=1", "run.save_every=3", *changes])

@@ -1,4 +1,4 @@
-"""The breakdown's measures against numbers worked out by hand."""
+"""Tests the breakdown's measures against numbers computed by hand."""
 
 import numpy as np
 import pytest
@@ -21,14 +21,14 @@ def test_confusions_are_shares_of_the_labelled_row():
     assert text[2] == "| a | 50 | 50 | 2 |" and text[3] == "| b | 0 | 100 | 2 |"
 
 
-def test_reliability_weighs_the_gaps_by_their_rows():
+def test_calibration_error_weights_the_gaps_by_their_rows():
     confidence, right = np.array([0.95, 0.95, 0.55, 0.55]), np.array([1, 0, 1, 0])
     error, bins = reliability(confidence, right)
     assert np.isclose(error, 0.5 * 0.45 + 0.5 * 0.05)
     assert [n for _, _, n in bins] == [2, 2]
 
 
-def test_the_temperature_of_overconfident_scores_is_found_again():
+def test_the_temperature_of_overconfident_scores_is_recovered():
     rng = np.random.default_rng(1)
     logits = rng.normal(size=(20000, 4)) * 1.5
     p = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
@@ -42,7 +42,7 @@ def test_a_block_is_replaced_between_its_marks():
     assert replace_block("a <m>old</m> b", ("<m>", "</m>"), "new") == "a <m>\nnew\n</m> b"
 
 
-def test_a_smaller_network_s_errors_stand_beside_the_larger_one_s(tmp_path):
+def test_a_smaller_networks_errors_are_compared_with_the_larger_ones(tmp_path):
     card = tmp_path / "edge" / "CARD.md"
     card.parent.mkdir()
     names = [row for row, *_ in accuracy.GOALS[:8]]
@@ -55,8 +55,8 @@ def test_a_smaller_network_s_errors_stand_beside_the_larger_one_s(tmp_path):
     assert [line.split("|")[4].strip() for line in lines] == ["1.25", "1.25", "2.00 (above must)", "1.00", "1.00", "1.00", "1.20", "0.00"]
 
 
-def test_a_card_is_of_no_other_network_than_its_export_s(tmp_path):
-    """Without --model the program answers with the network inside it, whatever the export."""
+def test_a_card_is_refused_for_another_network_than_its_export(tmp_path):
+    """Without --model the program answers with the network inside it, whatever the export is."""
     program = tmp_path / "faceptor"
     program.write_text("""#!/bin/sh
 case "$*" in *small.bundle*) name=faceptor-nano;; *) name=faceptor-edge;; esac

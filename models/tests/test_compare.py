@@ -1,4 +1,4 @@
-"""The comparison of encoder starts: what is equal between two starts of a seed, which runs are kept, what is summed up."""
+"""Tests the comparison of encoder starts: what two starts of a seed share, which runs are kept, and the summary."""
 
 import math
 from types import SimpleNamespace
@@ -15,7 +15,7 @@ torch.set_num_threads(1)
 
 
 class Batches:
-    """Half a batch of points, half of masks, all the same."""
+    """Makes batches of one half points and one half masks, all the same."""
 
     def make(self, seed, size=None):
         rng = np.random.default_rng(seed)
@@ -37,7 +37,7 @@ def encoder(tmp_path):
     return path
 
 
-def test_starts_of_a_seed_differ_in_the_encoder_alone(encoder):
+def test_starts_of_one_seed_differ_only_in_the_encoder(encoder):
     nets = []
     for file in (None, encoder):
         torch.manual_seed(3)
@@ -50,7 +50,7 @@ def test_starts_of_a_seed_differ_in_the_encoder_alone(encoder):
     assert all(torch.equal(v, second[f"encoder.{k}"]) for k, v in torch.load(encoder, weights_only=True)["encoder"].items())
 
 
-def test_every_mark_is_written_and_runs_are_repeatable(tmp_path, encoder):
+def test_every_measurement_is_written_and_runs_are_repeatable(tmp_path, encoder):
     judged = []
     judge = SimpleNamespace(measure=lambda net: (judged.append(net.encoder.stem[0].weight.clone()), (10.0 - len(judged), 0.1 * len(judged)))[1])
     for name, file in (("scratch", None), ("mcf", encoder), ("again", None)):
@@ -66,7 +66,7 @@ def row(start, seed, step, nme, f1):
     return dict.fromkeys(compare.COLUMNS, 0) | {"start": start, "seed": seed, "step": step, "landmarks_nme_percent": nme, "parsing_f1": f1}
 
 
-def test_summary_is_of_the_last_mark_that_all_runs_reached(tmp_path):
+def test_the_summary_uses_the_last_step_that_all_runs_reached(tmp_path):
     (tmp_path / "runs").mkdir()
     for start, nmes in (("scratch", (8.0, 6.0)), ("mcf", (5.0, 6.0))):
         for seed, nme in enumerate(nmes):
@@ -91,7 +91,7 @@ def test_an_encoder_of_another_size_is_refused(encoder, tmp_path):
         load_encoder(Student("nano"), tmp_path / "other.pt")
 
 
-def test_a_trained_network_gives_its_encoder_alone(tmp_path):
+def test_only_the_encoder_of_a_trained_network_is_loaded(tmp_path):
     torch.manual_seed(5)
     given, net = Student("nano"), Student("nano")
     before = net.memory.level.clone()

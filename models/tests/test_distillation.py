@@ -1,4 +1,4 @@
-"""Distillation: teachers' answers in the aligned frame, what a student makes of them, losses by the formulas, a whole run."""
+"""Tests distillation: teachers' answers in the aligned frame, the student's targets, losses by the formulas, a whole run."""
 
 import csv
 import math
@@ -36,7 +36,7 @@ HEADS = ["--encoder-heads", "4", "--decoder-heads", "4", "--levels", "2", "--new
 
 @pytest.fixture(scope="module")
 def faceptor(tmp_path_factory):
-    """An imported Faceptor of a small size."""
+    """Imports a Faceptor of a small size."""
     folder = tmp_path_factory.mktemp("teacher")
     vit = ClipVitConfig(width=24, layers=3, heads=4, patch=16, mlp=48, grid=4, proj=8)
     decoder = DecoderConfig(16, 4, 2, 32, (2,), (0,))
@@ -49,7 +49,7 @@ def faceptor(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory):
-    """ONNX files: a recognition network and one of 68 points, as they are handed about."""
+    """Writes ONNX files of a recognition network and of one with 68 points."""
     folder = tmp_path_factory.mktemp("files")
     for name, out in (("mobilefacenet_small", 6), ("pfld_small", 136)):
         torch.manual_seed(out)
@@ -65,7 +65,7 @@ def recipe(folder, config, teachers_, *changes):
     return Distillation(held, CROPS, World(), folder, log=lambda *a: None), held
 
 
-def test_answers_of_an_export_are_the_imported_network_s(faceptor):
+def test_answers_of_an_export_equal_the_imported_networks(faceptor):
     folder, model = faceptor
     teacher = teachers.open_teacher(folder)
     answer = teacher.answer(PICTURE, 16)
@@ -94,13 +94,13 @@ def test_points_and_maps_of_a_view_agree(faceptor):
     teacher = teachers.open_teacher(faceptor[0])
     for taught in teacher.tasks:
         grid = taught.view.places(8, 32)
-        # Map pixels to 0..1 of the tensor, and back to the frame as a point: the grid that it was asked for.
+        # Map pixels to 0..1 of the tensor, and back to the frame as a point: the requested grid.
         points = taught.view.points(((grid + 0.5) / 32).reshape(-1, 2)).reshape(8, 8, 2)
         expected = np.stack(np.meshgrid(np.arange(8), np.arange(8)), -1) / 8
         assert np.abs(points - expected).max() < 1e-6, taught.name
 
 
-def test_a_fovea_s_points_and_places_agree():
+def test_points_and_places_of_the_fovea_agree():
     view = teachers.FoveaView(32, [127.5] * 3, [127.5] * 3)
     points = view.points(((view.places(8, 16) + 0.5) / 16).reshape(-1, 2)).reshape(8, 8, 2)
     np.testing.assert_allclose(points, np.stack(np.meshgrid(np.arange(8), np.arange(8)), -1) / 8, atol=1e-6)
@@ -126,11 +126,11 @@ def test_single_files_are_known_by_name_or_described(files, tmp_path):
             teachers.open_teacher(path, {"other": teachers.OnnxFile("landmarks")})
 
 
-def test_losses_by_hand():
+def test_losses_equal_values_computed_by_hand():
     target = torch.tensor([[0.5, 0.5, 0.0]])
     logits = torch.log(torch.tensor([[0.25, 0.5, 0.25]]))
     assert float(losses.divergence(logits, target)) == pytest.approx(0.5 * math.log(2), abs=1e-5)
-    # A class of which the teacher knows nothing does not count: 1/3 and 2/3 are left.
+    # A class that the teacher does not have does not count: 1/3 and 2/3 are left.
     known = torch.tensor([[True, True, False]])
     assert float(losses.divergence(logits, target, known)) == pytest.approx(0.5 * math.log(0.5 / (1 / 3)) + 0.5 * math.log(0.5 / (2 / 3)), abs=1e-4)
     assert float(losses.distribution_divergence(torch.tensor([[0.25, 0.75]]), torch.tensor([[1.0, 1.0]]))) == pytest.approx(
@@ -151,7 +151,7 @@ def test_losses_by_hand():
     assert float(losses.queries(a[None], a[None] * 5)) == pytest.approx(0, abs=1e-6)
 
 
-def test_answers_come_in_the_student_s_order_and_bins():
+def test_answers_are_in_the_students_order_and_bins():
     names = [FACEPTOR_NAMES[n] for n in PARSING][::-1]
     m = task_matching.match(0, teachers.TeacherTask("p", "parsing", names, queries=19), {})
     maps = np.arange(19, dtype=np.float32)[:, None, None] * np.ones((1, 2, 2), np.float32)
@@ -178,7 +178,7 @@ def test_answers_come_in_the_student_s_order_and_bins():
 
 @pytest.mark.parametrize("seed", range(4))
 def test_points_and_maps_move_with_the_jittered_crop(seed):
-    """A teacher whose heat maps have their peaks at its points, and whose mask is a disc about one of them."""
+    """The teacher's heat maps have their peaks at its points, and its mask is a disc about one of them."""
     student = distillation_students.OwnStudent(DistillationSettings(student=StudentSettings(size="nano", px=64)))
     rng, n = np.random.default_rng(seed), 64
     points = (0.5 + rng.uniform(-0.15, 0.15, (68, 2))).astype(np.float32)
@@ -204,7 +204,7 @@ def test_points_and_maps_move_with_the_jittered_crop(seed):
     assert np.abs((place.mean(0)[::-1] + 0.5) / 32 - found[corner]).max() < 2.5 / 32
 
 
-def test_labels_take_the_teachers_place_where_there_are_some(faceptor, tmp_path):
+def test_labels_replace_the_teachers_answers(faceptor, tmp_path):
     made, _ = recipe(tmp_path / "t", "distill_student.toml", [faceptor[0]])
     seen = set()
     for position, (source, row) in enumerate(made.entries):
@@ -228,7 +228,7 @@ def test_labels_take_the_teachers_place_where_there_are_some(faceptor, tmp_path)
     assert seen == {*wanted.items(), ("celebamask", "parsing_celebam")}
 
 
-def test_a_small_faceptor_s_labels_are_in_its_own_order(faceptor, tmp_path):
+def test_labels_for_a_small_faceptor_are_in_its_own_order(faceptor, tmp_path):
     made, _ = recipe(tmp_path / "t", "distill_faceptor.toml", [faceptor[0]])
     changed = set()
     for position, (source, row) in enumerate(made.entries):
@@ -260,7 +260,7 @@ def test_query_features_are_matched_where_both_have_the_task(faceptor, files, tm
     before = made.losses(made.model, batch)
     for v in before.values():
         assert torch.isfinite(v)
-    # A teacher of another vector length teaches similarities alone; its own width is not asked for.
+    # A teacher of another vector length teaches only similarities; its own width does not matter.
     assert made.targets.shapes(1, made.teachers[1].tasks[0])["vector"] == (6,)
     made.settings.weight.queries = 0.0
     after = made.losses(made.model, batch)
@@ -271,7 +271,7 @@ def test_query_features_are_matched_where_both_have_the_task(faceptor, files, tm
     assert made.model.adapters["0 parsing_celebam queries"].weight.grad is not None
 
 
-def test_a_task_is_learned_from_the_named_lesson_and_unknown_ones_are_refused(faceptor, tmp_path):
+def test_a_task_is_learned_from_the_named_teacher_task_and_unknown_ones_are_refused(faceptor, tmp_path):
     made, _ = recipe(tmp_path / "t", "distill_student.toml", [faceptor[0], faceptor[0]], "match.age=age_utkface")
     assert sum(m.task == "age" for m in made.matches) == 2 and "export: align_aflw" in made.left_out
     for change in ("match.age=age_nobody", "targets.sources=['nobody']", "student.kind=cnn", "student.px=50", "student.size=huge"):
@@ -292,8 +292,8 @@ def test_a_resumed_distillation_repeats_an_unbroken_one(faceptor, tmp_path):
 
 
 @pytest.mark.parametrize("config", ["distill_faceptor.toml", "distill_student.toml"])
-def test_the_student_comes_nearer_to_its_teacher_and_is_exported(config, faceptor, tmp_path, monkeypatch, capsys):
-    """Through the command, on crops that were held out, and through ONNX Runtime's answers of the exported student."""
+def test_the_student_approaches_its_teacher_and_is_exported(config, faceptor, tmp_path, monkeypatch, capsys):
+    """It runs the command, measures on held-out crops, and compares ONNX Runtime's answers of the exported student."""
     monkeypatch.setattr(distill, "crops_of", lambda *a: CROPS)
     changes = ["run={iterations=25,log_every=25,save_every=25}", "targets={px=16,held_out=12,labels=false}", "task.batch=8", "optimizer.rate=3e-3"]
     out = tmp_path / "run"
@@ -327,7 +327,7 @@ def test_the_student_comes_nearer_to_its_teacher_and_is_exported(config, facepto
         net.load_average(torch.load(out / "model.pth", weights_only=True)["average"])
 
 
-def test_a_folder_of_pictures_is_data_without_labels(tmp_path):
+def test_a_folder_of_pictures_counts_as_data_without_labels(tmp_path):
     for i in range(3):
         cv2.imwrite(str(tmp_path / f"{i}.png"), np.full((50, 50, 3), (10, 20, 30 + i), np.uint8))
     crops = distill.crops_of(tmp_path, tmp_path, 0.1)

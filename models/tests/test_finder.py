@@ -1,4 +1,4 @@
-"""The finder: shapes, limits, and that targets, mirror and decoding agree with each other. No data needed."""
+"""Tests the finder: shapes, limits, and that targets, mirror and decoding agree with each other. Needs no data."""
 
 import sys
 from pathlib import Path
@@ -25,13 +25,13 @@ def network():
     return Finder()
 
 
-def test_limits(network):
+def test_the_finder_stays_within_its_size_limits(network):
     assert parameters(network) < 120_000
     assert macs(network, 160, 120) < 60e6
 
 
 @pytest.mark.parametrize("size", export.SIZES, ids=lambda s: s.part)
-def test_shapes(network, size):
+def test_maps_have_the_shapes_of_their_strides(network, size):
     maps = network.eval()(torch.zeros(1, 3, size.height, size.width))
     assert [tuple(m.shape) for m in maps] == [(1, CHANNELS, -(-size.height // stride), -(-size.width // stride)) for stride in STRIDES]
     assert all((m[:, 1:5] >= 0).all() for m in maps)
@@ -49,7 +49,7 @@ def test_folding_keeps_the_answer(network):
 
 
 def target_maps(faces, points, width=160, height=120):
-    """Maps that say exactly what `assign` asks for, and the number of cells that answer."""
+    """Returns maps with exactly the targets of `assign`, and the number of cells that have a face."""
     shapes = [(-(-height // s), -(-width // s)) for s in STRIDES]
     centres, strides = cells(shapes)
     guess = torch.cat([centres - 2 * strides[:, None], centres + 2 * strides[:, None]], 1)
@@ -80,14 +80,14 @@ def test_decoding_reproduces_the_target():
     np.testing.assert_allclose(found.keypoints[order], (points.numpy() + 0.5) / scale - 0.5, atol=1e-3)
 
 
-def test_perfect_maps_cost_less_than_wrong_ones():
+def test_perfect_maps_have_a_lower_loss_than_wrong_ones():
     maps, _ = target_maps(FACE, POINTS)
     right, _ = loss(maps, [(FACE, POINTS, NOTHING)])
     wrong, _ = loss(maps, [(FACE + 20, POINTS + 20, NOTHING)])
     assert right < 0.05 < wrong
 
 
-def test_ignored_regions_are_not_punished():
+def test_ignored_regions_have_no_loss():
     maps, _ = target_maps(FACE, POINTS)
     none = (NOTHING, torch.zeros(0, 5, 2))
     punished, _ = loss(maps, [(*none, NOTHING)])
@@ -104,11 +104,11 @@ def test_cells_of_maps_and_flatten_agree():
     assert torch.equal(flat[:300], row * 20 + column)
 
 
-def test_mirroring_labels_twice_is_no_change():
+def test_mirroring_labels_twice_changes_nothing():
     boxes, points = FACE.numpy(), POINTS.numpy()
     mirror, width = np.diag([-1.0, 1.0]), np.array([159.0, 0.0])
     once = data.move_labels(boxes, points, mirror, width, True)
-    # Still named left to right in the image.
+    # They are still named left to right in the image.
     assert once[1][0, 0, 0] < once[1][0, 1, 0] and once[1][0, 3, 0] < once[1][0, 4, 0]
     twice = data.move_labels(*once, mirror, width, True)
     np.testing.assert_allclose(twice[0], boxes, atol=1e-4)
@@ -136,7 +136,7 @@ def test_letterbox_pads_with_the_mean():
     assert (tensor[:, :, :80] == 1).all() and (tensor[:, :, 80:] == 0).all()
 
 
-def test_worse_overlapping_face_goes():
+def test_the_worse_of_two_overlapping_faces_is_suppressed():
     boxes = np.array([[0, 0, 10, 10], [1, 1, 11, 11], [30, 30, 40, 40]], float)
     faces = decode.Faces(np.array([0.9, 0.8, 0.7]), boxes, np.zeros((3, 5, 2)))
     assert decode.suppress(faces, 0.4).scores.tolist() == [0.9, 0.7]

@@ -1,4 +1,4 @@
-"""Hats behind the hair, drawn onto crops without one."""
+"""Tests hats behind the hair, drawn onto crops without one."""
 
 import numpy as np
 import pytest
@@ -12,7 +12,7 @@ GREY, RED = np.array([128, 128, 128, 0], np.uint8), np.array([200, 10, 10, 0], n
 
 
 def portrait(side=128):
-    """A grey crop and its mask: hair about a face, a border without a label."""
+    """Returns a grey crop and its mask: hair about a face, a border without a label."""
     crop, mask = np.tile(GREY, (side, side, 1)), np.full((side, side), BACKGROUND, np.uint8)
     mask[side // 8 : side * 3 // 4, side // 4 : side * 3 // 4] = HAIR
     mask[side // 3 : side * 3 // 4, side * 3 // 8 : side * 5 // 8] = SKIN
@@ -28,7 +28,7 @@ def donor(side=96, label=CLOTH):
 
 
 @pytest.mark.parametrize("label", [CLOTH, HAT])
-def test_a_hat_has_the_donor_s_colour_where_it_is_labelled_and_leaves_face_and_border(label):
+def test_a_hat_has_the_donors_colour_where_it_is_labelled_and_spares_face_and_border(label):
     crop, mask = portrait()
     changed = 0
     for seed in range(30):
@@ -45,7 +45,7 @@ def test_a_hat_has_the_donor_s_colour_where_it_is_labelled_and_leaves_face_and_b
     assert (crop == GREY).all() and not (mask == HAT).any(), "the packed crops stay as they are"
 
 
-def test_no_hat_is_put_on_a_hat_on_a_bald_head_or_where_it_would_not_be_seen():
+def test_no_hat_is_drawn_on_a_hat_on_a_bald_head_or_where_it_would_be_invisible():
     crop, mask = portrait()
     rng = np.random.default_rng(0)
     bald, hatted = np.where(mask == HAIR, SKIN, mask), mask.copy()

@@ -5,7 +5,7 @@ from graphlib import TopologicalSorter
 from pathlib import Path
 
 PACKAGE = Path(__file__).resolve().parents[1] / "faceptor_models"
-# Subpackage: those that it may import.
+# Each subpackage with those that it may import.
 ALLOWED = {
     "common": set(),
     "finder": {"common"},
@@ -16,7 +16,7 @@ ALLOWED = {
 
 
 def modules():
-    """{module name below the package: file}."""
+    """Returns {module name below the package: file}."""
     found = {}
     for path in PACKAGE.rglob("*.py"):
         parts = path.relative_to(PACKAGE).with_suffix("").parts
@@ -25,7 +25,7 @@ def modules():
 
 
 def imported(name, path, known):
-    """The package's modules that a module imports, inside functions too."""
+    """Yields the package's modules that a module imports, also inside functions."""
     folder = name.split(".") if path.name == "__init__.py" else name.split(".")[:-1]
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):

@@ -1,4 +1,4 @@
-"""MCF pre-training of the three kinds of encoders: masks, target, frozen networks, losses, files, several processes."""
+"""Tests MCF pre-training of the three kinds of encoders: masks, target, frozen networks, losses, files, several processes."""
 
 import math
 from types import SimpleNamespace
@@ -55,7 +55,7 @@ def tensors(arrays):
     return {k: torch.from_numpy(v) for k, v in arrays.items()}
 
 
-def test_the_convolution_sees_kept_patches_alone_and_gives_their_places():
+def test_the_convolution_sees_only_kept_patches_and_returns_their_places():
     torch.manual_seed(0)
     encoder = ConvEncoder(ConvConfig("nano", 3), 12, 8).eval()
     image, noise = torch.randn(2, 3, 48, 48), torch.rand(2, 9)
@@ -77,7 +77,7 @@ def test_the_convolution_sees_kept_patches_alone_and_gives_their_places():
 
 
 @pytest.mark.parametrize("kind", ["vit", "clip"])
-def test_with_nothing_removed_a_vit_gives_its_own_tokens(kind):
+def test_without_masking_a_vit_returns_its_own_tokens(kind):
     torch.manual_seed(0)
     shape = {"width": 16, "layers": 2, "heads": 2, "mlp": 24, "patch": 8, "grid": 3}
     image, noise = torch.randn(2, 3, 24, 24), torch.rand(2, 9)
@@ -93,7 +93,7 @@ def test_with_nothing_removed_a_vit_gives_its_own_tokens(kind):
 
 
 @pytest.mark.parametrize("count, ratio, kept", [(196, 0.75, 49), (16, 0.6, 6), (9, 0.0, 9)])
-def test_masking_ratio_keeps_the_whole_part(count, ratio, kept):
+def test_the_masking_ratio_rounds_the_kept_patches_down(count, ratio, kept):
     places, mask, restore = choose(torch.rand(3, count), ratio)
     assert places.shape == (3, kept) and mask.sum(1).tolist() == [count - kept] * 3
     assert torch.equal(torch.sort(restore, 1).values, torch.arange(count).expand(3, -1))
@@ -119,7 +119,7 @@ def test_losses_follow_the_formulas_and_gradients_stop_where_they_must(changes):
     torch.manual_seed(1)
     image = recipe.normal(batch["image"])
     terms = recipe.losses(model, batch)
-    # The target has moved by a quarter of the way to the online encoder, before its keys were taken.
+    # The target has moved by a quarter of the way to the online encoder before its keys were computed.
     for k, v in model.target_encoder.named_parameters():
         torch.testing.assert_close(v.detach(), 0.75 * (target[k] + 0.5) + 0.25 * online[k])
     latent, _, restore = model.online_encoder.masked(image, batch["noise_online"], recipe.config.mask_ratio)
@@ -164,7 +164,7 @@ def network(tmp_path_factory):
     return path, model
 
 
-def test_a_frozen_onnx_network_gives_its_maps_and_lets_gradients_through(network):
+def test_a_frozen_onnx_network_returns_its_maps_and_passes_gradients(network):
     path, model = network
     maps = frozen_networks.OnnxMaps(path, 16, mean=(0.2, 0.3, 0.4), std=(0.5, 0.25, 1.0), given=((0.5,) * 3, (0.5,) * 3))
     image = torch.rand(2, 3, 16, 16) * 2 - 1
@@ -207,7 +207,7 @@ def test_the_official_moco_file_is_read_without_its_head(tmp_path):
     assert len(read_back(image)) == 2 and torch.equal(read_back(image)[1], source(image)[1])
 
 
-def test_settings_that_make_no_sense_are_refused():
+def test_invalid_settings_are_refused():
     wrong = (
         "encoder.kind=cnn",
         "frozen.kind=moco",
@@ -222,7 +222,7 @@ def test_settings_that_make_no_sense_are_refused():
             made(change)
 
 
-def test_rate_and_decay_are_the_paper_s():
+def test_rate_and_decay_are_those_of_the_paper():
     recipe = made("optimizer.blr=1.5e-4", "task.batch=64", "schedule={epochs=16.0,warm=1.0,per_epoch=100}")
     peak = 1.5e-4 * 64 / 256
     assert [recipe.rate(i, 1.0) for i in (0, 50, 100, 850, 1600)] == pytest.approx([0, peak / 2, peak, peak / 2, 0])
@@ -241,7 +241,7 @@ def test_a_resumed_pre_training_repeats_an_unbroken_one(changes, tmp_path):
     assert all(torch.equal(v, states[1][k]) for k, v in states[0].items())
 
 
-def test_the_vit_s_file_is_an_mcf_checkpoint_that_import_reads(tmp_path):
+def test_the_vit_is_written_as_an_mcf_checkpoint_that_import_reads(tmp_path):
     trained = run(tmp_path)
     trained.train(until=1)
     found = recognise.recognise(read(tmp_path / "model.pth"), recognise.Options(encoder_heads=2, decoder_heads=2))
@@ -267,7 +267,7 @@ def test_the_student_starts_with_its_encoder_and_statistics_of_whole_images(tmp_
         load_encoder(Student("edge"), tmp_path / "model.pth")
 
 
-def test_faceptor_s_encoder_is_written_as_farl_s_file_and_its_training_begins_with_it(tmp_path):
+def test_faceptors_encoder_is_written_as_a_farl_file_that_its_training_loads(tmp_path):
     trained = run(tmp_path, *CLIP)
     trained.train(until=0)
     visual = trained.recipe.model.online_encoder.visual
@@ -286,7 +286,7 @@ def worker(rank, out, jobs):
 
 
 def test_two_processes_pre_train_as_one_with_twice_the_batch(tmp_path):
-    """Batch norms of the projectors, keys of both processes as negatives, and masks that belong to the sample."""
+    """It covers batch norms of the projectors, keys of both processes as negatives, and masks that belong to the sample."""
     jobs = [("vit", "task.batch=3"), ("student", *STUDENT, "task.batch=3")]
     run_on_two_processes(worker, tmp_path, jobs, timeout_s=60)
     for i, (name, *changes) in enumerate(jobs):
@@ -311,6 +311,6 @@ def test_the_command_runs_and_refuses(tmp_path, capsys, monkeypatch):
     assert "frozen.file" in capsys.readouterr().err and not np.any([p.suffix == ".pth" for p in (tmp_path).glob("other/*")])
 
 
-def test_mcf_s_official_shape_is_unchanged():
+def test_the_official_shape_of_mcf_is_unchanged():
     with torch.device("meta"):
         assert len(mcf.Mcf(mcf.McfConfig()).state_dict()) == 583

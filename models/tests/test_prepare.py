@@ -1,4 +1,4 @@
-"""`faceptor-models prepare` on tiny layouts made from the demo's photo; detector and teacher are stand-ins."""
+"""Tests `faceptor-models prepare` on tiny layouts made from the demo's photo; detector and teacher are stand-ins."""
 
 import csv
 import os
@@ -21,7 +21,7 @@ from faceptor_models.prepare import align, build, screen
 from faceptor_models.student.loader import Batches, shares
 
 PHOTO = Path(__file__).parent.parent / "demo/astronaut.jpg"
-# Of the photo, in its pixels.
+# In the photo's pixels.
 EYES_NOSE_MOUTH = np.array([[207.0, 113.0], [242.0, 112.0], [226.0, 133.0], [211.0, 150.0], [242.0, 148.0]])
 BOX = np.array([183.0, 62.0, 84.0, 112.0])
 CENTRED = slice(107, 343)  # columns of the square of the photo's first rows that has the face in its middle
@@ -34,14 +34,14 @@ def photo():
 
 @pytest.fixture
 def networks(monkeypatch, tmp_path, photo):
-    """Options of a detector that knows the photo's face at any size, and of a teacher that answers with mean colours."""
+    """Returns options with a detector that knows the photo's face at any size, and a teacher that answers with mean colours."""
 
     class Detector:
         def __init__(self, path):
             pass
 
         def faces(self, rgb):
-            if rgb.shape[1] == CENTRED.stop - CENTRED.start:  # the part of the photo that has the face in its middle
+            if rgb.shape[1] == CENTRED.stop - CENTRED.start:  # the part of the photo with the face in its middle
                 return [align.Found(0.9, BOX - [CENTRED.start, 0, 0, 0], (EYES_NOSE_MOUTH - [CENTRED.start, 0]).astype(np.float32))]
             times = rgb.shape[1] / photo.shape[1]
             return [] if rgb.max() == 0 else [align.Found(0.9, BOX * times, (EYES_NOSE_MOUTH * times).astype(np.float32))]
@@ -73,14 +73,14 @@ def write(path, text):
 
 
 def tinted(photo, i):
-    """Another person, as far as mean colours tell: the photo with its colours changed."""
+    """Returns another person by mean colours: the photo with its colours changed."""
     rng = np.random.default_rng(i)
     patches = cv2.resize(rng.uniform(0, 255, (24, 24, 3)).astype(np.float32), photo.shape[1::-1], interpolation=cv2.INTER_NEAREST)
     return np.clip(0.4 * photo + 0.6 * patches, 1, 255).astype(np.uint8)
 
 
 def layouts(photo, root):
-    """Every data set as its owners hand it out, two training photos and one for dev."""
+    """Writes every data set in its owners' layout, with two training photos and one for dev."""
     a, b, c = (tinted(photo, i) for i in range(3))
     points = np.repeat(EYES_NOSE_MOUTH, [14, 14, 14, 13, 13], axis=0) + 1
     pts = "version: 1\nn_points:  68\n{\n" + "\n".join(f"{x} {y}" for x, y in points) + "\n}\n"
@@ -146,7 +146,7 @@ def test_every_data_set_becomes_crops_with_its_labels(networks, photo, tmp_path,
     dev = table(tmp_path / "faces/dev/labels.npz")
     count = {n: (int((train["source"] == n).sum()), int((dev["source"] == n).sum())) for n in names}
     both = (2, 1)
-    # UTKFace is split by name; of FER+ one photo is no face, of muxspace one is LFW's.
+    # UTKFace is split by name; in FER+ one photo is no face, in muxspace one is LFW's.
     utk = count.pop("utk")
     assert sum(utk) == 3
     assert count == {"w300": both, "celebamask": both, "fairface": both, "celeba": both, "rafdb": both, "ferplus": (1, 1), "muxspace": (1, 0)}
@@ -160,7 +160,7 @@ def test_every_data_set_becomes_crops_with_its_labels(networks, photo, tmp_path,
     # A labelled point lies where the keypoint of the same photo pixel lies.
     assert np.abs(train["landmarks"][row["w300"]][0] - train["keypoints"][row["w300"]][0]).max() <= 1
     assert np.abs((train["embedding"].astype(np.float32) ** 2).sum(1) - 1).max() < 1e-2
-    # The crops are those that the keypoints say, the mask moves with its photo.
+    # The keypoints determine the crops; the mask moves with its photo.
     with zipfile.ZipFile(tmp_path / "faces/train/celebamask.zip") as archive:
         crop = np.asarray(Image.open(archive.open(str(train["path"][row["celebamask"]]))).convert("RGB"))
         mask = np.asarray(Image.open(archive.open(str(train["mask"][row["celebamask"]]))))
@@ -173,7 +173,7 @@ def test_every_data_set_becomes_crops_with_its_labels(networks, photo, tmp_path,
     assert 0 <= y < 256 and mask[y, x] == PARSING.index("skin")
 
 
-def test_lfw_is_never_trained_on_and_its_pairs_follow(networks, photo, tmp_path):
+def test_lfw_is_kept_out_of_training_and_its_pairs_are_written(networks, photo, tmp_path):
     root = layouts(photo, tmp_path / "owners")
     save(tinted(photo, 8), root / "muxspace/images/same.jpg")
     assert prepare([f"muxspace={root / 'muxspace'}"], tmp_path / "alone", *networks) == 0
@@ -185,7 +185,7 @@ def test_lfw_is_never_trained_on_and_its_pairs_follow(networks, photo, tmp_path)
     assert not (tmp_path / "faces/train/lfw.zip").exists()
 
 
-def test_own_photos_with_a_task_of_their_own(networks, photo, tmp_path):
+def test_own_photos_may_have_a_task_of_their_own(networks, photo, tmp_path):
     folder = tmp_path / "mine"
     for i in range(3):
         save(tinted(photo, i), folder / f"p/{i}.png")
@@ -210,7 +210,7 @@ def test_own_photos_with_a_task_of_their_own(networks, photo, tmp_path):
     "line,said",
     [("a.png,old", "no CelebA"), ("a.png,-3x", "not a number"), ("b.png,31", "not in"), ("a.png,", "")],
 )
-def test_labels_that_make_no_sense_are_refused_with_their_place(networks, photo, tmp_path, capsys, line, said):
+def test_invalid_labels_are_refused_with_their_place(networks, photo, tmp_path, capsys, line, said):
     save(photo, tmp_path / "mine/a.png")
     write(tmp_path / "mine/labels.csv", f"file,{'Shoes' if said == 'no CelebA' else 'age'}\n{line}\n")
     code = prepare([f"own={tmp_path / 'mine'}"], tmp_path / "faces", *networks)
@@ -226,7 +226,7 @@ def test_wrong_sets_are_refused(networks, tmp_path, capsys, monkeypatch, sets):
     assert "faceptor-models prepare: " in capsys.readouterr().err
 
 
-def test_photos_of_another_folder_are_not_taken_again_nor_copies_of_its_dev(networks, photo, tmp_path):
+def test_photos_of_another_folder_and_copies_of_its_dev_split_are_left_out(networks, photo, tmp_path):
     root = layouts(photo, tmp_path / "owners")
     assert prepare([f"fairface={root / 'fairface'}"], tmp_path / "first", *networks) == 0
     save(tinted(photo, 2), root / "fairface/train/3.jpg")  # the dev photo under another name
@@ -255,20 +255,20 @@ def test_small_photos_are_magnified_and_crops_of_large_ones_averaged():
     checks = np.repeat(checks[..., None], 3, 2)
     quarter = np.array([[0.25, 0, 0], [0, 0.25, 0]])
     assert np.ptp(align.crop(checks, quarter, 90, average=True)[5:-5, 5:-5].astype(int)) <= 2
-    # Its middle lies where it lay: a ramp keeps its values.
+    # Its middle keeps its place: a ramp keeps its values.
     ramp = np.repeat(np.tile(np.arange(400) * 0.5, (400, 1))[..., None], 3, 2).astype(np.uint8)
     close = align.crop(ramp, quarter, 90, average=True).astype(int) - align.crop(ramp, quarter, 90)
     assert np.abs(close[5:-5, 5:-5]).max() <= 1
 
 
-def test_the_middle_face_is_chosen_where_points_say_so():
+def test_points_near_the_middle_choose_the_face():
     faces = [align.Found(0.9, np.array([0, 0, 20, 20]), None), align.Found(0.8, np.array([50, 50, 20, 20]), None)]
     assert align.choose(list(faces)).score == 0.9
     assert align.choose(list(faces), np.array([[55, 55], [64, 66]])).score == 0.8
     assert align.choose(list(faces), np.array([[30, 30], [40, 40]])) is None and align.choose([]) is None
 
 
-def test_batches_take_further_sources_by_their_share():
+def test_batches_draw_further_sources_by_their_share():
     sizes = {"w300": 4, "celebamask": 4, "utk": 4, "fairface": 10, "celeba": 4, "rafdb": 4, "ferplus": 4, "fairface_more": 20, "own": 5}
     share = shares(sizes)
     assert (share["fairface"], share["fairface_more"], share["own"], share["utk"]) == (6, 12, 8, 18)
@@ -288,8 +288,8 @@ def test_batches_take_further_sources_by_their_share():
     assert (batch["age_low"] == 30).all()
 
 
-def test_clothing_labels_become_masks_that_leave_skin_open(networks, photo, tmp_path):
-    """Of the photo a hat above the face, skin about it, hair at the left: skin is unknown, the rest has CelebAMask-HQ's classes."""
+def test_clothing_labels_become_masks_with_unknown_skin(networks, photo, tmp_path):
+    """The photo has a hat above the face, skin about it and hair at the left: skin is unknown, the rest has CelebAMask-HQ's classes."""
     savemat = pytest.importorskip("scipy.io").savemat
     root = tmp_path / "owners/ccp"
     save(photo, root / "photos/0001.jpg")
@@ -308,7 +308,7 @@ def test_clothing_labels_become_masks_that_leave_skin_open(networks, photo, tmp_
     left, right, *_ = np.round(archive["keypoints"][0] / 8192 * 256).astype(int)
     assert mask[left[1], left[0]] == 255 and mask[left[1] - 90, (left[0] + right[0]) // 2] == PARSING.index("hat")
     assert {PARSING.index(n) for n in ("hair", "hat", "cloth", "background")} | {255} == set(np.unique(mask))
-    # Batches take the masks of such a folder beside those of celebamask.
+    # Batches take the masks of such a folder in addition to those of celebamask.
     sizes = ["w300", "celebamask", "utk", "fairface", "celeba", "rafdb", "ferplus"]
     from faceptor_models.prepare.rows import table as made
 
@@ -319,7 +319,7 @@ def test_clothing_labels_become_masks_that_leave_skin_open(networks, photo, tmp_
     assert len(batch["parsing"]) == len(batch["parsing_rows"]) == 24 and hats >= 7
 
 
-def test_frames_of_rendered_faces_get_their_lenses(networks, photo, tmp_path):
+def test_frames_of_rendered_faces_get_lenses(networks, photo, tmp_path):
     root = tmp_path / "owners/facesynthetics"
     save(photo, root / "000001.png")
     labels = np.zeros(photo.shape[:2], np.uint8)
@@ -338,7 +338,7 @@ def test_frames_of_rendered_faces_get_their_lenses(networks, photo, tmp_path):
     assert prepare([f"facesynthetics={tmp_path}"], tmp_path / "none", *networks) == 1
 
 
-def test_without_a_folder_to_write_or_a_network_nothing_starts(networks, photo, tmp_path, capsys):
+def test_a_missing_network_or_an_existing_folder_is_refused_before_the_start(networks, photo, tmp_path, capsys):
     root = layouts(photo, tmp_path / "owners")
     assert main(["prepare", f"utk={root / 'utk'}", "--out", str(tmp_path / "faces"), "--detector", str(tmp_path / "no.onnx")]) == 1
     assert "no.onnx" in capsys.readouterr().err and not (tmp_path / "faces").exists()
@@ -352,10 +352,10 @@ NETWORKS = Path(os.environ.get("NETWORKS", Path(__file__).parents[3] / "shared/n
 
 
 @pytest.mark.skipif(not NETWORKS.is_dir(), reason="YuNet, MobileFaceNet and PFLD are not part of this project")
-def test_the_real_networks_place_the_demo_s_face(photo, tmp_path):
+def test_the_real_networks_align_the_demo_portrait(photo, tmp_path):
     found = align.choose(align.Detector(NETWORKS / "yunet_n_dynamic.onnx").faces(photo))
     assert found.score > 0.8 and np.abs(found.keypoints - EYES_NOSE_MOUTH).max() < 14
-    # A photo twice as large is shrunk for the detector, and its points come back in its own pixels.
+    # A photo twice as large is shrunk for the detector, and its points are mapped back to its own pixels.
     large = align.choose(align.Detector(NETWORKS / "yunet_n_dynamic.onnx").faces(cv2.resize(photo, None, fx=2.5, fy=2.5)))
     assert np.abs(large.keypoints / 2.5 - found.keypoints).max() < 6
     save(np.asarray(photo), tmp_path / "mine/a.png")

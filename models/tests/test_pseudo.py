@@ -1,4 +1,4 @@
-"""Masks by the network itself for crops that have none."""
+"""Tests masks by the network itself for crops that have none."""
 
 import numpy as np
 import pytest
@@ -13,7 +13,7 @@ WEARS = ATTRIBUTES.index("Wearing_Hat")
 
 
 def likely(**parts):
-    """Probabilities [MASK_PX, MASK_PX, 19]: background, and in the upper third what `parts` says."""
+    """Returns probabilities [MASK_PX, MASK_PX, 19]: background, and `parts` in the upper third."""
     p = np.zeros((MASK_PX, MASK_PX, len(PARSING)))
     p[..., 0] = 1.0
     p[: MASK_PX // 3] = 0.0
@@ -29,22 +29,22 @@ def says(value):
 
 
 @pytest.mark.parametrize("said, label", [(0, HAIR), (1, HAT), (-1, HAIR)])
-def test_a_hat_that_somebody_saw_is_drawn_where_it_is_likeliest(said, label):
+def test_an_annotated_hat_is_drawn_where_it_is_likeliest(said, label):
     mask = mask_of(likely(hair=0.7, hat=0.3), says(said), np.zeros((64, 64), np.uint8), 0.5)
     assert (mask[: MASK_PX // 3] == label).all() and (mask[MASK_PX // 3 :] == 0).all()
 
 
-def test_a_hat_that_nobody_wears_is_hair():
+def test_a_hat_that_the_attributes_deny_becomes_hair():
     mask = mask_of(likely(hair=0.2, hat=0.8), says(-1), np.zeros((64, 64), np.uint8), 0.5)
     assert (mask[: MASK_PX // 3] == HAIR).all()
 
 
-def test_a_hat_that_the_network_is_surer_of_than_those_who_deny_it_leaves_its_place_unknown():
+def test_a_denied_hat_that_the_network_is_sure_of_leaves_its_place_unknown():
     mask = mask_of(likely(hair=0.02, hat=0.98), says(-1), np.zeros((64, 64), np.uint8), 0.5)
     assert (mask[: MASK_PX // 3] == UNKNOWN).all() and (mask[MASK_PX // 3 :] == 0).all()
 
 
-def test_a_few_sure_pixels_are_not_a_hat_that_somebody_overlooked():
+def test_a_few_sure_pixels_are_no_overlooked_hat():
     p = likely(hair=0.8, hat=0.2)
     p[:8, :8, HAIR], p[:8, :8, HAT] = 0.02, 0.98
     assert (mask_of(p, says(-1), np.zeros((64, 64), np.uint8), 0.5)[: MASK_PX // 3] == HAIR).all()
@@ -55,7 +55,7 @@ def test_a_hat_that_cannot_be_found_leaves_its_place_unknown():
     assert doubtful == [HAT] and p.argmax(-1)[0, 0] == HAIR
 
 
-def test_what_is_not_sure_and_what_lies_outside_the_photo_is_unknown():
+def test_unsure_pixels_and_pixels_outside_the_photo_are_unknown():
     border = np.zeros((64, 64), np.uint8)
     border[:, 48:] = 255
     mask = mask_of(likely(hair=0.4, hat=0.35, skin=0.25), says(0), border, 0.5)
@@ -63,7 +63,7 @@ def test_what_is_not_sure_and_what_lies_outside_the_photo_is_unknown():
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_a_view_comes_back_to_its_place_with_its_sides(seed):
+def test_a_view_is_mapped_back_to_its_place_and_sides(seed):
     jitter = Jitter(np.random.default_rng(seed), light=True)
     size, l_eye, r_eye = 96, PARSING.index("l_eye"), PARSING.index("r_eye")
     place = np.array([[0.36, 0.4], [0.61, 0.45]])  # of the right and the left eye on the crop
@@ -77,7 +77,7 @@ def test_a_view_comes_back_to_its_place_with_its_sides(seed):
         assert abs(columns.mean() / MASK_PX - x) < 0.01 and abs(rows.mean() / MASK_PX - y) < 0.01
 
 
-def test_crops_with_things_come_first_and_what_was_said_is_read(tmp_path):
+def test_crops_with_things_come_first_and_further_attributes_are_read(tmp_path):
     attributes = np.full((50, len(ATTRIBUTES)), -1.0)
     attributes[[3, 30], WEARS] = 1
     rows = chosen(attributes, np.arange(50) != 30, 5, seed=1)

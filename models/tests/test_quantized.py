@@ -1,4 +1,4 @@
-"""Training with the export's rounding."""
+"""Tests training with the export's rounding."""
 
 import numpy as np
 import onnxruntime
@@ -25,7 +25,7 @@ def test_rounding_has_the_steps_of_u8_and_i8():
     assert ((round_weight(weight) - weight).abs() <= weight.abs().amax(1, keepdim=True) / 127 * 0.51).all()
 
 
-def test_gradients_pass_inside_the_range_and_stop_outside():
+def test_gradients_pass_only_inside_the_range():
     seen = Range()
     seen.see(torch.tensor([0.0, 1.0]))
     seen.frozen = True
@@ -34,7 +34,7 @@ def test_gradients_pass_inside_the_range_and_stop_outside():
     assert x.grad.tolist() == [1.0, 0.0]
 
 
-def test_detached_it_leaves_the_network_as_it_was():
+def test_a_detached_rounding_leaves_the_network_unchanged():
     torch.manual_seed(1)
     net = Student("nano").eval()
     image = torch.rand(2, 3, 64, 64) * 2 - 1
@@ -50,7 +50,7 @@ def test_detached_it_leaves_the_network_as_it_was():
 
 
 @torch.no_grad()
-def test_it_is_the_rounding_of_the_export(tmp_path):
+def test_the_rounding_equals_that_of_the_export(tmp_path):
     torch.manual_seed(2)
     net = Student("nano").train()
     images = torch.rand(12, 3, 64, 64) * 2 - 1
@@ -62,7 +62,7 @@ def test_it_is_the_rounding_of_the_export(tmp_path):
     export_float(part, tmp_path / "plain.onnx", tensors)
     quantize(tmp_path / "plain.onnx", tmp_path / "rounded.onnx", tensors, ["image"], CalibrationMethod.MinMax)
     options = onnxruntime.SessionOptions()
-    # Without VNNI its sums of two products saturate at 16 bits unless it is told otherwise.
+    # Without VNNI its sums of two products saturate at 16 bits unless an option prevents it.
     options.add_session_config_entry("session.x64quantprecision", "1")
     session = onnxruntime.InferenceSession(str(tmp_path / "rounded.onnx"), options, providers=["CPUExecutionProvider"])
     exported = np.concatenate([session.run(["feature16"], {"image": images[i : i + 1].numpy()})[0] for i in range(12)])
@@ -73,7 +73,7 @@ def test_it_is_the_rounding_of_the_export(tmp_path):
     rounding.calibrate(False)
     rounding.freeze()
     ours = net.encode(images)["f16"].numpy()
-    # The same noise: of its size, and for the most part its very values (a range that differs by a hair moves single steps).
+    # The noise is the same: in size, and mostly in its very values (a slightly different range moves single steps).
     noise = np.linalg.norm(plain - exported)
     assert np.linalg.norm(ours - exported) < 0.75 * noise
     assert 0.8 < np.linalg.norm(ours - plain) / noise < 1.25

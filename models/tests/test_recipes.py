@@ -1,4 +1,4 @@
-"""What every recipe has in common: settings, sampler, resuming, several processes; numbers from the formulas."""
+"""Tests what all recipes share: settings, sampler, resuming, several processes; numbers from the formulas."""
 
 import tomllib
 from dataclasses import dataclass, field
@@ -109,7 +109,7 @@ def test_a_resumed_run_repeats_the_losses_of_an_unbroken_one(name, tmp_path):
         run(name, tmp_path / "parts", "run.seed=7", resume=True)
 
 
-def test_a_row_of_the_log_is_the_same_when_the_run_was_broken_within_it(tmp_path):
+def test_a_row_of_the_log_does_not_change_when_the_run_is_interrupted_within_it(tmp_path):
     whole = run("tcdcn.toml", tmp_path / "whole", "run.log_every=4").train()
     assert run("tcdcn.toml", tmp_path / "parts", "run.log_every=4").train(until=1) == []
     assert run("tcdcn.toml", tmp_path / "parts", "run.log_every=4", resume=True).train() == whole and [r["iteration"] for r in whole] == [3, 5]
@@ -137,7 +137,7 @@ DOUBLE = {
 }  # fmt: skip
 # Nothing random inside the network, and steps small enough that rounding does not grow in eight of them.
 STILL = {"faceptor_stage1.toml": ["model.drop_path=0.0"], "tcdcn.toml": [], "dmlcsr.toml": ["optimizer.rate=0.001"]}
-# Of those biases the ones whose steps a batch norm's running mean would keep: they stay where they are.
+# Among those biases the ones whose steps a batch norm's running mean would keep: they stay fixed.
 KEPT = ("feature_v2.norm.bias", "feature_v2.head.1.bias")
 SUMMED = ("tcdcn.toml", "optimizer.reduction=sum", "optimizer.rate=0.001")
 
@@ -164,10 +164,10 @@ def worker(rank, out, jobs):
 
 
 def test_two_processes_train_as_one_with_twice_the_batch(tmp_path):
-    """Losses and weights, through batch norms, masked pixels that lie unevenly, a sum over the batch, and whole cycles."""
+    """It compares losses and weights through batch norms, unevenly masked pixels, a sum over the batch, and whole cycles."""
     jobs = [(name, *STILL[name]) for name in SYSTEMS] + [SUMMED]
     run_on_two_processes(worker, tmp_path, jobs)
-    # A batch of one process that is not finite is left out by both, and both go on.
+    # Both processes leave out a batch that is not finite on one of them, and both continue.
     damaged = [torch.load(tmp_path / f"damaged{r}.pt", weights_only=True) for r in (0, 1)]
     assert damaged[0] == damaged[1] and damaged[0]["skipped"] == 1 and [r["iteration"] for r in damaged[0]["rows"]] == [0, 1, 3, 4, 5]
     for i, (name, *changes) in enumerate(jobs):
@@ -179,7 +179,7 @@ def test_two_processes_train_as_one_with_twice_the_batch(tmp_path):
             assert ours == pytest.approx(theirs, rel=1e-4, abs=1e-5), name
         for key, value in one.recipe.model.state_dict().items():
             assert torch.equal(held[0]["model"][key], held[1]["model"][key]), key
-            # Biases that a norm or a softmax behind them takes away have rounding for a gradient, of which AdamW makes steps.
+            # Biases that a following norm or softmax cancels have rounding errors for a gradient, which AdamW turns into steps.
             if not (name.startswith("faceptor") and key.endswith("bias")):
                 assert torch.allclose(value.float(), held[0]["model"][key].float(), rtol=1e-2, atol=1e-3), (name, key)
 
@@ -204,8 +204,8 @@ def test_the_synchronised_norm_of_one_process_is_the_norm_itself(norm, monkeypat
     torch.testing.assert_close(ours.eval()(x), norm.eval()(x))
 
 
-def test_a_task_that_stops_gets_no_gradient_from_then_on(tmp_path):
-    """A threshold that every positive gap passes: the auxiliary tasks leave as soon as the window is full."""
+def test_a_stopped_task_gets_no_gradient(tmp_path):
+    """Every positive gap passes the threshold: the auxiliary tasks stop as soon as the window is full."""
     made = run("tcdcn.toml", tmp_path, "stopping.threshold=1e-9", "stopping.guard=infinite", "optimizer.penalty=0.0", "optimizer.momentum=0.0")
     recipe = made.recipe
     held_out = iter([{"landmark": 1.0} | dict.fromkeys(recipe.auxiliary, 100.0)] * 6)
@@ -229,7 +229,7 @@ def test_a_task_that_stops_gets_no_gradient_from_then_on(tmp_path):
     assert [r["iteration"] for r in held][:3] == [0, 1, 2] and held[0]["landmark"] == 1.0 and held[2]["pose"] == 100.0
 
 
-def test_the_main_task_must_be_one_and_coefficients_must_name_the_others():
+def test_the_main_task_must_exist_and_coefficients_must_name_other_tasks():
     for wrong in ({"main": "nose"}, {"main": "a", "coefficients": {"a": 1.0}}, {"main": "a", "window": 1}):
         with pytest.raises(Refused):
             early_stopping.EarlyStopping(early_stopping.StoppingSettings(**wrong), ["a", "b"])

@@ -1,4 +1,4 @@
-"""The student's training: stopping, edges and self-regulation, held-out crops, resuming, by a settings file."""
+"""Tests the student's training: stopping, edges and self-regulation, held-out crops, resuming, settings files."""
 
 import json
 
@@ -22,7 +22,7 @@ SIZE = 32
 
 
 def faces(n=12, seed=0):
-    """({source: crops, masks}, labels) like the research crops, made up."""
+    """Makes ({source: crops, masks}, labels) like the research crops."""
     rng = np.random.default_rng(seed)
     coarse = {s: rng.integers(0, 255, (n, 6, 6, 4), np.uint8) for s in SOURCES}
     arrays = {s: np.repeat(np.repeat(v, 8, 1), 8, 2) for s, v in coarse.items()}
@@ -75,7 +75,7 @@ def test_a_stopped_task_costs_nothing_and_its_queries_get_no_gradient(case):
     trained, batch = case
     trained.train()
     with_all = trained(batch, 8)
-    # The smaller network has no region features, so that its parsing has no coarse answer beside the fine one.
+    # The smaller network has no region features, so its parsing has no coarse answer in addition to the fine one.
     assert set(with_all) == {t for terms in losses.TASKS.values() for t in terms} - {"coarse", "identity", "inner"} | {"auxiliary"}
     trained.zero_grad()
     terms = trained(batch, 8, ("age", "landmarks", "recognition"))
@@ -90,7 +90,7 @@ def test_a_stopped_task_costs_nothing_and_its_queries_get_no_gradient(case):
     assert set(losses.by_task(terms)) == {"parsing", "expression", "attributes"}
 
 
-def test_a_run_weighs_the_terms_it_names_and_no_others(tmp_path, made_up, monkeypatch, capsys):
+def test_a_run_weights_only_the_terms_that_it_names(tmp_path, made_up, monkeypatch, capsys):
     args = arguments(tmp_path, "--weigh", "parsing=1.5,relation=90")
     asked = []
     whole = losses.total
@@ -143,7 +143,7 @@ def test_cycles_average_the_weights_refine_the_labels_and_restart_the_rate(case)
         row = cycles.end(step, trained, [batch["image"]], [batch])
         assert row["step"] == step and 0 <= row["f1_average"] <= 1
     assert cycles.n == 2 and torch.allclose(cycles.rule.average.net.mask_embed[0].bias, torch.tensor(-0.25))
-    # Every batch norm has the statistics of the images given, the feature head's and the edges' included.
+    # Every batch norm has the statistics of the given images, the feature head's and the edges' included.
     norms = [m for m in cycles.rule.average.modules() if isinstance(m, torch.nn.modules.batchnorm._BatchNorm)]
     assert norms and all(float(m.running_mean.abs().sum()) > 0 for m in norms)
     soft = cycles.soft(batch)
@@ -169,11 +169,11 @@ def test_held_out_crops_are_never_trained_on_and_the_draw_without_them_is_as_bef
     assert plain.draw(rng, "celebamask", False).tolist() == same.choice(12, plain.count["celebamask"], p=plain.chances["celebamask"]).tolist()
 
 
-def test_a_resumed_run_goes_on_as_an_unbroken_one_with_all_mechanisms_at_work(made_up, tmp_path, monkeypatch):
+def test_a_resumed_run_equals_an_unbroken_one_with_all_mechanisms_on(made_up, tmp_path, monkeypatch):
     more = ["--stop-every", "2", "--stop-window", "2", "--stop-threshold", "1e9", "--hold-out", "0.3"]
     more += ["--edges", "--regulate-start", "2", "--regulate-cycle", "2"]
     train.train(arguments(tmp_path / "whole", *more))
-    # The clock decides when a checkpoint is written: here after every step, and the run is cut after the third.
+    # The clock decides when a checkpoint is written: here after every step, and the run ends after the third.
     stream, seen = train.stream, []
 
     def cut_short(*a):
@@ -221,8 +221,8 @@ def process(rank, out):
     train.train(arguments(out / "run", "--device", "cpu", "--steps", "1", "--edges", "--stop-every", "2", "--stop-window", "2", "--hold-out", "0.3"))
 
 
-def test_two_processes_keep_one_student(made_up, tmp_path):
-    """Each sees samples of its own; gradients and batch statistics are those of both, so the weights stay alike."""
+def test_two_processes_train_one_student(made_up, tmp_path):
+    """Each sees its own samples; gradients and batch statistics are those of both, so the weights stay equal."""
     run_on_two_processes(process, tmp_path)
     held = [torch.load(tmp_path / f"rank{r}.pt", weights_only=True) for r in (0, 1)]
     assert all(torch.equal(v, held[1][k]) for k, v in held[0].items())

@@ -1,7 +1,7 @@
-"""The shipped exports are as right as their cards say: their int8 parts in ONNX Runtime, over a part of the dev split.
+"""Tests that the shipped exports are as accurate as their cards: their int8 parts in ONNX Runtime, over a part of the dev split.
 
-All faces of 300-W and all masks, so that these rows are the card's own, and some of the other sources. Whoever changes weights
-without their cards, or cards without their weights, is told here.
+The part has all faces of 300-W and all masks, so that these rows are the card's own, and some crops of the other sources. It
+fails when weights change without their cards, or cards without their weights.
 """
 
 import os
@@ -17,13 +17,13 @@ from faceptor_models.student.onnx_parts import OnnxParts
 
 MODELS = Path(__file__).resolve().parents[1]
 SHARED = Path(os.environ.get("FACEPTOR_SHARED", MODELS / "../../shared"))
-SOME = 100  # crops of each source of which not all are asked
+SOME = 100  # crops of each source of which only some are used
 PAIRS = 60
 EXACT = {"landmarks w300 NME %": 0.02, "parsing CelebAMask mean F1": 0.004}
 
 
 class Part(Development):
-    """All of 300-W's labelled faces and of the masks, `SOME` of the other sources, and `PAIRS` pairs of LFW."""
+    """Holds all of 300-W's labelled faces and of the masks, `SOME` of the other sources, and `PAIRS` pairs of LFW."""
 
     def __init__(self, faces):
         super().__init__(faces)
@@ -49,7 +49,7 @@ class Part(Development):
 
 
 def allowance(row, value):
-    """Four standard errors of a row's value over the part's crops."""
+    """Returns four standard errors of a row's value over the part's crops."""
     if "years" in row:
         return 4 * value / SOME**0.5  # the error's deviation is about its mean
     share = value / 100
@@ -58,7 +58,7 @@ def allowance(row, value):
 
 
 @pytest.mark.parametrize("name", ["edge", "nano"])
-def test_an_export_is_as_right_as_its_card_says(name):
+def test_an_export_is_as_accurate_as_its_card(name):
     if not (SHARED / "faces/dev").exists():
         pytest.skip(f"faces/dev is not in FACEPTOR_SHARED ({SHARED})")
     dev, parts = Part(SHARED / "faces"), OnnxParts(MODELS / name)

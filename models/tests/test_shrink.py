@@ -1,4 +1,4 @@
-"""Least squares from a larger network to a smaller one."""
+"""Tests the least-squares fit of a smaller network to a larger one."""
 
 import torch
 
@@ -8,7 +8,7 @@ from faceptor_models.student.network import QUERIES, Student, soft_argmax
 torch.set_num_threads(1)
 
 
-def test_a_fit_finds_a_linear_map_again():
+def test_a_fit_recovers_a_linear_map():
     generator = torch.Generator().manual_seed(1)
     weight, bias = torch.randn(5, 12, generator=generator), torch.randn(5, generator=generator)
     x = torch.randn(400, 12, generator=generator)
@@ -25,7 +25,7 @@ def test_the_channels_kept_explain_the_others():
     assert torch.allclose(kept @ weight.T + bias, x, atol=1e-3)
 
 
-def test_a_product_keeps_what_its_rank_allows():
+def test_a_product_is_approximated_to_its_rank():
     generator = torch.Generator().manual_seed(3)
     left, right = torch.randn(300, 4, generator=generator) @ torch.randn(4, 8, generator=generator), torch.randn(200, 8, generator=generator)
     a, b = shrink.product_basis(left, right, 4)
@@ -56,5 +56,5 @@ def test_a_network_of_the_same_size_gives_the_same_answers():
         assert error < 0.35 and error < 0.3 * (other[task] - value).norm() / (value - value.mean(0)).norm(), (task, float(error))
 
 
-def test_nano_is_as_small_as_the_issue_asks():
+def test_nano_stays_within_its_size_limits():
     assert sum(p.numel() for p in Student("nano").parameters()) <= 1_500_000

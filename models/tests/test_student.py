@@ -1,4 +1,4 @@
-"""The student's invariants; none of them needs the research data."""
+"""Tests the student's invariants; no test needs the research data."""
 
 from functools import partial
 
@@ -46,7 +46,7 @@ def test_similarity_recovers_a_known_motion_and_never_mirrors():
     assert np.linalg.det(geometry.similarity(points, mirrored)[:, :2]) > 0
 
 
-def test_template_has_the_contract_s_eye_distance():
+def test_the_template_has_the_contracts_eye_distance():
     left, right = geometry.TEMPLATE[:2]
     assert abs(np.linalg.norm(right - left) - 40 / 192) < 1e-4
     assert np.abs((left + right) / 2 - np.array([96, 82]) / 192).max() < 2e-3
@@ -58,7 +58,7 @@ def test_mirroring_twice_changes_nothing(table):
 
 
 def test_points_follow_the_picture_through_augmentation(monkeypatch):
-    """A bright dot at a labelled point lies where the moved label says, mirrored or not."""
+    """A bright dot at a labelled point lies at the moved label, mirrored or not."""
     monkeypatch.setattr(augment, "colours", lambda rng, image: image)
     monkeypatch.setattr(augment, "border_look", lambda rng, side, light: None)
     side, size, seen = 192, 96, 0
@@ -78,22 +78,22 @@ def test_points_follow_the_picture_through_augmentation(monkeypatch):
     assert 0 < seen < 12
 
 
-def test_light_samples_stay_near_the_photo():
-    """The same draws: a light sample's turn and colours stay within what two good photos differ by."""
+def test_lightly_augmented_samples_stay_near_the_photo():
+    """With the same draws, a light sample's turn and colours stay within the difference of two good photos."""
     crop = np.full((96, 96, 4), [120, 90, 60, 0], np.uint8)
     for seed in range(40):
         jitter = augment.Jitter(np.random.default_rng(seed), light=True)
         turn = np.degrees(np.arctan2(jitter.to_photo[1, 0], abs(jitter.to_photo[0, 0])))
         assert abs(turn) < 20 and abs(np.log(abs(np.linalg.det(jitter.to_photo[:, :2])))) < 0.4
-        # The rim may show what lies beyond the photo.
+        # The rim may show pixels from beyond the photo.
         image = augment.sample(np.random.default_rng(seed), crop, 48, light=True)[0][:, 12:36, 12:36].reshape(3, -1).astype(float)
         grey = np.ptp(image.mean(1)) < 16  # with a tint
         assert grey or np.abs(image.mean(1) - [120, 90, 60]).max() < 30
         assert image.std(1).max() < 1.5, "nothing is cut away and no noise is added"
 
 
-def test_quarters_of_a_cell_lie_where_the_pixel_is():
-    """One region feature and one embedding with four values: each of them is one of the cell's four logits."""
+def test_quarters_of_a_cell_lie_at_their_pixels():
+    """There are one region feature and one embedding with four values; each value is one of the cell's four logits."""
     net = Student("edge").eval()
     with torch.no_grad():
         net.region.forward = lambda f2, pixels: torch.nn.functional.one_hot(torch.tensor([[0]]), 32).float().reshape(1, 32, 1, 1) * f2[:, :1]
@@ -116,7 +116,7 @@ def test_mirrored_masks_swap_left_and_right(monkeypatch):
         assert values == {labels.PARSING.index("r_eye" if flip else "l_eye")}
 
 
-def test_masks_of_mirrored_photos_get_their_names_back():
+def test_masks_of_mirrored_photos_get_the_right_sides():
     left, right = labels.PARSING.index("l_ear"), labels.PARSING.index("r_ear")
     mask = np.full((64, 64), labels.PARSING.index("skin"), np.uint8)
     mask[30:40, 56:], mask[20:23, 40:50], mask[20:23, 14:24] = left, labels.PARSING.index("l_brow"), labels.PARSING.index("r_brow")
@@ -132,7 +132,7 @@ def test_masks_of_mirrored_photos_get_their_names_back():
     assert (named_wrongly[0] == 255).all() and (named_wrongly == labels.PARSING.index("skin")).sum() == (mask == labels.PARSING.index("skin")).sum()
 
 
-def test_missing_labels_cost_nothing():
+def test_missing_labels_have_no_loss():
     logits = torch.randn(3, 40, requires_grad=True)
     target = torch.zeros(3, 40)
     target[0, 5] = 1
@@ -157,7 +157,7 @@ def test_soft_argmax_finds_a_subpixel_peak():
     assert torch.allclose(found, torch.tensor([x, y]), atol=1e-4)
 
 
-def test_parts_answer_as_the_whole_network(net):
+def test_the_parts_answer_like_the_whole_network(net):
     image = torch.rand(2, 3, 96, 96, generator=torch.Generator().manual_seed(5)) * 2 - 1
     with torch.no_grad():
         maps = net.encode(image)
@@ -176,7 +176,7 @@ def test_parts_answer_as_the_whole_network(net):
         assert tensors[f"out_{task}"].shape[1] == QUERIES[task] * ANSWERS.get(task, 1)
 
 
-def test_two_looks_answer_alike_for_an_image_and_its_mirror_image(net):
+def test_mirrored_averaging_answers_an_image_and_its_mirror_image_alike(net):
     image = np.random.default_rng(7).integers(0, 256, (2, 3, 96, 96), dtype=np.uint8)
     once = partial(answer, net)
     seen, mirrored = twice(once)(image), twice(once)(np.ascontiguousarray(image[..., ::-1]))
@@ -188,12 +188,12 @@ def test_two_looks_answer_alike_for_an_image_and_its_mirror_image(net):
     assert np.allclose(seen["parsing"], mirrored["parsing"][:, labels.PARSING_FLIP][..., ::-1], atol=1e-3)
 
 
-def test_size_limits_of_the_issue(net):
+def test_networks_stay_within_their_size_limits(net):
     assert sum(p.numel() for p in net.parameters()) <= 6_000_000
 
 
-def test_label_map_inverts_the_network_s_sampling():
-    """A disc seen by the network comes back at its place in the crop."""
+def test_the_label_map_inverts_the_networks_sampling():
+    """A disc seen by the network is mapped back to its place in the crop."""
     side, size = 256, 96
     y, x = np.mgrid[:side, :side]
     disc = ((x - 140) ** 2 + (y - 110) ** 2 < 40**2).astype(np.uint8)
@@ -203,7 +203,7 @@ def test_label_map_inverts_the_network_s_sampling():
     assert both > 0.98
 
 
-def test_measures_on_hand_made_answers():
+def test_measures_of_hand_made_answers_are_right():
     true = np.zeros((1, 68, 2))
     true[0, 36], true[0, 45] = (0.3, 0.4), (0.7, 0.4)
     assert abs(landmark_error(true + [0.04, 0], true)[0] - 0.1) < 1e-9
@@ -212,7 +212,7 @@ def test_measures_on_hand_made_answers():
     assert verification(pairs, vectors) == 1.0
 
 
-def test_value_tasks_give_an_answer_a_label_and_read_it_from_the_label_s_own_query(net):
+def test_value_tasks_read_each_answer_from_its_own_query(net):
     assert QUERIES["attributes"] * ANSWERS["attributes"] == len(labels.ATTRIBUTES)
     assert QUERIES["age"] * ANSWERS["age"] == len(AGE_BINS)
     decoded = torch.randn(2, QUERIES["attributes"], 128, generator=torch.Generator().manual_seed(5))
@@ -222,7 +222,7 @@ def test_value_tasks_give_an_answer_a_label_and_read_it_from_the_label_s_own_que
     assert changed.nonzero().flatten().tolist() == [15, 16, 17, 18, 19]
 
 
-def test_weights_with_a_query_an_answer_begin_grouped_as_their_mean(net):
+def test_weights_with_a_query_for_each_answer_are_averaged_in_groups(net):
     state = {k: v.clone() for k, v in net.state_dict().items()}
     state["content.age"] = torch.arange(21.0)[:, None].expand(-1, 128)
     grouped = Student("edge")
@@ -230,7 +230,7 @@ def test_weights_with_a_query_an_answer_begin_grouped_as_their_mean(net):
     assert torch.equal(grouped.content["age"][:, 0], torch.tensor([3.0, 10.0, 17.0]))
 
 
-def test_weights_of_a_narrower_recognition_head_answer_as_before():
+def test_weights_of_a_narrower_recognition_head_keep_their_answers():
     torch.manual_seed(5)
     wide, narrow, maps = Student("edge").eval(), FeatureHead(256, 64).eval(), torch.rand(2, 256, 6, 6)
     state = {k: v for k, v in wide.state_dict().items() if not k.startswith("feature")} | {f"feature.{k}": v for k, v in narrow.state_dict().items()}
@@ -250,7 +250,7 @@ def test_rare_masks_are_drawn_more_often():
     assert np.allclose(chance / chance[0], [1, 2, 4, 1]) and abs(chance.sum() - 1) < 1e-12
 
 
-def test_released_arguments_name_no_folder_of_the_machine():
+def test_released_arguments_contain_no_path_of_the_machine():
     arguments = {
         "faces": "/here/faces",
         "cache": "/here/cache",
@@ -265,7 +265,7 @@ def test_released_arguments_name_no_folder_of_the_machine():
     assert release.kept({"seed": 3, "more": []}) == {"seed": 3, "more": []}
 
 
-def test_a_released_curve_draws_each_term_where_a_run_had_it():
+def test_a_released_curve_draws_each_term_for_the_runs_that_have_it():
     log = [{"step": 50, "age": 2.0, "tutor": 4.0}, {"step": 100, "age": 1.0}, {"step": 150, "tutor": 1.0}]
     lines = [line for line in release.curve(log).splitlines() if "polyline" in line]
     assert len(lines) == 2 and [line.count(",") for line in lines] == [2, 2]
@@ -273,8 +273,8 @@ def test_a_released_curve_draws_each_term_where_a_run_had_it():
     assert f"{release.LEFT + release.WIDTH:.1f}," in lines[1], "the last step is at the right edge"
 
 
-def test_a_transplanted_thing_and_its_label_lie_at_the_same_place():
-    """A dark donor thing on a bright crop: its label is where the crop became dark; outside of the photo there is no label."""
+def test_a_transplanted_thing_lies_at_its_label():
+    """A dark donor thing lies on a bright crop: its label is where the crop became dark; outside of the photo there is no label."""
     crop = np.full((64, 64, 4), [200, 200, 200, 0], np.uint8)
     mask = np.full((64, 64), 1, np.uint8)
     mask[:, :6] = 255
@@ -288,7 +288,7 @@ def test_a_transplanted_thing_and_its_label_lie_at_the_same_place():
         assert (labelled == 255).sum() == (mask == 255).sum() and (crop == 200)[..., :3].all() and (mask == 14).sum() == 0
 
 
-def test_hints_draw_a_thing_s_surest_pixels_up_where_it_is_and_down_where_it_is_not():
+def test_hints_raise_the_surest_pixels_of_present_things_and_lower_those_of_absent_ones():
     column, label, share = labels.HINTS["Wearing_Hat"]
     logits = torch.zeros(1, len(labels.PARSING), 12, 12, requires_grad=True)
     with torch.no_grad():
@@ -305,7 +305,7 @@ def test_hints_draw_a_thing_s_surest_pixels_up_where_it_is_and_down_where_it_is_
     assert abs(float(losses.hints(logits, attributes)) + np.log(1 - chance)) < 1e-5
 
 
-def test_hinted_rows_show_the_rarest_things_first_and_none_that_has_a_mask():
+def test_hinted_rows_prefer_the_rarest_things_and_skip_crops_with_masks():
     attributes = np.full((5, 40), -1.0)
     attributes[1, labels.HINTS["Wearing_Hat"][0]] = 1
     attributes[2, labels.HINTS["Wearing_Earrings"][0]] = 1
@@ -316,7 +316,7 @@ def test_hinted_rows_show_the_rarest_things_first_and_none_that_has_a_mask():
     assert hinted(attributes, np.ones(5, bool), 9).tolist() == [1, 3, 2, 0], "a crop without attributes gives no hint"
 
 
-def test_a_blend_of_two_ends_lies_between_them_and_keeps_counters():
+def test_a_blend_of_two_states_lies_between_them_and_keeps_counters():
     before = {"w": torch.tensor([0.0, 2.0]).half(), "n": torch.tensor(3)}
     after = {"w": torch.tensor([1.0, 4.0]), "n": torch.tensor(7)}
     mean = release.blended(before, after, 0.25)
@@ -325,7 +325,7 @@ def test_a_blend_of_two_ends_lies_between_them_and_keeps_counters():
         release.blended({"w": torch.zeros(3, 2), "n": torch.tensor(3)}, after, 0.25)
 
 
-def test_a_run_is_blended_with_the_weights_that_are_named_not_with_those_that_lie_there(tmp_path, monkeypatch):
+def test_a_run_is_blended_with_the_named_weights(tmp_path, monkeypatch):
     run, out, named = tmp_path / "run", tmp_path / "out", tmp_path / "named.pt"
     run.mkdir()
     out.mkdir()

@@ -1,4 +1,4 @@
-"""Controlled runs and the pieces of training that they try: balanced poses, the margin between people, a landmark network's inner maps."""
+"""Tests controlled runs and the pieces of training that they try: balanced poses, the margin between people, inner maps."""
 
 import csv
 import tomllib
@@ -30,7 +30,7 @@ cv2.setNumThreads(0)
 
 
 def faces(n, rng, nose=0.5):
-    """Points [n, 68, 2] whose jaw ends at 0.2 and 0.8, the nose's tip at `nose`."""
+    """Returns points [n, 68, 2] whose jaw ends at 0.2 and 0.8, with the nose's tip at `nose`."""
     points = rng.uniform(0.3, 0.7, (n, 68, 2)).astype(np.float32)
     points[:, 0], points[:, 16], points[:, 30] = (0.2, 0.5), (0.8, 0.5), np.stack([np.broadcast_to(nose, n), np.full(n, 0.5)], 1)
     return points
@@ -45,7 +45,7 @@ def test_turned_faces_are_drawn_as_often_as_frontal_ones_up_to_a_limit():
     assert turned(np.float32([1, 0]) + np.float32([-1, 1]) * points[:, jaw]) == pytest.approx(turned(points), abs=1e-5)
     points[5] = np.nan
     chance = pose_chances(points)
-    # The 79 frontal ones that are known, the 20 turned ones as often together, the two in profile as often as the limit lets them.
+    # The 79 known frontal ones, the 20 turned ones together as often, the two in profile as often as the limit allows.
     assert chance.sum() == pytest.approx(1) and chance[80:100].sum() == pytest.approx(79 * chance[0]) and chance[5] == chance[0]
     assert chance[100] == pytest.approx(MOST * chance[0])
 
@@ -57,7 +57,7 @@ def test_the_margin_is_cosface_from_the_teachers_means():
     means = torch.stack([teacher[1], F.normalize(teacher[0] + teacher[3], dim=0), teacher[4]])
     assert torch.allclose(term.vectors, means, atol=2e-3)
     embedding = torch.randn(4, 128, generator=torch.Generator().manual_seed(2), requires_grad=True)
-    # Of four rows one is nobody's and one of somebody else.
+    # Of four rows one has no person and one has another one.
     found = term(embedding, torch.tensor([7, -1, 8, 3]))
     by_hand = 0.0
     for row, place in ((0, 1), (3, 0)):
@@ -71,7 +71,7 @@ def test_the_margin_is_cosface_from_the_teachers_means():
     assert float(nobody.detach()) == 0.0
 
 
-def test_the_teacher_is_shown_its_square_and_its_points_come_back(tmp_path):
+def test_the_teacher_sees_its_square_and_its_points_are_mapped_back(tmp_path):
     # A network whose map is the picture and whose points are the corner of its view.
     image = onnx.helper.make_tensor_value_info("image", onnx.TensorProto.FLOAT, ["n", 3, 112, 112])
     points = onnx.helper.make_tensor_value_info("points", onnx.TensorProto.FLOAT, [1, 136])
@@ -89,7 +89,7 @@ def test_the_teacher_is_shown_its_square_and_its_points_come_back(tmp_path):
     assert maps.shape == (2, 1, 3, 14, 14)
     # Red rises to the right in the crop and falls in its mirror image; each channel has a mean of zero.
     assert maps[0, 0, 0, 5, 13] > 1 > -1 > maps[0, 0, 0, 5, 0] and maps[1, 0, 0, 5, 0] > 1 and abs(float(maps[:, :, 1].mean())) < 0.01
-    # Red tells the place in the photo, also where a turned, moved and mirrored sample looks.
+    # Red shows the place in the photo, also in a turned, moved and mirrored sample.
     np.savez(tmp_path / "maps.npz", maps=maps)
     target = inner_maps.InnerMaps(tmp_path / "maps.npz")
     middles = left + (np.arange(14) + 0.5) / 14 * width
@@ -110,7 +110,7 @@ def test_the_teacher_is_shown_its_square_and_its_points_come_back(tmp_path):
 
 
 def made_up(n=8, side=32):
-    """Crops of w300 and celeba, a people's number for each second one of celeba."""
+    """Makes crops of w300 and celeba, with a person's number for every second one of celeba."""
     rng = np.random.default_rng(0)
     m = 2 * n
     source = np.array(["w300"] * n + ["celeba"] * n)
@@ -125,7 +125,7 @@ def made_up(n=8, side=32):
     return {s: rng.integers(0, 255, (n, side, side, 4), np.uint8) for s in ("w300", "celeba")}, table
 
 
-def test_the_pieces_give_terms_only_where_they_are_asked_for(tmp_path):
+def test_optional_pieces_add_terms_only_when_requested(tmp_path):
     np.savez(tmp_path / "maps.npz", maps=np.random.default_rng(0).normal(size=(2, 8, 5, 14, 14)).astype(np.float16))
     inner = inner_maps.InnerMaps(tmp_path / "maps.npz")
     arrays, table = made_up()
@@ -149,7 +149,7 @@ def test_the_pieces_give_terms_only_where_they_are_asked_for(tmp_path):
     assert names == ["identities", "inner"]
 
 
-def test_networks_of_a_trial_differ_in_what_it_says_alone():
+def test_networks_of_a_trial_differ_only_in_their_arm():
     sizes = tomllib.loads(trials.CONFIG.read_text())["sizes"]
     before = set(SIZES)
     trials.add_sizes(sizes)
@@ -198,7 +198,7 @@ def row(arm, seed, nme):
     return {"arm": arm, "seed": seed, "steps": 5, "parameters": 1000, "mmac": 12.3, "seconds_a_step": 0.5, "landmarks w300 NME %": nme}
 
 
-def test_a_trials_table_has_the_pairs_differences(tmp_path):
+def test_the_table_of_a_trial_has_the_differences_of_the_pairs(tmp_path):
     for arm, seed, nme in (("base", 1, 5.0), ("base", 2, 6.0), ("base", 3, 5.5), ("poses", 1, 4.5), ("poses", 2, 6.1), ("poses-more", 1, 9.0)):
         (tmp_path / f"dense-{arm}-{seed}").mkdir()
         write_rows([row(arm, seed, nme)], tmp_path / f"dense-{arm}-{seed}" / "row.csv")

@@ -1,4 +1,4 @@
-"""A network that learns another one's answers, one whose other parts are held, and one with fewer levels in its memory."""
+"""Tests a network that learns another one's answers, one whose other parts are held, and one with fewer levels in its memory."""
 
 import numpy as np
 import pytest
@@ -38,7 +38,7 @@ def test_every_face_learns_values_and_some_learn_points_and_masks(batch):
 
 
 @torch.no_grad()
-def test_a_tutor_s_goals_are_its_own_answers(tmp_path, batch):
+def test_the_goals_of_a_tutor_are_its_own_answers(tmp_path, batch):
     net = saved(tmp_path / "edge.pt", "edge")
     tutor, rows = Tutor(tmp_path / "edge.pt"), Tutor.rows(batch, 4)
     maps = tutor.net.encode(batch["image"])
@@ -53,7 +53,7 @@ def test_a_tutor_s_goals_are_its_own_answers(tmp_path, batch):
     assert float(tutor(net, batch, maps, 4)) < 1e-3
 
 
-def test_held_parts_that_are_the_tutor_s_own_are_run_once(tmp_path, batch):
+def test_held_parts_shared_with_the_tutor_run_once(tmp_path, batch):
     saved(tmp_path / "nano.pt", levels=3)
     tutor = Tutor(tmp_path / "nano.pt")
     trained = TrainingModel(Student("nano"), tutor=tutor)
@@ -76,8 +76,8 @@ def test_held_parts_that_are_the_tutor_s_own_are_run_once(tmp_path, batch):
     assert not tutor.sees_alike, "other weights"
 
 
-def test_what_a_tutor_says_is_never_rounded(tmp_path, made_up, monkeypatch):  # noqa: F811
-    """The held encoder's maps are rounded for the network that learns, and the goals are of what the encoder itself sees."""
+def test_the_answers_of_a_tutor_are_never_rounded(tmp_path, made_up, monkeypatch):  # noqa: F811
+    """The held encoder's maps are rounded for the network that learns; the goals come from the encoder's unrounded maps."""
     saved(tmp_path / "nano.pt", levels=3)
     told = []
 
@@ -93,7 +93,7 @@ def test_what_a_tutor_says_is_never_rounded(tmp_path, made_up, monkeypatch):  # 
     assert same[0] and not any(same[-2:]), same
 
 
-def test_a_distance_is_nothing_from_the_same_answers_and_draws_towards_them(batch):
+def test_a_distance_is_zero_for_equal_answers_and_its_gradient_points_to_them(batch):
     generator = torch.Generator().manual_seed(4)
     shapes = {
         "landmarks": (2, 68, 8, 8),
@@ -118,7 +118,7 @@ def test_a_distance_is_nothing_from_the_same_answers_and_draws_towards_them(batc
     assert abs(float(distance("parsing", coarse, fine))) < 1e-5, "a coarser answer is compared on the tutor's grid"
 
 
-def test_the_tutor_s_term_comes_beside_the_labels_or_alone(tmp_path, batch):
+def test_the_term_of_the_tutor_adds_to_the_labels_or_replaces_them(tmp_path, batch):
     net = saved(tmp_path / "nano.pt")
     trained = TrainingModel(Student("nano"), tutor=Tutor(tmp_path / "nano.pt"))
     assert "tutor" in trained(batch, 8) and set(trained(batch, 8, (*ANSWERS, "landmarks", "parsing", "recognition"))) == {"tutor"}
@@ -129,7 +129,7 @@ def test_the_tutor_s_term_comes_beside_the_labels_or_alone(tmp_path, batch):
     assert abs(near) < 1e-3 < 0.01 * float(trained(batch, 8)["tutor"].detach())
 
 
-def test_parts_that_are_held_stay_as_they_began(tmp_path, made_up):  # noqa: F811
+def test_held_parts_keep_their_weights(tmp_path, made_up):  # noqa: F811
     net = saved(tmp_path / "nano.pt", levels=3)
     only = "memory,layers,content"
     args = ("--tutor", str(tmp_path / "nano.pt"), "--start-from", str(tmp_path / "nano.pt"), "--levels", "1", "--only", only, "--weigh", PURE)
@@ -144,7 +144,7 @@ def test_parts_that_are_held_stay_as_they_began(tmp_path, made_up):  # noqa: F81
         train.train(arguments(tmp_path / "other", "--only", "decoder"))
 
 
-def test_a_run_through_another_warp_is_for_trials_alone(tmp_path, made_up, monkeypatch):  # noqa: F811
+def test_a_run_through_another_warp_is_only_for_trials(tmp_path, made_up, monkeypatch):  # noqa: F811
     run, shipped = tmp_path / "run", geometry.WARP_LINEAR
     try:
         train.train(arguments(run, "--warp", "1"))
@@ -163,7 +163,7 @@ def test_a_run_through_another_warp_is_for_trials_alone(tmp_path, made_up, monke
 
 
 @torch.no_grad()
-def test_a_network_begins_with_the_last_levels_of_another_s_memory(tmp_path):
+def test_a_network_starts_with_the_last_levels_of_another_memory(tmp_path):
     three = saved(tmp_path / "three.pt", levels=3)
     one = Student("nano", 1).eval()
     one.load_average(three.state_dict())
@@ -177,7 +177,7 @@ def test_a_network_begins_with_the_last_levels_of_another_s_memory(tmp_path):
 
 @torch.no_grad()
 @pytest.mark.parametrize("levels,read", [(1, ["feature16"]), (3, ["feature8", "feature16a", "feature16"])])
-def test_weights_of_any_levels_are_loaded_and_cut_as_they_are(tmp_path, levels, read):
+def test_weights_with_any_number_of_levels_are_loaded_and_cut(tmp_path, levels, read):
     net = saved(tmp_path / "net.pt", levels=levels)
     found, _ = evaluate.load(tmp_path / "net.pt")
     parts, images = cut(found, 64), torch.rand(2, 3, 64, 64) * 2 - 1
@@ -190,7 +190,7 @@ def test_weights_of_any_levels_are_loaded_and_cut_as_they_are(tmp_path, levels, 
 
 
 @torch.no_grad()
-def test_a_smaller_network_takes_over_as_many_levels_as_the_larger_one_has():
+def test_a_smaller_network_takes_the_levels_of_the_larger_one():
     torch.manual_seed(4)
     big, images = Student("nano", 3).eval(), torch.rand(16, 3, 64, 64) * 2 - 1
     small = shrink.Shrinking(big, Student("nano", 3), images).run()

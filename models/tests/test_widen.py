@@ -1,4 +1,4 @@
-"""student.widen: the larger network answers as the smaller one, and is no mere repetition of it."""
+"""Tests student.widen: the larger network answers like the smaller one, and its copies of a channel are not all equal."""
 
 import subprocess
 import sys
@@ -40,7 +40,7 @@ def assert_same(net, large, images):
 
 
 def settled(size, levels=None):
-    """A network whose batch norms have statistics of their own."""
+    """Returns a network whose batch norms have their own statistics."""
     torch.manual_seed(1)
     net = Student(size, levels).train()
     with torch.no_grad():
@@ -50,14 +50,14 @@ def settled(size, levels=None):
 
 @pytest.mark.parametrize("size,levels", [("wider-nano", 3), ("wider-nano", 1), ("thrice-nano", 1)])
 @torch.no_grad()
-def test_the_answers_are_the_smaller_network_s(sizes, size, levels):
+def test_the_widened_network_answers_like_the_smaller_one(sizes, size, levels):
     net, images = settled("nano", levels), torch.randn(2, 3, 96, 96)
     large = widen.widen(net, size)
     assert large.size == size and sum(p.numel() for p in large.parameters()) > 2 * sum(p.numel() for p in net.parameters())
     assert_same(net, large, images)
 
 
-def test_the_copies_of_a_channel_learn_apart(sizes):
+def test_the_copies_of_a_channel_diverge_in_training(sizes):
     large = widen.widen(settled("nano"), "wider-nano")
     sum(x.square().sum() for x in every_answer(large, torch.randn(2, 3, 96, 96))).backward()
     gradient = large.encoder.stage8[1].first[0].weight.grad
@@ -65,7 +65,7 @@ def test_the_copies_of_a_channel_learn_apart(sizes):
     assert float((first - second).abs().max()) > 0.05 * float(gradient.abs().max())
 
 
-def test_what_is_no_widening_is_refused(sizes):
+def test_other_sizes_than_a_widening_are_refused(sizes):
     with pytest.raises(ValueError, match="dim, heads"):
         widen.times("edge", "nano")
     SIZES["uneven"] = SIZES["nano"] | {"widths": (32, 64, 128, 128)}

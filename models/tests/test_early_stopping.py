@@ -1,4 +1,4 @@
-"""Task-wise early stopping: numbers from the formula of SPEC D3."""
+"""Tests task-wise early stopping with numbers from TCDCN's formula."""
 
 import csv
 import math
@@ -9,7 +9,7 @@ from faceptor_models.common.overfitting import TaskwiseStopping
 
 
 def fed(training, validation, task="smile", coefficient=1.0, **options):
-    """A rule that has seen the losses of one task."""
+    """Returns a rule that has seen the losses of one task."""
     rule = TaskwiseStopping({task: coefficient}, **({"window": 4, "threshold": 1e9} | options))
     for i, (a, b) in enumerate(zip(training, validation, strict=True)):
         rule.update(i, {task: a}, {task: b})
@@ -21,7 +21,7 @@ def test_trend_of_a_flat_curve_and_of_a_straight_fall_is_the_window():
         assert fed(training, training).log[-1].trend == pytest.approx(4.0)
 
 
-def test_trend_and_gap_by_hand():
+def test_trend_and_gap_equal_values_computed_by_hand():
     rule = fed([8.0, 4.0, 2.0, 1.0, 0.5], [9.0, 6.0, 4.0, 3.0, 2.0], coefficient=0.25)
     decision = rule.log[-1]
     assert decision.trend == pytest.approx(4 * 2 / (15.5 - 8)) and decision.gap == pytest.approx((2 - 0.5) / (0.25 * 0.5))
@@ -36,7 +36,7 @@ def test_the_window_slides_and_the_minimum_is_of_all_that_was_seen():
     assert other.log[-1].gap == pytest.approx((6 - 4) / 4)
 
 
-def test_guards_of_a_denominator_that_is_not_positive():
+def test_guards_handle_a_denominator_that_is_not_positive():
     training = [0.1, 0.1, 3.0, 3.0, 3.0]  # sum 9.2, four times the median 12
     assert fed(training, [9.0] * 5, threshold=1.0).stopped_at == {}
     rule = fed(training, [9.0] * 5, threshold=1.0, guard="infinite")
@@ -45,7 +45,7 @@ def test_guards_of_a_denominator_that_is_not_positive():
     assert fed(training, [0.1] * 5, threshold=1.0, guard="infinite").stopped_at == {}
 
 
-def test_an_important_task_stops_later_and_a_stopped_one_weighs_nothing():
+def test_an_important_task_stops_later_and_a_stopped_one_has_no_weight():
     rule = TaskwiseStopping({"pose": 4.0, "smile": 0.5}, window=2, threshold=3.0)
     stops = []
     for i in range(12):
@@ -58,13 +58,13 @@ def test_an_important_task_stops_later_and_a_stopped_one_weighs_nothing():
     assert [d.iteration for d in rule.log if d.task == "smile"] == [0, 1, 2]
 
 
-def test_patience_wants_a_row_of_looks():
+def test_patience_counts_consecutive_checks():
     validation = [9.0, 9.0, 1.0, 9.0, 9.0, 9.0, 9.0]
     assert fed([1.0] * 7, validation, window=2, threshold=3.0).stopped_at == {"smile": 3}
     assert fed([1.0] * 7, validation, window=2, threshold=3.0, patience=3).stopped_at == {"smile": 5}
 
 
-def test_a_resumed_rule_decides_as_one_that_ran_through(tmp_path):
+def test_a_resumed_rule_decides_like_an_unbroken_one(tmp_path):
     training, validation = [1.0 + 0.1 * (i % 3) for i in range(12)], [1.0 + 0.2 * i for i in range(12)]
     through = fed(training, validation, threshold=4.0)
     first = fed(training[:6], validation[:6], threshold=4.0)
@@ -83,6 +83,6 @@ def test_a_resumed_rule_decides_as_one_that_ran_through(tmp_path):
 
 
 @pytest.mark.parametrize("wrong", [{"window": 1}, {"threshold": 0.0}, {"patience": 0}, {"guard": "hope"}, {"minimum": "test"}, {"coefficient": 0.0}])
-def test_settings_without_sense_are_refused(wrong):
+def test_invalid_settings_are_refused(wrong):
     with pytest.raises(ValueError):
         fed([], [], **wrong)

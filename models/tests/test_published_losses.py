@@ -1,4 +1,4 @@
-"""Training losses: against the official code's values where the reference holds them, else worked out from the formulas."""
+"""Tests training losses against the official code's values where the reference has them, else against the formulas."""
 
 import json
 import math
@@ -28,7 +28,7 @@ def reference(path):
 
 
 def test_every_faceptor_loss_is_the_official_one():
-    """On the reference's outputs and labels: each task's loss, its terms, the total and the effective weights."""
+    """It compares each task's loss, its terms, the total and the effective weights on the reference's outputs and labels."""
     folder = reference(CHECKPOINT).parent
     outputs, inputs = np.load(folder / "outputs.npz"), np.load(folder / "inputs.npz")
     expected, meta = json.loads((folder / "losses.json").read_text()), json.loads((folder / "meta.json").read_text())
@@ -82,7 +82,7 @@ def test_cosface_takes_the_margin_from_the_true_class():
     assert float(loss) == pytest.approx(64 * (1 + 0.4), rel=1e-6)
 
 
-def test_unknown_attributes_cost_nothing_and_the_sum_is_over_the_batch():
+def test_unknown_attributes_have_no_loss_and_the_sum_is_over_the_batch():
     logits = torch.tensor([[0.0, 5.0, 2.0], [1.0, 0.0, -7.0]])
     labels = torch.tensor([[1, -1, 0], [-1, 0, -1]])
     expected = (math.log(2) + math.log(1 + math.exp(2)) + math.log(2)) / 2
@@ -99,7 +99,7 @@ def test_heatmap_target_off_the_grid_and_beyond_the_radius():
     assert outside[8, 0] > 0 and outside.max() < 1
 
 
-def test_total_is_over_the_sum_of_the_weights_of_the_tasks_at_hand():
+def test_the_total_is_divided_by_the_weights_of_the_present_tasks():
     losses = {"age_a": torch.tensor(2.0), "align_b": torch.tensor(8.0)}
     assert float(faceptor.total(losses, {"age_a": 1.0, "align_b": 3.0, "parsing_c": 100.0})) == pytest.approx((2 + 24) / 4)
 
@@ -122,7 +122,7 @@ def test_contrast_labels_follow_the_rank_and_the_key_gets_no_gradient():
     assert keys.grad is None and query.grad is not None
 
 
-def test_mcf_total_weighs_the_reconstruction_a_thousand_times():
+def test_the_total_of_mcf_weights_the_reconstruction_by_a_thousand():
     torch.manual_seed(0)
     features = [torch.randn(2, 5, 3) for _ in range(4)]
     output = {"features_pseudo": features, "features_real": [f + 0.1 for f in features], "query": torch.randn(2, 4), "key": torch.randn(2, 4)}
@@ -130,7 +130,7 @@ def test_mcf_total_weighs_the_reconstruction_a_thousand_times():
     assert float(loss) == pytest.approx(1000 * float(mim) + float(contrast), rel=1e-6) and float(mim) > 0
 
 
-def test_tcdcn_objective_by_hand():
+def test_the_objective_of_tcdcn_equals_values_computed_by_hand():
     outputs = {"landmark": torch.tensor([[1.0, 2.0]]), "smile": torch.tensor([[0.0, 0.0]]), "pose": torch.tensor([[1.0, 0.0]])}
     labels = {"landmark": torch.tensor([[0.0, 4.0]]), "smile": torch.tensor([1]), "pose": torch.tensor([0])}
     weights = [torch.tensor([[2.0, 1.0]]), torch.tensor([9.0])]
@@ -140,7 +140,7 @@ def test_tcdcn_objective_by_hand():
 
 
 def jaccard_of_hard(prediction, labels, classes):
-    """Mean Jaccard loss over the classes present, which Lovasz-softmax equals on certain predictions."""
+    """Returns the mean Jaccard loss over the classes present, which Lovasz-softmax equals on certain predictions."""
     losses = []
     for c in classes:
         a, b = prediction == c, labels == c
@@ -196,7 +196,7 @@ def test_criterion_counts_each_term_once_and_the_flag_as_the_official_code():
     )
 
 
-def test_class_weights_of_the_edges():
+def test_class_weights_of_the_edges_follow_the_formula():
     labels = torch.tensor([[[1, 0, 0, 0, 255]]])
     assert edge_criterion.binary_weights(labels).tolist() == [0.25, 0.75]
     labels = torch.tensor([[[0, 0, 0, 2, 255]]])
@@ -252,7 +252,7 @@ def test_in_the_official_cycles_the_category_attention_counts_the_ignored_pixels
     assert float(terms["attention_category"]) == pytest.approx(by_hand, rel=1e-5)
 
 
-def test_a_batch_without_labels_costs_nothing_that_is_not_a_number():
+def test_a_batch_without_labels_has_a_finite_loss():
     outputs, targets = case(3)
     ignored = torch.full_like(targets.parsing, 255)
     loss, terms = edge_criterion.criterion(outputs, edge_criterion.Targets(ignored, torch.zeros_like(ignored), ignored))

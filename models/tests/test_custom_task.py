@@ -1,4 +1,4 @@
-"""A task of one's own on the smaller network of this repository."""
+"""Tests a custom task on the smaller network of this repository."""
 
 import json
 import tomllib
@@ -23,7 +23,7 @@ NANO = MODELS / "nano"
 
 @pytest.fixture(scope="module")
 def faces(tmp_path_factory):
-    """Crops of the demo's face, every other one with a green cap, as `prepare` writes them."""
+    """Writes crops of the demo's face, every other one with a green cap, in the layout of `prepare`."""
     root = tmp_path_factory.mktemp("faces")
     photo = Image.open(MODELS / "demo/astronaut.jpg").convert("RGB").crop((141, 40, 309, 208)).resize((192, 192))
     rng = np.random.default_rng(1)
@@ -56,7 +56,7 @@ def test_a_task_is_learned_and_joins_the_export(faces, tmp_path, capsys):
     manifest = tomllib.loads((out / "manifest.toml").read_text())
     task = manifest["task"][-1]
     assert (task["name"], task["kind"], task["labels"]) == ("head", "classes", ["bare", "cap"])
-    # Its classes may have a side, which a second look at the mirrored face would not tell apart.
+    # Its classes may have a side, which a second, mirrored crop could not tell apart.
     assert "mirror" not in task and all(other["mirror"] for other in manifest["task"][:-1])
     assert all((out / part["file"]).exists() for part in manifest["part"])
     session = onnxruntime.InferenceSession(str(out / "task_head.onnx"), providers=["CPUExecutionProvider"])
@@ -69,7 +69,7 @@ def test_a_task_is_learned_and_joins_the_export(faces, tmp_path, capsys):
 
 
 @pytest.mark.parametrize("task,said", [("hat", "has no task hat: head"), ("age", "")])
-def test_what_cannot_be_learned_is_said(faces, tmp_path, task, said):
+def test_labels_that_cannot_be_learned_are_refused(faces, tmp_path, task, said):
     with pytest.raises(SystemExit) as refused:
         custom_task.main([str(faces), "--task", task, "--weights", str(NANO / "weights.pt"), "--export", str(NANO), "--out", str(tmp_path / "x")])
     assert said in str(refused.value) and not (tmp_path / "x").exists()

@@ -1,4 +1,4 @@
-"""The network's view of a photo, as src/perceive/crop.rs has it."""
+"""Tests the network's view of a photo against the runtime's definition."""
 
 import numpy as np
 import pytest
@@ -11,7 +11,7 @@ TURNED = np.array([[90.0, -20.0, 60.0], [20.0, 90.0, 40.0]])
 
 
 def ramp(side, unit=1):
-    """Red grows by one every `unit` columns, green every `unit` rows."""
+    """Returns red that grows by one every `unit` columns, and green that grows every `unit` rows."""
     y, x = np.mgrid[:side, :side] // unit
     return np.stack([x, y, np.full_like(x, 50)], -1).astype(np.uint8)
 
@@ -24,8 +24,8 @@ def test_each_pixel_sees_the_place_of_the_warp():
     assert np.abs(seen[..., :2] - places)[inside].max() < 0.6 and (seen[..., 2] == 50).all()
 
 
-def test_another_warp_is_seen_through_everywhere():
-    """A trial's uniform grid: its pixels, its points and a training sample's."""
+def test_another_warp_applies_everywhere():
+    """A trial's uniform grid applies to its pixels, its points and a training sample."""
     shipped, fine = geometry.WARP_LINEAR, augment.grid(8)
     points, crop = np.array([[0.3, 0.3], [0.7, 0.2]]), np.pad(ramp(96), ((0, 0), (0, 0), (0, 1)))
     try:
@@ -54,7 +54,7 @@ def test_a_fine_pattern_does_not_alias(side):
     assert rim < 40 and (middle < 40 or side < 300), (rim, middle, covered)
 
 
-def test_a_large_photo_is_halved_at_its_place():
+def test_a_halved_large_photo_keeps_its_place():
     to_photo = np.array([[1500.0, -300.0, 350.0], [300.0, 1500.0, 60.0]])
     seen = view(ramp(2000, 8), to_photo, 96)
     places = (apply(to_photo, network_grid(96)) - 3.5) / 8
@@ -62,11 +62,11 @@ def test_a_large_photo_is_halved_at_its_place():
     assert np.abs(seen[..., :2] - places)[inside].max() < 1.1
 
 
-def test_samples_follow_what_a_pixel_covers():
-    # One sample for every two pixels covered: half as many photo pixels in the middle, twice as many at the rim.
+def test_the_number_of_samples_follows_the_area_of_a_pixel():
+    # One sample for every two covered pixels: half as many photo pixels in the middle, twice as many at the rim.
     assert counts(96, 256)[[0, 48]].tolist() == [3, 1] and counts(96, 96).max() == 1 and counts(96, 5000).max() == 4
 
 
-def test_beyond_the_photo_its_edge_goes_on():
+def test_the_edge_is_repeated_beyond_the_photo():
     seen = view(ramp(10), np.array([[30.0, 0, -10], [0, 30.0, -10]]), 8)
     assert seen[0, 0, 0] == 0 and seen[0, 7, 0] == 9 and seen[7, 0, 1] == 9

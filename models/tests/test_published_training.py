@@ -1,4 +1,4 @@
-"""Schedules and cyclical self-regulation: numbers from SPEC A7, C3 and E7."""
+"""Tests schedules and cyclical self-regulation with numbers from the papers' formulas."""
 
 import math
 
@@ -13,17 +13,17 @@ from faceptor_models.common.self_regulation import SelfRegulation, reestimate
 torch.set_num_threads(1)
 
 
-def test_faceptor_s_rate_by_the_formula():
+def test_the_rate_of_faceptor_follows_the_formula():
     def rate(i, **more):
         return schedules.faceptor(i, 50000, 1e-6, 5e-5, **more)
 
     assert rate(0) == pytest.approx(1e-6) and rate(1000) == pytest.approx(25.5e-6) and rate(2000) == pytest.approx(5e-5)
     assert rate(26000) == pytest.approx(2.5e-5) and rate(50000) == pytest.approx(0)
-    # The spec's own form: b ((i / 2000)(wl - bl) + bl) / bl with b = bl times the multiplier.
+    # The paper's own form: b ((i / 2000)(wl - bl) + bl) / bl with b = bl times the multiplier.
     assert rate(500, multiplier=10.0) == pytest.approx(1e-5 * ((500 / 2000) * (5e-5 - 1e-6) + 1e-6) / 1e-6)
 
 
-def test_mcf_s_rate_and_its_peak():
+def test_the_rate_of_mcf_and_its_peak_follow_the_formula():
     assert schedules.mae_peak(1.5e-4, 64 * 8 * 8) == pytest.approx(2.4e-3)
     assert schedules.mae(0.5, 16, 2.4e-3) == pytest.approx(1.2e-3)
     assert schedules.mae(8.5, 16, 2.4e-3) == pytest.approx(1.2e-3) and schedules.mae(16, 16, 2.4e-3) == pytest.approx(0)
@@ -43,7 +43,7 @@ def test_cyclical_rate_restarts_from_half_and_officially_by_iterations():
     assert official(15000) == official(15010) == pytest.approx(5e-4) and official(15005) == pytest.approx(2.55e-4)
 
 
-def test_cycles_end_where_the_formula_says():
+def test_cycles_end_as_in_the_formula():
     rule = SelfRegulation(start=150, cycle=10)
     assert [e for e in range(200) if rule.ends(e)] == [149, 159, 169, 179, 189, 199]
 

@@ -1,4 +1,4 @@
-"""`faceptor-models import`: official files of every system load, run and export; damaged ones are in test_systems_refusals."""
+"""Tests `faceptor-models import`: official files of every system load, run and export (test_published_refusals has damaged ones)."""
 
 import os
 import subprocess
@@ -21,7 +21,7 @@ SHARED = Path(os.environ.get("FACEPTOR_SHARED", Path(__file__).resolve().parents
 
 
 def answers(folder, images):
-    """The exported folder in ONNX Runtime, connected by tensor name: {tensor: array}."""
+    """Runs the exported folder in ONNX Runtime, connected by tensor name: {tensor: array}."""
     manifest = tomllib.loads((folder / "manifest.toml").read_text())
     found = dict(images)
     for part in manifest["part"]:
@@ -157,7 +157,7 @@ def test_mcf_runs_and_exports(tmp_path):
     close(tensors["tokens8_face"], found["vit_block08"][:1])
 
 
-def test_mcf_takes_the_masking_ratio_of_its_settings_and_the_noise_as_it_is(tmp_path, capsys):
+def test_mcf_uses_the_masking_ratio_of_its_settings_and_the_exact_noise(tmp_path, capsys):
     held = files.mcf_file(files.mcf_model())
     held["args"].mask_ratio = 0.5
     path = files.save(tmp_path / "checkpoint-15.pth", held)
@@ -172,7 +172,7 @@ def test_mcf_takes_the_masking_ratio_of_its_settings_and_the_noise_as_it_is(tmp_
     assert "is for 1 images" in capsys.readouterr().err
 
 
-def test_mcf_s_encoder_alone_runs_and_exports(tmp_path, capsys):
+def test_the_encoder_of_mcf_alone_runs_and_exports(tmp_path, capsys):
     model, arrays = files.mcf_model(), {"image": image(1, 3, 32), "noise_online": RNG.random((1, 16), dtype=np.float32)}
     whole = outputs(tmp_path, files.save(tmp_path / "whole.pth", files.mcf_file(model)), arrays, *FACEPTOR_OPTIONS)
     state = {k: v for k, v in model.state_dict().items() if k.startswith("online_encoder.")}
@@ -206,7 +206,7 @@ def test_dmlcsr_of_an_older_library_lacks_counters(tmp_path):
     assert "seg" in outputs(tmp_path, files.save(tmp_path / "best.pth", state), {"image": image(1, 3, 65)})
 
 
-def test_tcdcn_of_other_layers_and_pictures_is_refused_or_told(tmp_path, capsys):
+def test_tcdcn_of_other_layers_or_pictures_is_refused_or_reported(tmp_path, capsys):
     state = files.tcdcn_model().state_dict()
     path = files.save(
         tmp_path / "t.pth",
@@ -238,7 +238,7 @@ def test_tcdcn_runs_and_exports(tmp_path, blocks, ending):
     close(tensors["out_pose"], torch.softmax(torch.from_numpy(found["out.pose"][:1]), -1).numpy())
 
 
-def test_naive_dense_tasks_are_told_by_their_outputs_or_named(tmp_path, capsys):
+def test_dense_tasks_of_naive_faceptor_follow_from_their_outputs_or_an_option(tmp_path, capsys):
     tasks = {"parsing_lapa": 11, "align_300w": 68, "align_cofw": 29}
     model = files.naive_model(tasks)
     path = files.save(tmp_path / "n.pth.tar", files.ddp(model))
@@ -266,7 +266,7 @@ def test_a_folder_with_other_files_is_left_alone(tmp_path, capsys):
     assert not (tmp_path / "export" / "task_smile.onnx").exists()
 
 
-def test_a_task_of_one_s_own_takes_an_official_one_s_place(tmp_path):
+def test_a_custom_task_takes_the_place_of_an_official_one(tmp_path):
     held = files.ddp(files.faceptor_model())
     held["state_dict"] = {k.replace("align_aflw", "align_mine"): v for k, v in held["state_dict"].items()}
     path = files.save(tmp_path / "c.pth.tar", held)
@@ -276,7 +276,7 @@ def test_a_task_of_one_s_own_takes_an_official_one_s_place(tmp_path):
     assert [(t["name"], t["group"]) for t in manifest["task"]] == [("align_mine", "box100")]
 
 
-def test_parity_tells_agreement_from_disagreement(tmp_path, capsys):
+def test_parity_separates_agreement_from_disagreement(tmp_path, capsys):
     model = files.tcdcn_model()
     files.save(tmp_path / "tcdcn.pth", model.state_dict())
     arrays = {"image": image(2, 1, 40)}

@@ -1,4 +1,4 @@
-"""`faceptor-models import`: damaged, hostile and foreign files are refused with the reason, and nothing is written."""
+"""Tests that `faceptor-models import` refuses damaged, hostile and foreign files with the reason, and writes nothing."""
 
 import collections
 import io
@@ -108,7 +108,7 @@ def test_a_pickle_that_calls_something_is_refused_before_it_does(tmp_path, capsy
 
 
 def test_a_tensor_that_claims_more_than_the_file_holds_is_refused(tmp_path, capsys):
-    """Sizes are taken from tensors; one number repeated must not make us build a network of a hundred gigabytes."""
+    """Sizes come from tensors; one repeated number must not make us build a network of a hundred gigabytes."""
     state = {f"module.{k}": torch.zeros(()).expand(v.shape) for k, v in files.faceptor_model().state_dict().items()}
     path = files.save(tmp_path / "hollow.pth.tar", {"step": 1, "state_dict": state, "optimizer": {}})
     assert "claims to be larger" in refused(tmp_path, capsys, path, *FACEPTOR_OPTIONS)
@@ -117,7 +117,7 @@ def test_a_tensor_that_claims_more_than_the_file_holds_is_refused(tmp_path, caps
     assert "do not fit" in refused(tmp_path, capsys, path, *FACEPTOR_OPTIONS)
 
 
-def test_wrong_usage_has_status_2(capsys):
+def test_wrong_usage_exits_with_status_2(capsys):
     for arguments in (["import", "c.pth"], ["import"], ["import", "c.pth", "--out", "d", "--levels", "x"], ["export"]):
         with pytest.raises(SystemExit) as stop:
             command.main(arguments)
@@ -156,14 +156,14 @@ def test_answers_that_are_not_finite_are_refused(tmp_path, capsys):
 
 
 def array_bytes(shape, held=b""):
-    """An .npy file that claims `shape` of float32 and has the numbers `held`."""
+    """Returns an .npy file that claims `shape` of float32 and has the numbers `held`."""
     out = io.BytesIO()
     np.lib.format.write_array_header_1_0(out, {"descr": "<f4", "fortran_order": False, "shape": shape})
     return out.getvalue() + held
 
 
 def test_archives_that_would_fill_the_memory_are_refused(tmp_path, capsys):
-    """300 MB of zeros in 300 kB, as weights and as a picture; and an array that claims a terabyte it does not have."""
+    """They are 300 MB of zeros in 300 kB, as weights and as a picture, and an array that claims a terabyte it does not have."""
     zeros = array_bytes((75_000_000,), bytes(300_000_000))
     with zipfile.ZipFile(tmp_path / "bomb.npz", "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
         archive.writestr("conv1.weight.npy", zeros)
@@ -194,13 +194,13 @@ def test_tensors_without_numbers_are_refused(tmp_path, capsys):
 
 
 def test_filters_for_more_regions_than_the_file_has_numbers_are_refused(tmp_path, capsys):
-    """A shared bias would otherwise be laid out for all of them first."""
+    """Otherwise a shared bias would first be laid out for all of them."""
     state = files.tcdcn_model((2, 2, 2, 2)).state_dict()
     hollow = {"conv1.weight": torch.zeros(()).expand(60_000, 60_000, 4, 1, 5, 5), "conv1.bias": torch.zeros(4)}
     assert "claims to be larger" in refused(tmp_path, capsys, files.save(tmp_path / "t.pth", state | hollow))
 
 
-def test_what_a_pickle_calls_is_named_and_no_way_round_is_advised(tmp_path, capsys):
+def test_a_refusal_names_the_call_of_a_pickle_and_suggests_no_workaround(tmp_path, capsys):
     path = files.save(tmp_path / "c.pth", files.mcf_file(files.mcf_model()) | {"args": Malicious("x")})
     error = refused(tmp_path, capsys, path)
     assert "posix.system" in error
@@ -210,7 +210,7 @@ def test_what_a_pickle_calls_is_named_and_no_way_round_is_advised(tmp_path, caps
     assert "safe_globals" not in error and "weights_only" not in error
 
 
-def test_an_object_array_beside_the_weights_is_refused_and_beside_the_pictures_not_read(tmp_path, capsys):
+def test_an_object_array_is_refused_among_weights_and_not_read_among_pictures(tmp_path, capsys):
     state = {k: v.numpy() for k, v in files.tcdcn_model().state_dict().items()}
     named = np.array(["a", None], dtype=object)
     np.savez(tmp_path / "t.npz", **state, names=named)

@@ -1,4 +1,4 @@
-"""Files that hold a known system in another form: wrappers, kinds of numbers, orders of axes, parts left out."""
+"""Tests files that hold a known system in another form: wrappers, number types, orders of axes, missing parts."""
 
 import argparse
 import collections
@@ -20,8 +20,8 @@ def cast(state, kind):
 
 
 @pytest.mark.parametrize("kind", [torch.float64, torch.float16, torch.bfloat16])
-def test_other_kinds_of_numbers_are_the_same_network(tmp_path, kind):
-    """The counters of batches too, which whoever casts or averages a state turns into fractions."""
+def test_weights_of_other_number_types_are_the_same_network(tmp_path, kind):
+    """The counters of batches change too: a cast or an average of a state turns them into fractions."""
     state = files.dmlcsr_model(edges=False).state_dict()
     arrays = {"image": image(1, 3, 65)}
     rounded = cast(cast(state, kind), torch.float32)
@@ -56,7 +56,7 @@ def test_wrappers_containers_and_older_files_are_read(tmp_path, capsys):
 
 
 @pytest.mark.parametrize("kind", [np.float64, np.dtype(">f4"), np.longdouble])
-def test_pictures_of_other_kinds_of_numbers_are_the_same_pictures(tmp_path, kind):
+def test_pictures_of_other_number_types_give_the_same_answers(tmp_path, kind):
     path, arrays = files.save(tmp_path / "t.pth", files.tcdcn_model().state_dict()), {"image": image(1, 1, 40)}
     expected = outputs(tmp_path, path, arrays)
     found = outputs(tmp_path, path, {"image": arrays["image"].astype(kind)})
@@ -71,7 +71,7 @@ def test_an_interpreter_without_a_task_is_left_out_by_name(tmp_path, capsys):
     assert "map_v2.mask_map.0.weight (interpreter map_v2, which no task" in capsys.readouterr().out
 
 
-def test_heads_that_must_be_given_are_asked_for(tmp_path, capsys):
+def test_missing_numbers_of_heads_are_asked_for(tmp_path, capsys):
     model = files.mcf_model()
     path = files.save(tmp_path / "c.pth", {"model": dict(model.state_dict())})
     outputs(tmp_path, path, {"image": image(1, 3, 32)}, "--encoder-heads", "4")
@@ -83,7 +83,7 @@ def test_heads_that_must_be_given_are_asked_for(tmp_path, capsys):
 
 
 def stripped(model):
-    """MCF's online encoder as other programs take it (SPEC C4)."""
+    """Returns MCF's online encoder as it is converted for other programs."""
     start = "online_encoder."
     state = {k[len(start) :]: v for k, v in model.state_dict().items() if k.startswith(start)}
     return {k: v for k, v in state.items() if not k.startswith("fc.")}
@@ -120,7 +120,7 @@ def test_other_vits_are_no_stripped_encoder(tmp_path, capsys):
     assert "wrong prefix" in refused(tmp_path, capsys, path, "--encoder-heads", "4")
 
 
-def test_mcf_s_frozen_network_may_lack_its_classifier(tmp_path):
+def test_the_frozen_network_of_mcf_may_lack_its_classifier(tmp_path):
     model, arrays = files.mcf_model(), {"image": image(1, 3, 32)}
     state = {k: v for k, v in model.state_dict().items() if not k.startswith("perceptual_loss.model.head.")}
     found = outputs(tmp_path, files.save(tmp_path / "m.pth", {"model": state}), arrays, *FACEPTOR_OPTIONS)
@@ -130,7 +130,7 @@ def test_mcf_s_frozen_network_may_lack_its_classifier(tmp_path):
 
 
 def laid(state, weight, bias):
-    """Filters per region with their axes in another order: `weight` and `bias` are permutations of ours."""
+    """Returns filters per region with their axes in another order: `weight` and `bias` are permutations of ours."""
     orders = {6: weight, 3: bias}
     return {k: v.permute(orders[v.dim()]).contiguous() if v.dim() in orders else v for k, v in state.items()}
 
@@ -143,15 +143,15 @@ ORDERS = {
 
 @pytest.mark.parametrize("blocks", [(2, 2, 3, 2), (36, 16, 6, 2), (1, 3, 6, 1)])
 @pytest.mark.parametrize("order", list(ORDERS))
-def test_tcdcn_s_filters_are_read_in_every_order_of_their_axes(tmp_path, blocks, order):
+def test_filters_of_tcdcn_are_read_in_every_order_of_their_axes(tmp_path, blocks, order):
     state, arrays = files.tcdcn_model(blocks).state_dict(), {"image": image(1, 1, 40)}
     expected = outputs(tmp_path, files.save_npz(tmp_path / "ours.npz", state), arrays)
     found = outputs(tmp_path, files.save_npz(tmp_path / "theirs.npz", laid(state, *ORDERS[order])), arrays)
     assert all(np.array_equal(found[k], expected[k]) for k in expected)
 
 
-def test_tcdcn_s_locally_connected_layers_of_one_kernel_axis(tmp_path, capsys):
-    """[1, out, in, rows, columns, k * k] with a bias [1, out, rows, columns], or a bias that all places share."""
+def test_locally_connected_layers_with_one_kernel_axis_are_read(tmp_path, capsys):
+    """The layout is [1, out, in, rows, columns, k * k] with a bias [1, out, rows, columns], or a bias that all places share."""
     state, arrays = files.tcdcn_model((36, 16, 6, 2)).state_dict(), {"image": image(1, 1, 40)}
     for name in [k for k in state if k.startswith("conv") and k.endswith("bias")]:
         state[name] = state[name][:1, :1].expand(state[name].shape).contiguous()
@@ -166,7 +166,7 @@ def test_tcdcn_s_locally_connected_layers_of_one_kernel_axis(tmp_path, capsys):
         assert all(np.array_equal(found[k], expected[k]) for k in expected)
 
 
-def test_tcdcn_s_filters_that_two_orders_fit_need_the_option(tmp_path, capsys):
+def test_filters_that_fit_two_orders_need_the_option(tmp_path, capsys):
     """Two regions a side and a kernel of two: [out, in, rows, columns, k, k] and [out, in, k, k, rows, columns] look alike."""
     state, arrays = files.tcdcn_model((1, 1, 1, 2)).state_dict(), {"image": image(1, 1, 40)}
     expected = outputs(tmp_path, files.save(tmp_path / "ours.pth", state), arrays)
@@ -183,8 +183,8 @@ def test_tcdcn_s_filters_that_two_orders_fit_need_the_option(tmp_path, capsys):
     assert "fit no chain" in refused(tmp_path, capsys, path, "--filters", "rcoikl")
 
 
-def test_tcdcn_s_picture_is_told_by_regions_or_by_an_option(tmp_path, capsys):
-    """The pools round: fc's inputs fit eight sides. A filter a place tells which."""
+def test_regions_or_an_option_determine_the_picture_of_tcdcn(tmp_path, capsys):
+    """The pools round, so fc's inputs fit eight sides. Filters for each place determine which."""
     path = files.save(tmp_path / "a.pth", files.tcdcn_model(size=60).state_dict())
     assert outputs(tmp_path, path, {"image": image(1, 1, 60)})["out.pose"].shape == (1, 5)
     assert "56, 57, 58, 59, 60, 61, 62, 63 fit as well: --size" in capsys.readouterr().out

@@ -1,4 +1,4 @@
-"""Sizes and arithmetic of the systems' networks: published counts, and numbers worked out from the formulas."""
+"""Tests sizes and arithmetic of the systems' networks: published counts, and numbers computed from the formulas."""
 
 import math
 
@@ -28,7 +28,7 @@ def count(module):
 
 
 def millions(model):
-    """Parameters without those of the training losses."""
+    """Counts the parameters, without those of the training losses, in millions."""
     return (count(model) - count(model.losses_module)) / 1e6
 
 
@@ -50,7 +50,7 @@ def test_full_sizes_have_the_published_keys_and_parameters():
     assert (count(Tcdcn(TcdcnConfig())), count(Tcdcn(per_location()))) == (79_357, 3_412_141)
 
 
-def test_packed_attention_is_pytorch_s():
+def test_packed_attention_equals_pytorchs():
     torch.manual_seed(0)
     ours, theirs = PackedAttention(24, 4), torch.nn.MultiheadAttention(24, 4, batch_first=True)
     theirs.load_state_dict(ours.state_dict())
@@ -75,7 +75,7 @@ def test_drop_path_drops_whole_samples_and_keeps_the_mean():
     assert abs(float(out.mean()) - 1) < 0.05 and torch.equal(drop.eval()(out), out)
 
 
-def test_anchor_positions_by_the_formula():
+def test_anchor_positions_follow_the_formula():
     table = anchor_positions(3, 5, 8)
     row, column = 2, 4
     y, x = (row + 0.5) / 3, (column + 0.5) / 5
@@ -84,7 +84,7 @@ def test_anchor_positions_by_the_formula():
     torch.testing.assert_close(table[row * 5 + column], torch.tensor(expected), atol=1e-6, rtol=0)
 
 
-def test_mae_table_by_the_formula():
+def test_the_mae_table_follows_the_formula():
     table = sincos_table(8, 3)[0]
     assert table.shape == (10, 8) and not table[0].any()
     column, row = 2, 1
@@ -92,7 +92,7 @@ def test_mae_table_by_the_formula():
     torch.testing.assert_close(table[1 + row * 3 + column], torch.tensor(expected), atol=1e-6, rtol=0)
 
 
-def test_soft_argmax_has_no_temperature_and_an_empty_map_gives_the_corner():
+def test_soft_argmax_has_no_temperature_and_returns_the_corner_of_an_empty_map():
     logits = torch.full((1, 1, 4, 8), -200.0)
     logits[0, 0, 1, 6] = 0.0
     torch.testing.assert_close(soft_argmax(logits)[0, 0], torch.tensor([6.5 / 8, 1.5 / 4]))
@@ -115,7 +115,7 @@ def test_channel_norm_holds_its_tensors_twice_and_normalises_channels():
     torch.testing.assert_close(norm(x).flatten(), expected)
 
 
-def test_in_place_abn_takes_the_size_of_gamma_and_leaks():
+def test_in_place_abn_uses_the_absolute_gamma_and_a_leaky_relu():
     abn = InPlaceAbn(2).eval()
     with torch.no_grad():
         abn.weight.copy_(torch.tensor([-2.0, 0.0]))
@@ -151,7 +151,7 @@ def test_masking_keeps_the_smallest_noise_in_its_order():
     assert torch.argsort(noise, dim=1)[0][restore[0]].tolist() == list(range(8))
 
 
-def test_target_follows_over_parameters_only_and_before_the_key():
+def test_the_target_follows_only_the_parameters_and_before_the_key():
     model = files.mcf_model()
     before = {k: v.clone() for k, v in model.target_encoder.state_dict().items()}
     online = model.online_encoder.state_dict()
@@ -176,7 +176,7 @@ def test_pseudo_image_has_patch_vectors_in_row_column_channel_order():
 
 
 @pytest.mark.parametrize("blocks", [1, 2, 3, 6])
-def test_block_convolution_uses_the_region_s_own_filters(blocks):
+def test_block_convolution_uses_the_filters_of_each_region(blocks):
     torch.manual_seed(2)
     conv = BlockConv(2, 3, 3, 6, blocks)
     with torch.no_grad():

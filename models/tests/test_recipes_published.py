@@ -1,4 +1,4 @@
-"""What each recipe does to its system: views, losses, steps, what trains, cycles; numbers from the formulas."""
+"""Tests what each recipe does to its system: views, losses, steps, trained parameters, cycles; numbers from the formulas."""
 
 import math
 
@@ -24,7 +24,7 @@ QUIET = ["run.iterations=2", "model.drop_path=0.0"]
 
 
 def dot(side, point, width=2):
-    """A black picture with a white square about a point in units of the side."""
+    """Returns a black picture with a white square about a point in units of the side."""
     picture = np.zeros((side, side, 3), np.uint8)
     x, y = (np.array(point) * side).round().astype(int)
     picture[y - width : y + width + 1, x - width : x + width + 1] = 255
@@ -32,13 +32,13 @@ def dot(side, point, width=2):
 
 
 def middle(image):
-    """Where the light of [size, size] lies, in 0..1 with pixel centres at (i + 0.5) / size."""
+    """Returns the centre of the light of [size, size], in 0..1 with pixel centres at (i + 0.5) / size."""
     light = image.astype(float) - image.min()
     rows, columns = np.mgrid[: len(light), : len(light)] + 0.5
     return np.array([(light * columns).sum(), (light * rows).sum()]) / light.sum() / len(light)
 
 
-def test_the_112_view_is_the_arcface_crop():
+def test_the_112_px_view_is_the_arcface_crop():
     matrix = augmentation.frame(augmentation.small(112), 192)
     found = (matrix @ np.c_[TEMPLATE * 192, np.ones(5)].T).T[:, :2]
     np.testing.assert_allclose(found, ARCFACE_112, atol=2e-2)
@@ -61,7 +61,7 @@ def test_points_follow_the_picture_through_every_dense_view(monkeypatch):
     assert np.abs((found.min(0) + found.max(0)) / 2 - 0.5).max() < 1e-2 and 0.77 < np.ptp(found, 0).max() <= 0.801
 
 
-def test_masks_follow_the_picture_and_have_each_system_s_order(monkeypatch):
+def test_masks_follow_the_picture_and_have_each_systems_class_order(monkeypatch):
     monkeypatch.setattr(augmentation, "photo", lambda rng, seen: seen)
     own = {name: i for i, name in enumerate(adapter.official.CELEBAMASK_OWN)}
     picture, _ = dot(128, (0.5, 0.5), 16)
@@ -86,7 +86,7 @@ def test_dml_csr_sees_bgr_with_the_statistics_of_rgb():
 
 
 class Extreme:
-    """A source of randomness that draws one normal number, and turns nothing."""
+    """Replaces a random generator: draws one normal number, and turns nothing."""
 
     def __init__(self, value):
         self.value = value
@@ -99,8 +99,8 @@ class Extreme:
 
 
 @pytest.mark.parametrize(("drawn", "zoom"), [(9.0, 1 / 1.25), (-9.0, 1 / 0.75), (0.4, 1 / 1.1)])
-def test_dml_csr_s_scale_is_of_the_box_that_is_cut_out(drawn, zoom):
-    """A box a quarter wider (SPEC E8) shows the face smaller by 1.25, in the picture and in the labels."""
+def test_the_scale_of_dml_csr_applies_to_the_box_that_is_cut_out(drawn, zoom):
+    """A box a quarter wider shows the face smaller by 1.25, in the picture and in the labels."""
     picture = np.zeros((192, 192, 3), np.uint8)
     picture[64:128, 64:128] = 255
     mask = (picture[..., 0] > 0).astype(np.uint8)
@@ -109,7 +109,7 @@ def test_dml_csr_s_scale_is_of_the_box_that_is_cut_out(drawn, zoom):
         assert (channel(moved).sum() / channel(plain).sum()) ** 0.5 == pytest.approx(zoom, rel=0.02)
 
 
-def test_tcdcn_s_points_and_pose_turn_over_with_the_picture():
+def test_points_and_pose_of_tcdcn_are_mirrored_with_the_picture():
     keypoints = TEMPLATE.copy()
     for seed in range(8):
         picture, keypoints[0] = dot(192, TEMPLATE[0], 3)
@@ -123,7 +123,7 @@ def test_tcdcn_s_points_and_pose_turn_over_with_the_picture():
     assert [adapter.pose(TEMPLATE), adapter.pose(turned), adapter.pose(turned, True)] == [2, 3, 1]
 
 
-def test_labels_of_the_crops_in_each_system_s_terms():
+def test_labels_are_translated_for_each_system():
     held = small_crops.crops()
     labels = held.labels["rafdb"]
     votes = "neutral happiness surprise sadness anger disgust fear".split()
@@ -141,8 +141,8 @@ def test_labels_of_the_crops_in_each_system_s_terms():
     assert not set(held.training("utk")) & set(held.held_out("utk")) and len(held.held_out("utk")) == 5
 
 
-def test_joint_losses_are_those_of_each_task_alone(tmp_path):
-    """One pass of the encoder a size, cut into tasks, gives what a batch a task gives; the total is the weighted mean."""
+def test_joint_losses_equal_those_of_each_task_alone(tmp_path):
+    """One pass of the encoder for each size, cut into tasks, equals a batch for each task; the total is the weighted mean."""
     made = run("faceptor_stage1.toml", tmp_path, *QUIET)
     recipe, model = made.recipe, made.recipe.model.eval()
     batch = to_device(recipe.batch(0), "cpu")
@@ -152,7 +152,7 @@ def test_joint_losses_are_those_of_each_task_alone(tmp_path):
         classifier = model.losses_module.losses[task].classifier if task == "recog_ms1mv3" else None
         alone, _ = task_loss(task, model(batch[f"image {task}"], [task])[task], {"label": batch[f"label {task}"]}, classifier)
         assert losses[task].item() == pytest.approx(alone.item(), rel=1e-5), task
-    # Effective weights by hand: a type's weight goes to its tasks by their loss weights.
+    # Effective weights by hand: a type's weight is split among its tasks by their loss weights.
     weights = {
         "recog_ms1mv3": 5,
         "age_utkface": 5,
@@ -167,7 +167,7 @@ def test_joint_losses_are_those_of_each_task_alone(tmp_path):
     assert float(recipe.total(losses)) == pytest.approx(by_hand, rel=1e-5)
 
 
-def test_a_step_is_adamw_s_with_each_group_s_rate_and_decay_on_everything(tmp_path):
+def test_a_step_is_adamw_with_each_groups_rate_and_decay_on_everything(tmp_path):
     made = run("faceptor_stage1.toml", tmp_path, *QUIET, "optimizer.decay=0.5", "optimizer.base_rate=1e-3")
     recipe = made.recipe
     grouped = [p for g in made.optimizer.param_groups for p in g["params"]]
@@ -185,7 +185,7 @@ def test_a_step_is_adamw_s_with_each_group_s_rate_and_decay_on_everything(tmp_pa
     assert made.rows[0]["rate"] == pytest.approx(1e-3)
 
 
-def test_stage_2_moves_the_new_tensors_and_no_other(tmp_path):
+def test_stage_2_trains_only_the_new_tensors(tmp_path):
     run("faceptor_stage1.toml", tmp_path / "one", *QUIET).train()
     changes = [
         "run.iterations=3", f"faceptor.start_from='{tmp_path}/one/model.pth'", "model={heads=2,decoder_heads=2,levels=[2],new_levels=[0,1]}",
@@ -213,7 +213,7 @@ def test_stage_2_moves_the_new_tensors_and_no_other(tmp_path):
             run("faceptor_stage2.toml", tmp_path / "x", *changes, wrong)
 
 
-def test_the_sparse_task_draws_its_few_labels_alone_and_shares_the_batch(tmp_path):
+def test_the_sparse_task_draws_only_its_few_labels_and_shares_the_batch(tmp_path):
     tiny = small_crops.TINY["faceptor_stage1.toml"]
     changes = [c for c in tiny if c.startswith(("model", "input", "optimizer"))]
     changes += ["run.iterations=30", "task.biattr_celeba={batch=2,samples=3}"]
@@ -224,7 +224,7 @@ def test_the_sparse_task_draws_its_few_labels_alone_and_shares_the_batch(tmp_pat
     assert few == set(recipe.crops.training("celeba")[:3]) and many == set(recipe.crops.training("utk"))
     batch = recipe.batch(0)
     assert [k for k in batch if k.startswith("image")] == [f"image {t}" for t in recipe.settings.task]
-    # A stopped auxiliary task leaves the loss and the weights' sum; the sparse task is never among those that may stop.
+    # A stopped auxiliary task leaves the loss and the weights' sum; the sparse task never stops.
     assert "biattr_celeba" not in recipe.early_stopping.rule.coefficients
     recipe.early_stopping.rule.stopped_at = {"affect_rafdb": 0, "align_300w": 0}
     losses = recipe.losses(recipe.model, to_device(batch, "cpu"))
@@ -234,7 +234,7 @@ def test_the_sparse_task_draws_its_few_labels_alone_and_shares_the_batch(tmp_pat
     assert alone.tasks == ["biattr_celeba"] and set(alone.rows["biattr_celeba"]) == few
 
 
-def test_tcdcn_s_objective_with_coefficients_unknown_labels_and_penalty(tmp_path):
+def test_the_objective_of_tcdcn_has_coefficients_unknown_labels_and_a_penalty(tmp_path):
     made = run("tcdcn.toml", tmp_path, "optimizer.penalty=0.01", "stopping.coefficients={gender=0.5,pose=2.0}")
     recipe, model = made.recipe, made.recipe.model
     batch = to_device(recipe.batch(0), "cpu")
@@ -267,12 +267,12 @@ def test_tcdcn_s_objective_with_coefficients_unknown_labels_and_penalty(tmp_path
         ("tcdcn.toml", "run.log_every=0"),
     ],
 )  # fmt: skip
-def test_settings_that_make_no_sense_are_refused_by_name(name, change, tmp_path):
+def test_invalid_settings_are_refused_by_name(name, change, tmp_path):
     with pytest.raises(Refused, match=change.split("=")[0].split(".")[-1].split("_")[0]):
         run(name, tmp_path, change)
 
 
-def test_the_average_is_the_mean_of_the_cycles_ends_with_statistics_of_its_own(tmp_path):
+def test_the_average_is_the_mean_at_the_ends_of_the_cycles_with_its_own_statistics(tmp_path):
     """Epochs 1, 2 and 3 of four end a cycle (start 2, cycle 1, counted from 0)."""
     made = run("dmlcsr.toml", tmp_path)
     recipe, ends = made.recipe, []
@@ -282,7 +282,7 @@ def test_the_average_is_the_mean_of_the_cycles_ends_with_statistics_of_its_own(t
     assert [(r["epoch"], r["n"]) for r in recipe.cycles] == [(1, 1), (2, 2), (3, 3)]
     for name, value in recipe.rule.average.named_parameters():
         torch.testing.assert_close(value, torch.stack([e[name] for e in ends]).mean(0), atol=1e-6, rtol=1e-5)
-    # The stem's statistics by hand: the mean over the epoch's batches of what its convolution gives.
+    # The stem's statistics by hand: the mean over the epoch's batches of its convolution's output.
     average = recipe.rule.average
     with torch.no_grad():
         made_maps = [average.conv1(torch.from_numpy(recipe.batch(recipe.iterations - 1 - i)["image"])) for i in range(recipe.per_epoch)]
@@ -292,8 +292,8 @@ def test_the_average_is_the_mean_of_the_cycles_ends_with_statistics_of_its_own(t
     assert (tmp_path / "cycles.csv").read_text().count("\n") == 4
 
 
-def test_refined_labels_cost_what_the_formula_says(tmp_path):
-    """After n cycles: KL to softmax((1 - 1 / (n + 1)) average + 1 / (n + 1) label), over the pixels that show the photo."""
+def test_the_loss_of_refined_labels_follows_the_formula(tmp_path):
+    """After n cycles it is the KL to softmax((1 - 1 / (n + 1)) average + 1 / (n + 1) label), over the pixels that show the photo."""
     made = run("dmlcsr.toml", tmp_path)
     recipe = made.recipe
     made.train(until=3)
@@ -326,7 +326,7 @@ def test_edges_are_for_training_only_and_the_flag_brings_the_official_schedule(t
     with torch.no_grad():
         whole, cut = model(image), plain(image)
     assert set(whole) == {"seg", "binary_edge", "semantic_edge"} and set(cut) == {"seg"} and torch.equal(whole["seg"], cut["seg"])
-    # The branches see low-level features alone: what lies behind the third stage gets no gradient from them.
+    # The branches see only low-level features: layers after the third stage get no gradient from them.
     out = model(image)
     (out["binary_edge"].sum() + out["semantic_edge"].sum()).backward()
     touched = {n.split(".")[0] for n, p in model.named_parameters() if p.grad is not None}
@@ -337,7 +337,7 @@ def test_edges_are_for_training_only_and_the_flag_brings_the_official_schedule(t
     # Polynomial to the start, then a restart that counts iterations: 8 iterations, start after 4, base 0.05.
     assert [bugs.rate(i, 1.0) for i in (0, 3, 4, 5)] == pytest.approx([0.05, 0.05 * (5 / 8) ** 0.9, 0.025, 0.025])
     assert [recipe.rate(i, 1.0) for i in (0, 2, 4, 5)] == pytest.approx([5e-4, 0.05, 0.025, 5e-4 + 0.0245 * 0.5 * (1 + math.cos(0.5 * math.pi))])
-    # One process has no norms of the class whose statistics the official code takes anew: its average keeps the first ones.
+    # One process has no norms of the class whose statistics the official code re-estimates: its average keeps the first ones.
     taken = []
     monkeypatch.setattr("faceptor_models.published.recipes.dmlcsr.reestimate", lambda net, batches: taken.append(net))
     for r in (recipe, bugs):
@@ -348,7 +348,7 @@ def test_edges_are_for_training_only_and_the_flag_brings_the_official_schedule(t
     assert float(theirs["weighted"]) > 1.5 * float(ours["weighted"])
 
 
-def test_augmentation_is_decided_by_the_sample_s_place(tmp_path, monkeypatch):
+def test_the_samples_place_determines_its_augmentation(tmp_path, monkeypatch):
     calls = []
     monkeypatch.setattr(augment, "colours", lambda rng, image: (calls.append(rng.random()), image)[1])
     recipe = run("faceptor_stage1.toml", tmp_path, *QUIET).recipe
@@ -358,7 +358,7 @@ def test_augmentation_is_decided_by_the_sample_s_place(tmp_path, monkeypatch):
     assert calls[:third] == calls[third : 2 * third] and len(set(calls[:third])) == third
 
 
-def test_farl_s_encoder_is_loaded_whole_with_its_positions_resized(tmp_path):
+def test_farls_encoder_is_loaded_whole_with_its_positions_resized(tmp_path):
     torch.manual_seed(4)
     visual = run("faceptor_stage1.toml", tmp_path / "a", *QUIET).recipe.model.backbone_module.visual
     state = {f"visual.{k}": torch.randn_like(v) for k, v in visual.state_dict().items()}
@@ -377,7 +377,7 @@ def test_farl_s_encoder_is_loaded_whole_with_its_positions_resized(tmp_path):
         run("faceptor_stage1.toml", tmp_path / "c", *QUIET, change)
 
 
-def test_a_backbone_begins_dml_csr_and_another_s_is_refused(tmp_path):
+def test_dml_csr_loads_a_backbone_and_refuses_a_foreign_one(tmp_path):
     first = run("dmlcsr.toml", tmp_path / "a", "run.seed=5").recipe
     torch.save({k: v for k, v in first.model.state_dict().items() if k.startswith(("conv", "bn", "layer"))}, tmp_path / "r.pth")
     state = run("dmlcsr.toml", tmp_path / "b", f"model.start_from='{tmp_path}/r.pth'").recipe.model.state_dict()

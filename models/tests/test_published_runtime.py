@@ -1,4 +1,4 @@
-"""`faceptor-models runtime` on a reference folder made here, since the tests of models/ need no compiled program."""
+"""Tests `faceptor-models runtime` on a synthetic reference folder: the tests of models/ need no compiled program."""
 
 import json
 
@@ -11,7 +11,7 @@ from tests import official_files as files
 
 
 def reference(folder, model, more=0.0):
-    """What `faceptor reference` would store of two faces, `more` added to one number."""
+    """Writes what `faceptor reference` would store of two faces, with `more` added to one number."""
     folder.mkdir()
     images = torch.randn(2, 1, 1, 40, 40, generator=torch.Generator().manual_seed(3))
     with torch.no_grad():
@@ -36,7 +36,7 @@ def test_a_bundles_answers_are_compared_face_by_face(tmp_path, capsys):
     assert "NOT within" in capsys.readouterr().out
 
 
-def test_a_folder_of_something_else_is_refused(tmp_path, capsys):
+def test_a_folder_of_another_kind_is_refused(tmp_path, capsys):
     assert command.main(["runtime", str(tmp_path), str(tmp_path)]) == 1
     assert "no folder of `faceptor reference`" in capsys.readouterr().err
     model = files.tcdcn_model()
@@ -61,7 +61,7 @@ def test_a_view_by_the_authors_sampling_is_compared_in_grey_levels(tmp_path, cap
     index = json.loads((folder / "reference.json").read_text())
     index["pictures"] = [{"file": "000.png", "faces": [box]}]
     pixel = np.arange(40) * 2.0
-    # SPEC A8: tensor pixel i lies at x1 + (i + 0.5) * side / size; three levels are added.
+    # By the official boxes tensor pixel i lies at x1 + (i + 0.5) * side / size; three levels are added.
     seen = (10 + 1 + pixel)[None, :] + (5 + 1 + pixel)[:, None] + 3.0
     view = ((seen - 127.5) / 127.5)[None, None].astype("<f4")
     view.tofile(folder / "input.image_grey.f32")

@@ -1,4 +1,4 @@
-"""Preprocessing groups: the official transforms where the reference holds them, else points and classes that come back."""
+"""Tests preprocessing groups: the official transforms where the reference has them, else points and classes that are mapped back."""
 
 import os
 from pathlib import Path
@@ -24,7 +24,7 @@ def held():
 
 
 @pytest.mark.parametrize(("name", "scale"), [("300w_scale0.8", 0.8), ("aflw_scale1.0", 1.0)])
-def test_boxes_are_cut_as_the_official_code_cuts_them(held, name, scale):
+def test_boxes_are_cut_like_in_the_official_code(held, name, scale):
     group = Group("box", box_scale=scale, **LARGE)
     y1, x1, y2, x2 = held[f"{name}.box_y1x1y2x2"]
     matrix = preprocess.to_box(group, (x1, y1, x2, y2), square=False)
@@ -48,19 +48,19 @@ def test_celebamask_photos_are_resized_to_the_crop(held):
     group = Group("celebam", template=groups.celeba_hq(), **LARGE)
     resized = cv2.resize(held["source_image_rgb"], (512, 512), interpolation=cv2.INTER_LINEAR)
     np.testing.assert_allclose(preprocess.view(group, resized, np.eye(3))[:, ::2, ::2], held["celebam.tensor_sub2"], atol=1e-5)
-    # The crop of a whole picture is the same but for its border.
+    # The crop of a whole picture is the same except for its border.
     seen = preprocess.view(group, held["source_image_rgb"], preprocess.whole(group, held["source_image_rgb"]))
     np.testing.assert_allclose(seen[:, 2:-2:2, 2:-2:2], held["celebam.tensor_sub2"][:, 1:-1, 1:-1], atol=0.02)
 
 
-def test_tanh_warp_is_undone_inside_its_clip_and_leaves_the_middle_alone():
+def test_the_tanh_warp_is_inverted_inside_its_clip_and_keeps_the_middle():
     pixels = np.linspace(0.4, 511.6, 301)
     there = preprocess.widen(pixels, LAPA)
     np.testing.assert_allclose(preprocess.narrow(there, LAPA), pixels, atol=1e-9)
     assert np.array_equal(preprocess.widen(np.array([256.0, 280.0]), LAPA), [256.0, 280.0]) and there[0] < -200
 
 
-def test_keypoints_fall_on_the_template_and_points_come_back():
+def test_keypoints_fall_on_the_template_and_points_are_mapped_back():
     rng = np.random.default_rng(0)
     turn = np.array([[0.9, -0.3], [0.3, 0.9]]) * 120
     for template in (groups.arcface(), groups.celeba_hq(), groups.lapa()):
@@ -73,15 +73,15 @@ def test_keypoints_fall_on_the_template_and_points_come_back():
         np.testing.assert_allclose((preprocess.apply(matrix, back) + 0.5) / 512, points, atol=1e-9)
 
 
-def test_celeba_hq_rule_by_hand():
-    """Half side 1.8 eye-to-mouth distances here; the crop's centre lies a tenth of that distance below the eyes."""
+def test_the_celeba_hq_rule_equals_values_computed_by_hand():
+    """The half side is 1.8 eye-to-mouth distances here; the crop's centre lies a tenth of that distance below the eyes."""
     template = np.asarray(groups.celeba_hq())
     eyes, mouth = template[:2].mean(0), template[3:].mean(0)
     drop = mouth[1] - eyes[1]
     assert drop * 3.6 == pytest.approx(1.0, abs=1e-6) and eyes[1] + 0.1 * drop == pytest.approx(0.5, abs=1e-6)
 
 
-def test_colours_and_borders():
+def test_colours_and_borders_follow_the_group():
     picture = np.zeros((20, 20, 3), np.uint8)
     picture[...] = [200, 100, 50]
     shift = np.array([[1.0, 0, 10], [0, 1, 0], [0, 0, 1]])
