@@ -1,7 +1,7 @@
 //! The bundle answers what ONNX Runtime (graph optimizations off) answers on the same QDQ files, and nearly what the float
 //! network answers.
 //!
-//! The fixtures always run. The shipped networks are compared over 64 real crops, whose answers `models/student/golden.py` writes to
+//! The fixtures always run. The shipped networks are compared over 64 real crops, whose answers `models/faceptor_models/student/golden.py` writes to
 //! target/golden (or `FACEPTOR_GOLDEN`), nano's to `nano` in it: `golden.toml` (count, size, manifest_sha256), `image.f32` (`[count, 3, size,
 //! size]`, the network's input), and for each task `ort.<task>.f32` and `float.<task>.f32`, raw little-endian float32.
 

@@ -1,4 +1,4 @@
-//! Imports of published systems (`models/systems`) compile and answer as ONNX Runtime does: several preprocessing
+//! Imports of published systems (`models/faceptor_models/published`) compile and answer as ONNX Runtime does: several preprocessing
 //! groups, files shared under other names, grey input, resizing and pooling as products and slices.
 //!
 //! `FACEPTOR_EXPORTS=DIR:DIR` checks other exports, prepared by `tests/fixtures/make_systems.py DIR...`, as well.

@@ -277,7 +277,7 @@ impl Pipeline {
         let mut faces = Faces::default();
         for detection in &detections {
             let to_picture = match locate {
-                // Frame coordinate f is pixel f * side: models/student/geometry.py.
+                // Frame coordinate f is pixel f * side: models/faceptor_models/common/geometry.py.
                 Locate::Aligned => Some(Similarity::scaling(picture.width() as f64)),
                 Locate::Find { .. } => self.frame_of(&detection.keypoints),
             };

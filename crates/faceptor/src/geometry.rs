@@ -122,7 +122,7 @@ mod tests {
 
     #[test]
     fn numbers_of_the_training_code() {
-        // models/student/geometry.py: similarity(keypoints, TEMPLATE).
+        // models/faceptor_models/common/geometry.py: similarity(keypoints, TEMPLATE).
         let keypoints = [[120.3, 88.1], [171.2, 95.4], [143.9, 121.7], [118.8, 140.2], [162.0, 147.9]];
         let template = [
             [0.395_833_93, 0.427_651_33],

@@ -3,7 +3,7 @@
 //! Three coordinates along one axis. `n`, the network's, 0..1 over its input (pixel i of N has its centre at
 //! (i + 0.5) / N); `f`, the frame's, 0..1 over the aligned crop; and in between the centred `u = 2n - 1` and
 //! `v = 2f - 1`, where v = a u + (1 - a) u^3. With a = 0.5 the middle of the face gets twice the density of a uniform
-//! grid. `models/student/geometry.py` is the same in Python, and `tests/image.rs` holds numbers from it.
+//! grid. `models/faceptor_models/common/geometry.py` is the same in Python, and `tests/image.rs` holds numbers from it.
 
 /// The warp of one input, the same on both axes.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -138,7 +138,7 @@ mod tests {
 
     #[test]
     fn numbers_of_the_training_code() {
-        // models/student/geometry.py: warp((2 * i + 1) / 96 - 1) and unwarp, a = 0.5, as frame coordinates.
+        // models/faceptor_models/common/geometry.py: warp((2 * i + 1) / 96 - 1) and unwarp, a = 0.5, as frame coordinates.
         let warp = Warp::new(0.5).expect("a half is allowed");
         for (n, f) in [(0.25, 0.34375), (0.5, 0.5), (0.75, 0.65625), (0.0, 0.0), (1.0, 1.0), (0.0625, 0.1137695312)] {
             assert!((warp.to_frame(n) - f).abs() < 1e-9, "{n}: {}", warp.to_frame(n));

@@ -12,7 +12,7 @@ use faceptor_nn::manifest;
 /// Numbers of a cell: score logit, left, top, right, bottom, five keypoints (x, y); distances in strides.
 const CHANNELS: usize = 15;
 /// A size that would magnify the picture more than this is left out, unless it is the smallest one: it shows no detail
-/// that the smaller size lacks. `models/finder/evaluate.py` does the same.
+/// that the smaller size lacks. `models/faceptor_models/finder/evaluate.py` does the same.
 const MAX_MAGNIFICATION: f64 = 1.25;
 
 /// What the finder is asked for: the manifest may set some sizes aside for photos and some for the live loop.
