@@ -10,7 +10,7 @@ use crate::align::light::Light;
 use crate::analysis::{Analysis, Face, Faces, Timing};
 use crate::augmentation::{self, Aspect, Looks, Mean};
 use crate::detect::detection::{Detection, Detections, MAX_FACES};
-use crate::detect::finder::{Finder, Purpose};
+use crate::detect::detector::{Detector, Purpose};
 use crate::geometry::{Point, Similarity};
 use crate::image::downscaled::Downscaled;
 use crate::image::picture::{Picture, Pixels, Pyramid};
@@ -36,7 +36,7 @@ pub enum Locate {
 /// The engine with everything between pixels and answers.
 pub struct Pipeline {
     engine: Engine,
-    finder: Option<Finder>,
+    finder: Option<Detector>,
     looks: Vec<FaceWindow>,
     template: [Point; 5],
     decoders: Vec<TaskDecoder>,
@@ -73,7 +73,7 @@ impl Pipeline {
         let manifest = bundle.manifest();
         let (looks, template) = FaceWindow::all(manifest, &engine)?;
         let finder = manifest.finder.as_ref();
-        let finder = finder.map(|spec| Finder::new(spec, &engine)).transpose()?;
+        let finder = finder.map(|spec| Detector::new(spec, &engine)).transpose()?;
         let count = manifest.tasks.len();
         ensure!(count <= MAX_TASKS, "this bundle has {count} tasks, the most are {MAX_TASKS}");
         let (mut decoders, mut look_of) = (Vec::with_capacity(count), Vec::with_capacity(count));
@@ -83,7 +83,7 @@ impl Pipeline {
             look_of.push(look);
             let shape = engine.shape(&task.output).with_context(|| format!("no output {}", task.output))?;
             let decoder = TaskDecoder::new(task, shape)?.with_forms_of(&engine);
-            decoders.push(decoder.seen_through(look, looks[look].gaze.clone()));
+            decoders.push(decoder.seen_through(look, looks[look].geometry.clone()));
         }
         // A frame that is turned has corners farther out.
         let side = looks.iter().map(|look| look.crop.largest_side()).max().unwrap_or(0);
@@ -217,7 +217,7 @@ impl Pipeline {
                 0 => each_format!(view, pixels => look.crop.fill(pixels, to_picture, input)),
                 // A frame is halved three times at most.
                 halvings => {
-                    self.shrunk.fill(view, look.crop.part(to_picture), halvings);
+                    self.shrunk.fill(view, look.crop.region(to_picture), halvings);
                     let (a, [tx, ty]) = self.shrunk.place();
                     look.crop.fill(&self.shrunk, &to_picture.then(&Similarity { a, b: 0.0, tx, ty }), input);
                 }

@@ -1,12 +1,12 @@
-//! The similarity transform that lays five keypoints on the aligned frame's template.
+//! Points and the similarity transform between an aligned frame and a picture.
 
-/// A point, x then y, pixels or 0..1 of a frame.
+/// A point, x then y, in pixels or in 0..1 of a frame.
 pub type Point = [f32; 2];
 
-/// Points of the landmark sets that faces can be tracked by (68 points in iBUG order).
+/// Number of landmarks by which faces can be tracked (68 points in iBUG order).
 pub const TRACKING_LANDMARKS: usize = 68;
 
-/// Turning, uniform scaling and shifting, no reflection: `x' = a x - b y + tx`, `y' = b x + a y + ty`.
+/// A rotation, uniform scaling and translation without reflection: `x' = a x - b y + tx`, `y' = b x + a y + ty`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Similarity {
     pub a: f64,
@@ -16,13 +16,14 @@ pub struct Similarity {
 }
 
 impl Similarity {
-    /// Scales about the origin: the aligned file of `side` pixels is the frame times `side`.
+    /// Returns the scaling about the origin that maps the aligned frame (0..1) to a picture of `factor` pixels a side.
     pub fn scaling(factor: f64) -> Similarity {
         Similarity { a: factor, b: 0.0, tx: 0.0, ty: 0.0 }
     }
 
-    /// The least-squares similarity from `source` to `target` (Umeyama without the reflection case, which this
-    /// parametrization cannot express). `None` when the source points coincide or a coordinate is not finite.
+    /// Returns the least-squares similarity from `source` to `target` (Umeyama 1991, without the reflection case,
+    /// which this parametrization cannot express). Returns `None` when the source points coincide or a coordinate is
+    /// not finite.
     pub fn fit(source: &[Point], target: &[Point]) -> Option<Similarity> {
         let count = source.len().min(target.len());
         if count < 2 {
@@ -45,31 +46,31 @@ impl Similarity {
         (fitted.scale() > 0.0 && fitted.scale().is_finite() && (fitted.tx + fitted.ty).is_finite()).then_some(fitted)
     }
 
-    /// Length of an image of a unit vector.
+    /// Returns the length of the image of a unit vector.
     pub fn scale(&self) -> f64 {
         self.a.hypot(self.b)
     }
 
-    /// The transform back. The scale of a fitted transform is never zero.
+    /// Returns the inverse transform. The scale of a fitted transform is never zero.
     pub fn inverse(&self) -> Similarity {
         let square = self.a * self.a + self.b * self.b;
         let (a, b) = (self.a / square, -self.b / square);
         Similarity { a, b, tx: -a * self.tx + b * self.ty, ty: -b * self.tx - a * self.ty }
     }
 
-    /// First this transform, then `next`.
+    /// Returns the transform that applies this one first, then `next`.
     pub fn then(&self, next: &Similarity) -> Similarity {
         let (tx, ty) = next.apply(self.tx, self.ty);
         Similarity { a: next.a * self.a - next.b * self.b, b: next.b * self.a + next.a * self.b, tx, ty }
     }
 
-    /// The image of a point.
+    /// Returns the image of a point.
     #[inline]
     pub fn apply(&self, x: f64, y: f64) -> (f64, f64) {
         (self.a * x - self.b * y + self.tx, self.b * x + self.a * y + self.ty)
     }
 
-    /// The image of a point.
+    /// Returns the image of a point.
     #[inline]
     pub fn apply_point(&self, point: Point) -> Point {
         let (x, y) = self.apply(f64::from(point[0]), f64::from(point[1]));
@@ -77,7 +78,7 @@ impl Similarity {
     }
 }
 
-/// Eye centres, nose tip and mouth corners, left to right in the picture, of 68 landmarks in iBUG order.
+/// Returns eye centres, nose tip and mouth corners, left to right in the picture, of 68 landmarks in iBUG order.
 pub fn keypoints_of_landmarks(points: &[Point]) -> Option<[Point; 5]> {
     if points.len() != TRACKING_LANDMARKS {
         return None;
@@ -90,7 +91,7 @@ pub fn keypoints_of_landmarks(points: &[Point]) -> Option<[Point; 5]> {
     Some([mean(36..42), mean(42..48), points[30], points[48], points[54]])
 }
 
-/// The mean of five keypoints.
+/// Returns the mean of five keypoints.
 pub fn middle(points: &[Point; 5]) -> Point {
     let sum = points.iter().fold([0.0f32; 2], |sum, p| [sum[0] + p[0], sum[1] + p[1]]);
     sum.map(|v| v / 5.0)
@@ -108,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn a_known_transform_is_found_again() {
+    fn a_known_transform_is_recovered() {
         let known = Similarity { a: 180.0, b: 60.0, tx: 33.0, ty: -12.0 };
         let image = TEMPLATE.map(|p| known.apply_point(p));
         let fitted = Similarity::fit(&image, &TEMPLATE).expect("five distinct points");
@@ -121,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_of_the_training_code() {
+    fn the_fit_equals_the_training_code_s() {
         // models/faceptor_models/common/geometry.py: similarity(keypoints, TEMPLATE).
         let keypoints = [[120.3, 88.1], [171.2, 95.4], [143.9, 121.7], [118.8, 140.2], [162.0, 147.9]];
         let template = [
@@ -139,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn the_residual_cannot_be_lowered() {
+    fn the_fit_minimizes_the_residual() {
         let mut image = TEMPLATE.map(|p| [p[0] * 200.0, p[1] * 200.0]);
         image[2][0] += 9.0;
         image[4][1] -= 5.0;
@@ -170,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn points_that_coincide_or_are_not_numbers_have_no_transform() {
+    fn coincident_or_non_finite_points_have_no_transform() {
         assert_eq!(Similarity::fit(&[[3.0, 3.0]; 5], &TEMPLATE), None);
         assert_eq!(Similarity::fit(&[[f32::NAN, 3.0]; 5], &TEMPLATE), None);
         assert_eq!(Similarity::fit(&[], &[]), None);

@@ -8,7 +8,7 @@ pub use crate::analysis::{Analysis, Deadline, Face, Timing};
 pub use crate::analyze::{Locate, Pipeline};
 pub use crate::augmentation::Looks;
 pub use crate::detect::detection::{Detection, MAX_FACES};
-pub use crate::detect::finder::Purpose;
+pub use crate::detect::detector::Purpose;
 pub use crate::embedded::bundle as embedded_bundle;
 pub use crate::geometry::{Point, Similarity, TRACKING_LANDMARKS, keypoints_of_landmarks};
 pub use crate::image::colour::Colour;

@@ -1,12 +1,12 @@
-//! Compares what a face window shows with what it showed before, whatever the light.
+//! Compares what a face window shows with what it showed before, independent of the light.
 
 /// Correlation below which two templates show different things.
 const MIN_CORRELATION: f32 = 0.5;
 /// Cells of a template along each side.
 const CELLS: usize = 8;
 
-/// The middle of a face's crop in 8 x 8 cells, less their mean and at unit length: two crops of one face are alike
-/// whatever the light.
+/// The centre of a face's crop in 8 x 8 cells, with zero mean and unit length: two crops of one face correlate in any
+/// light.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct AppearanceTemplate([f32; CELLS * CELLS]);
 
@@ -17,8 +17,8 @@ impl Default for AppearanceTemplate {
 }
 
 impl AppearanceTemplate {
-    /// Of the middle two thirds of one plane (`size` x `size` numbers) of the network's input: in a fovea that is the
-    /// face without what is behind it.
+    /// Computes the template of the middle two thirds of one plane (`size` x `size` values) of the network's input:
+    /// with a foveal warp that is the face without its background.
     pub fn of(plane: &[f32], size: usize) -> AppearanceTemplate {
         let mut cells = [0.0; CELLS * CELLS];
         let (first, block) = (size / 6, (size * 2 / 3 / CELLS).max(1));
@@ -34,19 +34,19 @@ impl AppearanceTemplate {
         let mean = cells.iter().sum::<f32>() / cells.len() as f32;
         cells.iter_mut().for_each(|cell| *cell -= mean);
         let length = cells.iter().map(|cell| cell * cell).sum::<f32>().sqrt();
-        // What is flat is like nothing.
+        // A flat crop resembles nothing.
         let scale = if length > 1e-3 { 1.0 / length } else { 0.0 };
         AppearanceTemplate(cells.map(|cell| cell * scale))
     }
 
-    /// Their correlation, -1 to 1.
-    pub fn likeness(&self, other: &AppearanceTemplate) -> f32 {
+    /// Returns the correlation of the two, -1 to 1.
+    pub fn correlation(&self, other: &AppearanceTemplate) -> f32 {
         self.0.iter().zip(&other.0).map(|(a, b)| a * b).sum()
     }
 
-    /// Whether they show one thing.
-    pub fn is_like(&self, other: &AppearanceTemplate) -> bool {
-        self.likeness(other) >= MIN_CORRELATION
+    /// Returns true if both show the same thing.
+    pub fn resembles(&self, other: &AppearanceTemplate) -> bool {
+        self.correlation(other) >= MIN_CORRELATION
     }
 }
 
@@ -55,17 +55,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_thing_looks_alike_in_any_light_and_another_does_not() {
+    fn one_face_correlates_in_any_light_and_other_things_do_not() {
         let plane =
             |value: &dyn Fn(usize, usize) -> f32| -> Vec<f32> { (0..96 * 96).map(|i| value(i % 96, i / 96)).collect() };
         let face = |x: usize, y: usize| ((x / 20 + y / 16) % 3) as f32 + x as f32 / 100.0;
         let seen = AppearanceTemplate::of(&plane(&face), 96);
         let brighter = AppearanceTemplate::of(&plane(&|x, y| 7.0 + 1.7 * face(x, y)), 96);
         let beside = AppearanceTemplate::of(&plane(&|x, y| face(x + 3, y + 2)), 96);
-        assert!(seen.likeness(&brighter) > 0.999 && seen.is_like(&beside), "{}", seen.likeness(&beside));
+        assert!(seen.correlation(&brighter) > 0.999 && seen.resembles(&beside), "{}", seen.correlation(&beside));
         let noise = AppearanceTemplate::of(&plane(&|x, y| ((x * 7919 + y * 104_729) % 251) as f32), 96);
         let wall = AppearanceTemplate::of(&plane(&|_, _| 0.4), 96);
-        assert!(!seen.is_like(&noise) && !seen.is_like(&wall) && !wall.is_like(&wall));
+        assert!(!seen.resembles(&noise) && !seen.resembles(&wall) && !wall.resembles(&wall));
         assert_eq!(AppearanceTemplate::of(&[1.0; 4], 2), AppearanceTemplate::default(), "too small to see anything");
     }
 }

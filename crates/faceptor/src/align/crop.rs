@@ -1,22 +1,22 @@
-//! The network's view of a face: the picture sampled through the fovea's warp and the alignment.
+//! Samples a face from a picture into the network's input, through the alignment and the foveal warp.
 //!
-//! A network pixel covers many picture pixels when the face is large, more at the rim of the view than in its middle.
-//! So each one is the mean of a few bilinear samples, one along each axis for every two pixels that it covers, and
-//! pictures with very large faces are halved first. (Twice as many samples change no measure on the dev crops.)
-//! Beyond the picture's edge the nearest pixel is repeated.
+//! A network pixel covers many picture pixels when the face is large, and more at the rim than in the centre. Each one
+//! is therefore the mean of a few bilinear samples, one along each axis for every two pixels that it covers; pictures
+//! with very large faces are halved first. (Twice as many samples change no measure on the dev crops.) Outside the
+//! picture its nearest pixel is repeated.
 
 use crate::align::warp::Warp;
 use crate::geometry::Similarity;
-use crate::image::downscaled::{MAX_HALVINGS, Part};
+use crate::image::downscaled::{MAX_HALVINGS, Region};
 use crate::image::normalization::Normalization;
 use crate::image::picture::{Pixels, Pyramid};
 
-/// The most samples along one axis for a network pixel.
+/// Maximum number of samples of a network pixel along one axis.
 const MAX_SAMPLES: usize = 4;
-/// Picture pixels for a network pixel in the middle of the view, above which the halved picture is taken.
+/// Picture pixels for a network pixel in the centre of the crop, above which a halved picture is sampled.
 const MAX_STEP: f64 = 2.0;
 
-/// Luma of red, green and blue (ITU-R BT.601).
+/// Luma weights of red, green and blue (ITU-R BT.601).
 const LUMA: [f32; 3] = [0.299, 0.587, 0.114];
 
 /// The samples of one network column or row: frame coordinates `first..first + count` of `Crop::along`.
@@ -26,27 +26,27 @@ struct Span {
     count: usize,
 }
 
-/// Sampler for one network input of `size` x `size` pixels; its buffers are used again for every face.
+/// Samples one network input of `size` x `size` pixels; reuses its buffers for every face.
 #[derive(Clone, Debug)]
 pub struct Crop {
     size: usize,
     warp: Warp,
     normalization: Normalization,
-    /// Mean and standard deviation of a single plane of luma instead of three of colour.
+    /// Mean and standard deviation of a single luma plane, in place of three colour planes.
     grey: Option<[f32; 2]>,
-    /// Zero instead of the nearest pixel beyond the picture.
+    /// Fills with black outside the picture, in place of its nearest pixel.
     black: bool,
-    /// Samples along one axis for a network pixel, at most.
+    /// Maximum number of samples of a network pixel along one axis.
     most: usize,
     along: Vec<f64>,
     spans: Vec<Span>,
-    /// What the samples of a column and of a row add to the picture coordinates x, y.
+    /// The contributions of a sample's column and row to the picture coordinates x, y.
     across: Vec<[f32; 2]>,
     down: Vec<[f32; 2]>,
 }
 
 impl Crop {
-    /// For a square input of `size` pixels, at least 1.
+    /// Creates a sampler for a square input of `size` pixels, at least 1.
     pub fn new(size: usize, warp: Warp, normalization: Normalization) -> Crop {
         let samples = size * MAX_SAMPLES;
         Crop {
@@ -63,26 +63,26 @@ impl Crop {
         }
     }
 
-    /// One plane of luma, normalised by a mean and a standard deviation, instead of three planes of colour.
+    /// Samples one plane of luma, normalized by a mean and a standard deviation, in place of three colour planes.
     pub fn grey(mut self, mean: f32, std: f32) -> Crop {
         self.grey = Some([mean, std]);
         self
     }
 
-    /// One sample a network pixel however much it covers, for networks that were trained on such views.
+    /// Takes a single sample for each network pixel, for networks that were trained on such crops.
     pub fn sampled_once(mut self) -> Crop {
         self.most = 1;
         self
     }
 
-    /// Black beyond the picture, where otherwise its nearest pixel is repeated.
+    /// Fills with black outside the picture, where otherwise its nearest pixel is repeated.
     pub fn black_beyond(mut self) -> Crop {
         self.black = true;
         self
     }
 
-    /// Fills `input` (three planes of `size * size` numbers) with the face that `to_picture` (frame to picture) points
-    /// at, from the copy of the photo that has about the right resolution.
+    /// Fills `input` (three planes of `size * size` values) with the face at `to_picture` (frame to picture), from the
+    /// level of the pyramid that has about the right resolution.
     pub fn fill_from_photo(&mut self, photo: &Pyramid, to_picture: &Similarity, input: &mut [f32]) {
         let (picture, level) = photo.level(self.halvings(to_picture) as usize);
         let shrink = 1.0 / (1u64 << level) as f64;
@@ -90,25 +90,25 @@ impl Crop {
         self.fill(picture, &to_picture.then(&smaller), input);
     }
 
-    /// How often a picture is best halved before a face is sampled from it.
+    /// Returns how often a picture should be halved before a face is sampled from it.
     pub fn halvings(&self, to_picture: &Similarity) -> u32 {
         let step = to_picture.scale() * self.warp.stretch(0.5) / self.size as f64;
         (step / MAX_STEP).log2().ceil().max(0.0) as u32
     }
 
-    /// The largest side, in pixels, of an upright frame that is not halved.
+    /// Returns the largest side, in pixels, of an upright frame that needs no halving.
     pub fn largest_side(&self) -> usize {
         (MAX_STEP * self.size as f64 / self.warp.stretch(0.5)).ceil() as usize
     }
 
-    /// What a face's samples touch of the picture.
-    pub fn part(&self, to_picture: &Similarity) -> Part {
+    /// Returns the region of the picture that the samples of a face touch.
+    pub fn region(&self, to_picture: &Similarity) -> Region {
         let (first, last) = (self.warp.to_frame(0.0), self.warp.to_frame(1.0));
         let corners = [(first, first), (last, first), (first, last), (last, last)].map(|(x, y)| to_picture.apply(x, y));
         let least = |axis: fn(&(f64, f64)) -> f64| corners.iter().map(axis).fold(f64::INFINITY, f64::min);
         let most = |axis: fn(&(f64, f64)) -> f64| corners.iter().map(axis).fold(f64::NEG_INFINITY, f64::max);
         let margin = f64::from(1u32 << MAX_HALVINGS);
-        Part {
+        Region {
             left: least(|c| c.0) - margin,
             top: least(|c| c.1) - margin,
             right: most(|c| c.0) + margin,
@@ -116,7 +116,7 @@ impl Crop {
         }
     }
 
-    /// The same, straight from a source of pixels.
+    /// Fills `input` (see [`Crop::fill_from_photo`]) from a source of pixels at its own resolution.
     pub fn fill(&mut self, picture: &impl Pixels, to_picture: &Similarity, input: &mut [f32]) {
         self.place_samples(to_picture.scale());
         let Similarity { a, b, tx, ty } = *to_picture;
@@ -154,7 +154,8 @@ impl Crop {
         }
     }
 
-    /// Frame coordinates of every sample along one axis (both axes are alike), for a frame of `side` picture pixels.
+    /// Computes the frame coordinates of every sample along one axis (both axes are alike), for a frame of `side`
+    /// picture pixels.
     fn place_samples(&mut self, side: f64) {
         self.along.clear();
         self.spans.clear();
@@ -172,7 +173,7 @@ impl Crop {
     }
 }
 
-/// A pixel in 65536ths at a point, as `pixel` gives it, the picture's edge repeated outside. A sum of all samples of a
+/// Interpolates `pixel` at a point, in 65536ths, with the picture's edge repeated outside. The sum of all samples of a
 /// network pixel fits its type.
 #[inline]
 fn bilinear(picture: &impl Pixels, pixel: impl Fn(usize, usize) -> [u8; 3], x: f32, y: f32) -> [u32; 3] {
@@ -190,7 +191,7 @@ fn bilinear(picture: &impl Pixels, pixel: impl Fn(usize, usize) -> [u8; 3], x: f
     })
 }
 
-/// RGB with nothing but black outside, where the edge fades out over one pixel.
+/// Interpolates RGB on a black surround; the edge fades out over one pixel.
 fn bilinear_on_black(picture: &impl Pixels, x: f32, y: f32) -> [u32; 3] {
     let (width, height) = (picture.width() as f32, picture.height() as f32);
     if !(x > -1.0 && y > -1.0 && x < width && y < height) {
@@ -208,7 +209,7 @@ mod tests {
 
     const PLAIN: Normalization = Normalization { mean: [0.0; 3], std: [1.0; 3], bgr: false };
 
-    /// Red grows by one a column, green by one a row.
+    /// Returns a picture whose red is the column and whose green is the row.
     fn ramp(width: usize, height: usize, unit: usize) -> Picture {
         let bytes =
             (0..height * width).flat_map(|i| [(i % width / unit) as u8, (i / width / unit) as u8, 50]).collect();
@@ -244,7 +245,7 @@ mod tests {
         for (x, y) in [(2, 2), (48, 48), (90, 30)] {
             let f = |i: usize| warp.to_frame((i as f64 + 0.5) / 96.0);
             let (px, py) = to_picture.apply(f(x), f(y));
-            // The ramp rises by one in eight pixels, its steps being centred at 3.5.
+            // The ramp rises by one in eight pixels, and its steps are centred at 3.5.
             let expected = ((px - 3.5) / 8.0, (py - 3.5) / 8.0);
             let seen = (f64::from(input[y * 96 + x]), f64::from(input[9216 + y * 96 + x]));
             assert!((seen.0 - expected.0).abs() < 0.3 && (seen.1 - expected.1).abs() < 0.3, "{seen:?} {expected:?}");
@@ -299,7 +300,7 @@ mod tests {
         assert_eq!(input[..4], [-50.0; 4]);
         assert_eq!(input[8..10], [-50.0; 2]);
         assert!(input[10..12].iter().all(|v| (v - luma).abs() < 0.5), "{input:?}");
-        // Half a pixel beyond the edge half of it is left.
+        // Half a pixel outside the edge, half of its value is left.
         let to_picture = Similarity { a: 4.0, b: 0.0, tx: -1.0, ty: 3.0 };
         Crop::new(4, warp, PLAIN).grey(0.0, 1.0).black_beyond().fill(&picture, &to_picture, &mut input);
         assert!((input[0] - 153.0 / 2.0).abs() < 1.5, "{input:?}");

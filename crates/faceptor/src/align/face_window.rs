@@ -1,8 +1,8 @@
-//! One way of looking at a face: a group of the manifest, ready to sample.
+//! A face window: one network input, and how it is placed on a face and sampled.
 //!
-//! Every face has one aligned frame (`Face::to_picture`). A group's own frame is fitted to the same face by itself: by
-//! its template to the five keypoints, or upright about the box. Where neither is known (the picture is an aligned crop),
-//! it lies where a face of the aligned frame has them.
+//! Every face has one aligned frame (`Face::to_picture`). A bundle has one window, or one for each preprocessing group
+//! of its manifest. A group's frame is fitted to the face by itself: its template to the five keypoints, or upright
+//! about the box. For an aligned crop, where neither is known, it lies where a face in the aligned frame has it.
 
 use std::sync::Arc;
 
@@ -20,7 +20,7 @@ use faceptor_nn::manifest;
 use faceptor_nn::manifest::Manifest;
 use faceptor_nn::manifest::{Align, Group, GroupBorder, GroupColour, GroupWarp};
 
-/// The five keypoints in the aligned frame (contract): eyes, nose, mouth corners.
+/// The five keypoints in the aligned frame (command-line contract): eyes, nose, mouth corners.
 pub const TEMPLATE: [Point; 5] = [
     [0.395_833_93, 0.427_651_33],
     [0.604_164_7, 0.426_499_03],
@@ -28,78 +28,80 @@ pub const TEMPLATE: [Point; 5] = [
     [0.415_076_5, 0.668_097_4],
     [0.587_599_2, 0.667_143_15],
 ];
-/// The face's box in the aligned frame: its middle, and its longer side. Medians over the 4,512 sure and nearly upright
+/// Centre and longer side of the face's box in the aligned frame: medians over the 4,512 confident and nearly upright
 /// faces of the training scenes, whose boxes are the finder's labels.
 const BOX_MIDDLE: [f64; 2] = [0.498, 0.507];
 const BOX_SIDE: f64 = 0.602;
 
-/// The most ways in which a bundle looks at a face.
+/// Maximum number of windows of a bundle.
 pub const MAX_WINDOWS: usize = 8;
 
-/// Where luma is read: a grid over brows, eyes, nose and mouth of the aligned frame, x and y.
-const LIT: [[f64; 2]; 2] = [[0.36, 0.64], [0.38, 0.72]];
-/// Its points a side.
-const LIT_POINTS: usize = 12;
+/// Area over brows, eyes, nose and mouth of the aligned frame in which luma is measured, x and y.
+const LIGHT_AREA: [[f64; 2]; 2] = [[0.36, 0.64], [0.38, 0.72]];
+/// Number of measured points along each side.
+const LIGHT_POINTS: usize = 12;
 
-/// Where a group's view lies, for reading what is said of it.
+/// How a window's input maps to its frame, for decoding the answers.
 #[derive(Clone, Debug)]
 pub struct WindowGeometry {
     pub warp: Warp,
-    /// Coordinates of the group's frame to network coordinates, for painting masks.
+    /// Maps coordinates of the window's frame to network coordinates, for painting masks.
     pub unwarp: Unwarp,
-    /// The group's frame (0..1) to the aligned frame.
+    /// Maps the window's frame (0..1) to the aligned frame.
     in_frame: Similarity,
 }
 
 impl WindowGeometry {
-    /// `in_frame` takes the group's frame to the aligned frame.
+    /// Creates the geometry; `in_frame` maps the window's frame to the aligned frame.
     pub fn new(warp: Warp, in_frame: Similarity) -> WindowGeometry {
         WindowGeometry { warp, unwarp: Unwarp::new(&warp), in_frame }
     }
 }
 
-/// Where each look's frame (0..1) of one face lies in the picture.
+/// The transforms of one face from each window's frame (0..1) to the picture.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct WindowTransforms([Similarity; MAX_WINDOWS]);
 
 impl WindowTransforms {
-    /// All where the aligned frame is.
+    /// Places every window at the aligned frame.
     pub fn same(to_picture: Similarity) -> WindowTransforms {
         WindowTransforms([to_picture; MAX_WINDOWS])
     }
 
-    /// That of a look; the last one's for a number beyond.
-    pub fn of(&self, look: usize) -> &Similarity {
-        &self.0[look.min(MAX_WINDOWS - 1)]
+    /// Returns the transform of a window; that of the last one for an index out of range.
+    pub fn of(&self, window: usize) -> &Similarity {
+        &self.0[window.min(MAX_WINDOWS - 1)]
     }
 
-    /// Those of some looks at a face: at the one that was found, or else at one of the aligned frame `to_picture`.
-    pub(crate) fn at(looks: &[FaceWindow], to_picture: &Similarity, found: Option<&Detection>) -> WindowTransforms {
-        let mut views = WindowTransforms::same(*to_picture);
-        for (view, look) in views.0.iter_mut().zip(looks) {
-            let fitted = found.and_then(|found| look.fit.to(found));
-            *view = fitted.unwrap_or_else(|| look.gaze.in_frame.then(to_picture));
+    /// Places the windows at a detected face, or otherwise at the aligned frame `to_picture`.
+    pub(crate) fn at(windows: &[FaceWindow], to_picture: &Similarity, found: Option<&Detection>) -> WindowTransforms {
+        let mut transforms = WindowTransforms::same(*to_picture);
+        for (transform, window) in transforms.0.iter_mut().zip(windows) {
+            let fitted = found.and_then(|found| window.fit.to(found));
+            *transform = fitted.unwrap_or_else(|| window.geometry.in_frame.then(to_picture));
         }
-        views
+        transforms
     }
 }
 
-/// What a look's frame is fitted to.
-enum Fit {
-    /// It is the aligned frame.
+/// The feature of a face that a window's frame is fitted to.
+enum FrameFit {
+    /// The aligned frame itself.
     Frame,
     Keypoints([Point; 5]),
-    /// Part of the frame that the box's longer side fills.
+    /// The share of the frame that the box's longer side fills.
     Box(f64),
 }
 
-impl Fit {
-    /// The look's frame to the picture, for a face that was found.
+impl FrameFit {
+    /// Returns the transform from the window's frame to the picture for a detected face.
     fn to(&self, found: &Detection) -> Option<Similarity> {
         match self {
-            Fit::Frame => None,
-            Fit::Keypoints(template) => Similarity::fit(&found.keypoints, template).map(|to_frame| to_frame.inverse()),
-            Fit::Box(scale) => {
+            FrameFit::Frame => None,
+            FrameFit::Keypoints(template) => {
+                Similarity::fit(&found.keypoints, template).map(|to_frame| to_frame.inverse())
+            }
+            FrameFit::Box(scale) => {
                 let [left, top, right, bottom] = found.edges.map(f64::from);
                 let side = (right - left).max(bottom - top) / scale;
                 let [tx, ty] = [(left + right) / 2.0, (top + bottom) / 2.0].map(|middle| middle - side / 2.0);
@@ -109,27 +111,27 @@ impl Fit {
     }
 }
 
-/// A group with its sampler.
+/// One network input with its sampler.
 pub struct FaceWindow {
     pub(crate) tensor: String,
     pub(crate) crop: Crop,
-    pub(crate) gaze: Arc<WindowGeometry>,
-    fit: Fit,
+    pub(crate) geometry: Arc<WindowGeometry>,
+    fit: FrameFit,
     size: usize,
-    /// Places of the grid's points in a plane of the tensor.
-    lit: Vec<usize>,
-    colour: Colours,
+    /// Indices of the measured points in a plane of the tensor.
+    light_points: Vec<usize>,
+    colour: LumaFrom,
 }
 
-/// How the tensor's numbers become luma again.
-enum Colours {
+/// How the tensor's values become luma again.
+enum LumaFrom {
     Three(Normalization),
     Grey { mean: f32, std: f32 },
 }
 
 impl FaceWindow {
-    /// The look of a network with `[input]` and `[frame]`: the aligned frame itself.
-    fn alone(input: &manifest::Input, frame: &manifest::Frame, engine: &Engine) -> Result<FaceWindow> {
+    /// Creates the window of a network with `[input]` and `[frame]`: the aligned frame itself.
+    fn of_input(input: &manifest::Input, frame: &manifest::Frame, engine: &Engine) -> Result<FaceWindow> {
         check_shape(&input.tensor, 3, input.size, engine)?;
         let linear = match frame.warp {
             manifest::Warp::None => 1.0,
@@ -139,13 +141,21 @@ impl FaceWindow {
         let bgr = input.colour == manifest::Colour::Bgr;
         let normalization = Normalization { mean: input.mean, std: input.std, bgr };
         let crop = Crop::new(input.size, warp, normalization);
-        let gaze = Arc::new(WindowGeometry::new(warp, Similarity::scaling(1.0)));
-        let lit = lit(&gaze, input.size);
-        let (size, colour) = (input.size, Colours::Three(normalization));
-        Ok(FaceWindow { tensor: input.tensor.clone(), crop, gaze, fit: Fit::Frame, size, lit, colour })
+        let geometry = Arc::new(WindowGeometry::new(warp, Similarity::scaling(1.0)));
+        let light_points = light_points(&geometry, input.size);
+        let (size, colour) = (input.size, LumaFrom::Three(normalization));
+        Ok(FaceWindow {
+            tensor: input.tensor.clone(),
+            crop,
+            geometry,
+            fit: FrameFit::Frame,
+            size,
+            light_points,
+            colour,
+        })
     }
 
-    /// The look of one group.
+    /// Creates the window of one preprocessing group.
     fn of_group(group: &Group, engine: &Engine) -> Result<FaceWindow> {
         let (name, frame) = (&group.name, &group.frame);
         check_shape(&group.tensor, group.colour.channels(), group.size, engine)?;
@@ -155,12 +165,12 @@ impl FaceWindow {
         };
         let warp = warp.with_context(|| format!("group {name}: its warp is out of range"))?;
         let (fit, in_frame) = match &frame.align {
-            Align::Keypoints { template } => (Fit::Keypoints(*template), Similarity::fit(template, &TEMPLATE)),
+            Align::Keypoints { template } => (FrameFit::Keypoints(*template), Similarity::fit(template, &TEMPLATE)),
             Align::Box { box_scale } => {
                 let scale = f64::from(*box_scale);
                 let side = BOX_SIDE / scale;
                 let [tx, ty] = BOX_MIDDLE.map(|middle| middle - side / 2.0);
-                (Fit::Box(scale), Some(Similarity { a: side, b: 0.0, tx, ty }))
+                (FrameFit::Box(scale), Some(Similarity { a: side, b: 0.0, tx, ty }))
             }
         };
         let in_frame = in_frame.with_context(|| format!("group {name}: its template has no distinct points"))?;
@@ -169,72 +179,74 @@ impl FaceWindow {
         let bgr = group.colour == GroupColour::Bgr;
         let normalization = Normalization { mean: three(&group.mean), std: three(&group.std), bgr };
         let mut crop = Crop::new(group.size, warp, normalization);
-        let mut colour = Colours::Three(normalization);
+        let mut colour = LumaFrom::Three(normalization);
         if group.colour == GroupColour::Grey {
             let (mean, std) = (number(&group.mean, 0), number(&group.std, 0));
             crop = crop.grey(mean, std);
-            colour = Colours::Grey { mean, std };
+            colour = LumaFrom::Grey { mean, std };
         }
         if frame.warp == GroupWarp::Tanh {
-            // At the rim a pixel covers dozens of the picture's and more, of which the authors take one.
+            // At the rim a network pixel covers dozens of picture pixels, and the authors sample one of them.
             crop = crop.sampled_once();
         }
         if frame.border == GroupBorder::Black {
             crop = crop.black_beyond();
         }
-        let gaze = Arc::new(WindowGeometry::new(warp, in_frame));
-        let lit = lit(&gaze, group.size);
-        Ok(FaceWindow { tensor: group.tensor.clone(), crop, gaze, fit, size: group.size, lit, colour })
+        let geometry = Arc::new(WindowGeometry::new(warp, in_frame));
+        let light_points = light_points(&geometry, group.size);
+        Ok(FaceWindow { tensor: group.tensor.clone(), crop, geometry, fit, size: group.size, light_points, colour })
     }
 
-    /// Side of its input, pixels.
+    /// Returns the side of its input, pixels.
     pub(crate) fn size(&self) -> usize {
         self.size
     }
 
-    /// The light on a face that was sampled into `input`.
+    /// Measures the light on a face that was sampled into `input`.
     pub(crate) fn light(&self, input: &[f32]) -> Option<Light> {
         let plane = match self.colour {
-            Colours::Three(_) => input.len() / 3,
-            Colours::Grey { .. } => input.len(),
+            LumaFrom::Three(_) => input.len() / 3,
+            LumaFrom::Grey { .. } => input.len(),
         };
         let value = |at: usize| input.get(at).copied().unwrap_or_default();
-        Light::of(self.lit.iter().map(|&at| match &self.colour {
-            Colours::Three(normalization) => normalization.luma(|channel| value(channel * plane + at)),
-            Colours::Grey { mean, std } => value(at) * std + mean,
+        Light::of(self.light_points.iter().map(|&at| match &self.colour {
+            LumaFrom::Three(normalization) => normalization.luma(|channel| value(channel * plane + at)),
+            LumaFrom::Grey { mean, std } => value(at) * std + mean,
         }))
     }
 
-    /// How the sampled face looks: by its green, or its luma.
+    /// Computes the appearance of a sampled face, from its green or its luma plane.
     pub(crate) fn glance(&self, input: &[f32]) -> AppearanceTemplate {
         let plane = self.size * self.size;
         AppearanceTemplate::of(input.chunks_exact(plane).nth(1).unwrap_or(input), self.size)
     }
 
-    /// Every look of a bundle, and the template of its aligned frame: that of `[frame]`, otherwise [`TEMPLATE`].
+    /// Creates all windows of a bundle, and the keypoint template of its aligned frame: that of `[frame]`, otherwise
+    /// [`TEMPLATE`].
     pub(crate) fn all(manifest: &Manifest, engine: &Engine) -> Result<(Vec<FaceWindow>, [Point; 5])> {
         if !manifest.groups.is_empty() {
             let count = manifest.groups.len();
             ensure!(count <= MAX_WINDOWS, "this bundle looks at a face in {count} ways, the most are {MAX_WINDOWS}");
-            let looks = manifest.groups.iter().map(|group| FaceWindow::of_group(group, engine));
-            return Ok((looks.collect::<Result<_>>()?, TEMPLATE));
+            let windows = manifest.groups.iter().map(|group| FaceWindow::of_group(group, engine));
+            return Ok((windows.collect::<Result<_>>()?, TEMPLATE));
         }
         let missing =
             |what: &str| format!("this bundle answers no tasks: its manifest has neither {what} nor [[group]]");
         let input = manifest.input.as_ref().with_context(|| missing("[input]"))?;
         let frame = manifest.frame.as_ref().with_context(|| missing("[frame]"))?;
-        Ok((vec![FaceWindow::alone(input, frame, engine)?], frame.template))
+        Ok((vec![FaceWindow::of_input(input, frame, engine)?], frame.template))
     }
 }
 
-/// The grid's points that an input of `size` pixels sees.
-fn lit(gaze: &WindowGeometry, size: usize) -> Vec<usize> {
-    let from_frame = gaze.in_frame.inverse();
-    let place = |index: usize, [from, to]: [f64; 2]| from + (to - from) * (index as f64 + 0.5) / LIT_POINTS as f64;
+/// Returns the indices of the measured points that lie inside an input of `size` pixels.
+fn light_points(geometry: &WindowGeometry, size: usize) -> Vec<usize> {
+    let from_frame = geometry.in_frame.inverse();
+    let place = |index: usize, [from, to]: [f64; 2]| from + (to - from) * (index as f64 + 0.5) / LIGHT_POINTS as f64;
     let seen = |v: f64| (0.0..1.0).contains(&v).then_some((v * size as f64) as usize);
-    let points = (0..LIT_POINTS * LIT_POINTS).filter_map(|index| {
-        let (x, y) = from_frame.apply(place(index % LIT_POINTS, LIT[0]), place(index / LIT_POINTS, LIT[1]));
-        Some(seen(gaze.warp.to_network(y))? * size + seen(gaze.warp.to_network(x))?)
+    let points = (0..LIGHT_POINTS * LIGHT_POINTS).filter_map(|index| {
+        let (x, y) =
+            from_frame.apply(place(index % LIGHT_POINTS, LIGHT_AREA[0]), place(index / LIGHT_POINTS, LIGHT_AREA[1]));
+        Some(seen(geometry.warp.to_network(y))? * size + seen(geometry.warp.to_network(x))?)
     });
     points.collect()
 }
@@ -263,26 +275,26 @@ mod tests {
         let turned = Similarity { a: 150.0, b: 90.0, tx: 40.0, ty: 20.0 };
         let keypoints = TEMPLATE.map(|point| turned.apply_point(point));
         let found = Detection { score: 1.0, edges: [100.0, 60.0, 160.0, 140.0], keypoints };
-        let square = Fit::Box(0.8).to(&found).expect("a box");
-        // SPEC A8: x' = (x - x1) / (x2 - x1) of a square of 80 about (130, 100), then 0.8 about its middle.
+        let square = FrameFit::Box(0.8).to(&found).expect("a box");
+        // Official alignment: x' = (x - x1) / (x2 - x1) of a square of 80 about (130, 100), then 0.8 about its centre.
         assert_eq!((square.apply(0.5, 0.5), square.scale(), square.b), ((130.0, 100.0), 100.0, 0.0));
-        assert!(Fit::Box(1.0).to(&Detection { edges: [3.0; 4], ..found }).is_none());
-        let laid = Fit::Keypoints(TEMPLATE).to(&found).expect("distinct points");
+        assert!(FrameFit::Box(1.0).to(&Detection { edges: [3.0; 4], ..found }).is_none());
+        let laid = FrameFit::Keypoints(TEMPLATE).to(&found).expect("distinct points");
         assert!((laid.a - turned.a).abs() < 1e-3 && (laid.ty - turned.ty).abs() < 1e-3, "{laid:?}");
-        assert!(Fit::Frame.to(&found).is_none());
+        assert!(FrameFit::Frame.to(&found).is_none());
     }
 
     #[test]
     fn light_is_read_where_the_face_is() {
-        let gaze = WindowGeometry::new(Warp::new(0.5).expect("allowed"), Similarity::scaling(1.0));
-        let places = lit(&gaze, 96);
-        assert_eq!(places.len(), LIT_POINTS * LIT_POINTS);
+        let geometry = WindowGeometry::new(Warp::new(0.5).expect("allowed"), Similarity::scaling(1.0));
+        let places = light_points(&geometry, 96);
+        assert_eq!(places.len(), LIGHT_POINTS * LIGHT_POINTS);
         for place in places {
-            let [x, y] = [place % 96, place / 96].map(|i| gaze.warp.to_frame((i as f64 + 0.5) / 96.0));
+            let [x, y] = [place % 96, place / 96].map(|i| geometry.warp.to_frame((i as f64 + 0.5) / 96.0));
             assert!((0.35..0.65).contains(&x) && (0.37..0.73).contains(&y), "{x} {y}");
         }
-        // What a look does not show is not read.
+        // Points outside the window are not measured.
         let aside = WindowGeometry::new(Warp::NONE, Similarity { a: 0.2, b: 0.0, tx: 0.5, ty: 0.5 });
-        assert!((10..LIT_POINTS * LIT_POINTS / 2).contains(&lit(&aside, 40).len()));
+        assert!((10..LIGHT_POINTS * LIGHT_POINTS / 2).contains(&light_points(&aside, 40).len()));
     }
 }

@@ -9,7 +9,7 @@ pub struct Light {
 }
 
 impl Light {
-    /// Of some values of luma; `None` for none.
+    /// Computes mean and spread of luma values; `None` without values.
     pub fn of(lumas: impl Iterator<Item = f32>) -> Option<Light> {
         let (mut count, mut sum, mut squares) = (0.0f32, 0.0f32, 0.0f32);
         for luma in lumas {

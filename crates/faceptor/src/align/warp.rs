@@ -1,38 +1,39 @@
-//! The fovea: which point of the aligned frame a network pixel looks at, and back.
+//! The foveal warp: maps network coordinates to coordinates of the aligned frame, and back.
 //!
-//! Three coordinates along one axis. `n`, the network's, 0..1 over its input (pixel i of N has its centre at
-//! (i + 0.5) / N); `f`, the frame's, 0..1 over the aligned crop; and in between the centred `u = 2n - 1` and
-//! `v = 2f - 1`, where v = a u + (1 - a) u^3. With a = 0.5 the middle of the face gets twice the density of a uniform
-//! grid. `models/faceptor_models/common/geometry.py` is the same in Python, and `tests/image.rs` holds numbers from it.
+//! Along one axis there are three coordinates: `n`, the network's, 0..1 over its input (pixel i of N has its centre at
+//! (i + 0.5) / N); `f`, the frame's, 0..1 over the aligned crop; and the centred `u = 2n - 1` and `v = 2f - 1` with v
+//! = a u + (1 - a) u^3. With a = 0.5 the centre of the face is sampled twice as densely as by a uniform grid.
+//! `models/faceptor_models/common/geometry.py` implements the same in Python, and the tests hold values from it.
 
 /// The warp of one input, the same on both axes.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Warp {
-    /// `v = a u + (1 - a) u^3`; `linear` is `a`, and 1 is no warp at all.
+    /// `v = a u + (1 - a) u^3`; `linear` is `a`, and 1 is the identity.
     Cubic { linear: f64 },
-    /// LaPa's: `v = u` up to `1 - rim` from the middle, then `v = rim atanh(..) + 1 - rim`. Its `u` belongs to a pixel's
-    /// corner, not to its centre (SPEC A8): `half` is half a pixel of the network, 0..1.
+    /// RoI tanh-warping (Lin et al. 2019): `v = u` up to `1 - rim` from the centre, then `v = rim atanh(..) + 1 -
+    /// rim`. In the official code `u` belongs to a pixel's corner, not to its centre: `half` is half a network pixel,
+    /// 0..1.
     Tanh { rim: f64, half: f64 },
 }
 
-/// Where the official code clips the argument of atanh.
+/// Limit of the argument of atanh in the official code.
 const TANH_LIMIT: f64 = 0.999;
 
 impl Warp {
-    /// Network and frame coordinates are the same.
+    /// The identity: network and frame coordinates are equal.
     pub const NONE: Warp = Warp::Cubic { linear: 1.0 };
 
-    /// The cubic one; `linear` is above 0 and at most 1. `None` for any other.
+    /// Creates the cubic warp; `None` unless `linear` is above 0 and at most 1.
     pub fn new(linear: f64) -> Option<Warp> {
         (linear > 0.0 && linear <= 1.0).then_some(Warp::Cubic { linear })
     }
 
-    /// LaPa's, for an input of `size` pixels; `rim` is above 0 and at most 1. `None` for any other.
+    /// Creates the tanh warp for an input of `size` pixels; `None` unless `rim` is above 0 and at most 1.
     pub fn tanh(rim: f64, size: usize) -> Option<Warp> {
         (rim > 0.0 && rim <= 1.0 && size > 0).then_some(Warp::Tanh { rim, half: 0.5 / size as f64 })
     }
 
-    /// Network to frame coordinate.
+    /// Maps a network coordinate to a frame coordinate.
     #[inline]
     pub fn to_frame(&self, n: f64) -> f64 {
         match *self {
@@ -50,7 +51,8 @@ impl Warp {
         }
     }
 
-    /// Frame to network coordinate. The cubic by Cardano's formula for its one real root, being monotone.
+    /// Maps a frame coordinate to a network coordinate. The cubic is monotone: Cardano's formula gives its one real
+    /// root.
     #[inline]
     pub fn to_network(&self, f: f64) -> f64 {
         match *self {
@@ -76,8 +78,7 @@ impl Warp {
         }
     }
 
-    /// How much of the frame a small step of the network covers, df/dn: for the cubic `a` in the middle, 3 - 2a at the
-    /// rim.
+    /// Returns the slope df/dn: for the cubic `a` in the centre and 3 - 2a at the rim.
     #[inline]
     pub fn stretch(&self, n: f64) -> f64 {
         match *self {
@@ -93,13 +94,13 @@ impl Warp {
         }
     }
 
-    /// First and last frame coordinate that the network sees.
+    /// Returns the first and last frame coordinate in the network's input.
     pub fn view(&self) -> [f64; 2] {
         [self.to_frame(0.0), self.to_frame(1.0)]
     }
 }
 
-/// `Warp::to_network` for many points: a table with linear interpolation, error below a hundredth of a pixel.
+/// A table of `Warp::to_network` with linear interpolation, with an error below a hundredth of a pixel.
 #[derive(Clone, Debug)]
 pub struct Unwarp {
     table: Vec<f32>,
@@ -110,19 +111,19 @@ pub struct Unwarp {
 const INTERVALS: usize = 4096;
 
 impl Unwarp {
-    /// Tabulates the inverse of `warp` over what the network sees of the frame.
+    /// Tabulates the inverse of `warp` over the frame coordinates in the network's input.
     pub fn new(warp: &Warp) -> Unwarp {
         let [low, high] = warp.view();
         let at = |index: usize| warp.to_network(low + (high - low) * index as f64 / INTERVALS as f64) as f32;
         Unwarp { table: (0..=INTERVALS).map(at).collect(), low: low as f32, high: high as f32 }
     }
 
-    /// First and last frame coordinate of the table.
+    /// Returns the first and last frame coordinate of the table.
     pub fn view(&self) -> [f32; 2] {
         [self.low, self.high]
     }
 
-    /// Network coordinate of a frame coordinate within the view.
+    /// Returns the network coordinate of a frame coordinate within the table.
     #[inline]
     pub fn at(&self, f: f32) -> f32 {
         let position = ((f - self.low) / (self.high - self.low)).clamp(0.0, 1.0) * INTERVALS as f32;
@@ -162,7 +163,8 @@ mod tests {
     #[test]
     fn tanh_is_the_official_formula_and_comes_back() {
         let warp = Warp::tanh(0.8, 512).expect("allowed");
-        // SPEC A8, worked out for pixels 256, 100 and 500 of 512: u = 2 i / 512 - 1, and back to a pixel of the frame.
+        // The official formula for pixels 256, 100 and 500 of 512: u = 2 i / 512 - 1, and back to a pixel of the
+        // frame.
         for (pixel, u) in [(256.0, 0.0f64), (100.0, -0.609_375), (500.0, 0.953_125)] {
             let v = if u.abs() <= 0.2 { u } else { (0.8 * ((u.abs() - 0.2) / 0.8f64).atanh() + 0.2).copysign(u) };
             let expected = (v + 1.0) * 256.0;

@@ -1,18 +1,19 @@
-//! One face as the finder sees it, and the choice of the best among overlapping ones.
+//! A detected face, and non-maximum suppression.
 
 use heapless::binary_heap::{BinaryHeap, Min};
 
 use crate::geometry::Point;
 
-/// The most faces of one picture. Every list of faces has this fixed capacity; `--max-faces` may ask for fewer.
+/// Maximum number of faces in one picture. Every list of faces has this fixed capacity; `--max-faces` may request
+/// fewer.
 pub const MAX_FACES: usize = 64;
-/// The most cells above the threshold that are looked at, best first: about a dozen of them answer to one face.
+/// Maximum number of cells above the threshold that are considered, best first: about a dozen belong to one face.
 pub const MAX_CANDIDATES: usize = 1024;
 
-/// A face in picture coordinates (pixels, the centre of the top-left pixel is 0, 0).
+/// A detected face in picture coordinates (pixels, the centre of the top-left pixel is 0, 0).
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Detection {
-    /// 0..1.
+    /// Confidence, 0..1.
     pub score: f32,
     /// Left, top, right and bottom edge.
     pub edges: [f32; 4],
@@ -20,11 +21,11 @@ pub struct Detection {
     pub keypoints: [Point; 5],
 }
 
-/// Faces of one picture, best score first.
+/// The faces of one picture, best score first.
 pub type Detections = heapless::Vec<Detection, MAX_FACES>;
 
 impl Detection {
-    /// Left, top, width and height.
+    /// Returns left, top, width and height.
     pub fn xywh(&self) -> [f32; 4] {
         let [left, top, right, bottom] = self.edges;
         [left, top, right - left, bottom - top]
@@ -35,7 +36,7 @@ impl Detection {
         width.max(0.0) * height.max(0.0)
     }
 
-    /// Intersection over union of the two boxes, 0..1.
+    /// Returns the intersection over union of the two boxes, 0..1.
     pub fn overlap(&self, other: &Detection) -> f32 {
         let (a, b) = (self.edges, other.edges);
         let width = (a[2].min(b[2]) - a[0].max(b[0])).max(0.0);
@@ -59,26 +60,26 @@ impl Ord for Detection {
     }
 }
 
-/// The best candidates so far, the worst of them on top, ready to give way.
+/// The best candidates so far, with the worst on top, to be replaced first.
 pub struct Candidates {
     heap: BinaryHeap<Detection, Min, MAX_CANDIDATES>,
     sorted: Vec<Detection>,
 }
 
 impl Default for Candidates {
-    /// With all the memory that a crowd may need: the first one must not cost a frame its time.
+    /// Allocates for a crowd at once, so that the first crowd does not delay a frame.
     fn default() -> Candidates {
         Candidates { heap: BinaryHeap::new(), sorted: Vec::with_capacity(MAX_CANDIDATES) }
     }
 }
 
 impl Candidates {
-    /// Forgets the last picture.
+    /// Forgets the candidates of the last picture.
     pub fn clear(&mut self) {
         self.heap.clear();
     }
 
-    /// Adds a candidate; when there is no room the one with the lowest score goes.
+    /// Adds a candidate; at full capacity the one with the lowest score is dropped.
     pub fn push(&mut self, candidate: Detection) {
         let Err(candidate) = self.heap.push(candidate) else { return };
         if self.heap.peek().is_some_and(|worst| worst.score < candidate.score) {
@@ -88,8 +89,8 @@ impl Candidates {
         }
     }
 
-    /// The best of every group of overlapping boxes (greedy non-maximum suppression), at most `limit`, its box and
-    /// keypoints averaged with those of the group that lie almost as it does.
+    /// Applies greedy non-maximum suppression and returns at most `limit` detections. Box and keypoints of each are
+    /// averaged with those of its group that almost coincide with it.
     pub fn suppress(&mut self, overlap: f32, limit: usize) -> Detections {
         self.sorted.clear();
         self.sorted.extend(self.heap.iter());
@@ -102,7 +103,7 @@ impl Candidates {
             if shared > overlap.max(SAME_FACE) {
                 means[index].add(candidate);
             } else if shared <= overlap && kept.len() < limit.min(MAX_FACES) {
-                // Room is left: checked just now, and both lists grow together.
+                // There is room: checked just now, and both lists grow together.
                 let _ = kept.push(*candidate);
                 let _ = means.push(Mean::of(candidate));
             }
@@ -114,11 +115,11 @@ impl Candidates {
     }
 }
 
-/// Boxes that share more than this are taken for one face seen from neighbouring cells and at other sizes. On the dev
-/// scenes their mean keypoints err by a sixth less than those of the best cell alone.
+/// Overlap above which two boxes show one face from neighbouring cells or sizes. On the dev scenes their mean
+/// keypoints err by a sixth less than those of the best cell alone.
 const SAME_FACE: f32 = 0.5;
 
-/// Boxes and keypoints of one face, weighted by their scores.
+/// The weighted sum of the boxes and keypoints of one face.
 struct Mean {
     weight: f32,
     edges: [f32; 4],
@@ -178,7 +179,7 @@ mod tests {
     #[test]
     fn neighbours_of_the_best_are_averaged_and_strangers_are_not() {
         let mut candidates = Candidates::default();
-        // The second one shares most of the box; the third one is suppressed, but is another cut of the face.
+        // The second one shares most of the box; the third one is suppressed, but shows another part of the face.
         for c in [face(0.9, 0.0, 0.0, 10.0), face(0.6, 0.0, 1.0, 10.0), face(0.8, 4.0, 0.0, 10.0)] {
             candidates.push(c);
         }

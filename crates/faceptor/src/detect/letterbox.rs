@@ -1,19 +1,19 @@
-//! A picture scaled into the finder's input: each small pixel is the mean of the area it covers.
+//! Scales a picture into the detector's input: each small pixel is the mean of the area it covers.
 //!
-//! Without the averaging a face of 20 px falls between the samples. The picture goes to the top-left corner, the rest
-//! is filled with zero, which is the manifest's mean colour.
+//! Without averaging, a face of 20 px would fall between the samples. The picture goes to the top-left corner; the
+//! rest is filled with zero, the manifest's mean colour.
 //!
-//! In the live loop a mean is that of at least [`ENOUGH`] pixels along each side, evenly spread: a frame of 1080p or 4k
+//! In the live loop a mean takes at least [`ENOUGH`] evenly spread pixels along each side: a frame of 1080p or 4k
 //! costs hardly more than one of VGA.
 
 use crate::image::normalization::Normalization;
 use crate::image::picture::Pixels;
 
-/// So many pixels along each side make a good mean.
+/// Pixels along each side that make a good mean.
 const ENOUGH: usize = 4;
 
-/// Source pixels that make one target pixel of a row or column: `count` of them from `first` on, `Axis::stride` apart;
-/// and where their weights lie.
+/// The source pixels of one target pixel along an axis: `count` pixels from `first` on, `Axis::stride` apart, and the
+/// index of their weights.
 #[derive(Clone, Copy, Debug)]
 struct Tap {
     first: usize,
@@ -30,9 +30,9 @@ struct Axis {
 }
 
 impl Axis {
-    /// `target` pixels out of `source`, a target pixel being `step` source pixels wide: the mean of the covered area
-    /// when scaling down, linear between the two nearest when scaling up.
-    /// `sparse`: of large areas [`ENOUGH`] pixels or a few more.
+    /// Prepares `target` pixels out of `source`, each `step` source pixels wide: the mean of the covered area when
+    /// scaling down, linear between the two nearest when scaling up. `sparse`: large areas are represented by
+    /// [`ENOUGH`] pixels or a few more.
     fn prepare(&mut self, source: usize, target: usize, step: f64, sparse: bool) {
         self.stride = if sparse { (step as usize / ENOUGH).max(1) } else { 1 };
         self.taps.clear();
@@ -70,7 +70,7 @@ impl Axis {
     }
 }
 
-/// Buffers of one finder input size, kept from frame to frame.
+/// Scales pictures to one input size; reuses its buffers from frame to frame.
 #[derive(Clone, Debug)]
 pub struct Letterbox {
     width: usize,
@@ -86,7 +86,7 @@ pub struct Letterbox {
 }
 
 impl Letterbox {
-    /// For a network input of `width` x `height` pixels.
+    /// Creates a letterbox for a network input of `width` x `height` pixels.
     pub fn new(width: usize, height: usize) -> Letterbox {
         Letterbox {
             width,
@@ -102,19 +102,19 @@ impl Letterbox {
         }
     }
 
-    /// Returns how many network pixels a pixel of the last picture has.
+    /// Returns network pixels per picture pixel of the last picture.
     #[cfg(test)]
     pub fn scale(&self) -> f64 {
         self.scale
     }
 
-    /// A point of the network's input in pixels of the last picture; pixel centres are whole numbers in both.
+    /// Maps a point of the network's input to pixels of the last picture; pixel centres are integers in both.
     pub fn to_picture(&self, x: f32, y: f32) -> [f32; 2] {
         let back = |v: f32| ((f64::from(v) + 0.5) / self.scale - 0.5) as f32;
         [back(x), back(y)]
     }
 
-    /// Whether a few pixels stand for a large area, from the next picture on.
+    /// Sets whether a few pixels represent a large area, from the next picture on.
     pub fn set_sparse(&mut self, sparse: bool) {
         if self.sparse != sparse {
             (self.sparse, self.source) = (sparse, (0, 0));
@@ -136,12 +136,12 @@ impl Letterbox {
         self.sum.resize(self.target.0 * 3, 0.0);
     }
 
-    /// Scales `picture` into `input`, planes of `height * width` numbers (three of them).
+    /// Scales `picture` into `input`, three planes of `height * width` values.
     pub fn fill(&mut self, picture: &impl Pixels, normalization: &Normalization, input: &mut [f32]) {
         self.fill_part(picture, normalization, input, 0, 1);
     }
 
-    /// The same for one of `parts` equal parts, from the top on; part 0 clears `input`.
+    /// Scales one of `parts` equal parts, from the top down; part 0 clears `input`.
     pub fn fill_part(
         &mut self,
         picture: &impl Pixels,
@@ -173,7 +173,7 @@ impl Letterbox {
     }
 }
 
-/// One source row scaled along x: `row` holds triples as the picture stores them, which are converted once at the end.
+/// Scales one source row along x: `row` holds triples as the picture stores them, converted once at the end.
 fn shrink_row(picture: &impl Pixels, y: usize, across: &Axis, row: &mut [f32]) {
     for (&tap, pixel) in across.taps.iter().zip(row.chunks_exact_mut(3)) {
         let mut sum = [0.0f32; 3];
@@ -244,12 +244,12 @@ mod tests {
         small.set_sparse(true);
         small.fill(&picture, &PLAIN, &mut sparse);
         assert_eq!((small.across.stride, small.across.taps[3].count, small.down.taps[0].first), (4, 4, 1));
-        // Four of 16 columns, the first of them the second: half a pixel to the left of the middle.
+        // Four of 16 columns are read, beginning with the second: half a pixel to the left of the centre.
         assert!(whole.iter().zip(&sparse).all(|(a, b)| (a - b).abs() <= 0.51), "{whole:?} {sparse:?}");
         small.set_sparse(false);
         small.fill(&picture, &PLAIN, &mut sparse);
         assert_eq!(whole, sparse);
-        // Areas of few pixels are seen whole.
+        // Areas of few pixels are read in full.
         small.set_sparse(true);
         small.fill(&ramp(100, 100), &PLAIN, &mut sparse);
         assert_eq!(small.across.stride, 1);

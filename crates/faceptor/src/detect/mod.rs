@@ -1,5 +1,5 @@
 //! Finds faces: letterbox, detector, non-maximum suppression.
 
 pub mod detection;
-pub mod finder;
+pub mod detector;
 pub mod letterbox;

@@ -1,18 +1,18 @@
-//! From a camera's Y, U, V to red, green and blue.
+//! Converts a camera's Y, U, V to red, green and blue.
 
-/// Which YUV a frame holds: the standard's weights, and whether black is Y = 16 (limited range) or 0 (full range).
+/// The YUV encoding of a frame: the standard's weights, and whether black is Y = 16 (limited range) or 0 (full range).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Colour {
-    /// What cameras and video files mean when they say nothing.
+    /// The default of cameras and video files that do not declare their encoding.
     #[default]
     Bt601Limited,
-    /// JPEG's YUV; webcams that say `JPEG` or `full range`.
+    /// JPEG's YUV; cameras that report `JPEG` or `full range`.
     Bt601Full,
     Bt709Limited,
     Bt709Full,
 }
 
-/// Factors and offsets of one [`Colour`], as numbers and in 65536ths.
+/// Factors and offsets of one [`Colour`], as floats and in 65536ths.
 #[derive(Debug)]
 pub struct Matrix {
     black: f32,
@@ -29,7 +29,7 @@ const fn fixed(value: f64) -> i32 {
 }
 
 impl Matrix {
-    /// From the weights of red and blue in luma.
+    /// Derives the factors from the weights of red and blue in luma.
     const fn new(kr: f64, kb: f64, full: bool) -> Matrix {
         let kg = 1.0 - kr - kb;
         let (black, luma, chroma) = if full { (0.0, 1.0, 1.0) } else { (16.0, 255.0 / 219.0, 255.0 / 224.0) };
@@ -46,7 +46,7 @@ impl Matrix {
         }
     }
 
-    /// One pixel, 0..255 each.
+    /// Converts one pixel, 0..255 each.
     #[inline]
     pub fn rgb(&self, [y, u, v]: [u8; 3]) -> [u8; 3] {
         let [black, luma, red_v, green_u, green_v, blue_u] = self.fixed;
@@ -56,7 +56,7 @@ impl Matrix {
         [byte(y + red_v * v), byte(y + green_u * u + green_v * v), byte(y + blue_u * u)]
     }
 
-    /// A mean of pixels: the conversion is linear, so many samples are converted once.
+    /// Converts a mean of pixels: the conversion is linear, so many samples are converted once.
     #[inline]
     pub fn mean_rgb(&self, [y, u, v]: [f32; 3]) -> [f32; 3] {
         let y = (y - self.black) * self.luma;
@@ -89,7 +89,7 @@ mod tests {
     #[test]
     fn the_colours_of_the_standards_come_out() {
         let limited = Colour::Bt601Limited.matrix();
-        // 75 % colour bars of BT.601 and the ends of the range, worked by hand.
+        // 75 % colour bars of BT.601 and the ends of the range, computed by hand.
         for (yuv, rgb) in [
             ([16, 128, 128], [0, 0, 0]),
             ([235, 128, 128], [255, 255, 255]),

@@ -1,35 +1,35 @@
-//! Part of a frame at a half, a quarter or an eighth of its size, for faces that cover many more pixels than the
+//! Scales a region of a frame to a half, a quarter or an eighth, for faces that cover many more pixels than the
 //! network has.
 
 use crate::image::colour::Matrix;
 use crate::image::picture::Pixels;
 use crate::image::view::{ImageView, each_format};
 
-/// The most times that a frame is halved: eight pixels to one, along each side.
+/// Maximum number of halvings: eight pixels to one, along each side.
 pub const MAX_HALVINGS: u32 = 3;
 
-/// Of larger blocks, so many pixels along each side are read, evenly spread: what a large face costs has a bound.
+/// Pixels read along each side of larger blocks, evenly spread: the cost of a large face has a bound.
 const MAX_READ: usize = 2;
 
-/// Means of blocks of pixels, in the frame's own colours. Its memory is used again for every face.
+/// The means of blocks of pixels, in the frame's own colour encoding; reuses its memory for every face.
 #[derive(Clone, Debug, Default)]
 pub struct Downscaled {
     width: usize,
     height: usize,
     halvings: u32,
-    /// The top-left pixel of the part, in pixels of the frame.
+    /// The top-left pixel of the region, in pixels of the frame.
     origin: [usize; 2],
-    /// Sums of the row of blocks that is being made.
+    /// Sums of the current row of blocks.
     sums: Vec<u16>,
-    /// Three a pixel: RGB, or Y, U, V.
+    /// Three values a pixel: RGB, or Y, U, V.
     bytes: Vec<u8>,
     /// `None` when the bytes are RGB.
     matrix: Option<&'static Matrix>,
 }
 
-/// A part of a frame in pixels: `left..right`, `top..bottom`; what lies outside of the frame is left out.
+/// A region of a frame in pixels, `left..right`, `top..bottom`; the part outside the frame is ignored.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Part {
+pub struct Region {
     pub left: f64,
     pub top: f64,
     pub right: f64,
@@ -37,7 +37,7 @@ pub struct Part {
 }
 
 impl Downscaled {
-    /// Room for parts of frames of so many pixels, so that shrinking them allocates nothing.
+    /// Allocates for regions of that many frame pixels, so that scaling them allocates nothing.
     pub fn with_capacity(width: usize, height: usize) -> Downscaled {
         let blocks = |side: usize| side.div_ceil(2) + 1;
         Downscaled {
@@ -47,9 +47,9 @@ impl Downscaled {
         }
     }
 
-    /// Takes the part of the frame, halved so many times (1 to 3). Blocks begin at multiples of their size, and those
-    /// at the right and lower edge of the frame are the means of what there is of them.
-    pub fn fill(&mut self, view: &ImageView, part: Part, halvings: u32) {
+    /// Scales the region of the frame, halved 1 to 3 times. Blocks begin at multiples of their size; those at the
+    /// right and lower edge are the means of the pixels that exist.
+    pub fn fill(&mut self, view: &ImageView, part: Region, halvings: u32) {
         let halvings = halvings.clamp(1, MAX_HALVINGS);
         let block = 1 << halvings;
         // From the block of the first pixel to the one after the last, and at least one.
@@ -80,7 +80,7 @@ impl Downscaled {
             let first = top + row * block;
             let rows = read(first, (first + block).min(pixels.height()));
             for y in rows.clone() {
-                // Few pixels of 255: they fit into 16 bits.
+                // A few values up to 255 fit into 16 bits.
                 for (sums, x) in self.sums.chunks_exact_mut(3).zip((left..right).step_by(block)) {
                     for x in read(x, (x + block).min(right)) {
                         let stored = pixels.stored(x, y);
@@ -96,8 +96,8 @@ impl Downscaled {
         }
     }
 
-    /// Where a point of the frame lies here: `scale * v + offset` for each coordinate (x, y), pixel centres being
-    /// whole numbers in both.
+    /// Returns the mapping of a frame's point to this image: `scale * v + offset` for each coordinate (x, y), with
+    /// pixel centres at integers in both.
     pub fn place(&self) -> (f64, [f64; 2]) {
         let scale = 1.0 / f64::from(1u32 << self.halvings);
         (scale, self.origin.map(|origin| (0.5 - origin as f64) * scale - 0.5))
@@ -141,7 +141,7 @@ mod tests {
     use crate::image::picture::Picture;
     use crate::image::view::PixelFormat;
 
-    const ALL: Part = Part { left: 0.0, top: 0.0, right: 1e9, bottom: 1e9 };
+    const ALL: Region = Region { left: 0.0, top: 0.0, right: 1e9, bottom: 1e9 };
 
     /// Red is the column, green the row.
     fn ramp(width: usize, height: usize) -> Picture {
@@ -158,7 +158,7 @@ mod tests {
         // Columns 0 and 1 have the mean 0.5, which is rounded up; the last block is column 6 alone.
         assert_eq!((small.rgb(0, 0), small.rgb(1, 1), small.rgb(3, 2)), ([1, 1, 7], [3, 3, 7], [6, 4, 7]));
         small.fill(&picture.view(), ALL, 9);
-        // Of a block of 8 x 8, columns 1 and 5 and row 1 are read: row 5 is not there.
+        // In a block of 8 x 8, columns 1 and 5 and row 1 are read: row 5 does not exist.
         assert_eq!((small.width(), small.height(), small.rgb(0, 0)), (1, 1, [3, 1, 7]));
     }
 
@@ -168,9 +168,9 @@ mod tests {
         let mut small = Downscaled::with_capacity(200, 160);
         let room = small.bytes.capacity();
         for (part, halvings) in [
-            (Part { left: 33.0, top: 17.0, right: 150.0, bottom: 99.5 }, 1),
-            (Part { left: -40.0, top: 60.0, right: 77.0, bottom: 500.0 }, 2),
-            (Part { left: 90.0, top: 30.0, right: 130.0, bottom: 70.0 }, 3),
+            (Region { left: 33.0, top: 17.0, right: 150.0, bottom: 99.5 }, 1),
+            (Region { left: -40.0, top: 60.0, right: 77.0, bottom: 500.0 }, 2),
+            (Region { left: 90.0, top: 30.0, right: 130.0, bottom: 70.0 }, 3),
         ] {
             small.fill(&picture.view(), part, halvings);
             let (scale, [x0, y0]) = small.place();
@@ -193,10 +193,10 @@ mod tests {
     fn parts_outside_of_the_frame_have_a_pixel_all_the_same() {
         let mut small = Downscaled::default();
         for part in [
-            Part { left: 900.0, top: 900.0, right: 950.0, bottom: 950.0 },
-            Part { left: -90.0, top: -90.0, right: -50.0, bottom: -50.0 },
-            Part { left: f64::NAN, top: f64::NAN, right: f64::NAN, bottom: f64::NAN },
-            Part { left: 5.0, top: 5.0, right: 1.0, bottom: 1.0 },
+            Region { left: 900.0, top: 900.0, right: 950.0, bottom: 950.0 },
+            Region { left: -90.0, top: -90.0, right: -50.0, bottom: -50.0 },
+            Region { left: f64::NAN, top: f64::NAN, right: f64::NAN, bottom: f64::NAN },
+            Region { left: 5.0, top: 5.0, right: 1.0, bottom: 1.0 },
         ] {
             small.fill(&ramp(20, 10).view(), part, 1);
             assert!(small.width() >= 1 && small.height() >= 1, "{part:?}");

@@ -1,4 +1,4 @@
-//! Single pixels out of each frame format. A `ImageView` has checked that its bytes suffice for its size.
+//! Reads single pixels of each frame format. An `ImageView` has checked that its bytes suffice for its size.
 
 use crate::image::colour::Matrix;
 use crate::image::picture::Pixels;
@@ -19,7 +19,7 @@ impl<'a> Rows<'a> {
     }
 }
 
-/// The size of the frame, and of a frame in YUV the way to RGB.
+/// Implements the size of a frame, and the conversion to RGB of a YUV frame.
 macro_rules! pixels {
     () => {
         #[inline]
@@ -70,7 +70,7 @@ impl Pixels for Rgb<'_> {
     }
 }
 
-/// Two pixels in four bytes; `LUMA` is where the first Y is: 0 for YUYV, 1 for UYVY.
+/// Two pixels in four bytes; `LUMA` is the index of the first Y: 0 for YUYV, 1 for UYVY.
 #[derive(Clone, Copy, Debug)]
 pub struct Packed<'a, const LUMA: usize> {
     rows: Rows<'a>,
@@ -120,7 +120,7 @@ impl Pixels for Nv12<'_> {
     }
 }
 
-/// Three planes; those of U and V are `ACROSS` and `DOWN` times halved.
+/// Three planes; U and V are halved `ACROSS` and `DOWN` times.
 #[derive(Clone, Copy, Debug)]
 pub struct Planar<'a, const ACROSS: u32, const DOWN: u32> {
     rows: Rows<'a>,

@@ -1,7 +1,7 @@
-//! Photos: JPEG, PNG, WebP, and the first frame of a GIF, to an upright RGB picture.
+//! Decodes photos (JPEG, PNG, WebP, and the first frame of a GIF) to an upright RGB picture.
 //!
-//! Grey, CMYK and 16-bit pictures become 8-bit RGB; transparency is laid over white; the EXIF orientation is
-//! applied; of an animation the first frame is taken. The format is told by the content, not by the name.
+//! Grey, CMYK and 16-bit pictures become 8-bit RGB; transparency is composited over white; the EXIF orientation is
+//! applied. The format is recognized by the content, not by the file name.
 
 use std::error::Error;
 use std::fs::File;
@@ -16,21 +16,21 @@ use image::{AnimationDecoder, DynamicImage, ImageDecoder, ImageError, ImageForma
 use crate::image::jpeg_end;
 use crate::image::picture::Picture;
 
-/// Pictures with more pixels than this are refused before anything is allocated for them.
+/// Pictures with more pixels are refused before anything is allocated for them.
 pub const MAX_PIXELS: u64 = 64 << 20;
-/// What a decoder may allocate.
+/// Maximum allocation of a decoder.
 const MAX_DECODER_BYTES: u64 = 512 << 20;
-/// Files longer than this are not read to their end.
+/// Longer files are refused without reading them to the end.
 const MAX_FILE_BYTES: u64 = 256 << 20;
 
 /// A decoded photo.
 pub struct Photo {
     pub picture: Picture,
-    /// The file held an animation; `picture` is its first frame.
+    /// The file holds an animation; `picture` is its first frame.
     pub animated: bool,
 }
 
-/// Reads and decodes one file. The error says what was wrong with it, without naming the file.
+/// Reads and decodes one file. The error states the reason without naming the file.
 pub fn read(path: &Path) -> Result<Photo> {
     let file = File::open(path).map_err(|error| plain(&error))?;
     if file.metadata().is_ok_and(|data| data.is_dir()) {
@@ -44,7 +44,7 @@ pub fn read(path: &Path) -> Result<Photo> {
     decode(&bytes)
 }
 
-/// "No such file or directory" without the number that Rust appends.
+/// Returns the text of an I/O error without the number that Rust appends.
 fn plain(error: &std::io::Error) -> anyhow::Error {
     let text = error.to_string();
     let end = text.find(" (os error").unwrap_or(text.len());
@@ -89,7 +89,7 @@ pub fn decode(bytes: &[u8]) -> Result<Photo> {
     }
 }
 
-/// What the decoder found, in its own words and once: its errors repeat those that caused them.
+/// Returns the decoder's message once: its errors repeat those that caused them.
 fn broken(format: &str, error: &ImageError) -> anyhow::Error {
     let mut cause: &dyn Error = error;
     while let Some(deeper) = cause.source() {
@@ -127,7 +127,7 @@ fn develop(mut decoder: impl ImageDecoder, format: &str, animated: bool) -> Resu
     Ok(Photo { picture, animated })
 }
 
-/// Lays transparency over white, as a page would show it.
+/// Composites transparency over white, as a web page would show it.
 fn over_white(image: &DynamicImage) -> Vec<u8> {
     let blend = |value: u8, alpha: u8| {
         let (value, alpha) = (u32::from(value), u32::from(alpha));

@@ -1,27 +1,27 @@
-//! A picture in memory, and what the later stages need from any source of pixels.
+//! An RGB picture in memory, and the access to pixels that the later stages need from any source.
 
 use std::cell::OnceCell;
 
 /// Pixels that can be read as RGB without a copy of the whole frame.
 ///
-/// The finder's small picture and the face crops are sampled through this trait, so that a camera's own format
-/// (YUYV, NV12) can stand in for a decoded photo. `rgb` may be asked for `x < width`, `y < height` only.
+/// The detector's input and the face crops are sampled through this trait, so that a camera's own format (YUYV, NV12)
+/// needs no conversion. `rgb` may be called for `x < width`, `y < height` only.
 pub trait Pixels {
-    /// Width in pixels, at least 1.
+    /// Returns the width in pixels, at least 1.
     fn width(&self) -> usize;
-    /// Height in pixels, at least 1.
+    /// Returns the height in pixels, at least 1.
     fn height(&self) -> usize;
-    /// Red, green and blue of one pixel, 0..255.
+    /// Returns red, green and blue of one pixel, 0..255.
     fn rgb(&self, x: usize, y: usize) -> [u8; 3];
 
-    /// One pixel as it is stored: RGB, or Y, U, V of a camera. Means of these, taken through `mean_rgb`, are means of
-    /// pixels: that way a network pixel is converted once and not each of its samples.
+    /// Returns one pixel as it is stored: RGB, or a camera's Y, U, V. Means of stored pixels are converted by
+    /// `mean_rgb`, so that a network pixel is converted once in place of each of its samples.
     #[inline]
     fn stored(&self, x: usize, y: usize) -> [u8; 3] {
         self.rgb(x, y)
     }
 
-    /// Red, green and blue, 0..255, of a mean of stored pixels.
+    /// Converts a mean of stored pixels to red, green and blue, 0..255.
     #[inline]
     fn mean_rgb(&self, mean: [f32; 3]) -> [f32; 3] {
         mean
@@ -37,36 +37,36 @@ pub struct Picture {
 }
 
 impl Picture {
-    /// A picture of one colour.
+    /// Creates a picture of one colour.
     pub fn filled(width: usize, height: usize, colour: [u8; 3]) -> Picture {
         let rgb = colour.iter().copied().cycle().take(width * height * 3).collect();
         Picture { width, height, rgb }
     }
 
-    /// Takes `width * height * 3` bytes; `None` when the length is another.
+    /// Takes `width * height * 3` bytes; returns `None` for any other length.
     pub fn from_rgb(width: usize, height: usize, rgb: Vec<u8>) -> Option<Picture> {
         let expected = width.checked_mul(height)?.checked_mul(3)?;
         (rgb.len() == expected).then_some(Picture { width, height, rgb })
     }
 
-    /// Makes it `width` x `height` pixels, whatever they show; the memory is used again.
+    /// Sets the size to `width` x `height` pixels with unspecified content; reuses the memory.
     pub fn reshape(&mut self, width: usize, height: usize) {
         (self.width, self.height) = (width, height);
         self.rgb.resize(width * height * 3, 0);
     }
 
-    /// The bytes, row by row, three a pixel.
+    /// Returns the bytes, row by row, three a pixel.
     pub fn bytes(&self) -> &[u8] {
         &self.rgb
     }
 
-    /// The bytes for writing.
+    /// Returns the bytes for writing.
     pub fn bytes_mut(&mut self) -> &mut [u8] {
         &mut self.rgb
     }
 
-    /// Half the size, each pixel the mean of a 2x2 block; an odd last row or column is repeated, so that pixel `x`
-    /// here always covers pixels `2x` and `2x + 1` there.
+    /// Returns the picture at half the size, each pixel the mean of a 2x2 block. An odd last row or column is
+    /// repeated, so that pixel `x` of the result always covers pixels `2x` and `2x + 1`.
     pub fn halved(&self) -> Picture {
         let (width, height) = (self.width.div_ceil(2), self.height.div_ceil(2));
         let mut rgb = Vec::with_capacity(width * height * 3);
@@ -107,23 +107,23 @@ impl Pixels for Picture {
     }
 }
 
-/// How many times a picture is halved at most: 2^8 takes the largest photo that is read below the network's input.
+/// Maximum number of pyramid levels: 2^8 scales the largest accepted photo below the network's input.
 const LEVELS: usize = 9;
 
-/// A photo with its halved copies, made when a large face asks for them and then kept for the next face.
+/// A photo with its halved copies, each made when a large face first needs it.
 pub struct Pyramid<'a> {
     base: &'a Picture,
     halved: [OnceCell<Picture>; LEVELS - 1],
 }
 
 impl<'a> Pyramid<'a> {
-    /// No copy is made yet.
+    /// Creates a pyramid; no copy is made yet.
     pub fn new(base: &'a Picture) -> Pyramid<'a> {
         Pyramid { base, halved: Default::default() }
     }
 
-    /// The picture halved `level` times, and the level really given: the last one that exists.
-    /// Pixel centre `x` of the base lies at `(x + 0.5) / 2^level - 0.5` in it.
+    /// Returns the picture halved `level` times, and the actual level: the last one that exists. Pixel centre `x` of
+    /// the base lies at `(x + 0.5) / 2^level - 0.5` in it.
     pub fn level(&self, level: usize) -> (&Picture, usize) {
         let level = level.min(LEVELS - 1);
         let mut picture = self.base;

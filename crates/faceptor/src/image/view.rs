@@ -1,10 +1,10 @@
-//! A frame where it lies, in the format in which it came.
+//! A borrowed view of a frame in the pixel format in which it arrived.
 
 use crate::image::colour::Colour;
 use crate::image::formats::{Grey, Nv12, Packed, Planar, Rgb};
 use crate::image::picture::{Picture, Pixels};
 
-/// `each_format!(view, pixels => expression)`: the expression, compiled for each format, with `pixels` being a
+/// `each_format!(view, pixels => expression)`: compiles the expression once for each pixel format, with `pixels` a
 /// reference to a `Pixels` that reads the view.
 #[doc(hidden)]
 #[macro_export]
@@ -24,7 +24,7 @@ macro_rules! each_format {
 }
 pub use each_format;
 
-/// How a frame's bytes make pixels.
+/// The layout of a frame's bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PixelFormat {
     /// Red, green, blue, a byte each.
@@ -35,9 +35,9 @@ pub enum PixelFormat {
     Uyvy,
     /// A plane of Y, then one of U V pairs of half the width and height; both planes have the same stride.
     Nv12,
-    /// Planes Y, U, V; those of U and V have half the width, height and stride.
+    /// Planes Y, U, V; U and V have half the width, height and stride.
     I420,
-    /// Planes Y, U, V; those of U and V have half the width and stride.
+    /// Planes Y, U, V; U and V have half the width and stride.
     I422,
     /// Planes Y, U, V of the same size.
     I444,
@@ -46,7 +46,7 @@ pub enum PixelFormat {
 }
 
 impl PixelFormat {
-    /// The fewest bytes of a row (of the first plane) with `width` pixels.
+    /// Returns the minimum number of bytes in a row (of the first plane) of `width` pixels.
     pub fn row_bytes(self, width: usize) -> usize {
         match self {
             PixelFormat::Rgb24 => width.saturating_mul(3),
@@ -56,7 +56,7 @@ impl PixelFormat {
         }
     }
 
-    /// The bytes of a frame whose rows lie `stride` bytes apart.
+    /// Returns the number of bytes of a frame whose rows lie `stride` bytes apart.
     pub fn frame_bytes(self, stride: usize, height: usize) -> usize {
         let luma = stride.saturating_mul(height);
         let half = stride.div_ceil(2);
@@ -70,12 +70,12 @@ impl PixelFormat {
         luma.saturating_add(chroma)
     }
 
-    /// Stored pixels are Y, U, V.
+    /// Returns true if stored pixels are Y, U, V.
     pub fn is_yuv(self) -> bool {
         self != PixelFormat::Rgb24
     }
 
-    /// The name that V4L2 users know: the four characters of its code.
+    /// Returns the format's fourcc, as V4L2 users know it.
     pub fn fourcc(self) -> &'static str {
         match self {
             PixelFormat::Rgb24 => "RGB3",
@@ -90,10 +90,10 @@ impl PixelFormat {
     }
 }
 
-/// A frame that lies in somebody's memory: a camera's buffer, a decoded photo.
+/// A borrowed frame, for example a camera's buffer or a decoded photo.
 ///
-/// Nothing is converted until it is asked for: `each_format!` gives the pixels as a
-/// [`Pixels`] of the frame's own type, so that an inner loop is compiled once for each format.
+/// Pixels are converted when they are read: `each_format!` gives access to them as a [`Pixels`] of the frame's own
+/// type, so that an inner loop is compiled once for each format.
 #[derive(Clone, Copy, Debug)]
 pub struct ImageView<'a> {
     format: PixelFormat,
@@ -104,7 +104,7 @@ pub struct ImageView<'a> {
     bytes: &'a [u8],
 }
 
-/// A frame smaller than its format says.
+/// The error for a frame with fewer bytes than its format and size need.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("a {width} x {height} frame in {} with rows of {stride} bytes needs {needed} bytes, not {given}", format.fourcc())]
 pub struct ShortFrame {
@@ -117,11 +117,12 @@ pub struct ShortFrame {
 }
 
 impl<'a> ImageView<'a> {
-    /// `stride` is bytes from one row to the next of the first plane; the other planes follow without a gap.
+    /// Creates a view. `stride` is the number of bytes from one row of the first plane to the next; the other planes
+    /// follow without a gap.
     ///
     /// # Errors
-    /// When there are no pixels, a row does not fit the stride, or `bytes` is shorter than the frame. (Longer is fine:
-    /// drivers round their buffers up.)
+    /// Fails if the frame has no pixels, a row does not fit the stride, or `bytes` is shorter than the frame. (Longer
+    /// is allowed: drivers round their buffers up.)
     pub fn new(
         format: PixelFormat,
         colour: Colour,
@@ -136,7 +137,7 @@ impl<'a> ImageView<'a> {
         Ok(ImageView { format, colour, width, height, stride, bytes: &bytes[..needed] })
     }
 
-    /// One black pixel: what a feed shows before its first frame.
+    /// Returns a view of one black pixel, the content of a source before its first frame.
     pub fn blank() -> ImageView<'static> {
         let (format, colour) = (PixelFormat::Grey, Colour::Bt601Full);
         ImageView { format, colour, width: 1, height: 1, stride: 1, bytes: &[0] }
@@ -150,27 +151,28 @@ impl<'a> ImageView<'a> {
         self.colour
     }
 
-    /// Pixels, at least 1.
+    /// Returns the width in pixels, at least 1.
     pub fn width(&self) -> usize {
         self.width
     }
 
-    /// Pixels, at least 1.
+    /// Returns the height in pixels, at least 1.
     pub fn height(&self) -> usize {
         self.height
     }
 
-    /// Bytes from one row of the first plane to the next.
+    /// Returns the number of bytes from one row of the first plane to the next.
     pub fn stride(&self) -> usize {
         self.stride
     }
 
-    /// All planes, exactly as many bytes as the frame has.
+    /// Returns all planes, exactly as many bytes as the frame has.
     pub fn bytes(&self) -> &'a [u8] {
         self.bytes
     }
 
-    /// The pixels by the frame's own format: a `match` on it is the only branch of a loop over pixels.
+    /// Returns access to the pixels in the frame's own format: a `match` on it is the only branch outside a loop over
+    /// pixels.
     pub fn sampler(&self) -> Sampler<'a> {
         match self.format {
             PixelFormat::Rgb24 => Sampler::Rgb(Rgb::new(self)),
@@ -184,7 +186,7 @@ impl<'a> ImageView<'a> {
         }
     }
 
-    /// The whole frame as RGB, into a picture whose memory is used again. For what shows it to people: the network's
+    /// Converts the whole frame to RGB, into a picture whose memory is reused. It serves display only: the network's
     /// inputs are sampled straight from the view.
     pub fn to_picture(&self, picture: &mut Picture) {
         picture.reshape(self.width, self.height);
@@ -198,7 +200,7 @@ impl<'a> ImageView<'a> {
     }
 }
 
-/// The pixels of a [`ImageView`], one kind for each format.
+/// Access to the pixels of an [`ImageView`], one variant for each format.
 #[derive(Clone, Copy, Debug)]
 pub enum Sampler<'a> {
     Rgb(Rgb<'a>),
@@ -212,7 +214,7 @@ pub enum Sampler<'a> {
 }
 
 impl Picture {
-    /// The picture as a frame, without a copy. A picture without pixels is shown as one black one.
+    /// Returns a view of the picture, without a copy. A picture without pixels is shown as one black pixel.
     pub fn view(&self) -> ImageView<'_> {
         let size = [self.width(), self.height()];
         ImageView::new(PixelFormat::Rgb24, Colour::default(), size, size[0] * 3, self.bytes())
@@ -220,7 +222,7 @@ impl Picture {
     }
 }
 
-/// A frame's bytes kept for later, in its own format; the memory is used again.
+/// An owned copy of a frame in its own format; reuses its memory.
 #[derive(Clone, Debug, Default)]
 pub struct OwnedFrame {
     bytes: Vec<u8>,
@@ -228,7 +230,7 @@ pub struct OwnedFrame {
 }
 
 impl OwnedFrame {
-    /// Room for frames of so many bytes, so that copying them allocates nothing.
+    /// Allocates for frames of that many bytes, so that copying them allocates nothing.
     pub fn with_capacity(bytes: usize) -> OwnedFrame {
         OwnedFrame { bytes: Vec::with_capacity(bytes), shape: None }
     }
@@ -240,7 +242,7 @@ impl OwnedFrame {
         self.shape = Some((view.format, view.colour, [view.width, view.height], view.stride));
     }
 
-    /// The frame that was copied last; one black pixel before that.
+    /// Returns a view of the last copied frame, or of one black pixel before the first.
     pub fn view(&self) -> ImageView<'_> {
         let Some((format, colour, size, stride)) = self.shape else { return ImageView::blank() };
         ImageView::new(format, colour, size, stride, &self.bytes).unwrap_or(ImageView::blank())
@@ -251,7 +253,7 @@ impl OwnedFrame {
 mod tests {
     use super::*;
 
-    /// A 4 x 2 frame with rows two bytes longer than they need be.
+    /// Converts a 4 x 2 frame whose rows have two bytes of padding.
     fn picture(format: PixelFormat, stride: usize, bytes: &[u8]) -> Picture {
         let view = ImageView::new(format, Colour::Bt601Full, [4, 2], stride, bytes).expect("enough bytes");
         let mut picture = Picture::default();
@@ -316,7 +318,7 @@ mod tests {
         assert!(ImageView::new(PixelFormat::I444, colour, [usize::MAX, usize::MAX], usize::MAX, &[0; 8]).is_err());
         let view = ImageView::new(PixelFormat::Nv12, colour, [4, 2], 4, &[7; 64]).expect("enough");
         assert_eq!(view.bytes().len(), 12);
-        // Odd sizes: chroma is rounded up.
+        // Chroma is rounded up for odd sizes.
         assert_eq!(PixelFormat::I420.frame_bytes(5, 3), 15 + 2 * 6);
         assert_eq!(PixelFormat::Yuyv.row_bytes(5), 12);
     }

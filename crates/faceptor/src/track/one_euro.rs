@@ -1,27 +1,26 @@
-//! The One-Euro filter (Casiez, Roussel and Vogel 2012) for the points of a face: a low-pass filter whose cutoff rises
-//! with speed, so that a face at rest does not tremble and a moving one does not lag.
+//! Smooths landmarks by the One-Euro filter (Casiez, Roussel and Vogel 2012), a low-pass filter whose cutoff rises
+//! with speed: a face at rest does not jitter, and a moving face does not lag.
 //!
-//! A face moves as a whole, and its points move within it. The motion of the whole is the mean over all points and has
-//! little noise, so its cutoff may rise steeply and a moving face does not lag; what is left to each point has its own,
-//! gentler filter. Speed is measured in sides of the face's crop per second, so that the same motion is filtered alike
-//! near the camera and far from it.
+//! The motion of the whole face is the mean over all points. It has little noise, so its cutoff may rise steeply. The
+//! remaining motion of each point has a filter of its own with a gentler slope. Speed is measured in sides of the
+//! face's crop per second, so that the filter is independent of the distance to the camera.
 
 use std::f32::consts::TAU;
 
 use crate::geometry::{Point, Similarity};
 
-/// The most points that are filtered; a face's further points pass unchanged.
+/// Maximum number of filtered points; further points pass unchanged.
 pub const MAX_POINTS: usize = 68;
-/// Cutoff at rest. At 30 frames/s a third of the trembling is left.
+/// Cutoff at rest. At 30 frames/s a third of the jitter remains.
 const MIN_CUTOFF_HZ: f32 = 1.5;
-/// How the cutoff of the whole face rises: at half a side per second it is 75 Hz.
+/// Slope of the cutoff for the whole face: half a side per second gives 75 Hz.
 const WHOLE_HZ_PER_SPEED: f32 = 150.0;
-/// How that of a point within the face rises.
+/// Slope of the cutoff for a point within the face.
 const POINT_HZ_PER_SPEED: f32 = 40.0;
 /// Cutoff for the speeds themselves.
 const SPEED_CUTOFF_HZ: f32 = 1.5;
 
-/// A filtered value's motion.
+/// The motion of a filtered value.
 #[derive(Clone, Copy, Debug, Default)]
 struct Motion {
     /// Sides per second.
@@ -29,7 +28,7 @@ struct Motion {
 }
 
 impl Motion {
-    /// Takes the newest step (sides per second); returns the share of the newest value in the filter's output.
+    /// Takes the newest step (sides per second) and returns the weight of the newest value in the filter's output.
     fn share(&mut self, step: Point, hz_per_speed: f32, elapsed_s: f32) -> f32 {
         let settled = share(SPEED_CUTOFF_HZ, elapsed_s);
         for (speed, step) in self.speed.iter_mut().zip(step) {
@@ -47,7 +46,7 @@ pub struct Smoother {
     whole: Motion,
 }
 
-/// The share of the new value in a low-pass filter's output.
+/// Returns the weight of the new value in a low-pass filter.
 fn share(cutoff_hz: f32, elapsed_s: f32) -> f32 {
     let periods = TAU * cutoff_hz * elapsed_s;
     periods / (periods + 1.0)
@@ -64,8 +63,8 @@ impl Smoother {
         self.points.clear();
     }
 
-    /// Filters the points (pixels) in place; `side` is that of the face's crop (pixels), `elapsed_s` the time since the
-    /// last call. A face with another number of points begins anew.
+    /// Filters the points (pixels) in place. `side` is the side of the face's crop (pixels), `elapsed_s` the time
+    /// since the last call. A different number of points restarts the filter.
     pub fn smooth(&mut self, points: &mut [Point], side: f32, elapsed_s: f32) {
         let count = points.len().min(MAX_POINTS);
         let points = &mut points[..count];
@@ -90,7 +89,7 @@ impl Smoother {
     }
 
     fn begin(&mut self, points: &[Point]) {
-        // There is room for so many. What is no number must not be remembered.
+        // The capacity suffices. Values that are not finite must not be remembered.
         let finite = points.iter().flatten().all(|v| v.is_finite());
         self.points = points.iter().filter(|_| finite).copied().collect();
         self.motions = points.iter().map(|_| Motion::default()).collect();
@@ -104,19 +103,19 @@ mod tests {
 
     const FRAME_S: f32 = 1.0 / 30.0;
 
-    /// Numbers between -1 and 1 that look like noise.
+    /// Returns pseudo-random numbers between -1 and 1.
     fn noise(seed: u32) -> f32 {
         let mixed = (seed.wrapping_mul(2_654_435_761) ^ 0x9e37_79b9).wrapping_mul(2_246_822_519);
         (mixed >> 8) as f32 / (1 << 23) as f32 - 1.0
     }
 
-    /// A grid of 64 points, 70 pixels wide.
+    /// Returns a grid of 64 points, 70 pixels wide.
     fn face(x: f32, y: f32) -> Vec<Point> {
         (0..64u8).map(|i| [x + f32::from(i % 8) * 10.0, y + f32::from(i / 8) * 10.0]).collect()
     }
 
     #[test]
-    fn a_face_at_rest_trembles_a_third_as_much() {
+    fn jitter_at_rest_drops_to_a_third() {
         let mut smoother = Smoother::default();
         let (mut raw, mut smoothed) = (0.0f32, 0.0f32);
         let mut last = [[0.0f32; 2]; 2];
@@ -165,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_number_is_forgotten_again() {
+    fn values_that_are_not_finite_are_forgotten() {
         let mut smoother = Smoother::default();
         let mut pass = |x: f32| {
             let mut points = face(x, 0.0);
@@ -175,7 +174,7 @@ mod tests {
         assert_eq!(pass(5.0), 5.0);
         assert!(pass(f32::NAN).is_nan());
         assert_eq!([pass(6.0), pass(6.0)], [6.0, 6.0]);
-        // Another number of points begins anew; more than there is room for pass.
+        // A different number of points restarts the filter; points beyond the capacity pass.
         let mut many = [[3.0, 4.0]; MAX_POINTS + 5];
         smoother.smooth(&mut many, 100.0, FRAME_S);
         assert_eq!(many, [[3.0, 4.0]; MAX_POINTS + 5]);

@@ -1,4 +1,4 @@
-//! One followed face: where it is, how it moves, and how much there is to be said against it.
+//! A track: the position of one face, its motion, and the evidence that it has left.
 
 use crate::align::appearance::AppearanceTemplate;
 use crate::detect::detection::Detection;
@@ -8,43 +8,43 @@ use crate::geometry::{keypoints_of_landmarks, middle};
 use crate::track::one_euro::Smoother;
 use crate::track::track_check::{KeypointTemplate, Suspicion};
 
-/// So many looks of the finder in a row that miss a face without a suspicion lose it.
+/// Consecutive detector runs that end a track without suspicion when they all miss it.
 pub(crate) const MAX_MISSES: u32 = 4;
-/// A face is moved on by its speed at most so many sides of its crop.
+/// Maximum extrapolation of a track, in box sides.
 const FARTHEST_STEP: f32 = 0.15;
-/// The share of the newest frame in the speed.
+/// Weight of the newest frame in the velocity.
 const SPEED_SHARE: f32 = 0.5;
-/// Keypoints that the finder sees so many sides of the box from where they were thought to be are somewhere else.
+/// Distance between detected and predicted keypoints, in box sides, above which the face is elsewhere.
 const ELSEWHERE: f32 = 0.1;
 
-/// One followed face.
+/// One tracked face.
 #[derive(Clone, Debug)]
 pub struct Track {
-    /// From 1 on; never used again.
+    /// Unique id, counted from 1; never used again.
     pub id: u32,
-    /// The finder's, when it saw the face last.
+    /// The detector's score when it last found the face.
     score: f32,
-    /// In the frame that is worked on; predicted until it was looked at.
+    /// Keypoints in the current frame, predicted until landmarks are observed.
     keypoints: [Point; 5],
-    /// In the last frame in which it was looked at.
+    /// Keypoints in the last observed frame.
     observed: [Point; 5],
-    /// Of its middle, pixels per second.
+    /// Velocity of the keypoints' mean, pixels per second.
     speed: Point,
-    /// The finder's box, and the keypoints of the same frame.
+    /// The detector's box, and the keypoints of the same frame.
     anchor: [f32; 4],
     anchor_keypoints: [Point; 5],
-    /// The anchor's keypoints are still the finder's.
+    /// The anchor's keypoints are still the detector's.
     anchor_is_new: bool,
-    /// Looks of the finder in a row that missed it.
+    /// Consecutive detector runs that missed the face.
     pub(crate) misses: u32,
-    /// Since the finder saw it last.
+    /// Suspicion since the detector last found the face.
     suspicion: Suspicion,
     smoother: Smoother,
-    /// Its landmarks when it was looked at last, as the network gave them.
+    /// The last observed landmarks, before smoothing.
     landmarks: heapless::Vec<Point, TRACKING_LANDMARKS>,
-    /// Its crop when the finder saw it last.
-    looks: Option<AppearanceTemplate>,
-    /// Seconds since it was looked at.
+    /// The crop's appearance when the detector last found the face.
+    appearance_when_found: Option<AppearanceTemplate>,
+    /// Seconds since the last observation.
     elapsed_s: f32,
 }
 
@@ -63,27 +63,27 @@ impl Track {
             suspicion: Suspicion::None,
             smoother: Smoother::default(),
             landmarks: heapless::Vec::new(),
-            looks: None,
+            appearance_when_found: None,
             elapsed_s: 0.0,
         }
     }
 
-    /// The face as it is known in this frame.
+    /// Returns the face as it is known in this frame.
     pub fn detection(&self) -> Detection {
         Detection { score: self.score, edges: self.edges(), keypoints: self.keypoints }
     }
 
-    /// The five keypoints that the crop of this frame is made of, or that were seen in it.
+    /// Returns the five keypoints, predicted or observed, from which the crop of this frame is made.
     pub fn keypoints(&self) -> &[Point; 5] {
         &self.keypoints
     }
 
-    /// How likely it is that the face has gone: 0 when nothing is said against it; from 1 on it is lost.
+    /// Returns the evidence that the face has left: 0 without any; the track ends at 1.
     pub fn lost_score(&self) -> f32 {
         self.misses as f32 / MAX_MISSES as f32 + self.suspicion.score()
     }
 
-    /// The finder's box, moved and scaled as the keypoints have moved since.
+    /// Returns the detector's box, moved and scaled as the keypoints have moved since.
     fn edges(&self) -> [f32; 4] {
         let Some(moved) = Similarity::fit(&self.anchor_keypoints, &self.keypoints) else { return self.anchor };
         let [left, top, right, bottom] = self.anchor;
@@ -93,13 +93,13 @@ impl Track {
         [x - width, y - height, x + width, y + height]
     }
 
-    /// Side of the box, pixels.
+    /// Returns the longer side of the box, pixels.
     fn side(&self) -> f32 {
         let [left, top, right, bottom] = self.edges();
         (right - left).max(bottom - top).max(1.0)
     }
 
-    /// Moves the keypoints on to this frame.
+    /// Predicts the keypoints in this frame.
     pub(crate) fn predict(&mut self, elapsed_s: f32) {
         self.elapsed_s += elapsed_s;
         let farthest = FARTHEST_STEP * self.side();
@@ -107,34 +107,34 @@ impl Track {
         self.keypoints = self.observed.map(|[x, y]| [x + step[0], y + step[1]]);
     }
 
-    /// The finder has seen it. `surely`: its keypoints count for more than the predicted ones.
-    pub(crate) fn confirm(&mut self, found: &Detection, surely: bool) {
+    /// Takes a detection of this frame. `replace_keypoints`: its keypoints replace the predicted ones.
+    pub(crate) fn confirm(&mut self, found: &Detection, replace_keypoints: bool) {
         let apart = |(a, b): (&Point, &Point)| (a[0] - b[0]).hypot(a[1] - b[1]);
         let error = found.keypoints.iter().zip(&self.keypoints).map(apart).sum::<f32>() / 5.0;
         let elsewhere = self.suspicion == Suspicion::Shape || error > ELSEWHERE * self.side();
         if elsewhere {
             self.speed = [0.0; 2];
         }
-        if surely || elsewhere {
+        if replace_keypoints || elsewhere {
             self.keypoints = found.keypoints;
             self.smoother.reset();
             self.landmarks.clear();
         }
-        (self.score, self.misses, self.suspicion, self.looks) = (found.score, 0, Suspicion::None, None);
+        (self.score, self.misses, self.suspicion, self.appearance_when_found) = (found.score, 0, Suspicion::None, None);
         (self.anchor, self.anchor_keypoints, self.anchor_is_new) = (found.edges, self.keypoints, true);
     }
 
-    /// The finder has seen it some frames ago, so it says that there is a face and how large its box is, not where.
+    /// Takes a detection that is some frames old: it confirms the face and the size of its box, but not its position.
     pub(crate) fn confirm_late(&mut self, found: &Detection) {
         let (from, to) = (middle(&found.keypoints), middle(&self.keypoints));
         let shift = [to[0] - from[0], to[1] - from[1]];
         let [left, top, right, bottom] = found.edges;
         self.anchor = [left + shift[0], top + shift[1], right + shift[0], bottom + shift[1]];
         (self.anchor_keypoints, self.anchor_is_new) = (self.keypoints, true);
-        (self.score, self.misses, self.suspicion, self.looks) = (found.score, 0, Suspicion::None, None);
+        (self.score, self.misses, self.suspicion, self.appearance_when_found) = (found.score, 0, Suspicion::None, None);
     }
 
-    /// Its keypoints in this frame are those that it has now, and compare with those of the last time.
+    /// Accepts the current keypoints as an observation and updates the velocity.
     pub(crate) fn arrive(&mut self) {
         self.arrive_at(self.keypoints, true);
     }
@@ -150,8 +150,9 @@ impl Track {
         (self.keypoints, self.observed, self.elapsed_s) = (keypoints, keypoints, 0.0);
     }
 
-    /// Takes its 68 landmarks (pixels), seen in the crop `to_picture`, and smooths them in place if told to. Those that
-    /// are no face's move nothing: the next crop is where the face was expected, until the finder has looked.
+    /// Takes the track's 68 landmarks (pixels), computed in the crop `to_picture`, and smooths them in place if asked
+    /// to. Landmarks that do not form a face do not move the track: the next crop is the predicted one until the
+    /// detector has run.
     pub(crate) fn observe(
         &mut self,
         points: &mut [Point],
@@ -168,11 +169,11 @@ impl Track {
             self.smoother.reset();
             return;
         }
-        if !self.looks.get_or_insert(*appearance).is_like(appearance) {
+        if !self.appearance_when_found.get_or_insert(*appearance).resembles(appearance) {
             self.suspicion = self.suspicion.max(Suspicion::Appearance);
         }
         self.landmarks.clear();
-        // As many as there is room for: they have five keypoints.
+        // Cannot overflow: there are as many as five keypoints were made of.
         let _ = self.landmarks.extend_from_slice(points);
         if smoothing {
             self.smoother.smooth(points, to_picture.scale() as f32, self.elapsed_s);
@@ -185,12 +186,12 @@ impl Track {
         self.anchor_is_new = false;
     }
 
-    /// Whether both speak against it: its landmarks are no face's, and the finder has missed it since it saw it last.
+    /// Returns true if both the landmarks and the detector deny the face.
     pub(crate) fn is_denied(&self) -> bool {
         self.suspicion == Suspicion::Shape && self.misses > 0
     }
 
-    /// Whether the finder should look at the next frame.
+    /// Returns true if the detector should run on the next frame.
     pub(crate) fn is_doubtful(&self) -> bool {
         self.suspicion > Suspicion::None || self.misses > 0
     }

@@ -1,39 +1,39 @@
-//! Reasons to suspicion that a followed face is still where it was.
+//! Checks whether a track still shows its face.
 //!
-//! A network that is shown a wall puts landmarks on it all the same. What gives it away:
-//! - five keypoints that are no face's, or lie far from where they were expected;
-//! - landmarks that change their shape faster than faces do: 0.002 to 0.006 distances between the eyes from one frame of
-//!   the demo clip to the next, 0.2 and more when the face goes (`tests/live.rs` has such clips);
-//! - a crop that does not look like it did when the finder saw the face last: the correlation of the two stays above 0.8
-//!   in the demo clip, and is about 0 when the face has gone.
+//! The network puts landmarks on any crop, even on a wall. Three signs raise a [`Suspicion`]:
+//! - the five keypoints do not form a face, or lie far from the predicted position;
+//! - the landmarks change shape faster than a face does: 0.002 to 0.006 eye distances between frames of the demo clip,
+//!   0.2 and more when the face leaves (`tests/live.rs` has such clips);
+//! - the crop does not look as it did when the detector last found the face: their correlation stays above 0.8 in the
+//!   demo clip, and is about 0 when the face has left.
 //!
-//! A suspicion makes the finder look at the next frame, and takes patience from a face that the finder misses.
+//! A suspicion makes the detector run on the next frame, and shortens the time for which a missed face is kept.
 
 use crate::geometry::{Point, Similarity, middle};
 
-/// Root mean square distance of the five keypoints from the template after fitting, in distances between the eyes,
-/// beyond which they are no face. Frontal faces have 0.05 to 0.15, half profiles up to 0.3.
+/// Root mean square distance of the five keypoints from the fitted template, in eye distances, above which they do not
+/// form a face. Frontal faces have 0.05 to 0.15, half profiles up to 0.3.
 const ODD_SHAPE: f64 = 0.45;
-/// How far a face's middle may lie from that of its crop, in sides of the crop.
+/// Maximum distance between the centres of the face and of its crop, in sides of the crop.
 const FAR_OFF: f64 = 0.2;
-/// How much its size may differ from the crop's.
+/// Maximum ratio between the sizes of the face and of its crop.
 const SIZE_RATIO: f64 = 1.6;
-/// Root mean square change of the landmarks' shape in 1/30 s, in distances between the eyes. A mouth that opens has 0.05.
+/// Root mean square change of the landmarks' shape in 1/30 s, in eye distances. An opening mouth has 0.05.
 const FAST_CHANGE: f64 = 0.12;
 
-/// How much there is to be said against a face, the least first.
+/// The evidence against a track, weakest first.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Suspicion {
     #[default]
     None,
-    /// The picture looks different: the face may have turned or somebody may have switched on a light.
+    /// The crop looks different: the face may have turned or the light may have changed.
     Appearance,
-    /// Its landmarks are no face's.
+    /// The landmarks do not form a face.
     Shape,
 }
 
 impl Suspicion {
-    /// Its part in the score of a lost track.
+    /// Returns its contribution to [`Track::lost_score`](crate::track::track::Track::lost_score).
     pub fn score(self) -> f32 {
         match self {
             Suspicion::None => 0.0,
@@ -43,11 +43,11 @@ impl Suspicion {
     }
 }
 
-/// Where a face's keypoints lie in its crop (0..1).
+/// The keypoints of a face in its crop (0..1).
 #[derive(Clone, Copy, Debug)]
 pub struct KeypointTemplate {
     points: [Point; 5],
-    /// The distance between its eyes.
+    /// The distance between the eyes.
     eyes: f64,
 }
 
@@ -57,7 +57,7 @@ impl KeypointTemplate {
         KeypointTemplate { points: *points, eyes: f64::from((right[0] - left[0]).hypot(right[1] - left[1])).max(1e-6) }
     }
 
-    /// Whether five keypoints (pixels) can be a face that was about where `to_picture` looked.
+    /// Returns true if five keypoints (pixels) can be a face near the crop `to_picture`.
     pub fn fits(&self, keypoints: &[Point; 5], to_picture: &Similarity) -> bool {
         let to_frame = to_picture.inverse();
         let seen = keypoints.map(|point| to_frame.apply_point(point));
@@ -68,7 +68,8 @@ impl KeypointTemplate {
         shape < ODD_SHAPE && off < FAR_OFF && (1.0 / SIZE_RATIO..SIZE_RATIO).contains(&fitted.scale())
     }
 
-    /// Whether landmarks (pixels) of one face can have become these in so much time, wherever it has moved.
+    /// Returns true if the landmarks (pixels) of one face can change from `before` to `now` in that time, however it
+    /// moved.
     pub fn may_become(&self, before: &[Point], now: &[Point], to_picture: &Similarity, elapsed_s: f32) -> bool {
         if before.len() != now.len() || before.is_empty() {
             return true;
@@ -79,7 +80,7 @@ impl KeypointTemplate {
     }
 }
 
-/// Root mean square distance of `to` from what `fitted` makes of `from`.
+/// Returns the root mean square distance between `to` and `from` transformed by `fitted`.
 fn residual(fitted: &Similarity, from: &[Point], to: &[Point]) -> f64 {
     let squared = |(from, to): (&Point, &Point)| {
         let [x, y] = fitted.apply_point(*from);
@@ -99,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn keypoints_that_are_no_face_or_far_off_do_not_fit() {
+    fn keypoints_that_form_no_face_or_lie_far_off_do_not_fit() {
         let (template, to_picture) = (KeypointTemplate::new(&POINTS), crop(0.0, 0.0, 200.0));
         let good = POINTS.map(|p| to_picture.apply_point(p));
         for (change, fits) in [
@@ -117,20 +118,20 @@ mod tests {
     }
 
     #[test]
-    fn a_face_may_go_anywhere_but_not_change_its_shape_at_once() {
+    fn a_face_may_move_anywhere_but_not_change_shape_at_once() {
         let (template, to_picture) = (KeypointTemplate::new(&POINTS), crop(0.0, 0.0, 200.0));
         let before = POINTS.map(|p| to_picture.apply_point(p));
         let moved = Similarity { a: 1.1, b: 0.2, tx: 40.0, ty: -7.0 };
         let mut now = before.map(|p| moved.apply_point(p));
         assert!(template.may_become(&before, &now, &to_picture, 0.033));
-        // The mouth opens by a tenth of the distance between the eyes.
+        // The mouth opens by a tenth of the eye distance.
         now[3][1] += 4.0;
         now[4][1] += 4.0;
         assert!(template.may_become(&before, &now, &to_picture, 0.033));
         now[2][0] += 15.0;
         assert!(!template.may_become(&before, &now, &to_picture, 0.033));
         assert!(template.may_become(&before, &now, &to_picture, 0.1), "in more time it may");
-        assert!(template.may_become(&[], &now, &to_picture, 0.033), "nothing is known of before");
+        assert!(template.may_become(&[], &now, &to_picture, 0.033), "there is no earlier shape");
         now[0][0] = f32::NAN;
         assert!(!template.may_become(&before, &now, &to_picture, 0.033));
     }

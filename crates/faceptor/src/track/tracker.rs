@@ -1,15 +1,16 @@
-//! Faces from frame to frame: where to look for each in the next frame, which are the same, and which are lost.
+//! Tracks faces from frame to frame: predicts where each face is in the next frame, matches detections to tracks, and
+//! ends tracks.
 //!
-//! Between runs of the finder a face is followed by its own landmarks: the crop of the next frame comes from five
-//! keypoints among the 68 points of this one, moved on by the speed at which they moved. The finder is asked
-//! - when no face is known;
-//! - every [`CHECK_FRAMES`] frames: for faces that came in, and to confirm those that are followed;
-//! - as long as a face is in [suspicion](crate::track::track_check), and until it has confirmed a face that it missed.
+//! Between detector runs a face is tracked by its own landmarks. Five keypoints derived from the 68 landmarks of this
+//! frame, extrapolated by their velocity, give the crop of the next frame. The detector runs
+//! - when there is no track;
+//! - every [`CHECK_FRAMES`] frames, to find new faces and to confirm the tracks;
+//! - while a track is under [suspicion](crate::track::track_check), and until a track that it missed is confirmed.
 //!
-//! A face that it misses is lost the sooner the more there is to be said against it: [`Track::lost_score`].
+//! A missed track ends sooner when there is more evidence against it: [`Track::lost_score`].
 //!
-//! Without 68 landmarks (another bundle, or following by them costs more than the finder) it runs on every second frame,
-//! and faces are moved on by their speed in between.
+//! Without 68 landmarks (another bundle, or the landmarks cost more than the detector) the detector runs on every
+//! second frame, and the tracks are extrapolated in between.
 
 use crate::align::appearance::AppearanceTemplate;
 use crate::detect::detection::Detection;
@@ -17,42 +18,42 @@ use crate::geometry::{Point, Similarity};
 use crate::track::track::Track;
 use crate::track::track_check::KeypointTemplate;
 
-/// The most faces that are followed.
+/// Maximum number of tracks.
 pub const MAX_TRACKS: usize = 16;
-/// Frames between two looks of the finder at a scene with faces: half a second at 30 frames/s.
+/// Frames between two detector runs on a scene with tracks: half a second at 30 frames/s.
 pub const CHECK_FRAMES: u32 = 15;
-/// The same without landmarks.
+/// Frames between two detector runs without landmarks.
 pub const UNGUIDED_CHECK_FRAMES: u32 = 2;
-/// Over so many frames before a regular look its picture is prepared, a part in each.
+/// The input of a scheduled detector run is prepared in this many frames before it, one part in each.
 pub const SWEEP_FRAMES: u32 = 8;
-/// Without landmarks a missed face is not shown, and its number is kept for so many looks of the finder.
+/// Detector runs for which a missed track keeps its id without being visible, when there are no landmarks.
 const UNSEEN_LOOKS: u32 = 15;
-/// Detections that overlap a face so much are that face.
+/// Minimum overlap (intersection over union) for a detection to belong to a track.
 const SAME_FACE: f32 = 0.3;
-/// Of two followed faces that overlap so much, one is a duplicate.
+/// Overlap above which one of two tracks is a duplicate.
 const DUPLICATE: f32 = 0.55;
 
-/// What the tracks are told once.
+/// Settings of a tracker.
 #[derive(Clone, Copy, Debug)]
 pub struct TrackerOptions {
-    /// The most faces, at most [`MAX_TRACKS`].
+    /// Maximum number of tracks, at most [`MAX_TRACKS`].
     pub limit: usize,
     pub smoothing: bool,
 }
 
-/// What the finder has to do for a frame.
+/// The detector's work in a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Search {
     Nothing,
-    /// Prepare this of [`SWEEP_FRAMES`] parts.
+    /// Prepares one of [`SWEEP_FRAMES`] parts of its input.
     Part(usize),
-    /// Look at what was prepared.
+    /// Runs on the prepared input.
     Prepared,
-    /// Look at the frame.
+    /// Runs on the whole frame.
     Whole,
 }
 
-/// The followed faces, each in a slot that stays its own as long as it is followed.
+/// The tracks, each in a slot that it keeps until it ends.
 #[derive(Debug)]
 pub struct Tracker {
     options: TrackerOptions,
@@ -60,14 +61,14 @@ pub struct Tracker {
     template: KeypointTemplate,
     next_id: u32,
     frames_since_check: u32,
-    /// Parts that were prepared for the next look, one in each frame.
+    /// Parts prepared for the next detector run, one in each frame.
     prepared: u32,
-    /// The picture has nothing to do with the last one.
+    /// The frame shows another scene than the last one.
     cut: bool,
 }
 
 impl Tracker {
-    /// Nobody yet.
+    /// Creates a tracker without tracks. `template` holds the five keypoints in the aligned frame.
     pub fn new(options: TrackerOptions, template: &[Point; 5]) -> Tracker {
         let options = TrackerOptions { limit: options.limit.clamp(1, MAX_TRACKS), ..options };
         Tracker {
@@ -75,41 +76,41 @@ impl Tracker {
             slots: (0..options.limit).map(|_| None).collect(),
             template: KeypointTemplate::new(template),
             next_id: 1,
-            // The first frame is searched in any case.
+            // The first frame is always searched.
             frames_since_check: 2 * CHECK_FRAMES,
             prepared: 0,
             cut: false,
         }
     }
 
-    /// The faces with their slots.
+    /// Returns the tracks with their slots.
     pub fn iter(&self) -> impl Iterator<Item = (usize, &Track)> {
         self.slots.iter().enumerate().filter_map(|(slot, track)| Some((slot, track.as_ref()?)))
     }
 
-    /// The face in a slot.
+    /// Returns the track in a slot.
     pub fn get(&self, slot: usize) -> Option<&Track> {
         self.slots.get(slot)?.as_ref()
     }
 
-    /// How many faces there are.
+    /// Returns the number of tracks.
     pub fn count(&self) -> usize {
         self.iter().count()
     }
 
-    /// The next picture is another scene: nothing of the last one says where its faces are.
+    /// Announces that the next frame shows another scene, in which no track is where it was.
     pub fn cut(&mut self) {
         self.cut = true;
     }
 
-    /// Begins a frame, taken `elapsed_s` after the last one.
+    /// Begins a frame that was captured `elapsed_s` after the last one, and predicts every track.
     pub fn begin(&mut self, elapsed_s: f32) {
         self.frames_since_check = self.frames_since_check.saturating_add(1);
         self.slots.iter_mut().flatten().for_each(|track| track.predict(elapsed_s));
     }
 
-    /// What the finder has to do for this frame: where it looks only because it is time again, its picture is prepared in
-    /// the frames before, so that none of them takes much longer than the others.
+    /// Returns the detector's work in this frame. The input of a scheduled run is prepared over the frames before it,
+    /// so that no frame takes much longer than the others.
     pub fn search(&mut self, guided: bool, rarely: bool) -> Search {
         let calm = guided && !self.cut && self.count() > 0 && !self.iter().any(|(_, face)| face.is_doubtful());
         if self.needs_finder(guided, rarely) {
@@ -127,8 +128,8 @@ impl Tracker {
         }
     }
 
-    /// Whether the finder has to look at this frame. `guided`: faces are followed by landmarks. `rarely` (under
-    /// overload): half as often where nothing is in suspicion.
+    /// Returns true if the detector must run on this frame. `guided`: faces are tracked by landmarks. `rarely` (under
+    /// overload): half as often when no track is under suspicion.
     pub fn needs_finder(&self, guided: bool, rarely: bool) -> bool {
         if self.cut || self.iter().any(|(_, track)| track.is_doubtful()) {
             return true;
@@ -141,21 +142,21 @@ impl Tracker {
         self.frames_since_check >= if rarely { 2 * wait } else { wait }
     }
 
-    /// Tells which faces the finder has seen in this frame, best first. Faces that it missed too often are lost, those
-    /// that are new get a slot as long as `limit` is not reached.
+    /// Takes the detections of this frame, best first. Ends tracks that were missed too often, and starts a track for
+    /// each new face while there are fewer than `limit`.
     pub fn check(&mut self, found: &[Detection], guided: bool, limit: usize) {
         self.frames_since_check = 0;
         let cut = std::mem::take(&mut self.cut);
         let mut seen = [false; MAX_TRACKS];
         for detection in found {
             match self.known_as(detection) {
-                // A second detection of one face changes nothing.
+                // A second detection of the same face changes nothing.
                 Some(slot) if seen[slot] => {}
                 Some(slot) => {
                     if let Some(track) = &mut self.slots[slot] {
                         track.confirm(detection, cut || !guided);
                         if !guided {
-                            // Nothing will tell more of where it is in this frame.
+                            // No landmarks follow that would refine its position in this frame.
                             track.arrive();
                         }
                         seen[slot] = true;
@@ -179,8 +180,8 @@ impl Tracker {
         }
     }
 
-    /// Tells which faces the finder has seen in a picture that was prepared over the frames before and is that old: it
-    /// confirms faces, and where it says anything else the finder has to look at the next frame as a whole.
+    /// Takes the detections of a prepared input, which is some frames old. They confirm tracks; if they disagree in
+    /// any other way, the detector runs on the whole next frame.
     pub fn compare(&mut self, found: &[Detection], limit: usize) {
         let mut seen = [false; MAX_TRACKS];
         let mut agrees = true;
@@ -200,7 +201,7 @@ impl Tracker {
         self.frames_since_check = if agrees { 0 } else { 2 * CHECK_FRAMES };
     }
 
-    /// The slot of the face that a detection overlaps most, if it is the same.
+    /// Returns the slot of the track that the detection overlaps most, if it overlaps enough.
     fn known_as(&self, detection: &Detection) -> Option<usize> {
         let overlaps = self.iter().map(|(slot, track)| (slot, track.detection().overlap(detection)));
         let best = overlaps.max_by(|a, b| a.1.total_cmp(&b.1));
@@ -217,14 +218,16 @@ impl Tracker {
         Some(slot)
     }
 
-    /// Whether the face in `slot` is in this frame as far as is known: without landmarks only if the finder saw it, with
-    /// them unless both the finder and the landmarks say no. It keeps its number until it is lost.
+    /// Returns true if the face in `slot` is believed to be in this frame: without landmarks only if the detector
+    /// found it, with landmarks unless both the detector and the landmarks deny it. A track keeps its id until it
+    /// ends.
     pub fn is_visible(&self, slot: usize, guided: bool) -> bool {
         self.get(slot).is_some_and(|track| if guided { !track.is_denied() } else { track.misses == 0 })
     }
 
-    /// Takes the 68 landmarks of the face in `slot` (pixels) and smooths them in place. They say where the face is now,
-    /// and whether it is one: `to_picture` is the crop that they were seen in, and `appearance` how it looked.
+    /// Takes the 68 landmarks of the track in `slot` (pixels) and smooths them in place. They update its position and
+    /// show whether it still is a face. `to_picture` is the crop they were computed in, `appearance` what that crop
+    /// showed.
     pub fn observe(
         &mut self,
         slot: usize,
@@ -237,7 +240,7 @@ impl Tracker {
         }
     }
 
-    /// Ends a frame: of two faces in one place the younger one goes, and so do those beyond `limit`.
+    /// Ends the frame: removes the younger of two tracks in one place, and the youngest ones beyond `limit`.
     pub fn settle(&mut self, limit: usize) {
         for one in 0..self.slots.len() {
             for other in 0..self.slots.len() {

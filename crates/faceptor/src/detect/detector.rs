@@ -1,4 +1,5 @@
-//! The face finder: the picture at a few sizes through a small network, its cells decoded into faces.
+//! Detects faces: runs the finder network on the picture at a few sizes and decodes its cells into boxes and
+//! keypoints.
 
 use anyhow::{Context, Result, ensure};
 
@@ -9,18 +10,18 @@ use crate::image::picture::Pixels;
 use faceptor_nn::engine::Engine;
 use faceptor_nn::manifest;
 
-/// Numbers of a cell: score logit, left, top, right, bottom, five keypoints (x, y); distances in strides.
+/// Values of a cell: score logit, left, top, right, bottom, five keypoints (x, y); distances in strides.
 const CHANNELS: usize = 15;
-/// A size that would magnify the picture more than this is left out, unless it is the smallest one: it shows no detail
+/// A size that magnifies the picture more than this is skipped, unless it is the smallest: it would show no detail
 /// that the smaller size lacks. `models/faceptor_models/finder/evaluate.py` does the same.
 const MAX_MAGNIFICATION: f64 = 1.25;
 
-/// What the finder is asked for: the manifest may set some sizes aside for photos and some for the live loop.
+/// What faces are detected for: the manifest may reserve some sizes for photos and some for the live loop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Purpose {
-    /// Every size that the photo has the detail for; small faces count, time does not.
+    /// Runs every size for which the photo has enough detail; small faces count more than time.
     Photo,
-    /// The sizes that a frame period has time for.
+    /// Runs the sizes that fit into a frame period.
     Live,
 }
 
@@ -32,7 +33,7 @@ struct Grid {
     rows: usize,
 }
 
-/// The finder at one input size.
+/// The detector at one input size.
 struct Size {
     input: String,
     letterbox: Letterbox,
@@ -41,7 +42,7 @@ struct Size {
     height: usize,
     photo: bool,
     live: bool,
-    /// The input of [`Finder::sweep`]; empty where the size does not serve the live loop.
+    /// The input of [`Detector::sweep`]; empty if the size is not used in the live loop.
     swept: Vec<f32>,
 }
 
@@ -53,15 +54,15 @@ impl Size {
         }
     }
 
-    /// Whether it would magnify the picture needlessly.
+    /// Returns true if this size would magnify the picture needlessly.
     fn magnifies(&self, picture: &impl Pixels) -> bool {
         let fit = |side: usize, of: usize| side as f64 / of as f64;
         fit(self.width, picture.width()).min(fit(self.height, picture.height())) > MAX_MAGNIFICATION
     }
 }
 
-/// The finder of a bundle, with the buffers that it keeps from picture to picture.
-pub struct Finder {
+/// Runs a bundle's finder network; keeps its buffers from picture to picture.
+pub struct Detector {
     sizes: Vec<Size>,
     normalization: Normalization,
     threshold: f32,
@@ -69,9 +70,9 @@ pub struct Finder {
     candidates: Box<Candidates>,
 }
 
-impl Finder {
-    /// Checks the shapes that the engine announces against the manifest's strides.
-    pub fn new(spec: &manifest::Finder, engine: &Engine) -> Result<Finder> {
+impl Detector {
+    /// Creates a detector; fails if the engine's shapes contradict the manifest's strides.
+    pub fn new(spec: &manifest::Finder, engine: &Engine) -> Result<Detector> {
         let mut sizes = Vec::with_capacity(spec.sizes.len());
         for size in &spec.sizes {
             let expected = [1, 3, size.height, size.width];
@@ -98,7 +99,7 @@ impl Finder {
         }
         sizes.sort_by_key(|size| size.width * size.height);
         let bgr = spec.colour == manifest::Colour::Bgr;
-        Ok(Finder {
+        Ok(Detector {
             sizes,
             normalization: Normalization { mean: spec.mean, std: spec.std, bgr },
             threshold: spec.score_threshold,
@@ -107,8 +108,8 @@ impl Finder {
         })
     }
 
-    /// The faces of a picture, best first, at most `limit`: every size for the purpose that does not magnify it
-    /// needlessly is run, and the best box of each group that overlaps is kept.
+    /// Returns the faces of a picture, best first, at most `limit`: runs every size for the purpose that does not
+    /// magnify the picture needlessly, and applies non-maximum suppression.
     pub fn find(
         &mut self,
         engine: &mut Engine,
@@ -129,8 +130,8 @@ impl Finder {
         Ok(self.candidates.suppress(self.overlap, limit))
     }
 
-    /// Prepares one of `parts` parts of a later [`Finder::find_swept`], from the top on: each frame gives a part, so that
-    /// none has all the work. What moves is a little oblique then, by far less than the finder minds.
+    /// Prepares one of `parts` parts of a later [`Detector::find_swept`], from the top down, so that the work is
+    /// spread over several frames. Moving faces are skewed a little, far less than the detector tolerates.
     pub fn sweep(&mut self, picture: &impl Pixels, part: usize, parts: usize) {
         for size in self.sizes.iter_mut().filter(|size| size.live) {
             size.letterbox.set_sparse(true);
@@ -138,7 +139,7 @@ impl Finder {
         }
     }
 
-    /// [`Finder::find`] for the live loop, in what was swept.
+    /// Returns the faces in the prepared input, for the live loop.
     pub fn find_swept(&mut self, engine: &mut Engine, picture: &impl Pixels, limit: usize) -> Result<Detections> {
         self.candidates.clear();
         let mut smallest = true;
@@ -153,7 +154,7 @@ impl Finder {
     }
 }
 
-/// What the network sees in one size, whose input is there.
+/// Runs one size on its input and collects the candidates.
 fn collect(
     size: &Size,
     threshold: f32,
@@ -168,7 +169,7 @@ fn collect(
     Ok(())
 }
 
-/// Every cell of one output whose score reaches `threshold`, in pixels of the finder's input.
+/// Decodes every cell of one output whose score reaches `threshold`, in pixels of the network's input.
 fn decode(output: &[f32], grid: &Grid, threshold: f32, mut found: impl FnMut(Detection)) {
     let plane = grid.rows * grid.columns;
     let stride = grid.stride as f32;
@@ -186,7 +187,7 @@ fn decode(output: &[f32], grid: &Grid, threshold: f32, mut found: impl FnMut(Det
     }
 }
 
-/// A detection in picture pixels, its box cut at the picture's edge.
+/// Maps a detection to picture pixels and clips its box at the picture's edge.
 fn to_picture(found: &Detection, letterbox: &Letterbox, picture: &impl Pixels) -> Detection {
     let [left, top, right, bottom] = found.edges;
     let [left, top] = letterbox.to_picture(left, top);
