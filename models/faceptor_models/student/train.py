@@ -102,174 +102,235 @@ def main():
 
 def train(args):
     """Runs one training with `TrainingOptions`."""
-    out = Path(args.out)
     world = World.start(args.device)
     if world.first:
-        out.mkdir(parents=True, exist_ok=True)
+        Path(args.out).mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(args.threads)
     geometry.look_through(args.warp)
     # The loader forks: OpenCV's threads in this process would leave their locks in the children.
     cv2.setNumThreads(0)
     torch.manual_seed(args.seed)
-    rule, regulation = stopping(args), cycles(args)
-    weights = losses.WEIGHTS | args.weigh
-    # Terms, and the tasks that have no other.
-    unweighted = [name for name, weight in weights.items() if weight == 0]
-    unweighted += [task for task, terms in losses.TASKS.items() if all(weights[term] == 0 for term in terms if term not in losses.HELPERS)]
-    hold_out = args.hold_out or (0.05 if rule or regulation else 0.0)
+    training = Training(args, world)
+    if args.resume and training.checkpoint.exists() and training.load():
+        print(f"{training.checkpoint}: the run is at its end")
+        return
+    if world.first:
+        (training.out / "arguments.json").write_text(json.dumps(vars(args), indent=1))
+    training.run()
+    world.wait()
+    world.stop()
+
+
+def read_sets(args, world):
+    """Returns [({source: crops}, labels)]; the first process decodes the crops that the cache lacks."""
     if not world.first:
         world.wait()
     arrays = pack(args.faces, args.cache, args.mapped)
     if world.first:
         world.wait()
-    sets = [(arrays, table(Path(args.faces) / "train/labels.npz")), *(more(folder, args.mapped) for folder in args.more)]
-    inner = InnerMaps(args.inner_maps) if args.inner_maps else None
-    batches = Batches(sets, args.batch // world.size, args.small_px, args.shares, hold_out, args.light, args.poses, inner)
-    half = args.precision == "bf16" or (args.precision == "auto" and half_is_fast(world.device))
-    net = Student(args.size, args.levels).to(world.device)
-    if args.start_from:
-        net.load_average(torch.load(args.start_from, map_location=world.device, weights_only=True)["average"])
-    if args.encoder:
-        load_encoder(net, args.encoder)
-    people = Labels(sets[0][1], "celeba") if args.identities else None
-    identities = Identities(people.identity, people.embedding) if people else None
-    inner_head = InnerHead(SIZES[net.size]["widths"][2], inner.channels) if inner else None
-    tutor = Tutor(args.tutor, world.device) if args.tutor else None
-    trained = TrainingModel(net, args.edges, identities, inner_head, tutor).to(world.device)
-    trained.hold(args.only)
-    if tutor:
-        tutor.compare(net)
-    synchronise(trained, world)
-    average = Average(net)
-    learning = [p for p in trained.parameters() if p.requires_grad]
-    matrices = [p for p in learning if p.ndim > 1]
-    vectors = [p for p in learning if p.ndim <= 1]
-    groups = [{"params": matrices, "weight_decay": args.decay}, {"params": vectors, "weight_decay": 0.0}]
-    optimizer = torch.optim.AdamW(groups, lr=args.rate, betas=(0.9, 0.99))
-    step, used, log, sums, counted = 0, 0.0, [], {}, 0
-    checkpoint = out / "checkpoint.pt"
+    return [(arrays, table(Path(args.faces) / "train/labels.npz")), *(more(folder, args.mapped) for folder in args.more)]
 
-    def progress(step, seconds):
-        return min(1.0, max(seconds / (60 * args.minutes) if args.minutes else 0.0, step / args.steps))
 
-    if args.resume and checkpoint.exists():
-        state = torch.load(checkpoint, map_location=world.device, weights_only=True)
-        net.load_state_dict(state["net"])
-        average.state, average.steps = state["average"], state["average_steps"]
-        optimizer.load_state_dict(state["optimizer"])
-        step, used, log = state["step"] + 1, state["used_seconds"], state["log"]
-        sums, counted = state.get("sums", {}), state.get("counted", 0)
-        for name, part in (*trained.helpers(), ("stopping", rule)):
+def unweighted_names(weights):
+    """Returns the terms without a weight, and the tasks that have no other terms."""
+    names = [name for name, weight in weights.items() if weight == 0]
+    return names + [task for task, terms in losses.TASKS.items() if all(weights[term] == 0 for term in terms if term not in losses.HELPERS)]
+
+
+class Training:
+    """Holds one run: its data, networks and optimizer, and what a checkpoint must keep of it."""
+
+    def __init__(self, args, world):
+        self.args, self.world, self.out = args, world, Path(args.out)
+        self.checkpoint = self.out / "checkpoint.pt"
+        self.rule, self.cycles = stopping(args), cycles(args)
+        self.weights = losses.WEIGHTS | args.weigh
+        self.unweighted = unweighted_names(self.weights)
+        hold_out = args.hold_out or (0.05 if self.rule or self.cycles else 0.0)
+        sets = read_sets(args, world)
+        inner = InnerMaps(args.inner_maps) if args.inner_maps else None
+        self.batches = Batches(sets, args.batch // world.size, args.small_px, args.shares, hold_out, args.light, args.poses, inner)
+        self.half = args.precision == "bf16" or (args.precision == "auto" and half_is_fast(world.device))
+        self.net = Student(args.size, args.levels).to(world.device)
+        if args.start_from:
+            self.net.load_average(torch.load(args.start_from, map_location=world.device, weights_only=True)["average"])
+        if args.encoder:
+            load_encoder(self.net, args.encoder)
+        people = Labels(sets[0][1], "celeba") if args.identities else None
+        identities = Identities(people.identity, people.embedding) if people else None
+        inner_head = InnerHead(SIZES[self.net.size]["widths"][2], inner.channels) if inner else None
+        self.tutor = Tutor(args.tutor, world.device) if args.tutor else None
+        self.model = TrainingModel(self.net, args.edges, identities, inner_head, self.tutor).to(world.device)
+        self.model.hold(args.only)
+        if self.tutor:
+            self.tutor.compare(self.net)
+        synchronise(self.model, world)
+        self.average, self.rounding = Average(self.net), None
+        self.optimizer = self.make_optimizer()
+        self.landmark_limit = args.landmark_limit * args.batch // 128 // world.size
+        # `number` is the step that comes next; `sums` are the terms since the last row of the log.
+        self.number, self.used, self.log, self.sums, self.counted = 0, 0.0, [], {}, 0
+
+    def make_optimizer(self):
+        """Returns AdamW; only matrices and kernels have weight decay."""
+        learning = [p for p in self.model.parameters() if p.requires_grad]
+        matrices, vectors = ([p for p in learning if (p.ndim > 1) == wide] for wide in (True, False))
+        groups = [{"params": matrices, "weight_decay": self.args.decay}, {"params": vectors, "weight_decay": 0.0}]
+        return torch.optim.AdamW(groups, lr=self.args.rate, betas=(0.9, 0.99))
+
+    def progress(self, number):
+        """Returns the share of the run that has passed, by the clock or by the steps."""
+        args = self.args
+        return min(1.0, max(self.used / (60 * args.minutes) if args.minutes else 0.0, number / args.steps))
+
+    def load(self):
+        """Continues from the checkpoint; returns true when its run is at its end."""
+        state = torch.load(self.checkpoint, map_location=self.world.device, weights_only=True)
+        self.net.load_state_dict(state["net"])
+        self.average.state, self.average.steps = state["average"], state["average_steps"]
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.number, self.used, self.log = state["step"] + 1, state["used_seconds"], state["log"]
+        self.sums, self.counted = state.get("sums", {}), state.get("counted", 0)
+        for name, part in (*self.model.helpers(), ("stopping", self.rule)):
             if part is not None:
                 part.load_state_dict(state[name])
-        if regulation:
-            regulation.load_state_dict(state["cycles"], trained)
-        if progress(state["step"], used) >= 1:
-            print(f"{checkpoint}: the run is at its end")
-            return
-    if world.first:
-        (out / "arguments.json").write_text(json.dumps(vars(args), indent=1))
+        if self.cycles:
+            self.cycles.load_state_dict(state["cycles"], self.model)
+        return self.progress(state["step"]) >= 1
 
-    def save():
+    def save(self, number):
+        """Writes the checkpoint after a step, and the logs."""
         state = {
-            "size": args.size, "net": net.state_dict(), "average": average.state, "average_steps": average.steps, "step": step,
-            "optimizer": optimizer.state_dict(), "used_seconds": used, "log": log, "sums": sums, "counted": counted,
-            "arguments": vars(args),
+            "size": self.args.size, "net": self.net.state_dict(), "average": self.average.state, "average_steps": self.average.steps,
+            "step": number, "optimizer": self.optimizer.state_dict(), "used_seconds": self.used, "log": self.log, "sums": self.sums,
+            "counted": self.counted, "arguments": vars(self.args),
         }  # fmt: skip
-        state |= {name: part.state_dict() for name, part in trained.helpers() if part is not None}
-        if rule:
-            state["stopping"] = rule.state_dict()
-            rule.write(out)
-        if regulation:
-            state["cycles"] = regulation.state_dict()
-            if regulation.n:
+        state |= {name: part.state_dict() for name, part in self.model.helpers() if part is not None}
+        if self.rule:
+            state["stopping"] = self.rule.state_dict()
+            self.rule.write(self.out)
+        if self.cycles:
+            state["cycles"] = self.cycles.state_dict()
+            if self.cycles.n:
                 # Stored under its own name, so that `student.export` and `student.evaluate` can use these weights.
-                state["regulated"] = regulation.rule.average.net.state_dict()
-                write_rows(regulation.rows, out / "cycles.csv")
-        torch.save(state, out / "checkpoint.part")
-        (out / "checkpoint.part").rename(checkpoint)
-        with open(out / "log.csv", "w", newline="") as file:
-            writer = csv.DictWriter(file, fieldnames=list(dict.fromkeys(k for row in log for k in row)) or ["step"])
+                state["regulated"] = self.cycles.rule.average.net.state_dict()
+                write_rows(self.cycles.rows, self.out / "cycles.csv")
+        part = self.out / "checkpoint.part"
+        torch.save(state, part)
+        part.rename(self.checkpoint)
+        with open(self.out / "log.csv", "w", newline="") as file:
+            writer = csv.DictWriter(file, fieldnames=list(dict.fromkeys(k for row in self.log for k in row)) or ["step"])
             writer.writeheader()
-            writer.writerows(log)
+            writer.writerows(self.log)
 
-    def held():
-        """Yields the same held-out batches at every check."""
-        for i in range(args.held_batches):
-            yield to_device(batches.make((args.seed, 7, i), args.full_px, held=True), world.device)
+    def run(self):
+        """Trains to the end of the run."""
+        args, world = self.args, self.world
+        wrapped = world.wrapped(self.model).train()
+        clock = time.monotonic()
+        base, saved = self.used, clock
 
-    def held_losses(trained, batch):
-        return losses.by_task(losses.compute(trained.net, batch, limit, rule.stopped), weights)
+        def input_side(number):
+            return args.small_px if self.progress(number) < args.full_from else args.full_px
 
-    limit = args.landmark_limit * args.batch // 128 // world.size
-    wrapped = world.wrapped(trained).train()
-    clock = time.monotonic()
-    base, saved = used, clock
-    rounding, first = None, step
+        for number, raw in stream(self.batches, args.seed + 1_000_003 * world.rank, self.number, input_side, args.workers):
+            self.used = base + time.monotonic() - clock
+            done = self.progress(number)
+            # On a shared machine the user may change the number of threads during the run.
+            if number % 10 == 0 and (self.out / "threads").exists():
+                torch.set_num_threads(int((self.out / "threads").read_text()))
+            torch.manual_seed(step_seed(args.seed, number, world.rank))
+            self.set_rate(number, done)
+            self.round_from(number, done)
+            means = self.update(number, wrapped, to_device(raw, world.device))
+            if means is None:
+                continue
+            self.check_tasks(number, means)
+            self.end_cycle(number)
+            if self.counted == 50 or done >= 1:
+                self.log_row(number, raw["image"].shape[-1])
+            if world.first and (time.monotonic() - saved > 60 * args.save_minutes or done >= 1):
+                self.save(number)
+                saved = time.monotonic()
+            if done >= 1:
+                break
 
-    def input_side(at):
-        return args.small_px if progress(at, used) < args.full_from else args.full_px
+    def set_rate(self, number, done):
+        """Sets the learning rate of a step; cycles begin when the first schedule has ended."""
+        before = schedule(min(1.0, number / max(1, self.args.regulate_start)) if self.cycles else done)
+        factor = self.cycles.rate(number, before) if self.cycles else before
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.args.rate * factor
 
-    for step, raw in stream(batches, args.seed + 1_000_003 * world.rank, first, input_side, args.workers):
-        used = base + time.monotonic() - clock
-        done = progress(step, used)
-        if step % 10 == 0 and (out / "threads").exists():  # on a shared machine the user may change the number of threads during the run
-            torch.set_num_threads(int((out / "threads").read_text()))
-        torch.manual_seed(step_seed(args.seed, step, world.rank))
-        # Cycles begin when the first schedule has ended.
-        factor = regulation.rate(step, schedule(min(1.0, step / max(1, args.regulate_start)))) if regulation else schedule(done)
-        for group in optimizer.param_groups:
-            group["lr"] = args.rate * factor
-        if rounding is None and args.quantize_from < 1 and done >= args.quantize_from:
-            rounding = Rounding(trained.net)
-            if tutor:
-                tutor.stay_float()
-            print(f"step {step}: from here on with the export's rounding", flush=True)
-        batch = to_device(raw, world.device)
-        if regulation and regulation.n:
-            batch["soft"] = regulation.soft(batch)
-        with torch.autocast(world.device.type, torch.bfloat16, enabled=half):
-            terms = wrapped(batch, limit, (*(rule.stopped if rule else ()), *unweighted), regulation.n if regulation else 0)
-        loss = losses.total(terms, weights)
-        values = world.mean(torch.stack([loss, *terms.values()]).float())
+    def round_from(self, number, done):
+        """Adds the export's rounding once its share of the run has come."""
+        if self.rounding is None and self.args.quantize_from < 1 and done >= self.args.quantize_from:
+            self.rounding = Rounding(self.model.net)
+            if self.tutor:
+                self.tutor.stay_float()
+            print(f"step {number}: from here on with the export's rounding", flush=True)
+
+    def update(self, number, wrapped, batch):
+        """Makes one step; returns {term: mean over the processes}, or None when the loss is not finite on any of them."""
+        if self.cycles and self.cycles.n:
+            batch["soft"] = self.cycles.soft(batch)
+        stopped = (*(self.rule.stopped if self.rule else ()), *self.unweighted)
+        with torch.autocast(self.world.device.type, torch.bfloat16, enabled=self.half):
+            terms = wrapped(batch, self.landmark_limit, stopped, self.cycles.n if self.cycles else 0)
+        loss = losses.total(terms, self.weights)
+        values = self.world.mean(torch.stack([loss, *terms.values()]).float())
         if not bool(torch.isfinite(values).all()):
-            print(f"step {step}: loss is not finite, batch skipped: { ({k: float(v) for k, v in terms.items()}) }", flush=True)
-            optimizer.zero_grad(set_to_none=True)
-            continue
+            print(f"step {number}: loss is not finite, batch skipped: { ({k: float(v) for k, v in terms.items()}) }", flush=True)
+            self.optimizer.zero_grad(set_to_none=True)
+            return None
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(trained.parameters(), 5.0)
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-        average.update(net)
+        torch.nn.utils.clip_grad_norm_(self.model.parameters(), 5.0)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.average.update(self.net)
         means = dict(zip(terms, values[1:].tolist()))
-        for k, v in means.items():
-            sums[k] = sums.get(k, 0.0) + v
-        counted += 1
-        if rule:
-            rule.add(losses.by_task(means, weights))
-            if rule.due(step):
-                stopped = rule.decide(step, early_stopping.held_out_losses(trained, held(), held_losses, world))
-                if stopped and world.first:
-                    print(f"step {step}: stopped {', '.join(stopped)}", flush=True)
-        if regulation and regulation.rule.ends(step):
-            recent = (to_device(batches.make((args.seed, step, i), args.full_px), world.device)["image"] for i in range(args.regulate_batches))
-            row = regulation.end(step, trained, recent, held())
-            if world.first:
-                print("cycle " + " ".join(f"{k}={v:.4g}" for k, v in row.items()), flush=True)
-        if counted == 50 or done >= 1:
-            row = {"step": step, "minutes": round(used / 60, 2), "size_px": raw["image"].shape[-1], "rate": optimizer.param_groups[0]["lr"]}
-            row |= {k: round(v / counted, 4) for k, v in sums.items()}
-            log.append(row)
-            if world.first:
-                print(" ".join(f"{k}={v:.4g}" for k, v in row.items()), flush=True)
-            sums, counted = {}, 0
-        if world.first and (time.monotonic() - saved > 60 * args.save_minutes or done >= 1):
-            save()
-            saved = time.monotonic()
-        if done >= 1:
-            break
-    world.wait()
-    world.stop()
+        for name, value in means.items():
+            self.sums[name] = self.sums.get(name, 0.0) + value
+        self.counted += 1
+        return means
+
+    def held(self):
+        """Yields the same held-out batches at every check."""
+        for i in range(self.args.held_batches):
+            yield to_device(self.batches.make((self.args.seed, 7, i), self.args.full_px, held=True), self.world.device)
+
+    def held_losses(self, model, batch):
+        """Returns {task: loss} of one held-out batch."""
+        return losses.by_task(losses.compute(model.net, batch, self.landmark_limit, self.rule.stopped), self.weights)
+
+    def check_tasks(self, number, means):
+        """Gives early stopping the losses of a step, and lets it check the tasks when it is time."""
+        if not self.rule:
+            return
+        self.rule.add(losses.by_task(means, self.weights))
+        if self.rule.due(number):
+            stopped = self.rule.decide(number, early_stopping.held_out_losses(self.model, self.held(), self.held_losses, self.world))
+            if stopped and self.world.first:
+                print(f"step {number}: stopped {', '.join(stopped)}", flush=True)
+
+    def end_cycle(self, number):
+        """Takes the weights into the average of self-regulation after the last step of a cycle."""
+        if not self.cycles or not self.cycles.rule.ends(number):
+            return
+        seeds = ((self.args.seed, number, i) for i in range(self.args.regulate_batches))
+        recent = (to_device(self.batches.make(seed, self.args.full_px), self.world.device)["image"] for seed in seeds)
+        row = self.cycles.end(number, self.model, recent, self.held())
+        if self.world.first:
+            print("cycle " + " ".join(f"{k}={v:.4g}" for k, v in row.items()), flush=True)
+
+    def log_row(self, number, size_px):
+        """Appends a row to the log with the means since the last one."""
+        row = {"step": number, "minutes": round(self.used / 60, 2), "size_px": size_px, "rate": self.optimizer.param_groups[0]["lr"]}
+        row |= {k: round(v / self.counted, 4) for k, v in self.sums.items()}
+        self.log.append(row)
+        if self.world.first:
+            print(" ".join(f"{k}={v:.4g}" for k, v in row.items()), flush=True)
+        self.sums, self.counted = {}, 0
 
 
 if __name__ == "__main__":
