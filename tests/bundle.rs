@@ -9,7 +9,7 @@ use faceptor_compiler::compile_folder;
 use faceptor_nn::bundle::BundleError;
 use faceptor_nn::bundle::reader::Bundle;
 use faceptor_nn::cpu::Kernel;
-use faceptor_nn::cpu::packed::{PACKINGS, Packing};
+use faceptor_nn::{PACKINGS, Packing};
 use faceptor_nn::engine::Engine;
 use sha2::{Digest, Sha256};
 
@@ -208,7 +208,7 @@ fn change_contents(bytes: &[u8], behind: usize) {
             Ok(bundle) => {
                 accepted += 1;
                 // Nothing that passes the check may panic when it is prepared and run.
-                if let Ok(mut engine) = Engine::with_kernel(bundle.clone(), Kernel::Scalar) {
+                if let Ok(mut engine) = Engine::with_kernel(bundle.clone(), Kernel::SCALAR) {
                     let small = bundle.parts().map(|p| p.macs).sum::<u64>() < 100_000_000;
                     if small && engine.input("image").is_ok() && accepted % 4 == 0 {
                         for task in &bundle.manifest().tasks {
@@ -292,7 +292,7 @@ fn packed_bundles_are_the_same_network_on_every_family() {
         let packed = Bundle::from_bytes(&bytes).unwrap();
         assert_eq!((packed.packing(), packed.sha256()), (Some(packing), plain.sha256()), "{name}");
         assert!(packed.repacked(None).unwrap() == compiled(), "{name}: unpacking gives the plain bundle's bytes");
-        for kernel in Kernel::all().iter().copied().filter(|kernel| kernel.is_supported()) {
+        for kernel in Kernel::available() {
             let (expected, own) = answers(&plain, kernel);
             let (found, lent) = answers(&packed, kernel);
             assert!(found == expected, "packed for {name}, run by {}", kernel.name());

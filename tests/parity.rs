@@ -24,7 +24,7 @@ fn compare_fixture(name: &str, input: &str, outputs: &[&str]) {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name);
     let bundle = Bundle::from_bytes(&faceptor_compiler::compile_folder(&folder).unwrap()).unwrap();
     let images = floats(&folder.join(format!("in.{input}.f32")));
-    for kernel in Kernel::all().iter().copied().filter(|k| k.is_supported()) {
+    for kernel in Kernel::available() {
         let mut engine = Engine::with_kernel(bundle.clone(), kernel).unwrap();
         let len = engine.input(input).unwrap().len();
         for (sample, image) in images.chunks_exact(len).enumerate() {
@@ -75,7 +75,7 @@ fn shipped_network_is_equal_on_every_kernel() {
     let bundle = faceptor::stages::embedded_bundle().unwrap();
     let input = bundle.manifest().input.clone().expect("the shipped network looks at a face").tensor;
     let mut first: Option<(Vec<u32>, Vec<Vec<f32>>)> = None;
-    for kernel in Kernel::all().iter().copied().filter(|k| k.is_supported()) {
+    for kernel in Kernel::available() {
         let mut engine = Engine::with_kernel(bundle.clone(), kernel).unwrap();
         for (i, value) in engine.input(&input).unwrap().iter_mut().enumerate() {
             *value = (i * 37 % 255) as f32 / 127.5 - 1.0;
@@ -103,7 +103,7 @@ fn integer_results_are_equal_on_every_kernel() {
     let bundle = Bundle::from_bytes(&faceptor_compiler::compile_folder(&folder).unwrap()).unwrap();
     let image = floats(&folder.join("in.image.f32"));
     let mut answers: Vec<Vec<u32>> = Vec::new();
-    for kernel in Kernel::all().iter().copied().filter(|k| k.is_supported()) {
+    for kernel in Kernel::available() {
         let mut engine = Engine::with_kernel(bundle.clone(), kernel).unwrap();
         let input = engine.input("image").unwrap();
         let len = input.len();

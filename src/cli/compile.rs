@@ -7,7 +7,7 @@ use clap::Args;
 
 use crate::cli::{Outcome, network, output};
 use faceptor_nn::bundle::reader::TensorInfo;
-use faceptor_nn::cpu::packed::{PACKINGS, Packing};
+use faceptor_nn::{PACKINGS, Packing};
 
 #[derive(Args)]
 pub struct CompileArguments {

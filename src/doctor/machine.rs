@@ -53,7 +53,7 @@ fn cpu(root: &Root) -> Check {
 }
 
 fn kernels() -> Check {
-    let usable: Vec<&str> = Kernel::all().iter().filter(|k| k.is_supported()).map(|k| k.name()).collect();
+    let usable: Vec<&str> = Kernel::available().map(Kernel::name).collect();
     let fastest = usable.last().copied().unwrap_or("none");
     let found = |chosen: &str| format!("{chosen} chosen of {}", usable.join(", "));
     let advice = |what: &str| format!("{what} {}", faceptor_nn::cpu::OVERRIDE);
@@ -62,7 +62,7 @@ fn kernels() -> Check {
         Ok(kernel) if kernel.name() != fastest => {
             Check::warn("kernels", found(kernel.name()), advice(&format!("{fastest} is faster: unset")))
         }
-        Ok(Kernel::Scalar) if Kernel::all().len() > 1 => Check::warn(
+        Ok(Kernel::SCALAR) if Kernel::known_names().nth(1).is_some() => Check::warn(
             "kernels",
             found("scalar"),
             "this CPU has what none of the fast kernels needs: expect several times their latency",

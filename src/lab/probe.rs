@@ -104,6 +104,6 @@ impl Probe {
 
     /// A tensor for the face that was looked at or fed.
     pub fn output(&mut self, tensor: &str) -> Result<&[f32]> {
-        self.pipeline.engine_mut().output(tensor)
+        Ok(self.pipeline.engine_mut().output(tensor)?)
     }
 }

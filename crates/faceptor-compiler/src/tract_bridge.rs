@@ -161,7 +161,7 @@ mod tests {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures/tiny");
         let bundle = Bundle::from_bytes(&compile_folder(&folder).expect("compiles")).expect("a bundle");
         let manifest = bundle.manifest();
-        let mut engine = Engine::with_kernel(bundle.clone(), Kernel::Scalar).expect("an engine");
+        let mut engine = Engine::with_kernel(bundle.clone(), Kernel::SCALAR).expect("an engine");
         let name = manifest.image_tensors().next().expect("an image");
         let shape = engine.shape(name).expect("a shape").to_vec();
         let pixels: Vec<f32> = (0..shape.iter().product()).map(|i| (i * 7 % 251) as f32 / 125.0 - 1.0).collect();

@@ -4,11 +4,10 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Instant;
 
-use anyhow::{Context, Result, bail, ensure};
-
 use crate::bundle::reader::Bundle;
 use crate::bundle::{CELLS_FORM, LABELS_FORM, tensor_of};
 use crate::cpu::Kernel;
+use crate::error::{Error, ErrorKind};
 use crate::memory_plan::{Layout, Place, Storage};
 use crate::ops::product::Scratch;
 use crate::part::{Helpers, Packs, Runner};
@@ -74,18 +73,18 @@ pub struct StepCost {
 
 impl Engine {
     /// Prepares a bundle for this CPU.
-    pub fn new(bundle: Arc<Bundle>) -> Result<Engine> {
+    pub fn new(bundle: Arc<Bundle>) -> Result<Engine, Error> {
         Engine::with_kernel(bundle, Kernel::choose()?)
     }
 
-    /// Prepares a bundle for the given family of CPUs, which must be supported here.
-    pub fn with_kernel(bundle: Arc<Bundle>, kernel: Kernel) -> Result<Engine> {
+    /// Prepares a bundle for the given kernel.
+    pub fn with_kernel(bundle: Arc<Bundle>, kernel: Kernel) -> Result<Engine, Error> {
         Engine::with_threads(bundle, kernel, &Threads::default())
     }
 
     /// The same with more threads than the caller's, which share the large steps. The answers are the same bits.
-    pub fn with_threads(bundle: Arc<Bundle>, kernel: Kernel, threads: &Threads) -> Result<Engine> {
-        ensure!(kernel.is_supported(), "this CPU does not support the {} kernel", kernel.name());
+    pub fn with_threads(bundle: Arc<Bundle>, kernel: Kernel, threads: &Threads) -> Result<Engine, Error> {
+        let contradiction = |message: String| Error::new(ErrorKind::Network, message);
         let mut layout = Layout::default();
         let mut tensors: Vec<Tensor> = Vec::new();
         let mut by_name: HashMap<String, usize> = HashMap::new();
@@ -101,13 +100,16 @@ impl Engine {
                 });
                 let tensor = &mut tensors[id];
                 let as_it_was = matches!(tensor.place, Place::Float(_)) == (*element == Element::F32);
-                ensure!(as_it_was, "tensor {} has elements of two kinds", port.name);
-                ensure!(tensor.shape == *shape, "tensor {} has shapes {:?} and {shape:?}", port.name, tensor.shape);
-                ensure!(
-                    producer.is_none() || tensor.producer.is_none(),
-                    "tensor {} is computed by more than one part",
-                    port.name
-                );
+                if !as_it_was {
+                    return Err(contradiction(format!("tensor {} has elements of two kinds", port.name)));
+                }
+                if tensor.shape != *shape {
+                    let found = format!("tensor {} has shapes {:?} and {shape:?}", port.name, tensor.shape);
+                    return Err(contradiction(found));
+                }
+                if producer.is_some() && tensor.producer.is_some() {
+                    return Err(contradiction(format!("tensor {} is computed by more than one part", port.name)));
+                }
                 tensor.producer = tensor.producer.or(producer);
             }
         }
@@ -115,13 +117,14 @@ impl Engine {
         let mut scratch = Scratch::default();
         let mut parts = Vec::new();
         for plan in bundle.plans() {
-            let id = |name: &str| by_name.get(name).copied().context("a tensor has no name");
-            let inputs = plan.inputs.iter().map(|p| id(&p.name)).collect::<Result<Vec<_>>>()?;
-            let outputs = plan.outputs.iter().map(|p| id(&p.name)).collect::<Result<Vec<_>>>()?;
+            let unnamed = || contradiction("a tensor has no name".into());
+            let id = |name: &str| by_name.get(name).copied().ok_or_else(unnamed);
+            let inputs = plan.inputs.iter().map(|p| id(&p.name)).collect::<Result<Vec<_>, Error>>()?;
+            let outputs = plan.outputs.iter().map(|p| id(&p.name)).collect::<Result<Vec<_>, Error>>()?;
             let named = plan.inputs.iter().chain(&plan.outputs).zip(inputs.iter().chain(&outputs));
             let named: Vec<_> = named.map(|(port, tensor)| (port.value, tensors[*tensor].place)).collect();
             let places = layout.place(plan, &named);
-            let runner = Runner::new(plan, &places, &*bundle, &mut packs, &mut scratch);
+            let runner = Runner::new(plan, &places, &*bundle, &mut packs, &mut scratch)?;
             let made = tensor_of(&plan.name);
             let parts_made = bundle.manifest().parts.iter().position(|part| part.outputs.iter().any(|o| o == made));
             let owner = if parts.len() < bundle.manifest().parts.len() { None } else { parts_made };
@@ -154,9 +157,12 @@ impl Engine {
     }
 
     /// An external input, float32, to be written as a whole. Everything that depends on it becomes stale.
-    pub fn input(&mut self, tensor: &str) -> Result<&mut [f32]> {
+    pub fn input(&mut self, tensor: &str) -> Result<&mut [f32], Error> {
         let id = self.find(tensor)?;
-        ensure!(self.tensors[id].producer.is_none(), "tensor {tensor} is computed by a part, it is no input");
+        if self.tensors[id].producer.is_some() {
+            let message = format!("tensor {tensor} is computed by a part, it is no input");
+            return Err(Error::new(ErrorKind::TensorUse, message));
+        }
         self.tensors[id].fresh = true;
         for i in 0..self.tensors[id].followers.len() {
             let follower = self.tensors[id].followers[i];
@@ -164,41 +170,41 @@ impl Engine {
         }
         match self.tensors[id].place {
             Place::Float(slot) => Ok(self.storage.floats_mut(slot)),
-            _ => bail!("tensor {tensor} is not float32"),
+            _ => Err(Error::new(ErrorKind::TensorUse, format!("tensor {tensor} is not float32"))),
         }
     }
 
     /// Runs the part that makes a tensor and what it needs, unless nothing has changed since; the tensor itself need not
     /// have been made, if it is a view of what the part hands on.
-    pub fn prepare(&mut self, tensor: &str) -> Result<()> {
+    pub fn prepare(&mut self, tensor: &str) -> Result<(), Error> {
         let id = self.find(tensor)?;
         let view = self.tensors[id].producer.filter(|p| *p >= self.bundle.manifest().parts.len());
         let source = view.and_then(|view| self.parts[view].inputs.first()).copied();
-        self.refresh(source.unwrap_or(id)).with_context(|| format!("computing tensor {tensor}"))
+        self.refresh(source.unwrap_or(id)).map_err(|error| error.context(format!("computing tensor {tensor}")))
     }
 
     /// A tensor, float32, row-major; computed now, unless nothing has changed since it was.
-    pub fn output(&mut self, tensor: &str) -> Result<&[f32]> {
+    pub fn output(&mut self, tensor: &str) -> Result<&[f32], Error> {
         self.compute(tensor)?;
         match self.tensors[self.find(tensor)?].place {
             Place::Float(slot) => Ok(self.storage.floats(slot)),
-            _ => bail!("tensor {tensor} is not float32"),
+            _ => Err(Error::new(ErrorKind::TensorUse, format!("tensor {tensor} is not float32"))),
         }
     }
 
     /// A tensor of bytes, row-major; computed now, unless nothing has changed since it was.
-    pub fn bytes(&mut self, tensor: &str) -> Result<&[u8]> {
+    pub fn bytes(&mut self, tensor: &str) -> Result<&[u8], Error> {
         self.compute(tensor)?;
         match self.tensors[self.find(tensor)?].place {
             Place::Byte(slot) => Ok(self.storage.bytes_of(slot)),
-            _ => bail!("tensor {tensor} is not of bytes"),
+            _ => Err(Error::new(ErrorKind::TensorUse, format!("tensor {tensor} is not of bytes"))),
         }
     }
 
     /// Computes a tensor, unless nothing has changed since it was.
-    pub fn compute(&mut self, tensor: &str) -> Result<()> {
+    pub fn compute(&mut self, tensor: &str) -> Result<(), Error> {
         let id = self.find(tensor)?;
-        self.refresh(id).with_context(|| format!("computing tensor {tensor}"))
+        self.refresh(id).map_err(|error| error.context(format!("computing tensor {tensor}")))
     }
 
     /// The tensor of bytes `[1, height, width]` that says which class of parsing logits is the best, where the bundle has one.
@@ -268,15 +274,18 @@ impl Engine {
         self.storage.bytes() + (scratch.bytes.len() + floats * 4) * self.threads() + packed
     }
 
-    fn find(&self, tensor: &str) -> Result<usize> {
-        self.by_name.get(tensor).copied().with_context(|| format!("the bundle has no tensor {tensor}"))
+    fn find(&self, tensor: &str) -> Result<usize, Error> {
+        let unknown = || Error::new(ErrorKind::UnknownTensor, format!("the bundle has no tensor {tensor}"));
+        self.by_name.get(tensor).copied().ok_or_else(unknown)
     }
 
-    fn refresh(&mut self, id: usize) -> Result<()> {
+    fn refresh(&mut self, id: usize) -> Result<(), Error> {
         if self.tensors[id].fresh {
             return Ok(());
         }
-        let producer = self.tensors[id].producer.context("an input that it needs has not been written")?;
+        let producer = self.tensors[id].producer.ok_or_else(|| {
+            Error::new(ErrorKind::MissingInput, "an input that it needs has not been written")
+        })?;
         for i in 0..self.parts[producer].inputs.len() {
             self.refresh(self.parts[producer].inputs[i])?;
         }
@@ -294,14 +303,16 @@ impl Engine {
 }
 
 /// Fills in what depends on each tensor; refuses parts that wait for each other.
-fn find_followers(tensors: &mut [Tensor], parts: &[Part]) -> Result<()> {
+fn find_followers(tensors: &mut [Tensor], parts: &[Part]) -> Result<(), Error> {
     for start in 0..tensors.len() {
         let mut reached = vec![false; tensors.len()];
         let mut open = vec![start];
         while let Some(id) = open.pop() {
             for part in parts.iter().filter(|p| p.inputs.contains(&id)) {
                 for output in &part.outputs {
-                    ensure!(*output != start, "parts wait for each other's outputs");
+                    if *output == start {
+                        return Err(Error::new(ErrorKind::Network, "parts wait for each other's outputs"));
+                    }
                     if !std::mem::replace(&mut reached[*output], true) {
                         open.push(*output);
                     }

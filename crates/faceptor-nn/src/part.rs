@@ -1,13 +1,13 @@
 //! One part's steps, prepared for this CPU, over planned buffers.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::sync::Arc;
 use std::time::Instant;
 
 use crate::bundle::reader::Bundle;
-use crate::cpu::Kernel;
-use crate::cpu::pack_float;
-use crate::cpu::packed::PackedInt8;
+use crate::cpu::{Kernel, PackedFloat, PackedInt8};
+use crate::error::Error;
 use crate::memory_plan::{Place, Storage};
 use crate::ops::depthwise::Depthwise;
 use crate::ops::elementwise::Broadcast;
@@ -25,7 +25,7 @@ pub trait Constants {
     fn constant(&self, index: u32) -> Data<'_>;
 
     /// Weights `[columns, depth]` in the order of a kernel.
-    fn weights(&self, index: u32, kernel: Kernel, [columns, depth]: [usize; 2]) -> PackedInt8 {
+    fn weights(&self, index: u32, kernel: Kernel, [columns, depth]: [usize; 2]) -> Result<PackedInt8, Error> {
         PackedInt8::new(kernel, self.constant(index).weights(), columns, depth)
     }
 }
@@ -35,7 +35,7 @@ impl Constants for Bundle {
         Bundle::constant(self, index)
     }
 
-    fn weights(&self, index: u32, kernel: Kernel, _: [usize; 2]) -> PackedInt8 {
+    fn weights(&self, index: u32, kernel: Kernel, _: [usize; 2]) -> Result<PackedInt8, Error> {
         Bundle::weights(self, index, kernel)
     }
 }
@@ -46,7 +46,7 @@ pub struct Packs {
     /// That may share a step.
     threads: usize,
     int8: HashMap<u32, Arc<PackedInt8>>,
-    float: HashMap<u32, Arc<Vec<f32>>>,
+    float: HashMap<u32, Arc<PackedFloat>>,
 }
 
 impl Packs {
@@ -81,12 +81,12 @@ impl Runner {
         constants: &dyn Constants,
         packs: &mut Packs,
         scratch: &mut Scratch,
-    ) -> Runner {
+    ) -> Result<Runner, Error> {
         let operand = |id: &u32| Operand { place: places[*id as usize], len: plan.values[*id as usize].len() };
         let mut own_bytes = 0;
         let mut steps = Vec::with_capacity(plan.steps.len());
         for step in &plan.steps {
-            let work = prepare(plan, step, constants, packs, &mut own_bytes);
+            let work = prepare(plan, step, constants, packs, &mut own_bytes)?;
             match &work {
                 Work::Int8(geometry, _) | Work::Float(geometry, _) => geometry.reserve(packs.kernel, scratch),
                 Work::MatMul(op) => scratch.reserve_float(matmul::scratch_len(packs.kernel, op)),
@@ -110,7 +110,7 @@ impl Runner {
             };
             steps.push(Ready { work, threads, inputs, outputs, time_ns: 0 });
         }
-        Runner { kernel: packs.kernel, steps, profiling: false, own_bytes }
+        Ok(Runner { kernel: packs.kernel, steps, profiling: false, own_bytes })
     }
 
     /// Computes the part's outputs from its inputs; whoever helps changes no bit of them.
@@ -147,31 +147,42 @@ impl Runner {
     }
 }
 
-fn prepare(plan: &Plan, step: &Step, constants: &dyn Constants, packs: &mut Packs, own_bytes: &mut usize) -> Work {
+fn prepare(
+    plan: &Plan,
+    step: &Step,
+    constants: &dyn Constants,
+    packs: &mut Packs,
+    own_bytes: &mut usize,
+) -> Result<Work, Error> {
     let shape = |id: u32| plan.values[id as usize].shape.as_slice();
     let (x, out) = (shape(step.inputs[0]), shape(step.outputs[0]));
-    match &step.op {
+    Ok(match &step.op {
         Op::Product(product) => {
             let geometry = Box::new(Geometry::new(packs.kernel, product, x, out));
             // Present, as the plan's check has it.
             let index = plan.values[step.inputs[1] as usize].constant.unwrap_or(0);
             let kernel = packs.kernel;
             if product.zero_point.is_some() {
-                let packed = packs.int8.entry(index).or_insert_with(|| {
-                    let packed = constants.weights(index, kernel, [product.columns, product.depth]);
-                    *own_bytes += packed.values.own_bytes() + packed.sums.len() * 4;
-                    Arc::new(packed)
-                });
-                Work::Int8(geometry, packed.clone())
+                let packed = match packs.int8.entry(index) {
+                    Entry::Occupied(packed) => packed.get().clone(),
+                    Entry::Vacant(place) => {
+                        let packed = constants.weights(index, kernel, [product.columns, product.depth])?;
+                        *own_bytes += packed.own_bytes();
+                        place.insert(Arc::new(packed)).clone()
+                    }
+                };
+                Work::Int8(geometry, packed)
             } else {
-                let packed = packs.float.entry(index).or_insert_with(|| {
-                    let weights = constants.constant(index).floats();
-                    let mut packed = vec![0.0; kernel.pad_float(product.columns) * product.depth];
-                    pack_float(kernel, weights, product.columns, product.depth, [1, product.depth], &mut packed);
-                    *own_bytes += packed.len() * 4;
-                    Arc::new(packed)
-                });
-                Work::Float(geometry, packed.clone())
+                let packed = match packs.float.entry(index) {
+                    Entry::Occupied(packed) => packed.get().clone(),
+                    Entry::Vacant(place) => {
+                        let weights = constants.constant(index).floats();
+                        let packed = PackedFloat::new(kernel, weights, product.columns, product.depth)?;
+                        *own_bytes += packed.own_bytes();
+                        place.insert(Arc::new(packed)).clone()
+                    }
+                };
+                Work::Float(geometry, packed)
             }
         }
         Op::MatMul(op) => Work::MatMul(Box::new(op.clone())),
@@ -205,7 +216,7 @@ fn prepare(plan: &Plan, step: &Step, constants: &dyn Constants, packs: &mut Pack
         Op::Depthwise(window) => Work::Depthwise(Depthwise::new(window, x, out)),
         Op::Quantize(to) => Work::Quantize(*to),
         Op::Dequantize(from) => Work::Dequantize(*from),
-    }
+    })
 }
 
 /// Attention over some of the queries each, where the results of neighbouring queries follow each other; none if they do

@@ -3,8 +3,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use crate::cpu::Kernel;
-use crate::cpu::packed::PackedInt8;
+use crate::cpu::{Kernel, PackedFloat, PackedInt8};
 use crate::memory_plan::{Place, Storage};
 use crate::ops::depthwise::Depthwise;
 use crate::ops::elementwise::{self, Broadcast, Quantizer};
@@ -36,7 +35,7 @@ pub struct Operand {
 /// A step's operator with all that follows from its shapes.
 pub enum Work {
     Int8(Box<Geometry>, Arc<PackedInt8>),
-    Float(Box<Geometry>, Arc<Vec<f32>>),
+    Float(Box<Geometry>, Arc<PackedFloat>),
     MatMul(Box<MatMul>),
     /// As a whole, and the part of each thread.
     Attention(Box<Attention>, Vec<Attention>),
@@ -261,7 +260,7 @@ impl Ready {
             }
             Work::Float(geometry, weights) => {
                 let mut finish = finish(&geometry.op, operands, first, second, len);
-                geometry.run_float(kernel, weights, operands.floats(0), &mut finish, scratch);
+                geometry.run_float(kernel, weights.values(), operands.floats(0), &mut finish, scratch);
             }
             Work::MatMul(op) => {
                 let (a, b) = (operands.floats(0), operands.floats(1));

@@ -1,8 +1,11 @@
-//! Threads that help with one step at a time.
+//! Threads that help the caller with one step at a time.
 //!
 //! They are started once. A step is handed out through two counters: helpers watch one rise, the caller watches the other
-//! fall to zero. Nothing is allocated and no lock is taken. Between the steps of a face helpers wait busily; when nothing
-//! comes for a while they sleep, and the first step after that wakes them.
+//! fall to zero. Nothing is allocated and no lock is taken. Between the steps of a face helpers spin; after a while without
+//! work they sleep, and the next step wakes them.
+//!
+//! `unsafe` code lives here and in [`crate::cpu`] only. Here it lends work on the caller's stack to the helpers, which Rust's
+//! lifetimes cannot express: [`Pool::each`] returns, by a panic too, only after every helper is done with it.
 
 use std::cell::UnsafeCell;
 use std::hint::spin_loop;
@@ -12,69 +15,73 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use crate::error::{Error, ErrorKind};
 
 /// The most threads of an engine.
 pub const MAX_THREADS: usize = 8;
 
-/// A helper without work for so long goes to sleep; the steps of a face that nobody helps with are shorter.
+/// Time without work after which a helper goes to sleep; the steps of a face that are not shared are shorter.
 const PATIENCE: Duration = Duration::from_micros(300);
 /// Looks at a counter between two looks at the clock.
 const LOOKS: u32 = 64;
-/// The caller gives its CPU away when a helper needs longer than this, and then sleeps between looks: the helper may be
-/// waiting for this very CPU.
+/// The caller yields its CPU when a helper needs longer than the first time, and sleeps between looks after the second: the
+/// helper may be waiting for this very CPU.
 const OVERDUE: [Duration; 2] = [Duration::from_micros(200), Duration::from_millis(2)];
 
-/// How many threads an engine has, and what each helper does first, such as choosing its CPU; it is given its number,
-/// from 1 on.
+/// The threads of an engine.
 #[derive(Clone)]
 pub struct Threads {
-    /// The caller's included.
+    /// Number of threads, the caller's included: 1 to [`MAX_THREADS`].
     pub count: usize,
+    /// Called by each helper before its first step with its number, from 1 on; it may choose the helper's CPU.
     pub prepare: Arc<dyn Fn(usize) + Send + Sync>,
 }
 
 impl Default for Threads {
-    /// The caller's alone.
+    /// Returns the caller's thread alone.
     fn default() -> Threads {
         Threads { count: 1, prepare: Arc::new(|_| {}) }
     }
 }
 
 /// The helpers of one engine.
-pub struct Pool {
+pub(crate) struct Pool {
     shared: Arc<Shared>,
     helpers: Vec<JoinHandle<()>>,
 }
 
-/// One step's work, called with the number of the thread. It lives on the caller's stack.
+/// The work of one step, called with the number of the thread. It lives on the caller's stack.
 type Job = *const (dyn Fn(usize) + Sync);
 
 struct Shared {
     /// Rises with each job.
     ticket: AtomicUsize,
     job: UnsafeCell<Option<Job>>,
-    /// Helpers that are not done with it.
+    /// Helpers that are not done with the job.
     open: AtomicUsize,
     asleep: [AtomicBool; MAX_THREADS],
     failed: AtomicBool,
     over: AtomicBool,
 }
 
-// SAFETY: `job` is written by the one caller while no helper works (`open` is zero), and read by helpers between the rise
-// of `ticket` and the fall of `open`; both orders are those of release and acquire. What it points to is `Sync`.
+// SAFETY: `job` is the only field that threads may not share by itself. The one caller writes it while no helper works
+// (`open` is zero); helpers read it after `ticket` has risen and before they lower `open`. Release and acquire order both. The
+// job itself is `Sync`, so helpers may call it at once.
 unsafe impl Send for Shared {}
-// SAFETY: the same.
+// SAFETY: as for `Send`.
 unsafe impl Sync for Shared {}
 
 impl Pool {
-    /// Starts the helpers; none for one thread.
+    /// Starts the helpers; returns none for one thread.
     ///
     /// # Errors
-    /// When more than [`MAX_THREADS`] are asked for, or the system gives none.
-    pub fn start(threads: &Threads) -> Result<Option<Pool>> {
+    /// [`ErrorKind::Threads`] if the number is not in 1 to [`MAX_THREADS`], or the system starts no more threads.
+    pub(crate) fn start(threads: &Threads) -> Result<Option<Pool>, Error> {
         let count = threads.count;
-        ensure!((1..=MAX_THREADS).contains(&count), "{count} threads: from 1 to {MAX_THREADS} are possible");
+        if !(1..=MAX_THREADS).contains(&count) {
+            let message = format!("{count} threads: from 1 to {MAX_THREADS} are possible");
+            return Err(Error::new(ErrorKind::Threads, message));
+        }
         if count == 1 {
             return Ok(None);
         }
@@ -90,36 +97,43 @@ impl Pool {
         for number in 1..count {
             let (shared, prepare) = (pool.shared.clone(), threads.prepare.clone());
             let helper = move || {
-                prepare(number);
+                if catch_unwind(AssertUnwindSafe(|| prepare(number))).is_err() {
+                    shared.failed.store(true, Ordering::Relaxed);
+                }
                 shared.help(number);
             };
             let started = thread::Builder::new().name(format!("engine {number}")).spawn(helper);
-            pool.helpers.push(started.context("the system starts no more threads")?);
+            let refused = |error| Error::caused_by(ErrorKind::Threads, "the system starts no more threads", error);
+            pool.helpers.push(started.map_err(refused)?);
         }
         Ok(Some(pool))
     }
 
-    /// The caller's included.
-    pub fn threads(&self) -> usize {
+    /// Returns the number of threads, the caller's included.
+    pub(crate) fn threads(&self) -> usize {
         self.helpers.len() + 1
     }
 
-    /// Does `work` on every item, each on a thread of its own, and comes back when all is done. There are at most as many
-    /// items as threads.
-    pub fn each<T: Send>(&mut self, items: &mut [T], work: impl Fn(&mut T) + Sync) {
+    /// Runs `work` on every item, each on a thread of its own, and returns after all are done.
+    ///
+    /// # Panics
+    /// If there are more items than threads, or `work` panics on any of them.
+    pub(crate) fn each<T: Send>(&mut self, items: &mut [T], work: impl Fn(&mut T) + Sync) {
         assert!(items.len() <= self.threads(), "more items than threads");
         let (first, len) = (Items(items.as_mut_ptr()), items.len());
         let job = |number: usize| {
             if number < len {
-                // SAFETY: within `items`, which is borrowed until all are done; each number is called by one thread, once.
+                // SAFETY: the item lies within `items`, which stay borrowed until all helpers are done. The caller takes
+                // item 0 and the helper `number` its own, once a job, so no two threads take the same item.
                 work(unsafe { &mut *first.at(number) });
             }
         };
         let job: &(dyn Fn(usize) + Sync) = &job;
-        // SAFETY: only the lifetime is changed. Helpers are done with it when `open` is zero, which `AllDone` waits for before
-        // this call ends, by a panic too.
+        // SAFETY: only the lifetime changes. Helpers use the job while `open` is above zero, and `AllDone` waits for zero
+        // before this call ends, by a panic too: `job` and all that it borrows are alive until then.
         let job: Job = unsafe { std::mem::transmute::<&(dyn Fn(usize) + Sync), &(dyn Fn(usize) + Sync)>(job) };
-        // SAFETY: no helper works now: the last call has waited for all of them.
+        // SAFETY: no helper reads the job now: the last call has waited until all were done, and `&mut self` excludes a
+        // second caller.
         unsafe { *self.shared.job.get() = Some(job) };
         self.shared.open.store(self.helpers.len(), Ordering::Relaxed);
         self.shared.ticket.fetch_add(1, Ordering::SeqCst);
@@ -129,7 +143,7 @@ impl Pool {
             }
         }
         let all_done = AllDone(&self.shared);
-        // SAFETY: it was made above and is alive.
+        // SAFETY: the job was made above and is alive.
         unsafe { (*job)(0) };
         drop(all_done);
         assert!(!self.shared.failed.load(Ordering::Relaxed), "a helper of the engine has panicked");
@@ -141,13 +155,13 @@ impl Drop for Pool {
         self.shared.over.store(true, Ordering::SeqCst);
         for helper in self.helpers.drain(..) {
             helper.thread().unpark();
-            // Its panic has been told of by `each`.
+            // `each` has already reported a panic of the helper.
             let _ = helper.join();
         }
     }
 }
 
-/// A pointer that threads may share, because each takes another item.
+/// A pointer to items of which each thread takes another.
 struct Items<T>(*mut T);
 
 // SAFETY: items are `Send`, and no two threads take the same one.
@@ -181,15 +195,16 @@ impl Drop for AllDone<'_> {
 }
 
 impl Shared {
-    /// A helper's life.
+    /// Runs jobs until the pool is dropped.
     fn help(&self, number: usize) {
         let mut seen = 0;
         while self.wait(number, seen) {
             seen = self.ticket.load(Ordering::Acquire);
-            // SAFETY: the ticket has risen, so the job is written and stays until this helper says that it is done.
+            // SAFETY: the ticket has risen, so the caller has written the job and does not write another before this helper
+            // lowers `open`.
             let job = unsafe { *self.job.get() };
             if let Some(job) = job {
-                // SAFETY: the same.
+                // SAFETY: the caller keeps the job alive until this helper lowers `open`.
                 let done = catch_unwind(AssertUnwindSafe(|| unsafe { (*job)(number) }));
                 if done.is_err() {
                     self.failed.store(true, Ordering::Relaxed);
@@ -199,7 +214,7 @@ impl Shared {
         }
     }
 
-    /// Waits for another ticket than `seen`; `false` at the end.
+    /// Waits for another ticket than `seen`; returns `false` when the pool is dropped.
     fn wait(&self, number: usize, seen: usize) -> bool {
         let mut since = None;
         let mut looks = 0;
@@ -211,7 +226,8 @@ impl Shared {
             spin_loop();
             looks += 1;
             if looks % LOOKS == 0 && since.get_or_insert_with(Instant::now).elapsed() > PATIENCE {
-                // Said before the last look, so that a caller who raises the ticket after it sees that a call is needed.
+                // Stored before the last look at the ticket: a caller that raises it after that look sees that the helper
+                // must be woken.
                 self.asleep[number].store(true, Ordering::SeqCst);
                 while self.ticket.load(Ordering::SeqCst) == seen && !over() {
                     thread::park();
@@ -232,8 +248,8 @@ mod tests {
     }
 
     #[test]
-    fn every_item_is_worked_on_once_however_many_times() {
-        // Few turns with many threads: on a busy machine each turn may have to wait for every one of them.
+    fn every_item_is_worked_on_once_a_call() {
+        // Few turns with many threads: on a busy machine each turn may have to wait for all of them.
         for (count, turns) in [(2, 400), (3, 100), (MAX_THREADS, 20)] {
             let mut pool = pool(count);
             let mut items = vec![0u64; count];
@@ -266,13 +282,36 @@ mod tests {
     }
 
     #[test]
-    fn a_panic_of_a_helper_reaches_the_caller_and_nobody_hangs() {
+    fn a_panic_of_a_helper_reaches_the_caller_and_no_thread_hangs() {
         let mut pool = pool(2);
         let failed = catch_unwind(AssertUnwindSafe(|| {
             pool.each(&mut [0, 1], |item| assert!(*item == 0, "on purpose"));
         }));
         assert!(failed.is_err());
         drop(pool);
+    }
+
+    #[test]
+    fn a_panic_while_a_helper_is_prepared_reaches_the_caller_and_no_thread_hangs() {
+        let threads = Threads { count: 2, prepare: Arc::new(|_| panic!("on purpose")) };
+        let mut pool = Pool::start(&threads).expect("threads").expect("helpers");
+        let failed = catch_unwind(AssertUnwindSafe(|| pool.each(&mut [0, 1], |item| *item += 1)));
+        assert!(failed.is_err());
+        drop(pool);
+    }
+
+    #[test]
+    fn the_callers_panic_waits_for_the_helpers_that_use_its_stack() {
+        let mut pool = pool(2);
+        let helped = AtomicBool::new(false);
+        let failed = catch_unwind(AssertUnwindSafe(|| {
+            pool.each(&mut [0, 1], |item| {
+                assert!(*item == 1, "on purpose");
+                thread::sleep(Duration::from_millis(20));
+                helped.store(true, Ordering::SeqCst);
+            });
+        }));
+        assert!(failed.is_err() && helped.load(Ordering::SeqCst));
     }
 
     #[test]

@@ -83,7 +83,7 @@ pub fn compute(graph: &mut Graph, step: Step) {
         })
         .collect();
     let mut scratch = Scratch::default();
-    let mut packs = Packs::new(Kernel::Scalar, 1);
+    let mut packs = Packs::new(Kernel::SCALAR, 1);
     let mut runner = Runner::new(&plan, &places, &table, &mut packs, &mut scratch);
     let mut storage = layout.allocate();
     runner.run(&table, &mut storage, &mut scratch, None);

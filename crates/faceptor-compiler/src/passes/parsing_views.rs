@@ -353,7 +353,7 @@ mod tests {
         let image = bundle.manifest().image_tensors().next().expect("an image").to_owned();
         let task = bundle.manifest().tasks.iter().find(|task| task.kind == faceptor_nn::manifest::TaskKind::Parsing);
         let logits = task.expect("parsing").output.clone();
-        for kernel in Kernel::all().iter().copied().filter(|kernel| kernel.is_supported()) {
+        for kernel in Kernel::available() {
             let mut engine = Engine::with_kernel(bundle.clone(), kernel).expect("an engine");
             let labels = engine.labels_of(&logits).expect("a product of queries and pixels").to_owned();
             let pixels = numbers(engine.shape(&image).expect("a shape").iter().product(), 7);

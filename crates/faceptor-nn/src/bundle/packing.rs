@@ -10,8 +10,8 @@ use serde::{Deserialize, Serialize};
 use crate::bundle::reader::Bundle;
 use crate::bundle::writer::Writer;
 use crate::bundle::{BundleError, HASH_BYTES, MAX_ELEMENTS};
-use crate::cpu::Kernel;
-use crate::cpu::packed::{Memory, PackedInt8, Packing, Values, column_sums};
+use crate::cpu::{Kernel, PackedInt8, Packing, column_sums};
+use crate::error::{Error, ErrorKind};
 use crate::plan::Element;
 
 /// The section that a packed bundle has besides those of a plain one.
@@ -84,29 +84,22 @@ impl Bundle {
         }
     }
 
-    /// A tensor's weights in the order of a kernel: where they lie, if that is their order.
-    pub(crate) fn weights(&self, index: u32, kernel: Kernel) -> PackedInt8 {
-        let entry = &self.table[index as usize];
-        // Plans name only tensors of this shape as weights, as their check has it.
-        let [columns, depth] = [entry.shape.first(), entry.shape.get(1)].map(|len| len.copied().unwrap_or(1));
+    /// Returns a tensor's weights in the order of a kernel: in place, if that is their order already.
+    ///
+    /// # Errors
+    /// If the tensor is no matrix of weights, or its bytes do not fit its shape.
+    pub(crate) fn weights(&self, index: u32, kernel: Kernel) -> Result<PackedInt8, Error> {
+        let malformed = || Error::new(ErrorKind::Network, format!("tensor {index} is no matrix of weights"));
+        let entry = self.table.get(index as usize).ok_or_else(malformed)?;
+        let [columns, depth] = entry.shape[..] else { return Err(malformed()) };
         let Some(packed) = self.packed.as_ref().filter(|packed| packed.packing == kernel.packing()) else {
             return PackedInt8::new(kernel, &self.plain_weights(index), columns, depth);
         };
-        let [len, _] = packed_bytes(packed.packing, &entry.shape).unwrap_or_default();
-        let start = self.data + entry.offset as usize;
-        let memory: Memory = self.bytes.clone();
-        let [columns_padded, depth_padded] = packed.packing.padded(columns, depth);
-        // Cannot fail: `check` has seen that every tensor is aligned, and weights are whole registers.
-        let sums = bytemuck::try_cast_slice(&self.stored(entry)[len..]).map(<[i32]>::to_vec).unwrap_or_default();
-        PackedInt8 {
-            kernel,
-            columns,
-            columns_padded,
-            depth_padded,
-            values: Values::Lent { memory, start, len },
-            sums,
-            narrow: packed.wide.binary_search(&index).is_err(),
-        }
+        let [len, _] = packed_bytes(packed.packing, &entry.shape).ok_or_else(malformed)?;
+        let sums = self.stored(entry).get(len..).ok_or_else(malformed)?;
+        let sums = bytemuck::try_cast_slice(sums).map_err(|_| malformed())?.to_vec();
+        let narrow = packed.wide.binary_search(&index).is_err();
+        PackedInt8::in_place(kernel, [columns, depth], self.bytes.clone(), self.data + entry.offset as usize, sums, narrow)
     }
 
     /// A tensor's weights as `[columns, depth]`.

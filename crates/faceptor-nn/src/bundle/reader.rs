@@ -11,7 +11,7 @@ use crate::bundle::{
     ALIGNMENT, BundleError, DATA, ENTRY_BYTES, FIXED_BYTES, HASH_BYTES, MAGIC, MANIFEST, MAX_BYTES, MAX_ELEMENTS,
     MAX_SECTIONS, OLDEST, PACKED, PLAN, TABLE, TensorEntry, VERSION, aligned, hexadecimal, tensor_of,
 };
-use crate::cpu::packed::{Memory, Packing};
+use crate::cpu::{Memory, Packing};
 use crate::manifest::Manifest;
 use crate::ops::Data;
 use crate::plan::{Element, Plan, Port};

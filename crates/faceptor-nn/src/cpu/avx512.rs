@@ -14,12 +14,12 @@ const LANES: usize = 16;
 /// # Safety
 /// The CPU has the features; `a` has `rows` rows of `depth_padded`, `out` `rows` rows of `columns_padded`.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
-pub unsafe fn multiply_int8(a: &[u8], rows: usize, weights: &PackedInt8, out: &mut [i32]) {
-    let columns = weights.columns_padded;
+pub(super) unsafe fn multiply_int8(a: &[u8], rows: usize, weights: &PackedInt8, out: &mut [i32]) {
+    let columns = weights.columns_padded();
     let mut first = 0;
     while first < columns {
         let width = PANEL.min(columns - first);
-        let values = weights.values[first * weights.depth_padded..].as_ptr();
+        let values = weights.values()[first * weights.depth_padded()..].as_ptr();
         let out = out[first..].as_mut_ptr();
         // SAFETY: as the caller's; a panel has width x depth_padded weights, and its columns end within each row.
         unsafe {
@@ -41,7 +41,7 @@ unsafe fn rows_int8<const N: usize>(a: *const u8, rows: usize, p: &PackedInt8, w
     while row < rows {
         // SAFETY: rows `row..row + taken` exist, see `multiply_int8`.
         unsafe {
-            let (a, out) = (a.add(row * p.depth_padded), out.add(row * p.columns_padded));
+            let (a, out) = (a.add(row * p.depth_padded()), out.add(row * p.columns_padded()));
             row += match rows - row {
                 1 => tile_int8::<1, N>(a, p, w, out),
                 2 => tile_int8::<2, N>(a, p, w, out),
@@ -67,7 +67,7 @@ unsafe fn tile_int8<const M: usize, const N: usize>(
     out: *mut i32,
 ) -> usize {
     let mut sums = [[_mm512_setzero_si512(); N]; M];
-    for group in 0..p.depth_padded / DEPTH_GROUP {
+    for group in 0..p.depth_padded() / DEPTH_GROUP {
         // SAFETY: group by group within the panel and within each row; the reads need no alignment.
         unsafe {
             let w = w.add(group * N * LANES * DEPTH_GROUP);
@@ -76,7 +76,7 @@ unsafe fn tile_int8<const M: usize, const N: usize>(
                 *column = _mm512_loadu_si512(w.add(n * LANES * DEPTH_GROUP).cast());
             }
             for (m, sums) in sums.iter_mut().enumerate() {
-                let four = a.add(m * p.depth_padded + group * DEPTH_GROUP).cast::<i32>().read_unaligned();
+                let four = a.add(m * p.depth_padded() + group * DEPTH_GROUP).cast::<i32>().read_unaligned();
                 let four = _mm512_set1_epi32(four);
                 for (sum, column) in sums.iter_mut().zip(&columns) {
                     *sum = _mm512_dpbusd_epi32(*sum, four, *column);
@@ -87,7 +87,7 @@ unsafe fn tile_int8<const M: usize, const N: usize>(
     for (m, sums) in sums.iter().enumerate() {
         for (n, sum) in sums.iter().enumerate() {
             // SAFETY: M rows of N x 16 columns lie within `out`.
-            unsafe { _mm512_storeu_si512(out.add(m * p.columns_padded + n * LANES).cast(), *sum) };
+            unsafe { _mm512_storeu_si512(out.add(m * p.columns_padded() + n * LANES).cast(), *sum) };
         }
     }
     M
@@ -96,7 +96,7 @@ unsafe fn tile_int8<const M: usize, const N: usize>(
 /// # Safety
 /// The CPU has the features; the lengths fit, as `Kernel::multiply_float` asserts.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
-pub unsafe fn multiply_float(a: Strided<'_>, rows: usize, depth: usize, b: &[f32], out: &mut [f32]) {
+pub(super) unsafe fn multiply_float(a: Strided<'_>, rows: usize, depth: usize, b: &[f32], out: &mut [f32]) {
     let columns = b.len() / depth;
     let mut first = 0;
     while first < columns {
@@ -181,7 +181,7 @@ unsafe fn tile_float<const M: usize, const N: usize>(a: Strided<'_>, panel: Pane
 /// The CPU has the features; `b` holds `used` times `depth` elements, `stride` apart, `panel` `depth` rows of `width`, a
 /// multiple of 16 and at least `used`.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
-pub unsafe fn transpose_float(b: &[f32], used: usize, depth: usize, stride: usize, width: usize, panel: &mut [f32]) {
+pub(super) unsafe fn transpose_float(b: &[f32], used: usize, depth: usize, stride: usize, width: usize, panel: &mut [f32]) {
     for first in (0..width).step_by(LANES) {
         for k in (0..depth).step_by(LANES) {
             let here = LANES.min(depth - k);

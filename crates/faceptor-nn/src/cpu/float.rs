@@ -1,18 +1,18 @@
-//! Float32 products with a packed right factor.
+//! Float32 products with a packed right factor, in plain Rust.
 
-use crate::cpu::Kernel;
+use crate::cpu::kernel::Kernel;
 
 /// A matrix by strides, in elements.
 #[derive(Debug, Clone, Copy)]
-pub struct Strided<'a> {
-    pub values: &'a [f32],
-    pub row_stride: usize,
-    pub depth_stride: usize,
+pub(crate) struct Strided<'a> {
+    pub(crate) values: &'a [f32],
+    pub(crate) row_stride: usize,
+    pub(crate) depth_stride: usize,
 }
 
 /// Packs `b[k, column]`, at `k * strides[0] + column * strides[1]`, into panels of the kernel's width, each panel with
 /// one row of columns per depth; `out` has [`Kernel::pad_float`] columns times depth elements.
-pub fn pack(kernel: Kernel, b: &[f32], columns: usize, depth: usize, strides: [usize; 2], out: &mut [f32]) {
+pub(crate) fn pack(kernel: Kernel, b: &[f32], columns: usize, depth: usize, strides: [usize; 2], out: &mut [f32]) {
     let all = kernel.pad_float(columns);
     let mut first = 0;
     while first < all {
@@ -36,7 +36,7 @@ pub fn pack(kernel: Kernel, b: &[f32], columns: usize, depth: usize, strides: [u
     }
 }
 
-/// One panel whose columns lie side by side already, in pieces of fixed length, which are no calls.
+/// Copies one panel whose columns lie side by side already, in pieces of fixed length, which need no call.
 fn copy<const N: usize>(b: &[f32], stride: usize, width: usize, panel: &mut [f32]) {
     for (k, row) in panel.chunks_exact_mut(width).enumerate() {
         for (to, from) in row.chunks_exact_mut(N).zip(b[k * stride..].chunks_exact(N)) {
@@ -45,8 +45,8 @@ fn copy<const N: usize>(b: &[f32], stride: usize, width: usize, panel: &mut [f32
     }
 }
 
-/// One panel: `used` columns become rows of `width`, whose rest is zero.
-pub fn transpose(b: &[f32], used: usize, depth: usize, strides: [usize; 2], width: usize, panel: &mut [f32]) {
+/// Packs one panel: `used` columns become rows of `width`, whose remaining columns are zero.
+pub(super) fn transpose(b: &[f32], used: usize, depth: usize, strides: [usize; 2], width: usize, panel: &mut [f32]) {
     for (k, row) in panel.chunks_exact_mut(width).enumerate().take(depth) {
         let b = &b[k * strides[0]..];
         row[..used].iter_mut().enumerate().for_each(|(column, to)| *to = b[column * strides[1]]);
@@ -54,14 +54,17 @@ pub fn transpose(b: &[f32], used: usize, depth: usize, strides: [usize; 2], widt
     }
 }
 
+/// Columns of one panel.
 const WIDTH: usize = 16;
-/// Of what other kernels' panels are multiples.
+/// The number of columns that the panels of every other kernel are multiples of.
 const PART: usize = 4;
+/// Rows that share a panel's columns while those are in registers.
 const ROWS: usize = 4;
 
-/// `FUSED`: the CPU has fused multiply-add; without it the call would leave for a library.
+/// Multiplies by panels of [`WIDTH`] columns. `FUSED`: the CPU has fused multiply-add; without it, each one would be a call
+/// of a library.
 #[inline(always)]
-pub fn multiply<const FUSED: bool>(a: Strided<'_>, rows: usize, depth: usize, b: &[f32], out: &mut [f32]) {
+pub(super) fn multiply<const FUSED: bool>(a: Strided<'_>, rows: usize, depth: usize, b: &[f32], out: &mut [f32]) {
     let columns = b.len() / depth;
     for (panel, b) in b.chunks_exact(WIDTH * depth).enumerate() {
         let mut row = 0;

@@ -7,11 +7,11 @@ use std::arch::asm;
 use crate::cpu::packed::PackedInt8;
 
 /// Columns of a panel.
-pub const WIDTH: usize = 8;
+pub(super) const WIDTH: usize = 8;
 /// Pairs of columns of a panel.
 const PAIRS: usize = WIDTH / 2;
 /// Neighbouring weights of a column.
-pub const GROUP: usize = 8;
+pub(super) const GROUP: usize = 8;
 /// Depth of one load of activations.
 const STEP: usize = 16;
 
@@ -19,13 +19,13 @@ const STEP: usize = 16;
 /// The CPU has NEON and the matrix product; `a` has `rows` rows of `depth_padded`, a multiple of 16, `out` `rows` rows
 /// of `columns_padded`.
 #[target_feature(enable = "neon,i8mm")]
-pub unsafe fn multiply_int8(a: &[u8], rows: usize, weights: &PackedInt8, out: &mut [i32]) {
-    for first in (0..weights.columns_padded).step_by(WIDTH) {
-        let values = weights.values[first * weights.depth_padded..].as_ptr();
+pub(super) unsafe fn multiply_int8(a: &[u8], rows: usize, weights: &PackedInt8, out: &mut [i32]) {
+    for first in (0..weights.columns_padded()).step_by(WIDTH) {
+        let values = weights.values()[first * weights.depth_padded()..].as_ptr();
         let mut row = 0;
         while row < rows {
-            let a = a[row * weights.depth_padded..].as_ptr();
-            let out = out[row * weights.columns_padded + first..].as_mut_ptr();
+            let a = a[row * weights.depth_padded()..].as_ptr();
+            let out = out[row * weights.columns_padded() + first..].as_mut_ptr();
             // SAFETY: as many rows are left as the tile takes; the panel has WIDTH x depth_padded weights.
             row += unsafe {
                 match rows - row {
@@ -50,7 +50,7 @@ unsafe fn tile<const M: usize, const ODD: bool>(
     w: *const i8,
     out: *mut i32,
 ) -> usize {
-    let depth = weights.depth_padded;
+    let depth = weights.depth_padded();
     let rows = M * 2 - ODD as usize;
     let mut sums = [[vdupq_n_s32(0); PAIRS]; M];
     for k in (0..depth).step_by(STEP) {
@@ -81,10 +81,10 @@ unsafe fn tile<const M: usize, const ODD: bool>(
             let (left, right) = (vreinterpretq_s64_s32(sums[half * 2]), vreinterpretq_s64_s32(sums[half * 2 + 1]));
             // SAFETY: four columns of either row lie within `out`; the row taken twice is not stored.
             unsafe {
-                let to = out.add(m * 2 * weights.columns_padded + half * 4);
+                let to = out.add(m * 2 * weights.columns_padded() + half * 4);
                 vst1q_s32(to, vreinterpretq_s32_s64(vzip1q_s64(left, right)));
                 if m * 2 + 1 < rows {
-                    let to = to.add(weights.columns_padded);
+                    let to = to.add(weights.columns_padded());
                     vst1q_s32(to, vreinterpretq_s32_s64(vzip2q_s64(left, right)));
                 }
             }
@@ -98,7 +98,7 @@ unsafe fn tile<const M: usize, const ODD: bool>(
 /// The intrinsic is not stable yet.
 #[inline]
 #[target_feature(enable = "neon,i8mm")]
-pub fn multiply(sum: int32x4_t, rows: uint8x16_t, columns: int8x16_t) -> int32x4_t {
+pub(super) fn multiply(sum: int32x4_t, rows: uint8x16_t, columns: int8x16_t) -> int32x4_t {
     let mut sum = sum;
     // SAFETY: one instruction on registers, which the target feature promises.
     unsafe {

@@ -7,26 +7,26 @@ use std::arch::aarch64::*;
 use crate::cpu::packed::PackedInt8;
 
 /// Columns of a panel.
-pub const WIDTH: usize = 4;
+pub(super) const WIDTH: usize = 4;
 /// Neighbouring weights of a column.
-pub const GROUP: usize = 16;
+pub(super) const GROUP: usize = 16;
 /// Rows of a tile.
 const ROWS: usize = 4;
 
 /// # Safety
 /// The CPU has NEON; `a` has `rows` rows of `depth_padded`, `out` `rows` rows of `columns_padded`.
 #[target_feature(enable = "neon")]
-pub unsafe fn multiply_int8(a: &[u8], rows: usize, weights: &PackedInt8, out: &mut [i32]) {
-    for first in (0..weights.columns_padded).step_by(WIDTH) {
-        let values = weights.values[first * weights.depth_padded..].as_ptr();
-        let sums = weights.sums[first..].as_ptr();
+pub(super) unsafe fn multiply_int8(a: &[u8], rows: usize, weights: &PackedInt8, out: &mut [i32]) {
+    for first in (0..weights.columns_padded()).step_by(WIDTH) {
+        let values = weights.values()[first * weights.depth_padded()..].as_ptr();
+        let sums = weights.sums()[first..].as_ptr();
         for row in (0..rows).step_by(ROWS) {
-            let a = a[row * weights.depth_padded..].as_ptr();
-            let out = out[row * weights.columns_padded + first..].as_mut_ptr();
+            let a = a[row * weights.depth_padded()..].as_ptr();
+            let out = out[row * weights.columns_padded() + first..].as_mut_ptr();
             let panel = Panel { a, w: values, sums, out, weights };
             // SAFETY: at least M rows are left; the panel has WIDTH x depth_padded weights.
             unsafe {
-                match (rows - row, weights.narrow) {
+                match (rows - row, weights.is_narrow()) {
                     (1, true) => tile::<1, true>(panel),
                     (2, true) => tile::<2, true>(panel),
                     (3, true) => tile::<3, true>(panel),
@@ -55,7 +55,7 @@ struct Panel<'a> {
 #[inline]
 #[target_feature(enable = "neon")]
 unsafe fn tile<const M: usize, const NARROW: bool>(panel: Panel<'_>) {
-    let depth = panel.weights.depth_padded;
+    let depth = panel.weights.depth_padded();
     let sign = vdupq_n_u8(0x80);
     let mut sums = [[vdupq_n_s32(0); WIDTH]; M];
     for k in (0..depth).step_by(GROUP) {
@@ -87,7 +87,7 @@ unsafe fn tile<const M: usize, const NARROW: bool>(panel: Panel<'_>) {
         // SAFETY: four columns of row m lie within `out`, four sums within theirs.
         unsafe {
             let shifted = vshlq_n_s32::<7>(vld1q_s32(panel.sums));
-            vst1q_s32(panel.out.add(m * panel.weights.columns_padded), vaddq_s32(total, shifted));
+            vst1q_s32(panel.out.add(m * panel.weights.columns_padded()), vaddq_s32(total, shifted));
         }
     }
 }

@@ -5,14 +5,14 @@ use std::arch::aarch64::*;
 use crate::cpu::float::Strided;
 
 /// Columns of a full panel.
-pub const WIDTH: usize = 20;
+pub(super) const WIDTH: usize = 20;
 /// Columns of one register.
 const LANES: usize = 4;
 
 /// # Safety
 /// The CPU has NEON; the lengths fit, as `Kernel::multiply_float` asserts.
 #[target_feature(enable = "neon")]
-pub unsafe fn multiply_float(a: Strided<'_>, rows: usize, depth: usize, b: &[f32], out: &mut [f32]) {
+pub(super) unsafe fn multiply_float(a: Strided<'_>, rows: usize, depth: usize, b: &[f32], out: &mut [f32]) {
     let columns = b.len() / depth;
     for first in (0..columns).step_by(WIDTH) {
         let panel = Panel { b: b[first * depth..].as_ptr(), depth, columns };
@@ -127,7 +127,7 @@ unsafe fn tile<const M: usize, const N: usize>(a: Strided<'_>, panel: Panel, out
 /// # Safety
 /// The CPU has NEON; `b` has `used` rows of `depth`, `stride` apart, and `panel` `depth` rows of `width`, at least `used`.
 #[target_feature(enable = "neon")]
-pub unsafe fn transpose_float(b: &[f32], used: usize, depth: usize, stride: usize, width: usize, panel: &mut [f32]) {
+pub(super) unsafe fn transpose_float(b: &[f32], used: usize, depth: usize, stride: usize, width: usize, panel: &mut [f32]) {
     let (whole, deep) = (used / LANES * LANES, depth / LANES * LANES);
     for column in (0..whole).step_by(LANES) {
         for k in (0..deep).step_by(LANES) {

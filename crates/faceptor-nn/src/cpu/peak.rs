@@ -1,9 +1,9 @@
-//! What this machine can do at most: integer products with everything in registers, against which a profile is read.
+//! Measures the most integer products that a core of this machine can do: the yardstick of a profile.
 
 use std::hint::black_box;
 use std::time::Instant;
 
-use crate::cpu::Kernel;
+use crate::cpu::kernel::{Family, Kernel};
 use crate::cpu::packed::PackedInt8;
 
 /// Sums that are independent of each other, enough to hide the latency of the products.
@@ -12,12 +12,12 @@ const SUMS: usize = 12;
 #[cfg(target_arch = "aarch64")]
 const SUMS: usize = 16;
 
-/// Multiply-accumulates of 8 bit integers per second on one core, at most: the best of several short bursts, some
+/// Measures multiply-accumulates of 8 bit integers per second on one core: the best of several short bursts, some
 /// milliseconds in all.
 ///
 /// Families with a dot product or a matrix product are measured with nothing but that instruction; the others by their
 /// own inner loop over operands in the first-level cache.
-pub fn int8_macs_per_second(kernel: Kernel) -> f64 {
+pub(super) fn int8_macs_per_second(kernel: Kernel) -> f64 {
     let mut best = 0f64;
     for _ in 0..30 {
         let start = Instant::now();
@@ -27,45 +27,51 @@ pub fn int8_macs_per_second(kernel: Kernel) -> f64 {
     best
 }
 
-/// Some tenths of a millisecond of work; how many multiply-accumulates it was.
+/// Works for some tenths of a millisecond; returns how many multiply-accumulates that was.
 fn burst(kernel: Kernel) -> u64 {
     const ROUNDS: u64 = 40_000;
-    match kernel {
+    match kernel.family() {
         #[cfg(target_arch = "x86_64")]
-        Kernel::Avx512Vnni if kernel.is_supported() => {
-            // SAFETY: the features were seen.
+        Family::Avx512Vnni => {
+            // SAFETY: a `Kernel` of this family exists, so its features were detected.
             black_box(unsafe { avx512(ROUNDS) });
             ROUNDS * SUMS as u64 * 64
         }
         #[cfg(target_arch = "x86_64")]
-        Kernel::AvxVnni if kernel.is_supported() => {
-            // SAFETY: the features were seen.
+        Family::AvxVnni => {
+            // SAFETY: a `Kernel` of this family exists, so its features were detected.
             black_box(unsafe { avxvnni(ROUNDS) });
             ROUNDS * SUMS as u64 * 32
         }
         #[cfg(target_arch = "aarch64")]
-        Kernel::Sdot if kernel.is_supported() => {
-            // SAFETY: the features were seen.
+        Family::Sdot => {
+            // SAFETY: a `Kernel` of this family exists, so its features were detected.
             black_box(unsafe { sdot(ROUNDS) });
             ROUNDS * SUMS as u64 * 16
         }
         #[cfg(target_arch = "aarch64")]
-        Kernel::I8mm if kernel.is_supported() => {
-            // SAFETY: the features were seen.
+        Family::I8mm => {
+            // SAFETY: a `Kernel` of this family exists, so its features were detected.
             black_box(unsafe { i8mm(ROUNDS) });
             ROUNDS * SUMS as u64 * 32
         }
-        _ if kernel.is_supported() => own_loop(kernel),
-        _ => 0,
+        Family::Scalar => inner_loop(kernel),
+        #[cfg(target_arch = "x86_64")]
+        Family::Avx2 => inner_loop(kernel),
+        #[cfg(target_arch = "aarch64")]
+        Family::Neon => inner_loop(kernel),
     }
 }
 
-fn own_loop(kernel: Kernel) -> u64 {
+/// Runs the family's own inner loop over operands in the first-level cache.
+fn inner_loop(kernel: Kernel) -> u64 {
     const SHAPE: [usize; 3] = [24, 256, 32];
     let [rows, depth, columns] = SHAPE;
-    let weights = PackedInt8::new(kernel, &vec![3; columns * depth], columns, depth);
-    let a = vec![5u8; rows * weights.depth_padded];
-    let mut out = vec![0; rows * weights.columns_padded];
+    let Ok(weights) = PackedInt8::new(kernel, &vec![3; columns * depth], columns, depth) else {
+        return 0;
+    };
+    let a = vec![5u8; rows * weights.depth_padded()];
+    let mut out = vec![0; rows * weights.columns_padded()];
     for _ in 0..8 {
         kernel.multiply_int8(black_box(&a), rows, &weights, black_box(&mut out));
     }

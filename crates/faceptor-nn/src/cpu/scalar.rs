@@ -7,11 +7,11 @@ const WIDTH: usize = 16;
 /// Rows that share a panel's weights while those are in registers.
 const ROWS: usize = 4;
 
-/// Panels have one row of [`WIDTH`] columns per depth.
+/// Multiplies by panels that have one row of [`WIDTH`] columns per depth.
 #[inline(always)]
-pub fn multiply_int8(a: &[u8], rows: usize, weights: &PackedInt8, out: &mut [i32]) {
-    let depth = weights.depth_padded;
-    for (panel, values) in weights.values.chunks_exact(WIDTH * depth).enumerate() {
+pub(super) fn multiply_int8(a: &[u8], rows: usize, weights: &PackedInt8, out: &mut [i32]) {
+    let depth = weights.depth_padded();
+    for (panel, values) in weights.values().chunks_exact(WIDTH * depth).enumerate() {
         let mut row = 0;
         while row < rows {
             let here = ROWS.min(rows - row);
@@ -28,7 +28,7 @@ pub fn multiply_int8(a: &[u8], rows: usize, weights: &PackedInt8, out: &mut [i32
                 }
             }
             for (i, sums) in sums.iter().enumerate().take(here) {
-                out[(row + i) * weights.columns_padded + panel * WIDTH..][..WIDTH].copy_from_slice(sums);
+                out[(row + i) * weights.columns_padded() + panel * WIDTH..][..WIDTH].copy_from_slice(sums);
             }
             row += here;
         }

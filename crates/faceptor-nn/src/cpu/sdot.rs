@@ -8,13 +8,13 @@ use std::arch::asm;
 use crate::cpu::packed::PackedInt8;
 
 /// Columns of a panel.
-pub const WIDTH: usize = 16;
+pub(super) const WIDTH: usize = 16;
 /// Columns of one register.
 const LANES: usize = 4;
 /// Registers of a panel.
 const PARTS: usize = WIDTH / LANES;
 /// Neighbouring weights of a column.
-pub const GROUP: usize = 4;
+pub(super) const GROUP: usize = 4;
 /// Depth of one register of activations.
 const STEP: usize = 16;
 /// Rows of a tile: six times four registers of sums and the six rows leave two of the 32 for the columns.
@@ -24,13 +24,13 @@ const ROWS: usize = 6;
 /// The CPU has NEON and the dot product; `a` has `rows` rows of `depth_padded`, a multiple of 16 above 0, `out` `rows` rows of
 /// `columns_padded`.
 #[target_feature(enable = "neon,dotprod")]
-pub unsafe fn multiply_int8(a: &[u8], rows: usize, weights: &PackedInt8, out: &mut [i32]) {
-    for first in (0..weights.columns_padded).step_by(WIDTH) {
-        let values = weights.values[first * weights.depth_padded..].as_ptr();
-        let sums = weights.sums[first..].as_ptr();
+pub(super) unsafe fn multiply_int8(a: &[u8], rows: usize, weights: &PackedInt8, out: &mut [i32]) {
+    for first in (0..weights.columns_padded()).step_by(WIDTH) {
+        let values = weights.values()[first * weights.depth_padded()..].as_ptr();
+        let sums = weights.sums()[first..].as_ptr();
         for row in (0..rows).step_by(ROWS) {
-            let a = a[row * weights.depth_padded..].as_ptr();
-            let out = out[row * weights.columns_padded + first..].as_mut_ptr();
+            let a = a[row * weights.depth_padded()..].as_ptr();
+            let out = out[row * weights.columns_padded() + first..].as_mut_ptr();
             let panel = Panel { a, w: values, sums, out, weights };
             // SAFETY: at least M rows are left; the panel has WIDTH x depth_padded weights and WIDTH sums.
             unsafe {
@@ -61,7 +61,7 @@ struct Panel<'a> {
 #[inline]
 #[target_feature(enable = "neon,dotprod")]
 unsafe fn tile<const M: usize>(panel: Panel<'_>) {
-    let depth = panel.weights.depth_padded;
+    let depth = panel.weights.depth_padded();
     let sign = vdupq_n_u8(0x80);
     // SAFETY: as the caller's.
     let mut sums = [unsafe { start(panel) }; M];
@@ -102,7 +102,7 @@ unsafe fn store<const M: usize>(panel: Panel<'_>, sums: &[[int32x4_t; PARTS]; M]
     for (m, sums) in sums.iter().enumerate() {
         for (n, sum) in sums.iter().enumerate() {
             // SAFETY: sixteen columns of row m lie within `out`.
-            unsafe { vst1q_s32(panel.out.add(m * panel.weights.columns_padded + n * LANES), *sum) };
+            unsafe { vst1q_s32(panel.out.add(m * panel.weights.columns_padded() + n * LANES), *sum) };
         }
     }
 }
@@ -130,7 +130,7 @@ macro_rules! pair {
 #[inline]
 #[target_feature(enable = "neon,dotprod")]
 unsafe fn six_rows(panel: Panel<'_>) {
-    let depth = panel.weights.depth_padded;
+    let depth = panel.weights.depth_padded();
     // SAFETY: as the caller's.
     let mut sums = [unsafe { start(panel) }; ROWS];
     let [s0, s1, s2, s3, s4, s5] = &mut sums;
@@ -201,7 +201,7 @@ unsafe fn group<const M: usize, const LANE: usize>(
 /// The intrinsic is not stable yet.
 #[inline]
 #[target_feature(enable = "neon,dotprod")]
-pub fn dot<const LANE: usize>(sum: int32x4_t, weights: int8x16_t, row: int8x16_t) -> int32x4_t {
+pub(super) fn dot<const LANE: usize>(sum: int32x4_t, weights: int8x16_t, row: int8x16_t) -> int32x4_t {
     let mut sum = sum;
     // SAFETY: one instruction on registers, which the target feature promises.
     unsafe {

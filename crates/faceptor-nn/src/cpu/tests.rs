@@ -1,15 +1,14 @@
+//! Every family of this CPU against sums that are written out.
+
+use crate::cpu::kernel::FAMILIES;
 use crate::cpu::*;
 
-/// A small generator of our own, so that the tests need no crate.
+/// Returns the next number of a small generator, so that the tests need no crate.
 fn random(seed: &mut u64) -> u64 {
     *seed ^= *seed << 13;
     *seed ^= *seed >> 7;
     *seed ^= *seed << 17;
     *seed
-}
-
-fn supported() -> impl Iterator<Item = Kernel> {
-    Kernel::all().iter().copied().filter(|k| k.is_supported())
 }
 
 /// Compares every family with the sum written out.
@@ -20,17 +19,17 @@ fn compare(a: &[u8], weights: &[i8], [rows, depth, columns]: [usize; 3]) {
             a.iter().zip(w).map(|(a, w)| *a as i32 * *w as i32).sum()
         })
         .collect();
-    for kernel in supported() {
-        let packed = PackedInt8::new(kernel, weights, columns, depth);
-        // What lies behind the depth must not matter.
-        let mut padded = vec![255; rows * packed.depth_padded];
-        for (padded, a) in padded.chunks_exact_mut(packed.depth_padded).zip(a.chunks_exact(depth)) {
+    for kernel in Kernel::available() {
+        let packed = PackedInt8::new(kernel, weights, columns, depth).expect("as many weights as there are");
+        // What lies after the depth must not matter.
+        let mut padded = vec![255; rows * packed.depth_padded()];
+        for (padded, a) in padded.chunks_exact_mut(packed.depth_padded()).zip(a.chunks_exact(depth)) {
             padded[..depth].copy_from_slice(a);
         }
-        let mut out = vec![-1; rows * packed.columns_padded];
+        let mut out = vec![-1; rows * packed.columns_padded()];
         kernel.multiply_int8(&padded, rows, &packed, &mut out);
         for row in 0..rows {
-            let (found, expected) = (&out[row * packed.columns_padded..], &expected[row * columns..]);
+            let (found, expected) = (&out[row * packed.columns_padded()..], &expected[row * columns..]);
             assert_eq!(found[..columns], expected[..columns], "{} {rows}x{depth}x{columns}", kernel.name());
         }
     }
@@ -53,12 +52,12 @@ fn integer_kernels_equal_the_plain_sum() {
 
 #[test]
 fn integer_kernels_add_nothing_where_there_is_no_depth() {
-    for kernel in supported() {
-        let packed = PackedInt8::new(kernel, &[], 17, 0);
-        let mut out = vec![-1; 13 * packed.columns_padded];
+    for kernel in Kernel::available() {
+        let packed = PackedInt8::new(kernel, &[], 17, 0).expect("no weights");
+        let mut out = vec![-1; 13 * packed.columns_padded()];
         kernel.multiply_int8(&[], 13, &packed, &mut out);
         assert!(
-            out.chunks_exact(packed.columns_padded).all(|row| row[..17].iter().all(|&sum| sum == 0)),
+            out.chunks_exact(packed.columns_padded()).all(|row| row[..17].iter().all(|&sum| sum == 0)),
             "{}",
             kernel.name()
         );
@@ -103,7 +102,7 @@ fn float_kernels_equal_the_plain_sum() {
         let (row_stride, depth_stride) = if case % 2 == 0 { (1, rows) } else { (depth, 1) };
         let a: Vec<f32> = (0..rows * depth).map(|_| number()).collect();
         let b: Vec<f32> = (0..columns * depth).map(|_| number()).collect();
-        for kernel in supported() {
+        for kernel in Kernel::available() {
             let mut packed = vec![0.0; kernel.pad_float(columns) * depth];
             pack_float(kernel, &b, columns, depth, [columns, 1], &mut packed);
             let width = kernel.pad_float(columns);
@@ -133,7 +132,7 @@ fn factors_are_packed_from_any_strides() {
         let strides = [[columns + gap, 1], [1, depth + gap], [2, 2 * depth + gap]][case % 3];
         let len = (depth - 1) * strides[0] + (columns - 1) * strides[1] + 1;
         let b: Vec<f32> = (0..len).map(|_| random(&mut seed) as f32).collect();
-        for kernel in supported() {
+        for kernel in Kernel::available() {
             let all = kernel.pad_float(columns);
             let mut packed = vec![f32::NAN; all * depth];
             pack_float(kernel, &b, columns, depth, strides, &mut packed);
@@ -151,17 +150,18 @@ fn factors_are_packed_from_any_strides() {
 }
 
 #[test]
-fn families_have_names_of_their_own_and_one_is_always_there() {
-    let names: Vec<&str> = Kernel::all().iter().map(|k| k.name()).collect();
+fn every_family_has_its_own_name_and_one_is_always_available() {
+    let names: Vec<&str> = Kernel::known_names().collect();
     assert!(names.iter().enumerate().all(|(i, n)| !names[..i].contains(n)), "{names:?}");
-    assert!(Kernel::Scalar.is_supported() && Kernel::Scalar.features().is_empty());
+    let available: Vec<&str> = Kernel::available().map(Kernel::name).collect();
+    assert!(available.iter().all(|name| names.contains(name)) && available[0] == Kernel::SCALAR.name());
     #[cfg(target_arch = "aarch64")]
-    assert!(Kernel::Neon.is_supported());
+    assert!(available.contains(&"neon"));
 }
 
 #[test]
 fn the_peak_is_above_what_a_product_reaches() {
-    for kernel in supported() {
+    for kernel in Kernel::available() {
         let peak = kernel.int8_peak();
         assert!(peak > 1e6 && peak < 1e13, "{}: {peak} multiply-accumulates a second", kernel.name());
     }
@@ -169,8 +169,8 @@ fn the_peak_is_above_what_a_product_reaches() {
 
 #[test]
 fn the_table_of_packings_is_what_the_kernels_read() {
-    for kernel in Kernel::all() {
-        assert_eq!(Packing::named(kernel.name()), Some(kernel.packing()), "{}", kernel.name());
+    for family in FAMILIES {
+        assert_eq!(Packing::named(family.name()), Some(family.packing()), "{}", family.name());
     }
 }
 
@@ -185,5 +185,67 @@ fn packing_loses_no_weight() {
             packing.pack(&weights, columns, depth, &mut packed);
             assert!(packing.unpack(&packed, columns, depth) == weights, "{name}, case {case}: {columns}x{depth}");
         }
+    }
+}
+
+#[test]
+fn kernels_are_found_by_name_only_where_the_cpu_can_run_them() {
+    let unknown = Kernel::named("abacus").expect_err("no such kernel");
+    assert_eq!(unknown.kind(), crate::ErrorKind::UnknownKernel);
+    assert!(unknown.to_string().contains("no such kernel, this build has scalar"), "{unknown}");
+    for name in Kernel::known_names() {
+        match (Kernel::named(name), Kernel::available().find(|kernel| kernel.name() == name)) {
+            (Ok(named), Some(available)) => assert_eq!(named, available),
+            (Err(error), None) => assert_eq!(error.kind(), crate::ErrorKind::UnsupportedKernel),
+            other => panic!("{name}: {other:?}"),
+        }
+    }
+}
+
+/// Returns whether a call panics, which is how the products refuse operands of a wrong length.
+fn is_refused(call: impl FnOnce()) -> bool {
+    std::panic::catch_unwind(std::panic::AssertUnwindSafe(call)).is_err()
+}
+
+#[test]
+fn integer_products_refuse_operands_of_a_wrong_length() {
+    for kernel in Kernel::available() {
+        let weights = PackedInt8::new(kernel, &[1; 60], 6, 10).expect("sixty weights");
+        let (depth, columns) = (weights.depth_padded(), weights.columns_padded());
+        let multiply = |a: usize, rows: usize, out: usize| {
+            let (a, mut out) = (vec![1; a], vec![0; out]);
+            is_refused(|| kernel.multiply_int8(&a, rows, &weights, &mut out))
+        };
+        assert!(!multiply(3 * depth, 3, 3 * columns));
+        assert!(multiply(3 * depth - 1, 3, 3 * columns) && multiply(3 * depth, 3, 3 * columns - 1));
+        // As many rows as would wrap around to a length that fits.
+        assert!(multiply(3 * depth, usize::MAX / columns + 2, 3 * columns));
+    }
+    let fastest = Kernel::available().last().expect("a kernel");
+    let weights = PackedInt8::new(Kernel::SCALAR, &[1; 60], 6, 10).expect("sixty weights");
+    let refused = is_refused(|| fastest.multiply_int8(&[1; 64], 1, &weights, &mut [0; 64]));
+    assert!(fastest == Kernel::SCALAR || refused, "weights packed for another kernel");
+}
+
+#[test]
+fn float_products_refuse_operands_of_a_wrong_length() {
+    for kernel in Kernel::available() {
+        let (rows, depth, columns) = (5, 7, kernel.pad_float(9));
+        let multiply = |a: usize, [row_stride, depth_stride]: [usize; 2], b: usize, out: usize| {
+            let (values, b, mut out) = (vec![1.0; a], vec![1.0; b], vec![0.0; out]);
+            let a = Strided { values: &values, row_stride, depth_stride };
+            is_refused(|| kernel.multiply_float(a, rows, depth, &b, &mut out))
+        };
+        let (a, b, out) = (rows * depth, depth * columns, rows * columns);
+        assert!(!multiply(a, [depth, 1], b, out));
+        assert!(multiply(a - 1, [depth, 1], b, out) && multiply(a, [depth + 1, 1], b, out));
+        assert!(multiply(a, [depth, 1], b - 1, out) && multiply(a, [depth, 1], b, out - 1));
+        // Strides that would wrap around to a place that fits.
+        assert!(multiply(a, [usize::MAX / 4 + 1, 1], b, out) && multiply(a, [1, usize::MAX / 6 + 1], b, out));
+        let pack = |b: usize, stride: usize| {
+            let (b, mut panel) = (vec![1.0; b], vec![0.0; depth * columns]);
+            is_refused(|| pack_float(kernel, &b, 9, depth, [1, stride], &mut panel))
+        };
+        assert!(!pack(9 * depth, depth) && pack(9 * depth - 1, depth) && pack(9 * depth, usize::MAX / 8 + 1));
     }
 }

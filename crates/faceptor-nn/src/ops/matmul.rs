@@ -1,7 +1,6 @@
 //! Float32 products of activations with activations.
 
-use crate::cpu::Kernel;
-use crate::cpu::{Strided, pack_float};
+use crate::cpu::{Kernel, Strided, pack_float};
 use crate::ops::Odometer;
 use crate::plan::{MatMul, Walk};
 

@@ -5,9 +5,7 @@
 
 use std::ops::Range;
 
-use crate::cpu::Kernel;
-use crate::cpu::float::Strided;
-use crate::cpu::packed::{PackedInt8, padded_columns};
+use crate::cpu::{Kernel, PackedInt8, Strided, padded_columns};
 use crate::ops::elementwise::Quantizer;
 use crate::plan::{Activation, Product, Quantization, Residual, Window};
 
@@ -127,9 +125,9 @@ impl Geometry {
     ) {
         let wanted = rows;
         let zero_point = self.op.zero_point.unwrap_or(0);
-        let columns = weights.columns_padded;
+        let columns = weights.columns_padded();
         let offsets = &mut scratch.offsets[..self.op.columns];
-        offsets.iter_mut().zip(&weights.sums).for_each(|(o, sum)| *o = sum * i32::from(zero_point));
+        offsets.iter_mut().zip(weights.sums()).for_each(|(o, sum)| *o = sum * i32::from(zero_point));
         let bias = if finish.bias.is_empty() { &self.zeros } else { finish.bias };
         let mut first = wanted.start;
         while first < wanted.end {

@@ -3,8 +3,7 @@
 //! Queries are the columns of both products: scores are `keys x queries`, so that the softmax works on whole registers of
 //! queries, and they already have the order of a packed factor for the product with the values. Only queries are packed.
 
-use crate::cpu::Kernel;
-use crate::cpu::{Strided, pack_float};
+use crate::cpu::{Kernel, Strided, pack_float};
 use crate::ops::attention::Out;
 use crate::ops::elementwise::exp2_negative;
 use crate::plan::Attention;

@@ -1,8 +1,7 @@
 //! Attention with queries one below the other: keys and values are packed, whatever the number of queries, and the softmax
 //! goes along each query's row of scores.
 
-use crate::cpu::Kernel;
-use crate::cpu::{Strided, pack_float};
+use crate::cpu::{Kernel, Strided, pack_float};
 use crate::ops::attention::Out;
 use crate::ops::elementwise::exp2_negative;
 use crate::plan::Attention;
