@@ -71,7 +71,7 @@ impl EvalOp for Fused {
             };
             slot.constant = Some(std::sync::Arc::new(Constant { bytes }));
         }
-        constant_folding::compute(&mut graph, step.clone());
+        constant_folding::compute(&mut graph, step.clone())?;
         let outputs = step.outputs.iter().map(|id| {
             let slot = graph.slot(*id);
             let bytes = slot.constant.as_ref().map(|constant| constant.bytes.as_slice()).unwrap_or_default();

@@ -45,18 +45,18 @@ pub fn fold_constants(graph: &mut Graph) -> Result<bool> {
             continue;
         }
         let step = graph.steps.remove(i);
-        compute(graph, step);
+        compute(graph, step)?;
         changed = true;
     }
     Ok(changed)
 }
 
 /// Computes a step whose inputs are all known; its outputs are constants then.
-pub fn compute(graph: &mut Graph, step: Step) {
+pub fn compute(graph: &mut Graph, step: Step) -> Result<()> {
     if step.op == Op::Reshape {
         let constant = graph.slot(step.inputs[0]).constant.clone();
         graph.slots[step.outputs[0] as usize].constant = constant;
-        return;
+        return Ok(());
     }
     let mut table = Table(Vec::new());
     let outputs = step.outputs.clone();
@@ -84,7 +84,7 @@ pub fn compute(graph: &mut Graph, step: Step) {
         .collect();
     let mut scratch = Scratch::default();
     let mut packs = Packs::new(Kernel::SCALAR, 1);
-    let mut runner = Runner::new(&plan, &places, &table, &mut packs, &mut scratch);
+    let mut runner = Runner::new(&plan, &places, &table, &mut packs, &mut scratch)?;
     let mut storage = layout.allocate();
     runner.run(&table, &mut storage, &mut scratch, None);
     for (output, value) in outputs.into_iter().zip(&plan.steps[0].outputs) {
@@ -96,4 +96,5 @@ pub fn compute(graph: &mut Graph, step: Step) {
         };
         graph.slots[output as usize].constant = Some(std::sync::Arc::new(crate::graph::Constant { bytes }));
     }
+    Ok(())
 }
