@@ -350,6 +350,22 @@ fn a_run_with_all_tasks_keeps_below_forty_mebibytes() {
 }
 
 #[test]
+fn a_bundle_file_cut_short_during_a_run_does_not_end_the_program() {
+    let folder = Folder::new();
+    let embedded = faceptor::stages::embedded_bundle().expect("the network inside");
+    let bytes = embedded.repacked(embedded.packing()).expect("the network was compiled");
+    let file = folder.write("cut.bundle", &bytes);
+    let run =
+        Run::with(folder, &["--model", &file, "--fps", "30", "--frames", "1000000", "--json", "--tasks", "all"], true);
+    run.frame_with(&["age", "attributes", "expression", "landmarks", "parsing", "recognition"]);
+    let shortened = fs::OpenOptions::new().write(true).open(&file).expect("the bundle can be opened");
+    shortened.set_len(100).expect("the bundle can be cut short");
+    (0..30).for_each(|_| drop(run.frame()));
+    run.ctl(&["quit"]).expect(0);
+    run.end().0.expect(0);
+}
+
+#[test]
 fn a_socket_is_its_owners_alone_and_has_one_loop() {
     let run = Run::start("none");
     let mode = fs::metadata(run.socket()).expect("it is there").permissions().mode();

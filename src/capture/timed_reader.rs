@@ -3,8 +3,10 @@
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::{AsRawFd, RawFd};
+use std::time::Duration;
 
 use crate::platform::clock;
+use crate::platform::poll::{Events, PollEntry, poll};
 
 /// What is read at once.
 const BUFFER_BYTES: usize = 1 << 18;
@@ -89,15 +91,8 @@ impl<R: Read> TimedReader<R> {
     fn is_ready(&self, until_us: u64) -> io::Result<bool> {
         let Some(fd) = self.pipe else { return Ok(true) };
         loop {
-            let left_us = until_us.saturating_sub(clock::now_us());
-            let mut poll = libc::pollfd { fd, events: libc::POLLIN, revents: 0 };
-            let timeout_ms = left_us.div_ceil(1000).min(60_000) as libc::c_int;
-            // SAFETY: one pollfd of ours that outlives the call.
-            match unsafe { libc::poll(&mut poll, 1, timeout_ms) } {
-                -1 => match io::Error::last_os_error() {
-                    error if error.kind() == io::ErrorKind::Interrupted => {}
-                    error => return Err(error),
-                },
+            let left = Duration::from_micros(until_us.saturating_sub(clock::now_us()));
+            match poll(&mut [PollEntry::new(fd, Events::READABLE)], Some(left))? {
                 0 if clock::now_us() < until_us => {}
                 ready => return Ok(ready > 0),
             }

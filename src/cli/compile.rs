@@ -39,23 +39,17 @@ pub fn run(arguments: CompileArguments) -> Result<Outcome> {
 
 #[cfg(feature = "compiler")]
 fn compile(folder: &Path, out: &Path, packing: Option<Packing>) -> Result<()> {
-    use std::fs;
+    use std::io::Write;
 
     use anyhow::Context;
+
+    use crate::platform::atomic_file;
 
     let mut bytes = faceptor_compiler::compile_folder(folder).with_context(|| format!("{}", folder.display()))?;
     if packing.is_some() {
         bytes = faceptor_nn::bundle::reader::Bundle::from_bytes(&bytes).and_then(|bundle| bundle.repacked(packing))?;
     }
-    // Whole or not at all, as with pictures.
-    let mut part = out.as_os_str().to_owned();
-    part.push(".part");
-    let written = fs::write(&part, bytes).and_then(|()| fs::rename(&part, out));
-    if written.is_err() {
-        // Nothing more can be done when this fails too.
-        let _ = fs::remove_file(&part);
-    }
-    written.with_context(|| format!("cannot write {}", out.display()))
+    atomic_file::write(out, |file| Ok(file.write_all(&bytes)?))
 }
 
 #[cfg(not(feature = "compiler"))]

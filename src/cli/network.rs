@@ -6,7 +6,6 @@ use std::sync::Arc;
 use anyhow::{Result, anyhow};
 use clap::Args;
 
-use crate::platform::mmap::Mapped;
 use faceptor::stages::{Pipeline, select_tasks};
 use faceptor_nn::bundle::reader::Bundle;
 use faceptor_nn::thread_pool::Threads;
@@ -38,18 +37,16 @@ impl NetworkArguments {
     }
 }
 
-/// Opens a bundle file, mapped where it can be, or compiles an export folder; the error names it.
+/// Reads a bundle file, or compiles an export folder; the error names it.
+///
+/// The file is read and not mapped: a mapped file that another program cuts short would end this one (SIGBUS). The check
+/// of its hashes touches every page in any case, so a mapping would be as resident.
 pub fn open(path: &Path) -> Result<Arc<Bundle>> {
     if path.is_dir() {
         return compiled(path);
     }
-    let bundle = match Mapped::open(path) {
-        Ok(mapped) => Bundle::from_memory(Arc::new(mapped)),
-        // A pipe, or no file at all, of which reading tells.
-        Err(_) => Bundle::open(path),
-    };
     // Its error holds the reason already, so it is not chained.
-    bundle.map_err(|reason| anyhow!("{}: {reason}", path.display()))
+    Bundle::open(path).map_err(|reason| anyhow!("{}: {reason}", path.display()))
 }
 
 /// An export folder's bundle, in memory alone.

@@ -9,6 +9,7 @@ use serde_json::Value;
 
 use crate::control::protocol::{self, MAX_REQUEST, Refusal, Reply};
 use crate::control::{LoopControl, PendingResult};
+use crate::platform::poll::Events;
 
 /// How long a connection may take.
 #[derive(Clone, Copy, Debug)]
@@ -67,11 +68,11 @@ impl Connection {
     }
 
     /// What poll shall wait for; 0 when the client waits for its turn.
-    pub fn interest(&self) -> libc::c_short {
+    pub fn interest(&self) -> Events {
         match self.is_writing() {
-            true => libc::POLLOUT,
-            false if self.is_waiting() || self.ended || self.has_line() => 0,
-            false => libc::POLLIN,
+            true => Events::WRITABLE,
+            false if self.is_waiting() || self.ended || self.has_line() => Events::NONE,
+            false => Events::READABLE,
         }
     }
 
@@ -97,8 +98,8 @@ impl Connection {
     }
 
     /// One round: takes what has come, carries out one request, sends what there is to send.
-    pub fn step(&mut self, events: libc::c_short, target: &dyn LoopControl, now: Instant) -> io::Result<()> {
-        if events != 0 && !self.is_writing() && !self.is_waiting() && !self.has_line() && !self.ended {
+    pub fn step(&mut self, events: Events, target: &dyn LoopControl, now: Instant) -> io::Result<()> {
+        if !events.is_empty() && !self.is_writing() && !self.is_waiting() && !self.has_line() && !self.ended {
             self.read(now)?;
         }
         self.serve(target, now);

@@ -11,6 +11,7 @@ use crate::control::LoopControl;
 use crate::control::connection::{Connection, Limits};
 use crate::control::protocol::Refusal;
 use crate::control::socket::{self, BoundSocket, SocketError};
+use crate::platform::poll::{Events, PollEntry, poll};
 use crate::platform::scheduling;
 
 /// The most connections at a time; a further one is told so and closed.
@@ -99,7 +100,7 @@ impl Rounds {
                     return;
                 }
             };
-            if ready[0] != 0 {
+            if !ready[0].is_empty() {
                 return;
             }
             let now = Instant::now();
@@ -110,47 +111,36 @@ impl Rounds {
             }
             let limits = self.limits;
             self.clients.retain(|client| !client.is_done() && now < client.deadline(&limits));
-            if ready[1] != 0 {
+            if !ready[1].is_empty() {
                 self.accept(now);
             }
-            if self.clients.iter().any(Connection::has_line) || ready[FIXED..].iter().any(|events| *events != 0) {
+            if self.clients.iter().any(Connection::has_line) || ready[FIXED..].iter().any(|events| !events.is_empty()) {
                 thread::sleep(ROUND);
             }
         }
     }
 
     /// Waits until something can be done, and gives the events of: the end, the listener, each client.
-    fn wait(&self) -> io::Result<[libc::c_short; FIXED + MAX_CLIENTS]> {
+    fn wait(&self) -> io::Result<[Events; FIXED + MAX_CLIENTS]> {
         let now = Instant::now();
-        let entry = |fd, events| libc::pollfd { fd, events, revents: 0 };
-        let mut list = [entry(-1, 0); FIXED + MAX_CLIENTS];
-        list[0] = entry(self.woken.as_raw_fd(), libc::POLLIN);
+        let mut list = [PollEntry::UNUSED; FIXED + MAX_CLIENTS];
+        list[0] = PollEntry::new(self.woken.as_raw_fd(), Events::READABLE);
         let mut until = now + self.limits.idle;
         if self.accept_from <= now {
-            list[1] = entry(self.bound.listener.as_raw_fd(), libc::POLLIN);
+            list[1] = PollEntry::new(self.bound.listener.as_raw_fd(), Events::READABLE);
         } else {
             until = until.min(self.accept_from);
         }
-        for (entry_of, client) in list[FIXED..].iter_mut().zip(&self.clients) {
-            *entry_of = entry(client.descriptor(), client.interest());
+        for (entry, client) in list[FIXED..].iter_mut().zip(&self.clients) {
+            *entry = PollEntry::new(client.descriptor(), client.interest());
             until = until.min(match client {
                 _ if client.has_line() => now,
                 _ if client.is_waiting() => now + GLANCE,
                 _ => client.deadline(&self.limits),
             });
         }
-        // Rounded up, so that it does not turn without end in the last millisecond.
-        let timeout = until.saturating_duration_since(now).as_micros().div_ceil(1000).min(60_000);
-        // SAFETY: `list` is an array of that many entries, alive and ours alone during the call.
-        let count = unsafe { libc::poll(list.as_mut_ptr(), list.len() as libc::nfds_t, timeout as libc::c_int) };
-        if count < 0 {
-            let error = io::Error::last_os_error();
-            if error.kind() != io::ErrorKind::Interrupted {
-                return Err(error);
-            }
-            return Ok([0; FIXED + MAX_CLIENTS]);
-        }
-        Ok(list.map(|entry| entry.revents))
+        poll(&mut list, Some(until.saturating_duration_since(now)))?;
+        Ok(list.map(|entry| entry.happened()))
     }
 
     fn accept(&mut self, now: Instant) {

@@ -6,6 +6,7 @@ use std::time::Duration;
 use crate::control::socket;
 use crate::doctor::{Check, Root};
 use crate::lab::timer_latency::{self, Lateness};
+use crate::platform::clock;
 use crate::platform::memory_lock::Locked;
 use crate::platform::scheduling::{Obtained, Priority, RealtimeArguments, Role};
 
@@ -71,10 +72,7 @@ fn locked(obtained: &Obtained) -> Check {
 }
 
 fn timer(root: &Root) -> Check {
-    let mut resolution = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: the call writes one timespec.
-    unsafe { libc::clock_getres(libc::CLOCK_MONOTONIC, &mut resolution) };
-    let ns = resolution.tv_sec as u64 * 1_000_000_000 + resolution.tv_nsec as u64;
+    let ns = clock::resolution_ns();
     let source = root.text("sys/devices/system/clocksource/clocksource0/current_clocksource");
     let found = format!("resolution {ns} ns, clock source {}", source.as_deref().unwrap_or("unknown"));
     match ns {

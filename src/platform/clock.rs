@@ -10,6 +10,14 @@ pub fn now_us() -> u64 {
     now.tv_sec as u64 * 1_000_000 + now.tv_nsec as u64 / 1000
 }
 
+/// Returns the resolution of that clock in nanoseconds: 1 where the kernel has high resolution timers.
+pub fn resolution_ns() -> u64 {
+    let mut resolution = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: `resolution` is a timespec of ours that the call only writes to. It cannot fail: the clock exists.
+    unsafe { libc::clock_getres(libc::CLOCK_MONOTONIC, &mut resolution) };
+    resolution.tv_sec as u64 * 1_000_000_000 + resolution.tv_nsec as u64
+}
+
 /// Sleeps until `now_us()` is `until_us` or later; returns at once when that is past. Signals do not end it early.
 pub fn sleep_until_us(until_us: u64) {
     let until = libc::timespec {

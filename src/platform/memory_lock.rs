@@ -5,13 +5,14 @@
 //! for them. The loop touches its code and data in the rounds before its first frame; the heap and the stacks are touched
 //! here.
 
-use std::ffi::c_uint;
 use std::fs;
 use std::hint::black_box;
-use std::{mem, ptr};
+use std::mem;
 
 use serde::Serialize;
 
+use crate::platform::limits;
+use crate::platform::mmap::Mapping;
 use crate::platform::scheduling::check;
 
 /// Touched ahead in each thread of the loop; what our stages and the executor use of it is a small part.
@@ -58,32 +59,17 @@ pub enum Allowance {
 
 /// The limit of this process; root's capability counts as none.
 pub fn allowance() -> Allowance {
-    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
-    // SAFETY: the call writes one rlimit.
-    if unsafe { libc::getrlimit(libc::RLIMIT_MEMLOCK, &mut limit) } != 0 {
-        return Allowance::Bytes(0);
+    match limits::locked_memory_bytes() {
+        Some(bytes) if !exceeds(bytes) => Allowance::Bytes(bytes),
+        _ => Allowance::Unlimited,
     }
-    // 32 bit systems have a narrower type.
-    #[allow(clippy::useless_conversion)]
-    let bytes = u64::from(limit.rlim_cur);
-    if limit.rlim_cur == libc::RLIM_INFINITY || exceeds(bytes) { Allowance::Unlimited } else { Allowance::Bytes(bytes) }
 }
 
 /// Whether a lock above the limit is permitted: in a container, root may lack the capability that it seems to have.
 fn exceeds(limit: u64) -> bool {
     let Some(size) = usize::try_from(limit).ok().and_then(|size| size.checked_add(1 << 16)) else { return false };
-    let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
-    // SAFETY: a new mapping that nobody else knows; nothing is read or written there, and it is unmapped at the end.
-    // Locked on fault, it takes no memory.
-    unsafe {
-        let address = libc::mmap(ptr::null_mut(), size, libc::PROT_NONE, flags, -1, 0);
-        if address == libc::MAP_FAILED {
-            return false;
-        }
-        let locked = libc::syscall(libc::SYS_mlock2, address, size, libc::MLOCK_ONFAULT as c_uint) == 0;
-        libc::munmap(address, size);
-        locked
-    }
+    // Locked on fault, address space without content takes no memory.
+    Mapping::reserve(size).and_then(|mapping| mapping.lock_on_fault()).is_ok()
 }
 
 /// Locks the memory of the process; the error says what would permit it.

@@ -1,87 +1,113 @@
-//! A file's bytes without a copy: pages are read when they are used, shared with other processes, and given up by the
-//! kernel first when memory is short.
+//! Memory mappings: made, measured and removed in one place.
+//!
+//! A mapping of a file is not offered. A file that another program cuts short while it is mapped ends the process with
+//! SIGBUS at the next read, so files are read into memory instead. What is mapped here cannot shrink: memory of a driver
+//! and address space without content.
 
-use std::fs::File;
+use std::ffi::c_uint;
 use std::io;
-use std::os::fd::AsRawFd;
-use std::path::Path;
+use std::os::fd::{AsRawFd, BorrowedFd};
 use std::ptr::{self, NonNull};
 use std::slice;
 
-/// A regular file that is mapped for reading.
-///
-/// It must not be cut short while it is in use: touching what is gone ends the process (SIGBUS). A new file that is renamed
-/// to its name is fine, the old one stays until it is unmapped; `faceptor compile` writes that way.
-pub struct Mapped {
-    address: NonNull<u8>,
-    len: usize,
+/// Pages of this process, unmapped when this is dropped.
+#[derive(Debug)]
+pub(crate) struct Mapping {
+    start: NonNull<u8>,
+    length: usize,
 }
 
-// SAFETY: the pages are only ever read, and unmapped by the one owner.
-unsafe impl Send for Mapped {}
-// SAFETY: the same.
-unsafe impl Sync for Mapped {}
+// SAFETY: the pages belong to the process; any thread may read or unmap them.
+unsafe impl Send for Mapping {}
 
-impl Mapped {
-    /// Maps a file as a whole.
+impl Mapping {
+    /// Maps a buffer of a driver for reading, at the offset in bytes that the driver named.
     ///
     /// # Errors
-    /// When it cannot be opened, is empty or no regular file, or the kernel refuses.
-    pub fn open(path: &Path) -> io::Result<Mapped> {
-        let file = File::open(path)?;
-        let about = file.metadata()?;
-        let len = usize::try_from(about.len()).map_err(io::Error::other)?;
-        if !about.is_file() || len == 0 {
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a file that can be mapped"));
-        }
-        // SAFETY: a new mapping at an address of the kernel's choice; the descriptor may be closed afterwards.
-        let address =
-            unsafe { libc::mmap(ptr::null_mut(), len, libc::PROT_READ, libc::MAP_PRIVATE, file.as_raw_fd(), 0) };
-        if address == libc::MAP_FAILED {
+    /// The kernel's, for instance when the driver has no such buffer.
+    pub(crate) fn of_driver(device: BorrowedFd, offset: u32, length: usize) -> io::Result<Mapping> {
+        // SAFETY: a new mapping at an address of the kernel's choice, which replaces nothing.
+        unsafe { Mapping::new(length, libc::PROT_READ, libc::MAP_SHARED, device.as_raw_fd(), offset) }
+    }
+
+    /// Reserves address space that can be neither read nor written.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub(crate) fn reserve(length: usize) -> io::Result<Mapping> {
+        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
+        // SAFETY: a new mapping at an address of the kernel's choice, which replaces nothing.
+        unsafe { Mapping::new(length, libc::PROT_NONE, flags, -1, 0) }
+    }
+
+    /// # Safety
+    /// The flags must not contain `MAP_FIXED`: the mapping would replace memory that is in use.
+    unsafe fn new(
+        length: usize,
+        protection: libc::c_int,
+        flags: libc::c_int,
+        fd: libc::c_int,
+        offset: u32,
+    ) -> io::Result<Mapping> {
+        // SAFETY: no memory of this process is read, written or replaced, as the caller warrants.
+        let start = unsafe { libc::mmap(ptr::null_mut(), length, protection, flags, fd, offset as libc::off_t) };
+        if start == libc::MAP_FAILED {
             return Err(io::Error::last_os_error());
         }
-        let address = NonNull::new(address.cast()).ok_or_else(|| io::Error::other("mapped at no address"))?;
-        Ok(Mapped { address, len })
+        let start = NonNull::new(start.cast()).ok_or_else(|| io::Error::other("mapped at address zero"))?;
+        Ok(Mapping { start, length })
+    }
+
+    /// Returns the length in bytes.
+    pub(crate) fn length(&self) -> usize {
+        self.length
+    }
+
+    /// Returns the first `length` bytes, or all of them if there are fewer.
+    ///
+    /// # Safety
+    /// The mapping was made by [`Mapping::of_driver`], and the driver does not write to it while the slice lives.
+    pub(crate) unsafe fn bytes(&self, length: usize) -> &[u8] {
+        // SAFETY: the pages are mapped for reading with at least this length until `self` is dropped, and the caller
+        // warrants that they do not change.
+        unsafe { slice::from_raw_parts(self.start.as_ptr(), length.min(self.length)) }
+    }
+
+    /// Locks the pages that are touched from now on, so that they stay in memory.
+    ///
+    /// # Errors
+    /// The kernel's: a limit, or a kernel before 4.4.
+    pub(crate) fn lock_on_fault(&self) -> io::Result<()> {
+        let (start, flags) = (self.start.as_ptr(), libc::MLOCK_ONFAULT as c_uint);
+        // The system call itself, because older C libraries have no function for it.
+        // SAFETY: the range is this mapping; a lock changes no content.
+        match unsafe { libc::syscall(libc::SYS_mlock2, start, self.length, flags) } {
+            0 => Ok(()),
+            _ => Err(io::Error::last_os_error()),
+        }
     }
 }
 
-impl AsRef<[u8]> for Mapped {
-    fn as_ref(&self) -> &[u8] {
-        // SAFETY: mapped with this length for as long as `self` lives; nothing writes to it.
-        unsafe { slice::from_raw_parts(self.address.as_ptr(), self.len) }
-    }
-}
-
-impl Drop for Mapped {
+impl Drop for Mapping {
     fn drop(&mut self) {
-        // SAFETY: made by mmap with this length; nothing borrows it any more.
-        unsafe { libc::munmap(self.address.as_ptr().cast(), self.len) };
+        // SAFETY: made by mmap with this length and unmapped only here; slices of it borrow `self`.
+        unsafe { libc::munmap(self.start.as_ptr().cast(), self.length) };
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs::File;
+    use std::os::fd::AsFd;
+
     use super::*;
-    use crate::scratch::Folder;
 
     #[test]
-    fn what_is_in_a_file_is_in_memory_until_it_is_dropped() {
-        let folder = Folder::new().expect("a folder");
-        let path = folder.path().join("mapped");
-        std::fs::write(&path, b"some bytes").expect("written");
-        let mapped = Mapped::open(&path).expect("a file");
-        std::fs::remove_file(&path).expect("removed");
-        assert_eq!(mapped.as_ref(), b"some bytes");
-        assert_eq!(mapped.as_ref().as_ptr().align_offset(64), 0);
-    }
-
-    #[test]
-    fn what_cannot_be_mapped_is_an_error() {
-        let folder = Folder::new().expect("a folder");
-        let path = folder.path().join("empty");
-        std::fs::write(&path, b"").expect("written");
-        for path in [path.as_path(), Path::new("/dev/null"), Path::new("/proc"), Path::new("/nowhere/at/all")] {
-            assert!(Mapped::open(path).is_err(), "{}", path.display());
-        }
+    fn reserves_address_space_and_reports_what_the_kernel_refuses() {
+        let reserved = Mapping::reserve(1 << 20).expect("address space");
+        assert_eq!(reserved.length(), 1 << 20);
+        assert!(Mapping::reserve(usize::MAX).is_err());
+        let folder = File::open("/proc").expect("every Linux has it");
+        assert!(Mapping::of_driver(folder.as_fd(), 0, 4096).is_err());
     }
 }

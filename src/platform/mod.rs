@@ -1,11 +1,14 @@
 //! What the machine grants: clocks, memory, priority, sensors.
 
 pub mod allocations;
+pub(crate) mod atomic_file;
 pub mod clock;
+pub(crate) mod limits;
 pub mod machine;
 pub mod memory_lock;
-pub mod mmap;
+pub(crate) mod mmap;
 pub mod network_threads;
+pub(crate) mod poll;
 pub mod scheduling;
 pub mod sensors;
 pub mod shutdown;

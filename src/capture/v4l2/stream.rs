@@ -4,8 +4,8 @@
 //! after, and panics when it is closed after a fault.
 
 use std::io;
-use std::ptr;
 use std::slice;
+use std::time::Duration;
 
 use v4l::v4l_sys::*;
 use v4l::v4l2::vidioc;
@@ -15,25 +15,11 @@ use crate::capture::v4l2::event;
 use crate::capture::v4l2::mode::Mode;
 use crate::capture::v4l2::node::{KernelStruct, Node, PixFormat};
 use crate::platform::clock;
+use crate::platform::mmap::Mapping;
+use crate::platform::poll::{Events, PollEntry, poll};
 
 /// One in our hands, one being filled, two for frames that come while we compute.
 const BUFFERS: u32 = 4;
-
-/// A driver's buffer in our memory.
-struct Mapping {
-    start: *mut libc::c_void,
-    length: usize,
-}
-
-// SAFETY: the mapping is memory of this process; any thread may read or unmap it.
-unsafe impl Send for Mapping {}
-
-impl Drop for Mapping {
-    fn drop(&mut self) {
-        // SAFETY: made by mmap with this length, unmapped here only; slices of it borrow the stream that owns it.
-        unsafe { libc::munmap(self.start, self.length) };
-    }
-}
 
 /// Buffers of an open node that fill with frames.
 pub struct MappedStream {
@@ -97,23 +83,7 @@ impl MappedStream {
         let length = plane.length as usize;
         // SAFETY: the kernel wrote it, see above.
         let offset = unsafe { plane.m.mem_offset };
-        // SAFETY: a new mapping of the driver's memory at the offset it named; nothing of ours is replaced. It is
-        // mapped for reading only: the driver writes to a buffer only while it is queued, and slices exist only of
-        // buffers that are not.
-        let start = unsafe {
-            libc::mmap(
-                ptr::null_mut(),
-                length,
-                libc::PROT_READ,
-                libc::MAP_SHARED,
-                self.node.fd(),
-                offset as libc::off_t,
-            )
-        };
-        if start == libc::MAP_FAILED {
-            return Err(io::Error::last_os_error());
-        }
-        Ok(Mapping { start, length })
+        Mapping::of_driver(self.node.as_fd(), offset, length)
     }
 
     fn enqueue(&self, index: u32) -> io::Result<()> {
@@ -138,24 +108,13 @@ impl Stream for MappedStream {
     }
 
     fn wait(&mut self, until_us: u64) -> io::Result<bool> {
-        let left_us = until_us.saturating_sub(clock::now_us());
-        let timeout = libc::timespec {
-            tv_sec: (left_us / 1_000_000).min(3600) as libc::time_t,
-            tv_nsec: (left_us % 1_000_000 * 1000) as libc::c_long,
-        };
-        let events = if self.has_events { libc::POLLIN | libc::POLLPRI } else { libc::POLLIN };
-        let mut poll = libc::pollfd { fd: self.node.fd(), events, revents: 0 };
-        // SAFETY: one pollfd and a timespec of ours, both outliving the call; the signal mask is left alone.
-        let ready = unsafe { libc::ppoll(&mut poll, 1, &timeout, ptr::null()) };
-        self.poll_failed = ready > 0 && poll.revents & (libc::POLLERR | libc::POLLHUP | libc::POLLNVAL) != 0;
-        self.told = ready > 0 && poll.revents & libc::POLLPRI != 0;
-        match ready {
-            -1 => match io::Error::last_os_error() {
-                error if error.kind() == io::ErrorKind::Interrupted => Ok(false),
-                error => Err(error),
-            },
-            ready => Ok(ready > 0),
-        }
+        let left = Duration::from_micros(until_us.saturating_sub(clock::now_us()));
+        let urgent = if self.has_events { Events::URGENT } else { Events::NONE };
+        let mut entry = PollEntry::new(self.node.fd(), Events::READABLE.and(urgent));
+        let ready = poll(slice::from_mut(&mut entry), Some(left))?;
+        self.poll_failed = entry.happened().intersects(Events::FAILED);
+        self.told = entry.happened().intersects(Events::URGENT);
+        Ok(ready > 0)
     }
 
     fn source_changed(&mut self) -> bool {
@@ -178,7 +137,7 @@ impl Stream for MappedStream {
         let taken_us = buffer.timestamp.tv_sec as u64 * 1_000_000 + buffer.timestamp.tv_usec as u64;
         Ok(Some(Filled {
             index: buffer.index,
-            used: (plane.bytesused as usize).min(mapping.length),
+            used: (plane.bytesused as usize).min(mapping.length()),
             damaged: buffer.flags & V4L2_BUF_FLAG_ERROR != 0,
             sequence: buffer.sequence,
             taken_us: monotonic.then_some(taken_us),
@@ -191,9 +150,9 @@ impl Stream for MappedStream {
 
     fn bytes(&self, filled: &Filled) -> &[u8] {
         let Some(mapping) = self.buffers.get(filled.index as usize) else { return &[] };
-        // SAFETY: `used` is at most the mapping's length. The buffer is ours (it was dequeued, and `Filled` is used up
-        // by giving it back), so the driver does not write to it while the slice lives.
-        unsafe { slice::from_raw_parts(mapping.start.cast::<u8>(), filled.used.min(mapping.length)) }
+        // SAFETY: a mapping of the driver's. The buffer is ours (it was dequeued, and `Filled` is used up by giving it
+        // back), so the driver does not write to it while the slice lives.
+        unsafe { mapping.bytes(filled.used) }
     }
 
     fn format_changed(&self) -> bool {

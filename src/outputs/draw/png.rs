@@ -1,13 +1,12 @@
 //! PNG files, whole or not at all.
 
-use std::fs::{self, File};
-use std::io::{BufWriter, Write};
 use std::path::Path;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use image::codecs::png::PngEncoder;
 use image::{ExtendedColorType, ImageEncoder};
 
+use crate::platform::atomic_file;
 use faceptor::stages::{Picture, Pixels};
 
 /// Writes an RGB picture.
@@ -20,28 +19,18 @@ pub fn write_grey(path: &Path, values: &[u8], width: usize, height: usize) -> Re
     write(path, values, width, height, ExtendedColorType::L8)
 }
 
-/// The file appears under its name only when it is complete: a full disk leaves no broken picture behind.
 fn write(path: &Path, bytes: &[u8], width: usize, height: usize, colour: ExtendedColorType) -> Result<()> {
-    let mut part = path.as_os_str().to_owned();
-    part.push(".part");
-    let part = Path::new(&part);
-    let written = (|| -> Result<()> {
-        let mut file = BufWriter::new(File::create(part)?);
-        PngEncoder::new(&mut file).write_image(bytes, width as u32, height as u32, colour)?;
-        file.flush()?;
-        drop(file);
-        fs::rename(part, path)?;
-        Ok(())
-    })();
-    if written.is_err() {
-        // Nothing more can be done when this fails too.
-        let _ = fs::remove_file(part);
-    }
-    written.with_context(|| format!("cannot write {}", path.display()))
+    atomic_file::write(path, |file| {
+        Ok(PngEncoder::new(file).write_image(bytes, width as u32, height as u32, colour)?)
+    })
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
+    use anyhow::Context;
+
     use super::*;
 
     #[test]

@@ -14,6 +14,7 @@ use anyhow::{Context, Result, bail};
 
 use crate::outputs::sinks::recording_recovery;
 use crate::outputs::sinks::sink::Sink;
+use crate::platform::limits;
 
 /// What was recorded is on the disk at the latest after this.
 const SYNC_EVERY: Duration = Duration::from_secs(1);
@@ -76,7 +77,7 @@ impl RecordingSink {
     /// When the file cannot be written, is in use by another recording, or is no recording.
     pub fn open(options: RecordingOptions) -> Result<RecordingSink> {
         let path = &options.path;
-        ignore_size_signal();
+        limits::ignore_file_size_signal();
         let file = open_locked(path)?;
         let kind = file.metadata().with_context(|| format!("cannot record to {}", path.display()))?.file_type();
         let mut counters = RecordingCounters::default();
@@ -291,12 +292,6 @@ fn open_locked(path: &Path) -> Result<File> {
         // Some file systems know no locks.
         Err(fs::TryLockError::Error(_)) | Ok(()) => Ok(file),
     }
-}
-
-/// A file that may not grow (`LimitFSIZE=`) shall fail to be written like a full disk, not end the program.
-fn ignore_size_signal() {
-    // SAFETY: SIG_IGN is no handler that could run; the signal's default action is all that changes.
-    unsafe { libc::signal(libc::SIGXFSZ, libc::SIG_IGN) };
 }
 
 /// Puts the names in the file's folder on the disk.

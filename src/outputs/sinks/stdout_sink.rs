@@ -9,6 +9,7 @@ use std::sync::{Arc, OnceLock};
 use anyhow::{Context, Result};
 
 use crate::outputs::sinks::sink::Sink;
+use crate::platform::poll::{Events, PollEntry, poll};
 
 /// Why no more lines are taken.
 #[derive(Debug)]
@@ -62,15 +63,7 @@ impl StdoutSink {
 
 /// Until the file can be written to.
 fn wait(file: &File) -> io::Result<()> {
-    let mut descriptor = libc::pollfd { fd: file.as_raw_fd(), events: libc::POLLOUT, revents: 0 };
-    // SAFETY: one pollfd that lives on this stack, and the count says one.
-    match unsafe { libc::poll(&mut descriptor, 1, -1) } {
-        -1 => match io::Error::last_os_error() {
-            error if error.kind() == ErrorKind::Interrupted => Ok(()),
-            error => Err(error),
-        },
-        _ => Ok(()),
-    }
+    poll(&mut [PollEntry::new(file.as_raw_fd(), Events::WRITABLE)], None).map(drop)
 }
 
 impl Sink<Vec<u8>> for StdoutSink {

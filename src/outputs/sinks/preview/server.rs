@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 use crate::outputs::sinks::preview::broadcast::{Broadcast, Closed, Kind};
 use crate::outputs::sinks::preview::http::{self, HttpRefusal, HttpRequest, KnownHosts};
 use crate::outputs::sinks::preview::routes::Routes;
+use crate::platform::poll::{Events, PollEntry, poll};
 use crate::platform::scheduling;
 
 /// Connections at a time. A browser tab has two that last.
@@ -109,9 +110,8 @@ fn accept(listener: &TcpListener, shared: &Arc<Shared>) {
 
 /// Until somebody connects, or for a tick.
 fn wait(listener: &TcpListener) {
-    let mut descriptor = libc::pollfd { fd: listener.as_raw_fd(), events: libc::POLLIN, revents: 0 };
-    // SAFETY: one pollfd that lives on this stack, and the count says one. Whatever comes back, accept is tried next.
-    unsafe { libc::poll(&mut descriptor, 1, TICK.as_millis() as libc::c_int) };
+    // Whatever comes back, accept is tried next.
+    let _ = poll(&mut [PollEntry::new(listener.as_raw_fd(), Events::READABLE)], Some(TICK));
 }
 
 /// Counts a connection until it is dropped.
