@@ -57,8 +57,8 @@ def test_a_jump_ends_when_the_points_have_arrived():
 def test_changed_light_is_darker_or_flatter():
     rng = np.random.default_rng(0)
     rgb = np.full((64, 64, 3), 200, np.uint8)
-    assert abs(behaviour.spoiled(rgb, 0.25, 1.0, rng).mean() - 50) < 0.2
-    assert abs(behaviour.spoiled(rgb, 1.0, 0.25, rng).mean() - 146) < 0.2
+    assert abs(behaviour.relit(rgb, 0.25, 1.0, rng).mean() - 50) < 0.2
+    assert abs(behaviour.relit(rgb, 1.0, 0.25, rng).mean() - 146) < 0.2
 
 
 def test_a_table_replaces_the_previous_one():

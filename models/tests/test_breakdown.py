@@ -51,7 +51,7 @@ def test_a_smaller_networks_errors_are_compared_with_the_larger_ones(tmp_path):
     columns = accuracy.markdown({accuracy.COLUMNS["ort"]: smaller, accuracy.COLUMNS["bundle"]: larger}, "note")
     card.write_text(f"# Card\n{accuracy.MARKS[0]}\n{columns}\n{accuracy.MARKS[1]}\n")
     assert (accuracy.column_of(card), accuracy.column_of(card, accuracy.COLUMNS["ort"])) == (larger, smaller)
-    lines = accuracy.beside(smaller, card).splitlines()[2:]
+    lines = accuracy.comparison(smaller, card).splitlines()[2:]
     assert [line.split("|")[4].strip() for line in lines] == ["1.25", "1.25", "2.00 (above must)", "1.00", "1.00", "1.00", "1.20", "0.00"]
 
 

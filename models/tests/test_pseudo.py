@@ -6,7 +6,7 @@ import pytest
 from faceptor_models.common.augment import Jitter
 from faceptor_models.common.geometry import apply, frame_to_network
 from faceptor_models.common.labels import ATTRIBUTES, HINTS, PARSING
-from faceptor_models.student.pseudo import MASK_PX, UNKNOWN, back, chosen, corrected, mask_of, told
+from faceptor_models.student.pseudo import MASK_PX, UNKNOWN, chosen, corrected, mask_of, to_crop_frame, with_annotations
 
 HAIR, HAT, GLASSES = (PARSING.index(c) for c in ("hair", "hat", "eye_g"))
 WEARS = ATTRIBUTES.index("Wearing_Hat")
@@ -71,7 +71,7 @@ def test_a_view_is_mapped_back_to_its_place_and_sides(seed):
     for (x, y), label in zip(frame_to_network(apply(jitter.to_network, place)) * size - 0.5, (r_eye, l_eye)):
         label = {l_eye: r_eye, r_eye: l_eye}[label] if jitter.flip else label
         seen[label, round(y) - 1 : round(y) + 2, round(x) - 1 : round(x) + 2] = 1
-    out = back(seen, jitter.to_network, jitter.flip)
+    out = to_crop_frame(seen, jitter.to_network, jitter.flip)
     for (x, y), label in zip(place, (r_eye, l_eye)):
         rows, columns = np.nonzero(out[..., label] > 0.5)
         assert abs(columns.mean() / MASK_PX - x) < 0.01 and abs(rows.mean() / MASK_PX - y) < 0.01
@@ -84,11 +84,11 @@ def test_crops_with_things_come_first_and_further_attributes_are_read(tmp_path):
     assert len(rows) == 5 and 3 in rows and 30 not in rows
     said = tmp_path / "said.csv"
     said.write_text("file,attribute,value\na.png,Wearing_Hat,1\nb.png,Wearing_Hat,0\n")
-    known, use = told(said, np.array(["a.png", "b.png", "c.png"]), np.zeros((3, len(ATTRIBUTES))))
+    known, use = with_annotations(said, np.array(["a.png", "b.png", "c.png"]), np.zeros((3, len(ATTRIBUTES))))
     assert known[:, WEARS].tolist() == [1, 0, 0] and use.tolist() == [True, False, True]
     said.write_text("file,attribute,value\nd.png,Wearing_Hat,1\n")
     with pytest.raises(SystemExit, match="d.png"):
-        told(said, np.array(["a.png"]), np.zeros((1, len(ATTRIBUTES))))
+        with_annotations(said, np.array(["a.png"]), np.zeros((1, len(ATTRIBUTES))))
 
 
 def test_every_thing_of_the_hints_can_be_corrected():

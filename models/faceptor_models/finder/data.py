@@ -84,7 +84,7 @@ class Sampler:
                     labels.append(self._place(dice, canvas, x0, y0, x1, y1))
         else:
             labels.append(self._place(dice, canvas, 0, 0, self.size, self.size))
-        canvas = spoil(dice, canvas)
+        canvas = degrade(dice, canvas)
         return canvas, *(np.concatenate(part) for part in zip(*labels))
 
     def _background(self, dice) -> np.ndarray:
@@ -186,7 +186,7 @@ def sort_labels(boxes, keypoints, scores, width: int, height: int):
     return boxes[face], keypoints[face], boxes[ignored]
 
 
-def spoil(dice, picture: np.ndarray) -> np.ndarray:
+def degrade(dice, picture: np.ndarray) -> np.ndarray:
     """Degrades a picture with blur, colour, light, grey and noise, like a cheap camera in bad light."""
     if dice.random() < 0.2:
         picture = cv2.GaussianBlur(picture, (0, 0), dice.uniform(0.4, 1.4))

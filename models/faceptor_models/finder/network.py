@@ -1,4 +1,4 @@
-"""The finder: a plain stack of 3x3 convolutions with one 1x1 head at strides 8, 16 and 32.
+"""Defines the finder: a plain stack of 3x3 convolutions with one 1x1 head at strides 8, 16 and 32.
 
 Input  [B, 3, H, W], RGB, (pixel - 127.5) / 127.5.
 Output one [B, 15, h, w] map per stride:

@@ -192,7 +192,7 @@ def column_of(card, name=COLUMNS["bundle"]):
 MOST_TIMES, AIM_TIMES = 1.5, 1.25  # a smaller network's error next to the larger one's
 
 
-def beside(column, card):
+def comparison(column, card):
     """Writes a smaller network's rows as Markdown: its bundle's value, the larger network's, and the ratio of the errors."""
     other = column_of(card)
     lines = [f"| measure | this bundle | {Path(card).parent.name} | error, times (must {MOST_TIMES}, aim {AIM_TIMES}) |", "|---|---|---|---|"]
@@ -266,7 +266,7 @@ def main():
     blocks = {MARKS: markdown({COLUMNS[name]: rows for name, (rows, _, _) in made.items()}, f"Version {version}; {note}.")}
     if breakdown is not None:
         if args.beside:
-            blocks[BESIDE] = beside(made["bundle"][0], args.beside)
+            blocks[BESIDE] = comparison(made["bundle"][0], args.beside)
         blocks[BREAKDOWN] = breakdown
     print("\n\n".join(blocks.values()))
     if args.card:

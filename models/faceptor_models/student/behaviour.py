@@ -88,7 +88,7 @@ def points(lines):
     return np.stack([np.array(line["faces"][0]["landmarks"]["points"]) if line["faces"] else missing for line in lines])
 
 
-def trembling(found):
+def jitter(found):
     """Returns the distances of points from their own mean over time, [frames, 68]."""
     return np.linalg.norm(found - np.nanmean(found, axis=0), axis=-1)
 
@@ -100,7 +100,7 @@ def still(scene, runner, seconds):
         runner.film([picture] * (SETTLING + seconds * RATE))
         cells = []
         for options in (["--no-smoothing"], []):
-            apart = trembling(points(runner.run(*options))[SETTLING:])
+            apart = jitter(points(runner.run(*options))[SETTLING:])
             cells += [f"{np.nanpercentile(apart, 50):.2f}", f"{np.nanpercentile(apart, 95):.2f}", f"{100 * np.nanpercentile(apart, 95) / eyes:.1f}"]
         rows.append([eyes, *cells])
     head = ["pixels between the eyes", "raw p50", "raw p95", "raw p95, % of eyes", "smoothed p50", "smoothed p95", "smoothed p95, % of eyes"]
@@ -202,7 +202,7 @@ def step(scene, runner):
     return table(["--steady-ms", "age goes from .. to", "63 % of the way after ms", "95 % after ms"], rows)
 
 
-def spoiled(rgb, gain, contrast, rng):
+def relit(rgb, gain, contrast, rng):
     """Changes a crop's light: multiplies grey levels by `gain`, or pulls them towards 128, then adds two levels of noise and rounds."""
     seen = 128 + contrast * (rgb.astype(np.float32) - 128) if contrast < 1 else gain * rgb.astype(np.float32)
     return np.clip(np.rint(seen + 2 * rng.standard_normal(rgb.shape, dtype=np.float32)), 0, 255).astype(np.uint8)
@@ -223,7 +223,7 @@ def by_light(dev, binary, model):
             paths = {}
             for i in np.concatenate(list(rows.values())):
                 path = Path(folder) / f"{i}.png"
-                Image.fromarray(spoiled(dev.rgb(i), gain, contrast, rng)).save(path, compress_level=1)
+                Image.fromarray(relit(dev.rgb(i), gain, contrast, rng)).save(path, compress_level=1)
                 paths[str(path)] = i
             found = {}
             names = list(paths)

@@ -16,7 +16,7 @@ BACKGROUND, HAIR, HAT, CLOTH = (PARSING.index(name) for name in ("background", "
 LEAST_HAIR, LEAST_STUFF, LEAST_SHOWN, LEAST_CONTRAST = 0.04, 0.02, 0.01, 12.0
 
 
-def stuff(rng, donor, donor_mask, side):
+def cloth_of(rng, donor, donor_mask, side):
     """Cuts cloth from a donor, float RGB [side, side, 3], or returns None where it shows too little: a piece of cloth, mirrored to tile."""
     label = HAT if (donor_mask == HAT).mean() > LEAST_STUFF else CLOTH
     shown = donor_mask == label
@@ -72,7 +72,7 @@ def put_on(rng, rgbm, mask, donor, donor_mask):
     if (mask == HAT).any() or (mask == HAIR).mean() < LEAST_HAIR:
         return rgbm, mask
     side = rgbm.shape[0]
-    cloth = stuff(rng, donor, donor_mask, side)
+    cloth = cloth_of(rng, donor, donor_mask, side)
     shown = worn(rng, mask)
     if cloth is None or shown.mean() < LEAST_SHOWN:
         return rgbm, mask

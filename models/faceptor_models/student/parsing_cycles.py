@@ -14,7 +14,7 @@ from faceptor_models.common.schedules import cosine
 from faceptor_models.common.self_regulation import SelfRegulation, reestimate
 
 
-class Whole(nn.Module):
+class EveryNorm(nn.Module):
     """Calls every batch norm of the student once, to estimate their statistics."""
 
     def __init__(self, trained):
@@ -50,7 +50,7 @@ class Cycles:
     def end(self, step, trained, images, held):
         """Adds the weights to the average; `images` estimate its statistics, `held` are held-out batches."""
         self.rule.join(trained)
-        reestimate(Whole(self.rule.average), images)
+        reestimate(EveryNorm(self.rule.average), images)
         held = list(held)
         self.rows.append({"step": step, "n": self.n, "f1": f1(trained, held), "f1_average": f1(self.rule.average, held)})
         return self.rows[-1]

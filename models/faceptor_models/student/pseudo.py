@@ -34,7 +34,7 @@ MOST_ODDS = 50.0
 SURE_AGAINST = 0.9
 
 
-def told(path, files, attributes):
+def with_annotations(path, files, attributes):
     """Returns (attributes [n, 40] with what a CSV gives for `files`, which crops [n] are to be used)."""
     attributes, use, row = attributes.copy(), np.ones(len(files), bool), {str(f): i for i, f in enumerate(files)}
     with open(path) as file:
@@ -66,7 +66,7 @@ def views(crop, count, size, rng):
     return out
 
 
-def back(probabilities, to_network, mirrored):
+def to_crop_frame(probabilities, to_network, mirrored):
     """Maps the class probabilities [classes, S, S] of a view back to the crop's frame, [MASK_PX, MASK_PX, classes]."""
     if mirrored:
         probabilities = probabilities[PARSING_FLIP]
@@ -147,13 +147,13 @@ def main():
     own = np.nonzero(archive["source"] == args.source)[0]
     attributes, usable = Labels(archive, args.source).attributes, np.ones(len(own), bool)
     if args.said:
-        attributes, usable = told(args.said, archive["path"][own], attributes)
+        attributes, usable = with_annotations(args.said, archive["path"][own], attributes)
     rows = chosen(attributes, usable, args.count, args.seed)
     rng, masks = np.random.default_rng(args.seed), []
     for done, i in enumerate(rows):
         seen = views(crops[i], args.views, args.px, rng)
         answers = parsed(net, torch.from_numpy(np.stack([image for image, *_ in seen])).float())
-        mean = np.mean([back(a, to_network, flip) for a, (_, to_network, flip) in zip(answers, seen)], 0)
+        mean = np.mean([to_crop_frame(a, to_network, flip) for a, (_, to_network, flip) in zip(answers, seen)], 0)
         masks.append(mask_of(mean, attributes[i], crops[i][..., 3], args.sure))
         if done % 500 == 499:
             print(f"{done + 1} of {len(rows)}", flush=True)

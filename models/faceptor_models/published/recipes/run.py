@@ -126,7 +126,7 @@ class Step(nn.Module):
         return recipe.total(losses), losses
 
 
-class Made:
+class RecipeBatches:
     """Gives the recipe's batches the form that `batch_stream` takes."""
 
     def __init__(self, recipe):
@@ -138,7 +138,7 @@ class Made:
 
 def batches(recipe, first, workers):
     """Yields (iteration, arrays) from `first` on; worker processes prepare them ahead."""
-    return stream(Made(recipe), 0, first, lambda at: None, workers)
+    return stream(RecipeBatches(recipe), 0, first, lambda at: None, workers)
 
 
 def to_device(arrays, device):
