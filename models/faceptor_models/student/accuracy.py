@@ -243,7 +243,7 @@ def column(name, args):
 
 
 def main():
-    p = argparse.ArgumentParser(description=__doc__)
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("--faces", default="../../shared/faces")
     p.add_argument("--binary", default="../target/release/faceptor")
     p.add_argument("--model", help="bundle for the binary (default: the one inside it)")

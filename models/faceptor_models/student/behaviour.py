@@ -256,7 +256,7 @@ def put(text, name, made):
 
 
 def main():
-    p = argparse.ArgumentParser(description=__doc__)
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("--binary", required=True, help="the program faceptor")
     p.add_argument("--model", help="a bundle instead of the one inside the program")
     p.add_argument("--faces", help="the research photos, for the table by light")

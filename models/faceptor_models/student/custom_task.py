@@ -150,7 +150,7 @@ def extended(export, out, name, classes, part, maps):
 
 
 def main(arguments=None):
-    p = argparse.ArgumentParser(description=__doc__)
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("faces", help="folder that `faceptor-models prepare own=...` wrote")
     p.add_argument("--task", required=True)
     p.add_argument("--weights", default="edge/weights.pt")

@@ -87,7 +87,7 @@ def answers(dev, run, size, batch=32):
 
 
 def main():
-    p = argparse.ArgumentParser(description=__doc__)
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("checkpoint")
     p.add_argument("--faces", default="../../shared/faces")
     p.add_argument("--weights", default="average", choices=["average", "net"])

@@ -30,7 +30,7 @@ def pick(dev):
 
 
 def main():
-    p = argparse.ArgumentParser(description=__doc__)
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("--faces", default="../../shared/faces")
     p.add_argument("--export", default="edge")
     p.add_argument("--weights", help="checkpoint with the float weights (default: weights.pt beside the export)")

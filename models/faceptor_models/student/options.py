@@ -143,6 +143,6 @@ def add_arguments(p: argparse.ArgumentParser) -> None:
 
 def parsed(arguments: list[str] | None = None, description: str | None = None) -> TrainingOptions:
     """Parses a command line, by default the process's own."""
-    p = argparse.ArgumentParser(description=description)
+    p = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_arguments(p)
     return TrainingOptions(**vars(p.parse_args(arguments)))

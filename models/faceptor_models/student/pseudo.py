@@ -125,7 +125,7 @@ def parsed(net, images):
 
 
 def main():
-    p = argparse.ArgumentParser(description=__doc__)
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("weights")
     p.add_argument("--faces", default="../../shared/faces")
     p.add_argument("--cache", required=True)

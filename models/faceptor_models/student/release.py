@@ -81,7 +81,7 @@ def blended(before, after, share):
 
 
 def main():
-    p = argparse.ArgumentParser(description=__doc__)
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("run")
     p.add_argument("--out", required=True)
     p.add_argument("--continued", action="store_true", help="the run began with the weights that --out holds: its log is appended")

@@ -422,7 +422,7 @@ def product_basis(left, right, rank):
 
 
 def main():
-    p = argparse.ArgumentParser(description=__doc__)
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("checkpoint", help="weights of the larger network")
     p.add_argument("--size", default="nano")
     p.add_argument("--faces", default="../../shared/faces")

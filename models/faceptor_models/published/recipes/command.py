@@ -23,9 +23,9 @@ RECIPES = {
 
 
 def add(verbs):
-    options(verbs.add_parser("train", help="a system's training by a settings file, on one process or under torchrun"))
-    options(verbs.add_parser("pretrain", help="MCF: masked and contrastive pre-training of an encoder by configs/mcf*.toml, likewise"))
-    p = verbs.add_parser("plot", help="the curves of a run as SVG: losses, stopping, cycles")
+    options(verbs.add_parser("train", help="trains a system by a settings file, on one process or under torchrun"))
+    options(verbs.add_parser("pretrain", help="pre-trains an encoder by MCF (masked and contrastive, configs/mcf*.toml), likewise"))
+    p = verbs.add_parser("plot", help="draws the curves of a run as SVG: losses, stopping, cycles")
     p.add_argument("folder", metavar="RUN")
     p.add_argument("--out", metavar="DIR", help="where the pictures go (default: RUN)")
     p.set_defaults(run=run_plot)
