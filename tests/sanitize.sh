@@ -18,8 +18,9 @@ cmp -s "$bundle.new" "$bundle" || mv "$bundle.new" "$bundle"
 rm -f "$bundle.new"
 export FACEPTOR_BUNDLE=$bundle RUSTC_BOOTSTRAP=1 RUSTFLAGS="-Zsanitizer=address ${RUSTFLAGS:-}"
 target=$(rustc -vV | sed -n 's/^host: //p')
-build=(--release --target "$target" --no-default-features --features embedded)
 read -ra flags <<<"${CARGO_FLAGS:-}"
-build+=("${flags[@]}")
-cargo test "${build[@]}" --lib -- model::
-cargo test "${build[@]}" --test parity
+build=(--release --target "$target" "${flags[@]}")
+embedded=(--no-default-features --features embedded)
+(cd crates/faceptor-nn && cargo test "${build[@]}" --lib)
+(cd crates/faceptor && cargo test "${build[@]}" "${embedded[@]}" --test integration)
+cargo test "${build[@]}" "${embedded[@]}" --test integration -- parity::

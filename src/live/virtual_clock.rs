@@ -1,7 +1,7 @@
 //! The loop's time: the machine's, or one that a script makes.
 //!
 //! With a script every stage takes as long as the script says, whatever it took: so a test leads the loop through
-//! overload and recovery with the same outcome on every machine (`tests/overload.rs`).
+//! overload and recovery with the same outcome on every machine (`tests/integration/overload.rs`).
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -125,7 +125,7 @@ mod tests {
         assert_eq!(shutdown.state(), State::Now);
     }
 
-    // That the second signal ends the process is tested on the program itself, in tests/control.rs.
+    // That the second signal ends the process is tested on the program itself, in tests/integration/control.rs.
     #[test]
     fn first_signal_asks_for_the_end() -> io::Result<()> {
         let shutdown = Shutdown::default();

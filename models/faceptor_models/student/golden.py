@@ -1,4 +1,4 @@
-"""Writes golden outputs for tests/parity.rs: 64 dev crops through ONNX Runtime (the QDQ parts) and through the float network.
+"""Writes golden outputs for tests/integration/parity.rs: 64 dev crops through ONNX Runtime (the QDQ parts) and through the float network.
 
     python -m faceptor_models.student.golden --export edge --out ../target/golden
 

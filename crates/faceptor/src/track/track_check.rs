@@ -3,7 +3,7 @@
 //! The network puts landmarks on any crop, even on a wall. Three signs raise a [`Suspicion`]:
 //! - the five keypoints do not form a face, or lie far from the predicted position;
 //! - the landmarks change shape faster than a face does: 0.002 to 0.006 eye distances between frames of the demo clip,
-//!   0.2 and more when the face leaves (`tests/live.rs` has such clips);
+//!   0.2 and more when the face leaves (`tests/integration/live.rs` has such clips);
 //! - the crop does not look as it did when the detector last found the face: their correlation stays above 0.8 in the
 //!   demo clip, and is about 0 when the face has left.
 //!

@@ -1,7 +1,5 @@
 //! A running loop that is steered: over its socket, by good clients and bad ones, and by signals.
 
-mod util;
-
 use std::collections::BTreeSet;
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -15,7 +13,8 @@ use std::time::{Duration, Instant};
 
 use faceptor_edge::platform::clock::now_us;
 use serde_json::{Value, json};
-use util::{Folder, Output, command, faceptor};
+
+use crate::program::{Folder, Output, command, faceptor, finish};
 
 /// Long enough for a loaded machine.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -317,7 +316,7 @@ fn budget_status_statistics_and_snapshots() {
     // A relative path is one of the folder that ctl is called in.
     let mut snapshot = command(&["ctl", "--control", &run.socket(), "snapshot", "look at.png"]);
     snapshot.current_dir(run.folder.path());
-    let told = util::finish(snapshot).expect(0).out;
+    let told = finish(snapshot).expect(0).out;
     assert!(told.contains("written: yes"), "{told}");
     // The answer comes when the file is there.
     let picture = image::open(run.folder.path().join("look at.png")).expect("a PNG").into_rgb8();

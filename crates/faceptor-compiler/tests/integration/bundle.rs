@@ -1,16 +1,15 @@
 //! A bundle that is not exactly what was written is refused, with its reason, without a panic and without asking for
 //! more memory than the file is long.
-#![cfg(feature = "compiler")]
 
-use std::path::Path;
 use std::sync::OnceLock;
 
 use faceptor_compiler::compile_folder;
 use faceptor_nn::bundle::BundleError;
 use faceptor_nn::bundle::reader::Bundle;
 use faceptor_nn::cpu::Kernel;
-use faceptor_nn::{PACKINGS, Packing};
 use faceptor_nn::engine::Engine;
+use faceptor_nn::{PACKINGS, Packing};
+use faceptor_test_support::{Folder, fixture};
 use sha2::{Digest, Sha256};
 
 const FIXED_BYTES: usize = 24;
@@ -18,10 +17,7 @@ const ENTRY_BYTES: usize = 56;
 
 fn compiled() -> &'static [u8] {
     static BYTES: OnceLock<Vec<u8>> = OnceLock::new();
-    BYTES.get_or_init(|| {
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/tiny");
-        compile_folder(&folder).expect("the fixture compiles")
-    })
+    BYTES.get_or_init(|| compile_folder(&fixture("tiny")).expect("the fixture compiles"))
 }
 
 fn number(bytes: &[u8], at: usize, len: usize) -> usize {
@@ -75,8 +71,7 @@ fn what_was_written_is_read() {
 
 #[test]
 fn compiling_twice_gives_equal_bytes() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/tiny");
-    assert!(compile_folder(&folder).unwrap() == compiled());
+    assert!(compile_folder(&fixture("tiny")).unwrap() == compiled());
 }
 
 #[test]
@@ -235,7 +230,8 @@ fn a_manifest_of_another_format_is_refused() {
 
 #[test]
 fn files_that_are_no_bundle_are_refused() {
-    let folder = Path::new(env!("CARGO_TARGET_TMPDIR"));
+    let folder = Folder::new();
+    let folder = folder.path();
     let path = folder.join("no.bundle");
     std::fs::write(&path, b"GIF89a and so on, for more than a header's length").unwrap();
     assert!(matches!(Bundle::open(&path), Err(BundleError::NotABundle)));
@@ -249,14 +245,14 @@ fn files_that_are_no_bundle_are_refused() {
 
 #[test]
 fn a_wrong_export_folder_is_refused_with_its_reason() {
-    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/odd");
-    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("wrong-export");
-    std::fs::create_dir_all(&folder).unwrap();
+    let source = fixture("odd");
+    let folder = Folder::new();
+    let folder = folder.path();
     let manifest = std::fs::read_to_string(source.join("manifest.toml")).unwrap();
     let reason = |manifest: &str, onnx: &[u8]| {
         std::fs::write(folder.join("manifest.toml"), manifest).unwrap();
         std::fs::write(folder.join("odd.onnx"), onnx).unwrap();
-        format!("{:#}", compile_folder(&folder).expect_err("a wrong folder was compiled"))
+        format!("{:#}", compile_folder(folder).expect_err("a wrong folder was compiled"))
     };
     let onnx = std::fs::read(source.join("odd.onnx")).unwrap();
     let mut damaged = onnx.clone();
@@ -269,7 +265,7 @@ fn a_wrong_export_folder_is_refused_with_its_reason() {
     assert!(reason(&manifest.replace("[\"y\", \"z\"]", "[\"y\", \"w\"]"), &onnx).contains("outputs"));
     assert!(reason("format = 9", &onnx).contains("format 9"));
     std::fs::remove_file(folder.join("manifest.toml")).unwrap();
-    assert!(format!("{:#}", compile_folder(&folder).unwrap_err()).contains("manifest.toml"));
+    assert!(format!("{:#}", compile_folder(folder).unwrap_err()).contains("manifest.toml"));
 }
 
 /// Every task's answer, and the bytes of buffers and weights that the engine needs besides the bundle.

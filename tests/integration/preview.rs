@@ -1,7 +1,5 @@
 //! The preview's HTTP interface, spoken to byte by byte.
 
-mod util;
-
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::{Arc, Mutex};
@@ -13,7 +11,8 @@ use faceptor_edge::outputs::draw::overlay::Legend;
 use faceptor_edge::outputs::fan_out::{OutputOptions, Outputs, PublishedFrame, RunFacts};
 use faceptor_edge::outputs::shared_frame::FramePool;
 use serde_json::Value;
-use util::PORTRAIT;
+
+use crate::program::PORTRAIT;
 
 /// A preview of one photo, published again and again.
 struct Stage {

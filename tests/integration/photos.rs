@@ -1,12 +1,11 @@
 //! `faceptor image` on good pictures: answers, tasks, files written.
 
-mod util;
-
 use image::imageops::{self, FilterType};
 use image::{GenericImageView, Rgb, RgbImage};
 use serde_json::Value;
-use util::files::{contact_sheet, gradient, jpeg, jpeg_with_orientation, noise, png, portrait};
-use util::{FACE, Folder, PORTRAIT, command, faceptor, finish, near, overlap};
+
+use crate::pictures::{contact_sheet, gradient, jpeg, jpeg_with_orientation, noise, png, portrait};
+use crate::program::{FACE, Folder, PORTRAIT, command, faceptor, finish, near, overlap};
 
 fn only(json: Vec<Value>) -> Value {
     assert_eq!(json.len(), 1);

@@ -1,15 +1,14 @@
 //! `faceptor tasks` and `faceptor compile`: what a bundle holds, and that an unselected task costs nothing.
 
-mod util;
-
 #[cfg(feature = "compiler")]
 use std::fs;
 use std::sync::OnceLock;
 
 use serde_json::Value;
-use util::faceptor;
+
+use crate::program::faceptor;
 #[cfg(feature = "compiler")]
-use util::{EXPORT, Folder, PORTRAIT};
+use crate::program::{EXPORT, Folder, PORTRAIT};
 
 /// The bundle that is embedded, as a file.
 #[cfg(feature = "compiler")]

@@ -1,7 +1,5 @@
 //! Outlets of a run: recordings that are killed, limited and full; a reader that leaves; the service manager.
 
-mod util;
-
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
 use std::os::unix::net::UnixDatagram;
@@ -10,7 +8,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
-use util::{Folder, command, faceptor};
+
+use crate::program::{Folder, command, faceptor};
 
 /// Kills the process when the test ends early.
 struct Running(Child);

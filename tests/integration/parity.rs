@@ -1,140 +1,18 @@
-//! The bundle answers what ONNX Runtime (graph optimizations off) answers on the same QDQ files, and nearly what the float
-//! network answers.
+//! The shipped networks answer what ONNX Runtime (graph optimizations off) answers on the same QDQ files, and nearly what
+//! the float networks answer. The fixtures are compared in the compiler's tests.
 //!
-//! The fixtures always run. The shipped networks are compared over 64 real crops, whose answers `models/faceptor_models/student/golden.py` writes to
-//! target/golden (or `FACEPTOR_GOLDEN`), nano's to `nano` in it: `golden.toml` (count, size, manifest_sha256), `image.f32` (`[count, 3, size,
+//! They are compared over 64 real crops, whose answers `make -C models golden` writes to target/golden (or
+//! `FACEPTOR_GOLDEN`), nano's to `nano` in it: `golden.toml` (count, size, manifest_sha256), `image.f32` (`[count, 3, size,
 //! size]`, the network's input), and for each task `ort.<task>.f32` and `float.<task>.f32`, raw little-endian float32.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use faceptor_nn::bundle::reader::Bundle;
-use faceptor_nn::cpu::Kernel;
 use faceptor_nn::engine::Engine;
 use faceptor_nn::manifest::TaskKind;
+use faceptor_test_support::{read_floats, repository, skip};
 use serde::Deserialize;
-
-fn floats(path: &Path) -> Vec<f32> {
-    let bytes = std::fs::read(path).unwrap_or_else(|e| panic!("cannot read {}: {e}", path.display()));
-    bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect()
-}
-
-#[cfg(feature = "compiler")]
-fn compare_fixture(name: &str, input: &str, outputs: &[&str]) {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name);
-    let bundle = Bundle::from_bytes(&faceptor_compiler::compile_folder(&folder).unwrap()).unwrap();
-    let images = floats(&folder.join(format!("in.{input}.f32")));
-    for kernel in Kernel::available() {
-        let mut engine = Engine::with_kernel(bundle.clone(), kernel).unwrap();
-        let len = engine.input(input).unwrap().len();
-        for (sample, image) in images.chunks_exact(len).enumerate() {
-            engine.input(input).unwrap().copy_from_slice(image);
-            for output in outputs {
-                let found = engine.output(output).unwrap();
-                let expected = floats(&folder.join(format!("ort.{output}.f32")));
-                let expected = &expected[sample * found.len()..][..found.len()];
-                let largest = expected.iter().fold(0f32, |m, x| m.max(x.abs()));
-                let errors = found.iter().zip(expected).map(|(a, b)| (a - b).abs() / largest);
-                // A sum that lies on the border of two quantization steps may round to the other one: rare and small.
-                let off = errors.clone().filter(|e| *e > 1e-4).count();
-                let worst = errors.fold(0f32, f32::max);
-                let what = format!("{name}, {}, sample {sample}, {output}", kernel.name());
-                assert!(off * 200 <= found.len(), "{what}: {off} of {} elements differ", found.len());
-                assert!(worst < 0.02, "{what}: differs by {worst} of the largest");
-            }
-        }
-    }
-}
-
-#[test]
-#[cfg(feature = "compiler")]
-fn network_like_fixture_equals_onnx_runtime() {
-    let names = ["landmarks", "parsing", "age", "expression", "attributes", "recognition"];
-    let tasks: Vec<String> = names.iter().map(|t| format!("out_{t}")).collect();
-    let mut outputs = vec!["feature4", "feature8", "feature16", "key0", "value0", "key1", "value1", "pixel"];
-    outputs.extend(tasks.iter().map(String::as_str));
-    compare_fixture("tiny", "image", &outputs);
-}
-
-#[test]
-#[cfg(feature = "compiler")]
-fn odd_shapes_equal_onnx_runtime() {
-    compare_fixture("odd", "x", &["y", "z"]);
-}
-
-#[test]
-#[cfg(feature = "compiler")]
-fn signed_activations_and_one_scale_per_tensor_equal_onnx_runtime() {
-    compare_fixture("odd_int8", "x", &["y", "z"]);
-}
-
-/// Also where there is no compiler: it is how each arm64 family is run on a whole network, under QEMU.
-#[test]
-#[cfg(feature = "embedded")]
-fn shipped_network_is_equal_on_every_kernel() {
-    let bundle = faceptor::stages::embedded_bundle().unwrap();
-    let input = bundle.manifest().input.clone().expect("the shipped network looks at a face").tensor;
-    let mut first: Option<(Vec<u32>, Vec<Vec<f32>>)> = None;
-    for kernel in Kernel::available() {
-        let mut engine = Engine::with_kernel(bundle.clone(), kernel).unwrap();
-        for (i, value) in engine.input(&input).unwrap().iter_mut().enumerate() {
-            *value = (i * 37 % 255) as f32 / 127.5 - 1.0;
-        }
-        // The encoder has nothing but integer products: the same bits. Attention is float.
-        let encoded: Vec<u32> = engine.output("feature16").unwrap().iter().map(|v| v.to_bits()).collect();
-        let tasks = bundle.manifest().tasks.iter().map(|task| engine.output(&task.output).unwrap().to_vec());
-        let answers: Vec<Vec<f32>> = tasks.collect();
-        let (bits, expected) = first.get_or_insert_with(|| (encoded.clone(), answers.clone()));
-        assert!(*bits == encoded, "{}: the encoder differs from the scalar reference", kernel.name());
-        for (task, (found, expected)) in bundle.manifest().tasks.iter().zip(answers.iter().zip(&*expected)) {
-            let largest = expected.iter().fold(0f32, |m, x| m.max(x.abs()));
-            let sum: f32 = found.iter().zip(expected).map(|(a, b)| (a - b).abs()).sum();
-            // A float that lies on the border of two quantization steps may round to the other one.
-            let mean = sum / found.len() as f32 / largest;
-            assert!(mean < 1e-3, "{}: {} differs by {mean} of the largest", kernel.name(), task.name);
-        }
-    }
-}
-
-#[test]
-#[cfg(feature = "compiler")]
-fn integer_results_are_equal_on_every_kernel() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/tiny");
-    let bundle = Bundle::from_bytes(&faceptor_compiler::compile_folder(&folder).unwrap()).unwrap();
-    let image = floats(&folder.join("in.image.f32"));
-    let mut answers: Vec<Vec<u32>> = Vec::new();
-    for kernel in Kernel::available() {
-        let mut engine = Engine::with_kernel(bundle.clone(), kernel).unwrap();
-        let input = engine.input("image").unwrap();
-        let len = input.len();
-        input.copy_from_slice(&image[..len]);
-        // The encoder has nothing but integer products.
-        answers.push(engine.output("feature16").unwrap().iter().map(|v| v.to_bits()).collect());
-    }
-    assert!(answers.windows(2).all(|pair| pair[0] == pair[1]));
-}
-
-#[test]
-#[cfg(feature = "compiler")]
-fn a_task_that_is_not_asked_for_costs_nothing() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/tiny");
-    let bundle = Bundle::from_bytes(&faceptor_compiler::compile_folder(&folder).unwrap()).unwrap();
-    let mut engine = Engine::new(bundle).unwrap();
-    assert!(engine.output("out_age").is_err(), "no image has been written");
-    let runs = |engine: &Engine| engine.counters().filter(|c| c.runs > 0).map(|c| c.part.clone()).collect::<Vec<_>>();
-    engine.input("image").unwrap().fill(0.5);
-    let alone = engine.output("out_age").unwrap().to_vec();
-    assert_eq!(runs(&engine), ["encoder", "memory", "task_age"]);
-    engine.output("out_landmarks").unwrap();
-    engine.output("out_landmarks").unwrap();
-    assert_eq!(runs(&engine), ["encoder", "memory", "pixel", "task_landmarks", "task_age"]);
-    assert!(engine.counters().all(|c| c.runs <= 1), "what was computed for this image is not computed again");
-    assert_eq!(engine.output("out_age").unwrap(), alone, "alone and beside others the answer is the same");
-    engine.input("image").unwrap().fill(-0.5);
-    assert_ne!(engine.output("out_age").unwrap(), alone);
-    assert_eq!(engine.counters().find(|c| c.part == "encoder").map(|c| c.runs), Some(2));
-    assert!(engine.input("feature4").is_err() && engine.output("nothing").is_err());
-}
 
 /// What a task may differ, over all crops.
 struct Tolerance {
@@ -272,25 +150,22 @@ fn shipped_network_equals_onnx_runtime_on_real_crops() {
 #[cfg(feature = "compiler")]
 fn nano_equals_onnx_runtime_on_real_crops() {
     if let Some(folder) = golden_folder("nano") {
-        let export = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/nano");
+        let export = repository().join("models/nano");
         let bundle = Bundle::from_bytes(&faceptor_compiler::compile_folder(&export).unwrap()).unwrap();
         // Half as many channels average the borderline roundings out less.
         compare_with_golden(bundle, &folder, 1.5);
     }
 }
 
-/// Where the golden answers of a network lie, if they were written.
+/// The folder with the golden answers of a network, if they were written.
 fn golden_folder(network: &str) -> Option<PathBuf> {
     let folder = std::env::var_os("FACEPTOR_GOLDEN").map(PathBuf::from);
-    let folder = folder.unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("target/golden")).join(network);
-    let written = folder.join("golden.toml").exists();
-    let place = folder.display();
-    if !written {
-        let required = std::env::var("FACEPTOR_REQUIRE_SHARED").as_deref() == Ok("1");
-        assert!(!required, "{place} is absent: `make -C models golden` writes it");
-        println!("skipped: {place} is absent (`make -C models golden` writes it)");
+    let folder = folder.unwrap_or_else(|| repository().join("target/golden")).join(network);
+    if !folder.join("golden.toml").exists() {
+        skip(format_args!("{} is absent (`make -C models golden` writes it)", folder.display()));
+        return None;
     }
-    written.then_some(folder)
+    Some(folder)
 }
 
 /// The mean difference to ONNX Runtime may be `times` what edge's may be.
@@ -306,7 +181,7 @@ fn compare_with_golden(bundle: Arc<Bundle>, folder: &Path, times: f64) {
     let input = manifest.input.as_ref().expect("a network with tasks has an input");
     assert_eq!(golden.size, input.size);
     let mut engine = Engine::new(bundle).unwrap();
-    let images = floats(&folder.join("image.f32"));
+    let images = read_floats(&folder.join("image.f32"));
     let len = engine.input(&input.tensor).unwrap().len();
     assert_eq!(images.len(), golden.count * len);
     assert!(golden.count >= 64, "{} crops are too few", golden.count);
@@ -316,7 +191,7 @@ fn compare_with_golden(bundle: Arc<Bundle>, folder: &Path, times: f64) {
     let expected: Vec<[Vec<f32>; 2]> = manifest
         .tasks
         .iter()
-        .map(|task| references.map(|reference| floats(&folder.join(format!("{reference}.{}.f32", task.name)))))
+        .map(|task| references.map(|reference| read_floats(&folder.join(format!("{reference}.{}.f32", task.name)))))
         .collect();
     for (i, image) in images.chunks_exact(len).enumerate() {
         engine.input(&input.tensor).unwrap().copy_from_slice(image);

@@ -1,7 +1,5 @@
 //! The network on frames in cameras' own formats: what it sees there is what it sees in the RGB picture.
 
-mod util;
-
 use std::fs;
 use std::io::Write;
 use std::process::Stdio;
@@ -13,6 +11,8 @@ use faceptor::stages::{
 };
 use faceptor_edge::capture::demo_clip::DemoClip;
 use serde_json::Value;
+
+use crate::program::{Folder, Output, PORTRAIT, command, faceptor};
 
 /// A picture in BT.601, as a camera in this format and range would deliver it: rows padded to a multiple of 64 bytes.
 fn camera_bytes(picture: &Picture, format: PixelFormat, full: bool) -> (usize, Vec<u8>) {
@@ -151,7 +151,7 @@ fn film(frames: u64) -> Result<Vec<u8>> {
 }
 
 /// (sequence, number of faces) of each line.
-fn seen(output: &util::Output) -> Vec<(u64, usize)> {
+fn seen(output: &Output) -> Vec<(u64, usize)> {
     let faces = |line: &Value| line["faces"].as_array().map_or(0, Vec::len);
     output.json().iter().map(|line| (line["sequence"].as_u64().expect("a count"), faces(line))).collect()
 }
@@ -159,7 +159,7 @@ fn seen(output: &util::Output) -> Vec<(u64, usize)> {
 #[test]
 fn a_film_on_standard_input_is_read_frame_by_frame() -> Result<()> {
     let film = film(3)?;
-    let mut command = util::command(&["run", "--source", "-", "--tasks", "age", "--json"]);
+    let mut command = command(&["run", "--source", "-", "--tasks", "age", "--json"]);
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn()?;
     let mut input = child.stdin.take().expect("a pipe");
@@ -168,17 +168,17 @@ fn a_film_on_standard_input_is_read_frame_by_frame() -> Result<()> {
     let output = child.wait_with_output()?;
     writer.join().expect("the writer ends")?;
     let text = |bytes| String::from_utf8(bytes).expect("output is UTF-8");
-    let output = util::Output { status: output.status.code(), out: text(output.stdout), err: text(output.stderr) };
+    let output = Output { status: output.status.code(), out: text(output.stdout), err: text(output.stderr) };
     assert_eq!(seen(&output.expect(0)), [(0, 1), (1, 1), (2, 1)]);
     Ok(())
 }
 
 #[test]
 fn a_film_that_is_cut_off_gives_its_whole_frames() -> Result<()> {
-    let folder = util::Folder::new();
+    let folder = Folder::new();
     let film = film(3)?;
     let path = folder.write("cut.y4m", &film[..film.len() - 1000]);
-    let output = util::faceptor(&["run", "--source", &path, "--tasks", "age", "--json"]).expect(0);
+    let output = faceptor(&["run", "--source", &path, "--tasks", "age", "--json"]).expect(0);
     assert_eq!(seen(&output), [(0, 1), (1, 1)]);
     assert!(output.err.contains("cut.y4m: its last frame is cut off"), "{output:?}");
     Ok(())
@@ -186,11 +186,11 @@ fn a_film_that_is_cut_off_gives_its_whole_frames() -> Result<()> {
 
 #[test]
 fn a_damaged_jpeg_in_a_stream_is_passed_over() -> Result<()> {
-    let folder = util::Folder::new();
-    let portrait = fs::read(util::PORTRAIT)?;
+    let folder = Folder::new();
+    let portrait = fs::read(PORTRAIT)?;
     let stream = [&portrait, &portrait[..portrait.len() / 2], &portrait].concat();
     let path = folder.write("stream.mjpg", &stream);
-    let output = util::faceptor(&["run", "--source", &path, "--tasks", "age", "--json"]).expect(0);
+    let output = faceptor(&["run", "--source", &path, "--tasks", "age", "--json"]).expect(0);
     let faces: Vec<usize> = seen(&output).into_iter().map(|(_, faces)| faces).collect();
     assert_eq!(faces, [1, 1]);
     assert!(output.err.contains("stream.mjpg: damaged frame passed over: the frame is cut off"), "{output:?}");
@@ -199,12 +199,12 @@ fn a_damaged_jpeg_in_a_stream_is_passed_over() -> Result<()> {
 
 #[test]
 fn a_file_of_another_kind_is_named_with_what_was_expected() {
-    let folder = util::Folder::new();
+    let folder = Folder::new();
     for (name, expected) in [("photo.y4m", "not YUV4MPEG2"), ("text.mjpg", "not concatenated JPEGs")] {
         let path = folder.write(name, b"something else\n");
-        let output = util::faceptor(&["run", "--source", &path]).expect(1);
+        let output = faceptor(&["run", "--source", &path]).expect(1);
         assert!(output.line_about(name).contains(expected), "{output:?}");
     }
-    let output = util::faceptor(&["run", "--source", "/dev/null"]).expect(1);
+    let output = faceptor(&["run", "--source", "/dev/null"]).expect(1);
     assert!(output.line_about("/dev/null").contains("not a camera: `faceptor devices` lists them"), "{output:?}");
 }

@@ -1,9 +1,8 @@
 //! `faceptor devices` on whatever machine this is: build machines have no camera, and some developers do.
 
-mod util;
-
 use serde_json::Value;
-use util::faceptor;
+
+use crate::program::faceptor;
 
 #[test]
 fn cameras_are_listed_or_advice_is_given() {

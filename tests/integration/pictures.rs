@@ -1,4 +1,4 @@
-//! Picture files of every kind, made in the test.
+//! Makes picture files of every kind, in memory.
 
 use std::io::Cursor;
 
@@ -6,7 +6,7 @@ use image::codecs::gif::GifEncoder;
 use image::codecs::jpeg::JpegEncoder;
 use image::{DynamicImage, Frame, ImageFormat, Rgb, RgbImage, imageops};
 
-use super::PORTRAIT;
+use crate::program::PORTRAIT;
 
 /// The portrait, decoded.
 pub fn portrait() -> RgbImage {
@@ -30,7 +30,7 @@ pub fn jpeg(picture: &RgbImage) -> Vec<u8> {
     file
 }
 
-/// A JPEG with an EXIF orientation (1..=8) put behind its first marker.
+/// A JPEG with an EXIF orientation (1..=8) inserted after its first marker.
 pub fn jpeg_with_orientation(picture: &RgbImage, orientation: u8) -> Vec<u8> {
     let mut exif = b"Exif\0\0II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0".to_vec();
     exif.extend([orientation, 0, 0, 0, 0, 0, 0, 0]);
@@ -109,7 +109,7 @@ pub fn animated_webp(first: &RgbImage, second: &RgbImage) -> Vec<u8> {
     body.extend(chunk(b"VP8X", &[vec![2, 0, 0, 0], small(width), small(height)].concat()));
     body.extend(chunk(b"ANIM", &[0; 6]));
     for picture in [first, second] {
-        // RIFF, length and WEBP take twelve bytes; what follows is the picture's own chunk.
+        // RIFF, length and WEBP take twelve bytes; the rest is the picture's own chunk.
         let still = encode(picture.clone(), ImageFormat::WebP)[12..].to_vec();
         let head = [small(0), small(0), small(width), small(height), small(100), vec![0]].concat();
         body.extend(chunk(b"ANMF", &[head, still].concat()));

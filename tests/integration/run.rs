@@ -1,13 +1,12 @@
 //! `faceptor run`: the demo clip, photos, and what is not there yet.
 
-mod util;
-
 use std::fs;
 
 use faceptor_edge::capture::demo_clip;
 use faceptor_edge::capture::demo_clip::DemoClip;
-use util::files::{jpeg, portrait};
-use util::{Folder, PORTRAIT, faceptor};
+
+use crate::pictures::{jpeg, portrait};
+use crate::program::{Folder, PORTRAIT, faceptor};
 
 #[test]
 fn the_face_of_the_demo_is_followed_through_the_clip() {

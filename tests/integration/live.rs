@@ -17,12 +17,9 @@ use faceptor_edge::live::live_loop::{Command, Links, Live, Settings};
 use faceptor_edge::live::ring::Ring;
 use faceptor_edge::outputs::shared_frame::FramePool;
 use faceptor_edge::platform::allocations;
-use faceptor_edge::platform::allocations::{Count, Counting};
+use faceptor_edge::platform::allocations::Count;
 use faceptor_edge::platform::clock;
 use faceptor_edge::platform::shutdown::Shutdown;
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
 
 /// What the publisher would have got.
 #[derive(Debug, Default)]

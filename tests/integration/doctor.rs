@@ -1,11 +1,10 @@
 //! `faceptor doctor`, and what `faceptor ctl` says when nobody listens.
 
-mod util;
-
 use std::os::unix::net::UnixListener;
 
 use serde_json::Value;
-use util::{Folder, command, faceptor, finish};
+
+use crate::program::{Folder, command, faceptor, finish};
 
 const CHECKS: [&str; 14] = [
     "board", "kernel", "cpu", "kernels", "clocks", "heat", "memory", "priority", "locking", "timer", "wake-up",

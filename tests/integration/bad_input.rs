@@ -1,12 +1,11 @@
 //! Bad input: one clear line for each file, the others are processed, exit status 1 if any failed.
 
-mod util;
-
 use image::{DynamicImage, ImageBuffer, Luma, Rgb, RgbImage};
-use util::files::{
+
+use crate::pictures::{
     animated_gif, animated_webp, cmyk_jpeg, encode, gradient, jpeg, jpeg_with_orientation, png, portrait,
 };
-use util::{FACE, Folder, PORTRAIT, faceptor, overlap};
+use crate::program::{FACE, Folder, PORTRAIT, faceptor, overlap};
 
 #[test]
 fn each_bad_file_gets_one_line_and_the_others_are_processed() {

@@ -1,14 +1,8 @@
-//! Drives the real binary: a folder for one test, commands, and the files that users have.
+//! Runs the program with the arguments of a test, and reads what it printed.
 
-#![allow(dead_code, reason = "each test file uses its own part of it")]
-
-pub mod files;
-
-use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::{fs, process};
 
+pub use faceptor_test_support::Folder;
 use serde_json::Value;
 
 /// The public-domain portrait, 512 x 512.
@@ -16,62 +10,15 @@ pub const PORTRAIT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/models/demo/ast
 /// The box of its face: left, top, right, bottom, looked up by eye.
 pub const FACE: [f64; 4] = [176.0, 60.0, 274.0, 190.0];
 
-/// The export that is embedded.
+/// The export folder of the embedded network.
+#[cfg(feature = "compiler")]
 pub const EXPORT: &str = if cfg!(feature = "nano") {
     concat!(env!("CARGO_MANIFEST_DIR"), "/models/nano")
 } else {
     concat!(env!("CARGO_MANIFEST_DIR"), "/models/edge")
 };
 
-/// A folder of its own, removed at the end.
-pub struct Folder {
-    path: PathBuf,
-}
-
-static COUNT: AtomicU32 = AtomicU32::new(0);
-
-impl Folder {
-    pub fn new() -> Folder {
-        let number = COUNT.fetch_add(1, Ordering::Relaxed);
-        let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("run-{}-{number}", process::id()));
-        fs::create_dir_all(&path).expect("the target folder can be written");
-        Folder { path }
-    }
-
-    pub fn path(&self) -> &Path {
-        &self.path
-    }
-
-    /// Path of a file in it, as text.
-    pub fn file(&self, name: &str) -> String {
-        self.path.join(name).to_str().expect("test paths are plain text").to_owned()
-    }
-
-    /// Writes a file, making its folders, and returns its path.
-    pub fn write(&self, name: &str, bytes: &[u8]) -> String {
-        let path = self.path.join(name);
-        fs::create_dir_all(path.parent().expect("a file has a folder")).expect("folders can be made");
-        fs::write(&path, bytes).expect("files can be written");
-        self.file(name)
-    }
-
-    /// Names in it, sorted.
-    pub fn names(&self, below: &str) -> Vec<String> {
-        let entries = fs::read_dir(self.path.join(below)).expect("the folder is there");
-        let mut names: Vec<String> =
-            entries.map(|entry| entry.expect("readable").file_name().to_string_lossy().into_owned()).collect();
-        names.sort();
-        names
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.path);
-    }
-}
-
-/// What a command left behind.
+/// The exit status of a command and what it printed.
 #[derive(Debug)]
 pub struct Output {
     pub status: Option<i32>,
@@ -128,7 +75,7 @@ pub fn overlap(xywh: &Value, edges: [f64; 4]) -> f64 {
     both / (area(found) + area(edges) - both)
 }
 
-/// Whether two JSON points or lists of numbers differ by at most `limit` anywhere.
+/// Compares two JSON points or lists of numbers: true if no number differs by more than `limit`.
 pub fn near(one: &Value, other: &Value, limit: f64) -> bool {
     match (one, other) {
         (Value::Array(a), Value::Array(b)) => a.len() == b.len() && a.iter().zip(b).all(|(a, b)| near(a, b, limit)),

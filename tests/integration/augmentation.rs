@@ -1,11 +1,12 @@
 //! `faceptor image --looks`: further looks at the face, mirrored and zoomed, and none for tasks whose answer has a side.
 
-mod util;
-
 use image::{GrayImage, RgbImage, imageops};
 use serde_json::Value;
-use util::files::{png, portrait};
-use util::{Folder, faceptor};
+
+use crate::pictures::{png, portrait};
+#[cfg(feature = "compiler")]
+use crate::program::EXPORT;
+use crate::program::{Folder, faceptor};
 
 const SIDE: u32 = 216;
 
@@ -129,14 +130,14 @@ fn photos_are_looked_at_ten_times_for_the_parsing_and_six_for_the_rest_and_odd_n
 #[test]
 fn a_task_that_does_not_know_mirrored_faces_is_asked_once() {
     let folder = Folder::new();
-    for entry in std::fs::read_dir(util::EXPORT).expect("the network is there") {
+    for entry in std::fs::read_dir(EXPORT).expect("the network is there") {
         let path = entry.expect("readable").path();
         if path.extension().is_some_and(|e| e == "onnx") {
             let name = path.file_name().expect("a file").to_string_lossy().into_owned();
             folder.write(&format!("sided/{name}"), &std::fs::read(&path).expect("readable"));
         }
     }
-    let manifest = std::fs::read_to_string(format!("{}/manifest.toml", util::EXPORT)).expect("a manifest");
+    let manifest = std::fs::read_to_string(format!("{}/manifest.toml", EXPORT)).expect("a manifest");
     // The age alone is asked once.
     let (before, age) = manifest.split_once("name = \"age\"").expect("a task of that name");
     let sided = format!("{before}name = \"age\"{}", age.replacen("mirror = true", "mirror = false", 1));

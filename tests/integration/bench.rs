@@ -1,14 +1,13 @@
 //! `faceptor bench`, `reference` and `verify`: few frames through the real program.
 
-mod util;
-
 use std::fs;
 
 use serde_json::Value;
-use util::{Folder, PORTRAIT, faceptor};
+
+use crate::program::{Folder, Output, PORTRAIT, faceptor};
 
 /// A quick bench with its report.
-fn bench(folder: &Folder, extra: &[&str]) -> (util::Output, Value) {
+fn bench(folder: &Folder, extra: &[&str]) -> (Output, Value) {
     let path = folder.file("report.json");
     let mut arguments = vec!["bench", "--frames", "20", "--warm-up", "2", "--tasks", "age,landmarks", "--json", &path];
     arguments.extend(extra);
@@ -103,7 +102,7 @@ fn mistakes_on_the_command_line_are_wrong_usage() {
 #[test]
 fn without_a_face_and_without_tasks_there_is_still_a_report() {
     let folder = Folder::new();
-    let photo = folder.write("photos/plain.png", &util::files::png(util::files::gradient(320, 240)));
+    let photo = folder.write("photos/plain.png", &crate::pictures::png(crate::pictures::gradient(320, 240)));
     let run = faceptor(&["bench", "--source", &photo, "--frames", "3", "--warm-up", "1", "--json", "-"]).expect(0);
     let report = &run.json()[0];
     assert_eq!((&report["faces"], &report["frame"]["n"]), (&0.0.into(), &3.into()));
@@ -119,7 +118,7 @@ fn reference(folder: &Folder) -> String {
     path
 }
 
-fn verify(reference: &str, extra: &[&str]) -> util::Output {
+fn verify(reference: &str, extra: &[&str]) -> Output {
     faceptor(&[&["verify", "--reference", reference, "--frames", "0"][..], extra].concat())
 }
 
@@ -293,6 +292,6 @@ fn a_profile_without_a_file_is_a_table() {
     };
     wrong(&["--frames", "20001"], 2, "--frames 20000 at most");
     let folder = Folder::new();
-    let photo = folder.write("plain.png", &util::files::png(util::files::gradient(320, 240)));
+    let photo = folder.write("plain.png", &crate::pictures::png(crate::pictures::gradient(320, 240)));
     wrong(&["--frames", "2", "--source", &photo], 1, "no frame shows a face");
 }

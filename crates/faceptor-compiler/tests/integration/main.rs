@@ -1,0 +1,5 @@
+//! Tests of compiled bundles: their answers against ONNX Runtime's, and what a reader refuses.
+
+mod bundle;
+mod fixtures;
+mod systems;

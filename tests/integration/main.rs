@@ -1,0 +1,33 @@
+//! Tests of the program as users run it, and of the runtime on scripted sources and clocks. One binary, so that the
+//! library is linked once; run a module alone with `cargo test --test integration MODULE::`.
+//!
+//! The tests share a process: none changes its environment, working directory, limits or signal handlers. What needs
+//! that runs in a child process, mostly the program itself.
+
+mod pictures;
+mod program;
+
+mod augmentation;
+mod bad_input;
+mod bench;
+mod capture;
+mod control;
+mod devices;
+mod doctor;
+mod live;
+mod outputs;
+mod overload;
+mod parity;
+mod photos;
+mod preview;
+mod run;
+mod service;
+#[cfg(feature = "compiler")]
+mod systems;
+mod tasks;
+mod threads;
+mod tracking;
+
+/// Counts the allocations of each thread by itself, so tests beside each other do not disturb the counts.
+#[global_allocator]
+static ALLOCATOR: faceptor_edge::platform::allocations::Counting = faceptor_edge::platform::allocations::Counting;
