@@ -58,7 +58,7 @@ impl DemoClip {
     /// Decodes the portrait.
     pub fn new() -> Result<DemoClip> {
         let photo = decode_photo(PORTRAIT).context("the embedded portrait")?;
-        Ok(DemoClip { portrait: photo.picture })
+        Ok(DemoClip { portrait: photo.into_picture() })
     }
 
     /// Draws frame `frame` into `picture`, whose memory is used again.

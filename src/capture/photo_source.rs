@@ -55,10 +55,13 @@ impl Source for PhotoSource {
         self.at += 1;
         self.sequence += 1;
         match read {
-            Ok(photo) => self.picture = photo.picture,
+            Ok(photo) => self.picture = photo.into_picture(),
             Err(reason) => {
                 self.counters.decode_errors += 1;
-                return Err(SourceError::Frame { name: self.paths[index].display().to_string(), reason });
+                return Err(SourceError::Frame {
+                    name: self.paths[index].display().to_string(),
+                    reason: reason.into(),
+                });
             }
         }
         self.shown = Some(index);

@@ -15,7 +15,7 @@ use crate::outputs::format::text;
 use crate::outputs::output_paths::OutputPaths;
 use crate::platform::clock::Stopwatch;
 use crate::platform::network_threads::ThreadArguments;
-use faceptor::stages::{Analysis, Locate, Looks, MAX_FACES, Picture, Pipeline, Pixels, Purpose, read_photo};
+use faceptor::stages::{Analysis, Augmentation, Locate, MAX_FACES, Picture, Pipeline, Pixels, Purpose, read_photo};
 
 #[derive(Args)]
 pub struct ImageArguments {
@@ -46,15 +46,15 @@ pub struct ImageArguments {
     /// How often the network looks at each face, the mean being given: 1, as `run` does; 2, the second time mirrored; 6, both
     /// from nearer and farther too; 10, for the parsing both from nearer still.
     #[arg(long, value_name = "N", default_value = "10", value_parser = looks)]
-    looks: Looks,
+    looks: Augmentation,
 }
 
-fn looks(text: &str) -> Result<Looks, &'static str> {
+fn looks(text: &str) -> Result<Augmentation, &'static str> {
     match text {
-        "1" => Ok(Looks::One),
-        "2" => Ok(Looks::Two),
-        "6" => Ok(Looks::Six),
-        "10" => Ok(Looks::Ten),
+        "1" => Ok(Augmentation::Off),
+        "2" => Ok(Augmentation::Mirror),
+        "6" => Ok(Augmentation::Six),
+        "10" => Ok(Augmentation::Ten),
         _ => Err("a face is looked at 1, 2, 6 or 10 times"),
     }
 }
@@ -69,7 +69,7 @@ pub fn run(arguments: ImageArguments) -> Result<Outcome> {
     let bundle = arguments.network.open()?;
     let mut pipeline = arguments.tasks.pipeline(&bundle, &arguments.threads.threads()?)?;
     pipeline.for_masks(arguments.out.is_some() || arguments.masks.is_some());
-    pipeline.look_times(arguments.looks);
+    pipeline.set_augmentation(arguments.looks);
     let results: Vec<PathBuf> = [&arguments.out, &arguments.masks].into_iter().flatten().cloned().collect();
     let listing = photo_files::list(&arguments.paths, &results);
     let mut outcome = Outcome::Done;
@@ -106,10 +106,10 @@ fn process(
 ) -> Result<String> {
     let (mut whole, mut stage) = (Stopwatch::start(), Stopwatch::start());
     let photo = read_photo(path)?;
-    if photo.animated {
+    if photo.is_animated() {
         log::warn!("{}: animated, its first frame is used", path.display());
     }
-    let picture = photo.picture;
+    let picture = photo.into_picture();
     let mut outer_timing = OuterTiming { capture_us: stage.lap_us(), ..OuterTiming::default() };
     let analysis = pipeline.analyze(&picture, locate)?;
     stage.lap_us();

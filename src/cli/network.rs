@@ -70,6 +70,6 @@ impl TaskArguments {
     /// A pipeline for the chosen tasks of a bundle.
     pub fn pipeline(&self, bundle: &Arc<Bundle>, threads: &Threads) -> Result<Pipeline> {
         let chosen = select_tasks(bundle.manifest(), self.tasks.as_deref())?;
-        Pipeline::with_threads(bundle.clone(), &chosen, threads)
+        Ok(Pipeline::with_threads(bundle.clone(), &chosen, threads)?)
     }
 }

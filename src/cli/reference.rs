@@ -87,9 +87,9 @@ fn collect(arguments: &ReferenceArguments) -> Result<(Vec<(String, Picture)>, Ou
             // Only its name: where it lay on this machine is nobody's business.
             Ok(photo) => {
                 let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-                pictures.push((name, photo.picture));
+                pictures.push((name, photo.into_picture()));
             }
-            Err(reason) => failed(path, &reason),
+            Err(reason) => failed(path, &reason.into()),
         }
     }
     Ok((pictures, outcome))

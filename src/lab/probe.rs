@@ -91,7 +91,7 @@ impl Probe {
     pub fn look(&mut self, picture: &Picture, face: &GoldenFace) -> Result<()> {
         let at = self.pipeline.frame_of(&face.keypoints).context("the keypoints of a face are not distinct")?;
         let found = Detection { score: face.score, edges: face.edges, keypoints: face.keypoints };
-        self.pipeline.look(picture, &self.pipeline.views(&at, Some(&found)))
+        Ok(self.pipeline.look(picture, &self.pipeline.views(&at, Some(&found)))?)
     }
 
     /// Puts a stored input into the network.

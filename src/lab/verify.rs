@@ -143,7 +143,7 @@ fn compare_pictures(probe: &mut Probe, reference: &Reference, stored: &Stored, f
         // Checked against its length and checksum, so that it can only be damaged by whoever wrote it.
         reference.bytes(&golden.file)?;
         let path = reference.path(&golden.file);
-        let picture = read_photo(&path).with_context(|| path.display().to_string())?.picture;
+        let picture = read_photo(&path).with_context(|| path.display().to_string())?.into_picture();
         let mut here = probe.find(&picture)?;
         found.pictures += 1;
         for (number, expected) in golden.faces.iter().enumerate() {

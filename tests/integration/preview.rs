@@ -29,7 +29,7 @@ impl Stage {
         let bundle = faceptor::stages::embedded_bundle().expect("the network is inside");
         let chosen = select_tasks(bundle.manifest(), Some("age,parsing")).expect("two tasks");
         let mut pipeline = Pipeline::new(bundle, &chosen).expect("it runs");
-        let picture = read_photo(PORTRAIT.as_ref()).expect("the portrait").picture;
+        let picture = read_photo(PORTRAIT.as_ref()).expect("the portrait").into_picture();
         let locate = Locate::Find { purpose: Purpose::Photo, limit: 4 };
         let analysis = pipeline.analyze(&picture, locate).expect("it runs");
         let asked = Arc::new(Mutex::new(Vec::new()));

@@ -195,7 +195,7 @@ const FACE: [f64; 2] = [225.0, 112.0];
 
 /// The portrait's face, `zoom` times as large, with a pattern over it that is finer than what the network sees.
 fn close_up(zoom: usize, width: usize, height: usize, pattern: i32) -> Result<Picture> {
-    let photo = read_photo("models/demo/astronaut.jpg".as_ref())?.picture;
+    let photo = read_photo("models/demo/astronaut.jpg".as_ref())?.into_picture();
     let corner = [FACE[0] - (width / zoom) as f64 / 2.0, FACE[1] - (height / zoom) as f64 / 2.0];
     let last = [photo.width() - 1, photo.height() - 1];
     let mut bytes = Vec::with_capacity(width * height * 3);

@@ -2,15 +2,14 @@
 
 use std::sync::Arc;
 
-use anyhow::{Context, Result, bail, ensure};
-
 use crate::align::appearance::AppearanceTemplate;
 use crate::align::face_window::{FaceWindow, WindowTransforms};
 use crate::align::light::Light;
 use crate::analysis::{Analysis, Face, Faces, Timing};
-use crate::augmentation::{self, Aspect, Looks, Mean};
+use crate::augmentation::{self, Aspect, Augmentation, Mean};
 use crate::detect::detection::{Detection, Detections, MAX_FACES};
 use crate::detect::detector::{Detector, Purpose};
+use crate::error::{Error, ErrorKind, OrError, Result, bail, ensure};
 use crate::geometry::{Point, Similarity};
 use crate::image::downscaled::Downscaled;
 use crate::image::picture::{Picture, Pixels, Pyramid};
@@ -39,7 +38,7 @@ pub struct Pipeline {
     finder: Option<Detector>,
     looks: Vec<FaceWindow>,
     template: [Point; 5],
-    decoders: Vec<TaskDecoder>,
+    decoders: Arc<[TaskDecoder]>,
     /// The look of each decoder.
     look_of: Vec<usize>,
     /// On the face that was looked at last.
@@ -54,7 +53,7 @@ pub struct Pipeline {
     tasks: TaskList,
     masks: bool,
     /// How often faces of photos are looked at.
-    times: Looks,
+    times: Augmentation,
     /// What the looks at a photo's face say, by tasks.
     means: Vec<Mean>,
 }
@@ -69,19 +68,21 @@ impl Pipeline {
     /// The same with more threads than the caller's for the network.
     pub fn with_threads(bundle: Arc<Bundle>, tasks: &TaskList, threads: &Threads) -> Result<Pipeline> {
         let engine = Kernel::choose().and_then(|kernel| Engine::with_threads(bundle.clone(), kernel, threads));
-        let engine = engine.context("the bundle cannot be run")?;
+        let engine =
+            engine.map_err(|reason| Error::new(ErrorKind::Bundle, format!("the bundle cannot be run: {reason:#}")))?;
         let manifest = bundle.manifest();
         let (looks, template) = FaceWindow::all(manifest, &engine)?;
         let finder = manifest.finder.as_ref();
         let finder = finder.map(|spec| Detector::new(spec, &engine)).transpose()?;
         let count = manifest.tasks.len();
-        ensure!(count <= MAX_TASKS, "this bundle has {count} tasks, the most are {MAX_TASKS}");
+        ensure!(count <= MAX_TASKS, Bundle, "this bundle has {count} tasks, the most are {MAX_TASKS}");
         let (mut decoders, mut look_of) = (Vec::with_capacity(count), Vec::with_capacity(count));
         for task in &manifest.tasks {
             let group = manifest.group_of(task).map(|group| group.tensor.as_str());
             let look = group.and_then(|tensor| looks.iter().position(|look| look.tensor == tensor)).unwrap_or(0);
             look_of.push(look);
-            let shape = engine.shape(&task.output).with_context(|| format!("no output {}", task.output))?;
+            let shape =
+                engine.shape(&task.output).or_error(ErrorKind::Bundle, || format!("no output {}", task.output))?;
             let decoder = TaskDecoder::new(task, shape)?.with_forms_of(&engine);
             decoders.push(decoder.seen_through(look, looks[look].geometry.clone()));
         }
@@ -98,11 +99,11 @@ impl Pipeline {
             shared: selection::shared_parts(manifest),
             tasks: TaskList::new(),
             masks: true,
-            times: Looks::One,
+            times: Augmentation::Off,
             means: (0..count).map(|_| Mean::default()).collect(),
             engine,
             finder,
-            decoders,
+            decoders: decoders.into(),
         };
         pipeline.choose(tasks);
         Ok(pipeline)
@@ -128,6 +129,16 @@ impl Pipeline {
     /// One for each task of the manifest, in its order.
     pub fn decoders(&self) -> &[TaskDecoder] {
         &self.decoders
+    }
+
+    /// Returns the decoders, for results that outlive the pipeline.
+    pub(crate) fn shared_decoders(&self) -> &Arc<[TaskDecoder]> {
+        &self.decoders
+    }
+
+    /// Reports whether the bundle can find faces.
+    pub fn has_finder(&self) -> bool {
+        self.finder.is_some()
     }
 
     /// Parts that tasks have in common, producers first.
@@ -165,7 +176,7 @@ impl Pipeline {
     pub fn find(&mut self, picture: &impl Pixels, purpose: Purpose, limit: usize) -> Result<Detections> {
         match &mut self.finder {
             Some(finder) => finder.find(&mut self.engine, picture, purpose, limit.min(MAX_FACES)),
-            None => bail!("this bundle has no face finder: give aligned crops with --aligned"),
+            None => bail!(Unsupported, "this bundle has no face finder: give aligned crops with --aligned"),
         }
     }
 
@@ -178,7 +189,8 @@ impl Pipeline {
 
     /// Step 1 in what was swept.
     pub fn find_swept(&mut self, view: &ImageView, limit: usize) -> Result<Detections> {
-        let finder = self.finder.as_mut().context("this bundle has no face finder")?;
+        let finder =
+            self.finder.as_mut().or_error(ErrorKind::Unsupported, || "this bundle has no face finder".to_owned())?;
         each_format!(view, pixels => finder.find_swept(&mut self.engine, pixels, limit.min(MAX_FACES)))
     }
 
@@ -189,7 +201,7 @@ impl Pipeline {
         for index in 0..self.looks.len() {
             if self.is_needed(index) {
                 let look = &mut self.looks[index];
-                let input = self.engine.input(&look.tensor)?;
+                let input = self.engine.input(&look.tensor).map_err(Error::network)?;
                 look.crop.fill(picture, views.of(index), input);
                 self.light = self.light.or_else(|| look.light(input));
             }
@@ -212,7 +224,7 @@ impl Pipeline {
             }
             let look = &mut self.looks[index];
             let to_picture = views.of(index);
-            let input = self.engine.input(&look.tensor)?;
+            let input = self.engine.input(&look.tensor).map_err(Error::network)?;
             match look.crop.halvings(to_picture) {
                 0 => each_format!(view, pixels => look.crop.fill(pixels, to_picture, input)),
                 // A frame is halved three times at most.
@@ -244,7 +256,7 @@ impl Pipeline {
     /// Step 3: computes one shared part (an index into [`Pipeline::shared`]) and what it needs, unless that is done.
     pub fn encode(&mut self, part: usize) -> Result<()> {
         if let Some(part) = self.shared.get(part) {
-            self.engine.prepare(&part.tensor)?;
+            self.engine.prepare(&part.tensor).map_err(Error::network)?;
         }
         Ok(())
     }
@@ -252,7 +264,8 @@ impl Pipeline {
     /// Step 4: answers one task for the face that was looked at, into memory of [`TaskDecoder::blank`]. Shared parts that
     /// were not encoded yet are computed now.
     pub fn decode(&mut self, task: usize, views: &WindowTransforms, answer: &mut Prediction) -> Result<()> {
-        let decoder = self.decoders.get(task).with_context(|| format!("the bundle has no task number {task}"))?;
+        let decoder =
+            self.decoders.get(task).or_error(ErrorKind::Task, || format!("the bundle has no task number {task}"))?;
         decoder.ask(&mut self.engine, self.masks, views.of(decoder.look()), answer)
     }
 
@@ -264,8 +277,8 @@ impl Pipeline {
 
     /// How often [`Pipeline::analyze`] looks at each face, giving out the mean (see [`aspect`]); once at first. Tasks of which
     /// the manifest does not say that they know mirrored faces are asked once all the same.
-    pub fn look_times(&mut self, looks: Looks) {
-        self.times = looks;
+    pub fn set_augmentation(&mut self, augmentation: Augmentation) {
+        self.times = augmentation;
     }
 
     /// Everything about one picture.
@@ -299,7 +312,11 @@ impl Pipeline {
             Locate::Find { purpose, limit } => self.find(picture, purpose, limit),
             Locate::Aligned => {
                 let (width, height) = (picture.width(), picture.height());
-                ensure!(width == height, "an aligned crop is square, this picture has {width} x {height} pixels");
+                ensure!(
+                    width == height,
+                    Image,
+                    "an aligned crop is square, this picture has {width} x {height} pixels"
+                );
                 let side = width as f32;
                 let keypoints = self.template.map(|[x, y]| [x * side, y * side]);
                 let whole = Detection { score: 1.0, edges: [0.0, 0.0, side, side], keypoints };
@@ -332,7 +349,7 @@ impl Pipeline {
                 decoder.ask(&mut self.engine, self.masks, face.views.of(decoder.look()), &mut result.prediction)?;
                 result.known = true;
             } else {
-                let output = self.engine.output(&decoder.task().output)?;
+                let output = self.engine.output(&decoder.task().output).map_err(Error::network)?;
                 self.means[task].begin(decoder.task(), decoder.grid(), &decoder.gaze().warp, output);
             }
             timing.decode_us[task] += watch.lap_us();
@@ -352,7 +369,7 @@ impl Pipeline {
             timing.encode_us += watch.lap_us();
             for task in (0..self.decoders.len()).filter(|task| asked & 1 << task != 0) {
                 let decoder = &self.decoders[task];
-                let output = self.engine.output(&decoder.task().output)?;
+                let output = self.engine.output(&decoder.task().output).map_err(Error::network)?;
                 self.means[task].add(decoder.task(), decoder.grid(), &decoder.gaze().warp, aspect, output);
                 timing.decode_us[task] += watch.lap_us();
             }
@@ -371,7 +388,7 @@ impl Pipeline {
         for index in 0..self.looks.len() {
             if self.is_needed(index) {
                 let look = &mut self.looks[index];
-                let input = self.engine.input(&look.tensor)?;
+                let input = self.engine.input(&look.tensor).map_err(Error::network)?;
                 look.crop.fill_from_photo(photo, &aspect.of(face.views.of(index)), input);
                 // The first look tells of the light.
                 face.light = face.light.or_else(|| look.light(input));

@@ -37,21 +37,25 @@ const NEAREST_FOR_ALL: f64 = 0.9;
 /// How many looks a face may get: one, two with its mirror image, six with both from nearer and farther, ten with both from
 /// nearer still, for the parsing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Looks {
-    One,
-    Two,
+pub enum Augmentation {
+    /// The face as it is, once.
+    Off,
+    /// Two views: the second is mirrored.
+    Mirror,
+    /// Six: both from nearer and farther too.
     Six,
+    /// Ten: both from nearer still, for parsing; the other tasks have six.
     Ten,
 }
 
-impl Looks {
+impl Augmentation {
     /// The aspects after the first, which is [`PLAIN`].
     pub fn further(self) -> &'static [Aspect] {
         match self {
-            Looks::One => &[],
-            Looks::Two => &ASPECTS[1..2],
-            Looks::Six => &ASPECTS[1..6],
-            Looks::Ten => &ASPECTS[1..],
+            Augmentation::Off => &[],
+            Augmentation::Mirror => &ASPECTS[1..2],
+            Augmentation::Six => &ASPECTS[1..6],
+            Augmentation::Ten => &ASPECTS[1..],
         }
     }
 }
@@ -258,7 +262,7 @@ mod tests {
 
     #[test]
     fn the_nearest_looks_come_last_and_are_the_parsings_alone() {
-        let [six, ten] = [Looks::Six, Looks::Ten].map(Looks::further);
+        let [six, ten] = [Augmentation::Six, Augmentation::Ten].map(Augmentation::further);
         assert_eq!((six.len(), ten.len(), &ten[..5]), (5, 9, six));
         assert!(ten.iter().skip(1).is_sorted_by(|a, b| a.zoom >= b.zoom));
         assert!(ten.iter().all(|aspect| aspect.serves(TaskKind::Parsing)));
@@ -288,7 +292,7 @@ mod tests {
             [if aspect.mirrored { 1.0 - x } else { x }, y].map(|n| n as f32)
         };
         let first = seen(PLAIN);
-        for aspect in Looks::Ten.further() {
+        for aspect in Augmentation::Ten.further() {
             let found = mean(&task(TaskKind::Landmarks, &[0]), [0; 3], &first, &[(*aspect, &seen(*aspect))]);
             assert!((found[0] - first[0]).abs() < 1e-6 && (found[1] - first[1]).abs() < 1e-6, "{aspect:?}: {found:?}");
         }
@@ -307,7 +311,7 @@ mod tests {
         let (task, grid, plain) = (task(TaskKind::Parsing, &[0]), [1, side, side], plane(PLAIN));
         let first = mean(&task, grid, &plain, &[]);
         assert_eq!(first.len(), side * FINER * side * FINER);
-        let further = Looks::Ten.further().iter().map(|aspect| (*aspect, plane(*aspect)));
+        let further = Augmentation::Ten.further().iter().map(|aspect| (*aspect, plane(*aspect)));
         for (aspect, said) in further {
             let found = mean(&task, grid, &plain, &[(aspect, &said)]);
             let fine = side * FINER;

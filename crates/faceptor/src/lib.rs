@@ -1,15 +1,39 @@
-//! Reads faces in images: landmarks, parsing, age, expression, attributes and recognition, by one small network.
+#![cfg_attr(all(faceptor_bundle, feature = "photo"), doc = include_str!("../README.md"))]
+#![cfg_attr(not(all(faceptor_bundle, feature = "photo")), doc = "Reads faces in images, by one small network.")]
+#![forbid(unsafe_code)]
 
 mod align;
 mod analysis;
 mod analyze;
+mod analyzer;
 mod augmentation;
+mod bundle;
 mod detect;
-mod embedded;
+mod error;
+mod face;
 mod geometry;
 mod image;
 mod quality;
+mod results;
 pub mod stages;
 mod stopwatch;
+mod task;
 mod tasks;
 mod track;
+
+pub use align::light::Light;
+pub use analyzer::{Analyzer, Image};
+pub use augmentation::Augmentation;
+pub use bundle::Bundle;
+pub use error::{Error, ErrorKind};
+pub use face::{Analysis, BoundingBox, Face};
+pub use geometry::Point;
+pub use image::colour::Colour;
+#[cfg(feature = "photo")]
+pub use image::photo::Photo;
+pub use image::view::{ImageView, PixelFormat, ShortFrame};
+pub use quality::Quality;
+pub use results::{Attributes, Embedding, Expression, Parsing, TaskOutput};
+pub use task::Task;
+pub use tasks::age::Age;
+pub use tasks::landmarks::Landmarks;

@@ -3,21 +3,20 @@
 //! [`Pipeline`] holds the network. Its steps for an image are: [`Pipeline::find`] the faces, sample one into the network's
 //! input, [`Pipeline::encode`] what several tasks share, [`Pipeline::decode`] a task. `faceptor run` is such a program.
 
+#[doc(no_inline)]
+pub use crate::{Age, Augmentation, Colour, ImageView, PixelFormat, Point, Quality, ShortFrame};
+
 pub use crate::align::face_window::WindowTransforms;
 pub use crate::analysis::{Analysis, Deadline, Face, Timing};
 pub use crate::analyze::{Locate, Pipeline};
-pub use crate::augmentation::Looks;
+pub use crate::bundle::embedded_bundle;
 pub use crate::detect::detection::{Detection, MAX_FACES};
 pub use crate::detect::detector::Purpose;
-pub use crate::embedded::bundle as embedded_bundle;
-pub use crate::geometry::{Point, Similarity, TRACKING_LANDMARKS, keypoints_of_landmarks};
-pub use crate::image::colour::Colour;
+pub use crate::geometry::{Similarity, TRACKING_LANDMARKS, keypoints_of_landmarks};
 #[cfg(feature = "photo")]
 pub use crate::image::photo::{decode as decode_photo, read as read_photo};
 pub use crate::image::picture::{Picture, Pixels};
-pub use crate::image::view::{ImageView, OwnedFrame, PixelFormat, Sampler, ShortFrame, each_format};
-pub use crate::quality::Quality;
-pub use crate::tasks::age::Age;
+pub use crate::image::view::{OwnedFrame, Sampler, each_format};
 pub use crate::tasks::decoder::{Prediction, TaskDecoder, TaskResult, largest};
 pub use crate::tasks::parsing::{OUTSIDE, Parsing};
 pub use crate::tasks::selection::{MAX_TASKS, SelectionError, SharedPart, TaskList, parts_of, select as select_tasks};

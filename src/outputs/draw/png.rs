@@ -39,7 +39,7 @@ mod tests {
         let path = folder.path().join("a.png");
         let picture = Picture::from_rgb(2, 1, vec![1, 2, 3, 4, 5, 6]).context("six bytes")?;
         write_picture(&path, &picture)?;
-        assert_eq!(faceptor::stages::read_photo(&path)?.picture, picture);
+        assert_eq!(faceptor::stages::read_photo(&path)?.into_picture(), picture);
         assert_eq!(fs::read_dir(folder.path())?.count(), 1);
         Ok(())
     }

@@ -6,13 +6,12 @@
 
 use std::sync::Arc;
 
-use anyhow::{Context, Result, ensure};
-
 use crate::align::appearance::AppearanceTemplate;
 use crate::align::crop::Crop;
 use crate::align::light::Light;
 use crate::align::warp::{Unwarp, Warp};
 use crate::detect::detection::Detection;
+use crate::error::{ErrorKind, OrError, Result, ensure};
 use crate::geometry::{Point, Similarity};
 use crate::image::normalization::Normalization;
 use faceptor_nn::engine::Engine;
@@ -137,7 +136,8 @@ impl FaceWindow {
             manifest::Warp::None => 1.0,
             manifest::Warp::Cubic => f64::from(frame.warp_linear),
         };
-        let warp = Warp::new(linear).with_context(|| format!("frame: warp_linear {linear} is not in 0..=1"))?;
+        let warp =
+            Warp::new(linear).or_error(ErrorKind::Bundle, || format!("frame: warp_linear {linear} is not in 0..=1"))?;
         let bgr = input.colour == manifest::Colour::Bgr;
         let normalization = Normalization { mean: input.mean, std: input.std, bgr };
         let crop = Crop::new(input.size, warp, normalization);
@@ -163,7 +163,7 @@ impl FaceWindow {
             GroupWarp::None => Some(Warp::NONE),
             GroupWarp::Tanh => Warp::tanh(f64::from(frame.warp_tanh), group.size),
         };
-        let warp = warp.with_context(|| format!("group {name}: its warp is out of range"))?;
+        let warp = warp.or_error(ErrorKind::Bundle, || format!("group {name}: its warp is out of range"))?;
         let (fit, in_frame) = match &frame.align {
             Align::Keypoints { template } => (FrameFit::Keypoints(*template), Similarity::fit(template, &TEMPLATE)),
             Align::Box { box_scale } => {
@@ -173,7 +173,8 @@ impl FaceWindow {
                 (FrameFit::Box(scale), Some(Similarity { a: side, b: 0.0, tx, ty }))
             }
         };
-        let in_frame = in_frame.with_context(|| format!("group {name}: its template has no distinct points"))?;
+        let in_frame =
+            in_frame.or_error(ErrorKind::Bundle, || format!("group {name}: its template has no distinct points"))?;
         let number = |numbers: &[f32], channel: usize| numbers.get(channel).copied().unwrap_or(1.0);
         let three = |numbers: &[f32]| [0, 1, 2].map(|channel| number(numbers, channel));
         let bgr = group.colour == GroupColour::Bgr;
@@ -226,14 +227,18 @@ impl FaceWindow {
     pub(crate) fn all(manifest: &Manifest, engine: &Engine) -> Result<(Vec<FaceWindow>, [Point; 5])> {
         if !manifest.groups.is_empty() {
             let count = manifest.groups.len();
-            ensure!(count <= MAX_WINDOWS, "this bundle looks at a face in {count} ways, the most are {MAX_WINDOWS}");
-            let windows = manifest.groups.iter().map(|group| FaceWindow::of_group(group, engine));
-            return Ok((windows.collect::<Result<_>>()?, TEMPLATE));
+            ensure!(
+                count <= MAX_WINDOWS,
+                Bundle,
+                "this bundle looks at a face in {count} ways, the most are {MAX_WINDOWS}"
+            );
+            let looks = manifest.groups.iter().map(|group| FaceWindow::of_group(group, engine));
+            return Ok((looks.collect::<Result<_>>()?, TEMPLATE));
         }
         let missing =
             |what: &str| format!("this bundle answers no tasks: its manifest has neither {what} nor [[group]]");
-        let input = manifest.input.as_ref().with_context(|| missing("[input]"))?;
-        let frame = manifest.frame.as_ref().with_context(|| missing("[frame]"))?;
+        let input = manifest.input.as_ref().or_error(ErrorKind::Bundle, || missing("[input]"))?;
+        let frame = manifest.frame.as_ref().or_error(ErrorKind::Bundle, || missing("[frame]"))?;
         Ok((vec![FaceWindow::of_input(input, frame, engine)?], frame.template))
     }
 }
@@ -253,8 +258,8 @@ fn light_points(geometry: &WindowGeometry, size: usize) -> Vec<usize> {
 
 fn check_shape(tensor: &str, channels: usize, size: usize, engine: &Engine) -> Result<()> {
     let shape = [1, channels, size, size];
-    let found = engine.shape(tensor).with_context(|| format!("no part reads {tensor}"))?;
-    ensure!(found == shape, "input {tensor} has shape {found:?} instead of {shape:?}");
+    let found = engine.shape(tensor).or_error(ErrorKind::Bundle, || format!("no part reads {tensor}"))?;
+    ensure!(found == shape, Bundle, "input {tensor} has shape {found:?} instead of {shape:?}");
     Ok(())
 }
 

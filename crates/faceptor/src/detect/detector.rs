@@ -1,10 +1,9 @@
 //! Detects faces: runs the finder network on the picture at a few sizes and decodes its cells into boxes and
 //! keypoints.
 
-use anyhow::{Context, Result, ensure};
-
 use crate::detect::detection::{Candidates, Detection, Detections};
 use crate::detect::letterbox::Letterbox;
+use crate::error::{Error, ErrorKind, OrError, Result, ensure};
 use crate::image::normalization::Normalization;
 use crate::image::picture::Pixels;
 use faceptor_nn::engine::Engine;
@@ -76,14 +75,25 @@ impl Detector {
         let mut sizes = Vec::with_capacity(spec.sizes.len());
         for size in &spec.sizes {
             let expected = [1, 3, size.height, size.width];
-            let input = engine.shape(&size.input).with_context(|| format!("finder: no input {}", size.input))?;
-            ensure!(input == expected, "finder: input {} has shape {input:?} instead of {expected:?}", size.input);
+            let input =
+                engine.shape(&size.input).or_error(ErrorKind::Bundle, || format!("finder: no input {}", size.input))?;
+            ensure!(
+                input == expected,
+                Bundle,
+                "finder: input {} has shape {input:?} instead of {expected:?}",
+                size.input
+            );
             let mut grids = Vec::with_capacity(spec.strides.len());
             for (tensor, &stride) in size.outputs.iter().zip(&spec.strides) {
-                let shape = engine.shape(tensor).with_context(|| format!("finder: no output {tensor}"))?;
+                let shape =
+                    engine.shape(tensor).or_error(ErrorKind::Bundle, || format!("finder: no output {tensor}"))?;
                 let (rows, columns) = (size.height.div_ceil(stride), size.width.div_ceil(stride));
                 let expected = [1, CHANNELS, rows, columns];
-                ensure!(shape == expected, "finder: output {tensor} has shape {shape:?} instead of {expected:?}");
+                ensure!(
+                    shape == expected,
+                    Bundle,
+                    "finder: output {tensor} has shape {shape:?} instead of {expected:?}"
+                );
                 grids.push(Grid { tensor: tensor.clone(), stride, columns, rows });
             }
             sizes.push(Size {
@@ -124,7 +134,7 @@ impl Detector {
                 continue;
             }
             size.letterbox.set_sparse(purpose == Purpose::Live);
-            size.letterbox.fill(picture, &self.normalization, engine.input(&size.input)?);
+            size.letterbox.fill(picture, &self.normalization, engine.input(&size.input).map_err(Error::network)?);
             collect(size, self.threshold, engine, picture, &mut self.candidates)?;
         }
         Ok(self.candidates.suppress(self.overlap, limit))
@@ -147,7 +157,7 @@ impl Detector {
             if !std::mem::take(&mut smallest) && size.magnifies(picture) {
                 continue;
             }
-            engine.input(&size.input)?.copy_from_slice(&size.swept);
+            engine.input(&size.input).map_err(Error::network)?.copy_from_slice(&size.swept);
             collect(size, self.threshold, engine, picture, &mut self.candidates)?;
         }
         Ok(self.candidates.suppress(self.overlap, limit))
@@ -163,7 +173,7 @@ fn collect(
     candidates: &mut Candidates,
 ) -> Result<()> {
     for grid in &size.grids {
-        let output = engine.output(&grid.tensor)?;
+        let output = engine.output(&grid.tensor).map_err(Error::network)?;
         decode(output, grid, threshold, |found| candidates.push(to_picture(&found, &size.letterbox, picture)));
     }
     Ok(())

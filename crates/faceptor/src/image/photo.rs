@@ -3,18 +3,17 @@
 //! Grey, CMYK and 16-bit pictures become 8-bit RGB; transparency is composited over white; the EXIF orientation is
 //! applied. The format is recognized by the content, not by the file name.
 
-use std::error::Error;
 use std::fs::File;
 use std::io::{Cursor, Read};
 use std::path::Path;
 
-use anyhow::{Context, Result, bail};
 use image::codecs::{gif::GifDecoder, jpeg::JpegDecoder, png::PngDecoder, webp::WebPDecoder};
 use image::metadata::Orientation;
 use image::{AnimationDecoder, DynamicImage, ImageDecoder, ImageError, ImageFormat, Limits};
 
+use crate::error::{Error, ErrorKind, Result, bail};
 use crate::image::jpeg_end;
-use crate::image::picture::Picture;
+use crate::image::picture::{Picture, Pixels};
 
 /// Pictures with more pixels are refused before anything is allocated for them.
 pub const MAX_PIXELS: u64 = 64 << 20;
@@ -23,38 +22,96 @@ const MAX_DECODER_BYTES: u64 = 512 << 20;
 /// Longer files are refused without reading them to the end.
 const MAX_FILE_BYTES: u64 = 256 << 20;
 
-/// A decoded photo.
+/// A decoded photo: upright RGB, 8 bits a channel.
+#[derive(Clone, Debug)]
 pub struct Photo {
-    pub picture: Picture,
-    /// The file holds an animation; `picture` is its first frame.
-    pub animated: bool,
+    picture: Picture,
+    animated: bool,
+}
+
+impl Photo {
+    /// Reads and decodes a JPEG, PNG, WebP or GIF file, whatever its name says.
+    ///
+    /// Grey, CMYK and 16-bit images become 8-bit RGB, transparency is laid over white, the EXIF orientation is applied;
+    /// the first frame of an animation is taken.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Image`] when the file cannot be read, is in another format or broken, or has more than 64 million
+    /// pixels; the text names the file.
+    pub fn open(path: impl AsRef<Path>) -> Result<Photo, Error> {
+        let path = path.as_ref();
+        read(path).map_err(|reason| reason.within(path.display()))
+    }
+
+    /// Decodes the bytes of such a file.
+    ///
+    /// # Errors
+    /// As of [`Photo::open`].
+    pub fn decode(bytes: &[u8]) -> Result<Photo, Error> {
+        decode(bytes)
+    }
+
+    /// Returns the width in pixels, at least 1.
+    pub fn width(&self) -> usize {
+        self.picture.width()
+    }
+
+    /// Returns the height in pixels, at least 1.
+    pub fn height(&self) -> usize {
+        self.picture.height()
+    }
+
+    /// Returns the pixels row by row, three bytes each: red, green, blue.
+    pub fn rgb(&self) -> &[u8] {
+        self.picture.bytes()
+    }
+
+    /// Reports whether the file held an animation, of which this is the first frame.
+    pub fn is_animated(&self) -> bool {
+        self.animated
+    }
+
+    /// Returns the pixels for the steps of [`stages`](crate::stages).
+    pub fn picture(&self) -> &Picture {
+        &self.picture
+    }
+
+    /// Returns the pixels for the steps of [`stages`](crate::stages), without a copy.
+    pub fn into_picture(self) -> Picture {
+        self.picture
+    }
+}
+
+/// Makes an error about a photo.
+fn unreadable(reason: impl Into<String>) -> Error {
+    Error::new(ErrorKind::Image, reason)
 }
 
 /// Reads and decodes one file. The error states the reason without naming the file.
 pub fn read(path: &Path) -> Result<Photo> {
     let file = File::open(path).map_err(|error| plain(&error))?;
     if file.metadata().is_ok_and(|data| data.is_dir()) {
-        bail!("a folder, not a photo");
+        bail!(Image, "a folder, not a photo");
     }
     let mut bytes = Vec::new();
     file.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes).map_err(|error| plain(&error))?;
     if bytes.len() as u64 > MAX_FILE_BYTES {
-        bail!("the file is longer than {} MiB", MAX_FILE_BYTES >> 20);
+        bail!(Image, "the file is longer than {} MiB", MAX_FILE_BYTES >> 20);
     }
     decode(&bytes)
 }
 
-/// Returns the text of an I/O error without the number that Rust appends.
-fn plain(error: &std::io::Error) -> anyhow::Error {
+/// "No such file or directory" without the number that Rust appends.
+fn plain(error: &std::io::Error) -> Error {
     let text = error.to_string();
     let end = text.find(" (os error").unwrap_or(text.len());
-    anyhow::anyhow!("{}", text[..end].to_lowercase())
+    unreadable(text[..end].to_lowercase())
 }
 
 /// Decodes a photo from memory.
 pub fn decode(bytes: &[u8]) -> Result<Photo> {
     if bytes.is_empty() {
-        bail!("the file is empty");
+        bail!(Image, "the file is empty");
     }
     let reader = Cursor::new(bytes);
     let limits = limits();
@@ -63,7 +120,7 @@ pub fn decode(bytes: &[u8]) -> Result<Photo> {
             let decoder = JpegDecoder::new(reader).map_err(|error| broken("JPEG", &error))?;
             check_size(&decoder)?;
             if !jpeg_end::reaches_end(bytes) {
-                bail!("truncated JPEG: its end is missing");
+                bail!(Image, "truncated JPEG: its end is missing");
             }
             develop(decoder, "JPEG", false)
         }
@@ -84,18 +141,18 @@ pub fn decode(bytes: &[u8]) -> Result<Photo> {
             let animated = frames.is_ok_and(|mut frames| frames.nth(1).is_some());
             develop(decoder, "GIF", animated)
         }
-        Ok(other) => bail!("{other:?} pictures are not read: save it as JPEG, PNG or WebP"),
-        Err(_) => bail!("not a JPEG, PNG or WebP picture"),
+        Ok(other) => bail!(Image, "{other:?} pictures are not read: save it as JPEG, PNG or WebP"),
+        Err(_) => bail!(Image, "not a JPEG, PNG or WebP picture"),
     }
 }
 
-/// Returns the decoder's message once: its errors repeat those that caused them.
-fn broken(format: &str, error: &ImageError) -> anyhow::Error {
-    let mut cause: &dyn Error = error;
+/// What the decoder found, in its own words and once: its errors repeat those that caused them.
+fn broken(format: &str, error: &ImageError) -> Error {
+    let mut cause: &dyn std::error::Error = error;
     while let Some(deeper) = cause.source() {
         cause = deeper;
     }
-    anyhow::anyhow!("broken {format}: {cause}")
+    unreadable(format!("broken {format}: {cause}"))
 }
 
 fn limits() -> Limits {
@@ -107,23 +164,29 @@ fn limits() -> Limits {
 fn check_size(decoder: &impl ImageDecoder) -> Result<()> {
     let (width, height) = decoder.dimensions();
     if u64::from(width) * u64::from(height) > MAX_PIXELS {
-        bail!("{width} x {height} pixels are more than the {} million that are read: scale it down", MAX_PIXELS >> 20);
+        bail!(
+            Image,
+            "{width} x {height} pixels are more than the {} million that are read: scale it down",
+            MAX_PIXELS >> 20
+        );
     }
     if width == 0 || height == 0 {
-        bail!("the picture has no pixels");
+        bail!(Image, "the picture has no pixels");
     }
     Ok(())
 }
 
 fn develop(mut decoder: impl ImageDecoder, format: &str, animated: bool) -> Result<Photo> {
     check_size(&decoder)?;
-    decoder.set_limits(limits()).with_context(|| format!("this {format} needs too much memory"))?;
+    let too_large = |reason: ImageError| unreadable(format!("this {format} needs too much memory: {reason}"));
+    decoder.set_limits(limits()).map_err(too_large)?;
     let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
     let mut image = DynamicImage::from_decoder(decoder).map_err(|error| broken(format, &error))?;
     image.apply_orientation(orientation);
     let (width, height) = (image.width() as usize, image.height() as usize);
     let rgb = if image.color().has_alpha() { over_white(&image) } else { image.into_rgb8().into_raw() };
-    let picture = Picture::from_rgb(width, height, rgb).context("the decoder gave another size than it announced")?;
+    let picture = Picture::from_rgb(width, height, rgb);
+    let picture = picture.ok_or_else(|| unreadable("the decoder gave another size than it announced"))?;
     Ok(Photo { picture, animated })
 }
 
@@ -142,7 +205,6 @@ mod tests {
     use image::{ImageBuffer, ImageEncoder, Luma, LumaA, Rgba};
 
     use super::*;
-    use crate::image::picture::Pixels;
 
     fn png(image: impl Into<DynamicImage>) -> Vec<u8> {
         let mut file = Cursor::new(Vec::new());

@@ -2,11 +2,10 @@
 
 use std::sync::Arc;
 
-use anyhow::{Result, ensure};
-
 use crate::align::face_window::WindowGeometry;
 use crate::align::warp::Warp;
 use crate::augmentation::Mean;
+use crate::error::{Error, Result, ensure};
 use crate::geometry::Similarity;
 use crate::tasks::age::Age;
 use crate::tasks::landmarks::Landmarks;
@@ -115,24 +114,24 @@ impl TaskDecoder {
         let name = &task.name;
         let wrong = |wanted: &str| format!("task {name}: its output has shape {shape:?} instead of {wanted}");
         let mut grid = [0; 3];
-        ensure!(!shape.contains(&0), "task {name}: its output of shape {shape:?} is empty");
+        ensure!(!shape.contains(&0), Bundle, "task {name}: its output of shape {shape:?} is empty");
         match task.kind {
-            TaskKind::Landmarks => ensure!(matches!(shape, [1, _, 2]), wrong("[1, points, 2]")),
+            TaskKind::Landmarks => ensure!(matches!(shape, [1, _, 2]), Bundle, "{}", wrong("[1, points, 2]")),
             TaskKind::Parsing => {
-                ensure!(matches!(shape, [1, _, _, _]), wrong("[1, classes, height, width]"));
+                ensure!(matches!(shape, [1, _, _, _]), Bundle, "{}", wrong("[1, classes, height, width]"));
                 grid.copy_from_slice(&shape[1..]);
-                ensure!(grid[0] < usize::from(OUTSIDE), "task {name}: {} classes do not fit a mask", grid[0]);
+                ensure!(grid[0] < usize::from(OUTSIDE), Bundle, "task {name}: {} classes do not fit a mask", grid[0]);
             }
-            _ => ensure!(matches!(shape, [1, _]), wrong("[1, numbers]")),
+            _ => ensure!(matches!(shape, [1, _]), Bundle, "{}", wrong("[1, numbers]")),
         }
         let named = match task.kind {
             TaskKind::Parsing | TaskKind::Expression | TaskKind::Attributes => task.labels.len(),
             TaskKind::Age => task.bins.len(),
             TaskKind::Landmarks | TaskKind::Recognition => shape[1],
         };
-        ensure!(named == shape[1], "task {name}: {} outputs, but {named} labels or bins", shape[1]);
+        ensure!(named == shape[1], Bundle, "task {name}: {} outputs, but {named} labels or bins", shape[1]);
         let paired = task.flip.len();
-        ensure!(paired == 0 || paired == shape[1], "task {name}: {} outputs, but flip has {paired}", shape[1]);
+        ensure!(paired == 0 || paired == shape[1], Bundle, "task {name}: {} outputs, but flip has {paired}", shape[1]);
         let gaze = Arc::new(WindowGeometry::new(Warp::NONE, Similarity::scaling(1.0)));
         Ok(TaskDecoder { task: task.clone(), grid, forms: Forms::default(), outputs: shape[1], look: 0, gaze })
     }
@@ -165,14 +164,16 @@ impl TaskDecoder {
     ) -> Result<()> {
         if let (Prediction::Parsing(parsing), TaskKind::Parsing) = (&mut *answer, self.task.kind) {
             let output = match (&self.forms.labels, &self.forms.cells) {
-                (Some(labels), _) if !scores => parsing::Output::Labels(engine.bytes(labels)?),
-                (_, Some((cells, cell))) => parsing::Output::Cells(engine.output(cells)?, *cell),
-                _ => parsing::Output::Planes(engine.output(&self.task.output)?),
+                (Some(labels), _) if !scores => parsing::Output::Labels(engine.bytes(labels).map_err(Error::network)?),
+                (_, Some((cells, cell))) => {
+                    parsing::Output::Cells(engine.output(cells).map_err(Error::network)?, *cell)
+                }
+                _ => parsing::Output::Planes(engine.output(&self.task.output).map_err(Error::network)?),
             };
             parsing.read(output, self.grid, &self.gaze.warp, scores);
             return Ok(());
         }
-        self.read_into(engine.output(&self.task.output)?, to_picture, answer);
+        self.read_into(engine.output(&self.task.output).map_err(Error::network)?, to_picture, answer);
         Ok(())
     }
 

@@ -1,5 +1,6 @@
 //! Which tasks are answered: names from the command line, looked up in the bundle's manifest.
 
+use crate::error::{Result, bail};
 use faceptor_nn::manifest::{Manifest, Task};
 
 /// The most tasks of a bundle.
@@ -20,23 +21,18 @@ pub enum SelectionError {
 /// Indices into the manifest's tasks in the order of the request; `None` asks for the manifest's defaults.
 /// `all` and `none` stand for themselves; a name given twice counts once, with a warning.
 pub fn select(manifest: &Manifest, request: Option<&str>) -> Result<TaskList, SelectionError> {
-    // A pipeline refuses bundles with more tasks.
-    let every = 0..manifest.tasks.len().min(MAX_TASKS) as u8;
-    let Some(request) = request else {
-        return Ok(every.filter(|&index| manifest.tasks[usize::from(index)].default).collect());
-    };
+    let Some(request) = request else { return Ok(defaults(manifest)) };
     let mut chosen = TaskList::new();
     let names: Vec<&str> = request.split(',').map(str::trim).filter(|name| !name.is_empty()).collect();
     match names.as_slice() {
         [] => return Err(SelectionError::Empty),
-        ["all"] => return Ok(every.collect()),
+        ["all"] => return Ok(every(manifest).collect()),
         ["none"] => return Ok(chosen),
         _ => {}
     }
     for name in names {
         let Some(index) = manifest.tasks.iter().position(|task| task.name == name) else {
-            let known: Vec<&str> = manifest.tasks.iter().map(|task| task.name.as_str()).collect();
-            return Err(SelectionError::Unknown { name: name.to_owned(), known: known.join(", ") });
+            return Err(SelectionError::Unknown { name: name.to_owned(), known: known_names(manifest) });
         };
         if chosen.contains(&(index as u8)) {
             log::warn!("task {name} is named twice; once is enough");
@@ -46,6 +42,32 @@ pub fn select(manifest: &Manifest, request: Option<&str>) -> Result<TaskList, Se
         }
     }
     Ok(chosen)
+}
+
+/// Returns the tasks that run when the user names none.
+pub fn defaults(manifest: &Manifest) -> TaskList {
+    every(manifest).filter(|&index| manifest.tasks[usize::from(index)].default).collect()
+}
+
+/// Returns all tasks; a pipeline refuses bundles with more than [`MAX_TASKS`].
+fn every(manifest: &Manifest) -> std::ops::Range<u8> {
+    0..manifest.tasks.len().min(MAX_TASKS) as u8
+}
+
+/// Finds a task by its name.
+///
+/// # Errors
+/// [`ErrorKind::Task`](crate::ErrorKind::Task) when the bundle has none of that name; the text lists those it has.
+pub(crate) fn find(manifest: &Manifest, name: &str) -> Result<u8> {
+    match every(manifest).find(|&index| manifest.tasks[usize::from(index)].name == name) {
+        Some(index) => Ok(index),
+        None => bail!(Task, "unknown task '{name}': this bundle has {}", known_names(manifest)),
+    }
+}
+
+fn known_names(manifest: &Manifest) -> String {
+    let names: Vec<&str> = manifest.tasks.iter().map(|task| task.name.as_str()).collect();
+    names.join(", ")
 }
 
 /// Names of the parts that must run for `task`, producers first and its own part last.

@@ -1,0 +1,87 @@
+//! A compiled network in one file.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::task::Task;
+use faceptor_nn::bundle::BundleError;
+use faceptor_nn::bundle::reader;
+
+/// A compiled network in one file, as `faceptor compile` writes it. A clone shares its memory.
+#[derive(Clone)]
+pub struct Bundle(Arc<reader::Bundle>);
+
+impl Bundle {
+    /// Opens the network that was compiled into the library (feature `embedded`).
+    ///
+    /// # Errors
+    /// [`ErrorKind::Bundle`] when none was.
+    pub fn embedded() -> Result<Bundle, Error> {
+        embedded_bundle().map(Bundle).map_err(refused)
+    }
+
+    /// Reads a bundle file and checks it.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Bundle`] when the file cannot be read, is no bundle, or is damaged.
+    pub fn open(path: impl AsRef<Path>) -> Result<Bundle, Error> {
+        let path = path.as_ref();
+        reader::Bundle::open(path).map(Bundle).map_err(|reason| refused(reason).within(path.display()))
+    }
+
+    /// Copies a bundle from memory and checks it.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Bundle`] when the bytes are no bundle, or damaged.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Bundle, Error> {
+        reader::Bundle::from_bytes(bytes).map(Bundle).map_err(refused)
+    }
+
+    /// Returns the network's name and version.
+    pub fn name(&self) -> String {
+        format!("{} {}", self.0.manifest().name, self.0.manifest().version)
+    }
+
+    /// Returns the tasks, in the order of the manifest.
+    pub fn tasks(&self) -> impl Iterator<Item = Task> {
+        self.0.manifest().tasks.iter().map(|task| Task::named(&task.name))
+    }
+
+    /// Returns the bundle for the engine.
+    pub(crate) fn inner(&self) -> &Arc<reader::Bundle> {
+        &self.0
+    }
+}
+
+impl From<Arc<reader::Bundle>> for Bundle {
+    fn from(bundle: Arc<reader::Bundle>) -> Bundle {
+        Bundle(bundle)
+    }
+}
+
+fn refused(reason: BundleError) -> Error {
+    Error::new(ErrorKind::Bundle, reason.to_string())
+}
+
+/// Opens the network that was compiled into the library.
+///
+/// # Errors
+/// When the library was built without the feature `embedded`.
+#[cfg(faceptor_bundle)]
+pub fn embedded_bundle() -> Result<Arc<reader::Bundle>, BundleError> {
+    /// `include_bytes!` alone promises no alignment.
+    #[repr(C, align(64))]
+    struct Aligned<T: ?Sized>(T);
+    static EMBEDDED: &Aligned<[u8]> = &Aligned(*include_bytes!(concat!(env!("OUT_DIR"), "/network.bundle")));
+    reader::Bundle::from_static(&EMBEDDED.0)
+}
+
+/// Returns an error: the library was built without the feature `embedded`.
+///
+/// # Errors
+/// Always.
+#[cfg(not(faceptor_bundle))]
+pub fn embedded_bundle() -> Result<Arc<reader::Bundle>, BundleError> {
+    Err(BundleError::NoneEmbedded)
+}
