@@ -12,7 +12,7 @@ use crate::capture::source::SourceRequest;
 use crate::cli::network::{NetworkArguments, TaskArguments};
 use crate::cli::{Outcome, UsageError, output};
 use crate::lab::assertion::{Assertion, Scope};
-use crate::lab::bench::{self, Settings};
+use crate::lab::bench::{self, BenchSettings};
 use crate::lab::profile;
 use crate::lab::report::{SHORTCUTS, WARM_UP_FRAMES};
 use crate::platform::network_threads::ThreadArguments;
@@ -73,14 +73,14 @@ pub struct BenchArguments {
 
 impl MeasureArguments {
     /// With the tasks of a command line. A budget that is no time is refused.
-    pub fn settings(&self, tasks: faceptor::stages::TaskList, git: Option<&'static str>) -> Result<Settings> {
+    pub fn settings(&self, tasks: faceptor::stages::TaskList, git: Option<&'static str>) -> Result<BenchSettings> {
         let budget_us = self.budget_ms * 1000.0;
         if !(0.0..3.6e9).contains(&budget_us) {
             return Err(
                 UsageError(format!("--budget-ms {}: a time from 0 to an hour is needed", self.budget_ms)).into()
             );
         }
-        Ok(Settings {
+        Ok(BenchSettings {
             tasks,
             max_faces: usize::from(self.max_faces),
             warm_up: self.warm_up,

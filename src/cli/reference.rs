@@ -16,8 +16,10 @@ use crate::cli::{Outcome, output};
 use crate::lab::bench;
 use crate::lab::compare::Limit;
 use crate::lab::probe::Probe;
-use crate::lab::reference::{BENCH, FORMAT, Golden, Index, Limits, Output, Writer};
-use crate::lab::report::Report;
+use crate::lab::reference::{
+    BENCH, FORMAT, ReferenceIndex, ReferenceLimits, ReferencePicture, ReferenceWriter, StoredTensor,
+};
+use crate::lab::report::BenchReport;
 use crate::outputs::draw::png;
 use faceptor::stages::{Picture, read_photo, select_tasks};
 use faceptor_nn::bundle::reader::Bundle;
@@ -46,7 +48,7 @@ pub fn run(arguments: ReferenceArguments, git: Option<&'static str>) -> Result<O
     let bundle = arguments.network.open()?;
     let chosen = select_tasks(bundle.manifest(), arguments.tasks.tasks.as_deref())?;
     let settings = arguments.measure.settings(chosen, git)?;
-    let mut writer = Writer::create(&arguments.out)?;
+    let mut writer = ReferenceWriter::create(&arguments.out)?;
     let mut source = DemoSource::new()?;
     let report = bench::measure(|| arguments.network.open(), |_| Ok(settings), &mut source)?;
     write_json(&writer.path(BENCH), &report)?;
@@ -96,11 +98,16 @@ fn collect(arguments: &ReferenceArguments) -> Result<(Vec<(String, Picture)>, Ou
 }
 
 /// Runs the network over the pictures and writes all tensors.
-fn answer(bundle: &Arc<Bundle>, pictures: &[(String, Picture)], writer: &mut Writer, report: &Report) -> Result<Index> {
+fn answer(
+    bundle: &Arc<Bundle>,
+    pictures: &[(String, Picture)],
+    writer: &mut ReferenceWriter,
+    report: &BenchReport,
+) -> Result<ReferenceIndex> {
     let mut probe = Probe::new(bundle.clone())?;
-    let (tasks, limits): (Vec<Output>, BTreeMap<String, Limit>) =
+    let (tasks, limits): (Vec<StoredTensor>, BTreeMap<String, Limit>) =
         probe.tasks().map(|(task, output)| (output, (task.name.clone(), Limit::of(task.kind)))).unzip();
-    let parts: Vec<Output> = probe.parts().collect();
+    let parts: Vec<StoredTensor> = probe.parts().collect();
     let inputs = probe.inputs().to_vec();
     let outputs = || inputs.iter().chain(&parts).chain(&tasks);
     let mut tensors: Vec<Vec<f32>> = vec![Vec::new(); outputs().count()];
@@ -116,7 +123,7 @@ fn answer(bundle: &Arc<Bundle>, pictures: &[(String, Picture)], writer: &mut Wri
                 numbers.extend_from_slice(probe.output(&output.tensor)?);
             }
         }
-        golden.push(Golden { file, origin: origin.clone(), faces });
+        golden.push(ReferencePicture { file, origin: origin.clone(), faces });
     }
     ensure!(
         golden.iter().any(|picture| !picture.faces.is_empty()),
@@ -128,7 +135,7 @@ fn answer(bundle: &Arc<Bundle>, pictures: &[(String, Picture)], writer: &mut Wri
     }
     let end_to_end = limits.iter().map(|(name, limit)| (name.clone(), limit.end_to_end())).collect();
     let build = &report.build;
-    Ok(Index {
+    Ok(ReferenceIndex {
         format: FORMAT,
         machine: report.machine.describe(),
         program: format!("faceptor {}{}", build.version, build.git.map(|g| format!(" {g}")).unwrap_or_default()),
@@ -140,7 +147,7 @@ fn answer(bundle: &Arc<Bundle>, pictures: &[(String, Picture)], writer: &mut Wri
         tasks,
         parts,
         pictures: golden,
-        limits: Limits {
+        limits: ReferenceLimits {
             tasks: limits,
             end_to_end,
             keypoints: Limit { mean: 0.05, max: 1.0, flips: 0.0 },

@@ -17,16 +17,16 @@ use crate::cli::{Outcome, output};
 use crate::control::server::ControlServer;
 use crate::control::signals::Signals;
 use crate::live::frame::Faces;
+use crate::live::frame_pool::FramePool;
 use crate::live::frame_result::{self, Counters};
-use crate::live::live_loop::{self, Command, Live};
-use crate::live::publisher::{self, Ending, Printing, Publisher};
+use crate::live::live_loop::{self, Command, LiveLoop};
 use crate::live::ring::{self, Ring};
-use crate::live::run_stats::Board;
+use crate::live::run_stats::RunStats;
 use crate::outputs::draw::overlay::{Annotator, Legend, readable_size};
 use crate::outputs::draw::png;
 use crate::outputs::fan_out::{Outputs, RunFacts};
-use crate::outputs::shared_frame::FramePool;
-use crate::platform::scheduling::{Obtained, Role};
+use crate::outputs::publisher::{self, Ending, Printing, Publisher};
+use crate::platform::scheduling::{RealtimeGrants, ThreadRole};
 use crate::platform::sensors::Sensors;
 use crate::platform::shutdown::Shutdown;
 use crate::platform::thermal;
@@ -57,12 +57,12 @@ pub fn run(arguments: RunArguments) -> Result<Outcome> {
     let pipeline = arguments.tasks.pipeline(&bundle, &threads)?;
     let legend = Arc::new(Legend::of(&pipeline));
     // Files and photos have no deadline that priority would help to keep.
-    let mut obtained = if live { arguments.realtime.process() } else { Obtained::default() };
+    let mut obtained = if live { arguments.realtime.process() } else { RealtimeGrants::default() };
 
     let (sender, commands) = sync_channel(COMMANDS);
     let mut control = RunControl {
         commands: sender,
-        board: Arc::default(),
+        run_stats: Arc::default(),
         chosen: Arc::new(Mutex::new(pipeline.tasks().clone())),
         budget_us: Arc::default(),
         shutdown: Shutdown::default(),
@@ -83,9 +83,9 @@ pub fn run(arguments: RunArguments) -> Result<Outcome> {
     };
     let outputs = Outputs::start(arguments.outlets.present(live), facts)?;
     control.pixel_demand = outputs.pixel_demand();
-    control.heat = live.then(|| Arc::new(thermal::Watch::start(Sensors::of_this_machine())));
-    let board = control.board.clone();
-    let _signals = Signals::start(&control.shutdown, move || print_report(&board)).context("signal handlers")?;
+    control.heat = live.then(|| Arc::new(thermal::HeatMonitor::start(Sensors::of_this_machine())));
+    let run_stats = control.run_stats.clone();
+    let _signals = Signals::start(&control.shutdown, move || print_report(&run_stats)).context("signal handlers")?;
     let server = arguments.outlets.socket()?.map(|path| ControlServer::start(&path, control.clone())).transpose()?;
     if let Some(server) = &server {
         log::info!("control socket: {}", server.path().display());
@@ -116,23 +116,23 @@ impl Run<'_> {
     fn through(
         self,
         pipeline: Pipeline,
-        settings: live_loop::Settings,
+        settings: live_loop::LoopSettings,
         source: &mut dyn Source,
         commands: Receiver<Command>,
-        obtained: &mut Obtained,
+        obtained: &mut RealtimeGrants,
     ) -> Result<(Counters, Ending, bool)> {
         let (arguments, period_us) = (self.arguments, source.period_us());
         let limit = usize::from(arguments.following.max_faces);
         let (realtime, is_live) = (&arguments.realtime, period_us.is_some());
-        let mut ring = Ring::new(|| frame_result::Outcome::with_room(limit, pipeline.decoders()));
+        let mut ring = Ring::new(|| frame_result::FrameResult::with_room(limit, pipeline.decoders()));
         let (results, published) = ring.split();
         let ended = Arc::new(AtomicBool::new(false));
-        let links = publisher::Links {
+        let links = publisher::PublisherLinks {
             results: published,
             waiting: thread::current(),
             ended: ended.clone(),
             shutdown: self.control.shutdown.clone(),
-            board: self.control.board.clone(),
+            run_stats: self.control.run_stats.clone(),
         };
         let printing = if arguments.outlets.json { Printing::Json } else { Printing::Text };
         let keep_last = arguments.outlets.out.is_some();
@@ -143,27 +143,29 @@ impl Run<'_> {
             let publishing = builder.spawn_scoped(scope, move || {
                 // Without a publisher the loop has to end too.
                 let _drained = AtEnd(|| shutdown.drain());
-                let mut obtained = Obtained::default();
+                let mut obtained = RealtimeGrants::default();
                 if is_live {
-                    realtime.thread(Role::Publisher, &mut obtained);
+                    realtime.thread(ThreadRole::Publisher, &mut obtained);
                 }
                 publisher.run()
             })?;
             let looped = {
                 let _ended = AtEnd(|| ended.store(true, Ordering::Release));
                 if is_live {
-                    realtime.thread(Role::Loop, obtained);
+                    realtime.thread(ThreadRole::Loop, obtained);
                     // Nobody else sets it.
                     let _ = self.control.granted.set(obtained.clone());
                     log::info!("{}", source.describe());
                     log::info!("{}", obtained.summary());
                     obtained.missing.iter().for_each(|missing| log::warn!("{missing}"));
                 }
-                let links = live_loop::Links {
+                let pixel_demand = self.control.pixel_demand.clone();
+                let links = live_loop::LoopLinks {
                     commands,
                     shutdown: self.control.shutdown.clone(),
-                    watch: self.control.pixel_demand.clone(),
-                    keep_pixels: keep_last,
+                    wants_pixels: Box::new(move || {
+                        keep_last || pixel_demand.as_ref().is_some_and(|demand| demand.wants_pixels())
+                    }),
                     heat: self.heat,
                     results,
                     publisher: publishing.thread().clone(),
@@ -171,7 +173,7 @@ impl Run<'_> {
                 };
                 let options = TrackerOptions { limit, smoothing: !arguments.following.no_smoothing };
                 let faces = Faces::new(pipeline, options).steadied(arguments.following.steady_s());
-                Live::new(faces, settings, period_us, links).and_then(|live| live.run(source))
+                LiveLoop::new(faces, settings, period_us, links).and_then(|live| live.run(source))
             };
             let asked = self.control.shutdown.is_requested();
             publishing.thread().unpark();
@@ -206,6 +208,6 @@ fn report(arguments: &RunArguments, legend: &Arc<Legend>, ending: &Ending) -> Re
 }
 
 /// For SIGUSR1.
-fn print_report(board: &Board) {
-    drop(std::io::stderr().write_all(board.read().table().as_bytes()));
+fn print_report(run_stats: &RunStats) {
+    drop(std::io::stderr().write_all(run_stats.read().table().as_bytes()));
 }

@@ -8,7 +8,7 @@ use v4l::FourCC;
 use crate::capture::source::SourceRequest;
 use crate::cli::network::{NetworkArguments, TaskArguments};
 use crate::control::socket::{self, SocketError};
-use crate::live::live_loop::Settings;
+use crate::live::live_loop::LoopSettings;
 use crate::outputs::fan_out::OutputOptions;
 use crate::outputs::sinks::display::parse_display;
 use crate::outputs::sinks::preview::parse_address;
@@ -157,8 +157,8 @@ impl RunArguments {
     }
 
     /// What the loop is told.
-    pub fn settings(&self) -> Settings {
-        Settings {
+    pub fn settings(&self) -> LoopSettings {
+        LoopSettings {
             frames: self.frames,
             budget_us: self.pace.budget_ms.map(us),
             latency_us: self.pace.latency_ms.map(us),

@@ -11,9 +11,9 @@ use serde_json::{Value, json};
 use crate::control::protocol::Refusal;
 use crate::control::{LoopControl, PendingResult};
 use crate::live::live_loop::Command;
-use crate::live::run_stats::Board;
+use crate::live::run_stats::RunStats;
 use crate::outputs::sinks::snapshot::PixelDemand;
-use crate::platform::scheduling::Obtained;
+use crate::platform::scheduling::RealtimeGrants;
 use crate::platform::shutdown::Shutdown;
 use crate::platform::thermal;
 use faceptor::stages::{TaskList, select_tasks};
@@ -27,16 +27,16 @@ const SNAPSHOT_PATIENCE: Duration = Duration::from_secs(4);
 pub struct RunControl {
     pub bundle: Arc<Bundle>,
     pub commands: SyncSender<Command>,
-    pub board: Arc<Board>,
+    pub run_stats: Arc<RunStats>,
     pub chosen: Arc<Mutex<TaskList>>,
     /// 0 without a budget.
     pub budget_us: Arc<AtomicU64>,
     pub shutdown: Shutdown,
     /// Takes snapshots, if the run has outputs.
     pub pixel_demand: Option<Arc<PixelDemand>>,
-    pub heat: Option<Arc<thermal::Watch>>,
+    pub heat: Option<Arc<thermal::HeatMonitor>>,
     /// What the machine grants to a live source, once that is known.
-    pub granted: Arc<OnceLock<Obtained>>,
+    pub granted: Arc<OnceLock<RealtimeGrants>>,
     /// What does not change: the source and the network.
     pub facts: Value,
 }
@@ -91,7 +91,7 @@ impl LoopControl for RunControl {
     }
 
     fn status(&self) -> Value {
-        let mut status = self.board.read().status();
+        let mut status = self.run_stats.read().status();
         if let Some(granted) = self.granted.get() {
             status.insert("realtime".to_owned(), json!(granted));
         }
@@ -105,7 +105,7 @@ impl LoopControl for RunControl {
     }
 
     fn stats(&self) -> Value {
-        self.board.read().stats()
+        self.run_stats.read().stats()
     }
 
     fn snapshot(&self, file: &Path) -> Result<PendingResult, Refusal> {

@@ -16,8 +16,8 @@ use crate::lab::assertion::{Assertion, Scope};
 use crate::lab::bench;
 use crate::lab::junit;
 use crate::lab::reference::{BENCH, Reference};
-use crate::lab::report::{Report, SHORTCUTS, WARM_UP_FRAMES};
-use crate::lab::verify::{Check, Verification, compare};
+use crate::lab::report::{BenchReport, SHORTCUTS, WARM_UP_FRAMES};
+use crate::lab::verify::{Verification, VerifyCheck, compare};
 use crate::platform::network_threads::ThreadArguments;
 use faceptor::stages::select_tasks;
 use faceptor_nn::bundle::reader::Bundle;
@@ -69,7 +69,7 @@ pub fn run(arguments: VerifyArguments, git: Option<&'static str>) -> Result<Outc
     for assertion in &arguments.assertions {
         let violation = assertion.violation(&scope)?;
         let (passed, message) = (violation.is_none(), violation.unwrap_or_else(|| "holds".to_owned()));
-        checks.push(Check { group: "assertions", name: assertion.to_string(), passed, message });
+        checks.push(VerifyCheck { group: "assertions", name: assertion.to_string(), passed, message });
     }
     let passed = checks.iter().all(|check| check.passed);
     if let Some(path) = &arguments.junit {
@@ -94,7 +94,7 @@ fn measure(
     there: &Value,
     frames: u64,
     git: Option<&'static str>,
-) -> Result<Report> {
+) -> Result<BenchReport> {
     let names = there["tasks"].as_array().context("the reference's bench report names no tasks")?;
     let names: Vec<&str> = names.iter().filter_map(Value::as_str).collect();
     let names = if names.is_empty() { "none".to_owned() } else { names.join(",") };
@@ -109,13 +109,13 @@ fn measure(
     bench::measure(|| arguments.network.open(), |_| Ok(settings), &mut DemoSource::new()?)
 }
 
-fn value(verification: &Verification, report: &Option<Report>) -> Result<Value> {
+fn value(verification: &Verification, report: &Option<BenchReport>) -> Result<Value> {
     let mut value = serde_json::to_value(verification).context("the result cannot be written as JSON")?;
     value["bench"] = serde_json::to_value(report).context("the report cannot be written as JSON")?;
     Ok(value)
 }
 
-fn with_checks(mut value: Value, checks: &[Check], passed: bool) -> Result<Value> {
+fn with_checks(mut value: Value, checks: &[VerifyCheck], passed: bool) -> Result<Value> {
     value["checks"] = serde_json::to_value(checks).context("the checks cannot be written as JSON")?;
     value["passed"] = passed.into();
     Ok(value)
@@ -124,9 +124,9 @@ fn with_checks(mut value: Value, checks: &[Check], passed: bool) -> Result<Value
 fn text(
     reference: &Reference,
     verification: &Verification,
-    report: Option<&Report>,
+    report: Option<&BenchReport>,
     there: &Value,
-    checks: &[Check],
+    checks: &[VerifyCheck],
 ) -> String {
     let index = &reference.index;
     let mut text = format!(
@@ -144,7 +144,7 @@ fn text(
         let _ = write!(text, "\n{}", report.table(Some(there)));
     }
     text.push('\n');
-    let failed: Vec<&Check> = checks.iter().filter(|check| !check.passed).collect();
+    let failed: Vec<&VerifyCheck> = checks.iter().filter(|check| !check.passed).collect();
     for check in &failed {
         let _ = writeln!(text, "FAILED {}, {}: {}", check.group, check.name, check.message);
     }

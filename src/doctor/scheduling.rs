@@ -8,7 +8,7 @@ use crate::doctor::{Check, Root};
 use crate::lab::timer_latency::{self, Lateness};
 use crate::platform::clock;
 use crate::platform::memory_lock::Locked;
-use crate::platform::scheduling::{Obtained, Priority, RealtimeArguments, Role};
+use crate::platform::scheduling::{Priority, RealtimeArguments, RealtimeGrants, ThreadRole};
 
 /// Sleeps of the measurement, a millisecond each.
 const SLEEPS: u32 = 500;
@@ -22,7 +22,7 @@ pub fn checks(root: &Root) -> Vec<Check> {
     let arguments = RealtimeArguments { rt: Priority::Auto, cpu: None };
     let mut obtained = arguments.process();
     let work = move || {
-        arguments.thread(Role::Loop, &mut obtained);
+        arguments.thread(ThreadRole::Loop, &mut obtained);
         (obtained, timer_latency::measure(SLEEPS, Duration::from_millis(1)))
     };
     // On a thread of its own, so that the rest of the doctor is not a real-time process.
@@ -34,11 +34,11 @@ pub fn checks(root: &Root) -> Vec<Check> {
     }
 }
 
-fn missing<'a>(obtained: &'a Obtained, what: &str) -> Option<&'a str> {
+fn missing<'a>(obtained: &'a RealtimeGrants, what: &str) -> Option<&'a str> {
     obtained.missing.iter().find(|note| note.starts_with(what)).map(String::as_str)
 }
 
-fn priority(root: &Root, obtained: &Obtained) -> Check {
+fn priority(root: &Root, obtained: &RealtimeGrants) -> Check {
     if let Some(priority) = obtained.fifo_priority {
         return Check::ok("priority", format!("SCHED_FIFO {priority} is permitted"));
     }
@@ -55,7 +55,7 @@ fn priority(root: &Root, obtained: &Obtained) -> Check {
     Check::warn("priority", found, advice)
 }
 
-fn locked(obtained: &Obtained) -> Check {
+fn locked(obtained: &RealtimeGrants) -> Check {
     match obtained.memory_locked {
         Locked::PresentAndFuture => Check::ok("locking", "all memory can be locked"),
         Locked::Present => Check::warn(
@@ -85,7 +85,7 @@ fn timer(root: &Root) -> Check {
     }
 }
 
-fn wake_up(obtained: &Obtained, late: &Lateness) -> Check {
+fn wake_up(obtained: &RealtimeGrants, late: &Lateness) -> Check {
     let class = obtained.fifo_priority.map_or("ordinary scheduling".to_owned(), |p| format!("SCHED_FIFO {p}"));
     let found = format!(
         "late by {} us p50, {} us p99, {} us at most, in {} sleeps with {class}",
@@ -121,7 +121,7 @@ mod tests {
     fn what_is_granted_is_ok_and_what_is_not_has_advice() {
         let tree = Tree::new(&[]);
         let note = "SCHED_FIFO 40: Operation not permitted (os error 1); permit it by LimitRTPRIO= in the unit";
-        let refused = Obtained { missing: vec![note.to_owned()], ..Obtained::default() };
+        let refused = RealtimeGrants { missing: vec![note.to_owned()], ..RealtimeGrants::default() };
         let check = priority(&tree.root(), &refused);
         assert_eq!(
             (check.state, check.found.as_str()),
@@ -131,16 +131,19 @@ mod tests {
         tree.set("sys/fs/cgroup/cpu/cpu.rt_runtime_us", "0");
         assert!(priority(&tree.root(), &refused).advice.is_some_and(|advice| advice.contains("sched_rt_runtime_us")));
         assert_eq!(locked(&refused).state, State::Warn);
-        let granted =
-            Obtained { fifo_priority: Some(40), memory_locked: Locked::PresentAndFuture, ..Obtained::default() };
+        let granted = RealtimeGrants {
+            fifo_priority: Some(40),
+            memory_locked: Locked::PresentAndFuture,
+            ..RealtimeGrants::default()
+        };
         assert_eq!((priority(&tree.root(), &granted).state, locked(&granted).state), (State::Ok, State::Ok));
     }
 
     #[test]
     fn late_wake_ups_are_a_warning() {
         let late = |p99_us| Lateness { sleeps: 500, p50_us: 60, p99_us, max_us: 5000 };
-        assert_eq!(wake_up(&Obtained::default(), &late(200)).state, State::Ok);
-        let check = wake_up(&Obtained::default(), &late(1500));
+        assert_eq!(wake_up(&RealtimeGrants::default(), &late(200)).state, State::Ok);
+        let check = wake_up(&RealtimeGrants::default(), &late(1500));
         assert_eq!(check.state, State::Warn);
         assert!(check.found.contains("1500 us p99") && check.found.contains("ordinary"), "{check:?}");
     }

@@ -8,12 +8,14 @@ use anyhow::{Result, bail};
 use sha2::{Digest, Sha256};
 
 use crate::capture::source::{Poll, Source, SourceError};
-use crate::lab::report::{Allocations, Build, Gain, Marginal, Memory, Named, Network, Report, per_frame, too_short};
+use crate::lab::report::{
+    Allocations, BenchReport, Build, Gain, Marginal, Memory, Named, Network, per_frame, too_short,
+};
 use crate::live::frame::{Allowance, Faces};
-use crate::live::statistics::{Deadlines, Row, Table};
+use crate::live::statistics::{Deadlines, StageRow, StageTable};
 use crate::platform::allocations::{self, Count};
 use crate::platform::clock::{Stopwatch, now_us};
-use crate::platform::machine::{self, Watch};
+use crate::platform::machine::{self, MachineMonitor};
 use faceptor::stages::{
     Analysis, Face, ImageView, OwnedFrame, Pipeline, TaskList, TrackerOptions, WindowTransforms, each_format,
 };
@@ -35,7 +37,7 @@ const ENGINE_RUNS: u64 = 10;
 
 /// What is to be measured.
 #[derive(Clone)]
-pub struct Settings {
+pub struct BenchSettings {
     pub tasks: TaskList,
     pub max_faces: usize,
     pub warm_up: u64,
@@ -53,9 +55,9 @@ pub struct Settings {
 /// When the network cannot be run, or the source gives no frame for ten seconds.
 pub fn measure(
     open: impl FnOnce() -> Result<Arc<Bundle>>,
-    choose: impl FnOnce(&Bundle) -> Result<Settings>,
+    choose: impl FnOnce(&Bundle) -> Result<BenchSettings>,
     source: &mut dyn Source,
-) -> Result<Report> {
+) -> Result<BenchReport> {
     let init = machine::resident_bytes().map_or(0, |(now, _)| now);
     let mut watch = Stopwatch::start();
     let bundle = open()?;
@@ -63,7 +65,7 @@ pub fn measure(
     let pipeline = undrawn(bundle.clone(), &settings.tasks, &settings.threads)?;
     let load_us = watch.lap_us();
     let mut bench = Bench::new(pipeline, source, &settings);
-    let mut machine = Watch::start();
+    let mut machine = MachineMonitor::start();
 
     bench.run(settings.warm_up.max(1), &mut machine)?;
     let first_us = bench.first_us;
@@ -95,7 +97,7 @@ pub fn measure(
         false => Allocations::default(),
     };
     let manifest = bundle.manifest();
-    Ok(Report {
+    Ok(BenchReport {
         machine,
         build: build(settings.git),
         model: Network {
@@ -127,16 +129,16 @@ pub fn measure(
 
 const FRAME: &str = "frame";
 
-struct Rows {
-    capture: Row,
-    find: Row,
-    align: Row,
-    encode: Row,
+struct BenchRows {
+    capture: StageRow,
+    find: StageRow,
+    align: StageRow,
+    encode: StageRow,
     /// One for each chosen task.
-    decode: Vec<Row>,
-    frame: Row,
+    decode: Vec<StageRow>,
+    frame: StageRow,
     /// Where the source has a rate of its own: from the capture to the answers.
-    since_capture: Option<Row>,
+    since_capture: Option<StageRow>,
 }
 
 struct Bench<'a> {
@@ -144,8 +146,8 @@ struct Bench<'a> {
     faces: Faces,
     source: &'a mut dyn Source,
     analysis: Analysis,
-    table: Table,
-    rows: Rows,
+    table: StageTable,
+    rows: BenchRows,
     deadlines: Deadlines,
     first_us: u64,
     seen: u64,
@@ -159,8 +161,8 @@ struct Bench<'a> {
 }
 
 impl<'a> Bench<'a> {
-    fn new(pipeline: Pipeline, source: &'a mut dyn Source, settings: &Settings) -> Bench<'a> {
-        let mut table = Table::default();
+    fn new(pipeline: Pipeline, source: &'a mut dyn Source, settings: &BenchSettings) -> Bench<'a> {
+        let mut table = StageTable::default();
         let period_us = source.period_us();
         let [capture, find, align, encode] =
             ["capture", "find", "align", "encode"].map(|name| table.register(name, None));
@@ -169,7 +171,7 @@ impl<'a> Bench<'a> {
         let decode = pipeline.tasks().iter().map(|index| table.register(&task(index), None)).collect();
         let since_capture = period_us.map(|_| table.register("since_capture", period_us));
         let rows =
-            Rows { capture, find, align, encode, decode, frame: table.register(FRAME, period_us), since_capture };
+            BenchRows { capture, find, align, encode, decode, frame: table.register(FRAME, period_us), since_capture };
         Bench {
             analysis: Analysis::with_room(settings.max_faces, decoders),
             faces: Faces::new(pipeline, TrackerOptions { limit: settings.max_faces, smoothing: true }),
@@ -201,7 +203,7 @@ impl<'a> Bench<'a> {
         (self.seen, self.allocated, self.allocated_by_source) = (0, Count::default(), Count::default());
     }
 
-    fn run(&mut self, frames: u64, machine: &mut Watch) -> Result<()> {
+    fn run(&mut self, frames: u64, machine: &mut MachineMonitor) -> Result<()> {
         for _ in 0..frames {
             self.frame()?;
             let now = now_us();
@@ -297,7 +299,7 @@ impl<'a> Bench<'a> {
 /// What each chosen task adds: one face with all tasks, and with all but this one, in turns.
 fn marginals(
     bundle: &Arc<Bundle>,
-    settings: &Settings,
+    settings: &BenchSettings,
     kept: &Option<(OwnedFrame, WindowTransforms)>,
 ) -> Result<Named<Marginal>> {
     let tasks = &settings.tasks;
@@ -335,7 +337,7 @@ pub fn undrawn(bundle: Arc<Bundle>, tasks: &TaskList, threads: &Threads) -> Resu
 /// What the threads gain: one face with all of them, and with one alone, in turns; none where there is only one.
 fn gain(
     bundle: &Arc<Bundle>,
-    settings: &Settings,
+    settings: &BenchSettings,
     kept: &Option<(OwnedFrame, WindowTransforms)>,
 ) -> Result<Option<Gain>> {
     let Some((still, at)) = kept.as_ref().filter(|_| settings.threads.count > 1) else { return Ok(None) };

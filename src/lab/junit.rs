@@ -6,10 +6,10 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use quick_junit::{NonSuccessKind, Report, TestCase, TestCaseStatus, TestSuite};
 
-use crate::lab::verify::Check;
+use crate::lab::verify::VerifyCheck;
 
 /// The checks as XML, a suite for each group, in the order in which the groups first appear.
-pub fn to_xml(name: &str, checks: &[Check]) -> Result<String> {
+pub fn to_xml(name: &str, checks: &[VerifyCheck]) -> Result<String> {
     let mut report = Report::new(name);
     let mut groups: Vec<&str> = Vec::new();
     for check in checks {
@@ -35,7 +35,7 @@ pub fn to_xml(name: &str, checks: &[Check]) -> Result<String> {
 }
 
 /// Writes the checks to a file.
-pub fn write(path: &Path, name: &str, checks: &[Check]) -> Result<()> {
+pub fn write(path: &Path, name: &str, checks: &[VerifyCheck]) -> Result<()> {
     fs::write(path, to_xml(name, checks)?).with_context(|| format!("cannot write {}", path.display()))
 }
 
@@ -45,7 +45,7 @@ mod tests {
 
     #[test]
     fn suites_count_their_failures_and_texts_are_escaped() -> Result<()> {
-        let check = |group, name: &str, passed| Check {
+        let check = |group, name: &str, passed| VerifyCheck {
             group,
             name: name.to_owned(),
             passed,

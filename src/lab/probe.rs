@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, ensure};
 
-use crate::lab::reference::{GoldenFace, Output};
+use crate::lab::reference::{ReferenceFace, StoredTensor};
 use faceptor::stages::{Detection, MAX_TASKS, Picture, Pipeline, Purpose, TaskList};
 use faceptor_nn::bundle::reader::Bundle;
 use faceptor_nn::manifest::Task;
@@ -17,7 +17,7 @@ pub struct Probe {
     bundle: Arc<Bundle>,
     pipeline: Pipeline,
     /// What a picture is sampled into: one tensor, or one for each group of the manifest.
-    inputs: Vec<Output>,
+    inputs: Vec<StoredTensor>,
 }
 
 impl Probe {
@@ -38,7 +38,7 @@ impl Probe {
     }
 
     /// The network's inputs.
-    pub fn inputs(&self) -> &[Output] {
+    pub fn inputs(&self) -> &[StoredTensor] {
         &self.inputs
     }
 
@@ -61,17 +61,17 @@ impl Probe {
     }
 
     /// The outputs of all tasks, with what the manifest says of them.
-    pub fn tasks(&self) -> impl Iterator<Item = (&Task, Output)> {
+    pub fn tasks(&self) -> impl Iterator<Item = (&Task, StoredTensor)> {
         self.bundle.manifest().tasks.iter().map(|task| (task, self.describe("task", &task.name, &task.output)))
     }
 
     /// An output of each part that tasks share.
-    pub fn parts(&self) -> impl Iterator<Item = Output> {
+    pub fn parts(&self) -> impl Iterator<Item = StoredTensor> {
         self.pipeline.shared().iter().map(|part| self.describe("part", &part.name, &part.tensor))
     }
 
-    fn describe(&self, kind: &str, name: &str, tensor: &str) -> Output {
-        Output {
+    fn describe(&self, kind: &str, name: &str, tensor: &str) -> StoredTensor {
+        StoredTensor {
             name: name.to_owned(),
             tensor: tensor.to_owned(),
             shape: self.pipeline.engine().shape(tensor).unwrap_or_default().to_vec(),
@@ -81,14 +81,14 @@ impl Probe {
     }
 
     /// The faces of a picture, as the live loop's finder sees them.
-    pub fn find(&mut self, picture: &Picture) -> Result<Vec<GoldenFace>> {
+    pub fn find(&mut self, picture: &Picture) -> Result<Vec<ReferenceFace>> {
         let found = self.pipeline.find(picture, Purpose::Live, MAX_FACES)?;
         let distinct = found.iter().filter(|face| self.pipeline.frame_of(&face.keypoints).is_some());
-        Ok(distinct.map(GoldenFace::from).collect())
+        Ok(distinct.map(ReferenceFace::from).collect())
     }
 
     /// Samples a face into the network's inputs; they can be asked for as outputs.
-    pub fn look(&mut self, picture: &Picture, face: &GoldenFace) -> Result<()> {
+    pub fn look(&mut self, picture: &Picture, face: &ReferenceFace) -> Result<()> {
         let at = self.pipeline.frame_of(&face.keypoints).context("the keypoints of a face are not distinct")?;
         let found = Detection { score: face.score, edges: face.edges, keypoints: face.keypoints };
         Ok(self.pipeline.look(picture, &self.pipeline.views(&at, Some(&found)))?)

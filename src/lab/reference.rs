@@ -30,7 +30,7 @@ pub const BENCH: &str = "bench.json";
 
 /// Why a reference folder cannot be used.
 #[derive(Debug, thiserror::Error)]
-pub enum GoldenError {
+pub enum ReferenceError {
     #[error("{} is no reference folder: it has no {INDEX} (faceptor reference --out writes one)", .0.display())]
     NoReference(PathBuf),
     #[error("{}: {reason}", .path.display())]
@@ -53,7 +53,7 @@ pub enum GoldenError {
 
 /// `reference.json`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Index {
+pub struct ReferenceIndex {
     pub format: u32,
     /// The machine that wrote it, in words.
     pub machine: String,
@@ -62,18 +62,18 @@ pub struct Index {
     pub network: String,
     pub network_sha256: String,
     pub purpose: String,
-    pub inputs: Vec<Output>,
-    pub tasks: Vec<Output>,
-    pub parts: Vec<Output>,
-    pub pictures: Vec<Golden>,
-    pub limits: Limits,
+    pub inputs: Vec<StoredTensor>,
+    pub tasks: Vec<StoredTensor>,
+    pub parts: Vec<StoredTensor>,
+    pub pictures: Vec<ReferencePicture>,
+    pub limits: ReferenceLimits,
     /// Every other file of the folder.
-    pub files: BTreeMap<String, Entry>,
+    pub files: BTreeMap<String, StoredFile>,
 }
 
 /// A tensor that was stored for each face.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Output {
+pub struct StoredTensor {
     pub name: String,
     pub tensor: String,
     /// Of one face.
@@ -83,30 +83,30 @@ pub struct Output {
 
 /// A picture with its faces.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Golden {
+pub struct ReferencePicture {
     pub file: String,
     pub origin: String,
-    pub faces: Vec<GoldenFace>,
+    pub faces: Vec<ReferenceFace>,
 }
 
 /// What the finder saw of a face.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub struct GoldenFace {
+pub struct ReferenceFace {
     pub score: f32,
     /// Left, top, right, bottom.
     pub edges: [f32; 4],
     pub keypoints: [Point; 5],
 }
 
-impl From<&Detection> for GoldenFace {
-    fn from(found: &Detection) -> GoldenFace {
-        GoldenFace { score: found.score, edges: found.edges, keypoints: found.keypoints }
+impl From<&Detection> for ReferenceFace {
+    fn from(found: &Detection) -> ReferenceFace {
+        ReferenceFace { score: found.score, edges: found.edges, keypoints: found.keypoints }
     }
 }
 
 /// What may differ before a verification fails.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Limits {
+pub struct ReferenceLimits {
     /// With the stored input, by task.
     pub tasks: BTreeMap<String, Limit>,
     /// From the picture, by task: the finder's keypoints move the crop a little.
@@ -121,66 +121,66 @@ pub struct Limits {
 
 /// A file's length and checksum.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Entry {
+pub struct StoredFile {
     pub bytes: u64,
     pub sha256: String,
 }
 
 /// Writes a folder, its index last.
-pub struct Writer {
+pub struct ReferenceWriter {
     folder: PathBuf,
-    files: BTreeMap<String, Entry>,
+    files: BTreeMap<String, StoredFile>,
 }
 
-impl Writer {
+impl ReferenceWriter {
     /// Makes the folder. A reference that is there already is written over; a folder with anything else is refused.
-    pub fn create(folder: &Path) -> Result<Writer, GoldenError> {
-        let io = |error| GoldenError::Io { path: folder.to_owned(), error };
+    pub fn create(folder: &Path) -> Result<ReferenceWriter, ReferenceError> {
+        let io = |error| ReferenceError::Io { path: folder.to_owned(), error };
         fs::create_dir_all(folder).map_err(io)?;
         let index = folder.join(INDEX);
         if index.exists() {
-            fs::remove_file(&index).map_err(|error| GoldenError::Io { path: index, error })?;
+            fs::remove_file(&index).map_err(|error| ReferenceError::Io { path: index, error })?;
         } else if fs::read_dir(folder).map_err(io)?.next().is_some() {
             let reason = "the folder is not empty and holds no reference: name another one".to_owned();
-            return Err(GoldenError::Index { path: folder.to_owned(), reason });
+            return Err(ReferenceError::Index { path: folder.to_owned(), reason });
         }
-        Ok(Writer { folder: folder.to_owned(), files: BTreeMap::new() })
+        Ok(ReferenceWriter { folder: folder.to_owned(), files: BTreeMap::new() })
     }
 
-    /// Path of a file that somebody else writes; [`Writer::enter`] takes it up afterwards.
+    /// Path of a file that somebody else writes; [`ReferenceWriter::enter`] takes it up afterwards.
     pub fn path(&self, name: &str) -> PathBuf {
         self.folder.join(name)
     }
 
     /// Takes up a file that has been written.
-    pub fn enter(&mut self, name: &str) -> Result<(), GoldenError> {
+    pub fn enter(&mut self, name: &str) -> Result<(), ReferenceError> {
         let path = self.path(name);
-        let bytes = fs::read(&path).map_err(|error| GoldenError::Io { path, error })?;
-        self.files.insert(name.to_owned(), Entry::of(&bytes));
+        let bytes = fs::read(&path).map_err(|error| ReferenceError::Io { path, error })?;
+        self.files.insert(name.to_owned(), StoredFile::of(&bytes));
         Ok(())
     }
 
     /// Writes numbers.
-    pub fn floats(&mut self, name: &str, numbers: &[f32]) -> Result<(), GoldenError> {
+    pub fn floats(&mut self, name: &str, numbers: &[f32]) -> Result<(), ReferenceError> {
         let bytes: Vec<u8> = numbers.iter().flat_map(|number| number.to_le_bytes()).collect();
         let path = self.path(name);
-        fs::write(&path, &bytes).map_err(|error| GoldenError::Io { path, error })?;
-        self.files.insert(name.to_owned(), Entry::of(&bytes));
+        fs::write(&path, &bytes).map_err(|error| ReferenceError::Io { path, error })?;
+        self.files.insert(name.to_owned(), StoredFile::of(&bytes));
         Ok(())
     }
 
     /// Writes the index: the folder is complete.
-    pub fn finish(self, index: Index) -> Result<(), GoldenError> {
-        let index = Index { files: self.files, ..index };
+    pub fn finish(self, index: ReferenceIndex) -> Result<(), ReferenceError> {
+        let index = ReferenceIndex { files: self.files, ..index };
         let path = self.folder.join(INDEX);
         let text = serde_json::to_string_pretty(&index).map_err(io::Error::from);
-        text.and_then(|text| fs::write(&path, text + "\n")).map_err(|error| GoldenError::Io { path, error })
+        text.and_then(|text| fs::write(&path, text + "\n")).map_err(|error| ReferenceError::Io { path, error })
     }
 }
 
-impl Entry {
-    fn of(bytes: &[u8]) -> Entry {
-        Entry { bytes: bytes.len() as u64, sha256: hexadecimal(&Sha256::digest(bytes)) }
+impl StoredFile {
+    fn of(bytes: &[u8]) -> StoredFile {
+        StoredFile { bytes: bytes.len() as u64, sha256: hexadecimal(&Sha256::digest(bytes)) }
     }
 }
 
@@ -188,34 +188,34 @@ impl Entry {
 #[derive(Debug)]
 pub struct Reference {
     folder: PathBuf,
-    pub index: Index,
+    pub index: ReferenceIndex,
 }
 
 impl Reference {
     /// Opens a folder for the network with this checksum.
-    pub fn open(folder: &Path, network_sha256: &str) -> Result<Reference, GoldenError> {
+    pub fn open(folder: &Path, network_sha256: &str) -> Result<Reference, ReferenceError> {
         let path = folder.join(INDEX);
         let text = match fs::read_to_string(&path) {
             Ok(text) => text,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                return Err(GoldenError::NoReference(folder.to_owned()));
+                return Err(ReferenceError::NoReference(folder.to_owned()));
             }
-            Err(error) => return Err(GoldenError::Io { path, error }),
+            Err(error) => return Err(ReferenceError::Io { path, error }),
         };
         /// Read first, so that another format is told apart from a damaged file.
         #[derive(Deserialize)]
         struct Head {
             format: u32,
         }
-        let wrong = |error: serde_json::Error| GoldenError::Index { path: path.clone(), reason: error.to_string() };
+        let wrong = |error: serde_json::Error| ReferenceError::Index { path: path.clone(), reason: error.to_string() };
         let head: Head = serde_json::from_str(&text).map_err(wrong)?;
         if head.format != FORMAT {
-            return Err(GoldenError::Format { path, found: head.format });
+            return Err(ReferenceError::Format { path, found: head.format });
         }
-        let index: Index = serde_json::from_str(&text).map_err(wrong)?;
+        let index: ReferenceIndex = serde_json::from_str(&text).map_err(wrong)?;
         if index.network_sha256 != network_sha256 {
             let (name, there) = (index.network, index.network_sha256);
-            return Err(GoldenError::OtherNetwork { name, there, here: network_sha256.to_owned() });
+            return Err(ReferenceError::OtherNetwork { name, there, here: network_sha256.to_owned() });
         }
         let reference = Reference { folder: folder.to_owned(), index };
         let index = &reference.index;
@@ -234,34 +234,34 @@ impl Reference {
     }
 
     /// A file's content, checked.
-    pub fn bytes(&self, name: &str) -> Result<Vec<u8>, GoldenError> {
+    pub fn bytes(&self, name: &str) -> Result<Vec<u8>, ReferenceError> {
         let path = self.path(name);
         let entry = self.index.files.get(name).filter(|_| Path::new(name).components().count() == 1);
         let Some(entry) = entry else {
             let reason = format!("it names the file {name:?} without its length and checksum");
-            return Err(GoldenError::Index { path: self.path(INDEX), reason });
+            return Err(ReferenceError::Index { path: self.path(INDEX), reason });
         };
         let bytes = match fs::read(&path) {
             Ok(bytes) => bytes,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(GoldenError::Missing(path)),
-            Err(error) => return Err(GoldenError::Io { path, error }),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(ReferenceError::Missing(path)),
+            Err(error) => return Err(ReferenceError::Io { path, error }),
         };
         let (expected, found) = (entry.bytes, bytes.len() as u64);
         if expected != found {
-            return Err(GoldenError::Length { path, expected, found });
+            return Err(ReferenceError::Length { path, expected, found });
         }
-        if Entry::of(&bytes) != *entry {
-            return Err(GoldenError::Damaged(path));
+        if StoredFile::of(&bytes) != *entry {
+            return Err(ReferenceError::Damaged(path));
         }
         Ok(bytes)
     }
 
     /// A tensor file with `each` numbers for each of `faces` faces.
-    pub fn floats(&self, name: &str, faces: usize, each: usize) -> Result<Vec<f32>, GoldenError> {
+    pub fn floats(&self, name: &str, faces: usize, each: usize) -> Result<Vec<f32>, ReferenceError> {
         let bytes = self.bytes(name)?;
         let expected = faces.saturating_mul(each).saturating_mul(4) as u64;
         if bytes.len() as u64 != expected {
-            return Err(GoldenError::Length { path: self.path(name), expected, found: bytes.len() as u64 });
+            return Err(ReferenceError::Length { path: self.path(name), expected, found: bytes.len() as u64 });
         }
         Ok(bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect())
     }
@@ -279,9 +279,9 @@ mod tests {
 
     const INPUT: &str = "input.image.f32";
 
-    fn index() -> Index {
+    fn index() -> ReferenceIndex {
         let limit = Limit { mean: 1.0, max: 1.0, flips: 0.0 };
-        let limits = Limits {
+        let limits = ReferenceLimits {
             tasks: BTreeMap::new(),
             end_to_end: BTreeMap::new(),
             keypoints: limit,
@@ -289,7 +289,7 @@ mod tests {
             parts: limit,
         };
         let text = || "x".to_owned();
-        Index {
+        ReferenceIndex {
             format: FORMAT,
             machine: text(),
             program: text(),
@@ -297,7 +297,7 @@ mod tests {
             network: text(),
             network_sha256: "abc".to_owned(),
             purpose: text(),
-            inputs: vec![Output { name: text(), tensor: text(), shape: vec![2], file: INPUT.to_owned() }],
+            inputs: vec![StoredTensor { name: text(), tensor: text(), shape: vec![2], file: INPUT.to_owned() }],
             tasks: Vec::new(),
             parts: Vec::new(),
             pictures: Vec::new(),
@@ -306,8 +306,8 @@ mod tests {
         }
     }
 
-    fn write(folder: &Path) -> Result<(), GoldenError> {
-        let mut writer = Writer::create(folder)?;
+    fn write(folder: &Path) -> Result<(), ReferenceError> {
+        let mut writer = ReferenceWriter::create(folder)?;
         writer.floats(INPUT, &[1.5, -2.0])?;
         writer.floats(BENCH, &[0.0])?;
         writer.finish(index())
@@ -321,8 +321,8 @@ mod tests {
         write(folder.path()).expect("is written");
         let reference = Reference::open(folder.path(), "abc").expect("is whole");
         assert_eq!(reference.floats(INPUT, 1, 2).expect("two numbers"), [1.5, -2.0]);
-        assert!(matches!(reference.floats(INPUT, 2, 2), Err(GoldenError::Length { expected: 16, found: 8, .. })));
-        assert!(matches!(reference.bytes("../x"), Err(GoldenError::Index { .. })));
+        assert!(matches!(reference.floats(INPUT, 2, 2), Err(ReferenceError::Length { expected: 16, found: 8, .. })));
+        assert!(matches!(reference.bytes("../x"), Err(ReferenceError::Index { .. })));
         assert_eq!(reference.faces(), 0);
     }
 
@@ -330,22 +330,22 @@ mod tests {
     fn what_is_wrong_with_a_folder_is_named() {
         let folder = Folder::new().expect("a folder");
         let open = || Reference::open(folder.path(), "abc").expect_err("is not whole");
-        assert!(matches!(open(), GoldenError::NoReference(_)));
+        assert!(matches!(open(), ReferenceError::NoReference(_)));
         write(folder.path()).expect("is written");
-        assert!(matches!(Reference::open(folder.path(), "abd"), Err(GoldenError::OtherNetwork { .. })));
+        assert!(matches!(Reference::open(folder.path(), "abd"), Err(ReferenceError::OtherNetwork { .. })));
         let input = folder.path().join(INPUT);
         fs::write(&input, [0; 8]).expect("writable");
-        assert!(matches!(open(), GoldenError::Damaged(_)));
+        assert!(matches!(open(), ReferenceError::Damaged(_)));
         fs::write(&input, [0; 7]).expect("writable");
-        assert!(matches!(open(), GoldenError::Length { expected: 8, found: 7, .. }));
+        assert!(matches!(open(), ReferenceError::Length { expected: 8, found: 7, .. }));
         fs::remove_file(&input).expect("removable");
-        assert!(matches!(open(), GoldenError::Missing(_)));
+        assert!(matches!(open(), ReferenceError::Missing(_)));
         let path = folder.path().join(INDEX);
         let text = fs::read_to_string(&path).expect("readable");
         fs::write(&path, text.replace("\"format\": 1", "\"format\": 2")).expect("writable");
-        assert!(matches!(open(), GoldenError::Format { found: 2, .. }));
+        assert!(matches!(open(), ReferenceError::Format { found: 2, .. }));
         fs::write(&path, &text[..40]).expect("writable");
-        assert!(matches!(open(), GoldenError::Index { .. }));
+        assert!(matches!(open(), ReferenceError::Index { .. }));
     }
 
     #[test]

@@ -123,7 +123,7 @@ pub struct Allocations {
 
 /// Everything that `faceptor bench` found.
 #[derive(Clone, Debug, Serialize)]
-pub struct Report {
+pub struct BenchReport {
     pub machine: Machine,
     pub build: Build,
     pub model: Network,
@@ -186,7 +186,7 @@ pub fn too_short(warm_up: u64, warm_up_us: u64, frames: u64) -> Vec<String> {
     reasons
 }
 
-impl Report {
+impl BenchReport {
     /// The report as JSON values, for assertions and ratios.
     pub fn to_value(&self) -> Result<Value, serde_json::Error> {
         serde_json::to_value(self)

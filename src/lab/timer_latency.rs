@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::live::statistics::Statistics;
+use crate::live::statistics::LatencyHistogram;
 use crate::platform::clock::{now_us, sleep_until_us};
 
 /// Lateness of sleepers.
@@ -18,7 +18,7 @@ pub struct Lateness {
 
 /// Sleeps `count` times for `period`, each time until a point in time, as the publisher does.
 pub fn measure(count: u32, period: Duration) -> Lateness {
-    let mut late = Statistics::default();
+    let mut late = LatencyHistogram::default();
     let period_us = period.as_micros() as u64;
     let mut due_us = now_us() + period_us;
     for _ in 0..count {

@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use crate::lab::compare::{Difference, Limit, unit};
 use crate::lab::probe::Probe;
-use crate::lab::reference::{GoldenFace, Limits, Output, Reference};
+use crate::lab::reference::{Reference, ReferenceFace, ReferenceLimits, StoredTensor};
 use faceptor::stages::read_photo;
 use faceptor_nn::bundle::reader::Bundle;
 use faceptor_nn::manifest::Task;
@@ -19,15 +19,15 @@ use faceptor_nn::manifest::Task;
 pub struct Verification {
     pub kernel: String,
     /// With the stored input.
-    pub tasks: BTreeMap<String, Measured>,
+    pub tasks: BTreeMap<String, MeasuredDifference>,
     /// Outputs of shared parts with the stored input, as a share of the largest value.
-    pub parts: BTreeMap<String, Measured>,
+    pub parts: BTreeMap<String, MeasuredDifference>,
     pub end_to_end: EndToEnd,
 }
 
 /// A difference with its unit.
 #[derive(Clone, Debug, Default, Serialize)]
-pub struct Measured {
+pub struct MeasuredDifference {
     pub unit: &'static str,
     #[serde(flatten)]
     pub difference: Difference,
@@ -42,14 +42,14 @@ pub struct EndToEnd {
     pub missing: u64,
     /// Faces that the reference does not have.
     pub extra: u64,
-    pub keypoints: Measured,
-    pub input: Measured,
-    pub tasks: BTreeMap<String, Measured>,
+    pub keypoints: MeasuredDifference,
+    pub input: MeasuredDifference,
+    pub tasks: BTreeMap<String, MeasuredDifference>,
 }
 
 /// Something that was checked.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Check {
+pub struct VerifyCheck {
     /// What it belongs to.
     pub group: &'static str,
     pub name: String,
@@ -60,9 +60,9 @@ pub struct Check {
 
 /// The stored tensors, a row for each face.
 struct Stored {
-    inputs: Vec<(Output, Vec<f32>)>,
-    parts: Vec<(Output, Vec<f32>)>,
-    tasks: Vec<(Task, Output, Vec<f32>)>,
+    inputs: Vec<(StoredTensor, Vec<f32>)>,
+    parts: Vec<(StoredTensor, Vec<f32>)>,
+    tasks: Vec<(Task, StoredTensor, Vec<f32>)>,
 }
 
 /// Computes everything of a reference again.
@@ -81,7 +81,7 @@ pub fn compare(bundle: &Arc<Bundle>, reference: &Reference) -> Result<Verificati
 fn load(probe: &Probe, reference: &Reference) -> Result<Stored> {
     let faces = reference.faces();
     ensure!(faces > 0, "the reference holds no face");
-    let read = |wanted: &Output, stored: &[Output]| -> Result<Vec<f32>> {
+    let read = |wanted: &StoredTensor, stored: &[StoredTensor]| -> Result<Vec<f32>> {
         let listed = stored.iter().find(|output| *output == wanted);
         let listed =
             listed.with_context(|| format!("the reference has no {} of shape {:?}", wanted.name, wanted.shape))?;
@@ -102,7 +102,7 @@ fn load(probe: &Probe, reference: &Reference) -> Result<Stored> {
 }
 
 /// The part of a stored tensor that belongs to one face.
-fn row(numbers: &[f32], output: &Output, face: usize) -> Result<Vec<f32>> {
+fn row(numbers: &[f32], output: &StoredTensor, face: usize) -> Result<Vec<f32>> {
     let each: usize = output.shape.iter().product();
     numbers.get(face * each..(face + 1) * each).map(<[f32]>::to_vec).context("a tensor of the reference is too short")
 }
@@ -178,8 +178,8 @@ fn compare_pictures(probe: &mut Probe, reference: &Reference, stored: &Stored, f
 }
 
 /// Takes the face out of the list whose keypoints are nearest, unless even they are half a box away.
-fn take_nearest(faces: &mut Vec<GoldenFace>, wanted: &GoldenFace) -> Option<GoldenFace> {
-    let away = |face: &GoldenFace| {
+fn take_nearest(faces: &mut Vec<ReferenceFace>, wanted: &ReferenceFace) -> Option<ReferenceFace> {
+    let away = |face: &ReferenceFace| {
         let pairs = face.keypoints.iter().zip(&wanted.keypoints);
         pairs.map(|(a, b)| (a[0] - b[0]).hypot(a[1] - b[1])).sum::<f32>() / 5.0
     };
@@ -189,15 +189,15 @@ fn take_nearest(faces: &mut Vec<GoldenFace>, wanted: &GoldenFace) -> Option<Gold
 
 impl Verification {
     /// Every difference beside its limit; a task without a limit fails.
-    pub fn checks(&self, limits: &Limits) -> Vec<Check> {
+    pub fn checks(&self, limits: &ReferenceLimits) -> Vec<VerifyCheck> {
         let mut checks = Vec::new();
-        let mut check = |group, name: &str, measured: &Measured, limit: Option<&Limit>| {
+        let mut check = |group, name: &str, measured: &MeasuredDifference, limit: Option<&Limit>| {
             let violation = match limit {
                 Some(limit) => limit.violation(&measured.difference),
                 None => Some("the reference has no limit for it".to_owned()),
             };
             let (passed, message) = (violation.is_none(), violation.unwrap_or_else(|| measured.describe()));
-            checks.push(Check { group, name: name.to_owned(), passed, message });
+            checks.push(VerifyCheck { group, name: name.to_owned(), passed, message });
         };
         for (name, measured) in &self.parts {
             check("stored input, parts", name, measured, Some(&limits.parts));
@@ -213,7 +213,7 @@ impl Verification {
         }
         let (missing, extra) = (whole.missing, whole.extra);
         let message = format!("{} faces, {missing} not found, {extra} found besides", whole.faces);
-        checks.push(Check {
+        checks.push(VerifyCheck {
             group: "from the picture",
             name: "faces".to_owned(),
             passed: missing + extra == 0,
@@ -228,7 +228,7 @@ impl Verification {
             "{:<28}{:>12}{:>12}{:>14}{:>20}  unit\n",
             "stored input", "mean", "largest", "flips", "values unequal"
         );
-        let mut lines = |rows: &BTreeMap<String, Measured>| {
+        let mut lines = |rows: &BTreeMap<String, MeasuredDifference>| {
             for (name, measured) in rows {
                 measured.line(&mut text, name);
             }
@@ -248,7 +248,7 @@ impl Verification {
     }
 }
 
-impl Measured {
+impl MeasuredDifference {
     fn line(&self, text: &mut String, name: &str) {
         let Difference { mean, max, flips, decisions, values, unequal, .. } = self.difference;
         let flips = if decisions > 0 { format!("{flips}/{decisions}") } else { "-".to_owned() };
@@ -269,8 +269,8 @@ impl Measured {
 mod tests {
     use super::*;
 
-    fn face(x: f32) -> GoldenFace {
-        GoldenFace { score: 0.9, edges: [x, 0.0, x + 100.0, 100.0], keypoints: [[x + 50.0, 50.0]; 5] }
+    fn face(x: f32) -> ReferenceFace {
+        ReferenceFace { score: 0.9, edges: [x, 0.0, x + 100.0, 100.0], keypoints: [[x + 50.0, 50.0]; 5] }
     }
 
     #[test]
@@ -285,7 +285,7 @@ mod tests {
     #[test]
     fn a_task_without_a_limit_and_a_lost_face_fail() {
         let limit = Limit { mean: 1.0, max: 1.0, flips: 0.0 };
-        let limits = Limits {
+        let limits = ReferenceLimits {
             tasks: BTreeMap::from([("age".to_owned(), limit)]),
             end_to_end: BTreeMap::new(),
             keypoints: limit,
@@ -293,10 +293,10 @@ mod tests {
             parts: limit,
         };
         let mut verification = Verification::default();
-        verification.tasks.insert("age".to_owned(), Measured::default());
+        verification.tasks.insert("age".to_owned(), MeasuredDifference::default());
         let failed = |v: &Verification| v.checks(&limits).iter().filter(|check| !check.passed).count();
         assert_eq!(failed(&verification), 0);
-        verification.tasks.insert("mood".to_owned(), Measured::default());
+        verification.tasks.insert("mood".to_owned(), MeasuredDifference::default());
         verification.end_to_end.missing = 1;
         assert_eq!(failed(&verification), 2);
     }

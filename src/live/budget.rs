@@ -9,20 +9,20 @@ const SHARE: f64 = 0.9;
 
 /// A quantile of the latest durations of one step; exact, in fixed memory.
 #[derive(Clone, Debug)]
-pub struct Quantile {
+pub struct RollingQuantile {
     latest_us: [u32; WINDOW],
     count: usize,
     next: usize,
     estimate_us: u64,
 }
 
-impl Default for Quantile {
-    fn default() -> Quantile {
-        Quantile { latest_us: [0; WINDOW], count: 0, next: 0, estimate_us: 0 }
+impl Default for RollingQuantile {
+    fn default() -> RollingQuantile {
+        RollingQuantile { latest_us: [0; WINDOW], count: 0, next: 0, estimate_us: 0 }
     }
 }
 
-impl Quantile {
+impl RollingQuantile {
     /// Takes one duration.
     pub fn record(&mut self, us: u64) {
         self.latest_us[self.next] = us.min(u64::from(u32::MAX)) as u32;
@@ -44,15 +44,15 @@ impl Quantile {
 /// Estimates for all steps of a frame.
 #[derive(Clone, Debug)]
 pub struct Costs {
-    pub find: Quantile,
+    pub find: RollingQuantile,
     /// Sampling one face.
-    pub align: Quantile,
+    pub align: RollingQuantile,
     /// Each shared part, once a face.
-    pub parts: Vec<Quantile>,
+    pub parts: Vec<RollingQuantile>,
     /// Each task's own part, once a face.
-    pub tasks: Vec<Quantile>,
+    pub tasks: Vec<RollingQuantile>,
     /// What comes after the last face.
-    pub hand_over: Quantile,
+    pub hand_over: RollingQuantile,
     /// The shared parts that each task needs, a bit each.
     needs: [u32; MAX_TASKS],
 }
@@ -67,11 +67,11 @@ impl Costs {
             }
         }
         Costs {
-            find: Quantile::default(),
-            align: Quantile::default(),
-            parts: vec![Quantile::default(); shared.len()],
-            tasks: vec![Quantile::default(); tasks],
-            hand_over: Quantile::default(),
+            find: RollingQuantile::default(),
+            align: RollingQuantile::default(),
+            parts: vec![RollingQuantile::default(); shared.len()],
+            tasks: vec![RollingQuantile::default(); tasks],
+            hand_over: RollingQuantile::default(),
             needs,
         }
     }
@@ -85,7 +85,7 @@ impl Costs {
     pub fn task_us(&self, task: u8, computed: u32) -> u64 {
         let missing = self.parts_of(task) & !computed;
         let parts = self.parts.iter().enumerate().filter(|(part, _)| missing >> part & 1 == 1);
-        parts.map(|(_, cost)| cost.us()).sum::<u64>() + self.tasks.get(usize::from(task)).map_or(0, Quantile::us)
+        parts.map(|(_, cost)| cost.us()).sum::<u64>() + self.tasks.get(usize::from(task)).map_or(0, RollingQuantile::us)
     }
 
     /// One face with all these tasks.
@@ -121,7 +121,7 @@ pub(crate) mod tests {
 
     #[test]
     fn nine_of_ten_durations_are_not_above_the_estimate() {
-        let mut quantile = Quantile::default();
+        let mut quantile = RollingQuantile::default();
         assert_eq!(quantile.us(), 0);
         quantile.record(700);
         assert_eq!(quantile.us(), 700);
@@ -131,7 +131,7 @@ pub(crate) mod tests {
 
     #[test]
     fn one_slow_frame_changes_little_and_a_slow_machine_much() {
-        let mut quantile = Quantile::default();
+        let mut quantile = RollingQuantile::default();
         (0..100).for_each(|_| quantile.record(1000));
         quantile.record(50_000);
         assert_eq!(quantile.us(), 1000);

@@ -3,8 +3,8 @@
 use anyhow::Result;
 
 use crate::live::budget::Costs;
-use crate::live::schedule::{self, Plan, Schedule, Share};
-use crate::live::virtual_clock::{Stage, Time};
+use crate::live::schedule::{self, FaceShare, Plan, Schedule};
+use crate::live::virtual_clock::{LoopClock, Stage};
 use faceptor::stages::{
     Analysis, Deadline, Face, ImageView, Pipeline, Prediction, Purpose, SWEEP_FRAMES, Search, TRACKING_LANDMARKS,
     TaskDecoder, TaskList, TaskResult, Timing, Tracker, TrackerOptions, each_format, smoothing,
@@ -38,7 +38,7 @@ pub struct Faces {
     steady_s: f32,
     /// An answer of each task before it is smoothed.
     fresh: Vec<Prediction>,
-    time: Time,
+    time: LoopClock,
 }
 
 /// What one frame may cost.
@@ -54,7 +54,7 @@ pub struct Allowance {
 
 impl Allowance {
     /// Whether something that takes so long still fits.
-    fn has_room(&self, us: u64, time: &Time) -> bool {
+    fn has_room(&self, us: u64, time: &LoopClock) -> bool {
         self.budget_us.is_none_or(|budget| time.now_us() - self.started_us + us <= budget)
     }
 }
@@ -85,7 +85,7 @@ impl Faces {
             deferred: TaskList::new(),
             steady_s: smoothing::TIME_CONSTANT_S,
             fresh: decoders.iter().map(TaskDecoder::blank).collect(),
-            time: Time::Machine,
+            time: LoopClock::Machine,
             pipeline,
         };
         let chosen = faces.pipeline.tasks().clone();
@@ -100,13 +100,13 @@ impl Faces {
     }
 
     /// Its stages take as long as a script says.
-    pub fn in_time(mut self, time: Time) -> Faces {
+    pub fn in_time(mut self, time: LoopClock) -> Faces {
         self.time = time;
         self
     }
 
     /// The time that its stages are measured by.
-    pub fn time(&self) -> &Time {
+    pub fn time(&self) -> &LoopClock {
         &self.time
     }
 
@@ -201,7 +201,7 @@ impl Faces {
             let mut since_us = self.time.now_us();
             each_format!(view, pixels => self.pipeline.find(pixels, Purpose::Live, self.limit))?;
             self.costs.find.record(self.time.lap_us(&mut since_us, Stage::Find));
-            let share = Share { slot, tasks: u32::MAX, surely: u32::MAX };
+            let share = FaceShare { slot, tasks: u32::MAX, surely: u32::MAX };
             let allowance = Allowance { started_us: since_us, budget_us: None, level: 0 };
             self.known[slot].to_picture = faceptor::stages::Similarity::scaling(side);
             self.known[slot].views = self.pipeline.views(&self.known[slot].to_picture, None);
@@ -279,7 +279,7 @@ impl Faces {
         let slots: heapless::Vec<usize, { faceptor::stages::MAX_TRACKS }> =
             slots.filter(|&slot| self.tracker.is_visible(slot, guided)).collect();
         let spent_us = self.time.now_us() - allowance.started_us + self.costs.hand_over.us();
-        let frame = schedule::Frame {
+        let frame = schedule::FrameDemand {
             faces: &slots,
             tasks: &self.tasks,
             guide: self.guide,
@@ -300,7 +300,7 @@ impl Faces {
     }
 
     /// Looks at one face; returns the tasks that it got.
-    fn look(&mut self, share: &Share, view: &ImageView, allowance: &Allowance) -> Result<u32> {
+    fn look(&mut self, share: &FaceShare, view: &ImageView, allowance: &Allowance) -> Result<u32> {
         let slot = share.slot;
         let Some(track) = self.tracker.get(slot) else { return Ok(0) };
         let Some(to_picture) = self.pipeline.frame_of(track.keypoints()) else { return Ok(0) };
@@ -315,7 +315,7 @@ impl Faces {
     }
 
     /// Samples, encodes and decodes one face; returns the tasks that there was time for.
-    fn decode_share(&mut self, share: &Share, view: &ImageView, allowance: &Allowance) -> Result<u32> {
+    fn decode_share(&mut self, share: &FaceShare, view: &ImageView, allowance: &Allowance) -> Result<u32> {
         let face = &mut self.known[share.slot];
         let views = face.views;
         let mut since_us = self.time.now_us();

@@ -31,7 +31,7 @@ pub struct Counters {
 
 /// One frame's result. Its memory goes round between the loop and the publisher.
 #[derive(Debug, Default)]
-pub struct Outcome {
+pub struct FrameResult {
     /// From 0 on; `None` when no frame came and only the counters are new.
     pub number: Option<u64>,
     pub stamp: Stamp,
@@ -52,10 +52,10 @@ pub struct Outcome {
     pub counters: Counters,
 }
 
-impl Outcome {
+impl FrameResult {
     /// With memory for so many faces.
-    pub fn with_room(limit: usize, decoders: &[TaskDecoder]) -> Outcome {
-        Outcome { analysis: Analysis::with_room(limit, decoders), ..Outcome::default() }
+    pub fn with_room(limit: usize, decoders: &[TaskDecoder]) -> FrameResult {
+        FrameResult { analysis: Analysis::with_room(limit, decoders), ..FrameResult::default() }
     }
 
     /// From the grab to the handing over.

@@ -4,7 +4,7 @@
 //! the finder and the faces cost, and a margin. It is long enough for a frame that uses its whole budget only if the
 //! faces that may be followed could take so long; a result that is later leaves at once and is counted.
 
-use crate::live::budget::{Costs, Quantile};
+use crate::live::budget::{Costs, RollingQuantile};
 
 /// Live frames after which L is chosen; their results leave as soon as they are there.
 pub const SETTLING_FRAMES: u64 = 15;
@@ -19,13 +19,13 @@ pub struct Latency {
     chosen_us: Option<u64>,
     frames: u64,
     /// Age of frames when the loop gets them.
-    age: Quantile,
+    age: RollingQuantile,
 }
 
 impl Latency {
     /// `fixed_us` is the user's own.
     pub fn new(fixed_us: Option<u64>) -> Latency {
-        Latency { chosen_us: fixed_us, frames: 0, age: Quantile::default() }
+        Latency { chosen_us: fixed_us, frames: 0, age: RollingQuantile::default() }
     }
 
     /// L in microseconds, once it stands.

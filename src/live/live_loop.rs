@@ -16,12 +16,11 @@ use anyhow::{Result, bail};
 use crate::capture::source::{Poll, Source, SourceError, Stamp};
 use crate::live::degradation::{self, Degradation};
 use crate::live::frame::{Allowance, Faces};
-use crate::live::frame_result::{Counters, Outcome};
+use crate::live::frame_pool::FramePool;
+use crate::live::frame_result::{Counters, FrameResult};
 use crate::live::latency::Latency;
-use crate::live::ring::{self, Writer};
-use crate::live::virtual_clock::{Stage, Time};
-use crate::outputs::shared_frame::FramePool;
-use crate::outputs::sinks::snapshot::PixelDemand;
+use crate::live::ring::{self, RingWriter};
+use crate::live::virtual_clock::{LoopClock, Stage};
 use crate::platform::shutdown::Shutdown;
 use faceptor::stages::{Picture, TaskList};
 
@@ -46,7 +45,7 @@ pub enum Command {
 
 /// What a run is told at its start.
 #[derive(Clone, Debug, Default)]
-pub struct Settings {
+pub struct LoopSettings {
     /// Ends after so many frames; the source begins again when it ends before. `None`: when the source ends.
     pub frames: Option<u64>,
     /// `None`: the period of a live source, and no limit for others.
@@ -58,34 +57,25 @@ pub struct Settings {
 }
 
 /// What the loop has from others.
-pub struct Links<'a> {
+pub struct LoopLinks<'a> {
     pub commands: Receiver<Command>,
     /// The loop runs as long as this does.
     pub shutdown: Shutdown,
-    /// Tells whether somebody wants to see the pixels.
-    pub watch: Option<Arc<PixelDemand>>,
-    /// Pixels are kept with every result.
-    pub keep_pixels: bool,
+    /// Returns whether the next frame will be shown, so that its pixels are kept with its result. Called for each frame.
+    pub wants_pixels: Box<dyn Fn() -> bool + 'a>,
     /// A least level of degradation.
     pub heat: Arc<AtomicU8>,
-    pub results: Writer<'a, Outcome>,
+    pub results: RingWriter<'a, FrameResult>,
     pub publisher: Thread,
     pub stills: FramePool,
 }
 
-impl Links<'_> {
-    /// Whether the frame that comes next is drawn.
-    fn wants_pixels(&self) -> bool {
-        self.keep_pixels || self.watch.as_ref().is_some_and(|watch| watch.wants_pixels())
-    }
-}
-
 /// The loop's state.
-pub struct Live<'a> {
+pub struct LiveLoop<'a> {
     faces: Faces,
-    time: Time,
-    settings: Settings,
-    links: Links<'a>,
+    time: LoopClock,
+    settings: LoopSettings,
+    links: LoopLinks<'a>,
     period_us: Option<u64>,
     /// The source has a rate: frames are dropped rather than waited for, and results leave at their time.
     live: bool,
@@ -100,16 +90,21 @@ pub struct Live<'a> {
     news_us: u64,
 }
 
-impl<'a> Live<'a> {
+impl<'a> LiveLoop<'a> {
     /// Measures the network, which takes some frames' time.
     ///
     /// # Errors
     /// When the bundle cannot be run.
-    pub fn new(mut faces: Faces, settings: Settings, period_us: Option<u64>, links: Links<'a>) -> Result<Live<'a>> {
-        faces.for_masks(links.wants_pixels());
+    pub fn new(
+        mut faces: Faces,
+        settings: LoopSettings,
+        period_us: Option<u64>,
+        links: LoopLinks<'a>,
+    ) -> Result<LiveLoop<'a>> {
+        faces.for_masks((links.wants_pixels)());
         faces.warm_up(&Picture::filled(640, 480, [128; 3]).view(), WARM_UP_ROUNDS)?;
         let time = faces.time().clone();
-        Ok(Live {
+        Ok(LiveLoop {
             news_us: time.now_us(),
             time,
             faces,
@@ -142,7 +137,7 @@ impl<'a> Live<'a> {
             let allowance = self.allowance(grabbed_us);
             let elapsed_s = self.elapsed_s(&stamp);
             self.notice_cut(source);
-            let watched = self.links.wants_pixels();
+            let watched = (self.links.wants_pixels)();
             self.faces.for_masks(watched);
             let done = self.faces.process(&source.view(), elapsed_s, &allowance)?;
             self.counters.frames += 1;
@@ -245,28 +240,28 @@ impl<'a> Live<'a> {
         let mut copied_from_us = self.time.now_us();
         let number = self.number;
         self.number += 1;
-        let Some(mut outcome) = self.spare() else {
+        let Some(mut result) = self.spare() else {
             self.counters.dropped_results += 1;
             return copied_from_us - allowance.started_us;
         };
         let view = source.view();
-        outcome.number = Some(number);
-        outcome.stamp = *stamp;
-        (outcome.width, outcome.height) = (view.width(), view.height());
+        result.number = Some(number);
+        result.stamp = *stamp;
+        (result.width, result.height) = (view.width(), view.height());
         match source.path() {
-            Some(path) => outcome.path = Some(path.to_string_lossy().into_owned()),
-            None => outcome.path = None,
+            Some(path) => result.path = Some(path.to_string_lossy().into_owned()),
+            None => result.path = None,
         }
-        outcome.still = if watched { self.links.stills.keep(&view) } else { None };
-        outcome.capture_us = capture_us;
-        outcome.publish_at_us = self.latency.us().filter(|_| self.live).map(|latency| stamp.captured_us + latency);
-        self.faces.copy_to(&mut outcome.analysis, allowance);
-        outcome.counters = self.counters;
-        outcome.grabbed_us = allowance.started_us;
+        result.still = if watched { self.links.stills.keep(&view) } else { None };
+        result.capture_us = capture_us;
+        result.publish_at_us = self.latency.us().filter(|_| self.live).map(|latency| stamp.captured_us + latency);
+        self.faces.copy_to(&mut result.analysis, allowance);
+        result.counters = self.counters;
+        result.grabbed_us = allowance.started_us;
         let copied_us = self.time.lap_us(&mut copied_from_us, Stage::HandOver);
         let now_us = copied_from_us;
-        outcome.handed_over_us = now_us;
-        self.send(outcome);
+        result.handed_over_us = now_us;
+        self.send(result);
         self.faces.record_hand_over(copied_us);
         self.news_us = now_us;
         now_us - allowance.started_us
@@ -286,7 +281,7 @@ impl<'a> Live<'a> {
     }
 
     /// Memory for a result. A live loop does not wait for it, others lose nothing.
-    fn spare(&mut self) -> Option<Box<Outcome>> {
+    fn spare(&mut self) -> Option<Box<FrameResult>> {
         loop {
             let spare = self.links.results.take();
             if spare.is_some() || self.live || !self.links.shutdown.is_running() {
@@ -297,8 +292,8 @@ impl<'a> Live<'a> {
         }
     }
 
-    fn send(&mut self, outcome: Box<Outcome>) {
-        self.links.results.put(outcome);
+    fn send(&mut self, result: Box<FrameResult>) {
+        self.links.results.put(result);
         self.links.publisher.unpark();
     }
 
@@ -309,10 +304,10 @@ impl<'a> Live<'a> {
             return;
         }
         self.news_us = now_us;
-        if let Some(mut outcome) = self.links.results.take() {
-            (outcome.number, outcome.counters) = (None, self.counters);
-            (outcome.still, outcome.publish_at_us) = (None, None);
-            self.send(outcome);
+        if let Some(mut result) = self.links.results.take() {
+            (result.number, result.counters) = (None, self.counters);
+            (result.still, result.publish_at_us) = (None, None);
+            self.send(result);
         }
     }
 }

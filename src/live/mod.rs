@@ -3,10 +3,10 @@
 pub mod budget;
 pub mod degradation;
 pub mod frame;
+pub mod frame_pool;
 pub mod frame_result;
 pub mod latency;
 pub mod live_loop;
-pub mod publisher;
 pub mod ring;
 pub mod run_stats;
 pub mod schedule;

@@ -16,13 +16,13 @@ pub struct Ring<T> {
 }
 
 /// The end that fills items.
-pub struct Writer<'a, T> {
+pub struct RingWriter<'a, T> {
     filled: Producer<'a, Box<T>, PLACES>,
     spare: Consumer<'a, Box<T>, PLACES>,
 }
 
 /// The end that reads them.
-pub struct Reader<'a, T> {
+pub struct RingReader<'a, T> {
     filled: Consumer<'a, Box<T>, PLACES>,
     spare: Producer<'a, Box<T>, PLACES>,
 }
@@ -39,14 +39,14 @@ impl<T> Ring<T> {
     }
 
     /// The two ends.
-    pub fn split(&mut self) -> (Writer<'_, T>, Reader<'_, T>) {
+    pub fn split(&mut self) -> (RingWriter<'_, T>, RingReader<'_, T>) {
         let (filled, filled_out) = self.filled.split();
         let (spare, spare_out) = self.spare.split();
-        (Writer { filled, spare: spare_out }, Reader { filled: filled_out, spare })
+        (RingWriter { filled, spare: spare_out }, RingReader { filled: filled_out, spare })
     }
 }
 
-impl<T> Writer<'_, T> {
+impl<T> RingWriter<'_, T> {
     /// An item to be filled; `None` when the reader has them all.
     pub fn take(&mut self) -> Option<Box<T>> {
         self.spare.dequeue()
@@ -59,7 +59,7 @@ impl<T> Writer<'_, T> {
     }
 }
 
-impl<T> Reader<'_, T> {
+impl<T> RingReader<'_, T> {
     /// The oldest item that was sent off.
     pub fn take(&mut self) -> Option<Box<T>> {
         self.filled.dequeue()

@@ -11,7 +11,7 @@ use crate::platform::clock;
 
 /// Everything that is told of a run.
 #[derive(Clone, Debug, Default)]
-pub struct Report {
+pub struct RunReport {
     pub started_us: u64,
     pub reported_us: u64,
     pub counters: Counters,
@@ -28,13 +28,13 @@ pub struct Report {
 
 /// The place where the newest report hangs.
 #[derive(Debug, Default)]
-pub struct Board {
-    report: Mutex<Report>,
+pub struct RunStats {
+    report: Mutex<RunReport>,
 }
 
-impl Board {
+impl RunStats {
     /// Hangs up a new report, unless somebody is reading the old one just now.
-    pub fn update(&self, write: impl FnOnce(&mut Report)) {
+    pub fn update(&self, write: impl FnOnce(&mut RunReport)) {
         match self.report.try_lock() {
             Ok(mut report) => write(&mut report),
             Err(TryLockError::Poisoned(poisoned)) => write(&mut poisoned.into_inner()),
@@ -43,12 +43,12 @@ impl Board {
     }
 
     /// A copy of the report.
-    pub fn read(&self) -> Report {
+    pub fn read(&self) -> RunReport {
         self.report.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
-impl Report {
+impl RunReport {
     /// Where the loop stands.
     pub fn status(&self) -> Map<String, Value> {
         let counters = &self.counters;
@@ -135,19 +135,19 @@ mod tests {
 
     #[test]
     fn a_reader_never_holds_up_the_writer() {
-        let board = Board::default();
-        board.update(|report| report.published = 1);
-        let held = board.report.lock().expect("not poisoned");
-        board.update(|report| report.published = 2);
+        let run_stats = RunStats::default();
+        run_stats.update(|report| report.published = 1);
+        let held = run_stats.report.lock().expect("not poisoned");
+        run_stats.update(|report| report.published = 2);
         drop(held);
-        assert_eq!(board.read().published, 1);
-        board.update(|report| report.published = 3);
-        assert_eq!(board.read().published, 3);
+        assert_eq!(run_stats.read().published, 1);
+        run_stats.update(|report| report.published = 3);
+        assert_eq!(run_stats.read().published, 3);
     }
 
     #[test]
     fn losses_are_listed_and_nothing_else() {
-        let mut report = Report::default();
+        let mut report = RunReport::default();
         assert_eq!(report.table().lines().count(), 3, "{}", report.table());
         report.counters.source.sequence_gaps = 2;
         report.counters.skipped_frames = 3;

@@ -21,7 +21,7 @@ const NEW_FACE: u16 = 4;
 
 /// What one face gets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Share {
+pub struct FaceShare {
     pub slot: usize,
     /// Tasks of the manifest, a bit each.
     pub tasks: u32,
@@ -30,11 +30,11 @@ pub struct Share {
 }
 
 /// Faces to be looked at, in this order.
-pub type Plan = heapless::Vec<Share, MAX_TRACKS>;
+pub type Plan = heapless::Vec<FaceShare, MAX_TRACKS>;
 
 /// What a frame can be spent on.
 #[derive(Clone, Copy, Debug)]
-pub struct Frame<'a> {
+pub struct FrameDemand<'a> {
     /// Slots of the faces.
     pub faces: &'a [usize],
     /// In the order of priority.
@@ -81,7 +81,7 @@ impl Schedule {
     }
 
     /// Plans one frame.
-    pub fn plan(&mut self, frame: &Frame, costs: &Costs) -> Plan {
+    pub fn plan(&mut self, frame: &FrameDemand, costs: &Costs) -> Plan {
         self.since_forced = self.since_forced.saturating_add(1);
         let mut left = frame.available_us.unwrap_or(u64::MAX);
         let mut plan = Plan::new();
@@ -97,14 +97,14 @@ impl Schedule {
         let turns = if frame.level >= 3 { 1 } else { faces.len() };
         for &slot in faces.iter().take(turns) {
             let Some(guide) = frame.guide else {
-                let _ = plan.push(Share { slot, tasks: 0, surely: 0 });
+                let _ = plan.push(FaceShare { slot, tasks: 0, surely: 0 });
                 continue;
             };
             let cost = costs.align.us() + costs.task_us(guide, 0);
             // One face is always looked at, or nothing would move on.
             if plan.is_empty() || cost <= left {
                 left = left.saturating_sub(cost);
-                let _ = plan.push(Share { slot, tasks: 1 << guide, surely: 1 << guide });
+                let _ = plan.push(FaceShare { slot, tasks: 1 << guide, surely: 1 << guide });
             }
         }
         self.give_tasks(frame, costs, left, &mut plan);
@@ -112,7 +112,7 @@ impl Schedule {
         plan
     }
 
-    fn give_tasks(&mut self, frame: &Frame, costs: &Costs, mut left: u64, plan: &mut Plan) {
+    fn give_tasks(&mut self, frame: &FrameDemand, costs: &Costs, mut left: u64, plan: &mut Plan) {
         let mut wishes: heapless::Vec<Wish, { MAX_TASKS * MAX_TRACKS }> = heapless::Vec::new();
         for (face, share) in plan.iter().enumerate() {
             for (rank, &task) in frame.tasks.iter().enumerate().filter(|(_, task)| Some(**task) != frame.guide) {
@@ -142,7 +142,7 @@ impl Schedule {
     }
 
     /// The shortest and the longest wait of a face's tasks.
-    fn waits_of(&self, slot: usize, frame: &Frame) -> (u16, u16) {
+    fn waits_of(&self, slot: usize, frame: &FrameDemand) -> (u16, u16) {
         let waits = frame.guide.iter().chain(frame.tasks).map(|&task| self.waits[slot][usize::from(task)]);
         waits.fold((u16::MAX, 0), |(shortest, longest), wait| (shortest.min(wait), longest.max(wait)))
     }
@@ -204,7 +204,7 @@ mod tests {
         }
 
         fn frame(&mut self) -> Plan {
-            let frame = Frame {
+            let frame = FrameDemand {
                 faces: &self.faces,
                 tasks: &self.tasks,
                 guide: self.guide,
@@ -238,7 +238,7 @@ mod tests {
     #[test]
     fn without_a_budget_everything_is_done() {
         let (mut schedule, costs, tasks) = (Schedule::default(), six(), every());
-        let frame = Frame { faces: &[0, 1], tasks: &tasks, guide: None, available_us: None, level: 0 };
+        let frame = FrameDemand { faces: &[0, 1], tasks: &tasks, guide: None, available_us: None, level: 0 };
         let plan = schedule.plan(&frame, &costs);
         assert_eq!(plan.iter().map(|share| share.tasks).collect::<Vec<_>>(), [0b11_1111; 2]);
     }

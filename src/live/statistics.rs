@@ -12,7 +12,7 @@ const BUCKETS: usize = STEPS * 32;
 
 /// A histogram of microseconds, exact below 32 us and within 3 % above; 8 KiB whatever it counts.
 #[derive(Clone)]
-pub struct Statistics {
+pub struct LatencyHistogram {
     buckets: Box<[u64; BUCKETS]>,
     count: u64,
     added: u64,
@@ -21,9 +21,9 @@ pub struct Statistics {
     max_us: u64,
 }
 
-impl Default for Statistics {
-    fn default() -> Statistics {
-        Statistics { buckets: Box::new([0; BUCKETS]), count: 0, added: 0, sum_us: 0, min_us: u64::MAX, max_us: 0 }
+impl Default for LatencyHistogram {
+    fn default() -> LatencyHistogram {
+        LatencyHistogram { buckets: Box::new([0; BUCKETS]), count: 0, added: 0, sum_us: 0, min_us: u64::MAX, max_us: 0 }
     }
 }
 
@@ -66,7 +66,7 @@ fn is_zero(number: &u64) -> bool {
     *number == 0
 }
 
-impl Statistics {
+impl LatencyHistogram {
     /// Counts one duration.
     pub fn record(&mut self, us: u64) {
         self.count += 1;
@@ -197,32 +197,32 @@ impl Deadlines {
     }
 }
 
-/// One row of a [`Table`].
+/// One row of a [`StageTable`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Row(usize);
+pub struct StageRow(usize);
 
 struct Entry {
     name: String,
     period_us: u64,
-    statistics: Statistics,
+    statistics: LatencyHistogram,
 }
 
 /// Statistics of a run's stages. Rows are registered at the start; recording into them does not allocate.
 #[derive(Default)]
-pub struct Table {
+pub struct StageTable {
     entries: Vec<Entry>,
 }
 
-impl Table {
+impl StageTable {
     /// A row for the stage `name`. With a period (us), its durations are corrected for coordinated omission.
-    pub fn register(&mut self, name: &str, period_us: Option<u64>) -> Row {
+    pub fn register(&mut self, name: &str, period_us: Option<u64>) -> StageRow {
         let name = name.to_owned();
-        self.entries.push(Entry { name, period_us: period_us.unwrap_or(0), statistics: Statistics::default() });
-        Row(self.entries.len() - 1)
+        self.entries.push(Entry { name, period_us: period_us.unwrap_or(0), statistics: LatencyHistogram::default() });
+        StageRow(self.entries.len() - 1)
     }
 
     /// Counts a duration. A row of another table is passed over.
-    pub fn record(&mut self, row: Row, us: u64) {
+    pub fn record(&mut self, row: StageRow, us: u64) {
         match self.entries.get_mut(row.0) {
             Some(Entry { statistics, period_us: 0, .. }) => statistics.record(us),
             Some(Entry { statistics, period_us, .. }) => statistics.record_periodic(us, *period_us),
@@ -236,13 +236,13 @@ impl Table {
     }
 
     /// The stages with their statistics, in the order of registration; those without a duration too.
-    pub fn rows(&self) -> impl Iterator<Item = (&str, &Statistics)> {
+    pub fn rows(&self) -> impl Iterator<Item = (&str, &LatencyHistogram)> {
         self.entries.iter().map(|entry| (entry.name.as_str(), &entry.statistics))
     }
 }
 
 /// For people; rows without a duration are left out.
-impl fmt::Display for Table {
+impl fmt::Display for StageTable {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         let shown = self.rows().filter(|(_, statistics)| statistics.count() > 0);
         write_table(f, shown.map(|(name, statistics)| (name, statistics.summary())))
@@ -276,7 +276,7 @@ mod tests {
 
     #[test]
     fn quantiles_are_within_three_percent() {
-        let mut statistics = Statistics::default();
+        let mut statistics = LatencyHistogram::default();
         (1..=10_000).rev().for_each(|us| statistics.record(us));
         for (q, exact) in [(0.5, 5000.0), (0.9, 9000.0), (0.99, 9900.0), (0.999, 9990.0)] {
             let ratio = statistics.quantile_us(q) as f64 / exact;
@@ -290,16 +290,16 @@ mod tests {
 
     #[test]
     fn nothing_counted_is_zero() {
-        assert_eq!(Statistics::default().summary(), Summary::default());
-        assert_eq!(Statistics::default().mean_us(), 0);
-        let mut used = Statistics::default();
+        assert_eq!(LatencyHistogram::default().summary(), Summary::default());
+        assert_eq!(LatencyHistogram::default().mean_us(), 0);
+        let mut used = LatencyHistogram::default();
         used.record_periodic(500, 10);
         used.reset();
         assert_eq!(used.summary(), Summary::default());
     }
 
     /// HdrHistogram's loop, as its documentation has it.
-    fn corrected_one_by_one(statistics: &mut Statistics, us: u64, period_us: u64) {
+    fn corrected_one_by_one(statistics: &mut LatencyHistogram, us: u64, period_us: u64) {
         statistics.record(us);
         let mut missing = us.saturating_sub(period_us);
         while missing >= period_us {
@@ -313,7 +313,7 @@ mod tests {
     fn omitted_frames_are_added_as_hdr_histogram_adds_them() {
         for period_us in [1, 7, 33, 1000, 33_333] {
             for us in (0..300).chain([1000, 33_333, 66_665, 66_666, 99_999, 100_000, 1_234_567]) {
-                let (mut quick, mut slow) = (Statistics::default(), Statistics::default());
+                let (mut quick, mut slow) = (LatencyHistogram::default(), LatencyHistogram::default());
                 quick.record_periodic(us, period_us);
                 corrected_one_by_one(&mut slow, us, period_us);
                 assert_eq!(quick.buckets, slow.buckets, "{us} every {period_us}");
@@ -324,13 +324,13 @@ mod tests {
 
     #[test]
     fn a_stall_of_a_hundred_periods_moves_the_tail_and_endless_ones_end() {
-        let mut statistics = Statistics::default();
+        let mut statistics = LatencyHistogram::default();
         (0..900).for_each(|_| statistics.record_periodic(5000, 33_333));
         statistics.record_periodic(3_333_300, 33_333);
         let summary = statistics.summary();
         assert_eq!((summary.n, summary.added), (901, 99));
         assert!(summary.p90_us < 5200 && summary.p99_us > 2_900_000, "{summary:?}");
-        let mut endless = Statistics::default();
+        let mut endless = LatencyHistogram::default();
         endless.record_periodic(u64::MAX, 1);
         endless.record_periodic(5, 0);
         assert_eq!(endless.summary().n, 2);
@@ -349,10 +349,10 @@ mod tests {
 
     #[test]
     fn the_table_keeps_the_order_of_the_rows_and_hides_empty_ones() {
-        let mut table = Table::default();
+        let mut table = StageTable::default();
         let [find, encode, _] = ["find", "encode", "decode"].map(|name| table.register(name, None));
         let frame = table.register("frame", Some(100));
-        for (row, us) in [(encode, 20), (find, 1500), (find, 2500), (frame, 250), (Row(9), 1)] {
+        for (row, us) in [(encode, 20), (find, 1500), (find, 2500), (frame, 250), (StageRow(9), 1)] {
             table.record(row, us);
         }
         let counts: Vec<_> = table.rows().map(|(name, s)| (name, s.count(), s.summary().added)).collect();

@@ -25,15 +25,15 @@ pub enum Stage {
 }
 
 /// A clock that moves only when stages are run or somebody moves it.
-pub struct Script {
+pub struct VirtualClock {
     now_us: AtomicU64,
     cost_us: Box<dyn Fn(Stage, u64) -> u64 + Send + Sync>,
 }
 
-impl Script {
+impl VirtualClock {
     /// Time begins at a second; `cost_us` says what a stage takes that begins at a time.
-    pub fn new(cost_us: impl Fn(Stage, u64) -> u64 + Send + Sync + 'static) -> Arc<Script> {
-        Arc::new(Script { now_us: AtomicU64::new(1_000_000), cost_us: Box::new(cost_us) })
+    pub fn new(cost_us: impl Fn(Stage, u64) -> u64 + Send + Sync + 'static) -> Arc<VirtualClock> {
+        Arc::new(VirtualClock { now_us: AtomicU64::new(1_000_000), cost_us: Box::new(cost_us) })
     }
 
     /// Microseconds.
@@ -49,25 +49,25 @@ impl Script {
 
 /// Where the loop's time comes from.
 #[derive(Clone, Default)]
-pub enum Time {
+pub enum LoopClock {
     /// [`clock::now_us`].
     #[default]
     Machine,
-    Script(Arc<Script>),
+    Virtual(Arc<VirtualClock>),
 }
 
-impl Time {
+impl LoopClock {
     /// Microseconds; of the machine, on the clock of `captured_us`.
     pub fn now_us(&self) -> u64 {
         match self {
-            Time::Machine => clock::now_us(),
-            Time::Script(script) => script.now_us(),
+            LoopClock::Machine => clock::now_us(),
+            LoopClock::Virtual(script) => script.now_us(),
         }
     }
 
     /// A stage has been run: microseconds since `since_us`, which becomes the time now.
     pub fn lap_us(&self, since_us: &mut u64, stage: Stage) -> u64 {
-        if let Time::Script(script) = self {
+        if let LoopClock::Virtual(script) = self {
             script.wait_until_us(script.now_us() + (script.cost_us)(stage, script.now_us()));
         }
         let now_us = self.now_us();
@@ -83,8 +83,8 @@ mod tests {
 
     #[test]
     fn a_script_s_stages_take_what_it_says() {
-        let script = Script::new(|stage, now_us| if stage == Stage::Find { 700 } else { now_us / 1_000_000 });
-        let time = Time::Script(script.clone());
+        let script = VirtualClock::new(|stage, now_us| if stage == Stage::Find { 700 } else { now_us / 1_000_000 });
+        let time = LoopClock::Virtual(script.clone());
         let mut since_us = time.now_us();
         assert_eq!(time.lap_us(&mut since_us, Stage::Find), 700);
         script.wait_until_us(5_000_000);
@@ -99,7 +99,7 @@ mod tests {
     fn the_machine_s_time_passes_by_itself() {
         let mut since_us = clock::now_us();
         let before = since_us;
-        let lap_us = Time::default().lap_us(&mut since_us, Stage::Align);
+        let lap_us = LoopClock::default().lap_us(&mut since_us, Stage::Align);
         assert_eq!(before + lap_us, since_us);
     }
 }

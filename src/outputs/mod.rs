@@ -5,5 +5,6 @@ pub mod draw;
 pub mod fan_out;
 pub mod format;
 pub mod output_paths;
+pub mod publisher;
 pub mod shared_frame;
 pub mod sinks;

@@ -34,7 +34,7 @@ pub struct Machine {
     /// Of the first CPU; none where the kernel has no say in the clock.
     pub governor: Option<String>,
     /// Clock of the CPU that measured, while it did.
-    pub clock_khz: Option<Range>,
+    pub clock_khz: Option<ClockRange>,
     pub load_average: [Option<String>; 2],
     /// CPUs that other programs kept busy during the measurement; 1.0 is one of them, all the time.
     pub other_load_cpus: Option<f64>,
@@ -44,31 +44,31 @@ pub struct Machine {
 
 /// The lowest and highest value seen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-pub struct Range {
+pub struct ClockRange {
     pub min: u64,
     pub max: u64,
 }
 
 /// Watches the machine from the beginning of a measurement to its end.
-pub struct Watch {
+pub struct MachineMonitor {
     sensors: Sensors,
     machine: Machine,
-    start: Times,
+    start: CpuTimes,
 }
 
-impl Watch {
+impl MachineMonitor {
     /// Begins now.
-    pub fn start() -> Watch {
+    pub fn start() -> MachineMonitor {
         let sensors = Sensors::of_this_machine();
         let machine = Machine::of_this(sensors.read());
-        Watch { sensors, machine, start: Times::now() }
+        MachineMonitor { sensors, machine, start: CpuTimes::now() }
     }
 
     /// Begins again: what was before counted for nothing.
     pub fn restart(&mut self) {
         self.machine.before = self.sensors.read();
         self.machine.clock_khz = None;
-        self.start = Times::now();
+        self.start = CpuTimes::now();
     }
 
     /// Notes the clock of the CPU that calls. Reads a file: not within what is timed.
@@ -76,18 +76,18 @@ impl Watch {
         // SAFETY: takes nothing and only returns a number.
         let cpu = unsafe { libc::sched_getcpu() };
         let Some(khz) = number(&format!("/sys/devices/system/cpu/cpu{cpu}/cpufreq/scaling_cur_freq")) else { return };
-        let seen = self.machine.clock_khz.unwrap_or(Range { min: khz, max: khz });
-        self.machine.clock_khz = Some(Range { min: seen.min.min(khz), max: seen.max.max(khz) });
+        let seen = self.machine.clock_khz.unwrap_or(ClockRange { min: khz, max: khz });
+        self.machine.clock_khz = Some(ClockRange { min: seen.min.min(khz), max: seen.max.max(khz) });
     }
 
     /// Ends, and gives the machine with what disturbed the measurement.
     pub fn finish(mut self) -> (Machine, Vec<String>) {
-        let passed = Times::now().since(&self.start);
+        let passed = CpuTimes::now().since(&self.start);
         self.machine.after = self.sensors.read();
         self.machine.load_average[1] = load_average();
         self.machine.other_load_cpus = passed.other_cpus();
         let mut troubles = passed.troubles();
-        if let Some(Range { min, max }) = self.machine.clock_khz
+        if let Some(ClockRange { min, max }) = self.machine.clock_khz
             && max as f64 > min as f64 * CLOCK_RANGE
         {
             troubles.push(format!("the clock moved between {} and {} MHz", min / 1000, max / 1000));
@@ -132,7 +132,7 @@ impl Machine {
 
 /// CPU time of the whole machine and of this process, in ticks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Times {
+struct CpuTimes {
     busy: u64,
     stolen: u64,
     total: u64,
@@ -141,27 +141,27 @@ struct Times {
     cpus: u64,
 }
 
-impl Times {
-    fn now() -> Times {
+impl CpuTimes {
+    fn now() -> CpuTimes {
         let stat = fs::read_to_string("/proc/stat").unwrap_or_default();
         let own = fs::read_to_string("/proc/self/stat").unwrap_or_default();
-        Times { own: own_ticks(&own).unwrap_or(0), ..Times::of(&stat) }
+        CpuTimes { own: own_ticks(&own).unwrap_or(0), ..CpuTimes::of(&stat) }
     }
 
     /// From the text of `/proc/stat`.
-    fn of(stat: &str) -> Times {
+    fn of(stat: &str) -> CpuTimes {
         let mut lines = stat.lines();
         let all = lines.next().unwrap_or_default();
         // user nice system idle iowait irq softirq steal; guest time is part of user time.
         let ticks: Vec<u64> = all.split_whitespace().skip(1).take(8).filter_map(|t| t.parse().ok()).collect();
-        let [user, nice, system, idle, wait, irq, soft, stolen] = ticks[..] else { return Times::default() };
+        let [user, nice, system, idle, wait, irq, soft, stolen] = ticks[..] else { return CpuTimes::default() };
         let busy = user + nice + system + irq + soft;
         let cpus = lines.take_while(|line| line.starts_with("cpu")).count() as u64;
-        Times { busy, stolen, total: busy + idle + wait + stolen, own: 0, cpus }
+        CpuTimes { busy, stolen, total: busy + idle + wait + stolen, own: 0, cpus }
     }
 
-    fn since(&self, earlier: &Times) -> Times {
-        Times {
+    fn since(&self, earlier: &CpuTimes) -> CpuTimes {
+        CpuTimes {
             busy: self.busy.saturating_sub(earlier.busy),
             stolen: self.stolen.saturating_sub(earlier.stolen),
             total: self.total.saturating_sub(earlier.total),
@@ -331,16 +331,16 @@ mod tests {
 
     #[test]
     fn cpu_times_are_read_and_others_told_apart() {
-        let before = Times { own: 60, ..Times::of(STAT) };
-        assert_eq!(before, Times { busy: 160, stolen: 40, total: 1050, own: 60, cpus: 2 });
+        let before = CpuTimes { own: 60, ..CpuTimes::of(STAT) };
+        assert_eq!(before, CpuTimes { busy: 160, stolen: 40, total: 1050, own: 60, cpus: 2 });
         // 2000 ticks of two CPUs later: 10 s. We took 900 of 1000 busy ticks, others a tenth of a CPU.
-        let after = Times { busy: 1160, stolen: 40, total: 3050, own: 960, cpus: 2 };
+        let after = CpuTimes { busy: 1160, stolen: 40, total: 3050, own: 960, cpus: 2 };
         assert_eq!(after.since(&before).other_cpus(), Some(0.1));
         assert!(after.since(&before).troubles().is_empty());
-        let disturbed = Times { busy: 1460, stolen: 90, ..after }.since(&before).troubles();
+        let disturbed = CpuTimes { busy: 1460, stolen: 90, ..after }.since(&before).troubles();
         assert_eq!(disturbed, ["other programs kept 0.40 CPUs busy", "the hypervisor withheld 2.5 % of the time"]);
-        assert_eq!(Times::of("nonsense"), Times::default());
-        assert_eq!(Times::default().other_cpus(), None);
+        assert_eq!(CpuTimes::of("nonsense"), CpuTimes::default());
+        assert_eq!(CpuTimes::default().other_cpus(), None);
     }
 
     #[test]
@@ -361,7 +361,7 @@ mod tests {
 
     #[test]
     fn this_machine_has_a_kernel_and_memory() {
-        let mut watch = Watch::start();
+        let mut watch = MachineMonitor::start();
         watch.sample();
         watch.restart();
         let (machine, _) = watch.finish();

@@ -52,16 +52,16 @@ impl Locked {
 
 /// How much may be locked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Allowance {
+pub enum LockLimit {
     Unlimited,
     Bytes(u64),
 }
 
 /// The limit of this process; root's capability counts as none.
-pub fn allowance() -> Allowance {
+pub fn allowance() -> LockLimit {
     match limits::locked_memory_bytes() {
-        Some(bytes) if !exceeds(bytes) => Allowance::Bytes(bytes),
-        _ => Allowance::Unlimited,
+        Some(bytes) if !exceeds(bytes) => LockLimit::Bytes(bytes),
+        _ => LockLimit::Unlimited,
     }
 }
 
@@ -78,9 +78,9 @@ fn exceeds(limit: u64) -> bool {
 pub fn lock() -> Result<Locked, String> {
     let needed = mapped_bytes() + HEADROOM;
     let (flags, locked) = match allowance() {
-        Allowance::Unlimited => (libc::MCL_CURRENT | libc::MCL_FUTURE, Locked::PresentAndFuture),
-        Allowance::Bytes(limit) if limit >= needed => (libc::MCL_CURRENT, Locked::Present),
-        Allowance::Bytes(limit) => {
+        LockLimit::Unlimited => (libc::MCL_CURRENT | libc::MCL_FUTURE, Locked::PresentAndFuture),
+        LockLimit::Bytes(limit) if limit >= needed => (libc::MCL_CURRENT, Locked::Present),
+        LockLimit::Bytes(limit) => {
             return Err(format!(
                 "locked memory: the limit is {} KiB, {} KiB are needed; raise it by LimitMEMLOCK=infinity in the unit, \
                  `ulimit -l unlimited`, or CAP_IPC_LOCK",
@@ -204,11 +204,11 @@ mod tests {
     #[test]
     fn under_a_limit_nothing_fails_later() {
         assert!(in_child(|| {
-            if !limit(1 << 20) || allowance() == Allowance::Unlimited {
+            if !limit(1 << 20) || allowance() == LockLimit::Unlimited {
                 // Root's capability: no limit holds. Given up where that is permitted, to see the limit.
                 // SAFETY: concerns this child alone.
                 let dropped = unsafe { libc::setuid(65534) } == 0;
-                if !dropped || allowance() == Allowance::Unlimited {
+                if !dropped || allowance() == LockLimit::Unlimited {
                     return false;
                 }
             }

@@ -58,7 +58,7 @@ impl FromStr for Priority {
 
 /// A thread's part in the loop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Role {
+pub enum ThreadRole {
     /// Reads frames and runs the network.
     Loop,
     /// Hands results over at their time: one priority above the loop, so that it can interrupt it.
@@ -67,7 +67,7 @@ pub enum Role {
 
 /// What of it was obtained; part of `status`, bench reports and `doctor`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct Obtained {
+pub struct RealtimeGrants {
     /// SCHED_FIFO priority of the loop; absent for the ordinary class.
     pub fifo_priority: Option<i32>,
     pub memory_locked: memory_lock::Locked,
@@ -81,8 +81,8 @@ pub struct Obtained {
 impl RealtimeArguments {
     /// What concerns the whole process: locks its memory, unless `--rt off`. Call it before threads are started and
     /// frames are allocated, then [`RealtimeArguments::thread`] in each thread of the loop.
-    pub fn process(&self) -> Obtained {
-        let mut obtained = Obtained::default();
+    pub fn process(&self) -> RealtimeGrants {
+        let mut obtained = RealtimeGrants::default();
         if self.rt != Priority::Off {
             memory_lock::keep_heap();
             match memory_lock::lock() {
@@ -104,17 +104,17 @@ impl RealtimeArguments {
 
     /// What concerns the calling thread: scheduling class, affinity, timer slack, a stack without page faults to come.
     /// Threads that it starts afterwards are ordinary ones again, but on the same CPU.
-    pub fn thread(&self, role: Role, obtained: &mut Obtained) {
-        if let (Some(cpu), Role::Loop) = (self.cpu, role) {
+    pub fn thread(&self, role: ThreadRole, obtained: &mut RealtimeGrants) {
+        if let (Some(cpu), ThreadRole::Loop) = (self.cpu, role) {
             match stay_on(cpu) {
                 Ok(()) => obtained.cpu = Some(cpu),
                 Err(error) => obtained.missing.push(format!("CPU {cpu}: {error}; --cpu takes one that may be used")),
             }
         }
         let Some(priority) = self.priority() else { return };
-        let raised = priority + c_int::from(role == Role::Publisher);
+        let raised = priority + c_int::from(role == ThreadRole::Publisher);
         match become_fifo(raised) {
-            Ok(()) if role == Role::Loop => obtained.fifo_priority = Some(raised),
+            Ok(()) if role == ThreadRole::Loop => obtained.fifo_priority = Some(raised),
             Ok(()) => {}
             Err(error) => obtained.note(format!(
                 "SCHED_FIFO {priority}: {error}; permit it by LimitRTPRIO= in the unit, `ulimit -r`, or CAP_SYS_NICE"
@@ -128,7 +128,7 @@ impl RealtimeArguments {
     }
 }
 
-impl Obtained {
+impl RealtimeGrants {
     fn note(&mut self, reason: String) {
         // The publisher lacks what the loop lacks.
         if !self.missing.contains(&reason) {
@@ -226,8 +226,8 @@ mod tests {
     fn what_is_said_to_be_obtained_is_so_and_the_rest_has_a_note() {
         let arguments = RealtimeArguments { rt: Priority::Fixed(7), cpu: Some(0) };
         let work = move || {
-            let mut obtained = Obtained::default();
-            arguments.thread(Role::Loop, &mut obtained);
+            let mut obtained = RealtimeGrants::default();
+            arguments.thread(ThreadRole::Loop, &mut obtained);
             let child = thread::spawn(as_seen_by_the_kernel).join().expect("no panic");
             (obtained, as_seen_by_the_kernel(), child)
         };
@@ -247,8 +247,8 @@ mod tests {
     #[test]
     fn a_cpu_that_is_not_there_is_noted() {
         for cpu in [100_000, 1000] {
-            let mut obtained = Obtained::default();
-            RealtimeArguments { rt: Priority::Off, cpu: Some(cpu) }.thread(Role::Loop, &mut obtained);
+            let mut obtained = RealtimeGrants::default();
+            RealtimeArguments { rt: Priority::Off, cpu: Some(cpu) }.thread(ThreadRole::Loop, &mut obtained);
             assert!(obtained.missing[0].starts_with(&format!("CPU {cpu}: ")), "{obtained:?}");
             assert_eq!((obtained.cpu, obtained.timer_slack_ns), (None, None));
         }
@@ -256,7 +256,7 @@ mod tests {
 
     #[test]
     fn the_publisher_repeats_no_note() {
-        let mut obtained = Obtained::default();
+        let mut obtained = RealtimeGrants::default();
         obtained.note("a".to_owned());
         obtained.note("a".to_owned());
         assert_eq!(obtained.missing, ["a"]);

@@ -37,7 +37,7 @@ pub const LEVELS: [&str; MAX_LEVEL as usize + 1] = ["cool", "warm", "hot", "crit
 
 /// What the sampler found last.
 #[derive(Clone, Debug, Default, Serialize)]
-pub struct Report {
+pub struct HeatReport {
     /// 0 cool, 1 warm, 2 hot, 3 critical.
     pub level: u8,
     /// Why it is not lower.
@@ -109,21 +109,21 @@ impl Judge {
 
 /// A thread that reads the sensors once a second; it ends when this is dropped.
 #[derive(Debug)]
-pub struct Watch {
+pub struct HeatMonitor {
     level: Arc<AtomicU8>,
-    report: Arc<Mutex<Report>>,
+    report: Arc<Mutex<HeatReport>>,
     end: Option<SyncSender<()>>,
     thread: Option<JoinHandle<()>>,
 }
 
-impl Watch {
+impl HeatMonitor {
     /// Watches; on a machine without sensors the level stays 0 and no thread is started.
-    pub fn start(sensors: Sensors) -> Watch {
-        Watch::every(PERIOD, sensors)
+    pub fn start(sensors: Sensors) -> HeatMonitor {
+        HeatMonitor::every(PERIOD, sensors)
     }
 
-    fn every(period: Duration, sensors: Sensors) -> Watch {
-        let mut watch = Watch { level: Arc::default(), report: Arc::default(), end: None, thread: None };
+    fn every(period: Duration, sensors: Sensors) -> HeatMonitor {
+        let mut watch = HeatMonitor { level: Arc::default(), report: Arc::default(), end: None, thread: None };
         if sensors.is_empty() {
             return watch;
         }
@@ -153,12 +153,12 @@ impl Watch {
     }
 
     /// What was found last.
-    pub fn report(&self) -> Report {
+    pub fn report(&self) -> HeatReport {
         self.report.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
-impl Drop for Watch {
+impl Drop for HeatMonitor {
     fn drop(&mut self) {
         self.end = None;
         if let Some(thread) = self.thread.take() {
@@ -168,7 +168,7 @@ impl Drop for Watch {
     }
 }
 
-fn sample(sensors: &Sensors, judge: &mut Judge, level: &AtomicU8, report: &Mutex<Report>) {
+fn sample(sensors: &Sensors, judge: &mut Judge, level: &AtomicU8, report: &Mutex<HeatReport>) {
     let reading = sensors.read();
     let before = judge.level;
     let now = judge.step(&reading);
@@ -180,7 +180,7 @@ fn sample(sensors: &Sensors, judge: &mut Judge, level: &AtomicU8, report: &Mutex
         }
     }
     level.store(now, Ordering::Relaxed);
-    let new = Report { level: now, reasons: judge.reasons.clone(), reading };
+    let new = HeatReport { level: now, reasons: judge.reasons.clone(), reading };
     *report.lock().unwrap_or_else(PoisonError::into_inner) = new;
 }
 
@@ -264,7 +264,7 @@ mod tests {
     #[test]
     fn the_thread_publishes_and_ends() {
         let board = Board::new();
-        let watch = Watch::every(Duration::from_millis(5), board.sensors());
+        let watch = HeatMonitor::every(Duration::from_millis(5), board.sensors());
         let level = watch.level();
         board.heat_to(80);
         let until = Instant::now() + Duration::from_secs(20);
@@ -278,7 +278,7 @@ mod tests {
 
     #[test]
     fn without_sensors_no_thread_is_started() {
-        let watch = Watch::start(Sensors::default());
+        let watch = HeatMonitor::start(Sensors::default());
         assert!(watch.thread.is_none() && watch.report().level == 0);
     }
 }

@@ -12,10 +12,10 @@ use faceptor::stages::{ImageView, Picture, Pipeline, TaskList, TrackerOptions, s
 use faceptor_edge::capture::demo_source::DemoSource;
 use faceptor_edge::capture::source::{Poll, Source, SourceCounters, SourceError, Stamp};
 use faceptor_edge::live::frame::Faces;
-use faceptor_edge::live::frame_result::{Counters, Outcome};
-use faceptor_edge::live::live_loop::{Command, Links, Live, Settings};
+use faceptor_edge::live::frame_pool::FramePool;
+use faceptor_edge::live::frame_result::{Counters, FrameResult};
+use faceptor_edge::live::live_loop::{Command, LiveLoop, LoopLinks, LoopSettings};
 use faceptor_edge::live::ring::Ring;
-use faceptor_edge::outputs::shared_frame::FramePool;
 use faceptor_edge::platform::allocations;
 use faceptor_edge::platform::allocations::Count;
 use faceptor_edge::platform::clock;
@@ -33,8 +33,8 @@ struct Seen {
     counters: Counters,
 }
 
-impl From<&Outcome> for Seen {
-    fn from(outcome: &Outcome) -> Seen {
+impl From<&FrameResult> for Seen {
+    fn from(outcome: &FrameResult) -> Seen {
         let faces = &outcome.analysis.faces;
         Seen {
             number: outcome.number,
@@ -50,7 +50,7 @@ impl From<&Outcome> for Seen {
 
 struct Setup {
     tasks: &'static str,
-    settings: Settings,
+    settings: LoopSettings,
     heat: u8,
     commands: Receiver<Command>,
 }
@@ -58,7 +58,7 @@ struct Setup {
 impl Setup {
     fn new(tasks: &'static str, frames: Option<u64>) -> (Setup, SyncSender<Command>) {
         let (sender, commands) = sync_channel(16);
-        (Setup { tasks, settings: Settings { frames, ..Settings::default() }, heat: 0, commands }, sender)
+        (Setup { tasks, settings: LoopSettings { frames, ..LoopSettings::default() }, heat: 0, commands }, sender)
     }
 }
 
@@ -67,7 +67,7 @@ fn run(source: &mut dyn Source, setup: Setup) -> (Result<Counters>, Vec<Seen>) {
     let bundle = faceptor::stages::embedded_bundle().expect("the embedded network");
     let chosen = select_tasks(bundle.manifest(), Some(setup.tasks)).expect("known tasks");
     let pipeline = Pipeline::new(bundle, &chosen).expect("the network runs");
-    let mut ring = Ring::new(|| Outcome::with_room(4, pipeline.decoders()));
+    let mut ring = Ring::new(|| FrameResult::with_room(4, pipeline.decoders()));
     let (results, mut published) = ring.split();
     let ended = AtomicBool::new(false);
     let waiting = thread::current();
@@ -87,18 +87,18 @@ fn run(source: &mut dyn Source, setup: Setup) -> (Result<Counters>, Vec<Seen>) {
                 }
             }
         });
-        let links = Links {
+        let links = LoopLinks {
             commands: setup.commands,
             shutdown: Shutdown::default(),
-            watch: None,
-            keep_pixels: false,
+            wants_pixels: Box::new(|| false),
             heat: Arc::new(AtomicU8::new(setup.heat)),
             results,
             publisher: reader.thread().clone(),
             stills: FramePool::new(0, 0),
         };
         let faces = Faces::new(pipeline, TrackerOptions { limit: 4, smoothing: true });
-        let counters = Live::new(faces, setup.settings, source.period_us(), links).and_then(|live| live.run(source));
+        let counters =
+            LiveLoop::new(faces, setup.settings, source.period_us(), links).and_then(|live| live.run(source));
         ended.store(true, Ordering::Release);
         (counters, reader.join().expect("it reads"))
     })

@@ -12,12 +12,12 @@ use faceptor::stages::{ImageView, Picture, Pipeline, TrackerOptions, select_task
 use faceptor_edge::capture::demo_clip::DemoClip;
 use faceptor_edge::capture::source::{Poll, Source, SourceCounters, SourceError, Stamp};
 use faceptor_edge::live::frame::Faces;
-use faceptor_edge::live::frame_result::Outcome;
-use faceptor_edge::live::live_loop::{Links, Live, Settings};
-use faceptor_edge::live::ring::{Reader, Ring};
+use faceptor_edge::live::frame_pool::FramePool;
+use faceptor_edge::live::frame_result::FrameResult;
+use faceptor_edge::live::live_loop::{LiveLoop, LoopLinks, LoopSettings};
+use faceptor_edge::live::ring::{Ring, RingReader};
 use faceptor_edge::live::schedule::{FORCED_EVERY, PATIENCE};
-use faceptor_edge::live::virtual_clock::{Script, Stage, Time};
-use faceptor_edge::outputs::shared_frame::FramePool;
+use faceptor_edge::live::virtual_clock::{LoopClock, Stage, VirtualClock};
 use faceptor_edge::platform::shutdown::Shutdown;
 
 const PERIOD_US: u64 = 33_333;
@@ -69,11 +69,11 @@ struct Seen {
 
 /// A camera that shows one face, and the reader of the results.
 struct Stage30<'a> {
-    script: Arc<Script>,
+    script: Arc<VirtualClock>,
     picture: Picture,
     counters: SourceCounters,
     last: u64,
-    published: Reader<'a, Outcome>,
+    published: RingReader<'a, FrameResult>,
     seen: Vec<Seen>,
 }
 
@@ -141,26 +141,25 @@ fn play() -> Result<Vec<Seen>> {
     let bundle = faceptor::stages::embedded_bundle()?;
     let chosen = select_tasks(bundle.manifest(), Some("all"))?;
     let pipeline = Pipeline::new(bundle, &chosen)?;
-    let mut ring = Ring::new(|| Outcome::with_room(4, pipeline.decoders()));
+    let mut ring = Ring::new(|| FrameResult::with_room(4, pipeline.decoders()));
     let (results, published) = ring.split();
-    let script = Script::new(cost_us);
+    let script = VirtualClock::new(cost_us);
     let mut picture = Picture::default();
     DemoClip::new()?.render(0, &mut picture);
     let counters = SourceCounters::default();
     let mut source = Stage30 { script: script.clone(), picture, counters, last: 0, published, seen: Vec::new() };
     let (_sender, commands) = sync_channel(1);
-    let links = Links {
+    let links = LoopLinks {
         commands,
         shutdown: Shutdown::default(),
-        watch: None,
-        keep_pixels: false,
+        wants_pixels: Box::new(|| false),
         heat: Arc::default(),
         results,
         publisher: thread::current(),
         stills: FramePool::new(0, 0),
     };
-    let faces = Faces::new(pipeline, TrackerOptions { limit: 4, smoothing: true }).in_time(Time::Script(script));
-    Live::new(faces, Settings::default(), source.period_us(), links)?.run(&mut source)?;
+    let faces = Faces::new(pipeline, TrackerOptions { limit: 4, smoothing: true }).in_time(LoopClock::Virtual(script));
+    LiveLoop::new(faces, LoopSettings::default(), source.period_us(), links)?.run(&mut source)?;
     source.read();
     Ok(source.seen)
 }

@@ -7,9 +7,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use faceptor::stages::{Analysis, Locate, Pipeline, Purpose, TaskList, read_photo, select_tasks};
+use faceptor_edge::live::frame_pool::FramePool;
 use faceptor_edge::outputs::draw::overlay::Legend;
 use faceptor_edge::outputs::fan_out::{OutputOptions, Outputs, PublishedFrame, RunFacts};
-use faceptor_edge::outputs::shared_frame::FramePool;
 use serde_json::Value;
 
 use crate::program::PORTRAIT;

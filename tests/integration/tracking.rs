@@ -7,7 +7,7 @@ use faceptor::stages::{
 };
 use faceptor_edge::capture::demo_clip::{DemoClip, HEIGHT, WIDTH};
 use faceptor_edge::live::frame::{Allowance, Faces};
-use faceptor_edge::live::virtual_clock::{Script, Stage, Time};
+use faceptor_edge::live::virtual_clock::{LoopClock, Stage, VirtualClock};
 use faceptor_edge::platform::clock;
 
 const WALL: [u8; 3] = [128, 134, 140];
@@ -33,7 +33,7 @@ fn faces_at(names: &str, task_us: u64) -> Result<Faces> {
     let chosen = select_tasks(bundle.manifest(), Some(names))?;
     let faces = Faces::new(Pipeline::new(bundle, &chosen)?, TrackerOptions { limit: 4, smoothing: true });
     // Costs as on an idle machine, so that what is decided by them is the same everywhere.
-    let script = Script::new(move |stage, _| match stage {
+    let script = VirtualClock::new(move |stage, _| match stage {
         Stage::Find => 660,
         Stage::FindPart => 100,
         Stage::Align => 300,
@@ -41,7 +41,7 @@ fn faces_at(names: &str, task_us: u64) -> Result<Faces> {
         Stage::Task(_) => task_us,
         Stage::HandOver => 10,
     });
-    let mut faces = faces.in_time(Time::Script(script));
+    let mut faces = faces.in_time(LoopClock::Virtual(script));
     faces.warm_up(&Picture::filled(WIDTH, HEIGHT, WALL).view(), 1)?;
     Ok(faces)
 }

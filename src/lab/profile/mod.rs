@@ -13,10 +13,10 @@ use anyhow::{Result, bail, ensure};
 use serde::Serialize;
 
 use crate::capture::source::{Poll, Source, SourceError};
-use crate::lab::bench::{self, Settings};
+use crate::lab::bench::{self, BenchSettings};
 use crate::lab::report::{Build, Network};
 use crate::platform::clock::now_us;
-use crate::platform::machine::{Machine, Watch};
+use crate::platform::machine::{Machine, MachineMonitor};
 use faceptor::stages::{Face, Pipeline, Purpose, each_format};
 use faceptor_nn::bundle::reader::Bundle;
 use faceptor_nn::engine::StepCost;
@@ -90,7 +90,7 @@ pub struct StepProfile {
 /// When the network cannot be run, the source gives no frame for ten seconds, or no frame shows a face.
 pub fn measure(
     open: impl FnOnce() -> Result<Arc<Bundle>>,
-    choose: impl FnOnce(&Bundle) -> Result<Settings>,
+    choose: impl FnOnce(&Bundle) -> Result<BenchSettings>,
     source: &mut dyn Source,
 ) -> Result<Profile> {
     let bundle = open()?;
@@ -103,7 +103,7 @@ pub fn measure(
         perceive(&mut pipeline, source, &mut face)?;
     }
     let before = kernel.int8_peak();
-    let mut watch = Watch::start();
+    let mut watch = MachineMonitor::start();
     let mut times: Vec<Vec<u32>> = vec![Vec::new(); pipeline.engine().step_times_ns().count()];
     let mut frames = 0;
     for _ in 0..settings.frames {

@@ -55,8 +55,8 @@ impl Sink<SharedFrame> for DisplaySink {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::live::frame_pool::FramePool;
     use crate::outputs::draw::overlay::Legend;
-    use crate::outputs::shared_frame::FramePool;
     use crate::outputs::sinks::framebuffer::{Field, Geometry};
     use faceptor::stages::Face;
     use std::fs::{self, OpenOptions};

@@ -10,10 +10,10 @@ use std::time::Duration;
 
 use anyhow::Result;
 
-use crate::live::frame_result::Outcome;
-use crate::live::ring::Reader;
-use crate::live::run_stats::{Board, Report};
-use crate::live::statistics::{Deadlines, Row, Table};
+use crate::live::frame_result::FrameResult;
+use crate::live::ring::RingReader;
+use crate::live::run_stats::{RunReport, RunStats};
+use crate::live::statistics::{Deadlines, StageRow, StageTable};
 use crate::outputs::draw::overlay::Legend;
 use crate::outputs::fan_out::{Outputs, PublishedFrame};
 use crate::outputs::format::json::{JsonLine, Origin, OuterTiming};
@@ -21,7 +21,7 @@ use crate::outputs::format::text;
 use crate::platform::clock::{self, Stopwatch};
 use crate::platform::shutdown::Shutdown;
 
-/// Between two reports to the board.
+/// Between two updates of the run statistics.
 const REPORT_US: u64 = 1_000_000;
 /// The publisher looks for itself this often, should nobody wake it.
 const DOZE: Duration = Duration::from_millis(200);
@@ -36,29 +36,29 @@ pub enum Printing {
 }
 
 /// What the publisher has from others.
-pub struct Links<'a> {
-    pub results: Reader<'a, Outcome>,
+pub struct PublisherLinks<'a> {
+    pub results: RingReader<'a, FrameResult>,
     /// The loop, which may wait for memory.
     pub waiting: Thread,
     /// The loop has ended.
     pub ended: Arc<AtomicBool>,
     /// Drained when standard output takes no more lines.
     pub shutdown: Shutdown,
-    pub board: Arc<Board>,
+    pub run_stats: Arc<RunStats>,
 }
 
 /// The publisher's state.
 pub struct Publisher<'a> {
-    links: Links<'a>,
+    links: PublisherLinks<'a>,
     legend: Arc<Legend>,
     printing: Printing,
     outputs: Outputs,
-    table: Table,
-    rows: Rows,
+    table: StageTable,
+    rows: RunRows,
     deadlines: Option<Deadlines>,
-    report: Report,
+    report: RunReport,
     keep_last: bool,
-    last: Option<Box<Outcome>>,
+    last: Option<Box<FrameResult>>,
     /// Memory of the lines.
     json: Vec<u8>,
     text: String,
@@ -66,9 +66,9 @@ pub struct Publisher<'a> {
 
 /// How a run ended.
 pub struct Ending {
-    pub report: Report,
+    pub report: RunReport,
     /// The last result, if it was to be kept.
-    pub last: Option<Box<Outcome>>,
+    pub last: Option<Box<FrameResult>>,
     /// Standard output was read to the end.
     pub heard_out: bool,
 }
@@ -76,18 +76,18 @@ pub struct Ending {
 impl<'a> Publisher<'a> {
     /// `period_us`: of a live source. With `keep_last` the last result is returned at the end.
     pub fn new(
-        links: Links<'a>,
+        links: PublisherLinks<'a>,
         legend: Arc<Legend>,
         outputs: Outputs,
         printing: Printing,
         period_us: Option<u64>,
         keep_last: bool,
     ) -> Publisher<'a> {
-        let mut table = Table::default();
-        let rows = Rows::register(&mut table, &legend, period_us);
+        let mut table = StageTable::default();
+        let rows = RunRows::register(&mut table, &legend, period_us);
         let stages = table.rows().map(|(name, statistics)| (name.to_owned(), statistics.summary())).collect();
-        let report = Report { started_us: clock::now_us(), stages, ..Report::default() };
-        links.board.update(|shown| shown.clone_from(&report));
+        let report = RunReport { started_us: clock::now_us(), stages, ..RunReport::default() };
+        links.run_stats.update(|shown| shown.clone_from(&report));
         Publisher {
             links,
             legend,
@@ -111,31 +111,31 @@ impl<'a> Publisher<'a> {
     pub fn run(mut self) -> Result<Ending> {
         loop {
             match self.links.results.take() {
-                Some(outcome) => self.take(outcome),
+                Some(result) => self.take(result),
                 // What was sent off before the end was told is there now.
                 None if self.links.ended.load(Ordering::Acquire) => match self.links.results.take() {
-                    Some(outcome) => self.take(outcome),
+                    Some(result) => self.take(result),
                     None => break,
                 },
                 None => thread::park_timeout(DOZE),
             }
         }
-        self.tell_board();
+        self.update_run_stats();
         let heard_out = self.outputs.finish()?;
         Ok(Ending { report: self.report, last: self.last, heard_out })
     }
 
-    fn take(&mut self, mut outcome: Box<Outcome>) {
-        self.report.counters = outcome.counters;
-        if outcome.number.is_some() {
-            self.publish(&mut outcome);
+    fn take(&mut self, mut result: Box<FrameResult>) {
+        self.report.counters = result.counters;
+        if result.number.is_some() {
+            self.publish(&mut result);
         }
         if clock::now_us() >= self.report.reported_us + REPORT_US {
-            self.tell_board();
+            self.update_run_stats();
         }
-        let returned = match self.keep_last && outcome.number.is_some() {
-            true => self.last.replace(outcome),
-            false => Some(outcome),
+        let returned = match self.keep_last && result.number.is_some() {
+            true => self.last.replace(result),
+            false => Some(result),
         };
         if let Some(mut returned) = returned {
             returned.still = None;
@@ -144,11 +144,11 @@ impl<'a> Publisher<'a> {
         }
     }
 
-    fn publish(&mut self, outcome: &mut Outcome) {
+    fn publish(&mut self, result: &mut FrameResult) {
         let mut watch = Stopwatch::start();
-        self.make_lines(outcome);
+        self.make_lines(result);
         let mut present_us = watch.lap_us();
-        if let Some(due_us) = outcome.publish_at_us {
+        if let Some(due_us) = result.publish_at_us {
             clock::sleep_until_us(due_us);
             watch.lap_us();
         }
@@ -160,37 +160,37 @@ impl<'a> Publisher<'a> {
                 Printing::Nothing => &[],
             },
             json: &self.json,
-            analysis: &outcome.analysis,
-            still: outcome.still.as_ref(),
-            captured_us: outcome.stamp.captured_us,
+            analysis: &result.analysis,
+            still: result.still.as_ref(),
+            captured_us: result.stamp.captured_us,
             published_us,
         });
         if self.outputs.stdout_end().is_some() {
             self.links.shutdown.drain();
         }
         present_us += watch.lap_us();
-        self.record(outcome, published_us, present_us);
+        self.record(result, published_us, present_us);
     }
 
-    fn make_lines(&mut self, outcome: &mut Outcome) {
+    fn make_lines(&mut self, result: &mut FrameResult) {
         let decoders = &self.legend.decoders;
-        let number = outcome.number.unwrap_or_default();
+        let number = result.number.unwrap_or_default();
         if self.printing == Printing::Text {
-            self.text = text::describe_frame(number, outcome.path.as_deref(), &outcome.analysis, decoders);
+            self.text = text::describe_frame(number, result.path.as_deref(), &result.analysis, decoders);
         }
         self.json.clear();
         if self.printing != Printing::Json && !self.outputs.needs_json() {
             return;
         }
         let origin = Origin {
-            path: outcome.path.take(),
-            width: outcome.width,
-            height: outcome.height,
-            frame: Some([number, outcome.stamp.sequence, outcome.stamp.captured_us]),
+            path: result.path.take(),
+            width: result.width,
+            height: result.height,
+            frame: Some([number, result.stamp.sequence, result.stamp.captured_us]),
         };
-        let (capture_us, total_us) = (outcome.capture_us, outcome.capture_us + outcome.used_us());
+        let (capture_us, total_us) = (result.capture_us, result.capture_us + result.used_us());
         let outer_timing = OuterTiming { capture_us, total_us, ..OuterTiming::default() };
-        let line = JsonLine { origin: &origin, decoders, analysis: &outcome.analysis, masks: &[], outer_timing };
+        let line = JsonLine { origin: &origin, decoders, analysis: &result.analysis, masks: &[], outer_timing };
         match serde_json::to_writer(&mut self.json, &line) {
             Ok(()) => self.json.push(b'\n'),
             Err(error) => {
@@ -198,56 +198,56 @@ impl<'a> Publisher<'a> {
                 self.json.clear();
             }
         }
-        outcome.path = origin.path;
+        result.path = origin.path;
     }
 
-    fn record(&mut self, outcome: &Outcome, published_us: u64, present_us: u64) {
+    fn record(&mut self, result: &FrameResult, published_us: u64, present_us: u64) {
         let (table, rows, report) = (&mut self.table, &self.rows, &mut self.report);
-        rows.record(table, outcome, present_us);
+        rows.record(table, result, present_us);
         report.published += 1;
-        if let Some(deadline) = &outcome.analysis.deadline {
+        if let Some(deadline) = &result.analysis.deadline {
             let deadlines = self.deadlines.get_or_insert_with(|| Deadlines::new(deadline.budget_us));
             deadlines.budget_us = deadline.budget_us;
             deadlines.count(deadline.missed);
         }
-        if let Some(due_us) = outcome.publish_at_us {
-            report.latency_us = Some(due_us - outcome.stamp.captured_us);
+        if let Some(due_us) = result.publish_at_us {
+            report.latency_us = Some(due_us - result.stamp.captured_us);
             table.record(rows.jitter, published_us.saturating_sub(due_us));
-            report.late += u64::from(outcome.handed_over_us > due_us);
+            report.late += u64::from(result.handed_over_us > due_us);
         }
     }
 
-    fn tell_board(&mut self) {
+    fn update_run_stats(&mut self) {
         let report = &mut self.report;
         report.reported_us = clock::now_us();
         report.deadlines = self.deadlines;
         for ((_, summary), (_, statistics)) in report.stages.iter_mut().zip(self.table.rows()) {
             *summary = statistics.summary();
         }
-        self.links.board.update(|shown| shown.clone_from(report));
+        self.links.run_stats.update(|shown| shown.clone_from(report));
     }
 }
 
 /// The stages of a run.
-struct Rows {
-    capture: Row,
-    find: Row,
-    align: Row,
-    encode: Row,
-    decode: Vec<Row>,
-    present: Row,
-    total: Row,
-    jitter: Row,
+struct RunRows {
+    capture: StageRow,
+    find: StageRow,
+    align: StageRow,
+    encode: StageRow,
+    decode: Vec<StageRow>,
+    present: StageRow,
+    total: StageRow,
+    jitter: StageRow,
 }
 
-impl Rows {
-    fn register(table: &mut Table, legend: &Legend, period_us: Option<u64>) -> Rows {
+impl RunRows {
+    fn register(table: &mut StageTable, legend: &Legend, period_us: Option<u64>) -> RunRows {
         let mut row = |name: &str| table.register(name, None);
         let [capture, find, align, encode] = ["capture", "find", "align", "encode"].map(&mut row);
         let decode = legend.decoders.iter().map(|decoder| row(&format!("decode {}", decoder.task().name))).collect();
         let present = row("present");
         let total = table.register("total", period_us);
-        Rows {
+        RunRows {
             capture,
             find,
             align,
@@ -259,9 +259,9 @@ impl Rows {
         }
     }
 
-    fn record(&self, table: &mut Table, outcome: &Outcome, present_us: u64) {
-        let timing = &outcome.analysis.timing;
-        table.record(self.capture, outcome.capture_us);
+    fn record(&self, table: &mut StageTable, result: &FrameResult, present_us: u64) {
+        let timing = &result.analysis.timing;
+        table.record(self.capture, result.capture_us);
         // Stages that a frame does not have are not counted as free.
         let stages = [(self.find, timing.find_us), (self.align, timing.align_us), (self.encode, timing.encode_us)];
         for (row, us) in stages.into_iter().chain(self.decode.iter().copied().zip(timing.decode_us.iter().copied())) {
@@ -270,6 +270,6 @@ impl Rows {
             }
         }
         table.record(self.present, present_us);
-        table.record(self.total, outcome.capture_us + outcome.used_us());
+        table.record(self.total, result.capture_us + result.used_us());
     }
 }
