@@ -38,7 +38,7 @@
 pub mod capture;
 pub mod cli;
 pub mod control;
-pub mod doctor;
+mod doctor;
 pub mod lab;
 pub mod live;
 pub mod outputs;

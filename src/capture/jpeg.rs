@@ -1,4 +1,4 @@
-//! One JPEG after another, as webcams and `.mjpg` files have them, into the same picture.
+//! Decodes the JPEG frames of webcams and `.mjpg` files, one after the other, into the same picture.
 
 use std::panic::{self, AssertUnwindSafe};
 
@@ -7,16 +7,18 @@ use zune_core::colorspace::ColorSpace;
 use zune_core::options::DecoderOptions;
 use zune_jpeg::JpegDecoder;
 
-use faceptor::stages::{ImageView, Picture};
+use faceptor::stages::{ImageView, JpegEvent, JpegMarkers, Picture};
 
-/// The most pixels along a side.
+/// Longest side that is decoded, pixels.
 const MAX_SIDE: usize = 8192;
-/// After so many frames in a row that break the standard, frames that do are shown as far as they can be decoded.
+/// Number of consecutive frames that break the JPEG standard after which decoding becomes lenient.
 const MAX_REFUSED: u32 = 30;
-/// An APP0 segment as in AVI files: with it the decoder takes the standard's Huffman tables for those that are missing.
+/// The DHT marker.
+const HUFFMAN_TABLES: u8 = 0xc4;
+/// APP0 segment of AVI files. It makes the decoder use the Huffman tables of the standard where a frame has none.
 const AVI1: [u8; 12] = [0xff, 0xe0, 0, 10, b'A', b'V', b'I', b'1', 0, 0, 0, 0];
 
-/// A frame that could not be decoded.
+/// Reason why a frame could not be decoded.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum JpegError {
     #[error("not a JPEG")]
@@ -27,9 +29,9 @@ pub enum JpegError {
     Broken(String),
 }
 
-/// What stands before the picture data.
+/// What precedes the entropy-coded data.
 struct Headers {
-    /// Where the entropy-coded data begins.
+    /// Offset of the entropy-coded data, bytes.
     data: usize,
     has_huffman: bool,
 }
@@ -39,28 +41,22 @@ impl Headers {
         if !bytes.starts_with(&[0xff, 0xd8]) {
             return Err(JpegError::NotJpeg);
         }
-        let (mut at, mut has_huffman) = (2, false);
+        let mut markers = JpegMarkers::default();
+        let (mut data, mut has_huffman) = (0, false);
         loop {
-            let Some(&[mark, kind, high, low]) = bytes.get(at..at + 4) else { return Err(JpegError::CutOff) };
-            match (mark, kind) {
-                // A byte too many, or a fill byte.
-                (0xff, 0xff) => at += 1,
-                (0xff, 0xd0..=0xd8 | 0x01) => at += 2,
-                (0xff, 0xd9) => return Err(JpegError::CutOff),
-                (0xff, _) => {
-                    has_huffman |= kind == 0xc4;
-                    at += 2 + usize::from(u16::from_be_bytes([high, low]));
-                    if kind == 0xda {
-                        return Ok(Headers { data: at, has_huffman });
-                    }
-                }
-                _ => at += 1,
+            let (used, event) = markers.next_event(&bytes[data..]);
+            data += used;
+            match event {
+                Some(JpegEvent::Data) => return Ok(Headers { data, has_huffman }),
+                Some(JpegEvent::Segment(marker)) => has_huffman |= marker == HUFFMAN_TABLES,
+                Some(JpegEvent::Start) => {}
+                Some(JpegEvent::End) | None => return Err(JpegError::CutOff),
             }
         }
     }
 }
 
-/// Decodes frames; all memory but the decoder's own is used again.
+/// Decodes frames and reuses its own memory; the JPEG library allocates for itself.
 #[derive(Debug)]
 pub struct FrameDecoder {
     picture: Picture,
@@ -76,15 +72,15 @@ impl Default for FrameDecoder {
 }
 
 impl FrameDecoder {
-    /// Decodes a frame; bytes after its end are ignored. When it fails, the picture is not to be shown.
+    /// Decodes a frame and ignores the bytes after its end. After an error the picture must not be shown.
     ///
     /// # Errors
-    /// When the frame is cut off (a decoder would fill what is missing with grey) or cannot be decoded. Damage that
-    /// still is code passes; drivers flag frames of which they lost a piece.
+    /// When the frame is cut off (a decoder would fill the missing part with grey) or cannot be decoded. Damage that
+    /// is valid code is not detected; drivers flag frames of which they lost a part.
     pub fn decode(&mut self, bytes: &[u8]) -> Result<(), JpegError> {
         let headers = Headers::read(bytes)?;
-        // The end is looked for from behind: cameras fill the rest of their buffer with zeros. Inside the data there
-        // is no end marker.
+        // The search for the end marker starts at the end of the buffer, where cameras write zeros after the frame.
+        // Entropy-coded data contains no end marker.
         let data = bytes.get(headers.data..).ok_or(JpegError::CutOff)?;
         let end = data.windows(2).rposition(|pair| pair == [0xff, 0xd9]).ok_or(JpegError::CutOff)?;
         let whole = &bytes[..headers.data + end + 2];
@@ -99,13 +95,13 @@ impl FrameDecoder {
         };
         self.refused = if decoded.is_err() { self.refused + 1 } else { 0 };
         if self.strict && self.refused == MAX_REFUSED {
-            log::warn!("{MAX_REFUSED} frames in a row break the JPEG standard: shown as far as they can be decoded");
+            log::warn!("{MAX_REFUSED} consecutive frames break the JPEG standard: decoding leniently from now on");
             self.strict = false;
         }
         decoded
     }
 
-    /// The last frame that was decoded; one black pixel before that.
+    /// Returns the last decoded frame; one black pixel before the first one.
     pub fn view(&self) -> ImageView<'_> {
         self.picture.view()
     }
@@ -117,7 +113,7 @@ fn decode_into(bytes: &[u8], strict: bool, picture: &mut Picture) -> Result<(), 
         .set_max_width(MAX_SIDE)
         .set_max_height(MAX_SIDE)
         .set_strict_mode(strict);
-    // A decoder is code that others wrote for files that others made: if it panics, a frame is lost and not the run.
+    // The input is untrusted. If the library panics on a frame, that frame is lost and the run continues.
     let decode = || {
         let broken = |error| JpegError::Broken(format!("{error:?}"));
         let mut decoder = JpegDecoder::new_with_options(ZCursor::new(bytes), options);
@@ -130,12 +126,12 @@ fn decode_into(bytes: &[u8], strict: bool, picture: &mut Picture) -> Result<(), 
         .unwrap_or_else(|_| Err(JpegError::Broken("the decoder failed".to_owned())))
 }
 
-/// JPEGs for tests.
+/// JPEG files for tests.
 #[cfg(test)]
 pub mod samples {
     use image::ImageEncoder;
 
-    /// A smooth picture whose colours depend on `shade`.
+    /// Returns a JPEG with smooth gradients and a red channel of `shade`.
     pub fn jpeg(width: usize, height: usize, shade: u8) -> Vec<u8> {
         let pixel = |x: usize, y: usize| [shade, (x * 255 / width) as u8, (y * 255 / height) as u8];
         let pixels: Vec<u8> = (0..width * height).flat_map(|i| pixel(i % width, i / width)).collect();
@@ -153,7 +149,7 @@ mod tests {
     use faceptor::stages::Pixels;
     use samples::jpeg;
 
-    /// The frame as a webcam sends it: without Huffman tables.
+    /// Returns the frame as a webcam sends it: without Huffman tables.
     fn without_tables(file: &[u8]) -> Vec<u8> {
         let (mut out, mut at) = (file[..2].to_vec(), 2);
         loop {
@@ -169,27 +165,27 @@ mod tests {
         }
     }
 
-    /// The frame with twenty bytes of ones in its data.
+    /// Returns the frame with twenty bytes of ones in its data.
     fn damaged(file: &[u8]) -> Vec<u8> {
         let at = Headers::read(file).expect("whole").data + 100;
         [&file[..at], &[0xff, 0x00].repeat(20), &file[at + 40..]].concat()
     }
 
     #[test]
-    fn frames_are_decoded_into_the_same_picture() -> Result<(), JpegError> {
+    fn frames_of_different_sizes_are_decoded_into_one_picture() -> Result<(), JpegError> {
         let mut decoder = FrameDecoder::default();
         decoder.decode(&jpeg(64, 48, 200))?;
         assert_eq!((decoder.view().width(), decoder.view().height()), (64, 48));
         let rgb = decoder.picture.rgb(32, 24);
         assert!(rgb[0].abs_diff(200) < 6 && rgb[1].abs_diff(127) < 8 && rgb[2].abs_diff(127) < 8, "{rgb:?}");
-        // With what cameras leave in the rest of the buffer, and at another size.
+        // With the zeros that cameras leave after the frame, and at another size.
         decoder.decode(&[jpeg(32, 32, 9), vec![0; 500]].concat())?;
         assert_eq!((decoder.view().width(), decoder.picture.rgb(16, 16)[0].abs_diff(9) < 6), (32, true));
         Ok(())
     }
 
     #[test]
-    fn the_tables_that_webcams_leave_out_are_the_standards() -> Result<(), JpegError> {
+    fn missing_huffman_tables_are_those_of_the_standard() -> Result<(), JpegError> {
         // The encoder writes the standard's tables, so nothing is lost with them.
         let file = jpeg(80, 60, 77);
         let bare = without_tables(&file);
@@ -202,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn cut_and_damaged_frames_are_refused_and_the_next_goes_on() {
+    fn decoding_continues_after_cut_and_damaged_frames() {
         let file = jpeg(160, 120, 50);
         let mut decoder = FrameDecoder::default();
         assert_eq!(decoder.decode(&file[..file.len() / 2]), Err(JpegError::CutOff));
@@ -214,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn no_damage_stops_the_decoder() {
+    fn decoder_survives_any_damage() {
         let file = jpeg(96, 64, 120);
         let mut decoder = FrameDecoder::default();
         let mut state = 1u32;
@@ -235,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn a_camera_that_never_keeps_to_the_standard_is_shown_all_the_same() {
+    fn decoding_becomes_lenient_after_many_bad_frames() {
         let bad = damaged(&jpeg(160, 120, 50));
         let mut decoder = FrameDecoder::default();
         for _ in 0..MAX_REFUSED {

@@ -1,4 +1,4 @@
-//! Concatenated JPEGs, as webcams send them and `ffmpeg -f mjpeg` writes them.
+//! Concatenated JPEGs as a source: what `ffmpeg -f mjpeg` writes and many network cameras send.
 
 use std::io::{self, Read};
 use std::mem;
@@ -7,124 +7,52 @@ use crate::capture::jpeg::FrameDecoder;
 use crate::capture::source::{Poll, Source, SourceCounters, SourceError, Stamp};
 use crate::capture::timed_reader::{Supply, TimedReader};
 use crate::platform::clock;
-use faceptor::stages::ImageView;
+use faceptor::stages::{ImageView, JpegEvent, JpegMarkers};
 
-/// What every JPEG begins with.
+/// First bytes of every JPEG.
 pub const MAGIC: &[u8] = &[0xff, 0xd8, 0xff];
-/// Longer frames are passed over.
+/// Longer frames are skipped.
 const MAX_FRAME_BYTES: usize = 64 << 20;
 
 /// Cuts a stream into JPEGs.
-///
-/// Inside the segments of a JPEG there may be other ones (thumbnails), so segments are stepped over by their lengths;
-/// in entropy-coded data a marker cannot occur by chance.
 #[derive(Debug, Default)]
 struct Splitter {
-    state: State,
-    /// JPEGs that broke off, the next one beginning in their middle.
+    markers: JpegMarkers,
+    /// Number of JPEGs that broke off because the next one started inside them.
     broken_off: u32,
 }
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum State {
-    /// Before a JPEG: looking for ff d8.
-    #[default]
-    Outside,
-    /// After ff, before a JPEG.
-    OutsideMark,
-    /// Where a marker must be.
-    Segments,
-    /// After ff, between segments.
-    Mark,
-    /// The length of the segment of this marker, and its first byte when that has been read.
-    Length(u8, Option<u8>),
-    /// Inside a segment: so many bytes of it are left. `true` for the one before the data.
-    Skip(usize, bool),
-    /// In the data.
-    Data,
-    /// After ff in the data.
-    DataMark,
-}
-
 impl Splitter {
-    /// Takes bytes until the end of a JPEG: how many, and whether it is complete. What belongs to a JPEG goes to `out`.
+    /// Consumes bytes up to the end of a JPEG. Appends the bytes of the JPEG to `out`, and returns the number of bytes
+    /// consumed and whether the JPEG is complete.
     fn take(&mut self, bytes: &[u8], out: &mut Vec<u8>) -> (usize, bool) {
         let mut at = 0;
         while at < bytes.len() {
-            if let State::Skip(left, data) = self.state {
-                let step = left.min(bytes.len() - at);
-                out.extend_from_slice(&bytes[at..at + step]);
-                at += step;
-                self.state = match left - step {
-                    0 if data => State::Data,
-                    0 => State::Segments,
-                    left => State::Skip(left, data),
-                };
-                continue;
+            let inside = !self.markers.is_outside();
+            let (used, event) = self.markers.next_event(&bytes[at..]);
+            if event == Some(JpegEvent::Start) {
+                self.broken_off += u32::from(inside);
+                out.clear();
+                out.extend_from_slice(&MAGIC[..2]);
+            } else if inside {
+                out.extend_from_slice(&bytes[at..at + used]);
             }
-            if self.state == State::Data {
-                let step = bytes[at..].iter().position(|&byte| byte == 0xff).unwrap_or(bytes.len() - at);
-                out.extend_from_slice(&bytes[at..at + step]);
-                at += step;
-                if at == bytes.len() {
-                    break;
-                }
-            }
-            let byte = bytes[at];
-            at += 1;
-            out.push(byte);
-            match (self.state, byte) {
-                (State::Outside, 0xff) => {
-                    out.clear();
-                    out.push(byte);
-                    self.state = State::OutsideMark;
-                }
-                (State::OutsideMark, 0xd8) => self.state = State::Segments,
-                (State::OutsideMark, 0xff) => out.truncate(1),
-                (State::Outside | State::OutsideMark, _) => {
-                    out.clear();
-                    self.state = State::Outside;
-                }
-                (State::Segments, 0xff) | (State::Mark, 0xff) => self.state = State::Mark,
-                // A JPEG that ends without data, or begins anew.
-                (State::Mark | State::DataMark, 0xd9) => {
-                    self.state = State::Outside;
-                    return (at, true);
-                }
-                (State::Mark | State::DataMark, 0xd8) => {
-                    out.clear();
-                    out.extend([0xff, 0xd8]);
-                    self.broken_off += 1;
-                    self.state = State::Segments;
-                }
-                (State::Mark, 0x01 | 0xd0..=0xd7) => self.state = State::Segments,
-                (State::Mark, marker) => self.state = State::Length(marker, None),
-                (State::Length(marker, None), high) => self.state = State::Length(marker, Some(high)),
-                (State::Length(marker, Some(high)), low) => {
-                    let length = usize::from(u16::from_be_bytes([high, low])).saturating_sub(2);
-                    self.state = State::Skip(length, marker == 0xda);
-                }
-                // Rubbish between segments: the frame is broken, which its decoder will say.
-                (State::Segments, _) => {}
-                (State::Data, _) => self.state = State::DataMark,
-                (State::DataMark, 0x00 | 0xd0..=0xd7) => self.state = State::Data,
-                (State::DataMark, 0xff) => {}
-                // Tables and further scans of a progressive JPEG.
-                (State::DataMark, marker) => self.state = State::Length(marker, None),
-                (State::Skip(..), _) => {}
+            at += used;
+            if event == Some(JpegEvent::End) {
+                return (at, true);
             }
         }
         (at, false)
     }
 }
 
-/// The frames of a stream, each as soon as it can be read. Damaged ones are counted and passed over.
+/// Reads the frames of a stream, each as soon as it is complete. Counts and skips damaged frames.
 pub struct Mjpeg<R> {
     name: String,
     reader: TimedReader<R>,
     splitter: Splitter,
     frame: Vec<u8>,
-    /// `frame` is whole, and the next one begins.
+    /// True when `frame` is complete; the next byte read belongs to the next frame.
     complete: bool,
     decoder: FrameDecoder,
     next: u64,
@@ -133,10 +61,10 @@ pub struct Mjpeg<R> {
 }
 
 impl<R: Read + Send> Mjpeg<R> {
-    /// Looks at how the stream begins.
+    /// Checks the first bytes of the stream.
     ///
     /// # Errors
-    /// When it does not begin with a JPEG, or cannot be read.
+    /// When the stream does not begin with a JPEG, or cannot be read.
     pub fn open(name: &str, mut reader: TimedReader<R>) -> anyhow::Result<Mjpeg<R>> {
         while reader.supply(u64::MAX)? == Supply::Nothing {}
         let seen = &reader.bytes()[..reader.bytes().len().min(MAGIC.len())];
@@ -156,8 +84,8 @@ impl<R: Read + Send> Mjpeg<R> {
         })
     }
 
-    /// Reads on until a JPEG is complete in `frame` (`Bytes`), the time is up or the stream has ended. A last one that
-    /// is cut off is counted.
+    /// Reads until a JPEG is complete in `frame` (`Bytes`), the time is up or the stream has ended. Counts a last JPEG
+    /// that is cut off.
     fn read(&mut self, until_us: u64) -> io::Result<Supply> {
         loop {
             match self.reader.supply(until_us)? {
@@ -193,7 +121,7 @@ impl<R: Read + Send> Mjpeg<R> {
     fn damaged(&mut self, what: &str) {
         self.counters.decode_errors += 1;
         if self.counters.decode_errors.is_power_of_two() {
-            log::warn!("{}: damaged frame passed over: {what} ({} so far)", self.name, self.counters.decode_errors);
+            log::warn!("{}: damaged frame skipped: {what} ({} so far)", self.name, self.counters.decode_errors);
         }
     }
 
@@ -252,7 +180,7 @@ mod tests {
     use super::*;
     use crate::capture::jpeg::samples::jpeg;
 
-    /// (red of each frame, counters) of a stream that is read in pieces of `piece` bytes.
+    /// Plays a stream in pieces of `piece` bytes; returns the red value of each frame, and the counters.
     fn play(bytes: &[u8], piece: usize) -> (Vec<u8>, SourceCounters) {
         let mut source = Mjpeg::open("stream", TimedReader::new(bytes, piece)).expect("a JPEG");
         let mut shades = Vec::new();
@@ -270,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn frames_are_cut_apart_wherever_the_pieces_end() {
+    fn frames_are_separated_wherever_the_pieces_end() {
         let stream = [jpeg(32, 24, 40), jpeg(64, 48, 120), jpeg(16, 16, 220)].concat();
         for piece in [1, 3, 7, 100, 8192] {
             let (shades, counters) = play(&stream, piece);
@@ -280,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn a_thumbnail_is_no_frame_and_padding_is_left_out() {
+    fn thumbnails_are_not_frames_and_padding_is_dropped() {
         let (outer, inner) = (jpeg(32, 24, 40), jpeg(16, 16, 220));
         let length = (inner.len() + 2) as u16;
         let app = [&[0xff, 0xe1], length.to_be_bytes().as_slice(), &inner].concat();
@@ -289,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn damaged_and_cut_frames_are_counted_and_the_rest_is_shown() {
+    fn damaged_and_cut_frames_are_counted_and_skipped() {
         let (good, last) = (jpeg(64, 48, 40), jpeg(64, 48, 200));
         // The second frame stops in the middle, and the next begins there.
         let stream = [&good, &good[..good.len() * 2 / 3], &last, &last[..last.len() / 2]].concat();
@@ -305,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_jpeg_is_refused() {
+    fn streams_without_jpegs_are_refused() {
         for bytes in [b"".as_slice(), b"YUV4MPEG2 W4 H4\n", b"\xff\xd9\xff"] {
             let error = Mjpeg::open("stream", TimedReader::new(bytes, 99)).err().map(|error| error.to_string());
             assert!(error.is_some_and(|text| text.starts_with("not concatenated JPEGs")), "{bytes:?}");
@@ -313,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn no_bytes_stop_it() {
+    fn reading_survives_any_damage() {
         let file = jpeg(48, 32, 90);
         let mut state = 3u32;
         let mut random = |below: usize| {

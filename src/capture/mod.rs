@@ -1,16 +1,28 @@
-//! Where pictures come from: cameras, photos, folders, video streams and the embedded demo clip.
+//! Where frames come from: cameras, video streams, photos and the embedded demo clip.
 //!
-//! The live loop reads any of them as a [`source::Source`], which [`open`](open::open) makes from a name.
+//! The live loop reads each of them as a [`source::Source`]. `open` makes one from its name on the command line:
+//!
+//! ```text
+//! open           name -> source
+//!   v4l2           cameras
+//!   y4m, mjpeg     video files and pipes      read through timed_reader
+//!   photo_source   photos                     listed by photo_files
+//!   demo_source    the demo clip              drawn by demo_clip
+//!   paced          plays any of them but cameras at a fixed rate
+//! jpeg           decoder of JPEG frames, for v4l2 and mjpeg
+//! ```
+//!
+//! `docs/adding-a-source.md` describes how to add a source or a camera's pixel format.
 
 pub mod demo_clip;
 pub mod demo_source;
 mod jpeg;
-pub mod mjpeg;
-pub mod open;
-pub mod paced;
-pub mod photo_files;
-pub mod photo_source;
+mod mjpeg;
+pub(crate) mod open;
+mod paced;
+pub(crate) mod photo_files;
+mod photo_source;
 pub mod source;
 mod timed_reader;
-pub mod v4l2;
-pub mod y4m;
+pub(crate) mod v4l2;
+mod y4m;

@@ -14,7 +14,7 @@ use crate::capture::paced::Paced;
 use crate::capture::photo_source::PhotoSource;
 use crate::capture::source::{Source, SourceRequest};
 use crate::capture::timed_reader::{Supply, TimedReader};
-use crate::capture::v4l2::Camera;
+use crate::capture::v4l2::camera::Camera;
 use crate::capture::y4m::{self, Y4m};
 
 /// Opens a camera (`/dev/video0`, or a link to one), `demo`, a `.y4m` or `.mjpg` file, `-` for one of these on standard

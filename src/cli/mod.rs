@@ -4,6 +4,7 @@ mod bench;
 mod compile;
 mod ctl;
 mod devices;
+mod doctor;
 mod image;
 mod logger;
 pub(crate) mod network;
@@ -46,7 +47,7 @@ enum Verb {
     Image(image::ImageArguments),
     /// The live loop: frames of a camera or another source through the network, at a fixed latency.
     Run(Box<run::RunArguments>),
-    /// The cameras of this machine with their formats, sizes and rates.
+    /// List the cameras of this machine with their formats, sizes and rates.
     Devices(devices::DevicesArguments),
     /// Steers a running loop over its socket: which tasks, which budget, statistics, a snapshot, the end.
     Ctl(ctl::CtlArguments),
@@ -56,8 +57,8 @@ enum Verb {
     Reference(reference::ReferenceArguments),
     /// This machine's outputs and times beside a reference: errors, decisions that differ, latency ratios.
     Verify(verify::VerifyArguments),
-    /// Checks the machine: kernel, clocks, heat, priority, memory, cameras, CPU features, and whether the network works.
-    Doctor(crate::doctor::DoctorArguments),
+    /// Check this machine: kernel, clocks, heat, priority, memory, cameras, CPU features, and whether the network works.
+    Doctor(doctor::DoctorArguments),
     /// The tasks of a network with their queries, size and measured cost.
     Tasks(tasks::TasksArguments),
     /// An export folder (ONNX files and manifest.toml) to a bundle, or what a bundle holds.
@@ -98,7 +99,7 @@ pub fn main(git: Option<&'static str>) -> ExitCode {
         Verb::Reference(arguments) => reference::run(arguments, git),
         Verb::Verify(arguments) => verify::run(arguments, git),
         Verb::Devices(arguments) => devices::run(arguments),
-        Verb::Doctor(arguments) => crate::doctor::run(arguments),
+        Verb::Doctor(arguments) => doctor::run(arguments),
         Verb::Tasks(arguments) => tasks::run(arguments),
         Verb::Compile(arguments) => compile::run(arguments),
     };

@@ -1,55 +1,45 @@
-//! Board, kernel, CPU, clocks, temperatures, memory.
+//! Checks the board, its kernel, CPU, compute kernels, clocks, temperatures and memory.
 
-use crate::doctor::{Check, Root};
+use crate::doctor::Check;
+use crate::doctor::check::Root;
+use crate::platform::machine_facts::MachineFacts;
 use crate::platform::sensors::{Clock, Reading, Sensors};
 use crate::platform::thermal;
 use faceptor_nn::cpu::Kernel;
 
-/// CPU features that kernels of this program ask for.
-const FEATURES: [&str; 9] = ["avx2", "fma", "avx_vnni", "avx512f", "avx512_vnni", "asimd", "neon", "asimddp", "i8mm"];
-/// Below this the program and its network do not fit beside a camera's buffers.
+/// Available memory that the program, its network and the buffers of a camera need.
 const LEAST_MEMORY_MIB: u64 = 64;
+/// Available memory below which the kernel may have to write pages to disk.
 const AMPLE_MEMORY_MIB: u64 = 256;
 
-pub fn checks(root: &Root) -> Vec<Check> {
+pub(crate) fn checks(root: &Root) -> Vec<Check> {
+    let facts = MachineFacts::read(root.folder());
     let reading = Sensors::below(&root.path("sys")).read();
-    vec![board(root), kernel(root), cpu(root), kernels(), governor(&reading), heat(&reading), memory(root)]
+    vec![board(&facts), kernel(&facts), cpu(&facts), kernels(), clocks(&reading), heat(&reading), memory(&facts)]
 }
 
-fn board(root: &Root) -> Check {
-    let names = ["proc/device-tree/model", "sys/class/dmi/id/product_name"];
-    let name = names.iter().find_map(|name| root.text(name)).filter(|name| !name.is_empty());
-    Check::ok("board", name.unwrap_or_else(|| "without a name".to_owned()))
+fn board(facts: &MachineFacts) -> Check {
+    Check::ok("board", facts.model.as_deref().unwrap_or("unknown"))
 }
 
-fn kernel(root: &Root) -> Check {
-    let release = root.text("proc/sys/kernel/osrelease").unwrap_or_else(|| "of unknown release".to_owned());
-    let version = root.text("proc/version").unwrap_or_default();
-    let realtime = root.text("sys/kernel/realtime").as_deref() == Some("1") || version.contains("PREEMPT_RT");
-    match realtime {
+fn kernel(facts: &MachineFacts) -> Check {
+    let release = facts.kernel.as_deref().unwrap_or("of unknown release");
+    match facts.realtime_kernel {
         true => Check::ok("kernel", format!("Linux {release}, PREEMPT_RT")),
         false => Check::warn(
             "kernel",
             format!("Linux {release}, not PREEMPT_RT"),
-            "under load wake-ups are not bounded; a real-time kernel bounds them (Debian: linux-image-rt-arm64)",
+            "wake-up latency is not bounded under load; a real-time kernel bounds it (Debian: linux-image-rt-arm64)",
         ),
     }
 }
 
-fn cpu(root: &Root) -> Check {
-    let info = root.text("proc/cpuinfo").unwrap_or_default();
-    let value = |key: &str| {
-        let lines = info.lines().filter_map(|line| line.split_once(':'));
-        lines.into_iter().find(|(name, _)| name.trim() == key).map(|(_, value)| value.trim())
+fn cpu(facts: &MachineFacts) -> Check {
+    let features = match facts.cpu_features.is_empty() {
+        true => "none of the features that the compute kernels use".to_owned(),
+        false => facts.cpu_features.join(" "),
     };
-    let count = info.lines().filter(|line| line.starts_with("processor")).count();
-    let name = value("model name").or(value("Hardware")).unwrap_or("CPU");
-    let flags: Vec<&str> = value("flags").or(value("Features")).unwrap_or("").split_whitespace().collect();
-    let known: Vec<&str> = FEATURES.into_iter().filter(|feature| flags.contains(feature)).collect();
-    Check::ok(
-        "cpu",
-        format!("{count} x {name}: {}", if known.is_empty() { "plain".to_owned() } else { known.join(" ") }),
-    )
+    Check::ok("cpu", format!("{} x {}: {features}", facts.listed_cpus, facts.cpu))
 }
 
 fn kernels() -> Check {
@@ -65,15 +55,15 @@ fn kernels() -> Check {
         Ok(Kernel::SCALAR) if Kernel::known_names().nth(1).is_some() => Check::warn(
             "kernels",
             found("scalar"),
-            "this CPU has what none of the fast kernels needs: expect several times their latency",
+            "this CPU lacks the instructions of every fast kernel: expect several times their latency",
         ),
         Ok(kernel) => Check::ok("kernels", found(kernel.name())),
     }
 }
 
-fn governor(reading: &Reading) -> Check {
+fn clocks(reading: &Reading) -> Check {
     if reading.clocks.is_empty() {
-        return Check::ok("clocks", "not governed by the kernel (fixed, or a virtual machine)");
+        return Check::ok("clocks", "not controlled by the kernel (fixed, or a virtual machine)");
     }
     let describe =
         |c: &Clock| format!("CPUs {}: {}, {} MHz of {}", c.cpus, c.governor, mhz(c.current_khz), mhz(c.hardware_khz));
@@ -88,7 +78,7 @@ fn governor(reading: &Reading) -> Check {
         return Check::warn("clocks", found, advice);
     }
     if reading.clocks.iter().any(|clock| clock.governor != "performance") {
-        let advice = "clocks rise only after the load has come; steady latency: `echo performance | sudo tee \
+        let advice = "clocks rise only some time after the load; for steady latency: `echo performance | sudo tee \
                       /sys/devices/system/cpu/cpufreq/policy*/scaling_governor`";
         return Check::warn("clocks", found, advice);
     }
@@ -106,7 +96,7 @@ fn heat(reading: &Reading) -> Check {
         format!("{} zones, hottest {} at {:.0} C{limit}", reading.temperatures.len(), t.zone, t.celsius)
     });
     let (level, reasons) = thermal::level_of(reading);
-    let advice = "cool it (heat sink, fan, air), or give it less to do: fewer tasks, fewer frames";
+    let advice = "cool the CPU (heat sink, fan, air), or reduce its load: fewer tasks, fewer frames";
     match level {
         0 if reading.firmware_flags.is_some_and(|flags| flags >> 16 != 0) => Check::warn(
             "heat",
@@ -125,20 +115,16 @@ fn heat(reading: &Reading) -> Check {
     }
 }
 
-fn memory(root: &Root) -> Check {
-    let info = root.text("proc/meminfo").unwrap_or_default();
-    let mib = |key: &str| {
-        let line = info.lines().find_map(|line| line.strip_prefix(key));
-        line.and_then(|rest| rest.split_whitespace().nth(1)?.parse::<u64>().ok()).map(|kib| kib / 1024)
+fn memory(facts: &MachineFacts) -> Check {
+    let mib = |bytes: Option<u64>| bytes.map(|bytes| bytes >> 20);
+    let Some(available) = mib(facts.available_memory_bytes) else {
+        return Check::warn("memory", "unknown: /proc/meminfo cannot be read", "mount /proc");
     };
-    let Some(available) = mib("MemAvailable") else {
-        return Check::warn("memory", "unknown: /proc/meminfo does not say", "mount /proc");
-    };
-    let found = format!("{available} MiB available of {}", mib("MemTotal").unwrap_or(available));
+    let found = format!("{available} MiB available of {}", mib(facts.memory_bytes).unwrap_or(available));
     match available {
-        0..LEAST_MEMORY_MIB => Check::fail("memory", found, format!("free {LEAST_MEMORY_MIB} MiB at least")),
+        0..LEAST_MEMORY_MIB => Check::fail("memory", found, format!("free at least {LEAST_MEMORY_MIB} MiB")),
         LEAST_MEMORY_MIB..AMPLE_MEMORY_MIB => {
-            Check::warn("memory", found, "end other programs: a full memory makes every page late")
+            Check::warn("memory", found, "end other programs: when memory is short, pages are read from disk again")
         }
         _ => Check::ok("memory", found),
     }
@@ -148,7 +134,7 @@ fn memory(root: &Root) -> Check {
 mod tests {
     use super::*;
     use crate::doctor::State;
-    use crate::doctor::tests::Tree;
+    use crate::doctor::check::samples::Tree;
 
     fn state(checks: &[Check], name: &str) -> (State, String) {
         let check = checks.iter().find(|check| check.check == name).expect("a check of that name");
@@ -161,7 +147,10 @@ mod tests {
             ("proc/device-tree/model", "Raspberry Pi 4 Model B Rev 1.4\0"),
             ("proc/sys/kernel/osrelease", "6.1.0-rpi\n"),
             ("proc/version", "Linux version 6.1.0-rpi (gcc) #1 SMP PREEMPT\n"),
-            ("proc/cpuinfo", "processor\t: 0\nFeatures\t: fp asimd evtstrm asimddp\n\nprocessor\t: 1\n"),
+            (
+                "proc/cpuinfo",
+                "processor\t: 0\nFeatures\t: fp asimd evtstrm asimddp\nCPU implementer\t: 0x41\nCPU part\t: 0xd08\n\nprocessor\t: 1\n",
+            ),
             ("proc/meminfo", "MemTotal: 4000000 kB\nMemFree: 10 kB\nMemAvailable: 3000000 kB\n"),
             ("sys/class/thermal/thermal_zone0/type", "cpu-thermal"),
             ("sys/class/thermal/thermal_zone0/temp", "50000"),
@@ -177,11 +166,11 @@ mod tests {
     }
 
     #[test]
-    fn a_board_as_it_comes() {
+    fn board_with_default_settings() {
         let checks = checks(&pi().root());
         assert_eq!(state(&checks, "board"), (State::Ok, "Raspberry Pi 4 Model B Rev 1.4".to_owned()));
         assert_eq!(state(&checks, "kernel"), (State::Warn, "Linux 6.1.0-rpi, not PREEMPT_RT".to_owned()));
-        assert_eq!(state(&checks, "cpu"), (State::Ok, "2 x CPU: asimd asimddp".to_owned()));
+        assert_eq!(state(&checks, "cpu"), (State::Ok, "2 x Cortex-A72: asimd asimddp".to_owned()));
         assert_eq!(state(&checks, "clocks"), (State::Warn, "CPUs 0 1: ondemand, 600 MHz of 1500".to_owned()));
         let heat = "1 zones, hottest cpu-thermal at 50 C, slows down at 80 C".to_owned();
         assert_eq!(state(&checks, "heat"), (State::Ok, heat));
@@ -189,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn a_board_that_was_set_up_and_one_in_trouble() {
+    fn each_setting_changes_its_check() {
         let tree = pi();
         let changes: [(&str, &str, &str, State); 9] = [
             ("kernel", "sys/kernel/realtime", "1\n", State::Ok),
@@ -210,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn a_container_that_shows_nothing_is_no_error() {
+    fn container_without_files_does_not_fail() {
         let checks = checks(&Tree::new(&[]).root());
         assert_eq!(state(&checks, "memory").0, State::Warn);
         assert_eq!(state(&checks, "heat"), (State::Ok, "no thermal zones".to_owned()));

@@ -1,20 +1,33 @@
-//! Whether the network loads and reads the face of the demo as it should.
+//! Checks whether the network loads, and reads the face of the demo clip correctly.
+
+use std::ops::RangeInclusive;
+use std::sync::Arc;
 
 use anyhow::{Result, bail, ensure};
 
 use crate::capture::demo_clip::DemoClip;
-use crate::cli::network::NetworkArguments;
 use crate::doctor::Check;
 use crate::platform::clock::Stopwatch;
 use faceptor::stages::{Face, Locate, Picture, Pipeline, Prediction, Purpose, TaskDecoder, select_tasks};
+use faceptor_nn::bundle::reader::Bundle;
 
-/// The middle of the face's box lies within so much of where the clip puts it, in pixels of the portrait.
-const OFF_AT_MOST: f64 = 35.0;
-/// The woman on the portrait is in her forties; a network may be mistaken, but not beyond these.
-const YEARS: std::ops::RangeInclusive<f32> = 15.0..=70.0;
+/// Largest distance between the middle of the face's box and its true place, pixels of the portrait.
+const MAX_OFFSET_PX: f64 = 35.0;
+/// Plausible ages of the woman on the portrait, who is in her forties.
+const YEARS: RangeInclusive<f32> = 15.0..=70.0;
 
-pub fn checks(arguments: &NetworkArguments) -> Vec<Check> {
-    match load_and_look(arguments) {
+/// The network to check.
+pub(crate) struct Network {
+    /// The bundle, or why it cannot be opened.
+    pub bundle: Result<Arc<Bundle>>,
+    /// Time that opening it took.
+    pub open_us: u64,
+    /// True for a bundle of the user, whose training is unknown: wrong predictions are a warning then, not a failure.
+    pub is_custom: bool,
+}
+
+pub(crate) fn checks(network: Network) -> Vec<Check> {
+    match load_and_predict(network) {
         Ok(checks) => checks,
         Err(reason) => vec![Check::fail(
             "network",
@@ -24,42 +37,41 @@ pub fn checks(arguments: &NetworkArguments) -> Vec<Check> {
     }
 }
 
-fn load_and_look(arguments: &NetworkArguments) -> Result<Vec<Check>> {
+fn load_and_predict(network: Network) -> Result<Vec<Check>> {
     let mut watch = Stopwatch::start();
-    let bundle = arguments.open()?;
+    let bundle = network.bundle?;
     let manifest = bundle.manifest();
     let chosen = select_tasks(manifest, Some("all"))?;
     let mut pipeline = Pipeline::new(bundle.clone(), &chosen)?;
-    let load_us = watch.lap_us();
+    let load_us = network.open_us + watch.lap_us();
     let (name, sha256) = (format!("{} {}", manifest.name, manifest.version), bundle.sha256());
     let found = format!("{name}, sha256 {sha256:.16}, {} tasks, ready in {} ms", chosen.len(), load_us / 1000);
     let mut checks = vec![Check::ok("network", found)];
     if manifest.finder.is_none() {
-        checks.push(Check::ok("answers", "not tried: this network has no finder"));
+        checks.push(Check::ok("answers", "not checked: this network has no face detector"));
         return Ok(checks);
     }
-    checks.push(match look(&mut pipeline) {
+    checks.push(match predict(&mut pipeline) {
         Ok(found) => Check::ok("answers", found),
-        // Of a network of the user's nobody here knows what it has learned.
-        Err(reason) if arguments.model.is_some() => Check::warn(
+        Err(reason) if network.is_custom => Check::warn(
             "answers",
-            format!("this network reads the demo picture oddly: {reason:#}"),
-            "a network with little training does; `faceptor verify` tells whether this machine computes what another does",
+            format!("unexpected predictions for the demo picture: {reason:#}"),
+            "usual for a network with little training; `faceptor verify` compares this machine with another one",
         ),
         Err(reason) => Check::fail(
             "answers",
-            format!("the demo picture is read wrongly: {reason:#}"),
-            "try FACEPTOR_KERNEL=scalar; if that reads it rightly, report the CPU and this line",
+            format!("wrong predictions for the demo picture: {reason:#}"),
+            "try FACEPTOR_KERNEL=scalar; if the check passes then, report the CPU and this line",
         ),
     });
     Ok(checks)
 }
 
-fn look(pipeline: &mut Pipeline) -> Result<String> {
+fn predict(pipeline: &mut Pipeline) -> Result<String> {
     let mut picture = Picture::default();
     DemoClip::new()?.render(0, &mut picture);
     let locate = Locate::Find { purpose: Purpose::Live, limit: 4 };
-    // The first run touches memory for the first time.
+    // The first run is slower: it touches memory for the first time.
     pipeline.analyze(&picture, locate)?;
     let mut watch = Stopwatch::start();
     let analysis = pipeline.analyze(&picture, locate)?;
@@ -68,17 +80,17 @@ fn look(pipeline: &mut Pipeline) -> Result<String> {
     let ([x, y], scale) = DemoClip::face(0);
     let [left, top, width, height] = face.detection.xywh().map(f64::from);
     let off = (left + width / 2.0 - x).hypot(top + height / 2.0 - y) / scale;
-    ensure!(off < OFF_AT_MOST, "the face is found {off:.0} pixels off");
+    ensure!(off < MAX_OFFSET_PX, "the face is {off:.0} pixels off");
     for (_, decoder, result) in face.known(pipeline.decoders()) {
         let name = &decoder.task().name;
         if let Err(reason) = judge(decoder, &result.prediction, face) {
             bail!("{name}: {reason:#}");
         }
     }
-    Ok(format!("the demo picture is read rightly; all tasks {:.1} ms", us as f64 / 1000.0))
+    Ok(format!("the demo picture is read correctly; all tasks {:.1} ms", us as f64 / 1000.0))
 }
 
-/// Whether an answer about the portrait, a smiling woman without glasses, can be true.
+/// Fails when a prediction for the portrait, a smiling woman without glasses, is implausible.
 fn judge(decoder: &TaskDecoder, answer: &Prediction, face: &Face) -> Result<()> {
     let labels = &decoder.task().labels;
     let of =
@@ -106,12 +118,12 @@ fn judge(decoder: &TaskDecoder, answer: &Prediction, face: &Face) -> Result<()> 
             ensure!((sum - 1.0).abs() < 0.01, "the scores add up to {sum}");
             let happy = of("happiness", scores);
             let most = scores.iter().copied().fold(0.0, f32::max);
-            ensure!(happy.is_none_or(|score| score == most), "a smile is not seen");
+            ensure!(happy.is_none_or(|score| score == most), "the smile is not recognized");
         }
         Prediction::Attributes(values) => {
             ensure!(values.iter().all(|value| (0.0..=1.0).contains(value)), "a probability outside 0..1");
-            ensure!(of("Smiling", values).is_none_or(|value| value > 0.5), "a smile is not seen");
-            ensure!(of("Eyeglasses", values).is_none_or(|value| value < 0.5), "glasses are seen");
+            ensure!(of("Smiling", values).is_none_or(|value| value > 0.5), "the smile is not recognized");
+            ensure!(of("Eyeglasses", values).is_none_or(|value| value < 0.5), "glasses are recognized");
         }
         Prediction::Recognition(embedding) => {
             let length = embedding.iter().map(|value| value * value).sum::<f32>().sqrt();

@@ -1,31 +1,32 @@
-//! Priority, locked memory, timers, and how late a sleeper wakes with what was granted.
+//! Checks real-time priority, locked memory, timers, wake-up latency and the control socket.
 
 use std::thread;
 use std::time::Duration;
 
 use crate::control::socket;
-use crate::doctor::{Check, Root};
+use crate::doctor::Check;
+use crate::doctor::check::Root;
 use crate::lab::timer_latency::{self, Lateness};
 use crate::platform::clock;
 use crate::platform::memory_lock::Locked;
 use crate::platform::scheduling::{Priority, RealtimeArguments, RealtimeGrants, ThreadRole};
 
-/// Sleeps of the measurement, a millisecond each.
+/// Number of sleeps that are measured, 1 ms each.
 const SLEEPS: u32 = 500;
-/// What a publisher may be late at the 99th percentile.
+/// Acceptable wake-up latency of the publisher at the 99th percentile.
 const LATE_US: u64 = 1000;
-/// Coarser clocks than this are those of a kernel without high resolution timers.
+/// Coarsest resolution of a kernel with high resolution timers.
 const COARSE_NS: u64 = 1000;
 
-/// What `run` would obtain here, and what that is worth.
-pub fn checks(root: &Root) -> Vec<Check> {
+/// Requests what `run` requests, and measures the wake-up latency with what was granted.
+pub(crate) fn checks(root: &Root) -> Vec<Check> {
     let arguments = RealtimeArguments { rt: Priority::Auto, cpu: None };
     let mut obtained = arguments.process();
     let work = move || {
         arguments.thread(ThreadRole::Loop, &mut obtained);
         (obtained, timer_latency::measure(SLEEPS, Duration::from_millis(1)))
     };
-    // On a thread of its own, so that the rest of the doctor is not a real-time process.
+    // The thread alone gets real-time priority, not the other checks.
     match thread::spawn(work).join() {
         Ok((obtained, late)) => {
             vec![priority(root, &obtained), locked(&obtained), timer(root), wake_up(&obtained, &late)]
@@ -44,11 +45,11 @@ fn priority(root: &Root, obtained: &RealtimeGrants) -> Check {
     }
     let note = missing(obtained, "SCHED_FIFO").unwrap_or("SCHED_FIFO is not permitted");
     let (found, advice) = note.split_once("; ").unwrap_or((note, "permit it by LimitRTPRIO= in the unit"));
-    // Kernels with group scheduling (JetPack's) refuse it to root as well.
+    // Kernels with group scheduling (JetPack) refuse real-time priority even to root.
     let groups = ["cpu", "cpu,cpuacct"].map(|name| root.path(&format!("sys/fs/cgroup/{name}/cpu.rt_runtime_us")));
     let advice = match groups.iter().any(|file| file.exists()) {
         true => format!(
-            "{advice}; if that is not enough, this kernel shares out real-time among groups: `sudo sysctl -w kernel.sched_rt_runtime_us=-1`"
+            "{advice}; if that is not enough, this kernel limits real-time time by groups: `sudo sysctl -w kernel.sched_rt_runtime_us=-1`"
         ),
         false => advice.to_owned(),
     };
@@ -60,8 +61,8 @@ fn locked(obtained: &RealtimeGrants) -> Check {
         Locked::PresentAndFuture => Check::ok("locking", "all memory can be locked"),
         Locked::Present => Check::warn(
             "locking",
-            "the memory of the start can be locked, within the limit",
-            "LimitMEMLOCK=infinity in the unit or `ulimit -l unlimited` locks what comes later too",
+            "memory present at the start can be locked, later memory only up to the limit",
+            "LimitMEMLOCK=infinity in the unit or `ulimit -l unlimited` permits locking all memory",
         ),
         Locked::Nothing => {
             let note = missing(obtained, "locked memory").unwrap_or("locked memory: not permitted");
@@ -86,9 +87,9 @@ fn timer(root: &Root) -> Check {
 }
 
 fn wake_up(obtained: &RealtimeGrants, late: &Lateness) -> Check {
-    let class = obtained.fifo_priority.map_or("ordinary scheduling".to_owned(), |p| format!("SCHED_FIFO {p}"));
+    let class = obtained.fifo_priority.map_or("normal scheduling".to_owned(), |p| format!("SCHED_FIFO {p}"));
     let found = format!(
-        "late by {} us p50, {} us p99, {} us at most, in {} sleeps with {class}",
+        "latency {} us p50, {} us p99, {} us at most, in {} sleeps with {class}",
         late.p50_us, late.p99_us, late.max_us, late.sleeps
     );
     match late.p99_us {
@@ -96,17 +97,19 @@ fn wake_up(obtained: &RealtimeGrants, late: &Lateness) -> Check {
         _ => Check::warn(
             "wake-up",
             found,
-            "results will be published that late: end what else runs, permit SCHED_FIFO, or take a real-time kernel",
+            "results are published with this delay: end other programs, permit SCHED_FIFO, or use a real-time kernel",
         ),
     }
 }
 
-/// Whether the default control socket could be made.
-pub fn control() -> Check {
+/// Checks whether the default control socket can be created.
+pub(crate) fn control() -> Check {
     let made = socket::path_to_listen_at().and_then(|path| socket::bind(&path).map(|_| path));
     match made {
-        Ok(path) => Check::ok("control", format!("the default socket {} can be made", path.display())),
-        Err(socket::SocketError::InUse(path)) => Check::ok("control", format!("a loop listens at {}", path.display())),
+        Ok(path) => Check::ok("control", format!("the default socket {} can be created", path.display())),
+        Err(socket::SocketError::InUse(path)) => {
+            Check::ok("control", format!("a running loop listens at {}", path.display()))
+        }
         Err(reason) => Check::warn("control", reason.to_string(), "give `run` and `ctl` a path with --control"),
     }
 }
@@ -115,10 +118,10 @@ pub fn control() -> Check {
 mod tests {
     use super::*;
     use crate::doctor::State;
-    use crate::doctor::tests::Tree;
+    use crate::doctor::check::samples::Tree;
 
     #[test]
-    fn what_is_granted_is_ok_and_what_is_not_has_advice() {
+    fn refused_priority_and_locking_have_advice() {
         let tree = Tree::new(&[]);
         let note = "SCHED_FIFO 40: Operation not permitted (os error 1); permit it by LimitRTPRIO= in the unit";
         let refused = RealtimeGrants { missing: vec![note.to_owned()], ..RealtimeGrants::default() };
@@ -140,11 +143,11 @@ mod tests {
     }
 
     #[test]
-    fn late_wake_ups_are_a_warning() {
+    fn long_wake_up_latency_is_a_warning() {
         let late = |p99_us| Lateness { sleeps: 500, p50_us: 60, p99_us, max_us: 5000 };
         assert_eq!(wake_up(&RealtimeGrants::default(), &late(200)).state, State::Ok);
         let check = wake_up(&RealtimeGrants::default(), &late(1500));
         assert_eq!(check.state, State::Warn);
-        assert!(check.found.contains("1500 us p99") && check.found.contains("ordinary"), "{check:?}");
+        assert!(check.found.contains("1500 us p99") && check.found.contains("normal scheduling"), "{check:?}");
     }
 }

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use serde::Serialize;
 
+use crate::platform::machine_facts::{self, MachineFacts};
 use crate::platform::sensors::{Reading, Sensors};
 
 /// Share of one CPU that other programs may take before times are no longer those of an idle machine.
@@ -99,19 +100,18 @@ impl MachineMonitor {
 
 impl Machine {
     fn of_this(before: Reading) -> Machine {
-        let cpuinfo = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-        let (kernel, version) = kernel();
+        let facts = MachineFacts::read(Path::new("/"));
         Machine {
-            model: ["/proc/device-tree/model", "/sys/class/dmi/id/product_name"].into_iter().find_map(text),
-            cpu: cpu_name(&cpuinfo),
+            model: facts.model,
+            cpu: facts.cpu,
             cpus: std::thread::available_parallelism().map_or(1, usize::from),
             arch: std::env::consts::ARCH,
-            cpu_features: cpu_features(&cpuinfo),
-            realtime_kernel: text("/sys/kernel/realtime").as_deref() == Some("1") || version.contains("PREEMPT_RT"),
-            kernel,
-            virtual_machine: is_virtual(&cpuinfo),
+            cpu_features: facts.cpu_features,
+            realtime_kernel: facts.realtime_kernel,
+            kernel: facts.kernel.unwrap_or_else(|| "unknown".to_owned()),
+            virtual_machine: facts.virtual_machine,
             libc: libc_version(),
-            memory_bytes: memory_bytes(),
+            memory_bytes: facts.memory_bytes,
             governor: text("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"),
             clock_khz: None,
             load_average: [load_average(), None],
@@ -199,10 +199,8 @@ fn own_ticks(stat: &str) -> Option<u64> {
     Some(fields.get(11)?.parse::<u64>().ok()? + fields.get(12)?.parse::<u64>().ok()?)
 }
 
-fn text(path: impl AsRef<Path>) -> Option<String> {
-    let text = fs::read_to_string(path).ok()?;
-    let text = text.trim_matches(|c: char| c.is_whitespace() || c == '\0');
-    (!text.is_empty()).then(|| text.to_owned())
+fn text(path: &str) -> Option<String> {
+    machine_facts::text(Path::new(path))
 }
 
 fn number(path: &str) -> Option<u64> {
@@ -211,93 +209,6 @@ fn number(path: &str) -> Option<u64> {
 
 fn load_average() -> Option<String> {
     text("/proc/loadavg").map(|load| load.split_whitespace().take(3).collect::<Vec<_>>().join(" "))
-}
-
-fn memory_bytes() -> Option<u64> {
-    let info = fs::read_to_string("/proc/meminfo").ok()?;
-    let line = info.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
-    Some(line.split_whitespace().next()?.parse::<u64>().ok()? * 1024)
-}
-
-/// The value of the first line of `/proc/cpuinfo` with this key.
-fn field<'a>(cpuinfo: &'a str, key: &str) -> Option<&'a str> {
-    cpuinfo.lines().find_map(|line| {
-        let (name, value) = line.split_once(':')?;
-        (name.trim() == key).then_some(value.trim())
-    })
-}
-
-/// The name on x86; implementer and part on arm, where the kernel knows no names.
-fn cpu_name(cpuinfo: &str) -> String {
-    if let Some(name) = field(cpuinfo, "model name") {
-        return name.to_owned();
-    }
-    let known = [
-        ("0x41", "0xd03", "Cortex-A53"),
-        ("0x41", "0xd05", "Cortex-A55"),
-        ("0x41", "0xd07", "Cortex-A57"),
-        ("0x41", "0xd08", "Cortex-A72"),
-        ("0x41", "0xd0b", "Cortex-A76"),
-        ("0x41", "0xd42", "Cortex-A78AE"),
-        ("0x41", "0xd0c", "Neoverse-N1"),
-        ("0x4e", "0x004", "NVIDIA Carmel"),
-    ];
-    let parts = |key: &str| -> Vec<&str> {
-        let values = cpuinfo.lines().filter_map(|line| line.split_once(':').filter(|(name, _)| name.trim() == key));
-        values.map(|(_, value)| value.trim()).collect()
-    };
-    let mut names: Vec<String> = Vec::new();
-    for (implementer, part) in parts("CPU implementer").into_iter().zip(parts("CPU part")) {
-        let name = known.iter().find(|(i, p, _)| (*i, *p) == (implementer, part)).map(|(_, _, name)| name.to_string());
-        let name = name.unwrap_or_else(|| format!("implementer {implementer} part {part}"));
-        if !names.contains(&name) {
-            names.push(name);
-        }
-    }
-    if names.is_empty() { "unknown CPU".to_owned() } else { names.join(" + ") }
-}
-
-fn cpu_features(cpuinfo: &str) -> Vec<String> {
-    const WANTED: [&str; 14] = [
-        "sse4_2",
-        "avx2",
-        "fma",
-        "avx_vnni",
-        "avx512f",
-        "avx512bw",
-        "avx512vl",
-        "avx512_vnni", // x86
-        "asimd",
-        "fphp",
-        "asimdhp",
-        "asimddp",
-        "i8mm",
-        "sve", // arm64
-    ];
-    let flags = field(cpuinfo, "flags").or_else(|| field(cpuinfo, "Features")).unwrap_or_default();
-    let flags: Vec<&str> = flags.split_whitespace().collect();
-    WANTED.iter().filter(|wanted| flags.contains(wanted)).map(|wanted| wanted.to_string()).collect()
-}
-
-fn is_virtual(cpuinfo: &str) -> bool {
-    let flagged = field(cpuinfo, "flags").is_some_and(|flags| flags.split_whitespace().any(|f| f == "hypervisor"));
-    let emulated = |path: &str| text(path).is_some_and(|name| name.contains("virt") || name.contains("QEMU"));
-    let described = emulated("/proc/device-tree/compatible") || emulated("/sys/class/dmi/id/sys_vendor");
-    flagged || described
-}
-
-/// Release and version of the running kernel.
-fn kernel() -> (String, String) {
-    // SAFETY: utsname is plain bytes, for which zero is a value.
-    let mut name: libc::utsname = unsafe { std::mem::zeroed() };
-    // SAFETY: the call writes texts that end with zero into `name`, which lives on.
-    if unsafe { libc::uname(&mut name) } != 0 {
-        return ("unknown".to_owned(), String::new());
-    }
-    let text = |field: &[libc::c_char]| -> String {
-        field.iter().take_while(|&&c| c != 0).map(|&c| char::from(c as u8)).collect()
-    };
-    (text(&name.release), text(&name.version))
 }
 
 #[cfg(target_env = "gnu")]
@@ -315,11 +226,7 @@ fn libc_version() -> Option<String> {
 /// Resident memory of this process, bytes: now, and the most so far.
 pub fn resident_bytes() -> Option<(u64, u64)> {
     let status = fs::read_to_string("/proc/self/status").ok()?;
-    let bytes = |key: &str| -> Option<u64> {
-        let line = status.lines().find_map(|line| line.strip_prefix(key))?;
-        Some(line.split_whitespace().next()?.parse::<u64>().ok()? * 1024)
-    };
-    Some((bytes("VmRSS:")?, bytes("VmHWM:")?))
+    Some((machine_facts::memory(&status, "VmRSS:")?, machine_facts::memory(&status, "VmHWM:")?))
 }
 
 #[cfg(test)]
@@ -348,15 +255,6 @@ mod tests {
         let stat = "7 (a) b) c) R 1 7 7 0 -1 4194304 100 0 0 0 11 22 0 0 20 0 1 0 100 1000 10";
         assert_eq!(own_ticks(stat), Some(33));
         assert_eq!(own_ticks("nothing"), None);
-    }
-
-    #[test]
-    fn arm_cpus_have_names_too() {
-        let info = "processor : 0\nFeatures : fp asimd asimddp\nCPU implementer : 0x41\nCPU part : 0xd0b\n\n\
-                    processor : 1\nCPU implementer : 0x41\nCPU part : 0xd0b\n\nCPU implementer : 0x41\nCPU part : 0xfff\n";
-        assert_eq!(cpu_name(info), "Cortex-A76 + implementer 0x41 part 0xfff");
-        assert_eq!(cpu_features(info), ["asimd", "asimddp"]);
-        assert_eq!(cpu_name(""), "unknown CPU");
     }
 
     #[test]

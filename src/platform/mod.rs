@@ -3,8 +3,10 @@
 pub mod allocations;
 pub(crate) mod atomic_file;
 pub mod clock;
+pub(crate) mod device_nodes;
 pub(crate) mod limits;
 pub mod machine;
+pub(crate) mod machine_facts;
 pub mod memory_lock;
 pub(crate) mod mmap;
 pub mod network_threads;

@@ -193,7 +193,7 @@ fn a_damaged_jpeg_in_a_stream_is_passed_over() -> Result<()> {
     let output = faceptor(&["run", "--source", &path, "--tasks", "age", "--json"]).expect(0);
     let faces: Vec<usize> = seen(&output).into_iter().map(|(_, faces)| faces).collect();
     assert_eq!(faces, [1, 1]);
-    assert!(output.err.contains("stream.mjpg: damaged frame passed over: the frame is cut off"), "{output:?}");
+    assert!(output.err.contains("stream.mjpg: damaged frame skipped: the frame is cut off"), "{output:?}");
     Ok(())
 }
 

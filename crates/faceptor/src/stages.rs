@@ -13,6 +13,7 @@ pub use crate::bundle::embedded_bundle;
 pub use crate::detect::detection::{Detection, MAX_FACES};
 pub use crate::detect::detector::Purpose;
 pub use crate::geometry::{Similarity, TRACKING_LANDMARKS, keypoints_of_landmarks};
+pub use crate::image::jpeg_markers::{JpegEvent, JpegMarkers};
 #[cfg(feature = "photo")]
 pub use crate::image::photo::{decode as decode_photo, read as read_photo};
 pub use crate::image::picture::{Picture, Pixels};

@@ -1,40 +1,44 @@
-//! Setting a V4L2 camera up.
+//! The backend for V4L2: finds a camera of this machine, configures and starts it.
 
 use std::io;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Result, anyhow};
 use v4l::v4l_sys::V4L2_CID_EXPOSURE_AUTO_PRIORITY;
 
 use crate::capture::source::SourceRequest;
-use crate::capture::v4l2::backend::Backend;
-use crate::capture::v4l2::mode::{self, Candidate, Choice, Mode, ModeError};
-use crate::capture::v4l2::node::{Identity, Node};
+use crate::capture::v4l2::backend::{Backend, CameraNode};
+use crate::capture::v4l2::capability::Identity;
+use crate::capture::v4l2::discovery::{self, VideoNodes};
+use crate::capture::v4l2::event;
+use crate::capture::v4l2::mode::Mode;
+use crate::capture::v4l2::node::Node;
+use crate::capture::v4l2::probe;
 use crate::capture::v4l2::stream::MappedStream;
-use crate::capture::v4l2::{discovery, event};
 use crate::platform::clock;
 
 /// A camera of this machine.
-pub struct V4l2 {
+pub(crate) struct V4l2Backend {
     path: PathBuf,
     request: SourceRequest,
-    /// Who it was when it was opened first.
+    /// Set when the camera was first opened.
     identity: Option<Identity>,
 }
 
-impl V4l2 {
-    /// A node, or a link to one (`/dev/v4l/by-id/...`).
-    pub fn new(path: &Path, request: &SourceRequest) -> V4l2 {
-        V4l2 { path: path.to_owned(), request: request.clone(), identity: None }
+impl V4l2Backend {
+    /// Uses a node, or a link to one (`/dev/v4l/by-id/...`).
+    pub(crate) fn new(path: &Path, request: &SourceRequest) -> V4l2Backend {
+        V4l2Backend { path: path.to_owned(), request: request.clone(), identity: None }
     }
 
     fn find(&mut self) -> Result<Node> {
         let Some(identity) = &self.identity else {
-            let node = Node::open(&self.path).map_err(|error| anyhow!(advice(&error)))?;
-            self.identity = Some(node.identity().clone());
+            let node = Node::open(&self.path).map_err(explained)?;
+            self.identity = Some(node.capability().identity.clone());
             return Ok(node);
         };
-        let (path, node) = discovery::find(identity, &self.path).map_err(|error| anyhow!(advice(&error)))?;
+        let nodes = VideoNodes::of_this_machine();
+        let (path, node) = discovery::find(&nodes, identity, &self.path).map_err(explained)?;
         if path != self.path {
             log::info!("{}: now {}", self.path.display(), path.display());
             self.path = path;
@@ -43,49 +47,16 @@ impl V4l2 {
     }
 }
 
-/// What an error of opening means to a user.
-pub fn advice(error: &io::Error) -> String {
-    match error.raw_os_error() {
-        Some(libc::ENOENT | libc::ENODEV | libc::ENXIO) => "no camera there: `faceptor devices` lists them".to_owned(),
-        Some(libc::EACCES | libc::EPERM) => {
-            "no permission: add your user to the group video (sudo usermod -aG video \"$USER\") and log in again"
-                .to_owned()
-        }
-        Some(libc::EBUSY) => "another program uses it (fuser -v names it)".to_owned(),
-        Some(libc::ENOTTY) => "not a camera: `faceptor devices` lists them".to_owned(),
-        _ if error.kind() == io::ErrorKind::NotFound => "no camera there: `faceptor devices` lists them".to_owned(),
-        _ => error.to_string(),
-    }
+fn explained(error: io::Error) -> anyhow::Error {
+    anyhow!(probe::explain(&error))
 }
 
-/// Every format and size of the camera that is worth looking at.
-fn candidates(node: &Node, request: &SourceRequest) -> Vec<Candidate> {
-    let wanted = mode::wanted_size(request);
-    // Formats that the driver's library makes in software are no better than what they are made from.
-    let formats = node.formats().into_iter().filter(|format| !format.emulated);
-    let sizes = formats
-        .flat_map(|format| node.sizes(format.fourcc).near(wanted).into_iter().map(move |size| (format.fourcc, size)));
-    sizes.map(|(fourcc, size)| Candidate { fourcc, size, rates: node.rates(fourcc, size) }).collect()
-}
-
-/// What would be chosen of what the camera offers.
-///
-/// # Errors
-/// When nothing of it can be read, or not what was asked for.
-pub fn survey(node: &Node, request: &SourceRequest) -> Result<Choice, ModeError> {
-    mode::choose(&candidates(node, request), request)
-}
-
-/// Sets the camera to the best of what it offers and starts it.
+/// Sets the camera to the best mode that it offers and starts it.
 fn start(node: Node, path: &Path, request: &SourceRequest) -> Result<MappedStream> {
-    if !node.streams() {
-        bail!("it can only be read byte by byte, not mapped into memory");
-    }
     event::adopt_signal(&node);
-    let choice = survey(&node, request)?;
-    let busy = |error: io::Error| anyhow!(advice(&error));
-    let format = node.set_format(choice.fourcc, choice.size).map_err(busy).context("setting its format")?;
-    // Without it cameras take half the frames in a dim room. Those that lack it say so, which is fine.
+    let choice = probe::choose_mode(&node, request)?;
+    let format = node.set_format(choice.fourcc, choice.size).map_err(explained).context("setting its format")?;
+    // Otherwise webcams halve their rate in a dim room. Cameras without this control refuse it, which is harmless.
     let _ = node.set_control(V4L2_CID_EXPOSURE_AUTO_PRIORITY, 0);
     let interval = node.set_interval(choice.interval).unwrap_or_else(|error| {
         log::debug!("{}: its rate cannot be set: {error}", path.display());
@@ -100,12 +71,12 @@ fn start(node: Node, path: &Path, request: &SourceRequest) -> Result<MappedStrea
         log::warn!("{}: the nearest size it gives is {} x {}", path.display(), mode.width, mode.height);
     }
     if mode.interlaced {
-        log::warn!("{}: its frames are interlaced: what moves looks torn", path.display());
+        log::warn!("{}: its frames are interlaced: moving objects look torn", path.display());
     }
-    MappedStream::start(node, format, mode).map_err(busy).context("starting it")
+    MappedStream::start(node, format, mode).map_err(explained).context("starting it")
 }
 
-impl Backend for V4l2 {
+impl Backend for V4l2Backend {
     type Stream = MappedStream;
 
     fn open(&mut self) -> Result<MappedStream> {

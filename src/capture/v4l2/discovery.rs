@@ -1,55 +1,68 @@
-//! Which cameras there are, and which of them is the one that went away.
+//! Finds the video nodes of the machine, and a camera whose node has disappeared.
 
-use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::capture::v4l2::node::{Identity, Node};
+use crate::capture::v4l2::backend::{CameraNode, NodeDirectory};
+use crate::capture::v4l2::capability::Identity;
+use crate::capture::v4l2::node::Node;
+use crate::platform::device_nodes;
 
-/// Every `/dev/videoN`, by number.
-pub fn nodes() -> Vec<PathBuf> {
-    nodes_in(Path::new("/dev"))
+/// The nodes `videoN` of a folder of devices.
+pub(crate) struct VideoNodes {
+    folder: PathBuf,
 }
 
-fn nodes_in(folder: &Path) -> Vec<PathBuf> {
-    let Ok(entries) = fs::read_dir(folder) else { return Vec::new() };
-    let number = |path: &Path| path.file_name()?.to_str()?.strip_prefix("video")?.parse::<u32>().ok();
-    let mut nodes: Vec<(u32, PathBuf)> = entries
-        .filter_map(|entry| {
-            let path = entry.ok()?.path();
-            Some((number(&path)?, path))
-        })
-        .collect();
-    nodes.sort();
-    nodes.into_iter().map(|(_, path)| path).collect()
+impl VideoNodes {
+    /// Uses the nodes of `folder`: `/dev`, or another one in tests.
+    pub(crate) fn below(folder: PathBuf) -> VideoNodes {
+        VideoNodes { folder }
+    }
+
+    /// Uses the nodes of `/dev`.
+    pub(crate) fn of_this_machine() -> VideoNodes {
+        VideoNodes::below(PathBuf::from("/dev"))
+    }
 }
 
-/// Opens the camera that was at `usual`: there, or under another number.
+impl NodeDirectory for VideoNodes {
+    type Node = Node;
+
+    fn paths(&self) -> Vec<PathBuf> {
+        device_nodes::numbered(&self.folder, "video")
+    }
+
+    fn open(&self, path: &Path) -> io::Result<Node> {
+        Node::open(path)
+    }
+}
+
+/// Opens the camera that used to be at `usual`, there or under another number. Returns its present path.
 ///
 /// # Errors
-/// `NotFound` when no node is it; the error of opening when its own node cannot be opened.
-pub fn find(identity: &Identity, usual: &Path) -> io::Result<(PathBuf, Node)> {
-    let denied = match Node::open(usual) {
-        Ok(node) if node.identity() == identity => return Ok((usual.to_owned(), node)),
+/// `NotFound` when no node is this camera; the error of opening `usual` when permission to use it is denied.
+pub(crate) fn find<D: NodeDirectory>(nodes: &D, identity: &Identity, usual: &Path) -> io::Result<(PathBuf, D::Node)> {
+    let denied = match nodes.open(usual) {
+        Ok(node) if node.capability().identity == *identity => return Ok((usual.to_owned(), node)),
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Some(error),
         _ => None,
     };
-    let opened = |path: PathBuf| Node::open(&path).ok().map(|node| (path, node));
-    let mut others: Vec<(PathBuf, Node)> = nodes().into_iter().filter_map(opened).collect();
-    let identities: Vec<&Identity> = others.iter().map(|(_, node)| node.identity()).collect();
+    let opened = |path: PathBuf| nodes.open(&path).ok().map(|node| (path, node));
+    let mut others: Vec<(PathBuf, D::Node)> = nodes.paths().into_iter().filter_map(opened).collect();
+    let identities: Vec<&Identity> = others.iter().map(|(_, node)| &node.capability().identity).collect();
     match pick(identity, &identities) {
         Some(index) => Ok(others.swap_remove(index)),
         None => Err(denied.unwrap_or(io::ErrorKind::NotFound.into())),
     }
 }
 
-/// The camera itself, or else (plugged into another socket) the only one of its kind.
+/// Returns the index of the camera itself, or of the only one of its model: it may be in another socket now.
 fn pick(wanted: &Identity, others: &[&Identity]) -> Option<usize> {
     if let Some(same) = others.iter().position(|&other| other == wanted) {
         return Some(same);
     }
-    let kind = |identity: &Identity| (identity.driver.clone(), identity.card.clone(), identity.index);
-    let mut alike = (0..others.len()).filter(|&index| kind(others[index]) == kind(wanted));
+    let model = |identity: &Identity| (identity.driver.clone(), identity.card.clone(), identity.index);
+    let mut alike = (0..others.len()).filter(|&index| model(others[index]) == model(wanted));
     let first = alike.next();
     first.filter(|_| alike.next().is_none())
 }
@@ -63,26 +76,14 @@ mod tests {
     }
 
     #[test]
-    fn a_camera_is_found_again_by_its_bus_and_else_by_its_name() {
+    fn cameras_are_found_again_by_bus_or_by_name() {
         let wanted = camera("Cam", "usb-1", 0);
         let (metadata, moved) = (camera("Cam", "usb-1", 1), camera("Cam", "usb-2", 0));
         let other = camera("Other", "usb-1", 0);
         assert_eq!(pick(&wanted, &[&other, &moved, &metadata, &wanted.clone()]), Some(3));
         assert_eq!(pick(&wanted, &[&other, &metadata, &moved]), Some(2));
         let twin = camera("Cam", "usb-3", 0);
-        assert_eq!(pick(&wanted, &[&twin, &moved]), None, "which of two alike it is cannot be told");
+        assert_eq!(pick(&wanted, &[&twin, &moved]), None, "two cameras of the same model cannot be told apart");
         assert_eq!(pick(&wanted, &[&other, &metadata]), None);
-    }
-
-    #[test]
-    fn nodes_are_sorted_by_number() -> io::Result<()> {
-        let root = crate::scratch::Folder::new()?;
-        for name in ["video10", "video2", "videodev", "v4l-subdev0", "video0"] {
-            fs::write(root.path().join(name), b"")?;
-        }
-        let names: Vec<PathBuf> = ["video0", "video2", "video10"].map(|name| root.path().join(name)).to_vec();
-        assert_eq!(nodes_in(root.path()), names);
-        assert!(nodes_in(&root.path().join("missing")).is_empty());
-        Ok(())
     }
 }

@@ -1,5 +1,5 @@
-//! A model of the kernel for tests: time that passes only when somebody waits, a queue that is stricter than drivers
-//! are, and faults by appointment.
+//! Fake cameras for tests: virtual time that passes only while the camera is waited for, a buffer queue that is stricter
+//! than those of drivers, scripted faults, and nodes that answer as drivers do.
 
 use std::collections::VecDeque;
 use std::io;
@@ -9,52 +9,55 @@ use anyhow::{Result, anyhow};
 use v4l::FourCC;
 
 use crate::capture::v4l2::backend::{Backend, Filled, Stream};
-use crate::capture::v4l2::mode::{Coding, Interval, Mode};
+use crate::capture::v4l2::coding::Coding;
+use crate::capture::v4l2::mode::Mode;
+use crate::capture::v4l2::offer::Interval;
 use faceptor::stages::{Colour, PixelFormat};
 
-pub const PERIOD_US: u64 = 40_000;
-/// From the moment a frame is taken until it is in the queue.
-pub const DELAY_US: u64 = 10_000;
-pub const BUFFERS: usize = 4;
+/// Time from frame to frame.
+pub(crate) const PERIOD_US: u64 = 40_000;
+/// Time from taking a frame until it is in the queue.
+pub(crate) const DELAY_US: u64 = 10_000;
+pub(crate) const BUFFERS: usize = 4;
 
 /// What the camera does instead of its next frame.
 #[derive(Clone, Debug)]
-pub enum Act {
-    /// A frame of these bytes.
+pub(crate) enum Act {
+    /// Delivers a frame of these bytes.
     Frame(Vec<u8>),
-    /// A frame that the driver flags.
+    /// Delivers a frame that the driver flags as damaged.
     Flagged,
-    /// A frame is counted and never arrives.
+    /// Counts a frame that never arrives.
     Lost,
-    /// Frames stop until the stream is closed.
+    /// Delivers no more frames until the stream is closed.
     Hang,
-    /// The stream fails for good with this error.
+    /// Fails with this error until the stream is closed.
     Fail(i32),
 }
 
-/// The world in which the camera lives.
+/// The state of the camera and its driver.
 #[derive(Debug)]
-pub struct World {
+pub(crate) struct World {
     pub now_us: u64,
     /// When the next frame is taken.
     next_us: u64,
     sequence: u32,
-    /// What happens next; frames of the mode when it is empty.
+    /// What happens next. When it is empty, frames of the mode are delivered.
     pub script: VecDeque<Act>,
     pub mode: Mode,
-    /// The format that the driver is set to by somebody else.
+    /// True when another program has changed the format.
     pub other_format: bool,
-    /// The camera has told that its signal is another one.
+    /// True when the camera has reported a different input signal.
     pub source_changed: bool,
-    /// Opening fails so often, for this reason.
+    /// Reasons for which the next attempts to open fail.
     pub refuse_open: VecDeque<&'static str>,
-    /// Giving back fails so often, with this error.
+    /// Errors with which the next buffers are refused.
     pub refuse_buffers: VecDeque<i32>,
     pub monotonic: bool,
-    /// What opening gives afterwards.
+    /// Number of times that the camera was opened.
     pub opened: u32,
     pub open_times_us: Vec<u64>,
-    /// Where each buffer is.
+    /// Buffers that wait for a frame.
     queued: VecDeque<u32>,
     done: VecDeque<(u32, Vec<u8>, bool, u32, u64)>,
     ours: Vec<u32>,
@@ -63,11 +66,12 @@ pub struct World {
     streaming: bool,
 }
 
-/// A handle on the world, for the camera and for the test.
+/// The fake camera; a clone refers to the same one.
 #[derive(Clone)]
-pub struct FakeBackend(Arc<Mutex<World>>);
+pub(crate) struct FakeBackend(Arc<Mutex<World>>);
 
-pub fn mode(fourcc: &[u8; 4], size: [usize; 2]) -> Mode {
+/// Returns a mode with 25 frames per second.
+pub(crate) fn mode(fourcc: &[u8; 4], size: [usize; 2]) -> Mode {
     let fourcc = FourCC::new(fourcc);
     Mode {
         fourcc,
@@ -82,7 +86,7 @@ pub fn mode(fourcc: &[u8; 4], size: [usize; 2]) -> Mode {
 }
 
 impl FakeBackend {
-    pub fn new(mode: Mode) -> FakeBackend {
+    pub(crate) fn new(mode: Mode) -> FakeBackend {
         FakeBackend(Arc::new(Mutex::new(World {
             now_us: 1_000_000,
             next_us: 0,
@@ -105,24 +109,24 @@ impl FakeBackend {
         })))
     }
 
-    pub fn world(&self) -> MutexGuard<'_, World> {
+    pub(crate) fn world(&self) -> MutexGuard<'_, World> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Lets time pass, as a loop that computes does.
-    pub fn pass_us(&self, us: u64) {
+    /// Lets time pass, as a loop that processes a frame does.
+    pub(crate) fn pass_us(&self, us: u64) {
         let mut world = self.world();
         let until = world.now_us + us;
         world.run_until(until);
     }
 
-    pub fn script(&self, acts: impl IntoIterator<Item = Act>) {
+    pub(crate) fn script(&self, acts: impl IntoIterator<Item = Act>) {
         self.world().script.extend(acts);
     }
 }
 
 impl World {
-    /// The camera takes frames until this time.
+    /// Takes frames until this time.
     fn run_until(&mut self, until_us: u64) {
         while self.streaming && self.next_us + DELAY_US <= until_us {
             let taken_us = self.next_us;
@@ -144,7 +148,7 @@ impl World {
         self.now_us = self.now_us.max(until_us);
     }
 
-    /// A frame without a queued buffer is lost.
+    /// Puts a frame into a queued buffer. Without one it is lost.
     fn fill(&mut self, bytes: Vec<u8>, damaged: bool, sequence: u32, taken_us: u64) {
         if let Some(index) = self.queued.pop_front() {
             self.done.push_back((index, bytes, damaged, sequence, taken_us));
@@ -152,20 +156,20 @@ impl World {
     }
 }
 
-pub struct ModelStream {
+pub(crate) struct FakeStream {
     world: FakeBackend,
     mode: Mode,
-    /// The bytes of each buffer, as the driver last filled it.
+    /// The bytes of each buffer.
     memory: Vec<Vec<u8>>,
 }
 
-impl Drop for ModelStream {
+impl Drop for FakeStream {
     fn drop(&mut self) {
         self.world.world().streaming = false;
     }
 }
 
-impl Stream for ModelStream {
+impl Stream for FakeStream {
     fn mode(&self) -> &Mode {
         &self.mode
     }
@@ -228,9 +232,9 @@ impl Stream for ModelStream {
 }
 
 impl Backend for FakeBackend {
-    type Stream = ModelStream;
+    type Stream = FakeStream;
 
-    fn open(&mut self) -> Result<ModelStream> {
+    fn open(&mut self) -> Result<FakeStream> {
         let mut world = self.world();
         assert!(!world.streaming, "opened while it was open");
         let now_us = world.now_us;
@@ -247,11 +251,11 @@ impl Backend for FakeBackend {
         world.refuse_buffers.clear();
         let mode = world.mode;
         drop(world);
-        Ok(ModelStream { world: self.clone(), mode, memory: vec![Vec::new(); BUFFERS] })
+        Ok(FakeStream { world: self.clone(), mode, memory: vec![Vec::new(); BUFFERS] })
     }
 
     fn name(&self) -> String {
-        "model".to_owned()
+        "fake".to_owned()
     }
 
     fn now_us(&self) -> u64 {
@@ -264,8 +268,8 @@ impl Backend for FakeBackend {
     }
 }
 
-/// A frame in GREY of one value.
-pub fn grey(value: u8, mode: &Mode) -> Act {
+/// Returns a GREY frame of one value.
+pub(crate) fn grey(value: u8, mode: &Mode) -> Act {
     assert_eq!(mode.coding, Coding::Raw(PixelFormat::Grey));
     Act::Frame(vec![value; mode.stride * mode.height])
 }

@@ -1,33 +1,33 @@
-//! A driver's counts and times, made into ours: 64 bits that only grow, on the monotonic clock, over every restart.
+//! Converts a driver's frame counts and times to stamps: 64-bit counts that never fall, and times on the monotonic clock.
 
 use crate::capture::source::Stamp;
 use crate::capture::v4l2::backend::Filled;
 
-/// A frame that claims to be older than this is not believed.
+/// Largest plausible age of a frame.
 const OLDEST_US: u64 = 5_000_000;
 
-/// Follows the frames of one camera.
+/// Counts and dates the frames of one camera, across restarts of its stream.
 #[derive(Debug, Default)]
-pub struct FrameClock {
-    /// The driver's count of the last frame since the start of the stream.
+pub(crate) struct FrameClock {
+    /// The driver's count at the last frame; `None` at the start of a stream.
     last: Option<u32>,
     next: u64,
-    /// How long a frame takes from the sensor to us, when we waited for it.
+    /// Mean time from the sensor to this program, of frames for which the camera was waited for.
     delay_us: Option<u64>,
 }
 
 impl FrameClock {
-    /// The stream was started anew: the driver counts from somewhere else.
-    pub fn restart(&mut self) {
+    /// Notes that the stream was started again and the driver counts from another number.
+    pub(crate) fn restart(&mut self) {
         self.last = None;
     }
 
-    /// The stamp of the next frame out of the queue, and how many were lost before it. Without a time of the driver
-    /// that can be true (monotonic, not ahead, not older than seconds) a frame's time is that of its arrival.
-    pub fn stamp(&mut self, filled: &Filled, now_us: u64) -> (Stamp, u64) {
+    /// Returns the stamp of the next frame from the queue, and the number of frames lost before it. If the driver gives no
+    /// plausible time (monotonic, not in the future, at most 5 s old), the time is that of the frame's arrival.
+    pub(crate) fn stamp(&mut self, filled: &Filled, now_us: u64) -> (Stamp, u64) {
         let step = match self.last {
             None => 1,
-            // Drivers that count wrongly, or not at all, lose nothing.
+            // The driver counts backwards or not at all: no loss is assumed.
             Some(last) => match filled.sequence.wrapping_sub(last) {
                 0 => 1,
                 step if step > u32::MAX / 2 => 1,
@@ -42,15 +42,15 @@ impl FrameClock {
         (Stamp { sequence, captured_us, stale_dropped: 0 }, step - 1)
     }
 
-    /// A frame was waited for and has arrived.
-    pub fn arrived(&mut self, stamp: &Stamp, now_us: u64) {
+    /// Notes the arrival of a frame for which the camera was waited for.
+    pub(crate) fn arrived(&mut self, stamp: &Stamp, now_us: u64) {
         let delay = now_us - stamp.captured_us;
         self.delay_us = Some(self.delay_us.map_or(delay, |mean| (7 * mean + delay) / 8));
     }
 
-    /// All buffers were full, so the driver had to stop: whether the newest frame is too old to be the camera's view
-    /// of now, the next one being due.
-    pub fn outdated(&self, stamp: &Stamp, now_us: u64, period_us: u64) -> bool {
+    /// Returns true when the newest frame is older than usual and the next one is due. Called when all buffers were full,
+    /// so that the driver had to stop.
+    pub(crate) fn outdated(&self, stamp: &Stamp, now_us: u64, period_us: u64) -> bool {
         let usual = self.delay_us.unwrap_or(period_us) + period_us * 3 / 2;
         now_us - stamp.captured_us > usual
     }
@@ -65,7 +65,7 @@ mod tests {
     }
 
     #[test]
-    fn gaps_are_counted_over_the_wrap_and_not_over_a_restart() {
+    fn gaps_are_counted_across_the_wrap_but_not_across_a_restart() {
         let mut clock = FrameClock::default();
         let take = |clock: &mut FrameClock, sequence| {
             let (stamp, lost) = clock.stamp(&filled(sequence, None), 9);
@@ -82,7 +82,7 @@ mod tests {
     }
 
     #[test]
-    fn a_time_is_believed_when_it_can_be_true() {
+    fn implausible_times_are_replaced_by_the_arrival() {
         let mut clock = FrameClock::default();
         let now = 60_000_000;
         for (given, taken) in
@@ -93,7 +93,7 @@ mod tests {
     }
 
     #[test]
-    fn a_frame_is_outdated_beyond_the_usual_delay() {
+    fn frames_older_than_usual_are_outdated() {
         let mut clock = FrameClock::default();
         let taken = |captured_us| Stamp { captured_us, ..Stamp::default() };
         clock.arrived(&taken(1_000_000), 1_040_000);

@@ -1,11 +1,11 @@
-//! What to do when a camera fails: a state machine without a clock or a device of its own.
+//! Decides what to do when a camera fails: a state machine that has neither a clock nor a device.
 //!
 //! ```text
-//!            no frame for its patience          again, or the stream failed
+//!            no frame within the patience       again, or the stream failed
 //!   well  ------------------------------> silent ---------------------------+
 //!     |                                                                     v
-//!     +---- the stream failed, the camera left, its format changed ----->  away --> open again, after 0, 0.1, 0.2 ...
-//!     ^                                                                     |        2 s
+//!     +-- the stream failed, the camera is gone, its format changed ---->  away --> open again after 0, 0.1, 0.2 ... 2 s
+//!     ^                                                                     |
 //!     +------------------------- the first frame <--------------------------+
 //! ```
 
@@ -13,34 +13,34 @@ use std::io;
 
 use crate::capture::source::SourceCounters;
 
-/// The first wait before another attempt to open the camera, and the longest; each is twice the one before.
+/// First and longest wait between attempts to open the camera; each wait is twice the one before.
 const FIRST_WAIT_US: u64 = 100_000;
 const LONGEST_WAIT_US: u64 = 2_000_000;
-/// A camera that gives nothing for this many periods, and at least for the time below, is silent.
+/// A camera without a frame for this many periods, and at least for the time below, is silent.
 const PATIENCE_PERIODS: u64 = 8;
 const LEAST_PATIENCE_US: u64 = 1_000_000;
-/// What a camera may take from its start to its first frame.
+/// Longest time from the start of a camera to its first frame.
 const START_PATIENCE_US: u64 = 3_000_000;
-/// Buffers in a row that could not be given back.
+/// Number of consecutive refused buffers after which the stream is closed.
 const REQUEUE_PATIENCE: u32 = 8;
-/// Reasons for which opening failed that are remembered, so that each is logged once.
+/// Number of reasons of failed opening that are remembered, so that each is logged once.
 const REASONS: usize = 8;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Health {
     Well,
-    /// The stream is open and gives nothing.
+    /// The stream is open and delivers nothing.
     Silent,
-    /// There is no stream, or one that has not given anything yet.
+    /// There is no stream, or it has not delivered a frame yet.
     Away,
 }
 
-/// What happened to a stream.
+/// A failure of a stream.
 #[derive(Debug)]
-pub enum Trouble {
-    /// No frame until the patience ended.
+pub(crate) enum Trouble {
+    /// No frame arrived within the patience.
     Silence,
-    /// Waiting for a frame or fetching it failed.
+    /// Waiting for a frame or taking it failed.
     Failed(io::Error),
     /// A buffer could not be given back.
     NotTaken(io::Error),
@@ -50,23 +50,23 @@ pub enum Trouble {
 
 /// What to do with the stream.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Verdict {
+pub(crate) enum Verdict {
     Keep,
-    /// Close it; open again when `Recovery::retry_us` has come.
+    /// Close it, and open it again at `Recovery::retry_us`.
     Close,
-    /// Close it, and end.
+    /// Close it, and end the source.
     GiveUp(String),
 }
 
-/// The condition of one camera.
+/// The state of one camera.
 #[derive(Debug)]
-pub struct Recovery {
+pub(crate) struct Recovery {
     name: String,
     exit_on_lost: bool,
     health: Health,
-    /// When it gave its last frame before it was not well.
+    /// Time of the last frame before the failure.
     since_us: u64,
-    /// When the stream was started or gave its last frame.
+    /// Time of the start of the stream or of its last frame.
     sign_us: u64,
     patience_us: u64,
     wait_us: u64,
@@ -80,8 +80,8 @@ fn has_left(error: &io::Error) -> bool {
 }
 
 impl Recovery {
-    /// A camera that was opened now.
-    pub fn new(name: String, exit_on_lost: bool, now_us: u64) -> Recovery {
+    /// Starts with a camera that has just been opened.
+    pub(crate) fn new(name: String, exit_on_lost: bool, now_us: u64) -> Recovery {
         Recovery {
             name,
             exit_on_lost,
@@ -96,20 +96,20 @@ impl Recovery {
         }
     }
 
-    /// When the stream has been silent for too long.
-    pub fn patience_end_us(&self) -> u64 {
+    /// Returns the time at which a stream without frames is silent.
+    pub(crate) fn patience_end_us(&self) -> u64 {
         self.sign_us + self.patience_us
     }
 
-    /// When the next attempt to open the camera is due.
-    pub fn retry_us(&self) -> u64 {
+    /// Returns the time of the next attempt to open the camera.
+    pub(crate) fn retry_us(&self) -> u64 {
         self.retry_us
     }
 
-    /// A good frame came; the next is expected a period later.
-    pub fn frame(&mut self, period_us: Option<u64>, now_us: u64) {
+    /// Notes a usable frame; the next one is expected a period later.
+    pub(crate) fn frame(&mut self, period_us: Option<u64>, now_us: u64) {
         if self.health != Health::Well {
-            log::info!("{}: frames again after {:.1} s", self.name, (now_us - self.since_us) as f64 / 1e6);
+            log::info!("{}: frames again after {:.1} s", self.name, now_us.saturating_sub(self.since_us) as f64 / 1e6);
             self.health = Health::Well;
             self.reasons.clear();
         }
@@ -117,18 +117,18 @@ impl Recovery {
         self.patience_us = LEAST_PATIENCE_US.max(PATIENCE_PERIODS * period_us.unwrap_or(0));
     }
 
-    /// A buffer was given back.
-    pub fn taken(&mut self) {
+    /// Notes that the driver has taken a buffer back.
+    pub(crate) fn taken(&mut self) {
         self.not_taken = 0;
     }
 
-    /// Judges what happened to the stream.
-    pub fn trouble(&mut self, trouble: &Trouble, now_us: u64, counters: &mut SourceCounters) -> Verdict {
+    /// Counts a failure and decides what to do with the stream.
+    pub(crate) fn trouble(&mut self, trouble: &Trouble, now_us: u64, counters: &mut SourceCounters) -> Verdict {
         match trouble {
             Trouble::Silence => {
                 counters.timeouts += 1;
                 let before = self.health;
-                let silence = (now_us - self.sign_us) as f64 / 1e6;
+                let silence = now_us.saturating_sub(self.sign_us) as f64 / 1e6;
                 if before == Health::Well {
                     self.leave(Health::Silent, now_us, &format!("no frame for {silence:.1} s, waiting for it"));
                     self.sign_us = now_us;
@@ -152,7 +152,7 @@ impl Recovery {
                 counters.requeue_errors += 1;
                 self.not_taken += 1;
                 match self.not_taken >= REQUEUE_PATIENCE {
-                    true => self.close(&format!("it takes no buffer: {error}"), now_us),
+                    true => self.close(&format!("it takes no buffers: {error}"), now_us),
                     false => Verdict::Keep,
                 }
             }
@@ -164,14 +164,14 @@ impl Recovery {
         }
     }
 
-    /// The camera was opened again: frames are to come.
-    pub fn opened(&mut self, name: String, now_us: u64) {
+    /// Notes that the camera was opened again.
+    pub(crate) fn opened(&mut self, name: String, now_us: u64) {
         self.name = name;
         (self.sign_us, self.patience_us, self.not_taken) = (now_us, START_PATIENCE_US, 0);
     }
 
-    /// It could not be opened.
-    pub fn not_opened(&mut self, reason: &str, now_us: u64) {
+    /// Notes that the camera could not be opened.
+    pub(crate) fn not_opened(&mut self, reason: &str, now_us: u64) {
         if self.reasons.len() < REASONS && !self.reasons.iter().any(|known| known == reason) {
             log::warn!("{}: {reason}; trying again", self.name);
             self.reasons.push(reason.to_owned());
@@ -188,7 +188,7 @@ impl Recovery {
         Verdict::Close
     }
 
-    /// Into a worse state, which is logged when it is another one.
+    /// Enters a worse state, and logs it when it differs from the present one.
     fn leave(&mut self, health: Health, now_us: u64, what: &str) {
         if self.health == Health::Well {
             self.since_us = self.sign_us.min(now_us);
@@ -220,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_silence_is_waited_out_and_the_second_restarts() {
+    fn first_silence_is_tolerated_and_second_restarts() {
         let (mut recovery, mut counters) = start(false);
         assert_eq!(recovery.patience_end_us(), 1_001_000);
         assert_eq!(recovery.trouble(&Trouble::Silence, 1_001_000, &mut counters), Verdict::Keep);
@@ -230,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn waits_grow_to_their_limit_and_shrink_with_the_first_frame() {
+    fn waits_grow_to_a_limit_and_end_with_the_first_frame() {
         let (mut recovery, mut counters) = start(false);
         assert_eq!(recovery.trouble(&Trouble::Failed(errno(libc::ENODEV)), 5000, &mut counters), Verdict::Close);
         assert_eq!(recovery.retry_us(), 5000, "the first attempt is made at once");
@@ -242,7 +242,7 @@ mod tests {
         }
         assert_eq!(waits, [100, 200, 400, 800, 1600, 2000, 2000]);
         recovery.opened("camera".to_owned(), 9_000_000);
-        // Opened, but broken again before a frame came: the wait stays long.
+        // The camera opened but failed before its first frame: the wait stays long.
         let again = recovery.trouble(&Trouble::Failed(errno(libc::EIO)), 9_100_000, &mut counters);
         assert_eq!((again, recovery.retry_us()), (Verdict::Close, 11_100_000));
         recovery.frame(None, 11_200_000);
@@ -252,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn a_buffer_that_is_not_taken_is_no_reason_to_stop_but_eight_are() {
+    fn eight_refused_buffers_close_the_stream() {
         let (mut recovery, mut counters) = start(false);
         for round in 0..20 {
             let trouble = Trouble::NotTaken(errno(libc::EINVAL));
@@ -268,7 +268,7 @@ mod tests {
     }
 
     #[test]
-    fn who_asks_for_it_is_told_of_the_loss() {
+    fn exit_on_lost_gives_up_when_the_camera_is_gone() {
         let (mut recovery, mut counters) = start(true);
         assert_eq!(recovery.trouble(&Trouble::Silence, 1, &mut counters), Verdict::Keep);
         assert_eq!(recovery.trouble(&Trouble::OtherFormat, 2, &mut counters), Verdict::Close);
@@ -277,7 +277,7 @@ mod tests {
     }
 
     #[test]
-    fn a_slow_camera_has_eight_periods() {
+    fn patience_is_eight_periods_of_a_slow_camera() {
         let (mut recovery, _) = start(false);
         recovery.frame(Some(500_000), 10);
         assert_eq!(recovery.patience_end_us(), 4_000_010);

@@ -1,7 +1,7 @@
-//! Our own queue of mapped buffers.
+//! The queue of buffers that are mapped into memory.
 //!
-//! The `v4l` crate's stream gives a buffer back that it does not have after the first timeout, which fails for ever
-//! after, and panics when it is closed after a fault.
+//! The stream of the `v4l` crate is not used: after a timeout it gives back a buffer that it does not have, and fails from
+//! then on; and it panics when it is closed after a fault.
 
 use std::io;
 use std::slice;
@@ -12,64 +12,67 @@ use v4l::v4l2::vidioc;
 
 use crate::capture::v4l2::backend::{Filled, Stream};
 use crate::capture::v4l2::event;
-use crate::capture::v4l2::mode::Mode;
-use crate::capture::v4l2::node::{KernelStruct, Node, PixFormat};
+use crate::capture::v4l2::ioctl::{KernelStruct, Request};
+use crate::capture::v4l2::mode::{Mode, PixFormat};
+use crate::capture::v4l2::node::Node;
 use crate::platform::clock;
 use crate::platform::mmap::Mapping;
 use crate::platform::poll::{Events, PollEntry, poll};
 
-/// One in our hands, one being filled, two for frames that come while we compute.
+/// Number of buffers: one is shown, one is being filled, and two take the frames that arrive in the meantime.
 const BUFFERS: u32 = 4;
 
-/// Buffers of an open node that fill with frames.
-pub struct MappedStream {
+/// The stream of an open node.
+pub(crate) struct MappedStream {
     node: Node,
     format: PixFormat,
     mode: Mode,
     buffers: Vec<Mapping>,
-    /// The last poll reported an error: a dequeue that brings nothing then is one too.
+    /// True when the last poll reported an error; a dequeue without a buffer is an error then.
     poll_failed: bool,
-    /// It has events, and the last poll reported some.
     has_events: bool,
-    told: bool,
+    /// True when the last poll reported an event.
+    event_pending: bool,
 }
 
 impl MappedStream {
     /// Maps the buffers and starts the camera, which has been set to `format`.
     ///
     /// # Errors
-    /// The kernel's.
-    pub fn start(node: Node, format: PixFormat, mode: Mode) -> io::Result<MappedStream> {
+    /// Returns the kernel's error; `OutOfMemory` when the driver has fewer than two buffers.
+    pub(crate) fn start(node: Node, format: PixFormat, mode: Mode) -> io::Result<MappedStream> {
         let mut request = v4l2_requestbuffers::zeroed();
-        (request.count, request.type_, request.memory) = (BUFFERS, node.kind(), v4l2_memory_V4L2_MEMORY_MMAP);
+        (request.count, request.type_, request.memory) = (BUFFERS, node.buffer_type(), v4l2_memory_V4L2_MEMORY_MMAP);
         node.ioctl(vidioc::VIDIOC_REQBUFS, &mut request)?;
         if request.count < 2 {
             return Err(io::Error::new(io::ErrorKind::OutOfMemory, "the driver has no two buffers"));
         }
         let has_events = event::subscribe(&node);
         let buffers = Vec::new();
-        let mut stream = MappedStream { node, format, mode, buffers, poll_failed: false, has_events, told: false };
+        let mut stream =
+            MappedStream { node, format, mode, buffers, poll_failed: false, has_events, event_pending: false };
         for index in 0..request.count {
             let mapping = stream.map(index)?;
             stream.buffers.push(mapping);
             stream.enqueue(index)?;
         }
-        stream.node.ioctl(vidioc::VIDIOC_STREAMON, &mut (stream.node.kind() as i32))?;
+        stream.node.ioctl(vidioc::VIDIOC_STREAMON, &mut (stream.node.buffer_type() as i32))?;
         Ok(stream)
     }
 
-    /// Calls `request` for a buffer; `plane` is where drivers with several planes tell of theirs.
-    fn buffer_ioctl(&self, request: vidioc::_IOC_TYPE, index: u32) -> io::Result<(v4l2_buffer, v4l2_plane)> {
+    /// Calls the ioctl `request` for a buffer. Returns the buffer and its plane; for single-planar drivers the plane is
+    /// filled from the buffer.
+    fn buffer_ioctl(&self, request: Request, index: u32) -> io::Result<(v4l2_buffer, v4l2_plane)> {
         let mut plane = v4l2_plane::zeroed();
         let mut buffer = v4l2_buffer::zeroed();
-        (buffer.index, buffer.type_, buffer.memory) = (index, self.node.kind(), v4l2_memory_V4L2_MEMORY_MMAP);
-        let in_planes = self.node.kind() == v4l2_buf_type_V4L2_BUF_TYPE_VIDEO_CAPTURE_MPLANE;
-        if in_planes {
+        (buffer.index, buffer.type_, buffer.memory) = (index, self.node.buffer_type(), v4l2_memory_V4L2_MEMORY_MMAP);
+        let multiplanar = self.node.is_multiplanar();
+        if multiplanar {
             buffer.m.planes = &raw mut plane;
             buffer.length = 1;
         }
         self.node.ioctl(request, &mut buffer)?;
-        if !in_planes {
+        if !multiplanar {
             (plane.bytesused, plane.length) = (buffer.bytesused, buffer.length);
             // SAFETY: the kernel wrote the offset for a mapped buffer; both variants are the same integer.
             plane.m.mem_offset = unsafe { buffer.m.offset };
@@ -81,7 +84,7 @@ impl MappedStream {
     fn map(&self, index: u32) -> io::Result<Mapping> {
         let (_, plane) = self.buffer_ioctl(vidioc::VIDIOC_QUERYBUF, index)?;
         let length = plane.length as usize;
-        // SAFETY: the kernel wrote it, see above.
+        // SAFETY: `buffer_ioctl` has set the offset.
         let offset = unsafe { plane.m.mem_offset };
         Mapping::of_driver(self.node.as_fd(), offset, length)
     }
@@ -93,8 +96,8 @@ impl MappedStream {
 
 impl Drop for MappedStream {
     fn drop(&mut self) {
-        // A camera that is gone cannot be stopped, and need not be: closing the node frees everything.
-        let _ = self.node.ioctl(vidioc::VIDIOC_STREAMOFF, &mut (self.node.kind() as i32));
+        // This fails for a camera that is gone, which is harmless: closing the node frees everything.
+        let _ = self.node.ioctl(vidioc::VIDIOC_STREAMOFF, &mut (self.node.buffer_type() as i32));
     }
 }
 
@@ -113,12 +116,12 @@ impl Stream for MappedStream {
         let mut entry = PollEntry::new(self.node.fd(), Events::READABLE.and(urgent));
         let ready = poll(slice::from_mut(&mut entry), Some(left))?;
         self.poll_failed = entry.happened().intersects(Events::FAILED);
-        self.told = entry.happened().intersects(Events::URGENT);
+        self.event_pending = entry.happened().intersects(Events::URGENT);
         Ok(ready > 0)
     }
 
     fn source_changed(&mut self) -> bool {
-        std::mem::take(&mut self.told) && event::source_changed(&self.node)
+        std::mem::take(&mut self.event_pending) && event::source_changed(&self.node)
     }
 
     fn dequeue(&mut self) -> io::Result<Option<Filled>> {
@@ -150,8 +153,8 @@ impl Stream for MappedStream {
 
     fn bytes(&self, filled: &Filled) -> &[u8] {
         let Some(mapping) = self.buffers.get(filled.index as usize) else { return &[] };
-        // SAFETY: a mapping of the driver's. The buffer is ours (it was dequeued, and `Filled` is used up by giving it
-        // back), so the driver does not write to it while the slice lives.
+        // SAFETY: a mapping of the driver's memory. The buffer is not queued (requeueing consumes `Filled`), so the driver
+        // does not write to it while the slice exists.
         unsafe { mapping.bytes(filled.used) }
     }
 

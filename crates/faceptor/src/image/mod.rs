@@ -3,8 +3,7 @@
 pub mod colour;
 pub mod downscaled;
 pub mod formats;
-#[cfg(feature = "photo")]
-mod jpeg_end;
+pub mod jpeg_markers;
 pub mod normalization;
 #[cfg(feature = "photo")]
 pub mod photo;

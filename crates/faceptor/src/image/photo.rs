@@ -12,7 +12,7 @@ use image::metadata::Orientation;
 use image::{AnimationDecoder, DynamicImage, ImageDecoder, ImageError, ImageFormat, Limits};
 
 use crate::error::{Error, ErrorKind, Result, bail};
-use crate::image::jpeg_end;
+use crate::image::jpeg_markers;
 use crate::image::picture::{Picture, Pixels};
 
 /// Pictures with more pixels are refused before anything is allocated for them.
@@ -119,7 +119,7 @@ pub fn decode(bytes: &[u8]) -> Result<Photo> {
         Ok(ImageFormat::Jpeg) => {
             let decoder = JpegDecoder::new(reader).map_err(|error| broken("JPEG", &error))?;
             check_size(&decoder)?;
-            if !jpeg_end::reaches_end(bytes) {
+            if !jpeg_markers::reaches_end(bytes) {
                 bail!(Image, "truncated JPEG: its end is missing");
             }
             develop(decoder, "JPEG", false)
