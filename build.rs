@@ -1,53 +1,65 @@
-//! Compiles the exported network into a bundle, which the library embeds (feature `embedded`).
+//! Puts the compiled networks where the library (crates/faceptor) embeds them: its build script.
 //!
-//! The compiler is the library's own, so that `faceptor compile` gives the same bytes. The feature `nano` takes the smaller
-//! network, models/nano, in place of models/edge. Environment: `FACEPTOR_EXPORT`, any other export folder;
-//! `FACEPTOR_BUNDLE`, a ready bundle, for builds that shall do without tract; `FACEPTOR_PACK`, the family of CPUs whose
-//! kernels use the weights without a copy, or `none`.
+//! The feature `embedded` embeds models/edge, `nano` embeds models/nano. With the feature `compiler` the networks are
+//! compiled here, by the code of `faceptor compile`; without it, ready bundles are copied, and this script needs no crate.
+//!
+//! | variable | meaning |
+//! |---|---|
+//! | `FACEPTOR_EXPORT` | an export folder in place of the default network's (models/edge, or models/nano where it is alone) |
+//! | `FACEPTOR_BUNDLE` | a ready bundle in place of the default network's folder |
+//! | `FACEPTOR_NANO_BUNDLE` | a ready bundle of models/nano, where edge is the default |
+//! | `FACEPTOR_PACK` | the family of CPUs whose kernels use the weights without a copy, or `none`; needs the compiler |
 
 use std::path::{Path, PathBuf};
 
-use faceptor_nn::{Bundle, Packing};
+/// The feature that embeds a network, its export folder and the file that the library includes.
+const NETWORKS: [(&str, &str, &str); 2] = [
+    ("CARGO_FEATURE_EMBEDDED", "../../models/edge", "edge.bundle"),
+    ("CARGO_FEATURE_NANO", "../../models/nano", "nano.bundle"),
+];
 
 fn main() {
     println!("cargo::rerun-if-changed=../../build.rs");
-    println!("cargo::rerun-if-env-changed=FACEPTOR_EXPORT");
-    println!("cargo::rerun-if-env-changed=FACEPTOR_BUNDLE");
-    println!("cargo::rerun-if-env-changed=FACEPTOR_PACK");
-    if std::env::var_os("CARGO_FEATURE_EMBEDDED").is_none() {
-        return;
+    for name in ["FACEPTOR_EXPORT", "FACEPTOR_BUNDLE", "FACEPTOR_NANO_BUNDLE", "FACEPTOR_PACK"] {
+        println!("cargo::rerun-if-env-changed={name}");
     }
-    if let Err(error) = make_bundle() {
-        println!("cargo::error={error:#}");
-        std::process::exit(1);
+    let chosen = NETWORKS.iter().filter(|(feature, ..)| std::env::var_os(feature).is_some());
+    for (i, (_, folder, file)) in chosen.enumerate() {
+        if let Err(error) = embed(i == 0, Path::new(folder), file) {
+            println!("cargo::error={error}");
+            std::process::exit(1);
+        }
     }
 }
 
-fn make_bundle() -> anyhow::Result<()> {
-    use anyhow::Context;
-    let variable = |name: &str| std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
-    let bytes = if let Some(path) = variable("FACEPTOR_BUNDLE") {
+/// Writes a network's bundle into OUT_DIR.
+fn embed(is_default: bool, folder: &Path, file: &str) -> Result<(), String> {
+    let variable = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let name = if is_default { "FACEPTOR_BUNDLE" } else { "FACEPTOR_NANO_BUNDLE" };
+    let bytes = if let Some(path) = variable(name) {
         println!("cargo::rerun-if-changed={}", path.display());
-        std::fs::read(&path).with_context(|| format!("cannot read FACEPTOR_BUNDLE {}", path.display()))?
+        let bytes = std::fs::read(&path).map_err(|error| format!("cannot read {name} {}: {error}", path.display()))?;
+        packed(bytes).map_err(|error| format!("{name} {}: {error}", path.display()))?
     } else {
-        let folder = variable("FACEPTOR_EXPORT").unwrap_or_else(|| {
-            let nano = std::env::var_os("CARGO_FEATURE_NANO").is_some();
-            PathBuf::from(if nano { "../../models/nano" } else { "../../models/edge" })
-        });
-        println!("cargo::rerun-if-changed={}", folder.display());
-        compile(&folder)?
+        let export = variable("FACEPTOR_EXPORT").filter(|_| is_default);
+        compiled(export.as_deref().unwrap_or(folder), name)?
     };
-    let bundle = Bundle::from_bytes(&bytes).context("the bundle")?;
-    let bytes = bundle.repacked(packing()?).context("packing the bundle")?;
-    Bundle::from_bytes(&bytes).context("the packed bundle")?;
-    let out = variable("OUT_DIR").context("OUT_DIR is not set")?.join("network.bundle");
-    std::fs::write(&out, bytes).with_context(|| format!("cannot write {}", out.display()))?;
-    println!("cargo::rustc-cfg=faceptor_bundle");
-    Ok(())
+    let out = variable("OUT_DIR").ok_or("OUT_DIR is not set")?.join(file);
+    std::fs::write(&out, bytes).map_err(|error| format!("cannot write {}: {error}", out.display()))
 }
 
-/// The order of the embedded weights: that of `FACEPTOR_PACK`, or of the family that devices with this network have most.
-fn packing() -> anyhow::Result<Option<Packing>> {
+#[cfg(feature = "compiler")]
+fn compiled(folder: &Path, _: &str) -> Result<Vec<u8>, String> {
+    // The card, the training's weights and pictures beside them change nothing.
+    for file in faceptor_compiler::source_files(folder) {
+        println!("cargo::rerun-if-changed={}", file.display());
+    }
+    packed(faceptor_compiler::compile_folder(folder).map_err(|error| format!("{error:#}"))?)
+}
+
+/// Packs the weights for the CPUs of `FACEPTOR_PACK`, or for those that most devices with this network have.
+#[cfg(feature = "compiler")]
+fn packed(bundle: Vec<u8>) -> Result<Vec<u8>, String> {
     let usual = match std::env::var("CARGO_CFG_TARGET_ARCH").as_deref() {
         Ok("x86_64") => "avx512vnni",
         Ok("aarch64") => "sdot",
@@ -55,21 +67,23 @@ fn packing() -> anyhow::Result<Option<Packing>> {
     };
     let wanted = std::env::var("FACEPTOR_PACK").unwrap_or_default();
     let family = if wanted.is_empty() { usual } else { &wanted };
-    match Packing::named(family) {
-        None if family != "none" => anyhow::bail!("FACEPTOR_PACK={family}: no such family of CPUs"),
-        packing => Ok(packing),
-    }
-}
-
-#[cfg(feature = "compiler")]
-fn compile(folder: &Path) -> anyhow::Result<Vec<u8>> {
-    faceptor_compiler::compile_folder(folder)
+    faceptor_compiler::pack(&bundle, family).map_err(|error| format!("FACEPTOR_PACK={family}: {error:#}"))
 }
 
 #[cfg(not(feature = "compiler"))]
-fn compile(folder: &Path) -> anyhow::Result<Vec<u8>> {
-    anyhow::bail!(
-        "without the feature `compiler`, set FACEPTOR_BUNDLE to a ready bundle (there is no way to compile {})",
-        folder.display()
-    )
+fn compiled(folder: &Path, name: &str) -> Result<Vec<u8>, String> {
+    let folder = folder.display();
+    Err(format!("without the feature `compiler`, set {name} to a ready bundle (there is no way to compile {folder})"))
+}
+
+/// Takes a bundle as it is; only its first bytes are checked, the rest when the program opens it.
+#[cfg(not(feature = "compiler"))]
+fn packed(bundle: Vec<u8>) -> Result<Vec<u8>, String> {
+    if std::env::var_os("FACEPTOR_PACK").is_some_and(|family| !family.is_empty()) {
+        return Err("FACEPTOR_PACK needs the feature `compiler`: pack with `faceptor compile --kernel FAMILY`".into());
+    }
+    if !bundle.starts_with(b"FACEPTOR") {
+        return Err("not a bundle: `faceptor compile` makes one".into());
+    }
+    Ok(bundle)
 }

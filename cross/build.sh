@@ -33,7 +33,7 @@ export FACEPTOR_BUNDLE=$bundle
 
 # shellcheck source=env.sh
 source cross/env.sh
-build=(--release --target "$target" --no-default-features --features embedded)
+build=(--release --target "$target" --no-default-features --features embedded,faceptor/default)
 read -ra flags <<<"${CARGO_FLAGS:-}"
 build+=("${flags[@]}")
 say "building with $("$RUSTC" --version)"

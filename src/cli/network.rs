@@ -6,14 +6,15 @@ use std::sync::Arc;
 use anyhow::{Result, anyhow};
 use clap::Args;
 
-use faceptor::stages::{Pipeline, select_tasks};
+use faceptor::stages::{Pipeline, embedded_bundle, embedded_network, select_tasks};
 use faceptor_nn::bundle::reader::Bundle;
 use faceptor_nn::thread_pool::Threads;
 
 /// Which network.
 #[derive(Args)]
 pub struct NetworkArguments {
-    /// A bundle made by `faceptor compile`, or an export folder such as models/nano, instead of the one inside this program.
+    /// A bundle made by `faceptor compile`, an export folder such as models/nano, or the name of a network inside this program
+    /// (`edge`, or `nano` where it was built with that feature), instead of the default one inside.
     #[arg(long, value_name = "BUNDLE")]
     pub model: Option<PathBuf>,
 }
@@ -30,8 +31,12 @@ impl NetworkArguments {
     /// Opens the bundle.
     pub fn open(&self) -> Result<Arc<Bundle>> {
         match &self.model {
-            Some(path) => open(path),
-            None => faceptor::stages::embedded_bundle()
+            // A file or folder of that name comes first.
+            Some(path) => match path.to_str().filter(|_| !path.exists()).and_then(embedded_network) {
+                Some(bundle) => bundle.map_err(|reason| anyhow!("the network inside this program: {reason}")),
+                None => open(path),
+            },
+            None => embedded_bundle()
                 .map_err(|reason| anyhow!("the network inside this program: {reason} (give one with --model)")),
         }
     }

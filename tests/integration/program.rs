@@ -10,9 +10,9 @@ pub const PORTRAIT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/models/demo/ast
 /// The box of its face: left, top, right, bottom, looked up by eye.
 pub const FACE: [f64; 4] = [176.0, 60.0, 274.0, 190.0];
 
-/// The export folder of the embedded network.
+/// The export folder of the default embedded network.
 #[cfg(feature = "compiler")]
-pub const EXPORT: &str = if cfg!(feature = "nano") {
+pub const EXPORT: &str = if cfg!(all(feature = "nano", not(feature = "embedded"))) {
     concat!(env!("CARGO_MANIFEST_DIR"), "/models/nano")
 } else {
     concat!(env!("CARGO_MANIFEST_DIR"), "/models/edge")

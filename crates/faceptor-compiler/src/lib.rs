@@ -10,12 +10,14 @@ mod lower;
 mod passes;
 mod tract_bridge;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 use sha2::{Digest, Sha256};
 use tract_onnx::tract_hir::internal::*;
 
+use faceptor_nn::Packing;
+use faceptor_nn::bundle::reader::Bundle;
 use faceptor_nn::bundle::writer::Writer;
 use faceptor_nn::manifest::{Manifest, Part, TaskKind};
 use faceptor_nn::plan::{Element, Op as PlanOp, ValueId};
@@ -47,6 +49,32 @@ pub fn compile_folder(folder: &Path) -> Result<Vec<u8>> {
         writer.plan(plan);
     }
     writer.finish().context("writing the bundle")
+}
+
+/// Returns the files that the bundle of an export folder is made of: manifest.toml and the ONNX files it names.
+///
+/// Only manifest.toml is returned when it cannot be read: [`compile_folder`] reports why.
+pub fn source_files(folder: &Path) -> Vec<PathBuf> {
+    let manifest = folder.join("manifest.toml");
+    let parts = std::fs::read_to_string(&manifest)
+        .ok()
+        .and_then(|text| Manifest::parse(&text).ok())
+        .map(|manifest| manifest.parts)
+        .unwrap_or_default();
+    std::iter::once(manifest).chain(parts.iter().map(|part| folder.join(&part.file))).collect()
+}
+
+/// Packs the weights of a bundle for the kernels of a family of CPUs (`avx512vnni`, `sdot`, ...), or for none with `none`.
+///
+/// # Errors
+/// When there is no such family, or the bundle is damaged.
+pub fn pack(bundle: &[u8], family: &str) -> Result<Vec<u8>> {
+    let packing = Packing::named(family);
+    ensure!(packing.is_some() || family == "none", "no such family of CPUs");
+    let bundle = Bundle::from_bytes(bundle).context("the bundle")?;
+    let packed = bundle.repacked(packing).context("packing the bundle")?;
+    Bundle::from_bytes(&packed).context("the packed bundle")?;
+    Ok(packed)
 }
 
 /// How [`tract_model`] gives a part.

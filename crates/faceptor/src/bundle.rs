@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use crate::embedded;
 use crate::error::{Error, ErrorKind, Result};
 use crate::task::Task;
 use faceptor_nn::bundle::BundleError;
@@ -13,12 +14,12 @@ use faceptor_nn::bundle::reader;
 pub struct Bundle(Arc<reader::Bundle>);
 
 impl Bundle {
-    /// Opens the network that was compiled into the library (feature `embedded`).
+    /// Opens the network that was compiled into the library (feature `embedded`, or `nano` in a library without that).
     ///
     /// # Errors
     /// [`ErrorKind::Bundle`] when none was.
     pub fn embedded() -> Result<Bundle, Error> {
-        embedded_bundle().map(Bundle).map_err(refused)
+        embedded::bundle().map(Bundle).map_err(refused)
     }
 
     /// Reads a bundle file and checks it.
@@ -62,26 +63,4 @@ impl From<Arc<reader::Bundle>> for Bundle {
 
 fn refused(reason: BundleError) -> Error {
     Error::new(ErrorKind::Bundle, reason.to_string())
-}
-
-/// Opens the network that was compiled into the library.
-///
-/// # Errors
-/// When the library was built without the feature `embedded`.
-#[cfg(faceptor_bundle)]
-pub fn embedded_bundle() -> Result<Arc<reader::Bundle>, BundleError> {
-    /// `include_bytes!` alone promises no alignment.
-    #[repr(C, align(64))]
-    struct Aligned<T: ?Sized>(T);
-    static EMBEDDED: &Aligned<[u8]> = &Aligned(*include_bytes!(concat!(env!("OUT_DIR"), "/network.bundle")));
-    reader::Bundle::from_static(&EMBEDDED.0)
-}
-
-/// Returns an error: the library was built without the feature `embedded`.
-///
-/// # Errors
-/// Always.
-#[cfg(not(faceptor_bundle))]
-pub fn embedded_bundle() -> Result<Arc<reader::Bundle>, BundleError> {
-    Err(BundleError::NoneEmbedded)
 }

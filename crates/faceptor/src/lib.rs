@@ -1,5 +1,5 @@
-#![cfg_attr(all(faceptor_bundle, feature = "photo"), doc = include_str!("../README.md"))]
-#![cfg_attr(not(all(faceptor_bundle, feature = "photo")), doc = "Reads faces in images, by one small network.")]
+#![cfg_attr(all(any(feature = "embedded", feature = "nano"), feature = "photo"), doc = include_str!("../README.md"))]
+#![cfg_attr(not(all(any(feature = "embedded", feature = "nano"), feature = "photo")), doc = "Reads faces in images, by one small network.")]
 #![forbid(unsafe_code)]
 
 mod align;
@@ -9,6 +9,7 @@ mod analyzer;
 mod augmentation;
 mod bundle;
 mod detect;
+mod embedded;
 mod error;
 mod face;
 mod geometry;

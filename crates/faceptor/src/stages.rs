@@ -9,9 +9,9 @@ pub use crate::{Age, Augmentation, Colour, ImageView, PixelFormat, Point, Qualit
 pub use crate::align::face_window::WindowTransforms;
 pub use crate::analysis::{Analysis, Deadline, Face, Timing};
 pub use crate::analyze::{Locate, Pipeline};
-pub use crate::bundle::embedded_bundle;
 pub use crate::detect::detection::{Detection, MAX_FACES};
 pub use crate::detect::detector::Purpose;
+pub use crate::embedded::{bundle as embedded_bundle, named as embedded_network};
 pub use crate::geometry::{Similarity, TRACKING_LANDMARKS, keypoints_of_landmarks};
 pub use crate::image::jpeg_markers::{JpegEvent, JpegMarkers};
 #[cfg(feature = "photo")]

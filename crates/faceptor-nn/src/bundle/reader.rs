@@ -73,7 +73,6 @@ enum Hashes {
     All,
     /// For the network inside the program, which was checked as a whole when it was built in: hashing millions of bytes
     /// takes tens of milliseconds of every start on a CPU without instructions for it.
-    #[cfg_attr(not(faceptor_bundle), allow(dead_code))]
     HeaderOnly,
 }
 
