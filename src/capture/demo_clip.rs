@@ -1,25 +1,25 @@
-//! The demo clip: one public-domain portrait, moving, turning and scaling in a 640 x 480 frame.
+//! The demo clip: a public-domain portrait that moves, turns and scales in a 640 x 480 frame.
 //!
-//! Rendered from the frame number alone with additions, multiplications and divisions only, so that every machine
-//! draws the same frames and the finder, the alignment and all tasks work on a real face without a camera.
+//! Each frame is computed from its number with additions, multiplications and divisions only, so that every machine draws
+//! the same frames. It exercises detection, alignment and all tasks on a real face without a camera.
 
 use anyhow::{Context, Result};
 
 use faceptor::stages::{Picture, Pixels, decode_photo};
 
-/// The clip comes back to its first frame after so many.
+/// Number of frames after which the clip repeats.
 pub const PERIOD: u64 = 240;
-/// Frame size in pixels.
+/// Width of a frame, pixels.
 pub const WIDTH: usize = 640;
-/// Frame size in pixels.
+/// Height of a frame, pixels.
 pub const HEIGHT: usize = 480;
 
 const PORTRAIT: &[u8] = include_bytes!("../../models/demo/astronaut.jpg");
-/// The middle of the face in the portrait, pixels.
+/// Middle of the face in the portrait, pixels.
 const FACE: (f64, f64) = (225.0, 112.0);
-/// The plain wall behind the portrait.
+/// Colour of the wall behind the portrait.
 const WALL: [u8; 3] = [128, 134, 140];
-/// tan(20 degrees / 2): the portrait turns so far either way.
+/// tan(20 degrees / 2), of the largest rotation to either side.
 const TURN: f64 = 0.176_326_980_708_465;
 
 /// The decoded portrait.
@@ -27,18 +27,18 @@ pub struct DemoClip {
     portrait: Picture,
 }
 
-/// How the portrait lies in a frame.
+/// Position of the portrait in a frame.
 struct Pose {
-    /// Where the middle of the face lies, pixels of the frame.
+    /// Middle of the face, pixels of the frame.
     middle: (f64, f64),
-    /// Frame pixels for a pixel of the portrait.
+    /// Frame pixels per pixel of the portrait.
     scale: f64,
     cos: f64,
     sin: f64,
 }
 
-/// A smooth wave between -1 and 1 with the clip's period divided by `cycles`, 0 and rising at `phase` = 0.
-/// Made of parabolas, because sines differ in the last bit from one C library to the next.
+/// Returns a smooth wave between -1 and 1 with `cycles` periods per clip, zero and rising at `phase` = 0. It consists of
+/// parabolas, because sines differ in the last bit between C libraries.
 fn wave(frame: u64, cycles: u64, phase: f64) -> f64 {
     let turns = ((frame % PERIOD) * cycles) as f64 / PERIOD as f64 + phase;
     let t = turns - turns.floor();
@@ -56,18 +56,21 @@ fn pose(frame: u64) -> Pose {
 
 impl DemoClip {
     /// Decodes the portrait.
+    ///
+    /// # Errors
+    /// When the embedded portrait cannot be decoded.
     pub fn new() -> Result<DemoClip> {
         let photo = decode_photo(PORTRAIT).context("the embedded portrait")?;
         Ok(DemoClip { portrait: photo.into_picture() })
     }
 
-    /// Draws frame `frame` into `picture`, whose memory is used again.
+    /// Draws frame `frame` into `picture`, and reuses its memory.
     pub fn render(&self, frame: u64, picture: &mut Picture) {
         if (picture.width(), picture.height()) != (WIDTH, HEIGHT) {
             *picture = Picture::filled(WIDTH, HEIGHT, WALL);
         }
         let Pose { middle, scale, cos, sin } = pose(frame);
-        // Portrait coordinates in 65536ths of a pixel: they grow by whole steps along a row.
+        // Portrait coordinates in 65536ths of a pixel, so that they grow by whole steps along a row.
         let fixed = |value: f64| (value * 65536.0).round() as i64;
         let (step_u, step_v) = (cos / scale, -sin / scale);
         for (y, row) in picture.bytes_mut().chunks_exact_mut(WIDTH * 3).enumerate() {
@@ -82,7 +85,7 @@ impl DemoClip {
         }
     }
 
-    /// The portrait at a point given in 65536ths of a pixel, bilinear; the wall outside.
+    /// Samples the portrait at a point in 65536ths of a pixel, bilinearly; returns the wall outside of it.
     #[inline]
     fn sample(&self, u: i64, v: i64) -> [u8; 3] {
         let (width, height) = (self.portrait.width() as i64, self.portrait.height() as i64);
@@ -100,7 +103,7 @@ impl DemoClip {
         })
     }
 
-    /// The middle of the face in frame `frame`, and the size of a portrait pixel there, both in frame pixels.
+    /// Returns the middle of the face in frame `frame`, and the size of a pixel of the portrait, both in frame pixels.
     pub fn face(frame: u64) -> ([f64; 2], f64) {
         let pose = pose(frame);
         ([pose.middle.0, pose.middle.1], pose.scale)
@@ -112,7 +115,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_clip_repeats_and_moves() -> Result<()> {
+    fn clip_moves_and_repeats() -> Result<()> {
         let demo = DemoClip::new()?;
         let (mut first, mut later, mut again) = (Picture::default(), Picture::default(), Picture::default());
         demo.render(3, &mut first);
@@ -124,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn the_middle_of_the_face_is_drawn_where_it_is_said_to_be() -> Result<()> {
+    fn face_is_drawn_where_it_is_reported() -> Result<()> {
         let demo = DemoClip::new()?;
         let mut picture = Picture::default();
         for frame in [0, 31, 77, 200] {
@@ -140,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn the_wave_is_smooth_and_bounded() {
+    fn wave_is_smooth_and_bounded() {
         let values: Vec<f64> = (0..PERIOD).map(|frame| wave(frame, 1, 0.0)).collect();
         assert!(values.iter().all(|v| v.abs() <= 1.0));
         assert!(values.windows(2).all(|pair| (pair[0] - pair[1]).abs() < 0.05));

@@ -7,17 +7,21 @@ use crate::capture::source::{Poll, Source, SourceCounters, SourceError, Stamp};
 use crate::platform::clock;
 use faceptor::stages::{ImageView, Picture};
 
-/// The demo clip, once through.
+/// The demo clip, played once.
 pub struct DemoSource {
     clip: DemoClip,
     picture: Picture,
-    /// Counts over all rounds.
+    /// Frame count over all rounds.
     next: u64,
     end: u64,
     counters: SourceCounters,
 }
 
 impl DemoSource {
+    /// Starts at the first frame.
+    ///
+    /// # Errors
+    /// When the embedded portrait cannot be decoded.
     pub fn new() -> Result<DemoSource> {
         let mut picture = Picture::default();
         picture.reshape(demo_clip::WIDTH, demo_clip::HEIGHT);
@@ -56,7 +60,7 @@ impl Source for DemoSource {
     }
 
     fn skip(&mut self) -> Result<bool, SourceError> {
-        // Not `self.next += u64::from(more)`: LLVM makes one step too many of a loop of that on arm64 (its issue 205799).
+        // Not `self.next += u64::from(more)`: LLVM compiles a loop of that to one step too many on arm64 (LLVM issue 205799).
         if self.next == self.end {
             return Ok(false);
         }
@@ -82,7 +86,7 @@ mod tests {
     }
 
     #[test]
-    fn the_demo_ends_after_its_period_and_begins_again() -> Result<()> {
+    fn demo_ends_after_its_period_and_starts_again() -> Result<()> {
         let mut source = DemoSource::new()?;
         assert_eq!(sequence(&mut source), 0);
         let first = source.picture.clone();

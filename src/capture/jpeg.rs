@@ -20,7 +20,7 @@ const AVI1: [u8; 12] = [0xff, 0xe0, 0, 10, b'A', b'V', b'I', b'1', 0, 0, 0, 0];
 
 /// Reason why a frame could not be decoded.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum JpegError {
+pub(crate) enum JpegError {
     #[error("not a JPEG")]
     NotJpeg,
     #[error("the frame is cut off")]
@@ -58,7 +58,7 @@ impl Headers {
 
 /// Decodes frames and reuses its own memory; the JPEG library allocates for itself.
 #[derive(Debug)]
-pub struct FrameDecoder {
+pub(crate) struct FrameDecoder {
     picture: Picture,
     patched: Vec<u8>,
     strict: bool,
@@ -77,7 +77,7 @@ impl FrameDecoder {
     /// # Errors
     /// When the frame is cut off (a decoder would fill the missing part with grey) or cannot be decoded. Damage that
     /// is valid code is not detected; drivers flag frames of which they lost a part.
-    pub fn decode(&mut self, bytes: &[u8]) -> Result<(), JpegError> {
+    pub(crate) fn decode(&mut self, bytes: &[u8]) -> Result<(), JpegError> {
         let headers = Headers::read(bytes)?;
         // The search for the end marker starts at the end of the buffer, where cameras write zeros after the frame.
         // Entropy-coded data contains no end marker.
@@ -102,7 +102,7 @@ impl FrameDecoder {
     }
 
     /// Returns the last decoded frame; one black pixel before the first one.
-    pub fn view(&self) -> ImageView<'_> {
+    pub(crate) fn view(&self) -> ImageView<'_> {
         self.picture.view()
     }
 }
@@ -132,7 +132,7 @@ pub mod samples {
     use image::ImageEncoder;
 
     /// Returns a JPEG with smooth gradients and a red channel of `shade`.
-    pub fn jpeg(width: usize, height: usize, shade: u8) -> Vec<u8> {
+    pub(crate) fn jpeg(width: usize, height: usize, shade: u8) -> Vec<u8> {
         let pixel = |x: usize, y: usize| [shade, (x * 255 / width) as u8, (y * 255 / height) as u8];
         let pixels: Vec<u8> = (0..width * height).flat_map(|i| pixel(i % width, i / width)).collect();
         let mut file = Vec::new();

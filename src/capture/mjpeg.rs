@@ -10,7 +10,7 @@ use crate::platform::clock;
 use faceptor::stages::{ImageView, JpegEvent, JpegMarkers};
 
 /// First bytes of every JPEG.
-pub const MAGIC: &[u8] = &[0xff, 0xd8, 0xff];
+pub(crate) const MAGIC: &[u8] = &[0xff, 0xd8, 0xff];
 /// Longer frames are skipped.
 const MAX_FRAME_BYTES: usize = 64 << 20;
 
@@ -47,7 +47,7 @@ impl Splitter {
 }
 
 /// Reads the frames of a stream, each as soon as it is complete. Counts and skips damaged frames.
-pub struct Mjpeg<R> {
+pub(crate) struct Mjpeg<R> {
     name: String,
     reader: TimedReader<R>,
     splitter: Splitter,
@@ -65,7 +65,7 @@ impl<R: Read + Send> Mjpeg<R> {
     ///
     /// # Errors
     /// When the stream does not begin with a JPEG, or cannot be read.
-    pub fn open(name: &str, mut reader: TimedReader<R>) -> anyhow::Result<Mjpeg<R>> {
+    pub(crate) fn open(name: &str, mut reader: TimedReader<R>) -> anyhow::Result<Mjpeg<R>> {
         while reader.supply(u64::MAX)? == Supply::Nothing {}
         let seen = &reader.bytes()[..reader.bytes().len().min(MAGIC.len())];
         if seen.is_empty() || !MAGIC.starts_with(seen) {

@@ -1,4 +1,4 @@
-//! From the name of a source on the command line to its source.
+//! Opens the source that the command line names.
 
 use std::fs::File;
 use std::io;
@@ -17,12 +17,12 @@ use crate::capture::timed_reader::{Supply, TimedReader};
 use crate::capture::v4l2::camera::Camera;
 use crate::capture::y4m::{self, Y4m};
 
-/// Opens a camera (`/dev/video0`, or a link to one), `demo`, a `.y4m` or `.mjpg` file, `-` for one of these on standard
-/// input (or a named pipe), a photo, or a folder of photos.
+/// Opens a camera (`/dev/video0`, or a link to one), `demo`, a `.y4m` or `.mjpg` file, `-` or a named pipe for one of
+/// these as a stream, a photo, or a folder of photos.
 ///
 /// # Errors
-/// When the source does not exist, may not be read, or is of no kind that is known; the message says what to do.
-pub fn open(name: &str, request: &SourceRequest) -> Result<Box<dyn Source>> {
+/// When the source does not exist, cannot be read, or is of an unknown kind; the message contains a remedy.
+pub(crate) fn open(name: &str, request: &SourceRequest) -> Result<Box<dyn Source>> {
     if is_device(Path::new(name)) {
         return Ok(Box::new(Camera::open(Path::new(name), request)?));
     }
@@ -33,7 +33,7 @@ pub fn open(name: &str, request: &SourceRequest) -> Result<Box<dyn Source>> {
     })
 }
 
-/// Everything but a camera.
+/// Opens any source but a camera.
 fn open_source(name: &str) -> Result<Box<dyn Source>> {
     let path = Path::new(name);
     let extension = path.extension().and_then(|e| e.to_str()).unwrap_or("").to_ascii_lowercase();
@@ -58,7 +58,7 @@ fn open_source(name: &str) -> Result<Box<dyn Source>> {
     }
 }
 
-/// A stream by its first byte.
+/// Opens a stream; its first byte determines the kind.
 fn sniff(name: &str, mut reader: TimedReader<File>) -> Result<Box<dyn Source>> {
     while reader.supply(u64::MAX).context("it cannot be read")? == Supply::Nothing {}
     match reader.bytes().first() {
@@ -69,7 +69,7 @@ fn sniff(name: &str, mut reader: TimedReader<File>) -> Result<Box<dyn Source>> {
     }
 }
 
-/// A character device, or what would be one if it were there.
+/// Returns true for a character device, and for a missing file below `/dev`.
 fn is_device(path: &Path) -> bool {
     match path.metadata() {
         Ok(data) => data.file_type().is_char_device(),
@@ -89,7 +89,7 @@ mod tests {
     }
 
     #[test]
-    fn bad_sources_say_what_to_do() -> Result<()> {
+    fn refusals_of_sources_contain_a_remedy() -> Result<()> {
         let missing = reason("/dev/no-such-video");
         assert!(missing.contains("/dev/no-such-video") && missing.contains("faceptor devices"), "{missing}");
         assert!(
@@ -109,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn every_kind_of_file_is_told_by_its_name() -> Result<()> {
+    fn kinds_of_files_are_recognized_by_name() -> Result<()> {
         let root = crate::scratch::Folder::new()?;
         let photo = include_bytes!("../../models/demo/astronaut.jpg");
         fs::write(root.path().join("a.mjpg"), [photo.as_slice(), photo].concat())?;

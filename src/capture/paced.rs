@@ -1,4 +1,4 @@
-//! A file or the demo clip at a camera's pace.
+//! Plays a file or the demo clip at a fixed rate.
 
 use std::path::Path;
 
@@ -6,23 +6,24 @@ use crate::capture::source::{Poll, Source, SourceCounters, SourceError, Stamp};
 use crate::platform::clock;
 use faceptor::stages::ImageView;
 
-/// Plays a source as a camera would deliver it: frame `k` is taken at start + k periods, and a frame that was not
-/// fetched by then is passed over and counted. A frame is read before it is due, so reading is not part of its latency.
-pub struct Paced<F> {
-    source: F,
+/// Delivers the frames of a source as a camera would: frame `k` is due at start + k periods, and a frame that was not
+/// polled before the next was due is dropped and counted. A frame is read before it is due, so that reading does not add
+/// to its latency.
+pub(crate) struct Paced<S> {
+    source: S,
     period_us: f64,
-    /// When frame 0 was due: the first grab.
+    /// When frame 0 was due: the time of the first poll.
     start_us: Option<u64>,
-    /// Frames that were read or passed over.
+    /// Number of frames that were read or dropped.
     next: u64,
-    /// A frame that has been read and is not due yet.
+    /// Stamp of a frame that has been read but is not due yet.
     waiting: Option<Stamp>,
     stale_dropped: u64,
 }
 
-impl<F: Source> Paced<F> {
-    /// At `fps` frames a second, more than 0.
-    pub fn new(source: F, fps: f64) -> Paced<F> {
+impl<S: Source> Paced<S> {
+    /// Plays `source` at `fps` frames per second, more than 0.
+    pub(crate) fn new(source: S, fps: f64) -> Paced<S> {
         let period_us = 1e6 / fps.max(1e-3);
         Paced { source, period_us, start_us: None, next: 0, waiting: None, stale_dropped: 0 }
     }
@@ -31,7 +32,7 @@ impl<F: Source> Paced<F> {
         start_us + (frame as f64 * self.period_us) as u64
     }
 
-    /// Reads the frame that is the newest one at this time, or the next one when that is not due yet.
+    /// Reads the newest frame that is due, or the next one when none is due.
     fn read(&mut self, start_us: u64, until_us: u64) -> Result<Poll, SourceError> {
         let current = ((clock::now_us() - start_us) as f64 / self.period_us) as u64;
         let mut dropped = 0;
@@ -53,7 +54,7 @@ impl<F: Source> Paced<F> {
     }
 }
 
-impl<F: Source> Source for Paced<F> {
+impl<S: Source> Source for Paced<S> {
     fn poll(&mut self, until_us: u64) -> Result<Poll, SourceError> {
         let start_us = *self.start_us.get_or_insert_with(clock::now_us);
         let stamp = match self.waiting.take() {
@@ -102,7 +103,7 @@ impl<F: Source> Source for Paced<F> {
 mod tests {
     use super::*;
 
-    /// Frames without pixels, ten of them.
+    /// A source of ten frames of one pixel.
     #[derive(Default)]
     struct Ten(u64);
 
@@ -132,10 +133,10 @@ mod tests {
     }
 
     #[test]
-    fn frames_are_due_at_equal_distances_and_not_before() -> Result<(), SourceError> {
+    fn frames_are_due_at_equal_distances() -> Result<(), SourceError> {
         let mut source = Paced::new(Ten::default(), 100.0);
         let first = frame(source.poll(u64::MAX)?);
-        // A machine under load may wake so late that frames are passed over: distances are in whole periods then.
+        // Under load the thread may wake so late that frames are dropped; distances are whole periods then.
         let mut last = first;
         while let Poll::Frame(stamp) = source.poll(u64::MAX)? {
             assert!(clock::now_us() >= stamp.captured_us);
@@ -148,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn a_slow_reader_gets_the_newest_frame() -> Result<(), SourceError> {
+    fn slow_readers_get_the_newest_frame() -> Result<(), SourceError> {
         let mut source = Paced::new(Ten::default(), 100.0);
         let first = frame(source.poll(u64::MAX)?);
         clock::sleep_until_us(first.captured_us + 35_000);
@@ -161,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_comes_before_it_is_due_and_the_frame_is_kept() -> Result<(), SourceError> {
+    fn frames_that_are_not_due_are_kept() -> Result<(), SourceError> {
         let mut source = Paced::new(Ten::default(), 5.0);
         let first = frame(source.poll(u64::MAX)?);
         assert_eq!(source.poll(first.captured_us + 20_000)?, Poll::Nothing);

@@ -1,4 +1,4 @@
-//! The files behind the paths on a command line: folders are walked, in sorted order.
+//! Lists the photos that the paths on a command line name, folders included.
 
 use std::fs;
 use std::io;
@@ -6,17 +6,17 @@ use std::path::{Path, PathBuf};
 
 const EXTENSIONS: [&str; 5] = ["jpg", "jpeg", "png", "webp", "gif"];
 
-/// One path of the command line as photos, or why there are none.
-pub struct Listing {
+/// The photos below some paths.
+pub(crate) struct Listing {
     pub photos: Vec<PathBuf>,
-    /// (path, reason) of folders that could not be read or hold no photo.
+    /// Path and reason of each folder that cannot be read or contains no photo.
     pub failures: Vec<(PathBuf, anyhow::Error)>,
 }
 
-/// Every photo below `paths`. A file stands for itself whatever its name; a folder is walked with its subfolders and
-/// gives the files with a photo's extension, sorted by path. Hidden files and the folders in `except` (where results
-/// are written) are passed over; links to folders are not followed, so a loop cannot trap the walk.
-pub fn list(paths: &[PathBuf], except: &[PathBuf]) -> Listing {
+/// Lists every photo below `paths`. A file is listed whatever its name. A folder is walked with its subfolders, and files
+/// with the extension of a photo are listed, sorted by path. Hidden files and the folders `except`, to which results are
+/// written, are skipped. Links to folders are not followed, so that a cycle of links cannot trap the walk.
+pub(crate) fn list(paths: &[PathBuf], except: &[PathBuf]) -> Listing {
     let except: Vec<PathBuf> = except.iter().filter_map(|path| path.canonicalize().ok()).collect();
     let mut listing = Listing { photos: Vec::new(), failures: Vec::new() };
     for path in paths {
@@ -75,7 +75,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_folder_is_walked_in_order_and_other_files_are_left() -> Result<()> {
+    fn folders_are_walked_in_order() -> Result<()> {
         let root = crate::scratch::Folder::new()?;
         fs::create_dir_all(root.path().join("b/results"))?;
         for name in ["b/2.JPG", "b/1.png", "a.webp", "notes.txt", ".hidden.jpg", "b/results/1.png"] {
@@ -89,7 +89,7 @@ mod tests {
     }
 
     #[test]
-    fn a_folder_without_photos_is_a_failure_and_a_file_is_kept() -> Result<()> {
+    fn folders_without_photos_are_failures() -> Result<()> {
         let root = crate::scratch::Folder::new()?;
         fs::write(root.path().join("notes.txt"), b"x")?;
         let listing = list(&[root.path().to_owned(), root.path().join("notes.txt")], &[]);

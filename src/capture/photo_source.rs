@@ -7,25 +7,25 @@ use crate::capture::source::{Poll, Source, SourceCounters, SourceError, Stamp};
 use crate::platform::clock;
 use faceptor::stages::{ImageView, Picture, read_photo};
 
-/// Photos, each shown once. Folders that cannot be read are the first errors.
-pub struct PhotoSource {
+/// Photos in the order of their paths. The first polls report folders that cannot be read.
+pub(crate) struct PhotoSource {
     name: String,
     failures: Vec<SourceError>,
     paths: Vec<PathBuf>,
     /// Index of the next photo in this round.
     at: usize,
-    /// Counts over all rounds.
+    /// Frame count over all rounds.
     sequence: u64,
     shown: Option<usize>,
-    /// This round gave a frame.
-    fruitful: bool,
+    /// True when this round has delivered a frame.
+    has_delivered: bool,
     picture: Picture,
     counters: SourceCounters,
 }
 
 impl PhotoSource {
-    /// A photo, or every photo below a folder in sorted order.
-    pub fn open(path: &Path) -> PhotoSource {
+    /// Opens a photo, or every photo below a folder.
+    pub(crate) fn open(path: &Path) -> PhotoSource {
         let listing = photo_files::list(&[path.to_owned()], &[]);
         let failures = listing.failures.into_iter().rev();
         let failure = |(path, reason): (PathBuf, _)| SourceError::Frame { name: path.display().to_string(), reason };
@@ -36,7 +36,7 @@ impl PhotoSource {
             at: 0,
             sequence: 0,
             shown: None,
-            fruitful: false,
+            has_delivered: false,
             picture: Picture::default(),
             counters: SourceCounters::default(),
         }
@@ -65,7 +65,7 @@ impl Source for PhotoSource {
             }
         }
         self.shown = Some(index);
-        self.fruitful = true;
+        self.has_delivered = true;
         self.counters.frames += 1;
         Ok(Poll::Frame(stamp))
     }
@@ -100,7 +100,7 @@ impl Source for PhotoSource {
 
     fn rewind(&mut self) -> bool {
         self.at = 0;
-        std::mem::take(&mut self.fruitful)
+        std::mem::take(&mut self.has_delivered)
     }
 }
 
@@ -120,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bad_photo_is_an_error_of_its_own_frame() -> Result<()> {
+    fn bad_photos_are_errors_of_their_frame() -> Result<()> {
         let root = crate::scratch::Folder::new()?;
         fs::write(root.path().join("a.jpg"), b"not a photo")?;
         fs::write(root.path().join("b.jpg"), include_bytes!("../../models/demo/astronaut.jpg"))?;
@@ -137,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_folder_is_an_error_and_then_the_end() -> Result<()> {
+    fn empty_folder_is_an_error_before_the_end() -> Result<()> {
         let root = crate::scratch::Folder::new()?;
         let mut source = PhotoSource::open(root.path());
         assert!(source.poll(0).is_err());

@@ -1,4 +1,4 @@
-//! What the live loop reads frames from.
+//! The trait of everything that delivers frames, and its types.
 
 use std::path::Path;
 
@@ -7,117 +7,118 @@ use v4l::FourCC;
 
 use faceptor::stages::ImageView;
 
-/// How a source is to be opened; what is not said is chosen.
+/// Options for opening a source. A camera chooses what is not requested.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct SourceRequest {
-    /// Frames a second: what a camera is asked for, and the pace at which anything else is played. Without it files and
-    /// the demo clip come as fast as they are taken.
+    /// Frames per second: the rate requested of a camera, and the rate at which other sources are played. `None` plays
+    /// files and the demo clip as fast as their frames are taken.
     pub fps: Option<f64>,
-    /// Width and height in pixels that a camera is asked for.
+    /// Width and height requested of a camera, pixels.
     pub size: Option<[u32; 2]>,
-    /// The four characters of a V4L2 pixel format that a camera is asked for, `YUYV`.
+    /// The V4L2 pixel format requested of a camera, `YUYV`.
     pub fourcc: Option<FourCC>,
-    /// A camera that is lost ends the run; otherwise it is waited for.
+    /// True to end the run when the camera is lost, instead of waiting for it.
     pub exit_on_lost: bool,
 }
 
-/// When a frame was taken, and what was passed over for it.
+/// Number and time of a frame.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Stamp {
-    /// The source's own count; a gap tells of frames that were lost.
+    /// The source's frame count, from 0. A gap means lost or skipped frames.
     pub sequence: u64,
-    /// When it was taken, on the clock of [`crate::platform::clock::now_us`].
+    /// When the frame was taken, on the clock of [`crate::platform::clock::now_us`].
     pub captured_us: u64,
-    /// Older frames that were ready too and were passed over for this one.
+    /// Number of older frames that were ready too and were dropped for this one.
     pub stale_dropped: u32,
 }
 
-/// What a grab brought.
+/// Result of [`Source::poll`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Poll {
-    /// A frame: `Source::view` shows it.
+    /// A new frame, which [`Source::view`] returns.
     Frame(Stamp),
-    /// No frame until the time was up; a camera may be away.
+    /// No frame arrived in time. A camera may be disconnected.
     Nothing,
-    /// Everything has been shown.
+    /// The source has no more frames.
     Ended,
 }
 
-/// Why a grab brought no frame.
+/// Reason why a poll failed.
 #[derive(Debug, thiserror::Error)]
 pub enum SourceError {
-    /// One frame could not be read; the next one may.
+    /// One frame could not be read; the next may be readable.
     #[error("{name}: {reason:#}")]
     Frame { name: String, reason: Error },
-    /// No frame will come any more.
+    /// No more frames will arrive.
     #[error("{name}: {reason:#}")]
     Lost { name: String, reason: Error },
 }
 
-/// What has happened to a source since it was opened.
+/// Counts of events since a source was opened.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
 pub struct SourceCounters {
-    /// Frames that were handed out.
+    /// Frames that were delivered.
     pub frames: u64,
-    /// Frames that the camera counted and that never arrived.
+    /// Frames that the camera counted but that never arrived.
     pub sequence_gaps: u64,
-    /// Frames that were passed over because a newer one was ready.
+    /// Frames that were dropped because a newer one was ready.
     pub stale_dropped: u64,
-    /// Times that a camera gave nothing for longer than it may.
+    /// Times that a camera was silent for longer than its patience.
     pub timeouts: u64,
     /// Buffers that the driver flagged as damaged.
     pub flagged: u64,
-    /// Buffers that the driver would not take back.
+    /// Buffers that the driver refused to take back.
     pub requeue_errors: u64,
     /// Streams that failed with an input/output error.
     pub io_errors: u64,
-    /// Times that a camera went away.
+    /// Times that a camera was disconnected.
     pub lost: u64,
-    /// Times that a camera was opened anew.
+    /// Times that a camera was reopened.
     pub reopened: u64,
-    /// Times that a camera came back with another size or format.
+    /// Times that a camera was reopened with another size or format.
     pub format_changes: u64,
-    /// Frames that could not be decoded, or were shorter than their size asks for.
+    /// Frames that could not be decoded, or were shorter than their size requires.
     pub decode_errors: u64,
 }
 
-/// A source of frames. The loop owns it and grabs one frame after another; the newest wins where the source is live.
+/// A source of frames. The live loop polls it for one frame after another; a live source delivers its newest.
 pub trait Source: Send {
-    /// The next frame, waiting for it until `until_us` of the monotonic clock where the source is live. Files and the
-    /// demo clip give theirs at once.
+    /// Fetches the next frame. A live source waits for it until `until_us` of the monotonic clock; files and the demo clip
+    /// deliver at once.
     ///
     /// # Errors
-    /// [`SourceError::Frame`] when one frame is bad (grab again), [`SourceError::Lost`] when the source is gone for good.
+    /// [`SourceError::Frame`] when one frame is bad (poll again), [`SourceError::Lost`] when the source is gone for good.
     fn poll(&mut self, until_us: u64) -> Result<Poll, SourceError>;
 
-    /// The frame of the last grab that gave one, until the next grab; one black pixel before that.
+    /// Returns the last frame that was polled; one black pixel before the first.
     fn view(&self) -> ImageView<'_>;
 
-    /// What has happened since the source was opened.
+    /// Returns the counts since the source was opened.
     fn counters(&self) -> SourceCounters;
 
-    /// Time from one frame to the next, where the source has a rate of its own.
+    /// Returns the time from frame to frame; `None` for sources without a rate of their own, which are not live.
     fn period_us(&self) -> Option<u64> {
         None
     }
 
-    /// The source, and what it gives, in a few words for the log: `/dev/video0: YUYV 640 x 480, 30 frames/s`.
+    /// Describes the source and its frames for the log: `/dev/video0: YUYV 640 x 480, 30 frames/s`.
     fn describe(&self) -> String;
 
-    /// The file of the last frame, where each frame has one.
+    /// Returns the file of the last frame; `None` for sources whose frames are not files.
     fn path(&self) -> Option<&Path> {
         None
     }
 
-    /// Passes one frame over without reading it where that is cheaper. `false` at the end.
+    /// Skips one frame, without decoding it where possible. Returns false at the end.
     ///
     /// # Errors
-    /// As for `grab`.
+    /// As for [`Source::poll`].
     fn skip(&mut self) -> Result<bool, SourceError> {
         Ok(matches!(self.poll(u64::MAX)?, Poll::Frame(_)))
     }
 
-    /// After `Poll::Ended`: begins again. `false` when it cannot, or has nothing to show. The count of frames goes on.
+    /// Starts again after [`Poll::Ended`]; the frame count continues. Returns false when that is not possible, or when the
+    /// source has no readable frame.
     fn rewind(&mut self) -> bool {
         false
     }

@@ -1,4 +1,4 @@
-//! Bytes of a file or a pipe, waited for no longer than the caller may wait: who writes into a pipe may stop.
+//! Reads a file or a pipe with a time limit, because the writer of a pipe may pause.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -8,24 +8,24 @@ use std::time::Duration;
 use crate::platform::clock;
 use crate::platform::poll::{Events, PollEntry, poll};
 
-/// What is read at once.
+/// Size of the buffer.
 const BUFFER_BYTES: usize = 1 << 18;
 
-/// What there is to read.
+/// Result of waiting for bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Supply {
+pub(crate) enum Supply {
     /// At least one byte.
     Bytes,
-    /// None until the time was up.
+    /// None arrived in time.
     Nothing,
-    /// No more.
+    /// The reader is at its end.
     Ended,
 }
 
 /// A buffered reader with a time limit.
-pub struct TimedReader<R> {
+pub(crate) struct TimedReader<R> {
     reader: R,
-    /// What to wait for; files always have bytes, or their end.
+    /// The descriptor to wait for; `None` for regular files, which never block.
     pipe: Option<RawFd>,
     buffer: Box<[u8]>,
     start: usize,
@@ -34,8 +34,8 @@ pub struct TimedReader<R> {
 }
 
 impl TimedReader<File> {
-    /// An open file or pipe.
-    pub fn of_file(file: File) -> TimedReader<File> {
+    /// Reads an open file or pipe.
+    pub(crate) fn of_file(file: File) -> TimedReader<File> {
         let regular = file.metadata().is_ok_and(|data| data.file_type().is_file());
         let pipe = (!regular).then(|| file.as_raw_fd());
         TimedReader { pipe, ..TimedReader::new(file, BUFFER_BYTES) }
@@ -43,34 +43,34 @@ impl TimedReader<File> {
 }
 
 impl<R: Read> TimedReader<R> {
-    /// A reader that never has to be waited for, read in pieces of so many bytes.
-    pub fn new(reader: R, piece: usize) -> TimedReader<R> {
+    /// Reads a reader that never blocks, `piece` bytes at a time.
+    pub(crate) fn new(reader: R, piece: usize) -> TimedReader<R> {
         let buffer = vec![0; piece.max(1)].into_boxed_slice();
         TimedReader { reader, pipe: None, buffer, start: 0, end: 0, ended: false }
     }
 
-    /// What has been read and not consumed yet.
-    pub fn bytes(&self) -> &[u8] {
+    /// Returns the bytes that have been read but not consumed.
+    pub(crate) fn bytes(&self) -> &[u8] {
         &self.buffer[self.start..self.end]
     }
 
-    /// Takes so many bytes of those.
-    pub fn consume(&mut self, count: usize) {
+    /// Consumes `count` of those bytes.
+    pub(crate) fn consume(&mut self, count: usize) {
         self.start = (self.start + count).min(self.end);
     }
 
-    /// Moves bytes to the end of `out`, at most so many of those that have been read.
-    pub fn move_to(&mut self, out: &mut Vec<u8>, most: usize) {
+    /// Moves at most `most` of those bytes to the end of `out`.
+    pub(crate) fn move_to(&mut self, out: &mut Vec<u8>, most: usize) {
         let count = self.bytes().len().min(most);
         out.extend_from_slice(&self.bytes()[..count]);
         self.consume(count);
     }
 
-    /// Sees to it that there are bytes, waiting for them until then.
+    /// Waits until at least one byte is available, at most until `until_us` of the monotonic clock.
     ///
     /// # Errors
-    /// The reader's.
-    pub fn supply(&mut self, until_us: u64) -> io::Result<Supply> {
+    /// Returns the reader's error.
+    pub(crate) fn supply(&mut self, until_us: u64) -> io::Result<Supply> {
         while self.start == self.end {
             if self.ended {
                 return Ok(Supply::Ended);
@@ -108,7 +108,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_pipe_is_waited_for_and_has_an_end() -> io::Result<()> {
+    fn reading_a_pipe_waits_and_finds_its_end() -> io::Result<()> {
         let (reader, mut writer) = io::pipe()?;
         let mut reader = TimedReader::of_file(File::from(OwnedFd::from(reader)));
         let begun = clock::now_us();

@@ -1,5 +1,5 @@
-//! YUV4MPEG2, the uncompressed video that `ffmpeg -f yuv4mpegpipe` writes: a line of parameters, then for each frame
-//! the line `FRAME` and its planes.
+//! YUV4MPEG2 as a source: the uncompressed video that `ffmpeg -f yuv4mpegpipe` writes. It starts with a line of parameters;
+//! each frame is the line `FRAME` followed by its planes.
 
 use std::io::{self, Read};
 
@@ -8,20 +8,20 @@ use crate::capture::timed_reader::{Supply, TimedReader};
 use crate::platform::clock;
 use faceptor::stages::{Colour, ImageView, PixelFormat};
 
-/// What every stream begins with.
-pub const MAGIC: &[u8] = b"YUV4MPEG2";
-/// And every frame.
+/// First bytes of every stream.
+pub(crate) const MAGIC: &[u8] = b"YUV4MPEG2";
+/// First bytes of every frame.
 const FRAME: &[u8] = b"FRAME";
-/// Longer lines are no parameters.
+/// Longest line of parameters, bytes.
 const MAX_LINE: usize = 4096;
-/// The most pixels along a side.
+/// Longest side, pixels.
 const MAX_SIDE: usize = 16_384;
-/// The most bytes of a frame: 8192 x 8192 in 4:4:4. A hostile header reserves no memory that its frames do not fill.
+/// Largest frame, bytes: 8192 x 8192 in 4:4:4. Memory grows with the bytes that arrive, not with what a header promises.
 const MAX_FRAME_BYTES: usize = 3 * 8192 * 8192;
 
-/// What is wrong with a stream.
+/// Reason why a stream cannot be read.
 #[derive(Debug, thiserror::Error)]
-pub enum Y4mError {
+pub(crate) enum Y4mError {
     #[error("not YUV4MPEG2: it begins with {0:?}, not with \"YUV4MPEG2 \" (write it with ffmpeg -f yuv4mpegpipe)")]
     NotY4m(String),
     #[error("its line of parameters is longer than {MAX_LINE} bytes or has no end")]
@@ -40,25 +40,25 @@ pub enum Y4mError {
     Read(#[from] io::Error),
 }
 
-/// The line of parameters.
+/// The parameters of a stream.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Header {
+pub(crate) struct Header {
     pub width: usize,
     pub height: usize,
     pub format: PixelFormat,
     pub colour: Colour,
-    /// Frames a second, where the stream says so.
+    /// Frames per second, if the stream names them.
     pub fps: Option<f64>,
-    /// The rows of two moments alternate.
+    /// True when even and odd rows are of different times.
     pub interlaced: bool,
 }
 
-/// The beginning of a line, for a message.
+/// Returns the start of a line, for a message.
 fn beginning(line: &[u8]) -> String {
     String::from_utf8_lossy(&line[..line.len().min(12)]).into_owned()
 }
 
-/// Bytes of a line into `line` until its end, which is left out: `true` when the line is complete.
+/// Moves bytes to `line` up to the end of the line, which is dropped. Returns true when the line is complete.
 fn take_line<R: Read>(reader: &mut TimedReader<R>, line: &mut Vec<u8>) -> Result<bool, Y4mError> {
     let end = reader.bytes().iter().position(|&byte| byte == b'\n');
     let piece = end.unwrap_or(reader.bytes().len());
@@ -71,11 +71,11 @@ fn take_line<R: Read>(reader: &mut TimedReader<R>, line: &mut Vec<u8>) -> Result
 }
 
 impl Header {
-    /// Reads the first line, however long its writer takes.
+    /// Reads the first line, without a time limit.
     ///
     /// # Errors
-    /// When the stream is something else, or of a kind that is not read.
-    pub fn read<R: Read>(reader: &mut TimedReader<R>) -> Result<Header, Y4mError> {
+    /// When the stream is not YUV4MPEG2, or of an unsupported kind.
+    pub(crate) fn read<R: Read>(reader: &mut TimedReader<R>) -> Result<Header, Y4mError> {
         let mut line = Vec::new();
         loop {
             let ended = reader.supply(u64::MAX)? == Supply::Ended;
@@ -128,36 +128,36 @@ impl Header {
         Ok(Header { width, height, format, colour, fps, interlaced })
     }
 
-    /// Bytes of the planes of a frame.
-    pub fn frame_bytes(&self) -> usize {
+    /// Returns the size of the planes of a frame, bytes.
+    pub(crate) fn frame_bytes(&self) -> usize {
         self.format.frame_bytes(self.width, self.height)
     }
 }
 
-/// `30000:1001`; `None` for `0:0`, which means that the rate is not known.
+/// Parses a rate such as `30000:1001`; `None` for `0:0`, an unknown rate.
 fn fraction(text: &str) -> Option<f64> {
     let (numerator, denominator) = text.split_once(':')?;
     let (numerator, denominator) = (numerator.parse::<f64>().ok()?, denominator.parse::<f64>().ok()?);
     (numerator > 0.0 && denominator > 0.0).then(|| numerator / denominator)
 }
 
-/// What comes next in the stream.
+/// What the stream contains next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Expected {
-    /// The line `FRAME`, or the rest of it.
+    /// The line `FRAME`, or its rest.
     Line,
-    /// The planes, or the rest of them.
+    /// The planes, or their rest.
     Planes,
 }
 
-/// The frames of a stream, each as soon as it is there.
-pub struct Y4m<R> {
+/// Reads the frames of a stream, each as soon as it is complete.
+pub(crate) struct Y4m<R> {
     name: String,
     reader: TimedReader<R>,
     header: Header,
     expected: Expected,
     line: Vec<u8>,
-    /// Grows with what is there, not with what the header promises.
+    /// The planes of the frame that is being read or shown.
     bytes: Vec<u8>,
     next: u64,
     ended: bool,
@@ -168,11 +168,11 @@ impl<R: Read + Send> Y4m<R> {
     /// Reads the header.
     ///
     /// # Errors
-    /// When the stream is something else, or of a kind that is not read.
-    pub fn open(name: &str, mut reader: TimedReader<R>) -> Result<Y4m<R>, Y4mError> {
+    /// When the stream is not YUV4MPEG2, or of an unsupported kind.
+    pub(crate) fn open(name: &str, mut reader: TimedReader<R>) -> Result<Y4m<R>, Y4mError> {
         let header = Header::read(&mut reader)?;
         if header.interlaced {
-            log::warn!("{name}: its frames are interlaced: what moves looks torn");
+            log::warn!("{name}: its frames are interlaced: moving objects look torn");
         }
         Ok(Y4m {
             name: name.to_owned(),
@@ -187,8 +187,8 @@ impl<R: Read + Send> Y4m<R> {
         })
     }
 
-    /// Reads on until a frame is complete (`Bytes`), the time is up or the stream has ended. A last frame that is cut
-    /// off is counted and left out.
+    /// Reads until a frame is complete (`Bytes`), the time is up or the stream has ended. Counts and skips a last frame
+    /// that is cut off.
     fn read(&mut self, until_us: u64) -> Result<Supply, Y4mError> {
         loop {
             match self.reader.supply(until_us)? {
@@ -282,7 +282,7 @@ mod tests {
     }
 
     #[test]
-    fn headers_of_ffmpeg_are_read() -> Result<(), Y4mError> {
+    fn headers_of_ffmpeg_are_parsed() -> Result<(), Y4mError> {
         let header = parse("YUV4MPEG2 W640 H480 F30000:1001 Ip A1:1 C420mpeg2 XYSCSS=420MPEG2 XCOLORRANGE=LIMITED")?;
         assert_eq!((header.width, header.height, header.format), (640, 480, PixelFormat::I420));
         assert_eq!((header.frame_bytes(), header.interlaced, header.colour), (460_800, false, Colour::Bt601Limited));
@@ -302,7 +302,7 @@ mod tests {
     }
 
     #[test]
-    fn hostile_headers_are_refused_in_words() {
+    fn hostile_headers_are_refused() {
         assert!(reason(b"\x89PNG\r\n\x1a\n....").starts_with("not YUV4MPEG2: it begins with"));
         assert!(reason(b"").starts_with("not YUV4MPEG2"));
         assert!(reason(b"YUV4MPEG2 W640").contains("has no end"));
@@ -317,7 +317,7 @@ mod tests {
         assert!(deep.contains("colours 420p10") && deep.contains("-pix_fmt yuv420p"), "{deep}");
     }
 
-    /// Three frames of 4 x 2 pixels in 4:2:0, the second with parameters.
+    /// Returns three frames of 4 x 2 pixels in 4:2:0, the second with parameters.
     fn stream() -> Vec<u8> {
         let mut bytes = b"YUV4MPEG2 W4 H2 F25:1 C420jpeg XCOLORRANGE=FULL\n".to_vec();
         for (number, line) in [(1u8, "FRAME\n"), (2, "FRAME Ip Xsomething\n"), (3, "FRAME\n")] {
@@ -328,7 +328,7 @@ mod tests {
         bytes
     }
 
-    /// How many frames come, and how it ends.
+    /// Plays a stream; returns the number of frames, the last result of a poll, and the counters.
     fn frames(bytes: &[u8]) -> (u64, Result<Poll, SourceError>, SourceCounters) {
         let mut source = Y4m::open("stream", TimedReader::new(bytes, 5)).expect("a good header");
         loop {
@@ -356,7 +356,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cut_last_frame_is_counted_and_not_fatal() {
+    fn last_frame_that_is_cut_off_is_counted() {
         let bytes = stream();
         for cut in 1..=17 {
             let (count, end, counters) = frames(&bytes[..bytes.len() - cut]);
@@ -371,7 +371,7 @@ mod tests {
     }
 
     #[test]
-    fn frames_of_another_size_than_the_header_says_are_noticed() {
+    fn frames_of_another_size_than_the_header_names_are_refused() {
         let mut bytes = stream();
         let at = bytes.iter().position(|&b| b == b'\n').expect("a first line") + 7;
         bytes.insert(at, 0);

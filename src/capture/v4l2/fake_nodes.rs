@@ -55,27 +55,27 @@ impl FakeNode {
         FakeNode { answer, error: None, formats: formats.iter().map(|name| FourCC::new(name)).collect() }
     }
 
-    /// A webcam with YUYV.
+    /// Returns a webcam with YUYV.
     pub(crate) fn webcam(card: &[u8]) -> FakeNode {
         FakeNode::new(b"uvcvideo", card, V4L2_CAP_VIDEO_CAPTURE | V4L2_CAP_STREAMING, &[b"YUYV"])
     }
 
-    /// The camera interface of an SoC with these formats.
+    /// Returns the camera interface of an SoC with these formats.
     pub(crate) fn multiplanar(card: &[u8], formats: &[&[u8; 4]]) -> FakeNode {
         FakeNode::new(b"rkisp", card, V4L2_CAP_VIDEO_CAPTURE_MPLANE | V4L2_CAP_STREAMING, formats)
     }
 
-    /// A codec, which does not capture.
+    /// Returns a codec, which does not capture.
     pub(crate) fn codec(card: &[u8]) -> FakeNode {
         FakeNode::new(b"codec", card, V4L2_CAP_VIDEO_M2M_MPLANE | V4L2_CAP_STREAMING, &[b"NV12"])
     }
 
-    /// A node that cannot be opened.
+    /// Returns a node that cannot be opened.
     pub(crate) fn failing(error: i32) -> FakeNode {
         FakeNode { error: Some(error), ..FakeNode::webcam(b"") }
     }
 
-    /// The same node without buffers that can be mapped.
+    /// Returns the node without the ability to map buffers.
     pub(crate) fn without_streaming(mut self) -> FakeNode {
         self.answer.device_caps &= !V4L2_CAP_STREAMING;
         self
