@@ -1,4 +1,4 @@
-//! `faceptor bench`: what the loop's stages take on this machine.
+//! `faceptor bench`: measures the latency of the loop's stages on this machine.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -18,24 +18,24 @@ use crate::lab::report::{SHORTCUTS, WARM_UP_FRAMES};
 use crate::platform::network_threads::ThreadArguments;
 use faceptor::stages::{MAX_TRACKS, select_tasks};
 
-/// The most frames of a run: a day at 30 a second.
+/// Most frames of a measurement: a day at 30 frames/s.
 const MAX_FRAMES: u64 = 30 * 86_400;
 
-/// What is measured, shared with `reference` and `verify`.
+/// Arguments of a measurement, shared with `reference` and `verify`.
 #[derive(Args, Clone)]
 pub struct MeasureArguments {
-    /// Frames that are measured; 662 at least for a p99.
+    /// Number of measured frames; at least 662 for a p99.
     #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u64).range(1..=MAX_FRAMES))]
     pub frames: u64,
-    /// Frames before that, which are not counted.
+    /// Number of frames before that, which are not counted.
     #[arg(long, value_name = "N", default_value_t = WARM_UP_FRAMES, value_parser = clap::value_parser!(u64).range(1..=MAX_FRAMES))]
     pub warm_up: u64,
     #[command(flatten)]
     pub threads: ThreadArguments,
-    /// The deadline that misses are counted against.
+    /// Deadline of a frame; frames that take longer are counted as misses.
     #[arg(long, value_name = "MS", default_value_t = 33.333)]
     pub budget_ms: f64,
-    /// The most faces of a frame, best first.
+    /// Most faces of a frame; those with the highest score are kept.
     #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=MAX_TRACKS as i64))]
     pub max_faces: u16,
 }
@@ -46,7 +46,7 @@ pub struct BenchArguments {
     /// `demo` (the embedded clip), a camera, a film, a photo or a folder of photos.
     #[arg(long, value_name = "SOURCE", default_value = "demo")]
     source: String,
-    /// Play the source at this rate, as a camera would [default: as fast as the frames are taken].
+    /// Play the source at this rate, as a camera would [default: as fast as frames are processed].
     #[arg(long, value_name = "F")]
     fps: Option<f64>,
     #[command(flatten)]
@@ -55,14 +55,14 @@ pub struct BenchArguments {
     network: NetworkArguments,
     #[command(flatten)]
     measure: MeasureArguments,
-    /// Profile the network's steps instead of the loop's stages: multiply-accumulates, time, share, percent of what the
-    /// CPU could do at most. With a file, also as a picture.
+    /// Profile the network's steps instead of the loop's stages: multiply-accumulates, time, share, percent of the CPU's
+    /// peak. With a file, also as an SVG picture.
     #[arg(long, value_name = "SVG", num_args = 0..=1)]
     profile: Option<Option<PathBuf>>,
     /// Write the report as JSON; `-` writes it to standard output instead of the table.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
-    /// Compare with another report of `--json`.
+    /// Compare with another report written by `--json`.
     #[arg(long, value_name = "FILE")]
     reference: Option<PathBuf>,
     /// Fail unless this holds: `frame.p99_us < 8000 && allocations_per_frame.ours == 0`, `valid`,
@@ -72,7 +72,10 @@ pub struct BenchArguments {
 }
 
 impl MeasureArguments {
-    /// With the tasks of a command line. A budget that is no time is refused.
+    /// Returns the settings of a measurement.
+    ///
+    /// # Errors
+    /// When the budget is not from 0 to an hour, or there are fewer CPUs than threads.
     pub fn settings(&self, tasks: faceptor::stages::TaskList, git: Option<&'static str>) -> Result<BenchSettings> {
         let budget_us = self.budget_ms * 1000.0;
         if !(0.0..3.6e9).contains(&budget_us) {
@@ -93,7 +96,7 @@ impl MeasureArguments {
 }
 
 pub fn run(arguments: BenchArguments, git: Option<&'static str>) -> Result<Outcome> {
-    // Read first: a wrong name is told of before minutes are spent.
+    // Read first: a wrong name is reported before minutes are spent.
     let reference = arguments.reference.as_deref().map(read_report).transpose()?;
     let mut source =
         capture::open::open(&arguments.source, &SourceRequest { fps: arguments.fps, ..SourceRequest::default() })?;
@@ -127,7 +130,7 @@ pub fn run(arguments: BenchArguments, git: Option<&'static str>) -> Result<Outco
     decide(&arguments.assertions, &scope, report.valid)
 }
 
-/// What each step of the network costs.
+/// Profiles the steps of the network.
 fn profile(
     arguments: &BenchArguments,
     picture: Option<&Path>,
@@ -139,7 +142,7 @@ fn profile(
         return Err(UsageError(format!("--profile: --frames {} at most", profile::MAX_FRAMES)).into());
     }
     if reference.is_some() {
-        return Err(UsageError("--profile has no figures of a --reference to compare with".to_owned()).into());
+        return Err(UsageError("--profile cannot be compared with a --reference".to_owned()).into());
     }
     let found = profile::measure(
         || arguments.network.open(),
@@ -164,7 +167,7 @@ fn profile(
     decide(&arguments.assertions, &Scope { report: &value, shortcuts: &[], reference: None }, found.valid)
 }
 
-/// Whether all assertions hold.
+/// Reports assertions that do not hold.
 fn decide(assertions: &[Assertion], scope: &Scope<'_>, valid: bool) -> Result<Outcome> {
     let mut outcome = Outcome::Done;
     for assertion in assertions {
@@ -179,7 +182,10 @@ fn decide(assertions: &[Assertion], scope: &Scope<'_>, valid: bool) -> Result<Ou
     Ok(outcome)
 }
 
-/// Reads another report, or says why it is none.
+/// Reads another report.
+///
+/// # Errors
+/// When the file cannot be read or is not a bench report.
 pub fn read_report(path: &Path) -> Result<Value> {
     let text = fs::read_to_string(path).with_context(|| format!("cannot read the report {}", path.display()))?;
     let report: Value = serde_json::from_str(&text)
@@ -192,7 +198,10 @@ pub fn read_report(path: &Path) -> Result<Value> {
     Ok(report)
 }
 
-/// Writes a report for people and programs.
+/// Writes a report as indented JSON.
+///
+/// # Errors
+/// When the file cannot be written.
 pub fn write_json(path: &Path, report: &impl serde::Serialize) -> Result<()> {
     let text = serde_json::to_string_pretty(report).context("the report cannot be written as JSON")? + "\n";
     fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))

@@ -1,4 +1,4 @@
-//! `faceptor compile`: an export folder to a bundle, and what a bundle holds.
+//! `faceptor compile`: compiles an export folder to a bundle, and prints what a bundle holds.
 
 use std::path::{Path, PathBuf};
 
@@ -17,8 +17,8 @@ pub struct CompileArguments {
     /// The bundle to write.
     #[arg(long, value_name = "BUNDLE", requires = "folder")]
     out: Option<PathBuf>,
-    /// Pack the weights for a family of CPUs (`avx512vnni`, `sdot`, ...; FACEPTOR_KERNEL knows them), which then uses them
-    /// in place. Every other one runs the bundle too, and starts a little slower.
+    /// Pack the weights for a family of CPUs (`avx512vnni`, `sdot`, ...; the names of FACEPTOR_KERNEL), which then uses them
+    /// in place. Other CPUs also run the bundle, and start a little slower.
     #[arg(long, value_name = "FAMILY", requires = "folder", value_parser = packing)]
     kernel: Option<Packing>,
     /// Print what a bundle holds.
@@ -62,7 +62,7 @@ fn packing(name: &str) -> Result<Packing, String> {
     Packing::named(name).ok_or_else(|| format!("no such family; there are {}", known()))
 }
 
-/// The bundle in a few lines: its name, tasks, finder and parts.
+/// Describes a bundle: its name, tasks, finder and parts.
 fn info(path: &Path) -> Result<String> {
     let bundle = network::open(path)?;
     let manifest = bundle.manifest();
@@ -95,7 +95,7 @@ fn info(path: &Path) -> Result<String> {
     Ok(text)
 }
 
-/// Tensor names with their shapes.
+/// Lists tensor names with their shapes.
 fn ports(ports: &[TensorInfo]) -> String {
     let one = |tensor: &TensorInfo| {
         let sides: Vec<String> = tensor.shape.iter().map(usize::to_string).collect();

@@ -1,4 +1,4 @@
-//! `faceptor ctl`: asks a running loop, over its socket.
+//! `faceptor ctl`: controls a running loop over its socket.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
@@ -10,18 +10,18 @@ use serde_json::{Value, json};
 
 use crate::cli::{Outcome, UsageError, output, report};
 use crate::control::protocol::MAX_RESPONSE;
-use crate::control::socket;
+use crate::control::{socket, socket_paths};
 
-/// How long the loop is waited for.
+/// Longest wait for the loop.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 #[derive(Args)]
 pub struct CtlArguments {
-    /// The socket of the loop, as `faceptor run --control` has it [default: the first of $XDG_RUNTIME_DIR/faceptor.sock,
-    /// /run/faceptor/faceptor.sock and that of a private folder in the temporary one].
+    /// The socket of the loop, as given to `faceptor run --control` [default: the first of $XDG_RUNTIME_DIR/faceptor.sock,
+    /// /run/faceptor/faceptor.sock and faceptor.sock in a private directory under $TMPDIR].
     #[arg(long, value_name = "SOCKET", global = true)]
     control: Option<PathBuf>,
-    /// The answer as one JSON object.
+    /// Print the answer as one JSON object.
     #[arg(long, global = true)]
     json: bool,
     #[command(subcommand)]
@@ -30,35 +30,35 @@ pub struct CtlArguments {
 
 #[derive(Subcommand)]
 enum Verb {
-    /// The tasks that are chosen, and all there are.
+    /// Print the chosen tasks, and the available ones.
     Tasks,
-    /// Chooses tasks, from the next frame on.
+    /// Choose tasks, from the next frame on.
     SetTasks {
         /// Names separated by commas, in order of priority; `all`, or `none` for the finder alone.
         #[arg(value_name = "NAMES")]
         names: String,
     },
-    /// Sets the time that a frame may take, or shows it.
+    /// Set the time budget of a frame, or print it.
     Budget {
         #[arg(value_name = "MS")]
         ms: Option<f64>,
     },
-    /// Where the loop stands.
+    /// Print the state of the loop.
     Status,
-    /// Latency statistics.
+    /// Print latency statistics.
     Stats,
-    /// Writes the next frame, annotated, as a PNG.
+    /// Write the next frame, annotated, as a PNG.
     Snapshot {
         #[arg(value_name = "FILE")]
         file: PathBuf,
     },
-    /// Ends the loop.
+    /// End the loop.
     Quit,
 }
 
 pub fn run(arguments: CtlArguments) -> Result<Outcome> {
     let request = request(&arguments.verb)?;
-    let path = arguments.control.unwrap_or_else(socket::path_to_connect_to);
+    let path = arguments.control.unwrap_or_else(socket_paths::path_to_connect_to);
     let mut response = ask(&path, &request)?;
     if response["ok"] == true {
         match arguments.json {

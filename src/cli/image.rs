@@ -1,4 +1,4 @@
-//! `faceptor image`: photos and folders of photos.
+//! `faceptor image`: runs the network on photos and folders of photos.
 
 use std::path::{Path, PathBuf};
 
@@ -28,23 +28,23 @@ pub struct ImageArguments {
     network: NetworkArguments,
     #[command(flatten)]
     threads: ThreadArguments,
-    /// One JSON object per photo and line.
+    /// Print one JSON object a photo, each on a line.
     #[arg(long)]
     json: bool,
     /// Write annotated PNGs into this folder.
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
-    /// Write parsing masks into this folder: grey PNGs of the photo's size, pixel value = class, 255 = outside the crop.
+    /// Write parsing masks into this folder: grey PNGs of the photo's size; pixel value = class, 255 = outside the crop.
     #[arg(long, value_name = "DIR")]
     masks: Option<PathBuf>,
-    /// Each photo is an aligned square crop already; the finder is not used.
+    /// Each photo already is an aligned square crop; the finder is not used.
     #[arg(long)]
     aligned: bool,
-    /// The most faces of a photo, best first.
+    /// Most faces of a photo; those with the highest score are kept.
     #[arg(long, value_name = "N", default_value_t = MAX_FACES as u16, value_parser = clap::value_parser!(u16).range(1..=MAX_FACES as i64))]
     max_faces: u16,
-    /// How often the network looks at each face, the mean being given: 1, as `run` does; 2, the second time mirrored; 6, both
-    /// from nearer and farther too; 10, for the parsing both from nearer still.
+    /// Test-time augmentation: number of crops of each face that are averaged. 1: the face alone, as in `run`; 2: also
+    /// mirrored; 6: both also from nearer and farther; 10: both also from nearer still, for parsing only.
     #[arg(long, value_name = "N", default_value = "10", value_parser = looks)]
     looks: Augmentation,
 }
@@ -55,7 +55,7 @@ fn looks(text: &str) -> Result<Augmentation, &'static str> {
         "2" => Ok(Augmentation::Mirror),
         "6" => Ok(Augmentation::Six),
         "10" => Ok(Augmentation::Ten),
-        _ => Err("a face is looked at 1, 2, 6 or 10 times"),
+        _ => Err("1, 2, 6 or 10 is needed"),
     }
 }
 
@@ -96,7 +96,7 @@ pub fn run(arguments: ImageArguments) -> Result<Outcome> {
     Ok(outcome)
 }
 
-/// One photo to its text, files written on the way. Its failure does not keep the next photo from being processed.
+/// Processes one photo: writes its files and returns its text.
 fn process(
     path: &Path,
     locate: Locate,
@@ -126,7 +126,7 @@ fn process(
     Ok(serde_json::to_string(&line)? + "\n")
 }
 
-/// Writes the annotated picture and the masks that were asked for; returns the masks' paths by face and answer.
+/// Writes the requested annotated picture and masks. Returns the masks' paths by face and task.
 fn write_files(
     path: &Path,
     picture: &Picture,

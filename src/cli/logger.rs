@@ -10,7 +10,7 @@ static LOGGER: Stderr = Stderr;
 
 impl Log for Stderr {
     fn enabled(&self, metadata: &Metadata) -> bool {
-        // What the compiler's libraries log is of no use to a user.
+        // Log records of the compiler's libraries are of no use to a user.
         metadata.target().starts_with("faceptor") && metadata.level() <= log::max_level()
     }
 
@@ -23,7 +23,7 @@ impl Log for Stderr {
             Level::Warn => "warning: ",
             Level::Debug | Level::Trace => "debug: ",
         };
-        // One message, one line; when standard error is closed there is nobody to tell.
+        // One line a message. A closed standard error is no failure.
         let text = record.args().to_string().replace(['\n', '\r'], " ");
         let _ = writeln!(std::io::stderr().lock(), "faceptor: {kind}{text}");
     }
@@ -39,6 +39,6 @@ pub fn start(verbose: bool, quiet: bool) {
         _ => LevelFilter::Info,
     };
     log::set_max_level(level);
-    // It fails when a test has set a logger before; then that one is used.
+    // This fails when a test has set a logger before; then that one is used.
     let _ = log::set_logger(&LOGGER);
 }

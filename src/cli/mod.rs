@@ -1,4 +1,4 @@
-//! The command line: one file for each verb.
+//! The command line: one file a verb.
 
 mod bench;
 mod compile;
@@ -33,7 +33,7 @@ use faceptor::stages::SelectionError;
 struct Arguments {
     #[command(subcommand)]
     verb: Verb,
-    /// Also log what is skipped and why.
+    /// Also log what is skipped, and why.
     #[arg(short, long, global = true)]
     verbose: bool,
     /// Log errors only.
@@ -43,48 +43,48 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Verb {
-    /// Photos (JPEG, PNG, WebP) or folders of them through the network.
+    /// Run the network on photos (JPEG, PNG, WebP) or folders of photos.
     Image(image::ImageArguments),
-    /// The live loop: frames of a camera or another source through the network, at a fixed latency.
+    /// Run the live loop: frames of a camera or another source through the network, at a fixed latency.
     Run(Box<run::RunArguments>),
     /// List the cameras of this machine with their formats, sizes and rates.
     Devices(devices::DevicesArguments),
-    /// Steers a running loop over its socket: which tasks, which budget, statistics, a snapshot, the end.
+    /// Control a running loop over its socket: tasks, budget, status, statistics, snapshot, quit.
     Ctl(ctl::CtlArguments),
-    /// Latency of each stage on this machine, as a report that can be compared and asserted.
+    /// Measure the latency of each stage on this machine; the report can be compared and asserted.
     Bench(bench::BenchArguments),
-    /// Golden inputs with this machine's outputs and times, for `verify` on another machine.
+    /// Write reference inputs with this machine's outputs and times, for `verify` on another machine.
     Reference(reference::ReferenceArguments),
-    /// This machine's outputs and times beside a reference: errors, decisions that differ, latency ratios.
+    /// Compare this machine's outputs and times with a reference: errors, decision flips, latency ratios.
     Verify(verify::VerifyArguments),
     /// Check this machine: kernel, clocks, heat, priority, memory, cameras, CPU features, and whether the network works.
     Doctor(doctor::DoctorArguments),
-    /// The tasks of a network with their queries, size and measured cost.
+    /// List the tasks of a network with their queries, size and measured cost.
     Tasks(tasks::TasksArguments),
-    /// An export folder (ONNX files and manifest.toml) to a bundle, or what a bundle holds.
+    /// Compile an export folder (ONNX files and manifest.toml) to a bundle, or print what a bundle holds.
     Compile(compile::CompileArguments),
 }
 
-/// Arguments that are wrong in a way only seen once the command has begun.
+/// Wrong arguments that are only detected once the command has begun. Exit status 2.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub(crate) struct UsageError(pub String);
 
-/// How a command ended that did not fail as a whole.
+/// The result of a command that did not fail as a whole.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
     Done,
-    /// Each failure has been reported; the rest was done.
+    /// Some inputs failed and were reported; the others were processed. Exit status 1.
     SomeFailed,
 }
 
-/// Parses the arguments of the process, runs the verb, and turns the result into an exit status. `git` is the commit that
-/// the program was built from, if the build knew it.
+/// Parses the arguments of the process, runs the verb, and returns the exit status. `git` is the commit that the program
+/// was built from, if the build knew it.
 pub fn main(git: Option<&'static str>) -> ExitCode {
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
         Err(message) => {
-            // Help goes to standard output; that its reader is gone is no failure.
+            // Help goes to standard output. A closed reader is no failure.
             let _ = message.print();
             return ExitCode::from(message.exit_code() as u8);
         }
@@ -120,7 +120,7 @@ mod tests {
     use clap::CommandFactory;
 
     #[test]
-    fn the_arguments_do_not_contradict_each_other() {
+    fn arguments_are_consistent() {
         super::Arguments::command().debug_assert();
     }
 }

@@ -1,4 +1,4 @@
-//! The network of a command: the bundle inside the binary, or one from a file.
+//! The network of a command: the embedded bundle, or one from a file.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use faceptor::stages::{Pipeline, embedded_bundle, embedded_network, select_tasks
 use faceptor_nn::bundle::reader::Bundle;
 use faceptor_nn::thread_pool::Threads;
 
-/// Which network.
+/// Selects the network.
 #[derive(Args)]
 pub struct NetworkArguments {
     /// A bundle made by `faceptor compile`, an export folder such as models/nano, or the name of a network inside this program
@@ -19,7 +19,7 @@ pub struct NetworkArguments {
     pub model: Option<PathBuf>,
 }
 
-/// Which tasks of it.
+/// Selects its tasks.
 #[derive(Args)]
 pub struct TaskArguments {
     /// Names separated by commas, `all`, or `none` for the finder alone [default: all but recognition].
@@ -50,11 +50,11 @@ pub fn open(path: &Path) -> Result<Arc<Bundle>> {
     if path.is_dir() {
         return compiled(path);
     }
-    // Its error holds the reason already, so it is not chained.
+    // The error already contains its cause, so it is not chained.
     Bundle::open(path).map_err(|reason| anyhow!("{}: {reason}", path.display()))
 }
 
-/// An export folder's bundle, in memory alone.
+/// Compiles an export folder to a bundle in memory.
 #[cfg(feature = "compiler")]
 fn compiled(folder: &Path) -> Result<Arc<Bundle>> {
     use anyhow::Context;
@@ -72,7 +72,7 @@ fn compiled(folder: &Path) -> Result<Arc<Bundle>> {
 }
 
 impl TaskArguments {
-    /// A pipeline for the chosen tasks of a bundle.
+    /// Makes a pipeline for the chosen tasks of a bundle.
     pub fn pipeline(&self, bundle: &Arc<Bundle>, threads: &Threads) -> Result<Pipeline> {
         let chosen = select_tasks(bundle.manifest(), self.tasks.as_deref())?;
         Ok(Pipeline::with_threads(bundle.clone(), &chosen, threads)?)

@@ -1,15 +1,15 @@
-//! Results on standard output, a line at a time.
+//! Prints results on standard output.
 
 use std::io::{self, Write};
 
 use anyhow::{Context, Result};
 
-/// The reader of standard output has gone (`faceptor ... | head`): the command ends quietly.
+/// The reader of standard output has closed its end (`faceptor ... | head`): the command ends without a message.
 #[derive(Debug, thiserror::Error)]
 #[error("standard output was closed")]
 pub struct Closed;
 
-/// Writes a text and sends it off at once, so that a reader sees each result when it is there.
+/// Writes a text and flushes it, so that a reader gets each result at once.
 pub fn print(text: &str) -> Result<()> {
     let mut stdout = io::stdout().lock();
     match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {

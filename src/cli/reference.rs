@@ -1,4 +1,4 @@
-//! `faceptor reference`: golden inputs with this machine's outputs, for `faceptor verify` on another one.
+//! `faceptor reference`: writes reference inputs with this machine's outputs, for `faceptor verify` on another machine.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -27,13 +27,13 @@ use faceptor_nn::bundle::reader::Bundle;
 /// Golden inputs, every task's outputs and this machine's bench report, for `verify` on a device.
 #[derive(Args)]
 pub struct ReferenceArguments {
-    /// The folder to write; it is made, or an older reference in it is replaced.
+    /// The folder to write; it is created, or an older reference in it is replaced.
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
-    /// Photos or folders besides the demo clip. They are copied into the folder, with what the network says of them.
+    /// Photos or folders besides the demo clip. They are copied into the folder, with their results.
     #[arg(value_name = "PATH")]
     paths: Vec<PathBuf>,
-    /// Frames of the demo clip, evenly spread over it.
+    /// Number of frames of the demo clip, evenly spread over it.
     #[arg(long, value_name = "N", default_value_t = 12, value_parser = clap::value_parser!(u64).range(1..=demo_clip::PERIOD))]
     pictures: u64,
     #[command(flatten)]

@@ -1,11 +1,11 @@
-//! A JSON report as text for people.
+//! Formats a JSON report as text.
 
 use serde_json::{Map, Value};
 
 /// The columns of a table of latencies.
 const COLUMNS: [&str; 6] = ["n", "p50_us", "p90_us", "p99_us", "p999_us", "max_us"];
 
-/// `key: value` lines; what is nested is indented below its name, latencies of several stages become a table.
+/// Formats a report as `key: value` lines. Nested objects are indented below their name; latencies become a table.
 pub fn text(report: &Value) -> String {
     let mut text = String::new();
     match report {

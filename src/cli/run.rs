@@ -1,4 +1,4 @@
-//! `faceptor run`: the live loop between a source and all outlets.
+//! `faceptor run`: runs the live loop between a source and its outputs.
 
 use std::io::Write;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
@@ -32,12 +32,12 @@ use crate::platform::shutdown::Shutdown;
 use crate::platform::thermal;
 use faceptor::stages::{Pipeline, TrackerOptions};
 
-/// Commands that may wait for the next frame.
+/// Most commands that wait for the next frame.
 const COMMANDS: usize = 16;
 /// FramePool that outlets may hold, beside one in each result.
-const SHOWN_STILLS: usize = 8;
+const SHARED_FRAMES: usize = 8;
 
-/// Stack of the publisher's thread: it makes lines, and its first 256 KiB are touched ahead.
+/// Stack of the publisher's thread, which formats lines. Its first 256 KiB are touched in advance.
 const PUBLISHER_STACK_BYTES: usize = 768 << 10;
 
 /// Calls a function when it is dropped, also when a thread panics.
@@ -56,7 +56,7 @@ pub fn run(arguments: RunArguments) -> Result<Outcome> {
     let threads = if live { arguments.threads.live(&arguments.realtime) } else { arguments.threads.threads() }?;
     let pipeline = arguments.tasks.pipeline(&bundle, &threads)?;
     let legend = Arc::new(Legend::of(&pipeline));
-    // Files and photos have no deadline that priority would help to keep.
+    // Files and photos have no deadline, so priority would not help.
     let mut obtained = if live { arguments.realtime.process() } else { RealtimeGrants::default() };
 
     let (sender, commands) = sync_channel(COMMANDS);
@@ -81,12 +81,12 @@ pub fn run(arguments: RunArguments) -> Result<Outcome> {
         set_tasks: Arc::new(move |names| chooser.choose(names).map(drop).map_err(|refusal| refusal.to_string())),
         shutdown: control.shutdown.clone(),
     };
-    let outputs = Outputs::start(arguments.outlets.present(live), facts)?;
+    let outputs = Outputs::start(arguments.outputs.options(live), facts)?;
     control.pixel_demand = outputs.pixel_demand();
     control.heat = live.then(|| Arc::new(thermal::HeatMonitor::start(Sensors::of_this_machine())));
     let run_stats = control.run_stats.clone();
     let _signals = Signals::start(&control.shutdown, move || print_report(&run_stats)).context("signal handlers")?;
-    let server = arguments.outlets.socket()?.map(|path| ControlServer::start(&path, control.clone())).transpose()?;
+    let server = arguments.outputs.socket()?.map(|path| ControlServer::start(&path, control.clone())).transpose()?;
     if let Some(server) = &server {
         log::info!("control socket: {}", server.path().display());
     }
@@ -102,7 +102,7 @@ pub fn run(arguments: RunArguments) -> Result<Outcome> {
     Ok(if counters.bad_frames > 0 { Outcome::SomeFailed } else { Outcome::Done })
 }
 
-/// What the threads of a run are made of.
+/// Parts of a run, moved to its threads.
 struct Run<'a> {
     arguments: &'a RunArguments,
     control: RunControl,
@@ -112,7 +112,7 @@ struct Run<'a> {
 }
 
 impl Run<'_> {
-    /// Starts the publisher, and runs the loop on this thread to its end. Also tells whether somebody asked for the end.
+    /// Starts the publisher, and runs the loop on this thread to its end. Also returns whether the end was requested.
     fn through(
         self,
         pipeline: Pipeline,
@@ -134,8 +134,8 @@ impl Run<'_> {
             shutdown: self.control.shutdown.clone(),
             run_stats: self.control.run_stats.clone(),
         };
-        let printing = if arguments.outlets.json { Printing::Json } else { Printing::Text };
-        let keep_last = arguments.outlets.out.is_some();
+        let printing = if arguments.outputs.json { Printing::Json } else { Printing::Text };
+        let keep_last = arguments.outputs.out.is_some();
         let publisher = Publisher::new(links, self.legend, self.outputs, printing, period_us, keep_last);
         thread::scope(|scope| {
             let shutdown = self.control.shutdown.clone();
@@ -153,7 +153,7 @@ impl Run<'_> {
                 let _ended = AtEnd(|| ended.store(true, Ordering::Release));
                 if is_live {
                     realtime.thread(ThreadRole::Loop, obtained);
-                    // Nobody else sets it.
+                    // Set only here.
                     let _ = self.control.granted.set(obtained.clone());
                     log::info!("{}", source.describe());
                     log::info!("{}", obtained.summary());
@@ -169,7 +169,7 @@ impl Run<'_> {
                     heat: self.heat,
                     results,
                     publisher: publishing.thread().clone(),
-                    stills: FramePool::new(ring::DEPTH + SHOWN_STILLS, 0),
+                    stills: FramePool::new(ring::DEPTH + SHARED_FRAMES, 0),
                 };
                 let options = TrackerOptions { limit, smoothing: !arguments.following.no_smoothing };
                 let faces = Faces::new(pipeline, options).steadied(arguments.following.steady_s());
@@ -183,9 +183,9 @@ impl Run<'_> {
     }
 }
 
-/// The last frame and the table.
+/// Writes the last frame and prints the table.
 fn report(arguments: &RunArguments, legend: &Arc<Legend>, ending: &Ending) -> Result<()> {
-    if let (Some(path), Some(last)) = (&arguments.outlets.out, &ending.last) {
+    if let (Some(path), Some(last)) = (&arguments.outputs.out, &ending.last) {
         match &last.still {
             Some(still) => {
                 let mut annotator = Annotator::new(legend.clone());
@@ -198,8 +198,8 @@ fn report(arguments: &RunArguments, legend: &Arc<Legend>, ending: &Ending) -> Re
         return Err(output::Closed.into());
     }
     if ending.report.published > 0 {
-        match arguments.outlets.json {
-            // Standard output holds JSON only; when standard error is closed there is nobody to tell.
+        match arguments.outputs.json {
+            // Standard output holds JSON only. A closed standard error is no failure.
             true => drop(std::io::stderr().write_all(ending.report.table().as_bytes())),
             false => output::print(&ending.report.table())?,
         }
@@ -207,7 +207,7 @@ fn report(arguments: &RunArguments, legend: &Arc<Legend>, ending: &Ending) -> Re
     Ok(())
 }
 
-/// For SIGUSR1.
+/// Prints the table on standard error, for SIGUSR1.
 fn print_report(run_stats: &RunStats) {
     drop(std::io::stderr().write_all(run_stats.read().table().as_bytes()));
 }

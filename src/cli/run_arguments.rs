@@ -7,7 +7,8 @@ use v4l::FourCC;
 
 use crate::capture::source::SourceRequest;
 use crate::cli::network::{NetworkArguments, TaskArguments};
-use crate::control::socket::{self, SocketError};
+use crate::control::socket::SocketError;
+use crate::control::socket_paths;
 use crate::live::live_loop::LoopSettings;
 use crate::outputs::fan_out::OutputOptions;
 use crate::outputs::sinks::display::parse_display;
@@ -29,7 +30,7 @@ pub struct RunArguments {
     pub tasks: TaskArguments,
     #[command(flatten)]
     pub network: NetworkArguments,
-    /// Stop after so many frames; the source starts over when it ends [default: everything once].
+    /// End after this many frames; the source starts over when it ends [default: the whole source once].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub frames: Option<u64>,
     #[command(flatten)]
@@ -37,7 +38,7 @@ pub struct RunArguments {
     #[command(flatten)]
     pub following: FollowArguments,
     #[command(flatten)]
-    pub outlets: OutletArguments,
+    pub outputs: OutputArguments,
     #[command(flatten)]
     pub realtime: RealtimeArguments,
     #[command(flatten)]
@@ -46,50 +47,50 @@ pub struct RunArguments {
 
 #[derive(Args)]
 struct CameraArguments {
-    /// Frames a second: what a camera is asked for; demo, photos and files are played at this pace, and frames that the
-    /// loop is too slow for are dropped as a camera would [default: the camera's own; others give every frame].
+    /// Frame rate: requested from a camera. Demo, photos and files are played at this rate, and frames that the loop is too
+    /// slow for are dropped, as with a camera [default: the camera's own; other sources give every frame].
     #[arg(long, value_name = "F", value_parser = positive)]
     fps: Option<f64>,
-    /// Width and height that a camera is asked for [default: near 640x480].
+    /// Width and height requested from a camera [default: near 640x480].
     #[arg(long, value_name = "WxH", value_parser = size)]
     size: Option<[u32; 2]>,
-    /// Pixel format that a camera is asked for: yuyv, mjpg, nv12, uyvy, grey, or another V4L2 code [default: the one that
-    /// costs least].
+    /// Pixel format requested from a camera: yuyv, mjpg, nv12, uyvy, grey, or another V4L2 code [default: the cheapest to
+    /// convert].
     #[arg(long, value_name = "CODE", value_parser = fourcc)]
     format: Option<FourCC>,
 }
 
 #[derive(Args)]
 pub struct PaceArguments {
-    /// Time for a frame; tasks that do not fit are put off and their last answers given again [default: the period of
-    /// a live source, no limit for others].
+    /// Time budget of a frame. Tasks that do not fit are deferred, and their last results are repeated [default: the period
+    /// of a live source, no limit for others].
     #[arg(long, value_name = "MS", value_parser = positive)]
     pub budget_ms: Option<f64>,
-    /// Results of a live source leave this long after capture [default: chosen from what the first frames cost].
+    /// Results of a live source are published this long after capture [default: chosen from the cost of the first frames].
     #[arg(long, value_name = "MS", value_parser = positive)]
     pub latency_ms: Option<f64>,
-    /// End with a failure when the camera goes away, instead of waiting for it.
+    /// End with a failure when the camera is disconnected, instead of waiting for it.
     #[arg(long)]
     pub exit_on_lost: bool,
 }
 
 #[derive(Args)]
 pub struct FollowArguments {
-    /// The most faces of a frame, best first.
+    /// Most faces of a frame; those with the highest score are kept.
     #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=MAX_TRACKS as i64))]
     pub max_faces: u16,
-    /// Landmarks as the network gives them, without the One-Euro filter.
+    /// Do not smooth landmarks with the One-Euro filter.
     #[arg(long)]
     pub no_smoothing: bool,
-    /// Time constant of the smoothing of expression, age and attributes: a change is two thirds through after this
-    /// time, and follows that much later. 0 gives each frame's own answers.
+    /// Time constant of the smoothing of expression, age and attributes: two thirds of a change have passed after this time.
+    /// 0 turns the smoothing off.
     #[arg(long, value_name = "MS", default_value_t = 300.0, value_parser = constant)]
     pub steady_ms: f64,
 }
 
 #[derive(Args)]
-pub struct OutletArguments {
-    /// One JSON object per frame and line.
+pub struct OutputArguments {
+    /// Print one JSON object a frame, each on a line.
     #[arg(long)]
     pub json: bool,
     /// Write the last frame, annotated, as a PNG.
@@ -98,20 +99,20 @@ pub struct OutletArguments {
     /// Record the JSON lines in this file.
     #[arg(long, value_name = "FILE")]
     record: Option<PathBuf>,
-    /// A recording begins a new file at this size.
+    /// Begin a new recording file at this size.
     #[arg(long, value_name = "MB", default_value_t = 100.0, value_parser = positive, requires = "record")]
     record_limit_mb: f64,
-    /// So many files of a recording are kept.
+    /// Number of files kept of a recording.
     #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=1000), requires = "record")]
     record_files: u32,
-    /// Show the frames, annotated, on a framebuffer: fb:/dev/fb0.
+    /// Show annotated frames on a framebuffer: fb:/dev/fb0.
     #[arg(long, value_name = "fb:DEVICE", value_parser = parse_display)]
     display: Option<PathBuf>,
-    /// Serve a page with picture and results: 127.0.0.1:PORT, or a port.
+    /// Serve a preview page with picture and results: 127.0.0.1:PORT, or a port.
     #[arg(long, value_name = "ADDRESS", value_parser = parse_address)]
     preview: Option<std::net::SocketAddr>,
     /// Listen for `faceptor ctl` on this Unix socket [without a value: $XDG_RUNTIME_DIR/faceptor.sock, or
-    /// /run/faceptor/faceptor.sock where that folder can be written, or a private folder's in the temporary one].
+    /// /run/faceptor/faceptor.sock if that directory is writable, or faceptor.sock in a private directory under $TMPDIR].
     #[arg(long, value_name = "SOCKET", num_args = 0..=1)]
     control: Option<Option<PathBuf>>,
 }
@@ -150,13 +151,13 @@ fn us(ms: f64) -> u64 {
 }
 
 impl RunArguments {
-    /// How the source is opened.
+    /// Returns how the source is opened.
     pub fn request(&self) -> SourceRequest {
         let CameraArguments { fps, size, format: fourcc } = self.camera;
         SourceRequest { fps, size, fourcc, exit_on_lost: self.pace.exit_on_lost }
     }
 
-    /// What the loop is told.
+    /// Returns the settings of the loop.
     pub fn settings(&self) -> LoopSettings {
         LoopSettings {
             frames: self.frames,
@@ -168,15 +169,15 @@ impl RunArguments {
 }
 
 impl FollowArguments {
-    /// Time constant of the smoothed answers, seconds.
+    /// Returns the time constant of the smoothing, s.
     pub fn steady_s(&self) -> f32 {
         (self.steady_ms / 1000.0) as f32
     }
 }
 
-impl OutletArguments {
-    /// Where results go. `live`: the source has a rate and waits for nobody.
-    pub fn present(&self, live: bool) -> OutputOptions {
+impl OutputArguments {
+    /// Returns the outputs. `live`: the source has a rate and does not wait.
+    pub fn options(&self, live: bool) -> OutputOptions {
         let record = self.record.as_ref().map(|path| RecordingOptions {
             path: path.clone(),
             limit_bytes: (self.record_limit_mb * 1e6) as u64,
@@ -186,13 +187,13 @@ impl OutletArguments {
         OutputOptions { print: true, record, display, preview, source_waits: !live }
     }
 
-    /// Where `ctl` is heard, if it is.
+    /// Returns the path of the control socket, if there is one.
     ///
     /// # Errors
     /// When no path is given and there is no folder for a socket.
     pub fn socket(&self) -> Result<Option<PathBuf>, SocketError> {
         match &self.control {
-            Some(None) => socket::path_to_listen_at().map(Some),
+            Some(None) => socket_paths::path_to_listen_at().map(Some),
             given => Ok(given.clone().flatten()),
         }
     }

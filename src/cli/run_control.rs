@@ -1,4 +1,4 @@
-//! What others may do with a running loop, by the control socket or the preview page.
+//! Controls a running loop for the control socket and the preview page.
 
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -12,17 +12,17 @@ use crate::control::protocol::Refusal;
 use crate::control::{LoopControl, PendingResult};
 use crate::live::live_loop::Command;
 use crate::live::run_stats::RunStats;
-use crate::outputs::sinks::snapshot::PixelDemand;
+use crate::outputs::sinks::pixel_demand::PixelDemand;
 use crate::platform::scheduling::RealtimeGrants;
 use crate::platform::shutdown::Shutdown;
 use crate::platform::thermal;
 use faceptor::stages::{TaskList, select_tasks};
 use faceptor_nn::bundle::reader::Bundle;
 
-/// Without a frame for so long, a snapshot's request is answered before it is written; `ctl` waits a second longer.
+/// After this long without a frame, a request for a snapshot is answered before it is written. `ctl` waits a second longer.
 const SNAPSHOT_PATIENCE: Duration = Duration::from_secs(4);
 
-/// Commands to the loop, and what it shows of itself. Copies steer the same loop.
+/// Sends commands to the loop and reads its reports. Clones control the same loop.
 #[derive(Clone)]
 pub struct RunControl {
     pub bundle: Arc<Bundle>,
@@ -35,9 +35,9 @@ pub struct RunControl {
     /// Takes snapshots, if the run has outputs.
     pub pixel_demand: Option<Arc<PixelDemand>>,
     pub heat: Option<Arc<thermal::HeatMonitor>>,
-    /// What the machine grants to a live source, once that is known.
+    /// What the machine grants to a live run, once that is known.
     pub granted: Arc<OnceLock<RealtimeGrants>>,
-    /// What does not change: the source and the network.
+    /// Constant facts: the source and the network.
     pub facts: Value,
 }
 
@@ -54,11 +54,14 @@ impl RunControl {
         list.iter().filter_map(|&task| Some(all.get(usize::from(task))?.name.as_str())).collect()
     }
 
-    /// Chooses tasks by name.
+    /// Chooses tasks by name. Returns their names.
+    ///
+    /// # Errors
+    /// When there is no task of a name, or the command queue is full.
     pub fn choose(&self, names: &str) -> Result<Vec<String>, Refusal> {
         let list = select_tasks(self.bundle.manifest(), Some(names))
             .map_err(|error| Refusal::BadArgument(error.to_string()))?;
-        // Held until the command is sent: two who choose at once must not leave another list here than the loop has.
+        // Locked until the command is sent: of two concurrent choices, the last one here must be the last in the queue.
         let mut chosen = self.chosen.lock().unwrap_or_else(PoisonError::into_inner);
         self.send(Command::SetTasks(list.clone()))?;
         *chosen = list;

@@ -1,4 +1,4 @@
-//! `faceptor tasks`: what a bundle answers, what each task weighs, and what it costs on this machine.
+//! `faceptor tasks`: lists the tasks of a bundle with their size and their cost on this machine.
 
 use anyhow::Result;
 use clap::Args;
@@ -15,10 +15,10 @@ use faceptor_nn::manifest::{self, Manifest};
 pub struct TasksArguments {
     #[command(flatten)]
     network: NetworkArguments,
-    /// One JSON object.
+    /// Print one JSON object.
     #[arg(long)]
     json: bool,
-    /// How many times each choice of tasks is run for the measurement; the shortest time counts.
+    /// Number of runs of each combination of tasks; the shortest time counts.
     #[arg(long, value_name = "N", default_value_t = 15, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     rounds: u32,
 }
@@ -29,7 +29,7 @@ struct Report {
     sha256: String,
     tasks: Vec<TaskReport>,
     parts: Vec<PartReport>,
-    /// Everything once a face, however many tasks: the parts that are no task's own.
+    /// Cost a face of the parts that all tasks share.
     shared_macs: u64,
     all_tasks_us: u64,
     rounds: u32,
@@ -44,7 +44,7 @@ struct TaskReport {
     interpreter: manifest::Interpreter,
     labels: Vec<String>,
     part: String,
-    /// Weights and tables of the task's own part; what it shares with other parts is counted in each.
+    /// Weights and tables of the task's own part; data shared with other parts is counted in each.
     parameter_bytes: usize,
     macs: u64,
     operators: usize,
@@ -58,7 +58,7 @@ struct PartReport {
     parameter_bytes: usize,
     macs: u64,
     operators: usize,
-    /// Tasks that need it.
+    /// Tasks that need the part.
     needed_by: Vec<String>,
 }
 

@@ -1,4 +1,4 @@
-//! `faceptor verify`: this machine's answers and times beside those that `faceptor reference` stored on another.
+//! `faceptor verify`: compares this machine's results and times with those that `faceptor reference` stored on another.
 
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
@@ -34,10 +34,10 @@ pub struct VerifyArguments {
     reference: PathBuf,
     #[command(flatten)]
     network: NetworkArguments,
-    /// Frames of the bench whose times are set beside the reference's; 0 leaves it out.
+    /// Number of frames of the bench that is compared with the reference's; 0 omits the bench.
     #[arg(long, value_name = "N", default_value_t = 700)]
     frames: u64,
-    /// Frames before that, which are not counted.
+    /// Number of frames before that, which are not counted.
     #[arg(long, value_name = "N", default_value_t = WARM_UP_FRAMES, value_parser = clap::value_parser!(u64).range(1..))]
     warm_up: u64,
     /// Write everything as JSON; `-` writes it to standard output instead of the text.
@@ -87,7 +87,7 @@ pub fn run(arguments: VerifyArguments, git: Option<&'static str>) -> Result<Outc
     Ok(if passed { Outcome::Done } else { Outcome::SomeFailed })
 }
 
-/// The bench with the settings of the reference's.
+/// Runs the bench with the settings of the reference's.
 fn measure(
     arguments: &VerifyArguments,
     bundle: &Arc<Bundle>,

@@ -1,7 +1,6 @@
 //! One connection of the control socket: fixed buffers, and limits on how long it may take.
 
 use std::io::{self, Read, Write};
-use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
@@ -11,12 +10,12 @@ use crate::control::protocol::{self, MAX_REQUEST, Refusal, Reply};
 use crate::control::{LoopControl, PendingResult};
 use crate::platform::poll::Events;
 
-/// How long a connection may take.
+/// Time limits of a connection.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// Without a byte in either direction.
+    /// Longest time without a byte in either direction.
     pub idle: Duration,
-    /// From the first byte of a request to its last, and from a response to the client having taken it.
+    /// Longest time from the first byte of a request to its last, and for a client to take a response.
     pub line: Duration,
 }
 
@@ -26,23 +25,23 @@ impl Default for Limits {
     }
 }
 
-/// A connection. Requests are carried out one after the other: the next one is looked at when the response to the last
-/// has left, so that at most one response is held.
+/// A client's connection. Requests are carried out one after the other: the next one is read when the response to the
+/// last has left, so at most one response is held.
 pub struct Connection {
     stream: UnixStream,
     input: Box<[u8; MAX_REQUEST + 1]>,
     filled: usize,
     output: Vec<u8>,
     sent: usize,
-    /// The `id` of the request whose result is not there yet, and where it will be.
+    /// The `id` of the request whose result is pending, and the result.
     waiting: Option<(Value, PendingResult)>,
-    /// When the last byte went either way.
+    /// When the last byte was sent or received.
     moved: Instant,
-    /// When the request or response that is under way began.
+    /// When the current request or response began.
     begun: Option<Instant>,
-    /// The client sends no more.
+    /// The client has closed its sending side.
     ended: bool,
-    /// Nothing more is read: the connection closes when the response has left.
+    /// The connection closes when the response has left; nothing more is read.
     closing: bool,
 }
 
@@ -63,11 +62,12 @@ impl Connection {
         })
     }
 
-    pub fn descriptor(&self) -> RawFd {
-        self.stream.as_raw_fd()
+    /// Returns the stream, to be polled.
+    pub fn stream(&self) -> &UnixStream {
+        &self.stream
     }
 
-    /// What poll shall wait for; 0 when the client waits for its turn.
+    /// Returns the events that poll waits for; none while the client waits for its turn.
     pub fn interest(&self) -> Events {
         match self.is_writing() {
             true => Events::WRITABLE,
@@ -76,28 +76,31 @@ impl Connection {
         }
     }
 
-    /// Whether a whole request waits here.
+    /// Returns whether a whole request is buffered.
     pub fn has_line(&self) -> bool {
         !self.is_writing() && !self.is_waiting() && !self.closing && self.line_end().is_some()
     }
 
-    /// Whether a result is waited for.
+    /// Returns whether a result is pending.
     pub fn is_waiting(&self) -> bool {
         self.waiting.is_some()
     }
 
-    /// Whether nothing more will come of this connection.
+    /// Returns whether the connection can be closed.
     pub fn is_done(&self) -> bool {
         !self.is_writing() && (self.closing || (self.ended && !self.is_waiting() && self.line_end().is_none()))
     }
 
-    /// When its patience ends.
+    /// Returns when the connection is closed unless it makes progress.
     pub fn deadline(&self, limits: &Limits) -> Instant {
         let idle = self.moved + limits.idle;
         self.begun.map_or(idle, |begun| idle.min(begun + limits.line))
     }
 
-    /// One round: takes what has come, carries out one request, sends what there is to send.
+    /// Does one round: reads, carries out one request, and writes.
+    ///
+    /// # Errors
+    /// When the connection has failed.
     pub fn step(&mut self, events: Events, target: &dyn LoopControl, now: Instant) -> io::Result<()> {
         if !events.is_empty() && !self.is_writing() && !self.is_waiting() && !self.has_line() && !self.ended {
             self.read(now)?;
@@ -106,7 +109,7 @@ impl Connection {
         self.write(now)
     }
 
-    /// Takes what the client has sent, as far as there is room for it.
+    /// Reads what the client has sent, as far as there is room for it.
     fn read(&mut self, now: Instant) -> io::Result<()> {
         let count = match self.stream.read(&mut self.input[self.filled..]) {
             Err(error) if is_transient(&error) => return Ok(()),
@@ -125,7 +128,7 @@ impl Connection {
         Ok(())
     }
 
-    /// Carries out the next request, if one is there.
+    /// Carries out the next request, if one is buffered.
     fn serve(&mut self, target: &dyn LoopControl, now: Instant) {
         if let Some((id, later)) = &mut self.waiting {
             let Some(result) = later() else { return };
@@ -135,7 +138,7 @@ impl Connection {
         }
         let Some(end) = self.line_end().filter(|_| self.has_line()) else { return };
         let line = self.input[..end].trim_ascii();
-        // Blank lines are for people who type.
+        // Blank lines are ignored: people type them.
         let blank = line.is_empty();
         if !blank {
             match protocol::answer(line, target) {
@@ -148,7 +151,10 @@ impl Connection {
         self.begun = (!self.is_waiting() && (!blank || self.filled > 0)).then_some(now);
     }
 
-    /// Sends what is left of the response.
+    /// Sends what is left of the response, without waiting.
+    ///
+    /// # Errors
+    /// When the connection has failed.
     pub fn write(&mut self, now: Instant) -> io::Result<()> {
         while self.is_writing() {
             match self.stream.write(&self.output[self.sent..]) {
@@ -165,13 +171,13 @@ impl Connection {
         Ok(())
     }
 
-    /// Tells the client why the connection ends.
+    /// Sends the reason why the connection is closed, and closes it.
     pub fn refuse(&mut self, refusal: &Refusal, now: Instant) {
         (self.output, self.sent) = (protocol::response(&Value::Null, &Err(refusal.clone())), 0);
         (self.closing, self.begun) = (true, Some(now));
     }
 
-    /// The connection has failed: nothing more is sent.
+    /// Drops everything after the connection has failed.
     pub fn abandon(&mut self) {
         self.output.clear();
         (self.sent, self.waiting, self.closing) = (0, None, true);

@@ -1,14 +1,15 @@
-//! LoopControl a running loop: a Unix socket for `faceptor ctl` and other programs, and signals.
+//! Control of a running loop: a Unix socket for `faceptor ctl` and other programs, and signals.
 //!
-//! The socket has a thread of its own at low priority. It never waits for the loop, and the loop never waits for it:
-//! commands go through [`LoopControl`], whose methods return at once, and what is reported was published by the loop
-//! before. The protocol is described in `docs/control.md`.
+//! The server has a thread of its own at low priority. It never waits for the loop, and the loop never waits for it:
+//! commands go through [`LoopControl`], whose methods return at once, and reports are what the loop published last. The
+//! protocol is described in `docs/control.md`.
 
 mod connection;
 pub mod protocol;
 pub mod server;
 pub mod signals;
 pub mod socket;
+pub mod socket_paths;
 
 use std::path::Path;
 
@@ -17,34 +18,34 @@ use serde_json::Value;
 pub use crate::control::protocol::Refusal;
 pub use crate::control::server::ControlServer;
 
-/// A result that is not there yet: asked again and again until it gives one. Returns at once.
+/// A pending result: called repeatedly until it returns one. Each call returns at once.
 pub type PendingResult = Box<dyn FnMut() -> Option<Result<Value, Refusal>> + Send>;
 
-/// What a running loop lets others do. Called from the thread of the socket; every method returns at once.
+/// Controls a running loop. Called from the server's thread; every method returns at once.
 ///
-/// The values are JSON objects that become the `result` of a response.
+/// The values are JSON objects, which become the `result` of a response.
 pub trait LoopControl: Send {
-    /// Which tasks are chosen, in order of priority, and which there are.
+    /// Returns the chosen tasks, in order of priority, and the available ones.
     fn tasks(&self) -> Value;
 
-    /// Chooses tasks by name (commas, `all`, `none`), from the next frame on.
+    /// Chooses tasks by name (commas, `all`, `none`) from the next frame on.
     fn set_tasks(&self, names: &str) -> Result<Value, Refusal>;
 
-    /// The budget of a frame.
+    /// Returns the budget of a frame.
     fn budget(&self) -> Value;
 
-    /// Sets the budget of a frame in milliseconds, from the next frame on.
+    /// Sets the budget of a frame in milliseconds from the next frame on.
     fn set_budget_ms(&self, ms: f64) -> Result<Value, Refusal>;
 
-    /// Where the loop stands: source, frames, faces, level of degradation.
+    /// Returns the state of the loop: source, frames, faces, level of degradation.
     fn status(&self) -> Value;
 
-    /// Latency statistics.
+    /// Returns latency statistics.
     fn stats(&self) -> Value;
 
-    /// Asks for the next frame, annotated, as a PNG file; the answer comes when it has been written.
+    /// Writes the next frame, annotated, as a PNG file. The result comes when the file has been written.
     fn snapshot(&self, file: &Path) -> Result<PendingResult, Refusal>;
 
-    /// Ends the loop after the frame that it is at.
+    /// Ends the loop after the current frame.
     fn quit(&self) -> Result<Value, Refusal>;
 }

@@ -1,4 +1,4 @@
-//! Requests and responses: one JSON object a line.
+//! The protocol of the control socket: requests and responses, one JSON object a line.
 
 use std::path::PathBuf;
 
@@ -7,11 +7,11 @@ use serde_json::{Value, json};
 
 use crate::control::{LoopControl, PendingResult};
 
-/// The longest request in bytes, without its newline.
+/// Longest request in bytes, without its newline.
 pub const MAX_REQUEST: usize = 4096;
-/// The longest response in bytes, with its newline.
+/// Longest response in bytes, with its newline.
 pub const MAX_RESPONSE: usize = 256 * 1024;
-/// The longest frame budget that is taken: a minute.
+/// Longest frame budget, ms.
 pub const MAX_BUDGET_MS: f64 = 60_000.0;
 
 /// Why a request was not carried out.
@@ -23,7 +23,7 @@ pub enum Refusal {
     UnknownVerb(String),
     #[error("{0}")]
     BadArgument(String),
-    /// The loop has not yet taken the commands before this one.
+    /// The loop's command queue is full.
     #[error("the loop is busy with earlier commands; ask again")]
     Busy,
     #[error("a request is at most {MAX_REQUEST} bytes long; the connection is closed")]
@@ -35,7 +35,7 @@ pub enum Refusal {
 }
 
 impl Refusal {
-    /// What programs tell refusals apart by.
+    /// Returns the code by which programs distinguish refusals.
     pub fn code(&self) -> &'static str {
         match self {
             Refusal::Malformed(_) => "malformed",
@@ -71,22 +71,22 @@ impl TaskNames {
     fn joined(self) -> String {
         match self {
             TaskNames::Text(names) => names,
-            // What `--tasks none` says: a list without a name.
+            // An empty list means the same as `--tasks none`.
             TaskNames::List(names) if names.is_empty() => "none".to_owned(),
             TaskNames::List(names) => names.join(","),
         }
     }
 }
 
-/// What comes of a line.
+/// The answer to a request line.
 pub enum Reply {
     /// The response, with its newline.
     Now(Vec<u8>),
-    /// The response is [`response`] of this `id` and the result that comes.
+    /// The result is pending. The response is [`response`] of this `id` and the result.
     Pending(Value, PendingResult),
 }
 
-/// Carries out one line.
+/// Carries out one request line.
 pub fn answer(line: &[u8], target: &dyn LoopControl) -> Reply {
     let (id, result) = match serde_json::from_slice::<Value>(line) {
         Ok(value) => (value.get("id").cloned().unwrap_or(Value::Null), request(value, target)),
@@ -104,7 +104,7 @@ pub fn answer(line: &[u8], target: &dyn LoopControl) -> Reply {
     })
 }
 
-/// A response line.
+/// Returns a response line.
 pub fn response(id: &Value, result: &Result<Value, Refusal>) -> Vec<u8> {
     let mut object = match result {
         Ok(result) => json!({"ok": true, "result": result}),
@@ -118,7 +118,7 @@ pub fn response(id: &Value, result: &Result<Value, Refusal>) -> Vec<u8> {
     line
 }
 
-/// A request that was carried out, or is under way.
+/// The result of a request, or a pending one.
 enum Done {
     Now(Value),
     Pending(PendingResult),
@@ -172,20 +172,20 @@ pub mod tests {
 
     use super::*;
 
-    /// A loop that notes what it was told, and is busy when a test says so.
+    /// A loop that records its commands, and is busy when a test says so.
     #[derive(Clone, Default)]
     pub struct FakeLoop {
-        pub told: Arc<Mutex<Vec<String>>>,
+        pub commands: Arc<Mutex<Vec<String>>>,
         pub busy: Arc<Mutex<bool>>,
         pub padding: usize,
     }
 
     impl FakeLoop {
-        fn tell(&self, what: String) -> Result<Value, Refusal> {
+        fn record(&self, what: String) -> Result<Value, Refusal> {
             if *self.busy.lock().expect("no test panics with it") {
                 return Err(Refusal::Busy);
             }
-            self.told.lock().expect("no test panics with it").push(what);
+            self.commands.lock().expect("no test panics with it").push(what);
             Ok(json!({}))
         }
     }
@@ -197,14 +197,14 @@ pub mod tests {
         fn set_tasks(&self, names: &str) -> Result<Value, Refusal> {
             match names {
                 "nose" => Err(Refusal::BadArgument("there is no task nose".to_owned())),
-                _ => self.tell(format!("tasks {names}")),
+                _ => self.record(format!("tasks {names}")),
             }
         }
         fn budget(&self) -> Value {
             json!({"budget_ms": 33.0})
         }
         fn set_budget_ms(&self, ms: f64) -> Result<Value, Refusal> {
-            self.tell(format!("budget {ms}"))
+            self.record(format!("budget {ms}"))
         }
         fn status(&self) -> Value {
             json!({"frames": 7, "padding": "x".repeat(self.padding)})
@@ -213,15 +213,15 @@ pub mod tests {
             json!({"stages": {}})
         }
         fn snapshot(&self, file: &Path) -> Result<PendingResult, Refusal> {
-            let told = self.tell(format!("snapshot {}", file.display()))?;
+            let result = self.record(format!("snapshot {}", file.display()))?;
             let mut asked = 0;
             Ok(Box::new(move || {
                 asked += 1;
-                (asked > 2).then(|| Ok(told.clone()))
+                (asked > 2).then(|| Ok(result.clone()))
             }))
         }
         fn quit(&self) -> Result<Value, Refusal> {
-            self.tell("quit".to_owned())
+            self.record("quit".to_owned())
         }
     }
 
@@ -239,7 +239,7 @@ pub mod tests {
     }
 
     #[test]
-    fn commands_reach_the_loop_and_ids_come_back() {
+    fn commands_reach_the_loop_and_ids_are_returned() {
         let target = FakeLoop::default();
         let lines = [
             (r#"{"id": 1, "verb": "set-tasks", "tasks": ["age", "parsing"]}"#, json!(1)),
@@ -253,15 +253,15 @@ pub mod tests {
             let response = ask(&target, line);
             assert_eq!((&response["ok"], &response["id"]), (&json!(true), &id), "{line}");
         }
-        let told = target.told.lock().expect("no test panics with it").clone();
+        let commands = target.commands.lock().expect("no test panics with it").clone();
         assert_eq!(
-            told,
+            commands,
             ["tasks age,parsing", "tasks all", "tasks none", "budget 12.5", "snapshot /tmp/a b.png", "quit"]
         );
     }
 
     #[test]
-    fn reports_are_results() {
+    fn reports_are_returned_as_results() {
         let target = FakeLoop::default();
         assert_eq!(ask(&target, r#"{"verb": "tasks"}"#)["result"]["tasks"], json!(["age"]));
         assert_eq!(ask(&target, r#"{"verb": "status"}"#)["result"]["frames"], json!(7));
@@ -270,7 +270,7 @@ pub mod tests {
     }
 
     #[test]
-    fn what_cannot_be_done_is_refused_with_a_code_and_a_reason() {
+    fn refusals_have_a_code_and_a_reason() {
         let target = FakeLoop::default();
         let cases = [
             ("nonsense", "malformed", "not JSON"),
@@ -294,20 +294,20 @@ pub mod tests {
             assert_eq!((&response["ok"], &response["error"]["code"]), (&json!(false), &json!(code)), "{line}");
             assert!(response["error"]["message"].as_str().is_some_and(|text| text.contains(reason)), "{response}");
         }
-        assert!(target.told.lock().expect("no test panics with it").is_empty());
+        assert!(target.commands.lock().expect("no test panics with it").is_empty());
         *target.busy.lock().expect("no test panics with it") = true;
         let response = ask(&target, r#"{"id": 9, "verb": "quit"}"#);
         assert_eq!((&response["error"]["code"], &response["id"]), (&json!("busy"), &json!(9)));
     }
 
     #[test]
-    fn a_line_of_brackets_does_not_exhaust_the_stack() {
+    fn line_of_brackets_does_not_exhaust_the_stack() {
         let response = ask(&FakeLoop::default(), &"[".repeat(MAX_REQUEST));
         assert_eq!(response["error"]["code"], "malformed");
     }
 
     #[test]
-    fn an_answer_that_is_too_long_is_refused() {
+    fn response_that_is_too_long_is_refused() {
         let response =
             ask(&FakeLoop { padding: MAX_RESPONSE, ..FakeLoop::default() }, r#"{"id": 4, "verb": "status"}"#);
         assert_eq!((&response["error"]["code"], &response["id"]), (&json!("failed"), &json!(4)));

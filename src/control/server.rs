@@ -14,19 +14,19 @@ use crate::control::socket::{self, BoundSocket, SocketError};
 use crate::platform::poll::{Events, PollEntry, poll};
 use crate::platform::scheduling;
 
-/// The most connections at a time; a further one is told so and closed.
+/// Most connections at a time; a further one is refused and closed.
 pub const MAX_CLIENTS: usize = 8;
-/// The least time between two rounds, in each of which every client is served once: whoever sends requests without end
-/// gets a thousand a second, and does not take a CPU from the loop.
+/// Least time between two rounds, in each of which every client is served once. A client that never stops sending
+/// requests gets a thousand answers a second, and takes no CPU from the loop.
 const ROUND: Duration = Duration::from_millis(1);
-/// How soon a result that is not there yet is asked for again.
-const GLANCE: Duration = Duration::from_millis(20);
+/// How often a pending result is asked for.
+const PENDING_EVERY: Duration = Duration::from_millis(20);
 /// Stack of the thread: requests are small and answers are made on the heap.
 const STACK_BYTES: usize = 512 << 10;
-/// How long no connection is accepted after that has failed, for want of descriptors for instance.
+/// Pause after a failed accept, for want of descriptors for instance.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 
-/// A control socket with its thread; dropping it ends the thread and removes the socket's file.
+/// A control socket with its thread. Dropping it ends the thread and removes the socket's file.
 #[derive(Debug)]
 pub struct ControlServer {
     path: PathBuf,
@@ -35,7 +35,10 @@ pub struct ControlServer {
 }
 
 impl ControlServer {
-    /// Listens at `path` until it is dropped.
+    /// Listens at `path` until the server is dropped.
+    ///
+    /// # Errors
+    /// When the socket cannot be made, or the system gives no thread.
     pub fn start(path: &Path, target: impl LoopControl + 'static) -> Result<ControlServer, SocketError> {
         ControlServer::with_limits(path, target, Limits::default())
     }
@@ -46,7 +49,7 @@ impl ControlServer {
         limits: Limits,
     ) -> Result<ControlServer, SocketError> {
         let failed = |error| SocketError::Io(path.to_owned(), error);
-        // The absolute path, so that the file is found again should somebody change the folder.
+        // The absolute path, so that the file is found again after a change of the working directory.
         let path = std::path::absolute(path).map_err(failed)?;
         let bound = socket::bind(&path)?;
         let (wake, woken) = UnixStream::pair().map_err(failed)?;
@@ -56,7 +59,7 @@ impl ControlServer {
         Ok(ControlServer { path, wake, thread: Some(thread) })
     }
 
-    /// Where it listens.
+    /// Returns where the server listens.
     pub fn path(&self) -> &Path {
         &self.path
     }
@@ -64,15 +67,16 @@ impl ControlServer {
 
 impl Drop for ControlServer {
     fn drop(&mut self) {
-        // It ends on this byte, or because the other end is closed.
+        // The thread ends on this byte, or because this end is closed.
         let _ = self.wake.write_all(b"e");
         if let Some(thread) = self.thread.take() {
-            // A panic there has been printed; the loop does not depend on it.
+            // The panic hook has already printed a panic of this thread; the loop does not depend on it.
             let _ = thread.join();
         }
     }
 }
 
+/// The state of the server's thread, which serves all clients in rounds.
 struct Rounds {
     bound: BoundSocket,
     woken: UnixStream,
@@ -81,7 +85,7 @@ struct Rounds {
     accept_from: Instant,
 }
 
-/// Entries of the poll list before those of the clients.
+/// Poll entries before those of the clients: the end of the server, and the listener.
 const FIXED: usize = 2;
 
 impl Rounds {
@@ -120,7 +124,7 @@ impl Rounds {
         }
     }
 
-    /// Waits until something can be done, and gives the events of: the end, the listener, each client.
+    /// Waits until there is work. Returns the events of the end, the listener, and each client.
     fn wait(&self) -> io::Result<[Events; FIXED + MAX_CLIENTS]> {
         let now = Instant::now();
         let mut list = [PollEntry::UNUSED; FIXED + MAX_CLIENTS];
@@ -132,10 +136,10 @@ impl Rounds {
             until = until.min(self.accept_from);
         }
         for (entry, client) in list[FIXED..].iter_mut().zip(&self.clients) {
-            *entry = PollEntry::new(client.descriptor(), client.interest());
+            *entry = PollEntry::new(client.stream().as_raw_fd(), client.interest());
             until = until.min(match client {
                 _ if client.has_line() => now,
-                _ if client.is_waiting() => now + GLANCE,
+                _ if client.is_waiting() => now + PENDING_EVERY,
                 _ => client.deadline(&self.limits),
             });
         }
@@ -211,8 +215,8 @@ mod tests {
             Talk { stream: BufReader::new(stream) }
         }
 
-        fn told(&self) -> Vec<String> {
-            self.target.told.lock().expect("no test panics with it").clone()
+        fn commands(&self) -> Vec<String> {
+            self.target.commands.lock().expect("no test panics with it").clone()
         }
     }
 
@@ -243,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn requests_are_answered_in_order_however_they_arrive() {
+    fn requests_are_answered_in_order() {
         let bench = Bench::patient();
         let mut talk = bench.connect();
         assert_eq!(talk.ask(r#"{"id": 1, "verb": "tasks"}"#)["id"], 1);
@@ -258,11 +262,11 @@ mod tests {
         }
         assert_eq!(talk.receive().expect("a response")["id"], 99);
         let expected: Vec<String> = (0..50).map(|id| format!("tasks t{id}")).chain(["quit".to_owned()]).collect();
-        assert_eq!(bench.told(), expected);
+        assert_eq!(bench.commands(), expected);
     }
 
     #[test]
-    fn a_client_that_stops_sending_still_gets_its_answers() {
+    fn client_that_stops_sending_still_gets_its_answers() {
         let bench = Bench::patient();
         let mut talk = bench.connect();
         talk.send(b"{\"id\":1,\"verb\":\"tasks\"}\n{\"id\":2,\"verb\":\"tasks\"}\n{\"id\":3").expect("sent");
@@ -273,7 +277,7 @@ mod tests {
     }
 
     #[test]
-    fn garbage_is_refused_and_the_connection_goes_on() {
+    fn malformed_line_is_refused_and_the_connection_goes_on() {
         let bench = Bench::patient();
         let mut talk = bench.connect();
         talk.send(b"\xff\x00\xfe{{{\n").expect("sent");
@@ -282,7 +286,7 @@ mod tests {
     }
 
     #[test]
-    fn a_request_without_end_is_cut_off() {
+    fn endless_request_is_cut_off() {
         let bench = Bench::patient();
         let mut talk = bench.connect();
         let longest = format!("{}{}", r#"{"verb": "tasks"}"#, " ".repeat(MAX_REQUEST - 17));
@@ -295,7 +299,7 @@ mod tests {
     }
 
     #[test]
-    fn slow_and_silent_clients_are_closed_and_others_served_meanwhile() {
+    fn slow_and_silent_clients_are_closed_while_others_are_served() {
         let limits = Limits { idle: Duration::from_millis(800), line: Duration::from_millis(200) };
         let bench = Bench::new(limits, 0);
         let (mut slow, mut silent, mut other) = (bench.connect(), bench.connect(), bench.connect());
@@ -318,7 +322,7 @@ mod tests {
     }
 
     #[test]
-    fn who_does_not_read_is_closed_and_costs_one_response() {
+    fn client_that_does_not_read_is_closed_after_one_response() {
         let limits = Limits { line: Duration::from_millis(200), ..Limits::default() };
         // Larger than what the kernel takes off our hands.
         let bench = Bench::new(limits, MAX_RESPONSE - 1000);
@@ -333,7 +337,7 @@ mod tests {
     }
 
     #[test]
-    fn one_client_too_many_is_told_so_and_a_place_that_is_left_is_free_again() {
+    fn surplus_client_is_refused_until_a_place_is_free() {
         let bench = Bench::patient();
         let mut clients: Vec<Talk> = (0..MAX_CLIENTS).map(|_| bench.connect()).collect();
         clients.iter_mut().for_each(|talk| assert_eq!(talk.ask(r#"{"verb": "tasks"}"#)["ok"], true));
@@ -354,7 +358,7 @@ mod tests {
     }
 
     #[test]
-    fn a_client_that_never_stops_asking_gets_about_a_thousand_answers_a_second() {
+    fn greedy_client_gets_about_a_thousand_answers_a_second() {
         let bench = Bench::patient();
         let (mut greedy, start) = (bench.connect(), Instant::now());
         let lines = b"{\"verb\":\"tasks\"}\n".repeat(300);
@@ -364,7 +368,7 @@ mod tests {
     }
 
     #[test]
-    fn it_ends_at_once_with_clients_connected_and_removes_its_file() {
+    fn dropped_server_ends_at_once_and_removes_its_file() {
         let mut bench = Bench::patient();
         let mut talk = bench.connect();
         assert_eq!(talk.ask(r#"{"verb": "tasks"}"#)["ok"], true);

@@ -3,7 +3,7 @@
 use std::thread;
 use std::time::Duration;
 
-use crate::control::socket;
+use crate::control::{socket, socket_paths};
 use crate::doctor::Check;
 use crate::doctor::check::Root;
 use crate::lab::timer_latency::{self, Lateness};
@@ -104,7 +104,7 @@ fn wake_up(obtained: &RealtimeGrants, late: &Lateness) -> Check {
 
 /// Checks whether the default control socket can be created.
 pub(crate) fn control() -> Check {
-    let made = socket::path_to_listen_at().and_then(|path| socket::bind(&path).map(|_| path));
+    let made = socket_paths::path_to_listen_at().and_then(|path| socket::bind(&path).map(|_| path));
     match made {
         Ok(path) => Check::ok("control", format!("the default socket {} can be created", path.display())),
         Err(socket::SocketError::InUse(path)) => {

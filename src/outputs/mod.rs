@@ -1,5 +1,7 @@
-//! Where results go: JSON lines and text, annotated pictures and masks, recordings, a display, a preview page, the service
-//! manager.
+//! Outputs of a run: JSON lines and text, annotated pictures and masks, recordings, a display, a preview page, snapshots,
+//! and notifications of the service manager.
+//!
+//! [`fan_out::Outputs`] copies each result to the sinks; every sink has a thread of its own.
 
 pub mod draw;
 pub mod fan_out;

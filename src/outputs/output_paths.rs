@@ -1,4 +1,4 @@
-//! OutputPaths of result files: never two inputs into one file, never over an input.
+//! Names of result files: no two inputs share a file, and no input is overwritten.
 
 use std::collections::HashSet;
 use std::ffi::OsString;
@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
-/// Gives out file names in one folder.
+/// Assigns file names in one folder.
 pub struct OutputPaths {
     folder: PathBuf,
     taken: HashSet<OsString>,
@@ -15,7 +15,10 @@ pub struct OutputPaths {
 }
 
 impl OutputPaths {
-    /// Creates the folder when it is missing. The files in `inputs` will not be written over.
+    /// Creates the folder if it is missing. The files in `inputs` will not be overwritten.
+    ///
+    /// # Errors
+    /// When the folder cannot be created or used.
     pub fn new(folder: &Path, inputs: &[PathBuf]) -> Result<OutputPaths> {
         fs::create_dir_all(folder).with_context(|| format!("cannot create the folder {}", folder.display()))?;
         let folder_real =
@@ -25,9 +28,9 @@ impl OutputPaths {
         Ok(OutputPaths { folder: folder.to_owned(), taken: HashSet::new(), inputs })
     }
 
-    /// A path for a result of `input`: its name without the extension, then `ending`. When an earlier input took that
-    /// (`a.jpg` after `a.png`, or the same name in another folder) a number goes between: `a-2.png`.
-    /// Results of an earlier command are written over.
+    /// Returns a path for a result of `input`: its name without the extension, then `ending`. If an earlier input has that
+    /// path (`a.jpg` after `a.png`, or the same name in another folder), a number goes between: `a-2.png`. Results of an
+    /// earlier command are overwritten.
     pub fn claim(&mut self, input: &Path, ending: &str) -> PathBuf {
         let stem = input.file_stem().unwrap_or(input.as_os_str());
         let mut number = 1u64;
@@ -38,7 +41,7 @@ impl OutputPaths {
             }
             name.push(ending);
             let path = self.folder.join(&name);
-            // Some file systems do not tell capitals apart.
+            // Some file systems ignore case.
             let key = OsString::from(name.to_string_lossy().to_lowercase());
             let is_input = path.canonicalize().is_ok_and(|real| self.inputs.contains(&real));
             if !is_input && self.taken.insert(key) {
@@ -67,7 +70,7 @@ mod tests {
     }
 
     #[test]
-    fn an_input_is_never_written_over() -> Result<()> {
+    fn input_is_never_overwritten() -> Result<()> {
         let folder = crate::scratch::Folder::new()?;
         let input = folder.path().join("a.png");
         fs::write(&input, b"x")?;
@@ -77,7 +80,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_in_the_way_is_an_error() -> Result<()> {
+    fn file_in_place_of_the_folder_is_an_error() -> Result<()> {
         let folder = crate::scratch::Folder::new()?;
         let file = folder.path().join("file");
         fs::write(&file, b"x")?;

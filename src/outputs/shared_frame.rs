@@ -1,13 +1,13 @@
-//! A published frame on its way to an output.
+//! A published frame on its way to the sinks that draw.
 
 use std::sync::Arc;
 
 use faceptor::stages::{Analysis, OwnedFrame};
 
-/// What an outlet that shows something gets. The memory goes round and round.
+/// A published frame for a sink that draws. Buffers are reused.
 #[derive(Debug, Default)]
 pub struct SharedFrame {
-    /// The frame's pixels, when somebody watched while it was taken.
+    /// The frame's pixels, if an output needed them when it was captured.
     pub still: Option<Arc<OwnedFrame>>,
     pub analysis: Analysis,
     /// The frame's JSON line.

@@ -1,4 +1,4 @@
-//! Frames with everything drawn on them, on a framebuffer.
+//! Shows annotated frames on a framebuffer.
 
 use std::ops::ControlFlow;
 use std::path::PathBuf;
@@ -10,10 +10,10 @@ use crate::outputs::sinks::framebuffer::Framebuffer;
 use crate::outputs::sinks::sink::Sink;
 use faceptor::stages::{Picture, Pixels};
 
-/// The device of `--display fb:DEVICE`.
+/// Parses the device of `--display fb:DEVICE`.
 ///
 /// # Errors
-/// A text for the user when it is written otherwise.
+/// A text for the user when the kind is not `fb` or the path is not absolute.
 pub fn parse_display(text: &str) -> Result<PathBuf, String> {
     match text.strip_prefix("fb:") {
         Some(device) if device.starts_with('/') => Ok(device.into()),
@@ -63,13 +63,13 @@ mod tests {
     use std::sync::Arc;
 
     #[test]
-    fn displays_are_named_by_their_kind() {
+    fn displays_are_parsed_by_kind() {
         assert_eq!(parse_display("fb:/dev/fb1"), Ok("/dev/fb1".into()));
         assert!(["/dev/fb0", "fb:", "fb:fb0", "drm:/dev/dri/card0"].iter().all(|text| parse_display(text).is_err()));
     }
 
     #[test]
-    fn a_frame_fills_the_screen_with_its_box_on_it() -> anyhow::Result<()> {
+    fn annotated_frame_fills_the_screen() -> anyhow::Result<()> {
         let folder = crate::scratch::Folder::new()?;
         let path = folder.path().join("fb");
         fs::write(&path, vec![0; 200 * 4 * 100])?;
@@ -86,7 +86,7 @@ mod tests {
         // A frame of 40 x 40 becomes 100 x 100 in the middle of the screen.
         scene.still = FramePool::new(1, 0).keep(&Picture::filled(40, 40, [50, 60, 70]).view());
         assert_eq!(display.take(&mut scene), ControlFlow::Continue(()));
-        assert!(scene.still.is_none(), "the pixels are given back");
+        assert!(scene.still.is_none(), "the pixels are returned");
         let screen = fs::read(&path)?;
         let at = |x: usize, y: usize| [2, 1, 0].map(|c| screen[y * 800 + x * 4 + c]);
         assert_eq!((at(49, 50), at(150, 50)), ([0; 3], [0; 3]));

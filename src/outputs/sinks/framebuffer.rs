@@ -1,7 +1,7 @@
-//! The Linux framebuffer as a display: how its pixels lie, and how a picture gets there.
+//! The Linux framebuffer as a display: its pixel layout, and writing a picture to it.
 //!
-//! Only what the kernel reports counts: any size and distance of rows, 16, 24 or 32 bits with the colours wherever they
-//! are. The screen is written by one `pwrite` a frame, which every framebuffer driver takes.
+//! The layout is what the kernel reports: any size and stride, 16, 24 or 32 bits with the colours at any position. The
+//! screen is written by one `pwrite` a frame, which every framebuffer driver supports.
 
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -13,32 +13,32 @@ use anyhow::{Context, Result, bail, ensure};
 
 use faceptor::stages::{Picture, Pixels};
 
-/// The largest screen that is believed in, pixels on a side.
+/// Largest plausible side of a screen, px.
 const MAX_SIDE: u32 = 16_384;
 
-/// Where one colour lies in a pixel.
+/// The position of a colour in a pixel.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
 pub struct Field {
-    /// Of its lowest bit.
+    /// Position of the lowest bit.
     pub offset: u32,
-    /// In bits.
+    /// Number of bits.
     pub length: u32,
-    /// Not zero: the most significant bit is on the right. No driver of today has that.
+    /// Not zero: the most significant bit is on the right. No current driver has that.
     pub msb_right: u32,
 }
 
-/// How a screen lies in memory.
+/// The layout of a screen in memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Geometry {
-    /// Pixels that are seen.
+    /// Visible width, px.
     pub width: usize,
     pub height: usize,
     /// Bytes from one row to the next.
     pub stride: usize,
     /// Bytes of a pixel: 2, 3 or 4.
     pub pixel_bytes: usize,
-    /// Byte of the first pixel that is seen.
+    /// Offset of the first visible pixel in bytes.
     pub start: usize,
     pub red: Field,
     pub green: Field,
@@ -65,7 +65,7 @@ pub struct Variable {
     pub transp: Field,
     pub nonstd: u32,
     pub activate: u32,
-    /// Millimetres, timings, rotation, colour space: of no use here.
+    /// Millimetres, timings, rotation, colour space: not used here.
     pub rest: [u32; 18],
 }
 
@@ -92,17 +92,17 @@ pub struct Fixed {
 
 const FBIOGET_VSCREENINFO: libc::c_ulong = 0x4600;
 const FBIOGET_FSCREENINFO: libc::c_ulong = 0x4602;
-/// Pixels lie side by side, not in planes.
+/// Packed pixels, not planes.
 const TYPE_PACKED_PIXELS: u32 = 0;
-/// Colours stand in the pixel itself; 4 is the same behind a table that is linear from the start.
+/// The pixel holds the colours; direct colour (4) adds a lookup table, which is linear by default.
 const VISUAL_TRUE_COLOUR: u32 = 2;
 const VISUAL_DIRECT_COLOUR: u32 = 4;
 
 impl Geometry {
-    /// From what the kernel reports.
+    /// Checks what the kernel reports.
     ///
     /// # Errors
-    /// When the screen is of a kind that cannot be drawn on, or contradicts itself.
+    /// When the kind of screen is not supported, or its values contradict each other.
     pub fn of(variable: &Variable, fixed: &Fixed) -> Result<Geometry> {
         let Variable { xres, yres, bits_per_pixel: bits, .. } = *variable;
         ensure!((1..=MAX_SIDE).contains(&xres) && (1..=MAX_SIDE).contains(&yres), "a screen of {xres} x {yres} pixels");
@@ -128,12 +128,12 @@ impl Geometry {
         let opaque = if alpha == 0 { 0 } else { ((1 << alpha) - 1) << transp.offset };
         let geometry = Geometry { width, height, stride, pixel_bytes, start, red, green, blue, opaque };
         let (end, memory) = (start.saturating_add(geometry.bytes()), fixed.smem_len as usize);
-        // Drivers that report no memory at all still take what is written.
+        // Drivers that report no memory size still accept writes.
         ensure!(memory == 0 || end <= memory, "{end} bytes of pixels are more than its memory, {memory} bytes");
         Ok(geometry)
     }
 
-    /// Bytes from the first pixel that is seen to the last.
+    /// Returns the bytes from the first visible pixel to the last.
     pub fn bytes(&self) -> usize {
         self.stride * (self.height - 1) + self.width * self.pixel_bytes
     }
@@ -141,14 +141,14 @@ impl Geometry {
     fn encode(&self, rgb: [u8; 3]) -> [u8; 4] {
         let fields = [self.red, self.green, self.blue];
         let pixel = rgb.into_iter().zip(fields).fold(self.opaque, |pixel, (value, field)| {
-            // The highest bits: 255 stays the brightest in fields of any length.
+            // The highest bits are kept, so that 255 is the brightest value of any field.
             pixel | (u32::from(value) >> (8 - field.length)) << field.offset
         });
         pixel.to_le_bytes()
     }
 
-    /// Puts a picture into the middle of the bytes of a screen; what lies outside it is not touched. Pictures larger
-    /// than the screen lose their right and lower part.
+    /// Writes a picture into the middle of the bytes of a screen; the bytes around it stay. The right and lower part of a
+    /// picture larger than the screen is cut off.
     pub fn place(&self, picture: &Picture, screen: &mut [u8]) {
         let (width, height) = (picture.width().min(self.width), picture.height().min(self.height));
         let (left, top) = ((self.width - width) / 2, (self.height - height) / 2);
@@ -160,7 +160,7 @@ impl Geometry {
         }
     }
 
-    /// The usual kinds of pixels have a loop of their own, which the compiler makes fast.
+    /// Encodes a row. The usual layout has its own loop, which the compiler vectorizes.
     fn encode_row(&self, row: &[u8], target: &mut [u8]) {
         let at = |offset| Field { offset, length: 8, msb_right: 0 };
         let colours = row.chunks_exact(3);
@@ -185,9 +185,9 @@ pub struct Framebuffer {
     path: PathBuf,
     file: File,
     geometry: Geometry,
-    /// A copy of the screen.
+    /// A copy of the screen's bytes.
     screen: Vec<u8>,
-    /// Size of the picture that is on it.
+    /// Size of the picture that is shown.
     shown: [usize; 2],
 }
 
@@ -195,7 +195,7 @@ impl Framebuffer {
     /// Opens a device such as `/dev/fb0`.
     ///
     /// # Errors
-    /// When it cannot be opened, is no framebuffer, or is of a kind that cannot be drawn on.
+    /// When it cannot be opened, is not a framebuffer, or its layout is not supported.
     pub fn open(path: &Path) -> Result<Framebuffer> {
         let name = path.display();
         let file = OpenOptions::new().read(true).write(true).open(path);
@@ -210,13 +210,13 @@ impl Framebuffer {
         };
         if answers.iter().any(|&answer| answer < 0) {
             let error = io::Error::last_os_error();
-            bail!("the display {name} is no framebuffer: {error}");
+            bail!("the display {name} is not a framebuffer: {error}");
         }
         let geometry = Geometry::of(&variable, &fixed).with_context(|| format!("the display {name}"))?;
         Framebuffer::on(path, file, geometry)
     }
 
-    /// On any file, with a geometry from elsewhere.
+    /// Uses any file with a given geometry.
     ///
     /// # Errors
     /// When the file cannot be written to.
@@ -227,12 +227,12 @@ impl Framebuffer {
         Ok(display)
     }
 
-    /// How its pixels lie.
+    /// Returns the layout of the screen.
     pub fn geometry(&self) -> &Geometry {
         &self.geometry
     }
 
-    /// The device.
+    /// Returns the path of the device.
     pub fn path(&self) -> &Path {
         &self.path
     }
@@ -240,7 +240,7 @@ impl Framebuffer {
     /// Shows a picture in the middle of a black screen.
     ///
     /// # Errors
-    /// When the device does not take it.
+    /// When the device cannot be written.
     pub fn show(&mut self, picture: &Picture) -> io::Result<()> {
         let size = [picture.width(), picture.height()];
         if std::mem::replace(&mut self.shown, size) != size {
@@ -273,14 +273,14 @@ mod tests {
     }
 
     #[test]
-    fn the_kernels_structs_have_their_size() {
+    fn kernel_structs_have_their_size() {
         assert_eq!(size_of::<Variable>(), 160);
         let long = size_of::<libc::c_ulong>();
         assert_eq!(size_of::<Fixed>(), if long == 8 { 80 } else { 68 });
     }
 
     #[test]
-    fn a_picture_lies_in_the_middle_of_any_screen() -> Result<()> {
+    fn picture_is_centred_on_any_screen() -> Result<()> {
         let folder = crate::scratch::Folder::new()?;
         let path = folder.path().join("fb");
         let picture = Picture::from_rgb(2, 1, vec![255, 128, 8, 0, 0, 255]).context("two pixels")?;
@@ -297,7 +297,7 @@ mod tests {
         for ([red, green, blue], bits, expected) in cases {
             let (mut variable, mut fixed) = bgrx(6, 3, 40);
             (variable.red, variable.green, variable.blue) = (red, green, blue);
-            // The second of two screens in one memory is seen.
+            // The second of two screens in one memory is visible.
             (variable.bits_per_pixel, variable.yoffset, variable.xoffset) = (bits, 3, 1);
             fixed.smem_len = 300;
             let geometry = Geometry::of(&variable, &fixed)?;
@@ -311,7 +311,7 @@ mod tests {
             screen[start..start + 80 + 6 * bytes].fill(0);
             screen[start + 40 + 2 * bytes..][..2 * bytes].copy_from_slice(expected);
             assert_eq!(fs::read(&path)?, screen, "{bits} bits");
-            // A smaller picture leaves nothing of the larger one behind; one that is too large is cut.
+            // A smaller picture leaves nothing of the larger one; one that is too large is cut off.
             display.show(&Picture::filled(1, 1, [0; 3]))?;
             assert!(fs::read(&path)?[start..start + 80 + 6 * bytes].iter().all(|&byte| byte == 0));
             display.show(&Picture::filled(50, 50, [255; 3]))?;
@@ -332,7 +332,7 @@ mod tests {
     }
 
     #[test]
-    fn screens_that_cannot_be_drawn_on_are_refused() {
+    fn unsupported_screens_are_refused() {
         let refused = |change: &dyn Fn(&mut Variable, &mut Fixed)| {
             let (mut variable, mut fixed) = bgrx(1280, 800, 5120);
             change(&mut variable, &mut fixed);
@@ -354,9 +354,13 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_framebuffer_is_named() {
+    fn other_devices_are_refused_by_name() {
         let error = |path: &str| Framebuffer::open(Path::new(path)).err().map(|e| format!("{e:#}")).unwrap_or_default();
-        assert!(error("/dev/null").starts_with("the display /dev/null is no framebuffer: "), "{}", error("/dev/null"));
+        assert!(
+            error("/dev/null").starts_with("the display /dev/null is not a framebuffer: "),
+            "{}",
+            error("/dev/null")
+        );
         assert!(error("/dev/nofb").starts_with("cannot open the display /dev/nofb"), "{}", error("/dev/nofb"));
     }
 }

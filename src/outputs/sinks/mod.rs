@@ -2,6 +2,7 @@
 
 pub mod display;
 pub mod framebuffer;
+pub mod pixel_demand;
 pub mod preview;
 pub mod recording;
 mod recording_recovery;

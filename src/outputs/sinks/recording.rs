@@ -1,8 +1,8 @@
-//! Result lines into files that survive power loss, full disks and long runs.
+//! Records result lines in files that survive power loss, full disks and long runs.
 //!
-//! The newest lines are in the file that was asked for, older ones in `FILE.1`, `FILE.2` and so on. A file holds whole
-//! lines only: each is written by one call, what a failed call left is cut off, and what a power loss left is cut off
-//! when the file is opened again. How it lies on the disk is in `docs/present.md`.
+//! The newest lines are in the given file, older ones in `FILE.1`, `FILE.2` and so on. A file holds whole lines only:
+//! each is written by one call, and a partial line is cut off: after a failed call at once, after a power loss when the
+//! file is opened again. The format is described in `docs/outputs.md`.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind, Write};
@@ -16,29 +16,29 @@ use crate::outputs::sinks::recording_recovery;
 use crate::outputs::sinks::sink::Sink;
 use crate::platform::limits;
 
-/// What was recorded is on the disk at the latest after this.
+/// Longest time after which a recorded line is on the disk.
 const SYNC_EVERY: Duration = Duration::from_secs(1);
-/// After a failure other than a full disk, and before the next attempt to begin a new file.
+/// Pause after a failure other than a full disk.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// Where to record, and how much.
 #[derive(Clone, Debug)]
 pub struct RecordingOptions {
     pub path: PathBuf,
-    /// A file takes no more bytes than this.
+    /// Largest size of a file.
     pub limit_bytes: u64,
-    /// Files that are kept, the newest included; at least 1.
+    /// Number of files kept, the newest included; at least 1.
     pub files: u32,
 }
 
-/// What became of the lines.
+/// Counts of lines.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RecordingCounters {
     pub written: u64,
-    /// Lines for which there was no room, or that could not be written.
+    /// Lines that could not be written.
     pub lost: u64,
     pub rotations: u64,
-    /// Bytes of torn or damaged lines that were cut off when the file was opened.
+    /// Bytes of partial or damaged lines that were cut off when the file was opened.
     pub cut_bytes: u64,
 }
 
@@ -50,20 +50,20 @@ enum Trouble {
     CannotRotate,
 }
 
-/// A recording under way.
+/// Writes a recording.
 pub struct RecordingSink {
     options: RecordingOptions,
     file: File,
     /// Bytes of whole lines in the file.
     length: u64,
-    /// Something may lie behind `length` that a failed call left.
+    /// A failed call may have left bytes after `length`.
     torn: bool,
     /// Devices are neither cut, rotated nor synchronized.
     regular: bool,
     unsynced: bool,
     synced: Instant,
     trouble: Option<Trouble>,
-    /// Not before then another attempt after trouble.
+    /// Time of the next attempt after trouble.
     retry: Option<Instant>,
     lost_in_trouble: u64,
     sync_failed: bool,
@@ -71,10 +71,10 @@ pub struct RecordingSink {
 }
 
 impl RecordingSink {
-    /// Opens the file, cuts a torn last line off and goes on behind it.
+    /// Opens the file, cuts off a partial last line and continues after it.
     ///
     /// # Errors
-    /// When the file cannot be written, is in use by another recording, or is no recording.
+    /// When the file cannot be written, is in use by another recording, or is not a recording.
     pub fn open(options: RecordingOptions) -> Result<RecordingSink> {
         let path = &options.path;
         limits::ignore_file_size_signal();
@@ -86,11 +86,13 @@ impl RecordingSink {
             let found = file.metadata().map(|metadata| metadata.len()).unwrap_or(0);
             length = recording_recovery::whole_lines(&file, found)
                 .with_context(|| format!("cannot read {}", path.display()))?
-                .with_context(|| format!("{} is no recording: it is left as it is, choose another", path.display()))?;
+                .with_context(|| {
+                    format!("{} is not a recording, so it is not touched; choose another file", path.display())
+                })?;
             counters.cut_bytes = found - length;
             if length < found {
-                file.set_len(length).with_context(|| format!("cannot cut a torn line off {}", path.display()))?;
-                log::warn!("{}: the last line was torn, {} bytes cut off", path.display(), found - length);
+                file.set_len(length).with_context(|| format!("cannot cut a partial line off {}", path.display()))?;
+                log::warn!("{}: the last line was incomplete, {} bytes cut off", path.display(), found - length);
             }
             sync_folder(path);
         }
@@ -111,20 +113,20 @@ impl RecordingSink {
         })
     }
 
-    /// What became of the lines so far.
+    /// Returns the counts so far.
     pub fn counters(&self) -> RecordingCounters {
         self.counters
     }
 
-    /// Writes one line, which ends with a line feed. A line that cannot be written is lost and counted; the next one is
-    /// tried again.
+    /// Writes one line, which ends with a line feed. A line that cannot be written is lost and counted; writing is tried
+    /// again with the next one.
     pub fn write(&mut self, line: &[u8]) {
         if self.retry.is_some_and(|until| Instant::now() < until) {
             return self.lose();
         }
         if let Err((trouble, error)) = self.try_write(line) {
             self.lose();
-            // A full disk refuses at once and costs nothing to ask; other failures may cost time.
+            // A full disk fails at once; other failures may take time.
             self.retry = (trouble != Trouble::NoRoom).then(|| Instant::now() + RETRY_AFTER);
             if self.trouble != Some(trouble) {
                 self.trouble = Some(trouble);
@@ -136,7 +138,7 @@ impl RecordingSink {
         self.retry = None;
         if self.trouble.take().is_some() {
             let lost = std::mem::take(&mut self.lost_in_trouble);
-            log::info!("{}: records again, {lost} lines were lost", self.options.path.display());
+            log::info!("{}: recording again, {lost} lines were lost", self.options.path.display());
         }
     }
 
@@ -172,7 +174,7 @@ impl RecordingSink {
         }
     }
 
-    /// One call for the whole line. Where it takes a part only, the next call says what is in the way.
+    /// Appends the whole line by one call. After a partial write the next call returns the cause.
     fn append(&mut self, mut line: &[u8]) -> io::Result<()> {
         while !line.is_empty() {
             match self.file.write(line) {
@@ -191,11 +193,11 @@ impl RecordingSink {
         Ok(())
     }
 
-    /// The oldest file goes, the others move on by one, and a new one begins.
+    /// Removes the oldest file, renames the others and begins a new one.
     fn rotate(&mut self) -> io::Result<()> {
         self.sync();
         let path = self.options.path.clone();
-        // Where an earlier attempt got as far as moving the files on, only the new one is missing.
+        // An earlier attempt may have renamed the files, and only failed to begin the new one.
         let moved_on = !path.try_exists()?;
         for number in (1..self.options.files).rev().filter(|_| !moved_on) {
             let from = if number == 1 { path.clone() } else { numbered(&path, number - 1) };
@@ -216,7 +218,7 @@ impl RecordingSink {
         Ok(())
     }
 
-    /// Puts on the disk what was written.
+    /// Puts written lines on the disk.
     fn sync(&mut self) {
         self.synced = Instant::now();
         if !self.regular || !std::mem::take(&mut self.unsynced) {
@@ -262,7 +264,7 @@ impl Trouble {
     }
 }
 
-/// `FILE.1` and so on.
+/// Returns `FILE.1` and so on.
 fn numbered(path: &Path, number: u32) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(format!(".{number}"));
@@ -270,13 +272,13 @@ fn numbered(path: &Path, number: u32) -> PathBuf {
 }
 
 fn create(path: &Path) -> io::Result<File> {
-    // Every write goes to the end, also after a cut. Reading is for the look at the last line.
+    // Every write goes to the end, also after a cut. Reading is for finding the last whole line.
     let file = OpenOptions::new().read(true).append(true).create(true).open(path)?;
     let _ = file.try_lock();
     Ok(file)
 }
 
-/// Opens the file for one recording only.
+/// Opens the file and locks it, so that no other program records to it.
 fn open_locked(path: &Path) -> Result<File> {
     if let Ok(metadata) = fs::metadata(path) {
         use std::os::unix::fs::FileTypeExt;
@@ -289,12 +291,12 @@ fn open_locked(path: &Path) -> Result<File> {
     let file = file.with_context(|| format!("cannot record to {}", path.display()))?;
     match file.try_lock() {
         Err(fs::TryLockError::WouldBlock) => bail!("{} is being recorded to by another program", path.display()),
-        // Some file systems know no locks.
+        // Some file systems have no locks.
         Err(fs::TryLockError::Error(_)) | Ok(()) => Ok(file),
     }
 }
 
-/// Puts the names in the file's folder on the disk.
+/// Puts the directory entries of the file's folder on the disk.
 fn sync_folder(path: &Path) {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     // File systems that cannot do it lose names at worst, not lines.
@@ -315,7 +317,7 @@ mod tests {
     }
 
     #[test]
-    fn the_limit_holds_and_the_newest_lines_stay() -> Result<()> {
+    fn rotation_keeps_the_limit_and_the_newest_lines() -> Result<()> {
         let folder = Folder::new()?;
         let path = folder.path().join("a.jsonl");
         // Five lines of 17 bytes fit.
@@ -340,7 +342,7 @@ mod tests {
     }
 
     #[test]
-    fn one_file_may_be_enough() -> Result<()> {
+    fn single_file_is_truncated() -> Result<()> {
         let folder = Folder::new()?;
         let path = folder.path().join("a.jsonl");
         let mut recorder =
@@ -354,7 +356,7 @@ mod tests {
     }
 
     #[test]
-    fn a_torn_line_is_cut_off_and_other_files_are_left_alone() -> Result<()> {
+    fn partial_line_is_cut_off_and_other_files_are_refused() -> Result<()> {
         let folder = Folder::new()?;
         let path = folder.path().join("a.jsonl");
         fs::write(&path, [line(1), line(2), b"{\"frame\":    ".to_vec()].concat())?;
@@ -367,7 +369,7 @@ mod tests {
         let photo = folder.path().join("photo.jpg");
         fs::write(&photo, b"\xff\xd8\xff\xe0 not lines\n of JSON")?;
         let error = RecordingSink::open(options(photo.clone())).err().context("not a recording")?;
-        assert!(error.to_string().contains("photo.jpg is no recording"), "{error}");
+        assert!(error.to_string().contains("photo.jpg is not a recording"), "{error}");
         assert_eq!(fs::read(photo)?.len(), 23);
         let error = RecordingSink::open(options(folder.path().into())).err().context("a folder")?;
         assert!(error.to_string().ends_with("it is not a file"), "{error}");
@@ -375,7 +377,7 @@ mod tests {
     }
 
     #[test]
-    fn a_full_disk_is_counted() -> Result<()> {
+    fn full_disk_is_counted() -> Result<()> {
         let mut recorder = RecordingSink::open(options("/dev/full".into()))?;
         (0..10).for_each(|number| recorder.write(&line(number)));
         assert_eq!(recorder.counters(), RecordingCounters { lost: 10, ..RecordingCounters::default() });
@@ -384,7 +386,7 @@ mod tests {
     }
 
     #[test]
-    fn a_folder_that_is_gone_loses_lines_until_it_is_back() -> Result<()> {
+    fn missing_folder_loses_lines_until_it_is_back() -> Result<()> {
         let folder = Folder::new()?;
         let below = folder.path().join("below");
         fs::create_dir(&below)?;

@@ -1,15 +1,18 @@
-//! Where the whole lines of a recording end.
+//! Finds the end of the last whole line of a recording after a power loss.
 
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 
-/// So much of the end is looked at first; more only when no whole line is in it.
+/// Bytes of the end that are searched first; more only when they hold no whole line.
 const WINDOW: u64 = 256 << 10;
 
-/// How many of the `length` bytes of a file are whole lines, each a JSON object: what a power loss left behind the last
-/// good line (a part of one, or the zeros of blocks that were never written) does not count.
-/// `None` when the file does not look like a recording, so that nobody cuts it.
+/// Returns how many of the `length` bytes of a file are whole lines, each a JSON object. Bytes that a power loss left after
+/// the last whole line do not count: a part of a line, or zeros of blocks that were never written. Returns `None` when
+/// the file does not look like a recording, so that it is not cut.
+///
+/// # Errors
+/// When the file cannot be read.
 pub fn whole_lines(file: &File, length: u64) -> io::Result<Option<u64>> {
     if length == 0 {
         return Ok(Some(0));
@@ -29,7 +32,7 @@ pub fn whole_lines(file: &File, length: u64) -> io::Result<Option<u64>> {
             return Ok(Some(from + end as u64));
         }
         if from == 0 {
-            // The one line there is torn, or nothing but zeros: it is a recording if nothing else is in it.
+            // Only one partial line, or nothing but zeros, is a recording too.
             let torn = !bytes.contains(&b'\n') || bytes.iter().all(|&byte| byte == 0);
             return Ok(torn.then_some(0));
         }
@@ -37,8 +40,8 @@ pub fn whole_lines(file: &File, length: u64) -> io::Result<Option<u64>> {
     }
 }
 
-/// The end of the last line of `bytes` that is a JSON object. Only where `bytes` are the whole file can their first line
-/// be told to be whole.
+/// Returns the end of the last line of `bytes` that is a JSON object. The first line of `bytes` is only known to be whole if
+/// they are the whole file.
 fn last_whole_line(bytes: &[u8], whole_file: bool) -> Option<usize> {
     let mut end = bytes.len();
     loop {
@@ -64,7 +67,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_not_a_whole_line_at_the_end_does_not_count() -> io::Result<()> {
+    fn partial_lines_at_the_end_do_not_count() -> io::Result<()> {
         let folder = crate::scratch::Folder::new()?;
         let path = folder.path().join("a");
         let count = |bytes: &[u8]| {

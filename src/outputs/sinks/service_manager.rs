@@ -1,6 +1,7 @@
-//! Tells systemd that the program is ready, alive and stopping: `sd_notify` without its library.
+//! Notifies systemd (sd_notify(3)) that the program is ready, alive and stopping.
 //!
-//! One datagram each to the socket that `NOTIFY_SOCKET` names. Without that variable nothing is sent.
+//! Each message is one datagram to the socket that `NOTIFY_SOCKET` names. Without that variable nothing is sent. The socket
+//! does not block, because messages are sent on the publisher's thread; the crate `sd-notify` sends with a blocking one.
 
 use std::env;
 use std::io;
@@ -12,24 +13,24 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
-/// The status line changes no more often than this.
+/// Least time between two status lines.
 const STATUS_EVERY: Duration = Duration::from_secs(10);
 
-/// A service manager that wants to be told.
+/// A service manager that expects notifications.
 pub struct ServiceManager {
     socket: UnixDatagram,
     address: SocketAddr,
-    /// How often the watchdog is fed, when the service has one.
+    /// Time between two messages to the watchdog, when the service has one, us.
     feed_every_us: Option<u64>,
     ready: bool,
     fed_us: u64,
     said_us: u64,
-    /// A socket that takes nothing is said once.
-    deaf: bool,
+    /// A failing socket is logged once.
+    failed: bool,
 }
 
 impl ServiceManager {
-    /// The manager that the environment names; `None` when there is none.
+    /// Returns the manager that the environment names; `None` without one.
     ///
     /// # Errors
     /// When `NOTIFY_SOCKET` is not an address.
@@ -42,7 +43,7 @@ impl ServiceManager {
         ServiceManager::new(address.as_bytes(), watchdog).map(Some)
     }
 
-    /// For the socket at a path, or `@name` for an abstract one, with the watchdog's patience.
+    /// For the socket at a path, or `@name` for an abstract one. `watchdog` is its timeout.
     ///
     /// # Errors
     /// When `address` is neither.
@@ -56,13 +57,13 @@ impl ServiceManager {
         let address = parsed.with_context(|| format!("NOTIFY_SOCKET={shown} cannot be used"))?;
         let socket = UnixDatagram::unbound().context("cannot make a socket for NOTIFY_SOCKET")?;
         socket.set_nonblocking(true).context("cannot use a socket for NOTIFY_SOCKET")?;
-        // A quarter of its patience: three feedings may get lost.
-        let feed_every_us = watchdog.map(|patience| (patience.as_micros() as u64 / 4).max(1));
-        Ok(ServiceManager { socket, address, feed_every_us, ready: false, fed_us: 0, said_us: 0, deaf: false })
+        // A quarter of its timeout: three messages may get lost.
+        let feed_every_us = watchdog.map(|timeout| (timeout.as_micros() as u64 / 4).max(1));
+        Ok(ServiceManager { socket, address, feed_every_us, ready: false, fed_us: 0, said_us: 0, failed: false })
     }
 
-    /// A frame has been published at `now_us`. The first one makes the service ready; later ones feed the watchdog, so
-    /// that it bites when frames stop. `status` is asked for now and then.
+    /// Notes that a frame has been published at `now_us`. The first frame reports the service as ready; later ones reset the
+    /// watchdog, so that it fires when frames stop. `status` is called when a status line is due.
     pub fn advance(&mut self, now_us: u64, status: impl FnOnce() -> String) {
         let due = |every: u64, last: u64| now_us.saturating_sub(last) >= every;
         let feed = self.feed_every_us.is_some_and(|every| due(every, self.fed_us));
@@ -86,7 +87,7 @@ impl ServiceManager {
         self.send(&message);
     }
 
-    /// The program ends.
+    /// Reports that the program ends.
     pub fn stop(&mut self) {
         self.send("STOPPING=1\n");
     }
@@ -94,18 +95,18 @@ impl ServiceManager {
     fn send(&mut self, message: &str) {
         let failure = match self.socket.send_to_addr(message.as_bytes(), &self.address) {
             Ok(_) => return,
-            // The manager is busy; it hears the next one.
+            // The manager is busy; it gets the next message.
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
             Err(error) => error,
         };
-        if !self.deaf {
-            self.deaf = true;
+        if !self.failed {
+            self.failed = true;
             log::warn!("the service manager's socket (NOTIFY_SOCKET) takes no messages: {failure}");
         }
     }
 }
 
-/// The patience of a watchdog that watches this process.
+/// Returns the timeout of the watchdog, if it watches this process.
 fn watchdog(microseconds: Option<&str>, process: Option<&str>) -> Option<Duration> {
     let microseconds = microseconds?.parse().ok().filter(|&us: &u64| us > 0)?;
     let ours = process.is_none_or(|process| process == std::process::id().to_string());
@@ -116,7 +117,7 @@ fn watchdog(microseconds: Option<&str>, process: Option<&str>) -> Option<Duratio
 mod tests {
     use super::*;
 
-    fn hear(socket: &UnixDatagram) -> String {
+    fn receive(socket: &UnixDatagram) -> String {
         let mut buffer = [0; 1000];
         match socket.recv(&mut buffer) {
             Ok(count) => String::from_utf8_lossy(&buffer[..count]).into_owned(),
@@ -125,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn the_manager_hears_of_frames_only_while_they_advance() -> Result<()> {
+    fn watchdog_is_reset_only_while_frames_advance() -> Result<()> {
         let folder = crate::scratch::Folder::new()?;
         let path = folder.path().join("notify");
         let name = format!("@faceptor-notify-{}", std::process::id());
@@ -136,31 +137,31 @@ mod tests {
         for (address, manager) in bound {
             manager.set_nonblocking(true)?;
             let mut notifier = ServiceManager::new(&address, Some(Duration::from_secs(2)))?;
-            assert_eq!(hear(&manager), "", "not ready before the first frame");
+            assert_eq!(receive(&manager), "", "not ready before the first frame");
             notifier.advance(1_000_000, || "1 frame\nof 1".to_owned());
-            assert_eq!(hear(&manager), "READY=1\nWATCHDOG=1\nSTATUS=1 frame of 1\n");
+            assert_eq!(receive(&manager), "READY=1\nWATCHDOG=1\nSTATUS=1 frame of 1\n");
             // Frames follow, but the watchdog is fed every half second only.
             for now_us in (1_033_000..1_500_000).step_by(33_000) {
                 notifier.advance(now_us, String::new);
             }
-            assert_eq!(hear(&manager), "");
+            assert_eq!(receive(&manager), "");
             notifier.advance(1_500_000, String::new);
-            assert_eq!(hear(&manager), "WATCHDOG=1\n");
+            assert_eq!(receive(&manager), "WATCHDOG=1\n");
             notifier.advance(11_200_000, || "many".to_owned());
-            assert_eq!(hear(&manager), "WATCHDOG=1\nSTATUS=many\n");
+            assert_eq!(receive(&manager), "WATCHDOG=1\nSTATUS=many\n");
             notifier.stop();
-            assert_eq!(hear(&manager), "STOPPING=1\n");
+            assert_eq!(receive(&manager), "STOPPING=1\n");
             drop(manager);
-            // Nobody listens any more: no failure.
+            // A closed socket is no failure.
             notifier.stop();
             notifier.stop();
-            assert!(notifier.deaf);
+            assert!(notifier.failed);
         }
         Ok(())
     }
 
     #[test]
-    fn only_our_own_watchdog_is_fed() -> Result<()> {
+    fn watchdog_of_another_process_is_ignored() -> Result<()> {
         let mine = std::process::id().to_string();
         assert_eq!(watchdog(Some("3000000"), Some(&mine)), Some(Duration::from_secs(3)));
         assert_eq!(watchdog(Some("3000000"), None), Some(Duration::from_secs(3)));

@@ -1,4 +1,4 @@
-//! Result lines on standard output, from a thread of their own.
+//! Result lines on standard output, written on a thread of their own.
 
 use std::fs::File;
 use std::io::{self, ErrorKind, Write};
@@ -11,23 +11,23 @@ use anyhow::{Context, Result};
 use crate::outputs::sinks::sink::Sink;
 use crate::platform::poll::{Events, PollEntry, poll};
 
-/// Why no more lines are taken.
+/// Why standard output takes no more lines.
 #[derive(Debug)]
 pub enum StdoutEnd {
-    /// The reader has gone, as `head` does when it has enough: no failure.
+    /// The reader has closed its end, as `head` does after its last line: no failure.
     Closed,
-    /// The lines cannot be written.
+    /// A line could not be written.
     Failed(io::Error),
 }
 
-/// Writes lines one by one, each sent off at once.
+/// Writes lines one by one, without a buffer.
 pub struct StdoutSink {
     file: File,
     end: Arc<OnceLock<StdoutEnd>>,
 }
 
 impl StdoutSink {
-    /// On standard output.
+    /// Writes to standard output.
     ///
     /// # Errors
     /// When standard output is not open.
@@ -36,12 +36,12 @@ impl StdoutSink {
         Ok(StdoutSink::on(descriptor.into()))
     }
 
-    /// On any file, pipe or terminal.
+    /// Writes to a file, pipe or terminal.
     pub fn on(file: File) -> StdoutSink {
         StdoutSink { file, end: Arc::new(OnceLock::new()) }
     }
 
-    /// Where the reason stands when the lines have ended.
+    /// Returns the cell that gets the reason when no more lines are taken.
     pub fn end(&self) -> Arc<OnceLock<StdoutEnd>> {
         self.end.clone()
     }
@@ -52,7 +52,7 @@ impl StdoutSink {
                 Ok(0) => return Err(ErrorKind::WriteZero.into()),
                 Ok(count) => line = &line[count..],
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                // The other end may have made the pipe non-blocking; waiting is what this thread is for.
+                // The reader may have made the pipe non-blocking. This thread may wait.
                 Err(error) if error.kind() == ErrorKind::WouldBlock => wait(&self.file)?,
                 Err(error) => return Err(error),
             }
@@ -61,7 +61,7 @@ impl StdoutSink {
     }
 }
 
-/// Until the file can be written to.
+/// Waits until the file can be written to.
 fn wait(file: &File) -> io::Result<()> {
     poll(&mut [PollEntry::new(file.as_raw_fd(), Events::WRITABLE)], None).map(drop)
 }
@@ -73,7 +73,7 @@ impl Sink<Vec<u8>> for StdoutSink {
             Err(error) if error.kind() == ErrorKind::BrokenPipe => StdoutEnd::Closed,
             Err(error) => StdoutEnd::Failed(error),
         };
-        // Only this thread sets it, and only once: nothing is taken afterwards.
+        // Only this thread sets it, and only once: the sink ends here.
         let _ = self.end.set(end);
         ControlFlow::Break(())
     }
@@ -86,23 +86,21 @@ mod tests {
     use crate::platform::shutdown::Shutdown;
     use std::fs::OpenOptions;
     use std::io::Read;
-    use std::os::fd::{FromRawFd, OwnedFd};
+    use std::os::fd::OwnedFd;
     use std::time::Duration;
 
-    fn pipe(flags: i32) -> (File, File) {
-        let mut ends = [0; 2];
-        // SAFETY: pipe2 fills the two descriptors, which nobody else owns.
-        let [reader, writer] = unsafe {
-            assert_eq!(libc::pipe2(ends.as_mut_ptr(), flags), 0);
-            ends.map(|end| OwnedFd::from_raw_fd(end))
-        };
-        (reader.into(), writer.into())
+    fn pipe() -> (File, File) {
+        let (reader, writer) = io::pipe().expect("a pipe");
+        (OwnedFd::from(reader).into(), OwnedFd::from(writer).into())
     }
 
     #[test]
-    fn lines_come_out_whole_also_through_a_non_blocking_pipe() -> Result<()> {
-        let (mut reader, writer) = pipe(libc::O_NONBLOCK);
-        let mut outlet = SinkThread::start("lines", 4, Loss::Matters, Vec::new, StdoutSink::on(writer))?;
+    fn lines_stay_whole_through_a_non_blocking_pipe() -> Result<()> {
+        let (mut reader, writer) = pipe();
+        for end in [&reader, &writer] {
+            rustix::io::ioctl_fionbio(end, true)?;
+        }
+        let mut sink = SinkThread::start("lines", 4, Loss::Matters, Vec::new, StdoutSink::on(writer))?;
         let line = |number: usize| format!("{{\"number\":{number},\"rest\":\"{}\"}}\n", "x".repeat(50_000));
         let wanted: String = (0..20).map(line).collect();
         let reading = std::thread::spawn(move || {
@@ -117,16 +115,16 @@ mod tests {
             }
         });
         for number in 0..20 {
-            assert!(outlet.push(&Shutdown::default(), |buffer| *buffer = line(number).into_bytes()));
+            assert!(sink.push(&Shutdown::default(), |buffer| *buffer = line(number).into_bytes()));
         }
-        assert!(outlet.finish_within(Duration::from_secs(10)));
+        assert!(sink.finish_within(Duration::from_secs(10)));
         assert!(reading.join().expect("it reads") == wanted.into_bytes());
         Ok(())
     }
 
     #[test]
-    fn a_reader_that_goes_away_is_no_failure_and_a_full_disk_is() -> Result<()> {
-        let (reader, writer) = pipe(0);
+    fn closed_reader_is_no_failure_but_full_disk_is() -> Result<()> {
+        let (reader, writer) = pipe();
         drop(reader);
         let full = OpenOptions::new().write(true).open("/dev/full")?;
         for (file, closed) in [(writer, true), (full, false)] {

@@ -1,13 +1,13 @@
-//! The newest picture and result for everybody who watches, and how many do.
+//! Passes the newest picture and result to all connections, and counts the viewers.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::Duration;
 
-/// Something that was published, with its number.
+/// Published bytes with their number.
 pub type Numbered = (u64, Arc<Vec<u8>>);
 
-/// What the drawing thread leaves and the connections take. The loop and the publisher never come here.
+/// Holds the newest bytes: the drawing thread publishes, the connections wait. The loop and the publisher never use it.
 #[derive(Default)]
 pub struct Broadcast {
     newest: Mutex<Newest>,
@@ -23,7 +23,7 @@ struct Newest {
     closed: bool,
 }
 
-/// Which of the two.
+/// Kinds of published bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     Picture,
@@ -40,7 +40,7 @@ impl Newest {
 }
 
 impl Broadcast {
-    /// Leaves something for everybody.
+    /// Publishes bytes to all connections.
     pub fn publish(&self, kind: Kind, bytes: Vec<u8>) {
         let mut newest = self.lock();
         let place = match kind {
@@ -52,12 +52,15 @@ impl Broadcast {
         self.changed.notify_all();
     }
 
-    /// The newest there is; number 0 is nothing.
+    /// Returns the newest bytes; number 0 before the first.
     pub fn newest(&self, kind: Kind) -> Numbered {
         self.lock().get(kind).clone()
     }
 
-    /// Waits for something newer than number `seen`, at most `patience`. `Ok(None)` when nothing came, `Err` at the end.
+    /// Waits at most `patience` for bytes newer than number `seen`. Returns `Ok(None)` when nothing came.
+    ///
+    /// # Errors
+    /// When the broadcast has been closed.
     pub fn wait(&self, kind: Kind, seen: u64, patience: Duration) -> Result<Option<Numbered>, Closed> {
         let waiting = |newest: &mut Newest| !newest.closed && newest.get(kind).0 <= seen;
         let newest = match self.changed.wait_timeout_while(self.lock(), patience, waiting) {
@@ -71,30 +74,30 @@ impl Broadcast {
         }
     }
 
-    /// Ends all waiting.
+    /// Closes the broadcast and ends all waits.
     pub fn close(&self) {
         self.lock().closed = true;
         self.changed.notify_all();
     }
 
-    /// How many connections show the picture.
+    /// Returns how many connections show the picture.
     pub fn viewers(&self) -> usize {
         self.viewers.load(Ordering::Relaxed)
     }
 
-    /// Counts a viewer until it is dropped.
+    /// Counts a viewer until the returned value is dropped.
     pub fn view(self: &Arc<Broadcast>) -> Viewer {
         self.viewers.fetch_add(1, Ordering::Relaxed);
         Viewer { broadcast: self.clone() }
     }
 
-    /// What is behind the lock is whole at all times, also when a thread panicked with it.
+    /// Locks the state. It is consistent at all times, also when a thread panicked with the lock.
     fn lock(&self) -> MutexGuard<'_, Newest> {
         self.newest.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 }
 
-/// The program ends.
+/// The broadcast has been closed: the program ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Closed;
 
@@ -114,7 +117,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn who_is_slow_gets_the_newest_only() {
+    fn slow_connection_gets_only_the_newest() {
         let broadcast = Arc::new(Broadcast::default());
         assert_eq!(broadcast.wait(Kind::Picture, 0, Duration::from_millis(1)), Ok(None));
         for number in 1..=5 {

@@ -1,10 +1,12 @@
-//! A page in the browser: the picture with everything drawn on it, the results, and check-boxes that choose tasks.
+//! Preview page in the browser: the annotated picture, the results, and check-boxes that choose tasks.
 //!
-//! The interface is described in `docs/present.md`. Drawing and encoding happen on the thread of the preview's outlet,
-//! and only while a browser shows the picture; each connection takes the newest picture when it is ready for one.
+//! The interface is described in `docs/outputs.md`. Drawing and encoding happen on the sink's thread, and only while a
+//! browser shows the picture. Each connection takes the newest picture when it is ready for one.
 
+pub mod access;
 pub mod broadcast;
-pub mod http;
+pub mod request;
+pub mod response;
 pub mod routes;
 pub mod server;
 
@@ -26,14 +28,14 @@ use crate::outputs::sinks::sink::Sink;
 use broadcast::{Broadcast, Kind};
 use faceptor::stages::{Picture, Pixels};
 
-/// Pictures are shown no larger than this, which keeps encoding cheap.
+/// Largest width and height of a picture, which keeps encoding cheap.
 const ROOM: [usize; 2] = [960, 720];
 const JPEG_QUALITY: u8 = 82;
 
-/// The address of `--preview`: `127.0.0.1:8080`, `localhost:8080`, `[::1]:8080`, or a port alone for 127.0.0.1.
+/// Parses the address of `--preview`: `127.0.0.1:8080`, `localhost:8080`, `[::1]:8080`, or a port alone for 127.0.0.1.
 ///
 /// # Errors
-/// A text for the user when it is no address.
+/// A text for the user when it is not an address.
 pub fn parse_address(text: &str) -> Result<SocketAddr, String> {
     if let Ok(port) = text.parse::<u16>() {
         return Ok(SocketAddr::from(([127, 0, 0, 1], port)));
@@ -43,7 +45,7 @@ pub fn parse_address(text: &str) -> Result<SocketAddr, String> {
     found.next().ok_or_else(|| "no such address".to_owned())
 }
 
-/// Draws and encodes frames for those who watch.
+/// Draws and encodes frames for the viewers.
 pub struct PreviewSink {
     broadcast: Arc<Broadcast>,
     annotator: Annotator,
@@ -92,7 +94,7 @@ impl Sink<SharedFrame> for PreviewSink {
             Ok(None) => {}
             Err(reason) => log::debug!("preview: {reason:#}"),
         }
-        // Given back at once, so that the loop can use it again.
+        // Returned at once, so that the loop can use it again.
         scene.still = None;
         ControlFlow::Continue(())
     }
@@ -107,7 +109,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn addresses_are_on_loopback_unless_another_is_given() {
+    fn addresses_default_to_loopback() {
         let address = |text| parse_address(text).map(|address| address.to_string());
         assert_eq!(address("8080").as_deref(), Ok("127.0.0.1:8080"));
         assert_eq!(address("[::1]:80").as_deref(), Ok("[::1]:80"));

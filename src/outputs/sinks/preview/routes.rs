@@ -1,4 +1,4 @@
-//! What the preview page knows of the run, and how it chooses tasks.
+//! The dynamic routes of the preview page: the state of the run, and the choice of tasks.
 
 use std::sync::Arc;
 
@@ -6,22 +6,22 @@ use serde_json::{Value, json};
 
 use crate::outputs::draw::overlay::Legend;
 use crate::outputs::sinks::preview::broadcast::{Broadcast, Kind};
-use crate::outputs::sinks::preview::http::HttpRefusal;
+use crate::outputs::sinks::preview::request::HttpRefusal;
 use faceptor_nn::manifest::TaskKind;
 
-/// Chooses tasks of the running loop by their names, separated by commas, or `none`. It returns at once.
+/// Chooses tasks of the running loop by their names, separated by commas, or `none`. Returns at once.
 pub type SetTasks = dyn Fn(&str) -> Result<(), String> + Send + Sync;
 
-/// What does not change while the program runs.
+/// What the routes need of the run.
 pub struct Routes {
-    /// What is being looked at, such as a camera's name.
+    /// The source in a few words, such as a camera's name.
     pub source: String,
     pub legend: Arc<Legend>,
     pub set_tasks: Arc<SetTasks>,
 }
 
 impl Routes {
-    /// `GET /state`: the run and its newest frame, null before the first.
+    /// Answers `GET /state`: the run and its newest frame, null before the first.
     pub fn state(&self, broadcast: &Broadcast) -> Value {
         let (number, event) = broadcast.newest(Kind::Event);
         let newest: Value = serde_json::from_slice(&event).unwrap_or(Value::Null);
@@ -38,10 +38,10 @@ impl Routes {
         })
     }
 
-    /// Has the loop decode these tasks from the next frame on.
+    /// Answers `POST /tasks`: chooses the tasks that the loop decodes from the next frame on.
     ///
     /// # Errors
-    /// When a name is not a task's, or the loop takes no more commands now.
+    /// When there is no task of a name, or the loop's command queue is full.
     pub fn choose(&self, names: &[&str]) -> Result<(), HttpRefusal> {
         let known = |name: &&str| self.legend.decoders.iter().any(|decoder| decoder.task().name == **name);
         if !names.iter().all(known) {

@@ -1,4 +1,4 @@
-//! The connections of the preview page: a limited number, a thread each.
+//! The HTTP server of the preview page: a limited number of connections, each on its own thread.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -11,30 +11,32 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
+use crate::outputs::sinks::preview::access::KnownHosts;
 use crate::outputs::sinks::preview::broadcast::{Broadcast, Closed, Kind};
-use crate::outputs::sinks::preview::http::{self, HttpRefusal, HttpRequest, KnownHosts};
+use crate::outputs::sinks::preview::request::{self, HttpRefusal, HttpRequest};
+use crate::outputs::sinks::preview::response;
 use crate::outputs::sinks::preview::routes::Routes;
 use crate::platform::poll::{Events, PollEntry, poll};
 use crate::platform::scheduling;
 
-/// Connections at a time. A browser tab has two that last.
+/// Most connections at a time. A browser tab keeps two open.
 const MAX_CONNECTIONS: usize = 32;
-/// A reader that takes nothing for so long is gone.
+/// A connection that takes nothing for this long is closed.
 const WRITE_PATIENCE: Duration = Duration::from_secs(5);
-/// How often the thread that accepts looks whether it shall end, and how long it waits after a failure.
+/// How often the accepting thread checks whether to end, and its pause after a failure.
 const TICK: Duration = Duration::from_millis(200);
-/// After so long without a frame, a watching page hears that the connection still stands.
+/// After this long without a frame, the page gets a sign that the connection is alive.
 const SILENCE: Duration = Duration::from_secs(2);
 /// Stack of a connection's thread.
 const STACK_BYTES: usize = 256 << 10;
-/// Between the pictures of a stream.
+/// Separates the pictures of a stream.
 const BOUNDARY: &str = "faceptor-frame";
 
 const PAGE: &str = include_str!("page.html");
 const STYLE: &str = include_str!("page.css");
 const SCRIPT: &str = include_str!("page.js");
 
-/// What all connections share.
+/// State that all connections share.
 struct Shared {
     broadcast: Arc<Broadcast>,
     routes: Routes,
@@ -43,7 +45,7 @@ struct Shared {
     stop: AtomicBool,
 }
 
-/// The server; it ends when it is dropped.
+/// The server. Dropping it ends the server.
 pub struct PreviewServer {
     shared: Arc<Shared>,
     address: SocketAddr,
@@ -51,7 +53,7 @@ pub struct PreviewServer {
 }
 
 impl PreviewServer {
-    /// Listens at `address` and answers from now on.
+    /// Listens at `address` and starts the thread.
     ///
     /// # Errors
     /// When the address cannot be used.
@@ -71,7 +73,7 @@ impl PreviewServer {
         Ok(PreviewServer { shared, address, thread: Some(thread) })
     }
 
-    /// Where it listens.
+    /// Returns where the server listens.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
@@ -82,7 +84,7 @@ impl Drop for PreviewServer {
         self.shared.stop.store(true, Ordering::Relaxed);
         self.shared.broadcast.close();
         if let Some(thread) = self.thread.take() {
-            // It looks at the flag a few times a second. The connections end by themselves.
+            // The thread checks the flag a few times a second. The connections end by themselves.
             let _ = thread.join();
         }
     }
@@ -98,7 +100,7 @@ fn accept(listener: &TcpListener, shared: &Arc<Shared>) {
             }
             Err(error) if error.kind() == ErrorKind::WouldBlock => wait(listener),
             Err(error) => {
-                // Out of descriptors, for example: what is open goes on, and new ones are taken again later.
+                // Out of descriptors, for example: open connections go on, and new ones are accepted again later.
                 if !std::mem::replace(&mut failing, true) {
                     log::warn!("the preview cannot take connections now: {error}");
                 }
@@ -108,13 +110,13 @@ fn accept(listener: &TcpListener, shared: &Arc<Shared>) {
     }
 }
 
-/// Until somebody connects, or for a tick.
+/// Waits for a connection, for at most a tick.
 fn wait(listener: &TcpListener) {
-    // Whatever comes back, accept is tried next.
+    // Accept is tried next in any case.
     let _ = poll(&mut [PollEntry::new(listener.as_raw_fd(), Events::READABLE)], Some(TICK));
 }
 
-/// Counts a connection until it is dropped.
+/// Counts a connection until dropped.
 struct Seat {
     shared: Arc<Shared>,
 }
@@ -133,15 +135,15 @@ fn connect(mut stream: TcpStream, shared: &Arc<Shared>) {
     let taken = shared.connections.fetch_add(1, Ordering::AcqRel);
     let seat = Seat { shared: shared.clone() };
     if taken >= MAX_CONNECTIONS {
-        // The answer fits into the socket's buffer, so that nobody waits.
+        // The answer fits into the socket's buffer, so this does not wait.
         refuse(&mut stream, HttpRefusal::new(503, "too many connections"));
         return;
     }
     let builder = thread::Builder::new().name("preview-page".to_owned()).stack_size(STACK_BYTES);
-    // Without a thread, the connection closes with what was moved into it.
+    // When no thread can be started, the stream that was moved into the closure closes.
     let _ = builder.spawn(move || {
         scheduling::yield_to_others();
-        // A reader that has gone is no event.
+        // A client that has closed its end is no event.
         let _ = serve(&mut stream, &seat.shared);
         let _ = stream.shutdown(Shutdown::Write);
     });
@@ -149,12 +151,12 @@ fn connect(mut stream: TcpStream, shared: &Arc<Shared>) {
 
 fn refuse(stream: &mut TcpStream, refusal: HttpRefusal) {
     let body = json!({ "error": refusal.text }).to_string();
-    let _ = http::respond(stream, refusal.status, "application/json", body.as_bytes(), true);
+    let _ = response::respond(stream, refusal.status, "application/json", body.as_bytes(), true);
     let _ = stream.shutdown(Shutdown::Write);
 }
 
 fn serve(stream: &mut TcpStream, shared: &Shared) -> io::Result<()> {
-    let request = match http::read(stream) {
+    let request = match request::read(stream) {
         Ok(Some(request)) => request,
         Ok(None) => return Ok(()),
         Err(refusal) => {
@@ -171,7 +173,7 @@ fn serve(stream: &mut TcpStream, shared: &Shared) -> io::Result<()> {
     }
 }
 
-/// Reads a little of what is still coming: closing with unread bytes would take the answer from the other end.
+/// Reads some of what is still coming: closing with unread bytes would discard the answer at the client.
 fn drain(stream: &mut TcpStream) -> io::Result<()> {
     stream.set_read_timeout(Some(TICK))?;
     let deadline = Instant::now() + TICK;
@@ -188,13 +190,13 @@ fn answer(stream: &mut TcpStream, request: &HttpRequest, shared: &Shared) -> Res
         "POST" => return choose(request, shared).map(|body| send(stream, &body)),
         _ => return Err(HttpRefusal::new(405, "only GET, HEAD and POST")),
     };
-    let mut file = |kind: &str, text: &str| http::respond(stream, 200, kind, text.as_bytes(), with_body);
+    let mut file = |kind: &str, text: &str| response::respond(stream, 200, kind, text.as_bytes(), with_body);
     Ok(match request.path.as_str() {
         "/" => file("text/html; charset=utf-8", PAGE),
         "/page.css" => file("text/css; charset=utf-8", STYLE),
         "/page.js" => file("text/javascript; charset=utf-8", SCRIPT),
         "/state" => file("application/json", &shared.routes.state(broadcast).to_string()),
-        "/favicon.ico" => http::respond(stream, 204, "image/x-icon", b"", false),
+        "/favicon.ico" => response::respond(stream, 204, "image/x-icon", b"", false),
         "/events" if with_body => events(stream, broadcast),
         "/stream.mjpg" if with_body => pictures(stream, broadcast),
         "/tasks" | "/events" | "/stream.mjpg" => return Err(HttpRefusal::new(405, "not with this method")),
@@ -203,7 +205,7 @@ fn answer(stream: &mut TcpStream, request: &HttpRequest, shared: &Shared) -> Res
 }
 
 fn send(stream: &mut TcpStream, body: &Value) -> io::Result<()> {
-    http::respond(stream, 200, "application/json", body.to_string().as_bytes(), true)
+    response::respond(stream, 200, "application/json", body.to_string().as_bytes(), true)
 }
 
 /// `POST /tasks` with `{"tasks": ["age", ...]}`.
@@ -211,7 +213,7 @@ fn choose(request: &HttpRequest, shared: &Shared) -> Result<Value, HttpRefusal> 
     if request.path != "/tasks" {
         return Err(HttpRefusal::new(404, "nothing can be posted there"));
     }
-    // A page from elsewhere cannot send this type without being asked by the browser first.
+    // A page of another origin cannot send this type without a preflight request, which is refused.
     let kind = request.content_type.as_deref().unwrap_or_default();
     if kind.split(';').next().map(str::trim) != Some("application/json") {
         return Err(HttpRefusal::new(415, "tasks are chosen by application/json"));
@@ -224,9 +226,9 @@ fn choose(request: &HttpRequest, shared: &Shared) -> Result<Value, HttpRefusal> 
     Ok(json!({ "tasks": names }))
 }
 
-/// Results as server-sent events, the newest at a time.
+/// Sends results as server-sent events, always the newest.
 fn events(stream: &mut TcpStream, broadcast: &Arc<Broadcast>) -> io::Result<()> {
-    stream.write_all(&http::head(200, "text/event-stream", None))?;
+    stream.write_all(&response::head(200, "text/event-stream", None))?;
     stream.write_all(b"retry: 1000\n\n")?;
     let mut seen = 0;
     loop {
@@ -235,20 +237,20 @@ fn events(stream: &mut TcpStream, broadcast: &Arc<Broadcast>) -> io::Result<()> 
                 seen = number;
                 stream.write_all(&[b"data: ", event.as_slice(), b"\n\n"].concat())?;
             }
-            // Also how a reader that has gone is noticed while no frames come.
+            // Writing is also how a closed connection is noticed while no frames come.
             Ok(None) => stream.write_all(b": no frame\n\n")?,
             Err(Closed) => return stream.write_all(b"event: end\ndata: {}\n\n"),
         }
     }
 }
 
-/// Pictures as `multipart/x-mixed-replace`, the newest at a time.
+/// Sends pictures as `multipart/x-mixed-replace`, always the newest.
 fn pictures(stream: &mut TcpStream, broadcast: &Arc<Broadcast>) -> io::Result<()> {
     let _viewer = broadcast.view();
     let kind = format!("multipart/x-mixed-replace; boundary={BOUNDARY}");
-    stream.write_all(&http::head(200, &kind, None))?;
+    stream.write_all(&response::head(200, &kind, None))?;
     stream.write_all(format!("--{BOUNDARY}\r\n").as_bytes())?;
-    // A new viewer starts with the next picture: the newest one may be from long ago, when somebody else watched.
+    // A new viewer starts with the next picture: the newest one may be old, of an earlier viewer.
     let (mut seen, _) = broadcast.newest(Kind::Picture);
     loop {
         match broadcast.wait(Kind::Picture, seen, SILENCE) {
@@ -256,7 +258,7 @@ fn pictures(stream: &mut TcpStream, broadcast: &Arc<Broadcast>) -> io::Result<()
                 seen = number;
                 let length = picture.len();
                 let head = format!("Content-Type: image/jpeg\r\nContent-Length: {length}\r\n\r\n");
-                // The boundary ends the picture: without it browsers show each one a frame late.
+                // The boundary ends the picture. Without it browsers show each picture a frame late.
                 let end = format!("\r\n--{BOUNDARY}\r\n");
                 stream.write_all(&[head.as_bytes(), picture.as_slice(), end.as_bytes()].concat())?;
             }
@@ -267,7 +269,7 @@ fn pictures(stream: &mut TcpStream, broadcast: &Arc<Broadcast>) -> io::Result<()
     }
 }
 
-/// Whether the other end has closed. It sends nothing more, so nothing is lost by looking.
+/// Returns whether the client has closed its end. It sends nothing more, so peeking loses nothing.
 fn is_gone(stream: &TcpStream) -> bool {
     let mut byte = [0];
     stream.set_nonblocking(true).is_err()
