@@ -160,7 +160,7 @@ fn what_cannot_be_recorded_to_is_named() {
     let folder = Folder::new();
     let photo = folder.write("photo.jpg", b"\xff\xd8\xff\xe0");
     for (path, reason) in [
-        (photo.as_str(), "is no recording"),
+        (photo.as_str(), "is not a recording"),
         ("/nonexistent/a.jsonl", "cannot record to"),
         (folder.path().to_str().expect("plain"), "it is not a file"),
     ] {
@@ -173,7 +173,7 @@ fn what_cannot_be_recorded_to_is_named() {
         assert!(faceptor(&["run", "--display", display]).expect(2).err.contains("fb:/dev/fb0"));
     }
     let run = faceptor(&["run", "--frames", "1", "--display", "fb:/dev/null"]).expect(1);
-    assert!(run.err.contains("the display /dev/null is no framebuffer"), "{}", run.err);
+    assert!(run.err.contains("the display /dev/null is not a framebuffer"), "{}", run.err);
     assert!(faceptor(&["run", "--preview", "nowhere"]).expect(2).err.contains("127.0.0.1:8080"));
 }
 
