@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from faceptor_models.common import edge_criterion
+from faceptor_models.common import batch_stream, edge_criterion
 from faceptor_models.common.packed_crops import SOURCES, Table
 from faceptor_models.published.recipes import command as recipe_command
-from faceptor_models.student import losses, parsing_cycles, train, training_model
+from faceptor_models.student import losses, parsing_cycles, recipe, train, training_model
 from faceptor_models.student.loader import Batches
 from faceptor_models.student.network import SIZES, Student
 from faceptor_models.student.options import parsed
@@ -196,6 +196,68 @@ def test_a_resumed_run_equals_an_unbroken_one_with_all_mechanisms_on(made_up, tm
     assert whole["stopping"]["rule"]["log"] == parts["stopping"]["rule"]["log"] and (tmp_path / "parts/stopping.svg").exists()
     student = Student("nano")
     student.load_average(whole["regulated"])
+
+
+RECIPE = """
+[defaults]
+size = "nano"
+batch = 16
+small_px = 32
+full_px = 32
+landmark_limit = 64
+workers = 0
+steps = 2
+
+[[stage]]
+name = "first"
+what = "train"
+out = "{work}/first"
+
+[[stage]]
+name = "release-first"
+what = "release"
+run = "{work}/first"
+out = "{work}/kept"
+
+[[stage]]
+name = "second"
+what = "train"
+start_from = "{work}/kept/weights.pt"
+out = "{work}/second"
+
+[[stage]]
+name = "release-second"
+what = "release"
+run = "{work}/second"
+out = "{work}/kept"
+continued = true
+blend = 0.5
+"""
+
+
+def test_a_recipe_trains_releases_and_skips_what_has_ended(made_up, tmp_path, monkeypatch, capsys):
+    (tmp_path / "recipe.toml").write_text(RECIPE)
+    given = [str(tmp_path / "recipe.toml"), "--work", str(tmp_path), "--threads", "1"]
+    assert recipe.main(given) == 0
+    weights, said = (tmp_path / "kept/weights.pt").read_bytes(), capsys.readouterr().out
+    kept = json.loads((tmp_path / "kept/training_arguments.json").read_text())
+    assert [row["steps"] for row in kept] == [2, 2] and kept[1]["blend"] == 0.5 and "is finished" not in said
+    # A run at its end is not made again, and does not even read the crops; the releases are.
+    monkeypatch.setattr(train, "pack", None)
+    assert recipe.main(given) == 0
+    assert capsys.readouterr().out.count("is finished") == 2
+    assert (tmp_path / "kept/weights.pt").read_bytes() == weights
+    assert json.loads((tmp_path / "kept/training_arguments.json").read_text()) == kept
+    train.train(arguments(tmp_path / "first", "--steps", "2", "--resume"))
+    assert "first/checkpoint.pt: the run is at its end" in capsys.readouterr().out
+
+
+def test_a_stream_that_has_ended_keeps_no_crops():
+    made = batch_stream.stream(batches(), 1, 0, lambda number: SIZE, workers=1)
+    number, batch = next(made)
+    assert number == 0 and batch["image"].shape[-1] == SIZE and batch_stream._batches is not None
+    made.close()
+    assert batch_stream._batches is None
 
 
 def test_the_settings_file_becomes_the_options(made_up, tmp_path, monkeypatch):

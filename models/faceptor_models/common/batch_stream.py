@@ -53,3 +53,6 @@ def stream(
             yield number, result.get()
     finally:
         pool.terminate()
+        # The next run of this process may hold other crops.
+        if _batches is batches:
+            _batches = None

@@ -133,7 +133,7 @@ def manifest(name, version, size, parts, folder, finder):
 METHODS = {"minmax": CalibrationMethod.MinMax, "percentile": CalibrationMethod.Percentile, "entropy": CalibrationMethod.Entropy}
 
 
-def main():
+def main(arguments=None):
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("checkpoint")
     p.add_argument("--faces", default="../../shared/faces")
@@ -147,7 +147,7 @@ def main():
     p.add_argument("--weights", default="average")
     p.add_argument("--float-out", help="also keep the float ONNX parts in this folder")
     p.add_argument("--float-only", action="store_true", help="write nothing but them: needs no research photos")
-    args = p.parse_args()
+    args = p.parse_args(arguments)
     if not (args.float_out if args.float_only else args.cache and args.out):
         p.error("--float-only needs --float-out, everything else needs --cache and --out")
     torch.manual_seed(0)

@@ -124,7 +124,7 @@ def parsed(net, images):
     return logits.float().softmax(1).numpy()
 
 
-def main():
+def main(arguments=None):
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("weights")
     p.add_argument("--faces", default="../../shared/faces")
@@ -138,7 +138,7 @@ def main():
     p.add_argument("--seed", type=int, default=3)
     p.add_argument("--threads", type=int, default=1)
     p.add_argument("--out", required=True)
-    args = p.parse_args()
+    args = p.parse_args(arguments)
     torch.set_num_threads(args.threads)
     cv2.setNumThreads(1)
     net, _ = load(args.weights)

@@ -80,7 +80,7 @@ def blended(before, after, share):
     return {k: torch.lerp(before[k].to(v.dtype), v, share) if v.dtype.is_floating_point else v for k, v in after.items()}
 
 
-def main():
+def main(arguments=None):
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("run")
     p.add_argument("--out", required=True)
@@ -93,7 +93,7 @@ def main():
         help="with --continued: keep the mean of the run's weights and those that --out holds, SHARE being the run's part",
     )
     p.add_argument("--blend-with", metavar="FILE", help="the weights for --blend instead of those that --out holds, such as of the release before")
-    args = p.parse_args()
+    args = p.parse_args(arguments)
     if not 0 < args.blend <= 1 or (args.blend < 1 and not args.continued):
         p.error("--blend is above 0 and at most 1, and needs --continued")
     if args.blend_with and args.blend == 1:

@@ -421,7 +421,7 @@ def product_basis(left, right, rank):
     return (roots[0][1] @ u[:, :rank] * scale).float(), (scale[:, None] * v[:rank] @ roots[1][1]).float()
 
 
-def main():
+def main(arguments=None):
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("checkpoint", help="weights of the larger network")
     p.add_argument("--size", default="nano")
@@ -430,7 +430,7 @@ def main():
     p.add_argument("--images", type=int, default=1000, help="more are better, and cost memory: about 2 MB each")
     p.add_argument("--px", type=int, default=96)
     p.add_argument("--out", required=True)
-    args = p.parse_args()
+    args = p.parse_args(arguments)
     torch.manual_seed(0)
     torch.set_num_threads(1)
     net, _ = load(args.checkpoint)

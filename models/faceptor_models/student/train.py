@@ -101,7 +101,10 @@ def main():
 
 
 def train(args):
-    """Runs one training with `TrainingOptions`."""
+    """Runs one training with `TrainingOptions`; with `resume`, returns at once where it has ended before."""
+    if args.resume and ended(args):
+        print(f"{checkpoint_of(args)}: the run is at its end")
+        return
     world = World.start(args.device)
     if world.first:
         Path(args.out).mkdir(parents=True, exist_ok=True)
@@ -111,14 +114,33 @@ def train(args):
     cv2.setNumThreads(0)
     torch.manual_seed(args.seed)
     training = Training(args, world)
-    if args.resume and training.checkpoint.exists() and training.load():
-        print(f"{training.checkpoint}: the run is at its end")
-        return
+    if args.resume and training.checkpoint.exists():
+        training.load()
     if world.first:
         (training.out / "arguments.json").write_text(json.dumps(vars(args), indent=1))
     training.run()
     world.wait()
     world.stop()
+
+
+def checkpoint_of(args):
+    """Returns the path of a run's checkpoint."""
+    return Path(args.out) / "checkpoint.pt"
+
+
+def passed(args, number, used_seconds):
+    """Returns the share of the run that has passed, by the clock or by the steps."""
+    return min(1.0, max(used_seconds / (60 * args.minutes) if args.minutes else 0.0, number / args.steps))
+
+
+def ended(args):
+    """Returns true where the run's checkpoint is of its last step."""
+    path = checkpoint_of(args)
+    if not path.exists():
+        return False
+    # Mapped: the weights, which the answer does not need, are not read.
+    state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    return passed(args, state["step"], state["used_seconds"]) >= 1
 
 
 def read_sets(args, world):
@@ -142,7 +164,7 @@ class Training:
 
     def __init__(self, args, world):
         self.args, self.world, self.out = args, world, Path(args.out)
-        self.checkpoint = self.out / "checkpoint.pt"
+        self.checkpoint = checkpoint_of(args)
         self.rule, self.cycles = stopping(args), cycles(args)
         self.weights = losses.WEIGHTS | args.weigh
         self.unweighted = unweighted_names(self.weights)
@@ -179,12 +201,11 @@ class Training:
         return torch.optim.AdamW(groups, lr=self.args.rate, betas=(0.9, 0.99))
 
     def progress(self, number):
-        """Returns the share of the run that has passed, by the clock or by the steps."""
-        args = self.args
-        return min(1.0, max(self.used / (60 * args.minutes) if args.minutes else 0.0, number / args.steps))
+        """Returns the share of the run that has passed after a step."""
+        return passed(self.args, number, self.used)
 
     def load(self):
-        """Continues from the checkpoint; returns true when its run is at its end."""
+        """Continues from the checkpoint."""
         state = torch.load(self.checkpoint, map_location=self.world.device, weights_only=True)
         self.net.load_state_dict(state["net"])
         self.average.state, self.average.steps = state["average"], state["average_steps"]
@@ -196,7 +217,6 @@ class Training:
                 part.load_state_dict(state[name])
         if self.cycles:
             self.cycles.load_state_dict(state["cycles"], self.model)
-        return self.progress(state["step"]) >= 1
 
     def save(self, number):
         """Writes the checkpoint after a step, and the logs."""
