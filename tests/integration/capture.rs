@@ -7,7 +7,7 @@ use std::thread;
 
 use anyhow::Result;
 use faceptor::stages::{
-    Colour, Detection, ImageView, Picture, Pipeline, PixelFormat, Pixels, Prediction, Purpose, Sampler, select_tasks,
+    Colour, Detection, ImageView, Picture, Pipeline, PixelFormat, Pixels, Prediction, Purpose, each_format, select_tasks,
 };
 use faceptor_edge::capture::demo_clip::DemoClip;
 use serde_json::Value;
@@ -82,16 +82,7 @@ fn read(pipeline: &mut Pipeline, picture: &impl Pixels) -> Result<(Detection, Ve
 }
 
 fn read_view(pipeline: &mut Pipeline, view: &ImageView) -> Result<(Detection, Vec<[f32; 2]>, f32)> {
-    match &view.sampler() {
-        Sampler::Rgb(pixels) => read(pipeline, pixels),
-        Sampler::Yuyv(pixels) => read(pipeline, pixels),
-        Sampler::Uyvy(pixels) => read(pipeline, pixels),
-        Sampler::Nv12(pixels) => read(pipeline, pixels),
-        Sampler::I420(pixels) => read(pipeline, pixels),
-        Sampler::I422(pixels) => read(pipeline, pixels),
-        Sampler::I444(pixels) => read(pipeline, pixels),
-        Sampler::Grey(pixels) => read(pipeline, pixels),
-    }
+    each_format!(view, pixels => read(pipeline, pixels))
 }
 
 #[test]
