@@ -1,4 +1,5 @@
-//! What the machine grants: clocks, memory, priority, sensors.
+//! What the machine grants: clocks, memory, priority, sensors. Each system call is made here, once.
+#![allow(unsafe_code)]
 
 pub mod allocations;
 pub(crate) mod atomic_file;
@@ -12,6 +13,7 @@ pub(crate) mod mmap;
 pub mod network_threads;
 pub(crate) mod poll;
 pub mod scheduling;
+pub(crate) mod screen_info;
 pub mod sensors;
 pub mod shutdown;
 pub mod thermal;

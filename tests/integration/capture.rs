@@ -7,7 +7,8 @@ use std::thread;
 
 use anyhow::Result;
 use faceptor::stages::{
-    Colour, Detection, ImageView, Picture, Pipeline, PixelFormat, Pixels, Prediction, Purpose, each_format, select_tasks,
+    Colour, Detection, ImageView, Picture, Pipeline, PixelFormat, Pixels, Prediction, Purpose, each_format,
+    select_tasks,
 };
 use faceptor_edge::capture::demo_clip::DemoClip;
 use serde_json::Value;

@@ -57,7 +57,8 @@ mod tests {
     use super::*;
     use crate::live::frame_pool::FramePool;
     use crate::outputs::draw::overlay::Legend;
-    use crate::outputs::sinks::framebuffer::{Field, Geometry};
+    use crate::outputs::sinks::framebuffer::Geometry;
+    use crate::platform::screen_info::Field;
     use faceptor::stages::Face;
     use std::fs::{self, OpenOptions};
     use std::sync::Arc;

@@ -5,28 +5,16 @@
 
 use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::fd::AsRawFd;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 
+use crate::platform::screen_info::{self, Field, Fixed, Variable};
 use faceptor::stages::{Picture, Pixels};
 
 /// Largest plausible side of a screen, px.
 const MAX_SIDE: u32 = 16_384;
-
-/// The position of a colour in a pixel.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[repr(C)]
-pub struct Field {
-    /// Position of the lowest bit.
-    pub offset: u32,
-    /// Number of bits.
-    pub length: u32,
-    /// Not zero: the most significant bit is on the right. No current driver has that.
-    pub msb_right: u32,
-}
 
 /// The layout of a screen in memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,51 +35,6 @@ pub struct Geometry {
     pub opaque: u32,
 }
 
-/// `struct fb_var_screeninfo` of <linux/fb.h>.
-#[derive(Clone, Copy, Default)]
-#[repr(C)]
-pub struct Variable {
-    pub xres: u32,
-    pub yres: u32,
-    pub xres_virtual: u32,
-    pub yres_virtual: u32,
-    pub xoffset: u32,
-    pub yoffset: u32,
-    pub bits_per_pixel: u32,
-    pub grayscale: u32,
-    pub red: Field,
-    pub green: Field,
-    pub blue: Field,
-    pub transp: Field,
-    pub nonstd: u32,
-    pub activate: u32,
-    /// Millimetres, timings, rotation, colour space: not used here.
-    pub rest: [u32; 18],
-}
-
-/// `struct fb_fix_screeninfo` of <linux/fb.h>.
-#[derive(Clone, Copy, Default)]
-#[repr(C)]
-pub struct Fixed {
-    pub id: [u8; 16],
-    pub smem_start: libc::c_ulong,
-    pub smem_len: u32,
-    pub kind: u32,
-    pub type_aux: u32,
-    pub visual: u32,
-    pub xpanstep: u16,
-    pub ypanstep: u16,
-    pub ywrapstep: u16,
-    pub line_length: u32,
-    pub mmio_start: libc::c_ulong,
-    pub mmio_len: u32,
-    pub accel: u32,
-    pub capabilities: u16,
-    pub reserved: [u16; 2],
-}
-
-const FBIOGET_VSCREENINFO: libc::c_ulong = 0x4600;
-const FBIOGET_FSCREENINFO: libc::c_ulong = 0x4602;
 /// Packed pixels, not planes.
 const TYPE_PACKED_PIXELS: u32 = 0;
 /// The pixel holds the colours; direct colour (4) adds a lookup table, which is linear by default.
@@ -200,18 +143,8 @@ impl Framebuffer {
         let name = path.display();
         let file = OpenOptions::new().read(true).write(true).open(path);
         let file = file.with_context(|| format!("cannot open the display {name} (are you in the group video?)"))?;
-        let (mut variable, mut fixed) = (Variable::default(), Fixed::default());
-        // SAFETY: the structs have the layout of <linux/fb.h>, and the kernel fills no more than their size.
-        let answers = unsafe {
-            [
-                libc::ioctl(file.as_raw_fd(), FBIOGET_VSCREENINFO as _, &mut variable),
-                libc::ioctl(file.as_raw_fd(), FBIOGET_FSCREENINFO as _, &mut fixed),
-            ]
-        };
-        if answers.iter().any(|&answer| answer < 0) {
-            let error = io::Error::last_os_error();
-            bail!("the display {name} is not a framebuffer: {error}");
-        }
+        let (variable, fixed) =
+            screen_info::read(&file).map_err(|error| anyhow!("the display {name} is not a framebuffer: {error}"))?;
         let geometry = Geometry::of(&variable, &fixed).with_context(|| format!("the display {name}"))?;
         Framebuffer::on(path, file, geometry)
     }
@@ -270,13 +203,6 @@ mod tests {
         let variable =
             Variable { xres: width, yres: height, bits_per_pixel: 32, red, green, blue, ..Variable::default() };
         (variable, Fixed { line_length: stride, smem_len: stride * height, visual: 2, ..Fixed::default() })
-    }
-
-    #[test]
-    fn kernel_structs_have_their_size() {
-        assert_eq!(size_of::<Variable>(), 160);
-        let long = size_of::<libc::c_ulong>();
-        assert_eq!(size_of::<Fixed>(), if long == 8 { 80 } else { 68 });
     }
 
     #[test]
