@@ -1,87 +1,92 @@
-//! Buffers for the values of all parts, planned once: a buffer is used again as soon as its value has been read for the
-//! last time.
+//! The memory plan: buffers for the values of all parts, planned once. A buffer is used again after its value has been read
+//! for the last time.
 
-use crate::ops::Data;
 use crate::plan::{Element, Op, Plan, ValueId};
 
-/// Where a value lies.
+/// The place of a value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Place {
-    /// In the bundle's tensor table.
+pub(crate) enum Place {
+    /// Index in the bundle's tensor table.
     Constant(u32),
+    /// Slot of a float32 buffer.
     Float(usize),
+    /// Slot of a buffer of bytes.
     Byte(usize),
 }
 
 /// The buffers.
 #[derive(Debug, Default)]
-pub struct Storage {
+pub(crate) struct Buffers {
     floats: Vec<Vec<f32>>,
     bytes: Vec<Vec<u8>>,
 }
 
-impl Storage {
-    pub fn floats(&self, slot: usize) -> &[f32] {
+impl Buffers {
+    /// Returns a float32 buffer.
+    pub(crate) fn floats(&self, slot: usize) -> &[f32] {
         &self.floats[slot]
     }
 
-    pub fn bytes_of(&self, slot: usize) -> &[u8] {
+    /// Returns a buffer of bytes.
+    pub(crate) fn bytes(&self, slot: usize) -> &[u8] {
         &self.bytes[slot]
     }
 
-    pub fn floats_mut(&mut self, slot: usize) -> &mut [f32] {
+    /// Returns a float32 buffer to write.
+    pub(crate) fn floats_mut(&mut self, slot: usize) -> &mut [f32] {
         &mut self.floats[slot]
     }
 
-    /// Moves a buffer out while it is written, so that others can be read; it must be put back.
-    pub fn take_floats(&mut self, slot: usize) -> Vec<f32> {
+    /// Returns a buffer of bytes to write.
+    pub(crate) fn bytes_mut(&mut self, slot: usize) -> &mut [u8] {
+        &mut self.bytes[slot]
+    }
+
+    /// Moves a buffer out while it is written, so that others can be read; the caller puts it back.
+    pub(crate) fn take_floats(&mut self, slot: usize) -> Vec<f32> {
         std::mem::take(&mut self.floats[slot])
     }
 
-    pub fn take_bytes(&mut self, slot: usize) -> Vec<u8> {
+    /// Moves a buffer out while it is written, so that others can be read; the caller puts it back.
+    pub(crate) fn take_bytes(&mut self, slot: usize) -> Vec<u8> {
         std::mem::take(&mut self.bytes[slot])
     }
 
-    pub fn put_floats(&mut self, slot: usize, buffer: Vec<f32>) {
+    /// Puts a buffer back.
+    pub(crate) fn put_floats(&mut self, slot: usize, buffer: Vec<f32>) {
         self.floats[slot] = buffer;
     }
 
-    pub fn put_bytes(&mut self, slot: usize, buffer: Vec<u8>) {
+    /// Puts a buffer back.
+    pub(crate) fn put_bytes(&mut self, slot: usize, buffer: Vec<u8>) {
         self.bytes[slot] = buffer;
     }
 
-    /// The first `len` elements of a place that is no constant.
-    pub fn data(&self, place: Place, len: usize) -> Option<Data<'_>> {
-        match place {
-            Place::Constant(_) => None,
-            Place::Float(slot) => Some(Data::F32(&self.floats[slot][..len])),
-            Place::Byte(slot) => Some(Data::U8(&self.bytes[slot][..len])),
-        }
-    }
-
-    /// Size of all buffers, bytes.
-    pub fn bytes(&self) -> usize {
+    /// Returns the size of all buffers, bytes.
+    pub(crate) fn len_bytes(&self) -> usize {
         let floats: usize = self.floats.iter().map(Vec::len).sum();
         floats * 4 + self.bytes.iter().map(Vec::len).sum::<usize>()
     }
 }
 
-/// Plans the storage: slots with names first, then those that all parts use in turn.
+/// Plans the buffers: those of named tensors first, then those that all parts use in turn.
 #[derive(Debug, Default)]
-pub struct Layout {
-    floats: Pool,
-    bytes: Pool,
+pub(crate) struct MemoryPlan {
+    floats: Slots,
+    bytes: Slots,
 }
 
+/// The slots of one element type.
 #[derive(Debug, Default)]
-struct Pool {
+struct Slots {
     lens: Vec<usize>,
     /// Slots for values that live within one run of a part.
     temporary: Vec<usize>,
     free: Vec<usize>,
 }
 
-impl Pool {
+impl Slots {
+    /// Takes a free slot, or a new one, and makes it large enough.
     fn acquire(&mut self, len: usize) -> usize {
         // The smallest that is large enough, or else the largest, which then grows.
         let fitting = self.free.iter().enumerate().filter(|(_, s)| self.lens[**s] >= len);
@@ -100,17 +105,18 @@ impl Pool {
     }
 }
 
-impl Layout {
-    /// A buffer of its own for a tensor that has a name.
-    pub fn named_place(&mut self, element: Element, len: usize) -> Place {
+impl MemoryPlan {
+    /// Plans a buffer for a named tensor alone.
+    pub(crate) fn named_place(&mut self, element: Element, len: usize) -> Place {
         let lens = if element == Element::F32 { &mut self.floats.lens } else { &mut self.bytes.lens };
         lens.push(len);
         let slot = lens.len() - 1;
         if element == Element::F32 { Place::Float(slot) } else { Place::Byte(slot) }
     }
 
-    /// Places every value of a plan; `named` has the places of its inputs and outputs.
-    pub fn place(&mut self, plan: &Plan, named: &[(ValueId, Place)]) -> Vec<Place> {
+    /// Places every value of a plan; `named` has the places of its inputs and outputs. A value that no step reads or writes
+    /// has no place.
+    pub(crate) fn place(&mut self, plan: &Plan, named: &[(ValueId, Place)]) -> Vec<Option<Place>> {
         self.floats.free = self.floats.temporary.clone();
         self.bytes.free = self.bytes.temporary.clone();
         let classes = share_reshaped(plan, named);
@@ -146,24 +152,24 @@ impl Layout {
                 match places[class] {
                     Some(Place::Float(slot)) => self.floats.free.push(slot),
                     Some(Place::Byte(slot)) => self.bytes.free.push(slot),
-                    _ => {}
+                    Some(Place::Constant(_)) | None => {}
                 }
             }
         }
-        // A value that no step writes or reads lies nowhere; any place will do.
-        classes.iter().map(|class| places[*class].unwrap_or(Place::Float(0))).collect()
+        classes.iter().map(|class| places[*class]).collect()
     }
 
-    /// The buffers.
-    pub fn allocate(self) -> Storage {
-        Storage {
+    /// Allocates the buffers.
+    pub(crate) fn allocate(self) -> Buffers {
+        Buffers {
             floats: self.floats.lens.into_iter().map(|len| vec![0.0; len]).collect(),
             bytes: self.bytes.lens.into_iter().map(|len| vec![0; len]).collect(),
         }
     }
 }
 
-/// For each value the one whose place it shares: reshaped values lie where they were, unless both have a place already.
+/// Returns for each value the one whose place it shares: a reshaped value shares the place of its source, unless both have
+/// a place already.
 fn share_reshaped(plan: &Plan, named: &[(ValueId, Place)]) -> Vec<usize> {
     let mut classes: Vec<usize> = (0..plan.values.len()).collect();
     let mut fixed: Vec<bool> = plan.values.iter().map(|v| v.constant.is_some()).collect();

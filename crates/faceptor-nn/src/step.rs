@@ -1,370 +1,242 @@
-//! A step of the schedule, prepared for this CPU: what it does, from where to where, alone or shared by threads.
-
-use std::ops::Range;
-use std::sync::Arc;
+//! A step of a part, prepared for this CPU: an operator, where its operands lie, and how long it took.
 
 use crate::cpu::{Kernel, PackedFloat, PackedInt8};
-use crate::memory_plan::{Place, Storage};
-use crate::ops::depthwise::Depthwise;
-use crate::ops::elementwise::{self, Broadcast, Quantizer};
-use crate::ops::movement::{self, Gather};
-use crate::ops::product::{Finish, Geometry, Scratch, added};
-use crate::ops::reduce::{self, Reduced};
-use crate::ops::sample::Sampled;
-use crate::ops::{Data, attention, best_class, matmul};
-use crate::part::{Constants, Helpers};
-use crate::plan::{Attention, BestClass, Binary, MatMul, Quantization, Reduction, Residual, Unary};
-use crate::thread_pool::MAX_THREADS;
+use crate::error::{Error, ErrorKind};
+use crate::memory_plan::{Buffers, Place};
+use crate::ops::scratch::Scratch;
+use crate::ops::{Data, PreparedOperator, wrong_element};
+use crate::part::{Constants, Helpers, SharedWeights};
+use crate::plan::{Plan, Step};
+use std::sync::Arc;
 
-/// One step of a part with its operator, its operands and how long it took.
-pub struct Ready {
-    pub work: Work,
-    /// Threads that share it.
-    pub threads: usize,
-    pub inputs: Vec<Operand>,
-    pub outputs: Vec<Operand>,
-    pub time_ns: u64,
-}
+/// Steps with fewer multiply-accumulates take less time than it takes to wake a helper.
+const MIN_SHARED_MACS: u64 = 400_000;
 
-#[derive(Clone, Copy)]
-pub struct Operand {
-    pub place: Place,
-    pub len: usize,
-}
-
-/// A step's operator with all that follows from its shapes.
-pub enum Work {
-    Int8(Box<Geometry>, Arc<PackedInt8>),
-    Float(Box<Geometry>, Arc<PackedFloat>),
-    MatMul(Box<MatMul>),
-    /// As a whole, and the part of each thread.
-    Attention(Box<Attention>, Vec<Attention>),
-    Binary(Binary, Broadcast),
-    Unary(Unary),
-    Reduce(Reduction, Reduced),
-    Softmax {
-        len: usize,
-        stride: usize,
-    },
-    LayerNorm {
-        epsilon: f32,
-    },
-    Gather(Gather),
-    /// Nothing, if both lie in one place.
-    Copy,
-    /// The length of each input's rows.
-    Concat {
-        runs: Vec<usize>,
-    },
-    Slice {
-        run: usize,
-        start: usize,
-        pitch: usize,
-    },
-    Pad {
-        shape: Vec<usize>,
-        before: Vec<usize>,
-        out: Vec<usize>,
-        value: f32,
-    },
-    Quantize(Quantization),
-    Dequantize(Quantization),
-    Sample(Sampled),
-    Select,
-    Depthwise(Depthwise),
-    BestClass(Box<BestClass>),
-}
-
-/// One thread's part of a product.
-struct Rows<'a> {
-    rows: Range<usize>,
-    finish: Finish<'a>,
-    scratch: &'a mut Scratch,
-}
-
-/// One thread's part of attention: some of the queries.
-struct Queries<'a> {
-    op: &'a Attention,
-    q: &'a [f32],
-    out: attention::Out<'a>,
-    scratch: &'a mut Scratch,
-}
-
-/// Reads operands from storage or from the constants.
-struct Operands<'a> {
-    storage: &'a Storage,
+/// What an operator finds when it is prepared for one step.
+pub(crate) struct Preparation<'a> {
+    pub(crate) plan: &'a Plan,
+    pub(crate) step: &'a Step,
+    /// Whether input and output lie in one place, so that moving nothing leaves the right answer.
+    pub(crate) in_place: bool,
+    pub(crate) scratch: &'a mut Scratch,
     constants: &'a dyn Constants,
-    inputs: &'a [Operand],
+    weights: &'a mut SharedWeights,
+    /// Grows by the packed weights that this step is the first to use.
+    own_bytes: &'a mut usize,
 }
 
-impl<'a> Operands<'a> {
-    fn get(&self, i: usize) -> Data<'a> {
-        let operand = self.inputs[i];
+impl Preparation<'_> {
+    /// Returns the kernel that the step will run with.
+    pub(crate) fn kernel(&self) -> Kernel {
+        self.weights.kernel()
+    }
+
+    /// Returns how many threads may share the step: one if it is too small to gain by it.
+    pub(crate) fn threads(&self) -> usize {
+        if self.plan.step_macs(self.step) >= MIN_SHARED_MACS { self.weights.threads() } else { 1 }
+    }
+
+    /// Returns the shape of an input.
+    pub(crate) fn input(&self, i: usize) -> &[usize] {
+        &self.plan.values[self.step.inputs[i] as usize].shape
+    }
+
+    /// Returns the shape of the first output.
+    pub(crate) fn output(&self) -> &[usize] {
+        &self.plan.values[self.step.outputs[0] as usize].shape
+    }
+
+    /// Packs int8 weights, input 1, or finds them packed by an earlier step.
+    pub(crate) fn int8_weights(&mut self, shape: [usize; 2]) -> Result<Arc<PackedInt8>, Error> {
+        let index = self.weight_index()?;
+        self.weights.int8(index, shape, self.constants, self.own_bytes)
+    }
+
+    /// Packs float32 weights, input 1, or finds them packed by an earlier step.
+    pub(crate) fn float_weights(&mut self, shape: [usize; 2]) -> Result<Arc<PackedFloat>, Error> {
+        let index = self.weight_index()?;
+        self.weights.float(index, shape, self.constants, self.own_bytes)
+    }
+
+    fn weight_index(&self) -> Result<u32, Error> {
+        let value = self.step.inputs.get(1).and_then(|id| self.plan.values.get(*id as usize));
+        value
+            .and_then(|value| value.constant)
+            .ok_or_else(|| Error::new(ErrorKind::Network, format!("step {} has no constant weights", self.step.name)))
+    }
+}
+
+/// Where the elements of an operand lie, and how many there are.
+#[derive(Clone, Copy)]
+struct Operand {
+    place: Place,
+    len: usize,
+}
+
+/// One step of a part.
+pub(crate) struct PreparedStep {
+    operator: Box<dyn PreparedOperator>,
+    inputs: Vec<Operand>,
+    outputs: Vec<Operand>,
+    pub(crate) time_ns: u64,
+}
+
+impl PreparedStep {
+    /// Prepares a step of a checked plan whose values lie at `places`; grows `scratch` to what it needs.
+    pub(crate) fn new(
+        plan: &Plan,
+        step: &Step,
+        places: &[Option<Place>],
+        constants: &dyn Constants,
+        weights: &mut SharedWeights,
+        scratch: &mut Scratch,
+        own_bytes: &mut usize,
+    ) -> Result<PreparedStep, Error> {
+        let nowhere = || Error::new(ErrorKind::Network, format!("an operand of step {} lies nowhere", step.name));
+        let operand = |id: &u32| {
+            let place = places.get(*id as usize).copied().flatten().ok_or_else(nowhere)?;
+            Ok(Operand { place, len: plan.values[*id as usize].len() })
+        };
+        let inputs = step.inputs.iter().map(operand).collect::<Result<Vec<_>, Error>>()?;
+        let outputs = step.outputs.iter().map(operand).collect::<Result<Vec<_>, Error>>()?;
+        let in_place = inputs.first().map(|input| input.place) == outputs.first().map(|output| output.place);
+        let mut preparation = Preparation { plan, step, in_place, scratch, constants, weights, own_bytes };
+        let operator = step.op.operator().prepare(&mut preparation)?;
+        Ok(PreparedStep { operator, inputs, outputs, time_ns: 0 })
+    }
+
+    /// Computes the step's outputs; with helpers, if the operator can share its work.
+    pub(crate) fn run(
+        &self,
+        kernel: Kernel,
+        constants: &dyn Constants,
+        buffers: &mut Buffers,
+        scratch: &mut Scratch,
+        helpers: Option<&mut Helpers>,
+    ) -> Result<(), Error> {
+        let mut outputs = Outputs::take(buffers, &self.outputs);
+        let helpers = helpers.filter(|_| self.operator.threads() > 1);
+        let inputs = Inputs { buffers, constants, operands: &self.inputs };
+        let mut step = StepRun { kernel, inputs, outputs: &mut outputs, scratch, helpers };
+        let done = self.operator.run(&mut step);
+        outputs.put_back(buffers);
+        done
+    }
+}
+
+/// What an operator finds when it runs.
+pub(crate) struct StepRun<'a> {
+    pub(crate) kernel: Kernel,
+    pub(crate) inputs: Inputs<'a>,
+    pub(crate) outputs: &'a mut Outputs,
+    pub(crate) scratch: &'a mut Scratch,
+    /// Present if the operator shares its work and the engine has threads for that.
+    pub(crate) helpers: Option<&'a mut Helpers>,
+}
+
+/// The operands that a step reads, from the buffers or from the constants.
+#[derive(Clone, Copy)]
+pub(crate) struct Inputs<'a> {
+    buffers: &'a Buffers,
+    constants: &'a dyn Constants,
+    operands: &'a [Operand],
+}
+
+impl<'a> Inputs<'a> {
+    /// Returns how many inputs the step has.
+    pub(crate) fn count(self) -> usize {
+        self.operands.len()
+    }
+
+    /// Returns the elements of an input.
+    pub(crate) fn get(self, i: usize) -> Result<Data<'a>, Error> {
+        let missing = || Error::new(ErrorKind::Network, format!("a step has no input {i}"));
+        let operand = self.operands.get(i).ok_or_else(missing)?;
         match operand.place {
             Place::Constant(index) => self.constants.constant(index),
-            place => self.storage.data(place, operand.len).unwrap_or(Data::F32(&[])),
+            Place::Float(slot) => Ok(Data::F32(&self.buffers.floats(slot)[..operand.len])),
+            Place::Byte(slot) => Ok(Data::U8(&self.buffers.bytes(slot)[..operand.len])),
         }
     }
 
-    fn floats(&self, i: usize) -> &'a [f32] {
-        self.get(i).floats()
+    /// Returns the elements of a float32 input.
+    pub(crate) fn floats(self, i: usize) -> Result<&'a [f32], Error> {
+        self.get(i)?.floats()
+    }
+
+    /// Returns the elements of an unsigned 8 bit input.
+    pub(crate) fn bytes(self, i: usize) -> Result<&'a [u8], Error> {
+        self.get(i)?.bytes()
     }
 }
 
-/// A buffer while it is written.
+/// The buffers that a step writes, moved out of the engine's so that others can be read at the same time.
+pub(crate) struct Outputs {
+    first: Taken,
+    second: Taken,
+}
+
+impl Outputs {
+    fn take(buffers: &mut Buffers, operands: &[Operand]) -> Outputs {
+        let first = Taken::new(buffers, operands.first());
+        Outputs { first, second: Taken::new(buffers, operands.get(1)) }
+    }
+
+    fn put_back(self, buffers: &mut Buffers) {
+        self.first.put_back(buffers);
+        self.second.put_back(buffers);
+    }
+
+    /// Returns the elements of a float32 output, the step's first.
+    pub(crate) fn floats(&mut self) -> Result<&mut [f32], Error> {
+        self.first.floats()
+    }
+
+    /// Returns the elements of an unsigned 8 bit output, the step's first.
+    pub(crate) fn bytes(&mut self) -> Result<&mut [u8], Error> {
+        self.first.bytes()
+    }
+
+    /// Returns the elements of two outputs, float32 and unsigned 8 bit.
+    pub(crate) fn floats_and_bytes(&mut self) -> Result<(&mut [f32], &mut [u8]), Error> {
+        Ok((self.first.floats()?, self.second.bytes()?))
+    }
+}
+
+/// A buffer while it is written, with its slot and the number of elements of the output.
 enum Taken {
-    Float(usize, Vec<f32>),
-    Byte(usize, Vec<u8>),
+    Float { slot: usize, buffer: Vec<f32>, len: usize },
+    Byte { slot: usize, buffer: Vec<u8>, len: usize },
     Nothing,
 }
 
 impl Taken {
-    fn new(storage: &mut Storage, operand: Option<&Operand>) -> Taken {
-        match operand.map(|o| o.place) {
-            Some(Place::Float(slot)) => Taken::Float(slot, storage.take_floats(slot)),
-            Some(Place::Byte(slot)) => Taken::Byte(slot, storage.take_bytes(slot)),
-            _ => Taken::Nothing,
+    fn new(buffers: &mut Buffers, operand: Option<&Operand>) -> Taken {
+        match operand.map(|operand| (operand.place, operand.len)) {
+            Some((Place::Float(slot), len)) => Taken::Float { slot, buffer: buffers.take_floats(slot), len },
+            Some((Place::Byte(slot), len)) => Taken::Byte { slot, buffer: buffers.take_bytes(slot), len },
+            Some((Place::Constant(_), _)) | None => Taken::Nothing,
         }
     }
 
-    fn put_back(self, storage: &mut Storage) {
+    fn put_back(self, buffers: &mut Buffers) {
         match self {
-            Taken::Float(slot, buffer) => storage.put_floats(slot, buffer),
-            Taken::Byte(slot, buffer) => storage.put_bytes(slot, buffer),
+            Taken::Float { slot, buffer, .. } => buffers.put_floats(slot, buffer),
+            Taken::Byte { slot, buffer, .. } => buffers.put_bytes(slot, buffer),
             Taken::Nothing => {}
         }
     }
 
-    fn floats(&mut self, len: usize) -> &mut [f32] {
-        if let Taken::Float(_, buffer) = self { &mut buffer[..len] } else { &mut [] }
-    }
-
-    fn bytes(&mut self, len: usize) -> &mut [u8] {
-        if let Taken::Byte(_, buffer) = self { &mut buffer[..len] } else { &mut [] }
-    }
-}
-
-impl Ready {
-    pub fn run(
-        &self,
-        kernel: Kernel,
-        constants: &dyn Constants,
-        storage: &mut Storage,
-        scratch: &mut Scratch,
-        helpers: Option<&mut Helpers>,
-    ) {
-        if matches!(self.work, Work::Copy) && self.inputs[0].place == self.outputs[0].place {
-            return;
-        }
-        let len = self.outputs[0].len;
-        let mut first = Taken::new(storage, self.outputs.first());
-        let mut second = Taken::new(storage, self.outputs.get(1));
-        let operands = Operands { storage, constants, inputs: &self.inputs };
-        match helpers {
-            Some(helpers) => self.share(kernel, &operands, &mut first, &mut second, len, scratch, helpers),
-            None => self.compute(kernel, &operands, &mut first, &mut second, len, scratch),
-        }
-        first.put_back(storage);
-        second.put_back(storage);
-    }
-
-    /// The same with helpers, for the operators that can be shared.
-    #[allow(clippy::too_many_arguments, reason = "those of `compute`, and who helps")]
-    fn share(
-        &self,
-        kernel: Kernel,
-        operands: &Operands<'_>,
-        first: &mut Taken,
-        second: &mut Taken,
-        len: usize,
-        scratch: &mut Scratch,
-        helpers: &mut Helpers,
-    ) {
-        let count = self.threads.min(helpers.pool.threads());
-        let mut scratches = std::iter::once(scratch).chain(&mut helpers.scratch);
-        match &self.work {
-            Work::Int8(geometry, weights) => {
-                let mut rest = finish(&geometry.op, operands, first, second, len);
-                let (scale, x, all) = (operands.floats(2), operands.get(0).bytes(), geometry.rows());
-                let mut shares: [Option<Rows<'_>>; MAX_THREADS] = [const { None }; MAX_THREADS];
-                for (thread, share) in shares[..count].iter_mut().enumerate() {
-                    let rows = all * thread / count..all * (thread + 1) / count;
-                    let finish = rest.split_first(rows.len(), geometry.op.columns);
-                    *share = scratches.next().map(|scratch| Rows { rows, finish, scratch });
-                }
-                helpers.pool.each(&mut shares[..count], |share| {
-                    if let Some(Rows { rows, finish, scratch }) = share {
-                        geometry.run_int8(kernel, weights, scale, x, rows.clone(), finish, scratch);
-                    }
-                });
-            }
-            Work::Attention(whole, ops) => {
-                let [q, k, v] = [0, 1, 2].map(|i| operands.floats(i));
-                let (floats, bytes) = match whole.quantized_output {
-                    Some(_) => (Default::default(), first.bytes(len)),
-                    None => (first.floats(len), Default::default()),
-                };
-                let (mut floats, mut bytes): (&mut [f32], &mut [u8]) = (floats, bytes);
-                let mut shares: [Option<Queries<'_>>; MAX_THREADS] = [const { None }; MAX_THREADS];
-                let mut before = 0;
-                for (op, share) in ops.iter().zip(&mut shares[..count]) {
-                    let results = op.queries.len * op.queries.out;
-                    let out = match op.quantized_output {
-                        Some(to) => {
-                            let (here, behind) = std::mem::take(&mut bytes).split_at_mut(results);
-                            bytes = behind;
-                            attention::Out::Bytes(here, Quantizer::new(to))
-                        }
-                        None => {
-                            let (here, behind) = std::mem::take(&mut floats).split_at_mut(results);
-                            floats = behind;
-                            attention::Out::Floats(here)
-                        }
-                    };
-                    let q = &q[before * op.queries.query..];
-                    *share = scratches.next().map(|scratch| Queries { op, q, out, scratch });
-                    before += op.queries.len;
-                }
-                helpers.pool.each(&mut shares[..count], |share| {
-                    if let Some(Queries { op, q, out, scratch }) = share {
-                        attention::run(kernel, op, [*q, k, v], out, &mut scratch.floats);
-                    }
-                });
-            }
-            _ => {}
+    fn floats(&mut self) -> Result<&mut [f32], Error> {
+        if let Taken::Float { buffer, len, .. } = self {
+            Ok(&mut buffer[..*len])
+        } else {
+            Err(wrong_element("float32"))
         }
     }
 
-    fn compute(
-        &self,
-        kernel: Kernel,
-        operands: &Operands<'_>,
-        first: &mut Taken,
-        second: &mut Taken,
-        len: usize,
-        scratch: &mut Scratch,
-    ) {
-        match &self.work {
-            Work::Int8(geometry, weights) => {
-                let mut finish = finish(&geometry.op, operands, first, second, len);
-                let scale = operands.floats(2);
-                geometry.run_int8(
-                    kernel,
-                    weights,
-                    scale,
-                    operands.get(0).bytes(),
-                    0..geometry.rows(),
-                    &mut finish,
-                    scratch,
-                );
-            }
-            Work::Float(geometry, weights) => {
-                let mut finish = finish(&geometry.op, operands, first, second, len);
-                geometry.run_float(kernel, weights.values(), operands.floats(0), &mut finish, scratch);
-            }
-            Work::MatMul(op) => {
-                let (a, b) = (operands.floats(0), operands.floats(1));
-                matmul::run(kernel, op, a, b, first.floats(len), &mut scratch.floats, &mut scratch.results);
-            }
-            Work::BestClass(op) => {
-                let inputs = [operands.floats(0), operands.floats(1)];
-                best_class::run(kernel, op, inputs, first.bytes(len), &mut scratch.floats, &mut scratch.results);
-            }
-            Work::Attention(op, _) => {
-                let inputs = [operands.floats(0), operands.floats(1), operands.floats(2)];
-                let mut out = match op.quantized_output {
-                    Some(to) => attention::Out::Bytes(first.bytes(len), Quantizer::new(to)),
-                    None => attention::Out::Floats(first.floats(len)),
-                };
-                attention::run(kernel, op, inputs, &mut out, &mut scratch.floats);
-            }
-            Work::Gather(gather) => match operands.get(0) {
-                Data::F32(x) => gather.run(x, first.floats(len)),
-                Data::U8(x) => gather.run(x, first.bytes(len)),
-                Data::I8(_) => {}
-            },
-            Work::Copy => match operands.get(0) {
-                Data::F32(x) => first.floats(len).copy_from_slice(x),
-                Data::U8(x) => first.bytes(len).copy_from_slice(x),
-                Data::I8(_) => {}
-            },
-            Work::Concat { runs } => {
-                let pitch = runs.iter().sum();
-                let mut start = 0;
-                for (i, run) in runs.iter().enumerate() {
-                    match operands.get(i) {
-                        Data::F32(x) => movement::place(x, *run, start, pitch, first.floats(len)),
-                        Data::U8(x) => movement::place(x, *run, start, pitch, first.bytes(len)),
-                        Data::I8(_) => {}
-                    }
-                    start += run;
-                }
-            }
-            Work::Slice { run, start, pitch } => match operands.get(0) {
-                Data::F32(x) => movement::take(x, *run, *start, *pitch, first.floats(len)),
-                Data::U8(x) => movement::take(x, *run, *start, *pitch, first.bytes(len)),
-                Data::I8(_) => {}
-            },
-            Work::Pad { shape, before, out, value } => {
-                movement::pad(shape, before, out, *value, operands.floats(0), first.floats(len));
-            }
-            _ => kernel.vectorize(
-                #[inline(always)]
-                || self.compute_vectorized(operands, first, len),
-            ),
-        }
+    fn bytes(&mut self) -> Result<&mut [u8], Error> {
+        let Taken::Byte { buffer, len, .. } = self else { return Err(wrong_element("unsigned 8 bit")) };
+        Ok(&mut buffer[..*len])
     }
-
-    /// The operators whose loops the compiler turns into vector code.
-    #[inline(always)]
-    fn compute_vectorized(&self, operands: &Operands<'_>, out: &mut Taken, len: usize) {
-        match &self.work {
-            Work::Binary(op, broadcast) => {
-                elementwise::binary(*op, broadcast, operands.floats(0), operands.floats(1), out.floats(len));
-            }
-            Work::Unary(op) => elementwise::unary(*op, operands.floats(0), out.floats(len)),
-            Work::Reduce(by, reduced) => reduce::reduce(*by, reduced, operands.floats(0), out.floats(len)),
-            Work::Softmax { len: axis, stride } => {
-                reduce::softmax(*axis, *stride, operands.floats(0), out.floats(len));
-            }
-            Work::LayerNorm { epsilon } => {
-                let (gain, offset) = (operands.floats(1), operands.floats(2));
-                reduce::layer_norm(*epsilon, gain, offset, operands.floats(0), out.floats(len));
-            }
-            Work::Quantize(to) => elementwise::quantize(*to, operands.floats(0), out.bytes(len)),
-            Work::Sample(sampled) => {
-                let weights = if self.inputs.len() > 1 { operands.floats(1) } else { &[] };
-                sampled.run(operands.floats(0), weights, out.floats(len));
-            }
-            Work::Select => {
-                elementwise::select(operands.floats(0), operands.floats(1), operands.floats(2), out.floats(len));
-            }
-            Work::Depthwise(op) => {
-                op.run(operands.floats(0), operands.floats(1), operands.floats(2), out.floats(len));
-            }
-            Work::Dequantize(from) => elementwise::dequantize(*from, operands.get(0).bytes(), out.floats(len)),
-            _ => {}
-        }
-    }
-}
-
-/// What a product does with its results, from its operands and outputs.
-fn finish<'a>(
-    op: &crate::plan::Product,
-    operands: &Operands<'a>,
-    first: &'a mut Taken,
-    second: &'a mut Taken,
-    len: usize,
-) -> Finish<'a> {
-    let bias_at = 2 + op.zero_point.is_some() as usize;
-    let bias = if op.bias { operands.floats(bias_at) } else { &[] };
-    let residual_at = bias_at + op.bias as usize;
-    let residual = (op.residual != Residual::None).then(|| operands.get(residual_at));
-    let (floats, bytes) = match (op.float_output, op.quantized_output) {
-        (true, Some(to)) => (Some(first.floats(len)), Some((second.bytes(len), to))),
-        (true, None) => (Some(first.floats(len)), None),
-        (false, Some(to)) => (None, Some((first.bytes(len), to))),
-        (false, None) => (None, None),
-    };
-    Finish { bias, added: added(op.residual, residual), floats, bytes, origin: 0 }
 }

@@ -1,20 +1,18 @@
-//! Bundles packed for a family of CPUs: its kernels use the weights where they are, without a copy.
+//! Bundles packed for a family of CPUs: its kernels use the weights in place, without a copy.
 //!
-//! The answers are the same, so a packed bundle keeps the identity of the one it was made of. Any other family runs it as
-//! well and brings the weights into its own order when it starts.
+//! The results are the same, so a packed bundle keeps the identity of the one it was made of. Any other family runs it too, and
+//! packs the weights anew when an engine is made.
 
 use std::collections::HashMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::bundle::reader::Bundle;
-use crate::bundle::writer::Writer;
-use crate::bundle::{BundleError, HASH_BYTES, MAX_ELEMENTS};
+use crate::bundle::{Bundle, BundleError, HASH_BYTES, MAX_ELEMENTS, Writer};
 use crate::cpu::{Kernel, PackedInt8, Packing, column_sums};
 use crate::error::{Error, ErrorKind};
 use crate::plan::Element;
 
-/// The section that a packed bundle has besides those of a plain one.
+/// The section of a packed bundle that a plain one lacks.
 ///
 /// Each tensor of signed 8 bit weights `[columns, depth]` then is: the padded weights in the family's order, and the sum
 /// of each padded column, i32.
@@ -27,12 +25,12 @@ pub(crate) struct PackedSection {
     pub wide: Vec<u32>,
 }
 
-/// Whether a tensor is stored in a family's order, if the bundle is packed.
+/// Returns whether a packed bundle stores such a tensor in a family's order.
 pub(crate) fn is_packed(element: Element, shape: &[usize]) -> bool {
     element == Element::I8 && shape.len() == 2
 }
 
-/// Bytes of packed weights and of their sums.
+/// Returns the bytes of packed weights and of their sums.
 pub(crate) fn packed_bytes(packing: Packing, shape: &[usize]) -> Option<[usize; 2]> {
     let [columns, depth] = shape else { return None };
     if *columns > MAX_ELEMENTS || *depth > MAX_ELEMENTS {
@@ -43,23 +41,23 @@ pub(crate) fn packed_bytes(packing: Packing, shape: &[usize]) -> Option<[usize; 
 }
 
 impl Bundle {
-    /// The order of its weights; none for a plain bundle.
+    /// Returns the order of the weights; none for a plain bundle.
     pub fn packing(&self) -> Option<Packing> {
         self.packed.as_ref().map(|packed| packed.packing)
     }
 
-    /// The same network with its weights in the order of a family, or in none.
+    /// Returns a bundle of the same network with its weights in the order of a family, or unpacked for `None`.
     ///
     /// # Errors
-    /// When the result would be larger than a bundle may be.
+    /// If the result would be larger than a bundle may be.
     pub fn repacked(&self, packing: Option<Packing>) -> Result<Vec<u8>, BundleError> {
         let mut writer = Writer::new(&self.manifest_text);
         let mut wide = Vec::new();
-        // Where the bytes of tensors that share them have gone.
+        // Tensors that share their bytes share them in the copy too: old place to new place.
         let mut places: HashMap<u64, u64> = HashMap::new();
         for (index, entry) in self.table.iter().enumerate() {
             if is_packed(entry.element, &entry.shape) {
-                let (plain, [columns, depth]) = (self.plain_weights(index as u32), [entry.shape[0], entry.shape[1]]);
+                let (plain, [columns, depth]) = (self.plain_weights(index as u32)?, [entry.shape[0], entry.shape[1]]);
                 if plain.contains(&i8::MIN) {
                     wide.push(index as u32);
                 }
@@ -74,7 +72,8 @@ impl Bundle {
             } else if let Some(place) = places.get(&entry.offset) {
                 writer.keep_at(entry, *place);
             } else {
-                places.insert(entry.offset, writer.keep(entry, self.stored(entry)));
+                let stored = self.stored(index as u32).ok_or_else(|| unreadable(index as u32))?;
+                places.insert(entry.offset, writer.keep(entry, stored));
             }
         }
         self.plans.iter().for_each(|plan| writer.plan(plan.clone()));
@@ -93,24 +92,32 @@ impl Bundle {
         let entry = self.table.get(index as usize).ok_or_else(malformed)?;
         let [columns, depth] = entry.shape[..] else { return Err(malformed()) };
         let Some(packed) = self.packed.as_ref().filter(|packed| packed.packing == kernel.packing()) else {
-            return PackedInt8::new(kernel, &self.plain_weights(index), columns, depth);
+            let plain = self.plain_weights(index).map_err(|_| malformed())?;
+            return PackedInt8::new(kernel, &plain, columns, depth);
         };
         let [len, _] = packed_bytes(packed.packing, &entry.shape).ok_or_else(malformed)?;
-        let sums = self.stored(entry).get(len..).ok_or_else(malformed)?;
+        let (range, stored) = (self.range(index).ok_or_else(malformed)?, self.stored(index).ok_or_else(malformed)?);
+        let sums = stored.get(len..).ok_or_else(malformed)?;
         let sums = bytemuck::try_cast_slice(sums).map_err(|_| malformed())?.to_vec();
         let narrow = packed.wide.binary_search(&index).is_err();
-        PackedInt8::in_place(kernel, [columns, depth], self.bytes.clone(), self.data + entry.offset as usize, sums, narrow)
+        PackedInt8::in_place(kernel, [columns, depth], self.bytes.clone(), range.start, sums, narrow)
     }
 
-    /// A tensor's weights as `[columns, depth]`.
-    fn plain_weights(&self, index: u32) -> Vec<i8> {
-        let entry = &self.table[index as usize];
-        let stored: &[i8] = bytemuck::cast_slice(self.stored(entry));
-        match &self.packed {
+    /// Returns a tensor's weights as `[columns, depth]`.
+    fn plain_weights(&self, index: u32) -> Result<Vec<i8>, BundleError> {
+        let (Some(entry), Some(stored)) = (self.table.get(index as usize), self.stored(index)) else {
+            return Err(unreadable(index));
+        };
+        let stored: &[i8] = bytemuck::cast_slice(stored);
+        Ok(match &self.packed {
             Some(packed) if is_packed(entry.element, &entry.shape) => {
                 packed.packing.unpack(stored, entry.shape[0], entry.shape[1])
             }
             _ => stored.to_vec(),
-        }
+        })
     }
+}
+
+fn unreadable(index: u32) -> BundleError {
+    BundleError::Malformed(format!("tensor {index} cannot be read"))
 }

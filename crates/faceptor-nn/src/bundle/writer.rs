@@ -1,4 +1,4 @@
-//! Writing a bundle.
+//! Writes a bundle.
 
 use std::collections::HashMap;
 
@@ -11,7 +11,7 @@ use crate::bundle::{
 };
 use crate::plan::{Element, Plan};
 
-/// Collects tensors and plans; the order of the calls is the order in the file.
+/// Collects tensors and plans of a bundle; the order of the calls is the order in the file.
 pub struct Writer {
     manifest: String,
     table: Vec<TensorEntry>,
@@ -32,13 +32,13 @@ impl Writer {
         }
     }
 
-    /// Stores a tensor, unless an equal one is there; returns its number.
+    /// Stores a tensor's little-endian bytes, unless an equal tensor is there; returns its index in the tensor table.
     pub fn tensor(&mut self, element: Element, shape: &[usize], bytes: &[u8]) -> u32 {
         let sha256: [u8; HASH_BYTES] = Sha256::digest(bytes).into();
         let table = &mut self.table;
         let data = &mut self.data;
         *self.known.entry((element, shape.to_vec(), sha256)).or_insert_with(|| {
-            // Equal bytes under another shape share their place as well.
+            // Equal bytes under another shape share their place too.
             let twin = table.iter().find(|t| t.sha256 == sha256 && t.element == element).map(|t| t.offset);
             let offset = twin.unwrap_or_else(|| append(data, bytes));
             table.push(TensorEntry { element, shape: shape.to_vec(), offset, sha256 });
@@ -46,29 +46,32 @@ impl Writer {
         })
     }
 
-    /// Stores a tensor of another bundle under the number that it has there, its bytes as they are given; where they are.
+    /// Stores a tensor of another bundle under the index that it has there, with the given bytes; returns their offset.
     pub(crate) fn keep(&mut self, entry: &TensorEntry, bytes: &[u8]) -> u64 {
         let offset = append(&mut self.data, bytes);
         self.keep_at(entry, offset);
         offset
     }
 
-    /// The same for a tensor whose bytes are there.
+    /// Stores a tensor of another bundle whose bytes lie at an offset already.
     pub(crate) fn keep_at(&mut self, entry: &TensorEntry, offset: u64) {
         self.table.push(TensorEntry { offset, ..entry.clone() });
     }
 
-    /// Adds the plan of a part.
+    /// Adds the plan of a part; after those of all parts, those of the views.
     pub fn plan(&mut self, plan: Plan) {
         self.plans.push(plan);
     }
 
-    /// The file's bytes.
+    /// Returns the file's bytes.
+    ///
+    /// # Errors
+    /// If the bundle would be larger than one may be.
     pub fn finish(self) -> Result<Vec<u8>, BundleError> {
         self.write(None)
     }
 
-    /// The file's bytes, with weights in a family's order.
+    /// Returns the bytes of a file whose weights are in a family's order.
     pub(crate) fn finish_packed(self, packed: &PackedSection) -> Result<Vec<u8>, BundleError> {
         self.write(Some(packed))
     }
@@ -120,7 +123,7 @@ impl Writer {
     }
 }
 
-/// Adds a tensor's bytes at an aligned place, which is returned.
+/// Appends a tensor's bytes at an aligned offset; returns it.
 fn append(data: &mut Vec<u8>, bytes: &[u8]) -> u64 {
     let offset = aligned(data.len());
     data.resize(offset, 0);

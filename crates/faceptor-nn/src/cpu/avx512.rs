@@ -181,7 +181,14 @@ unsafe fn tile_float<const M: usize, const N: usize>(a: Strided<'_>, panel: Pane
 /// The CPU has the features; `b` holds `used` times `depth` elements, `stride` apart, `panel` `depth` rows of `width`, a
 /// multiple of 16 and at least `used`.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
-pub(super) unsafe fn transpose_float(b: &[f32], used: usize, depth: usize, stride: usize, width: usize, panel: &mut [f32]) {
+pub(super) unsafe fn transpose_float(
+    b: &[f32],
+    used: usize,
+    depth: usize,
+    stride: usize,
+    width: usize,
+    panel: &mut [f32],
+) {
     for first in (0..width).step_by(LANES) {
         for k in (0..depth).step_by(LANES) {
             let here = LANES.min(depth - k);

@@ -266,7 +266,6 @@ fn find(name: &str, what: &str) -> Result<Kernel, Error> {
         let message = format!("{what}: no such kernel, this build has {}", known.join(", "));
         return Err(Error::new(ErrorKind::UnknownKernel, message));
     };
-    Kernel::detect(family).ok_or_else(|| {
-        Error::new(ErrorKind::UnsupportedKernel, format!("{what}: this CPU does not support it"))
-    })
+    Kernel::detect(family)
+        .ok_or_else(|| Error::new(ErrorKind::UnsupportedKernel, format!("{what}: this CPU does not support it")))
 }

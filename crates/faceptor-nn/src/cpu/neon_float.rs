@@ -127,7 +127,14 @@ unsafe fn tile<const M: usize, const N: usize>(a: Strided<'_>, panel: Panel, out
 /// # Safety
 /// The CPU has NEON; `b` has `used` rows of `depth`, `stride` apart, and `panel` `depth` rows of `width`, at least `used`.
 #[target_feature(enable = "neon")]
-pub(super) unsafe fn transpose_float(b: &[f32], used: usize, depth: usize, stride: usize, width: usize, panel: &mut [f32]) {
+pub(super) unsafe fn transpose_float(
+    b: &[f32],
+    used: usize,
+    depth: usize,
+    stride: usize,
+    width: usize,
+    panel: &mut [f32],
+) {
     let (whole, deep) = (used / LANES * LANES, depth / LANES * LANES);
     for column in (0..whole).step_by(LANES) {
         for k in (0..deep).step_by(LANES) {

@@ -201,7 +201,9 @@ mod tests {
                 assert!(PackedFloat::new(kernel, &vec![1.0; len], 4, 5).is_err());
             }
             assert!(PackedInt8::new(kernel, &[], usize::MAX, 2).is_err());
-            assert!(PackedInt8::new(kernel, &[1; 20], 4, 5).is_ok() && PackedFloat::new(kernel, &[1.0; 20], 4, 5).is_ok());
+            assert!(
+                PackedInt8::new(kernel, &[1; 20], 4, 5).is_ok() && PackedFloat::new(kernel, &[1.0; 20], 4, 5).is_ok()
+            );
         }
     }
 

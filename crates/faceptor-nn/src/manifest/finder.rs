@@ -7,17 +7,22 @@ use crate::manifest::{Colour, MAX_SIDE, Manifest, ManifestError, check_normalisa
 /// The face finder: one part for each input size.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Finder {
+    /// Name of the finder.
     pub name: String,
     /// Probability from which a cell counts as a face.
     pub score_threshold: f32,
     /// Overlap from which the weaker of two boxes is dropped.
     pub nms_iou: f32,
+    /// Mean of each channel: the input has `(pixel - mean) / std`, pixels are in 0..=255.
     pub mean: [f32; 3],
+    /// Standard deviation of each channel.
     pub std: [f32; 3],
+    /// Order of the channels.
     #[serde(default)]
     pub colour: Colour,
     /// Pixels of the finder's input per cell, one for each output.
     pub strides: Vec<usize>,
+    /// The input sizes.
     #[serde(rename = "size")]
     pub sizes: Vec<FinderSize>,
 }
@@ -25,15 +30,20 @@ pub struct Finder {
 /// The finder at one static input size. Each output is `[1, 15, height / stride, width / stride]`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct FinderSize {
+    /// Part that runs at this size.
     pub part: String,
+    /// Width of the input, pixels.
     pub width: usize,
+    /// Height of the input, pixels.
     pub height: usize,
+    /// Input tensor `[1, 3, height, width]`.
     pub input: String,
+    /// Output tensors, one for each stride.
     pub outputs: Vec<String>,
-    /// Used for photos, where small faces count and time does not.
+    /// Whether photos use this size: small faces matter there, and time does not.
     #[serde(default = "yes")]
     pub photo: bool,
-    /// Used in a loop with a frame period.
+    /// Whether a loop with a frame period uses this size.
     #[serde(default = "yes")]
     pub live: bool,
 }
@@ -71,7 +81,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn finder_sizes_serve_photos_and_the_loop_unless_they_say_otherwise() {
+    fn finder_sizes_serve_photos_and_the_loop_by_default() {
         let size = |more: &str| {
             toml::from_str::<FinderSize>(&format!("part='p'\nwidth=32\nheight=32\ninput='i'\noutputs=[]\n{more}"))
         };

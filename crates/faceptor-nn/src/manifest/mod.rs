@@ -1,6 +1,6 @@
-//! The manifest: what a network answers and how its tensors are to be read.
+//! The manifest: the parts and tasks of a network, and how its tensors are read.
 //!
-//! It lies beside the ONNX files as `manifest.toml`, and travels inside the bundle as the same TOML text.
+//! The exporter writes it beside the ONNX files as `manifest.toml`; a bundle holds the same TOML text.
 
 mod finder;
 mod preprocessing;
@@ -12,54 +12,72 @@ use serde::{Deserialize, Serialize};
 pub use finder::{Finder, FinderSize};
 pub use preprocessing::{Align, Group, GroupBorder, GroupColour, GroupFrame, GroupWarp};
 
-/// The manifest format that this version reads and writes.
+/// The manifest format that this version reads.
 pub const FORMAT: u32 = 1;
 
-/// Why a manifest cannot be used.
+/// Reports why a manifest cannot be used.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum ManifestError {
+    /// The text is no TOML, or has other fields than the format.
     #[error("manifest is not valid TOML for format {FORMAT}: {0}")]
     Syntax(String),
+    /// The text has another format.
     #[error("manifest has format {found}, this version reads format {FORMAT}")]
-    Format { found: u32 },
+    Format {
+        /// Format of the text.
+        found: u32,
+    },
+    /// The contents contradict each other.
     #[error("manifest: {0}")]
     Content(String),
 }
 
-/// A network: its parts, its tasks, its face finder and the frame that it looks at.
+/// A network: its parts, its tasks, its face finder, and the aligned frame that it reads.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Manifest {
+    /// Format of the manifest: [`FORMAT`].
     pub format: u32,
+    /// Name of the network.
     pub name: String,
+    /// Version of the network.
     pub version: String,
     /// Notice for the weights, which may differ from the code's licence.
     #[serde(default)]
     pub licence: String,
+    /// The input tensor, if all tasks share one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub input: Option<Input>,
+    /// The aligned frame of that input.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub frame: Option<Frame>,
-    /// Instead of `input` and `frame` where tasks look at the face in several ways.
+    /// Preprocessing groups, in place of `input` and `frame`, if tasks need different inputs.
     #[serde(rename = "group", default, skip_serializing_if = "Vec::is_empty")]
     pub groups: Vec<Group>,
+    /// The ONNX graphs.
     #[serde(rename = "part")]
     pub parts: Vec<Part>,
+    /// The tasks.
     #[serde(rename = "task", default, skip_serializing_if = "Vec::is_empty")]
     pub tasks: Vec<Task>,
+    /// The face finder, if the network has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub finder: Option<Finder>,
 }
 
-/// The tensor that the face network looks at: `[1, 3, size, size]`.
+/// The input tensor of the face network: `[1, 3, size, size]`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Input {
+    /// Name of the tensor.
     pub tensor: String,
     /// Side of the square, pixels.
     pub size: usize,
+    /// Order of the channels.
     #[serde(default)]
     pub colour: Colour,
-    /// `(pixel - mean) / std` per channel, pixel in 0..=255.
+    /// Mean of each channel: the tensor has `(pixel - mean) / std`, pixels are in 0..=255.
     pub mean: [f32; 3],
+    /// Standard deviation of each channel.
     pub std: [f32; 3],
 }
 
@@ -67,36 +85,39 @@ pub struct Input {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Colour {
+    /// Red, green, blue.
     #[default]
     Rgb,
+    /// Blue, green, red.
     Bgr,
 }
 
 /// The aligned frame, and how the network samples it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Frame {
-    /// Eyes, nose, mouth corners, left to right in the image, in units of the frame's side (0..1).
+    /// Places of eyes, nose, mouth corners, left to right in the image, in units of the frame's side (0..1).
     pub template: [[f32; 2]; 5],
+    /// Mapping of network to frame coordinates.
     #[serde(default)]
     pub warp: Warp,
     /// `a` of `v = a u + (1 - a) u^3`, for [`Warp::Cubic`].
     #[serde(default = "one")]
     pub warp_linear: f32,
-    /// What the network sees of a frame that reaches beyond the photo.
+    /// Pixels of a frame that reaches beyond the photo.
     #[serde(default)]
     pub border: Border,
 }
 
-/// The look of the area outside the photo.
+/// The pixels outside the photo.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Border {
-    /// The photo's nearest pixel.
+    /// Those of the photo that are nearest.
     #[default]
     Replicate,
 }
 
-/// How a network coordinate `u` in -1..1 maps to a frame coordinate `v` in -1..1, on each axis.
+/// The mapping of a network coordinate `u` in -1..1 to a frame coordinate `v` in -1..1, on each axis.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Warp {
@@ -114,28 +135,32 @@ fn one() -> f32 {
 /// One ONNX graph. Parts are connected by tensor name.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Part {
+    /// Name of the part.
     pub name: String,
     /// ONNX file, relative to the export folder.
     pub file: String,
     /// SHA-256 of the file, hexadecimal.
     pub sha256: String,
+    /// Tensors that the part reads.
     pub inputs: Vec<String>,
+    /// Tensors that the part computes.
     pub outputs: Vec<String>,
-    /// What the file itself calls them, in the same order; empty where it uses the same names. Parts that differ in
-    /// nothing but their names share a file.
+    /// The file's names for `inputs`, in the same order; empty if they are the same. Parts that differ in nothing but their
+    /// names share a file.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub graph_inputs: Vec<String>,
+    /// The file's names for `outputs`, in the same order; empty if they are the same.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub graph_outputs: Vec<String>,
 }
 
 impl Part {
-    /// The file's name for each input, in the order of `inputs`.
+    /// Returns the file's name for each input, in the order of `inputs`.
     pub fn file_inputs(&self) -> &[String] {
         if self.graph_inputs.is_empty() { &self.inputs } else { &self.graph_inputs }
     }
 
-    /// The file's name for each output, in the order of `outputs`.
+    /// Returns the file's name for each output, in the order of `outputs`.
     pub fn file_outputs(&self) -> &[String] {
         if self.graph_outputs.is_empty() { &self.outputs } else { &self.graph_outputs }
     }
@@ -144,18 +169,21 @@ impl Part {
 /// One task of the network.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Task {
+    /// Name of the task.
     pub name: String,
+    /// Meaning of the output tensor.
     pub kind: TaskKind,
     /// The part whose run is this task's own cost.
     pub part: String,
-    /// The tensor with the answer.
+    /// The output tensor.
     pub output: String,
-    /// Chosen when the user names no tasks.
+    /// Whether the task is chosen if the user names none.
     #[serde(default)]
     pub default: bool,
     /// First query and the one after the last, in the whole query table.
     #[serde(default)]
     pub queries: [usize; 2],
+    /// Interpreter of the queries.
     #[serde(default)]
     pub interpreter: Interpreter,
     /// Class or attribute names, one per query or class.
@@ -167,13 +195,13 @@ pub struct Task {
     /// Index of the mirrored point or class, if mirroring the image permutes them: pairs that trade places, or itself.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub flip: Vec<usize>,
-    /// The network answers the same of a mirrored face, but for what `flip` tells. Not so where a label has a side.
+    /// Whether a mirrored face has the same output, except for `flip`. It has not if a label names a side.
     #[serde(default)]
     pub mirror: bool,
 }
 
 impl Task {
-    /// Makes a task of that kind with a placeholder for everything else, to build manifests from.
+    /// Returns a task of that kind with placeholders for everything else, for tests.
     #[doc(hidden)]
     pub fn of_kind(kind: TaskKind) -> Task {
         Task {
@@ -192,7 +220,7 @@ impl Task {
     }
 }
 
-/// What the output tensor of a task holds, float32.
+/// The meaning of a task's output tensor, float32.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum TaskKind {
@@ -202,7 +230,7 @@ pub enum TaskKind {
     Parsing,
     /// `[1, bins]`: probabilities that sum to one.
     Age,
-    /// `[1, classes]`: probabilities that sum to one. `classes` is the same for other things than expressions.
+    /// `[1, classes]`: probabilities that sum to one. A manifest may call it `classes` too.
     #[serde(alias = "classes")]
     Expression,
     /// `[1, attributes]`: one probability each.
@@ -211,11 +239,11 @@ pub enum TaskKind {
     Recognition,
 }
 
-/// Which of Faceptor's interpreters turns the task's queries into its answer.
+/// The interpreter that turns a task's queries into its output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Interpreter {
-    /// Query embeddings dotted with pixel features.
+    /// Dot products of query embeddings with pixel features.
     Map,
     /// A number from each query.
     #[default]
@@ -229,8 +257,11 @@ pub(crate) const MAX_SIDE: usize = 4096;
 
 impl Manifest {
     /// Reads and checks TOML text.
+    ///
+    /// # Errors
+    /// If the text has another format, or contradicts itself.
     pub fn parse(text: &str) -> Result<Manifest, ManifestError> {
-        /// Read first, so that another format is told apart from a mistake.
+        /// Read first, so that another format is not reported as a mistake.
         #[derive(Deserialize)]
         struct Head {
             format: u32,
@@ -245,17 +276,17 @@ impl Manifest {
         Ok(manifest)
     }
 
-    /// The task of that name.
+    /// Returns the task of that name.
     pub fn task(&self, name: &str) -> Option<&Task> {
         self.tasks.iter().find(|t| t.name == name)
     }
 
-    /// The part of that name.
+    /// Returns the part of that name.
     pub fn part(&self, name: &str) -> Option<&Part> {
         self.parts.iter().find(|p| p.name == name)
     }
 
-    /// The group that a task looks through: the one whose tensor its part needs, by way of others or not.
+    /// Returns the preprocessing group of a task: the one whose tensor its part reads, directly or through other parts.
     pub fn group_of(&self, task: &Task) -> Option<&Group> {
         let mut open = vec![task.part.as_str()];
         let mut seen = HashSet::new();
@@ -271,7 +302,7 @@ impl Manifest {
         None
     }
 
-    /// The tensors that a picture is sampled into: those of the groups, or of `[input]`.
+    /// Returns the tensors that a picture is sampled into: those of the groups, or that of `[input]`.
     pub fn image_tensors(&self) -> impl Iterator<Item = &str> {
         let alone = self.input.iter().map(|input| input.tensor.as_str());
         self.groups.iter().map(|group| group.tensor.as_str()).chain(alone)
@@ -361,7 +392,7 @@ impl Manifest {
             if !frame.template.iter().flatten().all(|v| v.is_finite()) {
                 return fail("frame: template is not finite".into());
             }
-            // At 0 the cubic is flat in the middle; above 1 it would look at the rim more closely than at the face.
+            // At 0 the cubic is flat in the middle; above 1 it would sample the rim more densely than the face.
             if !(frame.warp_linear > 0.0 && frame.warp_linear <= 1.0) {
                 return fail(format!("frame: warp_linear {} is not above 0 and at most 1", frame.warp_linear));
             }
@@ -402,7 +433,7 @@ mod tests {
     }
 
     #[test]
-    fn another_format_is_told_apart() {
+    fn another_format_is_reported_as_such() {
         let text = MINIMAL.replace("format = 1", "format = 2");
         assert!(matches!(Manifest::parse(&text), Err(ManifestError::Format { found: 2 })));
     }
@@ -414,7 +445,7 @@ mod tests {
     }
 
     #[test]
-    fn what_trades_places_does_so_in_pairs() {
+    fn flip_must_list_pairs() {
         let read = |more: &str| {
             let input = "[input]\ntensor='image'\nsize=8\nmean=[0,0,0]\nstd=[1,1,1]";
             let frame = "[frame]\ntemplate=[[0.4,0.4],[0.6,0.4],[0.5,0.5],[0.4,0.6],[0.6,0.6]]";
@@ -432,7 +463,7 @@ mod tests {
     }
 
     #[test]
-    fn groups_take_the_place_of_input_and_frame_and_tasks_find_theirs() {
+    fn groups_replace_input_and_frame_and_every_task_finds_its_group() {
         let group = |name: &str| {
             let head = format!("[[group]]\nname = '{name}'\ntensor = 'image_{name}'\nsize = 8\n");
             format!("{head}mean = [0, 0, 0]\nstd = [1, 1, 1]\nframe = {{ align = 'box', box_scale = 1.0 }}\n")

@@ -1,22 +1,27 @@
-//! Preprocessing groups: the ways in which the tasks of one network look at a face (`[[group]]` of the manifest).
+//! Preprocessing groups: the input tensors of tasks that need different ones (`[[group]]` of the manifest).
 //!
-//! A network with one way has `[input]` and `[frame]` instead. A group's tensor is written once a face, and whatever
-//! its tasks share behind it is computed once.
+//! A network with a single input has `[input]` and `[frame]` instead. A group's tensor is written once a face; the parts that
+//! its tasks share run once.
 
 use serde::{Deserialize, Serialize};
 
 /// One input tensor `[1, channels, size, size]` and how a picture becomes it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Group {
+    /// Name of the group.
     pub name: String,
+    /// Name of the tensor.
     pub tensor: String,
     /// Side of the square, pixels.
     pub size: usize,
+    /// Channels of the tensor.
     #[serde(default)]
     pub colour: GroupColour,
-    /// `(pixel - mean) / std` per channel, pixel in 0..=255; as many as there are channels.
+    /// Mean of each channel: the tensor has `(pixel - mean) / std`, pixels are in 0..=255.
     pub mean: Vec<f32>,
+    /// Standard deviation of each channel.
     pub std: Vec<f32>,
+    /// Area of the picture that is sampled.
     pub frame: GroupFrame,
 }
 
@@ -24,49 +29,61 @@ pub struct Group {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum GroupColour {
+    /// Red, green, blue.
     #[default]
     Rgb,
+    /// Blue, green, red.
     Bgr,
     /// One channel: 0.299 R + 0.587 G + 0.114 B.
     Grey,
 }
 
 impl GroupColour {
-    /// How many channels the tensor has.
+    /// Returns the number of channels.
     pub fn channels(self) -> usize {
         if self == GroupColour::Grey { 1 } else { 3 }
     }
 }
 
-/// Where in the picture a group looks.
+/// The area of the picture that a group samples.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct GroupFrame {
+    /// Alignment to the face.
     #[serde(flatten)]
     pub align: Align,
+    /// Mapping of tensor to frame coordinates.
     #[serde(default)]
     pub warp: GroupWarp,
-    /// `w` of [`GroupWarp::Tanh`].
+    /// `w` of [`GroupWarp::Tanh`], above 0 and at most 1.
     #[serde(default = "full")]
     pub warp_tanh: f32,
+    /// Pixels outside the photo.
     #[serde(default)]
     pub border: GroupBorder,
 }
 
-/// What the square is fitted to.
+/// The alignment of the square to the face.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "align", rename_all = "lowercase")]
 pub enum Align {
     /// A similarity transform brings eyes, nose and mouth corners, left to right in the image, to these places, in units
     /// of the side: pixel i's centre is `(i + 0.5) / size`.
-    Keypoints { template: [[f32; 2]; 5] },
+    Keypoints {
+        /// Places of the keypoints, 0..1.
+        template: [[f32; 2]; 5],
+    },
     /// An upright square about the centre of the face's box, whose longer side fills this part of it.
-    Box { box_scale: f32 },
+    Box {
+        /// Side of the box in units of the square's.
+        box_scale: f32,
+    },
 }
 
-/// How a pixel of the tensor maps to the frame, on each axis.
+/// The mapping of a pixel of the tensor to the frame, on each axis.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum GroupWarp {
+    /// `v = u`.
     #[default]
     None,
     /// With `u = 2 i / size - 1` for pixel i: where `|u| > 1 - w`, the sample lies at
@@ -74,11 +91,11 @@ pub enum GroupWarp {
     Tanh,
 }
 
-/// The look of the area outside the photo.
+/// The pixels outside the photo.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum GroupBorder {
-    /// The photo's nearest pixel.
+    /// Those of the photo that are nearest.
     #[default]
     Replicate,
     /// Zero before the normalisation.
@@ -90,7 +107,7 @@ fn full() -> f32 {
 }
 
 impl Group {
-    /// What is wrong with it, if anything; `max_side` bounds the size.
+    /// Returns why the group cannot be used, if so; `max_side` bounds the size.
     pub(crate) fn problem(&self, max_side: usize) -> Option<String> {
         let channels = self.colour.channels();
         if self.size == 0 || self.size > max_side {
@@ -140,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_that_make_no_picture_are_named() {
+    fn impossible_numbers_are_named() {
         let mut wrong = group("align = 'box'\nbox_scale = 0.0").unwrap();
         assert!(wrong.problem(4096).unwrap().contains("box_scale"));
         wrong.mean.push(1.0);

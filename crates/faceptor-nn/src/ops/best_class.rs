@@ -5,29 +5,107 @@
 
 use std::ops::Range;
 
+use serde::{Deserialize, Serialize};
+
 use crate::cpu::{Kernel, Strided, pack_float};
-use crate::plan::BestClass;
+use crate::error::Error;
+use crate::ops::{Operator, PreparedOperator, Signature, ensure};
+use crate::plan::check::MAX_ELEMENTS;
+use crate::plan::{Element, Value};
+use crate::step::{Preparation, StepRun};
+
+/// A grid of cells with `cell` pixels each. The class of a pixel is the one whose query has the largest dot product with its
+/// cell's features, the first of equals; a cell has a query for each of its pixels and each class.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct BestClass {
+    /// Rows and columns of cells.
+    pub grid: [usize; 2],
+    /// Rows and columns of pixels within a cell.
+    pub cell: [usize; 2],
+    /// Number of classes, at most 255.
+    pub classes: usize,
+    /// Elements of a query and of a cell's features.
+    pub depth: usize,
+    /// Strides of the queries from row to row and column to column within a cell, from class to class, and along the depth,
+    /// elements.
+    pub query_strides: [usize; 4],
+    /// Strides of the features from cell to cell, row by row, and along the depth, elements.
+    pub pixel_strides: [usize; 2],
+}
+
+impl BestClass {
+    fn lens(&self) -> impl Iterator<Item = &usize> {
+        self.grid.iter().chain(&self.cell).chain([&self.classes, &self.depth])
+    }
+}
+
+impl Operator for BestClass {
+    fn name(&self) -> &'static str {
+        "best class f32"
+    }
+
+    fn check(&self, operands: &Signature<'_>) -> Result<(), String> {
+        let (queries, out) = operands.operands(2)?;
+        let pixels = operands.inputs[1];
+        let float = operands.inputs.iter().all(|value| value.element == Element::F32);
+        ensure(float && out.element == Element::U8, "does not make bytes of float32")?;
+        let small = self.lens().all(|len| (1..=MAX_ELEMENTS / 256).contains(len));
+        ensure(small && self.classes <= usize::from(u8::MAX), "has an empty axis, or too long a one")?;
+        // The scratch has a block of cells, and their products with the queries of one pixel.
+        ensure(self.depth.saturating_mul(self.classes) <= MAX_ELEMENTS / 256, "is too large")?;
+        let side = |axis: usize| self.grid[axis].checked_mul(self.cell[axis]);
+        let shape = [Some(1), side(0), side(1)];
+        ensure(out.shape.iter().copied().map(Some).eq(shape), "has an output of another shape")?;
+        let within = |lens: &[usize], strides: &[usize], value: &Value| {
+            let mut walks = lens.iter().zip(strides);
+            let last = walks.try_fold(0usize, |n, (len, stride)| n.checked_add((len - 1).checked_mul(*stride)?));
+            last.is_some_and(|last| last < value.len())
+        };
+        let fits = within(&[self.cell[0], self.cell[1], self.classes, self.depth], &self.query_strides, queries)
+            && within(&[self.grid[0] * self.grid[1], self.depth], &self.pixel_strides, pixels);
+        ensure(fits, "reaches outside its operands")
+    }
+
+    fn macs(&self, _operands: &Signature<'_>) -> Option<u64> {
+        self.lens().try_fold(1u64, |n, len| n.checked_mul(*len as u64))
+    }
+
+    fn prepare(&self, step: &mut Preparation<'_>) -> Result<Box<dyn PreparedOperator>, Error> {
+        let len = scratch_len(step.kernel(), self);
+        step.scratch.reserve_float(len);
+        Ok(Box::new(self.clone()))
+    }
+}
+
+impl PreparedOperator for BestClass {
+    fn run(&self, step: &mut StepRun<'_>) -> Result<(), Error> {
+        let inputs = [step.inputs.floats(0)?, step.inputs.floats(1)?];
+        let scratch = &mut *step.scratch;
+        compute(step.kernel, self, inputs, step.outputs.bytes()?, &mut scratch.floats, &mut scratch.results);
+        Ok(())
+    }
+}
 
 /// Cells of a block, about.
 const BLOCK: usize = 64;
-/// Cells that are compared at once; what a kernel's padding leaves over is a multiple of [`FEW`].
+/// Cells that are compared at once; the remainder of a kernel's padding is a multiple of [`FEW`].
 const LANES: usize = 16;
 const FEW: usize = 4;
 
-/// Cells of a block: whole panels.
+/// Returns the cells of a block: whole panels.
 fn block(kernel: Kernel) -> usize {
     let panel = kernel.panel_float();
     (BLOCK / panel).max(1) * panel
 }
 
-/// Elements of scratch: a block's packed cells, and its products.
-pub fn scratch_len(kernel: Kernel, op: &BestClass) -> [usize; 2] {
+/// Returns the elements of scratch: a block's packed cells, and its products.
+fn scratch_len(kernel: Kernel, op: &BestClass) -> [usize; 2] {
     let columns = kernel.pad_float(block(kernel));
     [columns * op.depth, columns * op.classes]
 }
 
-/// Runs it; `packed` and `results` are as long as [`scratch_len`] says.
-pub fn run(
+/// Computes the classes; `packed` and `results` are as long as [`scratch_len`] says.
+fn compute(
     kernel: Kernel,
     op: &BestClass,
     [queries, pixels]: [&[f32]; 2],
@@ -89,7 +167,7 @@ fn compare(
     }
 }
 
-/// The row with the largest number, in each of `N` columns; the first of equals.
+/// Returns the row with the largest number in each of `N` columns; the first of equals.
 #[inline(always)]
 fn best<const N: usize>(results: &[f32], columns: usize, start: usize) -> [u8; N] {
     let (mut top, mut best) = ([0f32; N], [0u32; N]);
@@ -111,14 +189,15 @@ mod tests {
 
     fn found(kernel: Kernel, op: &BestClass, queries: &[f32], pixels: &[f32]) -> Vec<u8> {
         let [packed, results] = scratch_len(kernel, op);
-        // Whatever was there before must not matter.
+        // Old contents must not matter.
         let (mut packed, mut results) = (vec![f32::NAN; packed], vec![f32::NAN; results]);
         let mut out = vec![255; op.grid[0] * op.grid[1] * op.cell[0] * op.cell[1]];
-        run(kernel, op, [queries, pixels], &mut out, &mut packed, &mut results);
+        compute(kernel, op, [queries, pixels], &mut out, &mut packed, &mut results);
         out
     }
 
-    /// By its definition. Small whole numbers: every sum is exact, so that all families must agree, ties included.
+    /// Computes the classes by their definition. Small whole numbers make every sum exact, so that all families must agree, ties
+    /// included.
     fn expected(op: &BestClass, queries: &[f32], pixels: &[f32]) -> Vec<u8> {
         let [height, width] = [op.grid[0] * op.cell[0], op.grid[1] * op.cell[1]];
         let score = |y: usize, x: usize, class: usize| -> f32 {
@@ -134,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn it_is_what_its_definition_says_on_every_family() {
+    fn classes_equal_their_definition_on_every_family() {
         let mut state = 1u32;
         let mut number = || {
             state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
@@ -164,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_of_equals_wins_and_what_is_no_number_never_does() {
+    fn the_first_of_equals_wins_and_nan_never_does() {
         let op = BestClass {
             grid: [1, 5],
             cell: [1, 1],

@@ -1,137 +1,178 @@
-//! The operators, over slices: each a plain function of its inputs, with no memory of its own.
+//! The operators: one file each, with its parameters, its check, its multiply-accumulates and its loops.
+//!
+//! `docs/adding-an-operator.md` says how to add one: a file here, and a variant of [`crate::plan::Op`].
 
-pub mod attention;
-pub mod best_class;
-pub mod depthwise;
-pub mod elementwise;
-pub mod matmul;
-pub mod movement;
-pub mod product;
-pub mod reduce;
-pub mod sample;
+pub(crate) mod attention;
+pub(crate) mod best_class;
+pub(crate) mod binary;
+pub(crate) mod concat;
+pub(crate) mod depthwise;
+pub(crate) mod functions;
+pub(crate) mod gather;
+pub(crate) mod layer_norm;
+pub(crate) mod matmul;
+pub(crate) mod pad;
+pub(crate) mod product;
+pub(crate) mod quantize;
+pub(crate) mod reduce;
+pub(crate) mod reshape;
+pub(crate) mod sample;
+pub(crate) mod scratch;
+pub(crate) mod select;
+pub(crate) mod slice;
+pub(crate) mod softmax;
+pub(crate) mod strides;
+pub(crate) mod transpose;
+pub(crate) mod unary;
+
+use crate::error::{Error, ErrorKind};
+use crate::plan::{Element, Plan, Step, Value};
+use crate::step::{Preparation, StepRun};
+
+/// An operator of the plan: all that its check and the engine need to know.
+pub(crate) trait Operator {
+    /// Returns the short name for listings.
+    fn name(&self) -> &'static str;
+
+    /// Checks that the parameters fit the operands, so that no run can reach outside of them.
+    fn check(&self, operands: &Signature<'_>) -> Result<(), String>;
+
+    /// Returns the multiply-accumulates of one run; none if there are more than can be counted.
+    fn macs(&self, _operands: &Signature<'_>) -> Option<u64> {
+        Some(0)
+    }
+
+    /// Returns whether its multiply-accumulates are done on 8 bit integers.
+    fn is_integer(&self) -> bool {
+        false
+    }
+
+    /// Prepares a step whose operands have passed [`Operator::check`] for this CPU; reserves the scratch that it needs.
+    fn prepare(&self, step: &mut Preparation<'_>) -> Result<Box<dyn PreparedOperator>, Error>;
+}
+
+impl<T: Operator> Operator for &T {
+    fn name(&self) -> &'static str {
+        (**self).name()
+    }
+
+    fn check(&self, operands: &Signature<'_>) -> Result<(), String> {
+        (**self).check(operands)
+    }
+
+    fn macs(&self, operands: &Signature<'_>) -> Option<u64> {
+        (**self).macs(operands)
+    }
+
+    fn is_integer(&self) -> bool {
+        (**self).is_integer()
+    }
+
+    fn prepare(&self, step: &mut Preparation<'_>) -> Result<Box<dyn PreparedOperator>, Error> {
+        (**self).prepare(step)
+    }
+}
+
+/// An operator with all that follows from the shapes of one step and from the CPU.
+pub(crate) trait PreparedOperator: Send + Sync {
+    /// Computes the outputs from the inputs, without allocating.
+    fn run(&self, step: &mut StepRun<'_>) -> Result<(), Error>;
+
+    /// Returns how many threads can share a run.
+    fn threads(&self) -> usize {
+        1
+    }
+}
+
+/// The values that a step reads and writes.
+pub(crate) struct Signature<'a> {
+    pub(crate) inputs: Vec<&'a Value>,
+    pub(crate) outputs: Vec<&'a Value>,
+}
+
+impl<'a> Signature<'a> {
+    /// Collects the operands of a step. The step must name values of its plan.
+    pub(crate) fn new(plan: &'a Plan, step: &Step) -> Signature<'a> {
+        let values = |ids: &[u32]| ids.iter().map(|id| &plan.values[*id as usize]).collect();
+        Signature { inputs: values(&step.inputs), outputs: values(&step.outputs) }
+    }
+
+    /// Returns the first input and the output of an operator that has `inputs` inputs, at least one, and one output.
+    pub(crate) fn operands(&self, inputs: usize) -> Result<(&'a Value, &'a Value), String> {
+        match (&self.inputs[..], &self.outputs[..]) {
+            ([first, ..], [output]) if self.inputs.len() == inputs => Ok((first, output)),
+            _ => Err("has the wrong number of operands".into()),
+        }
+    }
+
+    /// Returns whether all operands are float32.
+    pub(crate) fn is_float(&self) -> bool {
+        self.inputs.iter().chain(&self.outputs).all(|value| value.element == Element::F32)
+    }
+
+    /// Returns whether all operands have the same element, which is no weight's.
+    pub(crate) fn is_movable(&self) -> bool {
+        let element = self.outputs.first().map(|value| value.element);
+        element != Some(Element::I8) && self.inputs.iter().all(|value| Some(value.element) == element)
+    }
+
+    /// Returns the number of elements of the first output.
+    pub(crate) fn results(&self) -> u64 {
+        self.outputs.first().map_or(0, |value| value.len() as u64)
+    }
+}
+
+/// Refuses a step for the given reason unless the condition holds.
+pub(crate) fn ensure(condition: bool, reason: &str) -> Result<(), String> {
+    if condition { Ok(()) } else { Err(reason.to_string()) }
+}
 
 /// The elements of a value.
 #[derive(Debug, Clone, Copy)]
-pub enum Data<'a> {
+pub(crate) enum Data<'a> {
     F32(&'a [f32]),
     U8(&'a [u8]),
     I8(&'a [i8]),
 }
 
 impl<'a> Data<'a> {
-    /// Its float elements; empty if it has others, which the plan's check excludes.
-    pub fn floats(self) -> &'a [f32] {
-        if let Data::F32(values) = self { values } else { &[] }
+    /// Returns float elements; an error if it has others, which the plan's check excludes.
+    #[inline]
+    pub(crate) fn floats(self) -> Result<&'a [f32], Error> {
+        if let Data::F32(values) = self { Ok(values) } else { Err(wrong_element("float32")) }
     }
 
-    /// Its unsigned elements; empty if it has others.
-    pub fn bytes(self) -> &'a [u8] {
-        if let Data::U8(values) = self { values } else { &[] }
+    /// Returns unsigned elements; an error if it has others, which the plan's check excludes.
+    #[inline]
+    pub(crate) fn bytes(self) -> Result<&'a [u8], Error> {
+        if let Data::U8(values) = self { Ok(values) } else { Err(wrong_element("unsigned 8 bit")) }
     }
 
-    /// Its signed elements; empty if it has others.
-    pub fn weights(self) -> &'a [i8] {
-        if let Data::I8(values) = self { values } else { &[] }
-    }
-}
-
-/// Most axes that a value may have.
-pub const MAX_RANK: usize = 8;
-
-/// An index and its offset in up to two tensors, counted up in row-major order without allocating.
-#[derive(Debug, Clone)]
-pub struct Odometer<const TENSORS: usize> {
-    shape: [usize; MAX_RANK],
-    strides: [[usize; MAX_RANK]; TENSORS],
-    index: [usize; MAX_RANK],
-    rank: usize,
-    /// Where the index points in each tensor.
-    pub at: [usize; TENSORS],
-}
-
-impl<const TENSORS: usize> Odometer<TENSORS> {
-    /// Walks `shape`, which has at most [`MAX_RANK`] axes.
-    pub fn new(shape: &[usize], strides: [&[usize]; TENSORS]) -> Self {
-        let rank = shape.len().min(MAX_RANK);
-        let fill = |from: &[usize]| {
-            let mut to = [0; MAX_RANK];
-            to[..rank].copy_from_slice(&from[..rank]);
-            to
-        };
-        Odometer { shape: fill(shape), strides: strides.map(fill), index: [0; MAX_RANK], rank, at: [0; TENSORS] }
+    /// Returns signed elements; an error if it has others, which the plan's check excludes.
+    #[inline]
+    pub(crate) fn weights(self) -> Result<&'a [i8], Error> {
+        if let Data::I8(values) = self { Ok(values) } else { Err(wrong_element("signed 8 bit")) }
     }
 
-    /// One step on; starts over after the last.
-    #[inline(always)]
-    pub fn advance(&mut self) {
-        for axis in (0..self.rank).rev() {
-            self.index[axis] += 1;
-            for (at, strides) in self.at.iter_mut().zip(&self.strides) {
-                *at += strides[axis];
-            }
-            if self.index[axis] < self.shape[axis] {
-                return;
-            }
-            self.index[axis] = 0;
-            for (at, strides) in self.at.iter_mut().zip(&self.strides) {
-                *at -= strides[axis] * self.shape[axis];
-            }
+    /// Returns the elements for an operator that only moves them: signed ones as the bytes that they are.
+    #[inline]
+    pub(crate) fn movable(self) -> Movable<'a> {
+        match self {
+            Data::F32(values) => Movable::Floats(values),
+            Data::U8(values) => Movable::Bytes(values),
+            Data::I8(values) => Movable::Bytes(bytemuck::cast_slice(values)),
         }
     }
 }
 
-/// Strides of a dense row-major shape, 0 on axes of length 1 that `out` repeats, for the axes of `out`.
-pub fn broadcast_strides(shape: &[usize], out: &[usize]) -> Vec<usize> {
-    let mut strides = vec![0; out.len()];
-    let mut stride = 1;
-    for (axis, len) in shape.iter().enumerate().rev() {
-        let target = axis + out.len() - shape.len();
-        if *len != 1 {
-            strides[target] = stride;
-        }
-        stride *= len;
-    }
-    strides
+/// Elements that an operator moves without looking at them.
+pub(crate) enum Movable<'a> {
+    Floats(&'a [f32]),
+    Bytes(&'a [u8]),
 }
 
-/// Strides of a dense row-major shape.
-pub fn dense_strides(shape: &[usize]) -> Vec<usize> {
-    let mut strides = vec![1; shape.len()];
-    for axis in (1..shape.len()).rev() {
-        strides[axis - 1] = strides[axis] * shape[axis];
-    }
-    strides
-}
-
-/// Joins neighbouring axes that follow each other in every tensor, and drops axes of length 1.
-pub fn collapse<const TENSORS: usize>(
-    shape: &[usize],
-    strides: [Vec<usize>; TENSORS],
-) -> (Vec<usize>, [Vec<usize>; TENSORS]) {
-    let mut out_shape: Vec<usize> = Vec::new();
-    let mut out: [Vec<usize>; TENSORS] = std::array::from_fn(|_| Vec::new());
-    for (axis, len) in shape.iter().copied().enumerate().filter(|(_, len)| *len != 1) {
-        let joins =
-            !out_shape.is_empty() && (0..TENSORS).all(|t| out[t].last().copied() == Some(strides[t][axis] * len));
-        if joins {
-            if let Some(last) = out_shape.last_mut() {
-                *last *= len;
-            }
-            for t in 0..TENSORS {
-                if let Some(last) = out[t].last_mut() {
-                    *last = strides[t][axis];
-                }
-            }
-        } else {
-            out_shape.push(len);
-            for t in 0..TENSORS {
-                out[t].push(strides[t][axis]);
-            }
-        }
-    }
-    if out_shape.is_empty() {
-        out_shape.push(1);
-        out.iter_mut().for_each(|s| s.push(0));
-    }
-    (out_shape, out)
+/// Reports an operand whose elements are of another type than its step needs.
+#[cold]
+pub(crate) fn wrong_element(expected: &str) -> Error {
+    Error::new(ErrorKind::Network, format!("an operand of a step is not {expected}"))
 }

@@ -1,11 +1,53 @@
-//! Sums, maxima, softmax and layer norm.
+//! Sums, maxima and other reductions of axes to the length 1.
 
-use crate::ops::{Odometer, dense_strides};
+use crate::error::Error;
+use crate::ops::strides::{Odometer, dense_strides};
+use crate::ops::{Operator, PreparedOperator, Signature, ensure};
 use crate::plan::Reduction;
+use crate::step::{Preparation, StepRun};
 
-/// What a reduction walks: `outer` blocks of `len` rows of `inner` elements, each block becoming one row.
-#[derive(Debug, Clone)]
-pub struct Reduced {
+/// Reduces some axes, which keep the length 1.
+pub(crate) struct Reduce<'a> {
+    pub(crate) by: Reduction,
+    pub(crate) axes: &'a [usize],
+}
+
+impl Operator for Reduce<'_> {
+    fn name(&self) -> &'static str {
+        "reduce"
+    }
+
+    fn check(&self, operands: &Signature<'_>) -> Result<(), String> {
+        let (x, out) = operands.operands(1)?;
+        let kept = |(i, len): (usize, &usize)| if self.axes.contains(&i) { 1 } else { *len };
+        let expected: Vec<usize> = x.shape.iter().enumerate().map(kept).collect();
+        let axes = self.axes.iter().all(|axis| *axis < x.shape.len());
+        ensure(operands.is_float() && axes && expected == out.shape, "has wrong axes")
+    }
+
+    fn prepare(&self, step: &mut Preparation<'_>) -> Result<Box<dyn PreparedOperator>, Error> {
+        Ok(Box::new(Prepared { by: self.by, reduced: Reduced::new(step.input(0), self.axes) }))
+    }
+}
+
+struct Prepared {
+    by: Reduction,
+    reduced: Reduced,
+}
+
+impl PreparedOperator for Prepared {
+    fn run(&self, step: &mut StepRun<'_>) -> Result<(), Error> {
+        let (x, out) = (step.inputs.floats(0)?, step.outputs.floats()?);
+        step.kernel.vectorize(
+            #[inline(always)]
+            || reduce(self.by, &self.reduced, x, out),
+        );
+        Ok(())
+    }
+}
+
+/// The walk of a reduction: blocks of `len` rows of `inner` elements, each of which becomes one row.
+struct Reduced {
     len: usize,
     inner: usize,
     /// Strides of the output over the input's shape, if the reduced axes do not lie side by side.
@@ -15,8 +57,7 @@ pub struct Reduced {
 }
 
 impl Reduced {
-    /// Axes of an input of that shape.
-    pub fn new(shape: &[usize], axes: &[usize]) -> Reduced {
+    fn new(shape: &[usize], axes: &[usize]) -> Reduced {
         let count = axes.iter().map(|a| shape[*a]).product::<usize>();
         let first = axes.iter().copied().min().unwrap_or(0);
         let last = axes.iter().copied().max().unwrap_or(0);
@@ -50,9 +91,9 @@ impl Reduced {
     }
 }
 
-/// Keeps the reduced axes with length 1.
+/// Reduces; the axes keep the length 1.
 #[inline(always)]
-pub fn reduce(by: Reduction, reduced: &Reduced, x: &[f32], out: &mut [f32]) {
+fn reduce(by: Reduction, reduced: &Reduced, x: &[f32], out: &mut [f32]) {
     if reduced.inner == 1 && reduced.scattered.is_none() && matches!(by, Reduction::Sum | Reduction::MeanOfSquares) {
         for (out, x) in out.iter_mut().zip(x.chunks_exact(reduced.len)) {
             *out = if by == Reduction::Sum { sum_of(x, |x| x) } else { sum_of(x, |x| x * x) };
@@ -71,9 +112,9 @@ pub fn reduce(by: Reduction, reduced: &Reduced, x: &[f32], out: &mut [f32]) {
     }
 }
 
-/// A sum in sixteen lanes, which vectorizes and errs less than one after another.
+/// Sums in sixteen lanes, which vectorizes and errs less than one after another.
 #[inline(always)]
-fn sum_of(x: &[f32], f: impl Fn(f32) -> f32) -> f32 {
+pub(crate) fn sum_of(x: &[f32], f: impl Fn(f32) -> f32) -> f32 {
     let mut lanes = [0f32; 16];
     let chunks = x.chunks_exact(16);
     let rest: f32 = chunks.remainder().iter().map(|x| f(*x)).sum();
@@ -81,50 +122,6 @@ fn sum_of(x: &[f32], f: impl Fn(f32) -> f32) -> f32 {
         lanes.iter_mut().zip(chunk).for_each(|(l, x)| *l += f(*x));
     }
     lanes.iter().sum::<f32>() + rest
-}
-
-/// Over an axis of `len` elements, `stride` apart.
-#[inline(always)]
-pub fn softmax(len: usize, stride: usize, x: &[f32], out: &mut [f32]) {
-    if len == 0 || stride == 0 {
-        return;
-    }
-    for (x, out) in x.chunks_exact(len * stride).zip(out.chunks_exact_mut(len * stride)) {
-        if stride == 1 {
-            let mut lanes = [f32::NEG_INFINITY; 16];
-            let chunks = x.chunks_exact(16);
-            let rest = chunks.remainder().iter().copied().fold(f32::NEG_INFINITY, f32::max);
-            chunks.for_each(|c| lanes.iter_mut().zip(c).for_each(|(l, x)| *l = l.max(*x)));
-            let max = lanes.iter().copied().fold(rest, f32::max);
-            out.iter_mut().zip(x).for_each(|(o, x)| *o = crate::ops::elementwise::exp(x - max));
-            let factor = 1.0 / sum_of(out, |x| x);
-            out.iter_mut().for_each(|o| *o *= factor);
-        } else {
-            for i in 0..stride {
-                let max = x[i..].iter().step_by(stride).copied().fold(f32::NEG_INFINITY, f32::max);
-                let mut sum = 0.0;
-                for (o, x) in out[i..].iter_mut().step_by(stride).zip(x[i..].iter().step_by(stride)) {
-                    *o = crate::ops::elementwise::exp(x - max);
-                    sum += *o;
-                }
-                out[i..].iter_mut().step_by(stride).for_each(|o| *o /= sum);
-            }
-        }
-    }
-}
-
-/// `(x - mean) / sqrt(variance + epsilon) * gain + offset` over rows as long as `gain`.
-#[inline(always)]
-pub fn layer_norm(epsilon: f32, gain: &[f32], offset: &[f32], x: &[f32], out: &mut [f32]) {
-    let len = gain.len().max(1);
-    for (x, out) in x.chunks_exact(len).zip(out.chunks_exact_mut(len)) {
-        let mean = sum_of(x, |x| x) / len as f32;
-        let variance = sum_of(x, |x| (x - mean) * (x - mean)) / len as f32;
-        let factor = 1.0 / (variance + epsilon).sqrt();
-        for ((out, x), (gain, offset)) in out.iter_mut().zip(x).zip(gain.iter().zip(offset)) {
-            *out = (x - mean) * factor * gain + offset;
-        }
-    }
 }
 
 #[cfg(test)]
@@ -143,15 +140,5 @@ mod tests {
         assert_eq!(sums(&[1], 8), [12., 15., 18., 21., 48., 51., 54., 57.]);
         assert_eq!(sums(&[0, 2], 3), [60., 92., 124.]);
         assert_eq!(sums(&[1, 2], 2), [66., 210.]);
-    }
-
-    #[test]
-    fn softmax_over_a_middle_axis_equals_the_last() {
-        let x: Vec<f32> = (0..12).map(|i| (i * 7 % 5) as f32).collect();
-        let (mut middle, mut last) = ([0.0; 12], [0.0; 12]);
-        softmax(3, 2, &x, &mut middle);
-        let moved = |v: &[f32]| -> Vec<f32> { (0..12).map(|i| v[i / 6 * 6 + i % 3 * 2 + i / 3 % 2]).collect() };
-        softmax(3, 1, &moved(&x), &mut last);
-        assert!(moved(&middle).iter().zip(last).all(|(a, b)| (a - b).abs() < 1e-6));
     }
 }

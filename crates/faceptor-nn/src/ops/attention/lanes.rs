@@ -4,45 +4,51 @@
 //! queries, and they already have the order of a packed factor for the product with the values. Only queries are packed.
 
 use crate::cpu::{Kernel, Strided, pack_float};
-use crate::ops::attention::Out;
-use crate::ops::elementwise::exp2_negative;
-use crate::plan::Attention;
+use crate::ops::attention::{Attention, Out};
+use crate::ops::functions::exp2_negative;
 
 /// Keys of a block, at most: their scores stay in the first-level cache.
 const KEYS: usize = 96;
-/// Queries that are followed at once: one register on the widest CPUs, and on the narrowest.
+/// Queries that are handled at once: one register on the widest CPUs, and on the narrowest.
 const LANES: usize = 16;
 const FEW: usize = 4;
 
-/// Elements of scratch that [`run`] needs.
-pub fn scratch_len(kernel: Kernel, op: &Attention) -> usize {
+/// Returns the elements of scratch that [`run`] needs.
+pub(super) fn scratch_len(kernel: Kernel, op: &Attention) -> usize {
     let width = kernel.panel_float().min(kernel.pad_float(op.queries.len));
     // Packed queries, scores, mixed values twice, their statistics, a row of the result.
     width * (op.depth.len + block(op) + 2 * op.columns.len + 3) + op.columns.len
 }
 
-/// Keys of a block: about equally many in each.
+/// Returns the keys of a block: about equally many in each.
 fn block(op: &Attention) -> usize {
     op.keys.len.div_ceil(op.keys.len.div_ceil(KEYS))
 }
 
-/// Statistics of each query over the keys so far.
+/// The softmax statistics of each query over the keys so far.
 struct Softmax<'a> {
     max: &'a mut [f32],
     sum: &'a mut [f32],
-    /// What takes earlier results to the latest maximum.
+    /// The factor that takes earlier results to the latest maximum.
     correction: &'a mut [f32],
 }
 
-/// One step of the outer axes: queries, keys and values from where it begins; its result goes to `at`.
-pub fn run(kernel: Kernel, op: &Attention, [q, k, v]: [&[f32]; 3], out: &mut Out<'_>, at: usize, scratch: &mut [f32]) {
+/// Computes one step of the outer axes, whose queries, keys and values begin the slices; its result goes to `at`.
+pub(super) fn run(
+    kernel: Kernel,
+    op: &Attention,
+    [q, k, v]: [&[f32]; 3],
+    out: &mut Out<'_>,
+    at: usize,
+    scratch: &mut [f32],
+) {
     for first in (0..op.queries.len).step_by(kernel.panel_float()) {
         let q = &q[first * op.queries.query..];
         columns(kernel, op, first, [q, k, v], out, at + first * op.queries.out, scratch);
     }
 }
 
-/// One panel of queries, from query `first` on, which is the first of `q` and goes to `at` in the output.
+/// Computes one panel of queries, from query `first` on, which is the first of `q` and goes to `at` in the output.
 fn columns(
     kernel: Kernel,
     op: &Attention,
@@ -116,7 +122,7 @@ impl Softmax<'_> {
         }
     }
 
-    /// The same for `N` queries from `first` on.
+    /// Turns the scores of `N` queries, from `first` on, into exponentials.
     #[inline(always)]
     fn lanes<const FUSED: bool, const N: usize>(&mut self, scores: &mut [f32], width: usize, scale: f32, first: usize) {
         let mut old = [0.0; N];

@@ -2,32 +2,38 @@
 //! goes along each query's row of scores.
 
 use crate::cpu::{Kernel, Strided, pack_float};
-use crate::ops::attention::Out;
-use crate::ops::elementwise::exp2_negative;
-use crate::plan::Attention;
+use crate::ops::attention::{Attention, Out};
+use crate::ops::functions::exp2_negative;
 
 /// Keys of a block, at most: packed, they and their values stay in the nearest caches.
 const KEYS: usize = 256;
 /// Queries that share a block of scores.
 const ROWS: usize = 12;
-/// Elements of a row that are followed at once: one register on the widest CPUs, and on the narrowest.
+/// Elements of a row that are handled at once: one register on the widest CPUs, and on the narrowest.
 const LANES: usize = 16;
 const FEW: usize = 4;
 
-/// Keys of a block: about equally many in each.
+/// Returns the keys of a block: about equally many in each.
 fn block(op: &Attention) -> usize {
     op.keys.len.div_ceil(op.keys.len.div_ceil(KEYS))
 }
 
-/// Elements of scratch that [`run`] needs.
-pub fn scratch_len(kernel: Kernel, op: &Attention) -> usize {
+/// Returns the elements of scratch that [`run`] needs.
+pub(super) fn scratch_len(kernel: Kernel, op: &Attention) -> usize {
     let (keys, columns) = (kernel.pad_float(block(op)), kernel.pad_float(op.columns.len));
     // Packed keys and values, scores, mixed values of some queries and of all, two statistics of each.
     keys * op.depth.len + columns * block(op) + ROWS * (keys + columns) + op.queries.len * (columns + 2)
 }
 
-/// One step of the outer axes: queries, keys and values from where it begins; its result goes to `at`.
-pub fn run(kernel: Kernel, op: &Attention, [q, k, v]: [&[f32]; 3], out: &mut Out<'_>, at: usize, scratch: &mut [f32]) {
+/// Computes one step of the outer axes, whose queries, keys and values begin the slices; its result goes to `at`.
+pub(super) fn run(
+    kernel: Kernel,
+    op: &Attention,
+    [q, k, v]: [&[f32]; 3],
+    out: &mut Out<'_>,
+    at: usize,
+    scratch: &mut [f32],
+) {
     let columns = kernel.pad_float(op.columns.len);
     let mut rest = scratch;
     let mut take = |len: usize| {
@@ -88,7 +94,7 @@ pub fn run(kernel: Kernel, op: &Attention, [q, k, v]: [&[f32]; 3], out: &mut Out
     );
 }
 
-/// Turns rows of scores into exponentials, and takes what was mixed before to the latest maximum.
+/// Turns rows of scores into exponentials, and takes the values mixed so far to the latest maximum.
 #[inline(always)]
 fn softmax<'a, const FUSED: bool>(
     rows: impl Iterator<Item = (&'a mut [f32], &'a mut [f32])>,
@@ -125,7 +131,7 @@ fn highest(scores: &[f32], start: f32) -> f32 {
     across(lanes, larger)
 }
 
-/// All lanes as one, by halves: one after the other each would wait for the one before it.
+/// Combines all lanes by halves: one after the other, each would wait for the one before it.
 #[inline(always)]
 fn across(lanes: [f32; LANES], combine: impl Fn(f32, f32) -> f32) -> f32 {
     // An array for each half: compilers keep those in registers.
@@ -140,7 +146,7 @@ fn across(lanes: [f32; LANES], combine: impl Fn(f32, f32) -> f32) -> f32 {
     combine(combine(four[0], four[2]), combine(four[1], four[3]))
 }
 
-/// Replaces each score by `2^(score * factor - shift)`; gives their sum.
+/// Replaces each score by `2^(score * factor - shift)`; returns their sum.
 #[inline(always)]
 fn exponentials<const FUSED: bool>(scores: &mut [f32], factor: f32, shift: f32) -> f32 {
     let power = |x: f32| exp2_negative::<FUSED>(if FUSED { x.mul_add(factor, -shift) } else { x * factor - shift });

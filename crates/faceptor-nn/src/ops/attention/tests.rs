@@ -1,3 +1,5 @@
+//! Attention against its definition, on every family of this CPU.
+
 use crate::ops::attention::*;
 use crate::plan::Quantization;
 
@@ -5,7 +7,7 @@ fn reach(len: usize, query: usize, key: usize, value: usize, out: usize) -> Reac
     Reach { len, query, key, value, out }
 }
 
-/// Scores, softmax and mean written out, in double precision.
+/// Computes scores, softmax and mean written out, in double precision.
 fn expected(op: &Attention, [q, k, v]: [&[f32]; 3], len: usize) -> Vec<f32> {
     let [q, k, v] = [&q[op.starts[0]..], &k[op.starts[1]..], &v[op.starts[2]..]];
     let mut out = vec![0.0; len];
@@ -67,13 +69,13 @@ fn attention_equals_its_definition_on_every_family() {
             let mut scratch = vec![f32::NAN; scratch_len(kernel, &op)];
             let mut found = vec![f32::NAN; expected.len()];
             op.quantized_output = None;
-            run(kernel, &op, [&q, &k, &v], &mut Out::Floats(&mut found), &mut scratch);
+            compute(kernel, &op, [&q, &k, &v], &mut Out::Floats(&mut found), &mut scratch);
             for (found, expected) in found.iter().zip(&expected) {
                 assert!((found - expected).abs() < 2e-5, "{} case {case}: {found} {expected}", kernel.name());
             }
             let to = Quantization { scale: 0.01, zero_point: 100 };
             let mut bytes = vec![0; expected.len()];
-            run(kernel, &op, [&q, &k, &v], &mut Out::Bytes(&mut bytes, Quantizer::new(to)), &mut scratch);
+            compute(kernel, &op, [&q, &k, &v], &mut Out::Bytes(&mut bytes, Quantizer::new(to)), &mut scratch);
             for (byte, expected) in bytes.iter().zip(&expected) {
                 let found = (i32::from(*byte) - 100) as f32 * 0.01;
                 assert!((found - expected).abs() < 0.0051, "{} case {case}: {found} {expected}", kernel.name());

@@ -1,12 +1,15 @@
-//! Elements to other places, unchanged.
+//! Elements moved by strides, unchanged: what transposing, broadcasting and slicing have in common.
 
-use crate::ops::{Odometer, broadcast_strides, collapse, dense_strides};
+use crate::error::Error;
+use crate::ops::strides::{Odometer, broadcast_strides, collapse, dense_strides};
+use crate::ops::{Movable, PreparedOperator};
+use crate::step::StepRun;
 
-/// Where each element of the output comes from, joined to as few axes as possible and walked in an order that stays within
-/// the nearest cache.
+/// The place in the input of each element of the output, joined to as few axes as possible and walked in an order that stays
+/// within the nearest cache.
 #[derive(Debug, Clone)]
-pub struct Gather {
-    /// Of the first element.
+pub(crate) struct Gather {
+    /// The place of the first element.
     start: usize,
     outer: Vec<usize>,
     from: Vec<usize>,
@@ -24,7 +27,7 @@ struct Axis {
     to: usize,
 }
 
-/// Steps of a strided axis that are taken at once: as many cache lines stay near while the next axis goes on.
+/// Steps of a strided axis that are walked at once: as many cache lines stay near while the next axis goes on.
 const TILE: usize = 32;
 /// Shorter axes are not worth being walked innermost.
 const SHORT: usize = 16;
@@ -50,7 +53,7 @@ impl Gather {
         if inner.from > 1 {
             let dense = axes.iter().position(|a| a.from == 1 && inner.len < SHORT && a.len >= SHORT);
             if let Some(other) = dense {
-                // A few elements from far apart, such as the channels of an image: rather one long row after another.
+                // A few elements from far apart, such as the channels of an image: one long row after another is faster.
                 std::mem::swap(&mut inner, &mut axes[other]);
             } else if let Some(len) = (SHORT..=TILE).rev().find(|n| inner.len > TILE && inner.len.is_multiple_of(*n)) {
                 axes.push(Axis { len: inner.len / len, from: inner.from * len, to: inner.to * len });
@@ -62,36 +65,35 @@ impl Gather {
         Gather { start, outer: each(|a| a.len), from: each(|a| a.from), to: each(|a| a.to), inner, pairs }
     }
 
-    /// Output axis `i` is input axis `order[i]`.
-    pub fn transpose(input: &[usize], order: &[usize]) -> Gather {
+    /// Makes output axis `i` of input axis `order[i]`.
+    pub(crate) fn transpose(input: &[usize], order: &[usize]) -> Gather {
         let strides = dense_strides(input);
         let shape: Vec<usize> = order.iter().map(|i| input[*i]).collect();
         Gather::new(0, &shape, order.iter().map(|i| strides[*i]).collect())
     }
 
-    /// Axes of length 1 repeated.
-    pub fn broadcast(input: &[usize], out: &[usize]) -> Gather {
+    /// Repeats axes of length 1.
+    pub(crate) fn broadcast(input: &[usize], out: &[usize]) -> Gather {
         Gather::new(0, out, broadcast_strides(input, out))
     }
 
-    /// Every `step`th index of an axis, from `start` on.
-    pub fn sample(input: &[usize], out: &[usize], axis: usize, start: usize, step: usize) -> Gather {
+    /// Takes every `step`th index of an axis, from `start` on.
+    pub(crate) fn sample(input: &[usize], out: &[usize], axis: usize, start: usize, step: usize) -> Gather {
         let mut strides = dense_strides(input);
         let first = strides[axis] * start;
         strides[axis] *= step;
         Gather::new(first, out, strides)
     }
 
+    /// Moves the elements.
     #[inline(always)]
-    pub fn run<T: bytemuck::Pod>(&self, x: &[T], out: &mut [T]) {
+    pub(crate) fn run<T: bytemuck::Pod>(&self, x: &[T], out: &mut [T]) {
         if !self.pairs {
             return self.walk(x, out);
         }
         let whole = x.len() / 2 * 2;
-        // Cannot fail: pairs have the alignment of their elements.
-        if let (Ok(x), Ok(out)) = (bytemuck::try_cast_slice(&x[..whole]), bytemuck::try_cast_slice_mut(out)) {
-            self.walk::<[T; 2]>(x, out);
-        }
+        // Pairs have the alignment of their elements, and the output has an even number of them.
+        self.walk::<[T; 2]>(bytemuck::cast_slice(&x[..whole]), bytemuck::cast_slice_mut(out));
     }
 
     #[inline(always)]
@@ -113,52 +115,14 @@ impl Gather {
     }
 }
 
-/// Copies one input of a concatenation into its place: rows of `run` elements, every `pitch` elements from `start`.
-pub fn place<T: Copy>(x: &[T], run: usize, start: usize, pitch: usize, out: &mut [T]) {
-    if run == 0 || pitch == 0 {
-        return;
+impl PreparedOperator for Gather {
+    fn run(&self, step: &mut StepRun<'_>) -> Result<(), Error> {
+        match step.inputs.get(0)?.movable() {
+            Movable::Floats(x) => Gather::run(self, x, step.outputs.floats()?),
+            Movable::Bytes(x) => Gather::run(self, x, step.outputs.bytes()?),
+        }
+        Ok(())
     }
-    for (x, out) in x.chunks_exact(run).zip(out.chunks_exact_mut(pitch)) {
-        out[start..start + run].copy_from_slice(x);
-    }
-}
-
-/// The reverse: rows of `run` elements, taken every `pitch` elements from `start`.
-pub fn take<T: Copy>(x: &[T], run: usize, start: usize, pitch: usize, out: &mut [T]) {
-    if run == 0 || pitch == 0 {
-        return;
-    }
-    for (x, out) in x.chunks_exact(pitch).zip(out.chunks_exact_mut(run)) {
-        out.copy_from_slice(&x[start..start + run]);
-    }
-}
-
-/// Writes the input into the middle of `out`, at `before` on each axis, and `value` around it.
-pub fn pad(shape: &[usize], before: &[usize], out_shape: &[usize], value: f32, x: &[f32], out: &mut [f32]) {
-    out.fill(value);
-    let strides = dense_strides_array(out_shape);
-    let start: usize = before.iter().zip(&strides).map(|(b, s)| b * s).sum();
-    let Some((&run, outer)) = shape.split_last() else {
-        out.copy_from_slice(x);
-        return;
-    };
-    if run == 0 {
-        return;
-    }
-    let mut odometer = Odometer::new(outer, [&strides[..outer.len()]]);
-    for x in x.chunks_exact(run) {
-        let at = start + odometer.at[0];
-        out[at..at + run].copy_from_slice(x);
-        odometer.advance();
-    }
-}
-
-fn dense_strides_array(shape: &[usize]) -> [usize; crate::ops::MAX_RANK] {
-    let mut strides = [1; crate::ops::MAX_RANK];
-    for axis in (1..shape.len().min(crate::ops::MAX_RANK)).rev() {
-        strides[axis - 1] = strides[axis] * shape[axis];
-    }
-    strides
 }
 
 #[cfg(test)]
@@ -201,12 +165,5 @@ mod tests {
         let mut out = [0; 12];
         Gather::broadcast(&[3, 1, 2], &[3, 2, 2]).run(&x[..6], &mut out);
         assert_eq!(out, [0, 1, 0, 1, 2, 3, 2, 3, 4, 5, 4, 5]);
-    }
-
-    #[test]
-    fn pads_on_both_sides() {
-        let mut out = [0.0; 12];
-        pad(&[1, 2], &[1, 1], &[3, 4], 9.0, &[1.0, 2.0], &mut out);
-        assert_eq!(out, [9., 9., 9., 9., 9., 1., 2., 9., 9., 9., 9., 9.]);
     }
 }

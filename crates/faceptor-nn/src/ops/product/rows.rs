@@ -1,4 +1,4 @@
-//! Activations times constant weights: linear layers and convolutions as implicit matrix products.
+//! The rows of a product: convolutions are implicit matrix products.
 //!
 //! Blocks of rows are gathered (for a convolution: the window of each output pixel), multiplied into sums, and finished:
 //! scale, bias, activation, residual, requantization.
@@ -6,8 +6,11 @@
 use std::ops::Range;
 
 use crate::cpu::{Kernel, PackedInt8, Strided, padded_columns};
-use crate::ops::elementwise::Quantizer;
-use crate::plan::{Activation, Product, Quantization, Residual, Window};
+use crate::ops::depthwise::Window;
+use crate::ops::product::{Activation, Product};
+use crate::ops::quantize::Quantizer;
+use crate::ops::scratch::Scratch;
+use crate::plan::Quantization;
 
 /// Bytes of gathered activations that should stay in the first-level cache, beside the weights' panel.
 const BLOCK_BYTES: usize = 24 << 10;
@@ -15,10 +18,10 @@ const BLOCK_BYTES: usize = 24 << 10;
 /// Elements of a line that is copied with a fixed length.
 const SHORT: usize = 16;
 
-/// Everything about a product that does not change from run to run.
+/// The properties of a product that do not change from run to run.
 #[derive(Debug)]
-pub struct Geometry {
-    pub op: Product,
+pub(super) struct Geometry {
+    pub(super) op: Product,
     /// Height, width, channels of the input; without a window 1, rows, depth.
     input: [usize; 3],
     /// Height and width of the output.
@@ -27,51 +30,32 @@ pub struct Geometry {
     pitch: usize,
     /// Rows of a block.
     block: usize,
-    /// In place of a bias, where there is none.
+    /// Used as the bias where there is none.
     zeros: Vec<f32>,
 }
 
-/// Buffers that products share, grown before the first run.
-#[derive(Debug, Clone, Default)]
-pub struct Scratch {
-    pub bytes: Vec<u8>,
-    pub sums: Vec<i32>,
-    pub floats: Vec<f32>,
-    pub results: Vec<f32>,
-    /// What the zero point adds to each column's sum.
-    pub offsets: Vec<i32>,
-}
-
-impl Scratch {
-    /// Room for a packed factor and for results.
-    pub fn reserve_float(&mut self, [packed, results]: [usize; 2]) {
-        grow(&mut self.floats, packed);
-        grow(&mut self.results, results);
-    }
-}
-
-/// What is added before the second activation.
+/// The residual that is added before the second activation.
 #[derive(Debug, Clone, Copy)]
-pub enum Added<'a> {
+pub(super) enum Added<'a> {
     Nothing,
     Floats(&'a [f32]),
     Bytes(&'a [u8], Quantization),
 }
 
-/// The per-column factors and where results go.
-pub struct Finish<'a> {
+/// The operands and outputs that finish the results.
+pub(super) struct Finish<'a> {
     /// Empty without a bias.
-    pub bias: &'a [f32],
-    pub added: Added<'a>,
-    pub floats: Option<&'a mut [f32]>,
-    pub bytes: Option<(&'a mut [u8], Quantization)>,
-    /// The row that the outputs begin with.
-    pub origin: usize,
+    pub(super) bias: &'a [f32],
+    pub(super) added: Added<'a>,
+    pub(super) floats: Option<&'a mut [f32]>,
+    pub(super) bytes: Option<(&'a mut [u8], Quantization)>,
+    /// The first row of the outputs.
+    pub(super) origin: usize,
 }
 
 impl Geometry {
-    /// For the shapes of the input and the output, which the plan's check has found to fit.
-    pub fn new(kernel: Kernel, op: &Product, input: &[usize], output: &[usize]) -> Geometry {
+    /// Prepares for the shapes of input and output, which the check has found to fit.
+    pub(super) fn new(kernel: Kernel, op: &Product, input: &[usize], output: &[usize]) -> Geometry {
         let group = if op.zero_point.is_some() { kernel.depth_group() } else { 1 };
         let pitch = op.depth.next_multiple_of(group);
         let element = if op.zero_point.is_some() { 1 } else { 4 };
@@ -85,24 +69,23 @@ impl Geometry {
         Geometry { op: op.clone(), input, output, pitch, block, zeros }
     }
 
-    /// Grows the scratch to what a run needs.
-    pub fn reserve(&self, kernel: Kernel, scratch: &mut Scratch) {
+    /// Grows the scratch to the size that a run needs.
+    pub(super) fn reserve(&self, kernel: Kernel, scratch: &mut Scratch) {
         if self.op.zero_point.is_some() {
-            grow(&mut scratch.bytes, self.block * self.pitch);
-            grow(&mut scratch.sums, self.block * padded_columns(self.op.columns));
-            grow(&mut scratch.offsets, self.op.columns);
+            let sums = self.block * padded_columns(self.op.columns);
+            scratch.reserve_int8([self.block * self.pitch, sums, self.op.columns]);
         } else {
-            grow(&mut scratch.floats, self.block * self.pitch);
-            grow(&mut scratch.results, self.block * kernel.pad_float(self.op.columns));
+            let results = self.block * kernel.pad_float(self.op.columns);
+            scratch.reserve_float([self.block * self.pitch, results]);
         }
     }
 
-    /// Rows of the output.
-    pub fn rows(&self) -> usize {
+    /// Returns the rows of the output.
+    pub(super) fn rows(&self) -> usize {
         self.output[0] * self.output[1]
     }
 
-    /// Whether the input's rows already are what would be gathered.
+    /// Returns whether the input's rows already are the rows that would be gathered.
     fn is_dense(&self) -> bool {
         let plain = match &self.op.window {
             None => true,
@@ -111,9 +94,9 @@ impl Geometry {
         plain && self.pitch == self.op.depth
     }
 
-    /// Integer product; `rows` of it, all or those of one thread.
-    #[allow(clippy::too_many_arguments, reason = "operands, results and memory of one product")]
-    pub fn run_int8(
+    /// Computes some rows of an integer product.
+    #[allow(clippy::too_many_arguments, reason = "operands, results and scratch of one product")]
+    pub(super) fn run_int8(
         &self,
         kernel: Kernel,
         weights: &PackedInt8,
@@ -123,23 +106,22 @@ impl Geometry {
         finish: &mut Finish<'_>,
         scratch: &mut Scratch,
     ) {
-        let wanted = rows;
         let zero_point = self.op.zero_point.unwrap_or(0);
         let columns = weights.columns_padded();
         let offsets = &mut scratch.offsets[..self.op.columns];
         offsets.iter_mut().zip(weights.sums()).for_each(|(o, sum)| *o = sum * i32::from(zero_point));
         let bias = if finish.bias.is_empty() { &self.zeros } else { finish.bias };
-        let mut first = wanted.start;
-        while first < wanted.end {
-            let rows = self.block.min(wanted.end - first);
+        let mut first = rows.start;
+        while first < rows.end {
+            let count = self.block.min(rows.end - first);
             let gathered = if self.is_dense() {
-                &x[first * self.pitch..][..rows * self.pitch]
+                &x[first * self.pitch..][..count * self.pitch]
             } else {
-                self.gather(x, first, rows, zero_point, &mut scratch.bytes);
-                &scratch.bytes[..rows * self.pitch]
+                self.gather(x, first, count, zero_point, &mut scratch.bytes);
+                &scratch.bytes[..count * self.pitch]
             };
-            let sums = &mut scratch.sums[..rows * columns];
-            kernel.multiply_int8(gathered, rows, weights, sums);
+            let sums = &mut scratch.sums[..count * columns];
+            kernel.multiply_int8(gathered, count, weights, sums);
             let offsets = &scratch.offsets[..self.op.columns];
             kernel.vectorize(
                 #[inline(always)]
@@ -151,12 +133,12 @@ impl Geometry {
                     }
                 },
             );
-            first += rows;
+            first += count;
         }
     }
 
-    /// Float product; `weights` packed for the kernel.
-    pub fn run_float(
+    /// Computes a float product; `weights` are packed for the kernel.
+    pub(super) fn run_float(
         &self,
         kernel: Kernel,
         weights: &[f32],
@@ -190,7 +172,7 @@ impl Geometry {
         }
     }
 
-    /// Copies the windows of output pixels `first..first + rows`, one row each; `outside` fills what lies off the image.
+    /// Copies the windows of output pixels `first..first + rows`, one row each; `outside` fills the places off the image.
     fn gather<T: Copy>(&self, x: &[T], first: usize, rows: usize, outside: T, out: &mut [T]) {
         let [height, width, channels] = self.input;
         let plain = Window { size: [1, 1], stride: [1, 1], dilation: [1, 1], before: [0, 0] };
@@ -235,7 +217,7 @@ impl Geometry {
         }
     }
 
-    /// Activations and residual on one row, and its storage: one pass, whatever there is to do.
+    /// Applies activations and residual to one row and stores it, in one pass.
     #[inline(always)]
     fn finish_row(&self, row: usize, values: impl Iterator<Item = f32>, finish: &mut Finish<'_>) {
         let of_row = row * self.op.columns..(row + 1) * self.op.columns;
@@ -260,7 +242,7 @@ impl Geometry {
 
 impl<'a> Finish<'a> {
     /// Splits off the results of the first `rows` rows, which have `columns` each.
-    pub fn split_first(&mut self, rows: usize, columns: usize) -> Finish<'a> {
+    pub(super) fn split_first(&mut self, rows: usize, columns: usize) -> Finish<'a> {
         let len = rows * columns;
         let floats = self.floats.take().map(|all| all.split_at_mut(len.min(all.len())));
         let bytes = self.bytes.take().map(|(all, to)| (all.split_at_mut(len.min(all.len())), to));
@@ -274,7 +256,7 @@ impl<'a> Finish<'a> {
     }
 }
 
-/// What an activation does not let values fall below.
+/// Returns the value that an activation does not let results fall below.
 fn floor(activation: Activation) -> f32 {
     match activation {
         Activation::None => f32::NEG_INFINITY,
@@ -282,7 +264,7 @@ fn floor(activation: Activation) -> f32 {
     }
 }
 
-/// The larger one; a value that is no number stays what it is.
+/// Returns the larger one; NaN stays NaN.
 #[inline(always)]
 fn at_least(low: f32, value: f32) -> f32 {
     if low > value { low } else { value }
@@ -307,21 +289,6 @@ fn store(at: Range<usize>, values: impl Iterator<Item = f32>, finish: &mut Finis
     }
 }
 
-fn grow<T: Copy + Default>(buffer: &mut Vec<T>, len: usize) {
-    if buffer.len() < len {
-        buffer.resize(len, T::default());
-    }
-}
-
-/// The residual as the step's operands have it.
-pub fn added<'a>(residual: Residual, operand: Option<crate::ops::Data<'a>>) -> Added<'a> {
-    match (residual, operand) {
-        (Residual::Float, Some(data)) => Added::Floats(data.floats()),
-        (Residual::Quantized(from), Some(data)) => Added::Bytes(data.bytes(), from),
-        _ => Added::Nothing,
-    }
-}
-
 #[cfg(test)]
-#[path = "product_tests.rs"]
+#[path = "tests.rs"]
 mod tests;

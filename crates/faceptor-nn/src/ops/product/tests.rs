@@ -1,7 +1,8 @@
 //! Products against their definition, written out: every family of CPUs, odd shapes, zero points at both ends.
 
 use super::*;
-use crate::plan::Activation;
+use crate::ops::product::Residual;
+use crate::ops::quantize::quantize;
 
 struct Random(u64);
 
@@ -77,7 +78,7 @@ impl Case {
         }
     }
 
-    /// The definition.
+    /// Computes the product by its definition.
     fn expected(&self) -> (Vec<f32>, Vec<u8>) {
         let (op, [_, height, width, channels]) = (&self.op, self.input);
         let Some(w) = &op.window else { panic!("every case has a window") };
@@ -107,7 +108,7 @@ impl Case {
         }
         let mut bytes = vec![0; floats.len()];
         if let Some(to) = op.quantized_output {
-            crate::ops::elementwise::quantize(to, &floats, &mut bytes);
+            quantize(to, &floats, &mut bytes);
         }
         (floats, bytes)
     }
@@ -121,7 +122,10 @@ impl Case {
         let (mut floats, mut bytes) = (vec![f32::NAN; len], vec![0; len]);
         let mut finish = Finish {
             bias: &self.bias,
-            added: added(self.op.residual, Some(crate::ops::Data::U8(&self.added))),
+            added: match self.op.residual {
+                Residual::Quantized(from) => Added::Bytes(&self.added, from),
+                _ => Added::Nothing,
+            },
             floats: Some(&mut floats),
             bytes: self.op.quantized_output.map(|to| (&mut bytes[..], to)),
             origin: 0,

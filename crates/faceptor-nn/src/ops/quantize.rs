@@ -1,0 +1,128 @@
+//! Between float32 and unsigned 8 bit.
+
+use crate::error::Error;
+use crate::ops::functions::ROUND;
+use crate::ops::{Operator, PreparedOperator, Signature, ensure};
+use crate::plan::{Element, Quantization};
+use crate::step::{Preparation, StepRun};
+
+/// Quantizes float32 to unsigned 8 bit.
+#[derive(Clone, Copy)]
+pub(crate) struct Quantize(pub(crate) Quantization);
+
+/// Takes unsigned 8 bit back to float32.
+#[derive(Clone, Copy)]
+pub(crate) struct Dequantize(pub(crate) Quantization);
+
+impl Operator for Quantize {
+    fn name(&self) -> &'static str {
+        "quantize"
+    }
+
+    fn check(&self, operands: &Signature<'_>) -> Result<(), String> {
+        let (x, out) = operands.operands(1)?;
+        let fits = x.element == Element::F32 && out.element == Element::U8 && x.shape == out.shape;
+        ensure(fits && self.0.scale > 0.0, "does not fit")
+    }
+
+    fn prepare(&self, _step: &mut Preparation<'_>) -> Result<Box<dyn PreparedOperator>, Error> {
+        Ok(Box::new(*self))
+    }
+}
+
+impl PreparedOperator for Quantize {
+    fn run(&self, step: &mut StepRun<'_>) -> Result<(), Error> {
+        let (x, out) = (step.inputs.floats(0)?, step.outputs.bytes()?);
+        step.kernel.vectorize(
+            #[inline(always)]
+            || quantize(self.0, x, out),
+        );
+        Ok(())
+    }
+}
+
+impl Operator for Dequantize {
+    fn name(&self) -> &'static str {
+        "dequantize"
+    }
+
+    fn check(&self, operands: &Signature<'_>) -> Result<(), String> {
+        let (x, out) = operands.operands(1)?;
+        let fits = x.element == Element::U8 && out.element == Element::F32 && x.shape == out.shape;
+        ensure(fits, "does not fit")
+    }
+
+    fn prepare(&self, _step: &mut Preparation<'_>) -> Result<Box<dyn PreparedOperator>, Error> {
+        Ok(Box::new(*self))
+    }
+}
+
+impl PreparedOperator for Dequantize {
+    fn run(&self, step: &mut StepRun<'_>) -> Result<(), Error> {
+        let (x, out) = (step.inputs.bytes(0)?, step.outputs.floats()?);
+        step.kernel.vectorize(
+            #[inline(always)]
+            || dequantize(self.0, x, out),
+        );
+        Ok(())
+    }
+}
+
+/// Computes `saturate(round_half_even(x / scale) + zero_point)` for each element.
+#[inline(always)]
+pub fn quantize(to: Quantization, x: &[f32], out: &mut [u8]) {
+    let quantizer = Quantizer::new(to);
+    out.iter_mut().zip(x).for_each(|(out, x)| *out = quantizer.quantize(*x));
+}
+
+/// The factors of a quantization.
+///
+/// Quantizing multiplies by the reciprocal of the scale, as a division is several times slower: the rounding may differ where
+/// the quotient lies within a millionth of a tie.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Quantizer {
+    factor: f32,
+    low: f32,
+    high: f32,
+    base: u32,
+}
+
+impl Quantizer {
+    #[inline(always)]
+    pub(crate) fn new(to: Quantization) -> Quantizer {
+        let zero_point = to.zero_point as f32;
+        let base = ROUND.to_bits().wrapping_sub(to.zero_point as u32);
+        Quantizer { factor: 1.0 / to.scale, low: -zero_point, high: 255.0 - zero_point, base }
+    }
+
+    #[inline(always)]
+    pub(crate) fn quantize(self, x: f32) -> u8 {
+        // Saturated before it is rounded: the bounds are whole, so the order makes no difference.
+        let scaled = (x * self.factor).max(self.low).min(self.high);
+        (scaled + ROUND).to_bits().wrapping_sub(self.base) as u8
+    }
+}
+
+/// Computes `(q - zero_point) * scale` for each element.
+#[inline(always)]
+pub fn dequantize(from: Quantization, x: &[u8], out: &mut [f32]) {
+    let zero_point = from.zero_point as i32;
+    out.iter_mut().zip(x).for_each(|(o, x)| *o = (*x as i32 - zero_point) as f32 * from.scale);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quantization_rounds_half_to_even_and_saturates() {
+        let to = Quantization { scale: 0.5, zero_point: 3 };
+        let x = [0.0, 0.25, 0.75, -0.25, -0.75, 1.25, -100.0, 1e9, f32::INFINITY, f32::NEG_INFINITY, 126.0];
+        let mut out = [0; 11];
+        quantize(to, &x, &mut out);
+        assert_eq!(out, [3, 3, 5, 3, 1, 5, 0, 255, 255, 0, 255]);
+        let mut back = [0.0; 3];
+        dequantize(to, &[0, 3, 255], &mut back);
+        assert_eq!(back, [-1.5, 0.0, 126.0]);
+    }
+}
