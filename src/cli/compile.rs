@@ -6,7 +6,7 @@ use anyhow::Result;
 use clap::Args;
 
 use crate::cli::{Outcome, network, output};
-use faceptor_nn::bundle::reader::TensorInfo;
+use faceptor_nn::bundle::TensorInfo;
 use faceptor_nn::{PACKINGS, Packing};
 
 #[derive(Args)]
@@ -47,7 +47,7 @@ fn compile(folder: &Path, out: &Path, packing: Option<Packing>) -> Result<()> {
 
     let mut bytes = faceptor_compiler::compile_folder(folder).with_context(|| format!("{}", folder.display()))?;
     if packing.is_some() {
-        bytes = faceptor_nn::bundle::reader::Bundle::from_bytes(&bytes).and_then(|bundle| bundle.repacked(packing))?;
+        bytes = faceptor_nn::bundle::Bundle::from_bytes(&bytes).and_then(|bundle| bundle.repacked(packing))?;
     }
     atomic_file::write(out, |file| Ok(file.write_all(&bytes)?))
 }

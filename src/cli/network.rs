@@ -7,7 +7,7 @@ use anyhow::{Result, anyhow};
 use clap::Args;
 
 use faceptor::stages::{Pipeline, embedded_bundle, embedded_network, select_tasks};
-use faceptor_nn::bundle::reader::Bundle;
+use faceptor_nn::bundle::Bundle;
 use faceptor_nn::thread_pool::Threads;
 
 /// Selects the network.

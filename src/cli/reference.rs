@@ -22,7 +22,7 @@ use crate::lab::reference::{
 use crate::lab::report::BenchReport;
 use crate::outputs::draw::png;
 use faceptor::stages::{Picture, read_photo, select_tasks};
-use faceptor_nn::bundle::reader::Bundle;
+use faceptor_nn::bundle::Bundle;
 
 /// Golden inputs, every task's outputs and this machine's bench report, for `verify` on a device.
 #[derive(Args)]

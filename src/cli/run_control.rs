@@ -17,7 +17,7 @@ use crate::platform::scheduling::RealtimeGrants;
 use crate::platform::shutdown::Shutdown;
 use crate::platform::thermal;
 use faceptor::stages::{TaskList, select_tasks};
-use faceptor_nn::bundle::reader::Bundle;
+use faceptor_nn::bundle::Bundle;
 
 /// After this long without a frame, a request for a snapshot is answered before it is written. `ctl` waits a second longer.
 const SNAPSHOT_PATIENCE: Duration = Duration::from_secs(4);

@@ -8,7 +8,7 @@ use crate::cli::network::NetworkArguments;
 use crate::cli::{Outcome, output};
 use crate::lab::task_cost::{self, Cost};
 use faceptor::stages::parts_of;
-use faceptor_nn::bundle::reader::{Bundle, PartInfo};
+use faceptor_nn::bundle::{Bundle, PartInfo};
 use faceptor_nn::manifest::{self, Manifest};
 
 #[derive(Args)]

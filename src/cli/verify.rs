@@ -20,7 +20,7 @@ use crate::lab::report::{BenchReport, SHORTCUTS, WARM_UP_FRAMES};
 use crate::lab::verify::{Verification, VerifyCheck, compare};
 use crate::platform::network_threads::ThreadArguments;
 use faceptor::stages::select_tasks;
-use faceptor_nn::bundle::reader::Bundle;
+use faceptor_nn::bundle::Bundle;
 
 /// Objects in which a path of `--assert` is looked up too: `landmarks.max` for `tasks.landmarks.max`, `encode.p50_us`
 /// for `bench.stages.encode.p50_us`.

@@ -9,7 +9,7 @@ use crate::capture::demo_clip::DemoClip;
 use crate::doctor::Check;
 use crate::platform::clock::Stopwatch;
 use faceptor::stages::{Face, Locate, Picture, Pipeline, Prediction, Purpose, TaskDecoder, select_tasks};
-use faceptor_nn::bundle::reader::Bundle;
+use faceptor_nn::bundle::Bundle;
 
 /// Largest distance between the middle of the face's box and its true place, pixels of the portrait.
 const MAX_OFFSET_PX: f64 = 35.0;

@@ -20,7 +20,7 @@ use faceptor::stages::{
     Analysis, Face, ImageView, OwnedFrame, Pipeline, TaskList, TrackerOptions, WindowTransforms, each_format,
 };
 use faceptor_nn::bundle::hexadecimal;
-use faceptor_nn::bundle::reader::Bundle;
+use faceptor_nn::bundle::Bundle;
 use faceptor_nn::engine::Engine;
 use faceptor_nn::thread_pool::Threads;
 
@@ -376,11 +376,11 @@ fn engine_allocations(bundle: &Arc<Bundle>, tasks: &TaskList) -> Result<f64> {
     let manifest = bundle.manifest();
     let inputs: Vec<&str> = manifest.image_tensors().collect();
     let mut engine = Engine::new(bundle.clone())?;
-    let outputs: Vec<String> = tasks
+    let outputs = tasks
         .iter()
         .filter_map(|&task| manifest.tasks.get(usize::from(task)))
-        .map(|task| engine.labels_of(&task.output).unwrap_or(&task.output).to_owned())
-        .collect();
+        .map(|task| engine.labels_id(&task.output).map_or_else(|| engine.output_id(&task.output), Ok))
+        .collect::<Result<Vec<_>, _>>()?;
     let mut calls = 0;
     for run in 0..=ENGINE_RUNS {
         let before = allocations::of_this_thread();

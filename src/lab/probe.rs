@@ -6,7 +6,7 @@ use anyhow::{Context, Result, ensure};
 
 use crate::lab::reference::{ReferenceFace, StoredTensor};
 use faceptor::stages::{Detection, MAX_TASKS, Picture, Pipeline, Purpose, TaskList};
-use faceptor_nn::bundle::reader::Bundle;
+use faceptor_nn::bundle::Bundle;
 use faceptor_nn::manifest::Task;
 
 /// The most faces of a golden picture.

@@ -7,8 +7,8 @@ use anyhow::{Result, ensure};
 use serde::Serialize;
 
 use crate::platform::clock::Stopwatch;
-use faceptor_nn::bundle::reader::Bundle;
-use faceptor_nn::engine::Engine;
+use faceptor_nn::bundle::Bundle;
+use faceptor_nn::engine::{Engine, TensorId};
 
 /// What one task costs.
 #[derive(Clone, Debug, Serialize)]
@@ -40,10 +40,9 @@ pub fn measure(bundle: &Arc<Bundle>, rounds: u32) -> Result<Measured> {
     ensure!(!inputs.is_empty(), "this bundle answers no tasks: its manifest has neither [input] nor [[group]]");
     let mut engine = Engine::new(bundle.clone())?;
     // What a run without drawings asks for.
-    let answer = |output: &String| engine.labels_of(output).unwrap_or(output).to_owned();
-    let outputs: Vec<String> = manifest.tasks.iter().map(|task| answer(&task.output)).collect();
-    let outputs: Vec<&str> = outputs.iter().map(String::as_str).collect();
-    let mut face = |asked: &mut dyn Iterator<Item = &str>| -> Result<u64> {
+    let answer = |output: &String| engine.labels_id(output).map_or_else(|| engine.output_id(output), Ok);
+    let outputs = manifest.tasks.iter().map(|task| answer(&task.output)).collect::<Result<Vec<TensorId>, _>>()?;
+    let mut face = |asked: &mut dyn Iterator<Item = TensorId>| -> Result<u64> {
         for input in &inputs {
             engine.input(input)?.fill(0.0);
         }
@@ -69,7 +68,7 @@ pub fn measure(bundle: &Arc<Bundle>, rounds: u32) -> Result<Measured> {
     }
     let mut tasks = Vec::with_capacity(outputs.len());
     for (index, output) in outputs.iter().enumerate() {
-        let (runs_alone, operators_alone) = count_runs(bundle, &inputs, output)?;
+        let (runs_alone, operators_alone) = count_runs(bundle, &inputs, *output)?;
         let marginal_us = all_us as i64 - without_us[index] as i64;
         tasks.push(Cost { alone_us: alone_us[index], marginal_us, runs_alone, operators_alone });
     }
@@ -77,7 +76,7 @@ pub fn measure(bundle: &Arc<Bundle>, rounds: u32) -> Result<Measured> {
 }
 
 /// Counts, with a fresh engine, what runs for one output of one face.
-fn count_runs(bundle: &Arc<Bundle>, inputs: &[&str], output: &str) -> Result<(BTreeMap<String, u64>, usize)> {
+fn count_runs(bundle: &Arc<Bundle>, inputs: &[&str], output: TensorId) -> Result<(BTreeMap<String, u64>, usize)> {
     let mut engine = Engine::new(bundle.clone())?;
     for input in inputs {
         engine.input(input)?.fill(0.0);

@@ -11,7 +11,7 @@ use crate::lab::compare::{Difference, Limit, unit};
 use crate::lab::probe::Probe;
 use crate::lab::reference::{Reference, ReferenceFace, ReferenceLimits, StoredTensor};
 use faceptor::stages::read_photo;
-use faceptor_nn::bundle::reader::Bundle;
+use faceptor_nn::bundle::Bundle;
 use faceptor_nn::manifest::Task;
 
 /// What was found.

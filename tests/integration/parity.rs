@@ -8,7 +8,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use faceptor_nn::bundle::reader::Bundle;
+use faceptor_nn::bundle::Bundle;
 use faceptor_nn::engine::Engine;
 use faceptor_nn::manifest::TaskKind;
 use faceptor_test_support::{read_floats, repository, skip};

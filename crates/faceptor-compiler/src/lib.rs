@@ -17,8 +17,8 @@ use sha2::{Digest, Sha256};
 use tract_onnx::tract_hir::internal::*;
 
 use faceptor_nn::Packing;
-use faceptor_nn::bundle::reader::Bundle;
-use faceptor_nn::bundle::writer::Writer;
+use faceptor_nn::bundle::Bundle;
+use faceptor_nn::bundle::Writer;
 use faceptor_nn::manifest::{Manifest, Part, TaskKind};
 use faceptor_nn::plan::{Element, Op as PlanOp, ValueId};
 use graph::Graph;
@@ -230,7 +230,7 @@ mod tests {
             (table.len() - 1) as u32
         });
         let lookup = |i: u32| table.get(i as usize).map(|t| (t.0, &t.1[..]));
-        assert_eq!(faceptor_nn::plan_check::check_plan(&plan, lookup), Ok(()));
+        assert_eq!(faceptor_nn::plan::check_plan(&plan, lookup), Ok(()));
     }
 
     /// The rewritten graph still runs in tract, on the integer operators' scalar references.

@@ -5,13 +5,9 @@ use tract_onnx::tract_hir::internal::*;
 
 use crate::graph::Graph;
 use crate::{lower, optimize, typed};
-use faceptor_nn::cpu::Kernel;
+use faceptor_nn::Kernel;
 use faceptor_nn::manifest::Part;
-use faceptor_nn::memory_plan::{Layout, Place};
-use faceptor_nn::ops::Data;
-use faceptor_nn::ops::product::Scratch;
-use faceptor_nn::part::{Constants, Packs, Runner};
-use faceptor_nn::plan::Element;
+use faceptor_nn::plan::{TensorData, check_plan, evaluate};
 
 /// A graph under construction; its last node's output is its output.
 #[derive(Default)]
@@ -139,56 +135,28 @@ impl Onnx {
     }
 }
 
-struct Table(Vec<(Element, Vec<u8>)>, Vec<Vec<f32>>);
-
-impl Constants for Table {
-    fn constant(&self, index: u32) -> Data<'_> {
-        let (element, bytes) = &self.0[index as usize];
-        match element {
-            Element::F32 => Data::F32(&self.1[index as usize]),
-            Element::U8 => Data::U8(bytes),
-            Element::I8 => Data::I8(bytemuck::cast_slice(bytes)),
-        }
-    }
-}
-
 /// Runs a graph as the engine would, after the check that a bundle's plan has to pass.
 fn run(graph: &Graph, inputs: &[(String, Vec<usize>)], values: &[Vec<f32>], kernel: Kernel) -> Vec<f32> {
-    let mut table = Table(Vec::new(), Vec::new());
-    let copy = Graph {
-        slots: graph.slots.clone(),
-        steps: graph.steps.clone(),
-        inputs: graph.inputs.clone(),
-        outputs: graph.outputs.clone(),
-    };
-    let mut shapes = Vec::new();
-    let plan = copy.into_plan("part", |slot, constant| {
-        let floats = constant.bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect();
-        table.1.push(if slot.element == Element::F32 { floats } else { Vec::new() });
-        table.0.push((slot.element, constant.bytes.clone()));
+    let (mut constants, mut shapes) = (Vec::new(), Vec::new());
+    let plan = graph.clone().into_plan("part", |slot, constant| {
+        constants.push(TensorData::from_le_bytes(slot.element, &constant.bytes));
         shapes.push((slot.element, slot.shape.clone()));
-        (table.0.len() - 1) as u32
+        (shapes.len() - 1) as u32
     });
     let lookup = |i: u32| shapes.get(i as usize).map(|(element, shape)| (*element, &shape[..]));
-    assert_eq!(faceptor_nn::plan_check::check_plan(&plan, lookup), Ok(()));
-    let mut layout = Layout::default();
-    let len = |value: u32| plan.values[value as usize].shape.iter().product();
-    let ports = plan.inputs.iter().chain(&plan.outputs);
-    let named: Vec<_> = ports.map(|port| (port.value, layout.named_place(Element::F32, len(port.value)))).collect();
-    let places = layout.place(&plan, &named);
-    let mut scratch = Scratch::default();
-    let mut runner = Runner::new(&plan, &places, &table, &mut Packs::new(kernel, 1), &mut scratch).unwrap();
-    let mut storage = layout.allocate();
-    let slot = |(_, place): &(u32, Place)| match place {
-        Place::Float(slot) => *slot,
-        other => panic!("{other:?} holds no floats"),
-    };
-    for (port, place) in plan.inputs.iter().zip(&named) {
-        let index = inputs.iter().position(|(name, _)| *name == port.name).unwrap();
-        storage.floats_mut(slot(place)).copy_from_slice(&values[index]);
+    assert_eq!(check_plan(&plan, lookup), Ok(()));
+    let inputs: Vec<TensorData> = plan
+        .inputs
+        .iter()
+        .map(|port| {
+            let index = inputs.iter().position(|(name, _)| *name == port.name).unwrap();
+            TensorData::F32(values[index].clone())
+        })
+        .collect();
+    match &evaluate(&plan, &constants, &inputs, kernel).unwrap()[..] {
+        [TensorData::F32(found)] => found.clone(),
+        other => panic!("{other:?} is no float32 output"),
     }
-    runner.run(&table, &mut storage, &mut scratch, None);
-    storage.floats(slot(&named[plan.inputs.len()])).to_vec()
 }
 
 fn image(shape: &[usize]) -> Onnx {

@@ -131,7 +131,7 @@ mod tests {
 
     use super::*;
     use crate::{Form, compile_folder, tract_model};
-    use faceptor_nn::bundle::reader::Bundle;
+    use faceptor_nn::bundle::Bundle;
     use faceptor_nn::cpu::Kernel;
     use faceptor_nn::engine::Engine;
     use faceptor_nn::manifest::Manifest;

@@ -23,7 +23,7 @@ pub enum ErrorKind {
     Network,
 }
 
-/// Reports why a network cannot be run. Its text names the tensor, kernel or number at fault.
+/// Reports why a network cannot be run. Its text names the tensor, kernel or number at fault; `{:#}` adds the causes.
 #[derive(Debug)]
 pub struct Error {
     kind: ErrorKind,
@@ -58,7 +58,13 @@ impl Error {
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.message)
+        f.write_str(&self.message)?;
+        let mut cause = self.source().filter(|_| f.alternate());
+        while let Some(error) = cause {
+            write!(f, ": {error}")?;
+            cause = error.source();
+        }
+        Ok(())
     }
 }
 
@@ -77,6 +83,7 @@ mod tests {
         let error = Error::new(ErrorKind::MissingInput, "an input is missing").context("computing tensor y");
         assert_eq!(error.kind(), ErrorKind::MissingInput);
         assert_eq!(error.to_string(), "computing tensor y");
+        assert_eq!(format!("{error:#}"), "computing tensor y: an input is missing");
         assert_eq!(error.source().map(ToString::to_string).as_deref(), Some("an input is missing"));
     }
 }

@@ -18,7 +18,7 @@ use crate::image::view::each_format;
 use crate::stopwatch::Stopwatch;
 use crate::tasks::decoder::{Prediction, TaskDecoder};
 use crate::tasks::selection::{self, MAX_TASKS, SharedPart, TaskList};
-use faceptor_nn::bundle::reader::Bundle;
+use faceptor_nn::bundle::Bundle;
 use faceptor_nn::cpu::Kernel;
 use faceptor_nn::engine::Engine;
 use faceptor_nn::thread_pool::Threads;
@@ -83,7 +83,7 @@ impl Pipeline {
             look_of.push(look);
             let shape =
                 engine.shape(&task.output).or_error(ErrorKind::Bundle, || format!("no output {}", task.output))?;
-            let decoder = TaskDecoder::new(task, shape)?.with_forms_of(&engine);
+            let decoder = TaskDecoder::new(task, shape)?.with_tensors_of(&engine)?;
             decoders.push(decoder.seen_through(look, looks[look].geometry.clone()));
         }
         // A frame that is turned has corners farther out.

@@ -7,11 +7,11 @@ use crate::embedded;
 use crate::error::{Error, ErrorKind, Result};
 use crate::task::Task;
 use faceptor_nn::bundle::BundleError;
-use faceptor_nn::bundle::reader;
+use faceptor_nn::bundle as nn_bundle;
 
 /// A compiled network in one file, as `faceptor compile` writes it. A clone shares its memory.
 #[derive(Clone)]
-pub struct Bundle(Arc<reader::Bundle>);
+pub struct Bundle(Arc<nn_bundle::Bundle>);
 
 impl Bundle {
     /// Opens the network that was compiled into the library (feature `embedded`, or `nano` in a library without that).
@@ -28,7 +28,7 @@ impl Bundle {
     /// [`ErrorKind::Bundle`] when the file cannot be read, is no bundle, or is damaged.
     pub fn open(path: impl AsRef<Path>) -> Result<Bundle, Error> {
         let path = path.as_ref();
-        reader::Bundle::open(path).map(Bundle).map_err(|reason| refused(reason).within(path.display()))
+        nn_bundle::Bundle::open(path).map(Bundle).map_err(|reason| refused(reason).within(path.display()))
     }
 
     /// Copies a bundle from memory and checks it.
@@ -36,7 +36,7 @@ impl Bundle {
     /// # Errors
     /// [`ErrorKind::Bundle`] when the bytes are no bundle, or damaged.
     pub fn from_bytes(bytes: &[u8]) -> Result<Bundle, Error> {
-        reader::Bundle::from_bytes(bytes).map(Bundle).map_err(refused)
+        nn_bundle::Bundle::from_bytes(bytes).map(Bundle).map_err(refused)
     }
 
     /// Returns the network's name and version.
@@ -50,13 +50,13 @@ impl Bundle {
     }
 
     /// Returns the bundle for the engine.
-    pub(crate) fn inner(&self) -> &Arc<reader::Bundle> {
+    pub(crate) fn inner(&self) -> &Arc<nn_bundle::Bundle> {
         &self.0
     }
 }
 
-impl From<Arc<reader::Bundle>> for Bundle {
-    fn from(bundle: Arc<reader::Bundle>) -> Bundle {
+impl From<Arc<nn_bundle::Bundle>> for Bundle {
+    fn from(bundle: Arc<nn_bundle::Bundle>) -> Bundle {
         Bundle(bundle)
     }
 }

@@ -18,7 +18,7 @@ use crate::lab::report::{Build, Network};
 use crate::platform::clock::now_us;
 use crate::platform::machine::{Machine, MachineMonitor};
 use faceptor::stages::{Face, Pipeline, Purpose, each_format};
-use faceptor_nn::bundle::reader::Bundle;
+use faceptor_nn::bundle::Bundle;
 use faceptor_nn::engine::StepCost;
 
 /// The most frames of a profile: every time is kept, for its median.

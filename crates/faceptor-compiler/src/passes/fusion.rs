@@ -2,8 +2,8 @@
 
 use crate::graph::Graph;
 use crate::passes::layer_norm::per_column;
-use faceptor_nn::ops::elementwise::{dequantize, quantize};
 use faceptor_nn::plan::{Activation, Binary, Element, Op, Product, Quantization, Residual, Unary, ValueId};
+use faceptor_nn::plan::{dequantize, quantize};
 
 /// One round over all steps; says whether anything changed.
 pub fn fuse(graph: &mut Graph) -> bool {

@@ -13,7 +13,7 @@ use crate::graph::Graph;
 use crate::passes::layout::{Atom, origin};
 use crate::passes::part_handoff::Unit;
 use crate::simplify;
-use faceptor_nn::bundle::{CELLS_FORM, LABELS_FORM, PIXELS_FORM, QUERIES_FORM};
+use faceptor_nn::bundle::{Encoding, TensorName};
 use faceptor_nn::plan::{BestClass, Element, MatMul, Op, Port, Step, ValueId, Walk};
 
 /// Splits the part that makes `tensor`, logits `[1, classes, height, width]`, and gives the views; none where another part
@@ -88,8 +88,9 @@ impl End {
             query_strides: [inner_row_on.stride, inner_column_on.stride, class_on.stride, queries_along],
             pixel_strides: [column_on.stride, pixels_along],
         };
-        let factors =
-            [factor(graph, queries_value, tensor, QUERIES_FORM)?, factor(graph, pixels_value, tensor, PIXELS_FORM)?];
+        let queries = factor(graph, queries_value, TensorName::new(tensor, Encoding::Queries))?;
+        let pixels = factor(graph, pixels_value, TensorName::new(tensor, Encoding::Pixels))?;
+        let factors = [queries, pixels];
         if factors[0].value == factors[1].value {
             return None;
         }
@@ -112,7 +113,7 @@ impl End {
             let op = Op::BestClass(self.classes.clone());
             view.push(&self.product.name, op, &factors, &[1, height, width], Element::U8)
         };
-        units.push(self.unit(graph, &format!("{tensor}{LABELS_FORM}"), best)?);
+        units.push(self.unit(graph, &TensorName::new(tensor, Encoding::Labels).to_string(), best)?);
         if self.by_cell {
             let BestClass { grid, cell, classes, .. } = &self.classes;
             let by_cell = [&grid[..], &cell[..], &[*classes]].concat();
@@ -123,7 +124,7 @@ impl End {
                 let scores = view.push(&self.product.name, self.product.op.clone(), &inputs, shape, Element::F32);
                 view.push(&self.product.name, Op::Reshape, &[scores], &by_cell, Element::F32)
             };
-            units.push(self.unit(graph, &format!("{tensor}{CELLS_FORM}"), cells)?);
+            units.push(self.unit(graph, &TensorName::new(tensor, Encoding::Cells).to_string(), cells)?);
         }
         units.push(self.unit(graph, tensor, |view, factors| self.planes(view, factors))?);
         Ok(units)
@@ -189,8 +190,8 @@ fn place(op: &MatMul, atom: Atom) -> Option<Place> {
     }
 }
 
-/// A factor and its name among the parts: an input of the part has one, others get one.
-fn factor(graph: &Graph, mut value: ValueId, tensor: &str, form: &str) -> Option<Port> {
+/// Returns a factor with its name among the parts: an input of the part has one already, others get the given one.
+fn factor(graph: &Graph, mut value: ValueId, name: TensorName<'_>) -> Option<Port> {
     while let Some(step) = graph.producer(value).map(|p| &graph.steps[p])
         && step.op == Op::Reshape
     {
@@ -201,7 +202,7 @@ fn factor(graph: &Graph, mut value: ValueId, tensor: &str, form: &str) -> Option
     }
     let free = graph.slot(value).constant.is_none() && !graph.is_output(value);
     let is_float = graph.slot(value).element == Element::F32;
-    (free && is_float).then(|| Port { name: format!("{tensor}{form}"), value })
+    (free && is_float).then(|| Port { name: name.to_string(), value })
 }
 
 #[cfg(test)]
@@ -212,7 +213,7 @@ mod tests {
 
     use super::*;
     use crate::{compile_folder, tract_bridge};
-    use faceptor_nn::bundle::reader::Bundle;
+    use faceptor_nn::bundle::Bundle;
     use faceptor_nn::cpu::Kernel;
     use faceptor_nn::engine::Engine;
     use faceptor_nn::plan::{Quantization, Unary};
@@ -355,10 +356,10 @@ mod tests {
         let logits = task.expect("parsing").output.clone();
         for kernel in Kernel::available() {
             let mut engine = Engine::with_kernel(bundle.clone(), kernel).expect("an engine");
-            let labels = engine.labels_of(&logits).expect("a product of queries and pixels").to_owned();
+            let labels = engine.labels_id(&logits).expect("a product of queries and pixels");
             let pixels = numbers(engine.shape(&image).expect("a shape").iter().product(), 7);
             engine.input(&image).expect("an input").copy_from_slice(&pixels);
-            let found = engine.bytes(&labels).expect("labels").to_vec();
+            let found = engine.bytes(labels).expect("labels").to_vec();
             let ran: Vec<_> = engine.step_costs().into_iter().filter(|cost| cost.runs > 0).collect();
             let count: usize = engine.shape(&logits).expect("a shape").iter().product();
             assert!(ran.iter().any(|cost| cost.op == "best class f32"));

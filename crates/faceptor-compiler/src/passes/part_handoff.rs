@@ -11,7 +11,7 @@ use anyhow::Result;
 use crate::graph::Graph;
 use crate::passes::column_order::{Rest, order_columns};
 use crate::simplify;
-use faceptor_nn::bundle::{FLOAT_FORM, QUANTIZED_FORM};
+use faceptor_nn::bundle::{Encoding, TensorName};
 use faceptor_nn::plan::{Element, Op, Port, Quantization, Step, ValueId};
 
 /// A part on its way into a bundle.
@@ -89,7 +89,7 @@ fn try_link(parts: &mut [Unit], producer: usize, tensor: &str) -> Result<Option<
         handed.insert(0, Step { name: tensor.into(), op: dequantize, inputs: vec![], outputs: vec![tail.root] });
         to = Some(first);
     }
-    let form = format!("{tensor}{QUANTIZED_FORM}");
+    let form = TensorName::new(tensor, Encoding::Quantized).to_string();
     let mut others = Vec::new();
     let count = readers.len();
     for reader in readers {
@@ -103,7 +103,7 @@ fn try_link(parts: &mut [Unit], producer: usize, tensor: &str) -> Result<Option<
     }
     // One that reads floats takes them as they are, and moves them as it needs; several share the view's.
     if let (&[reader], Some(_)) = (&others[..], to) {
-        let form = (&*format!("{tensor}{FLOAT_FORM}"), Element::F32);
+        let form = (&*TensorName::new(tensor, Encoding::Reordered).to_string(), Element::F32);
         let graph = adopt(&parts[reader].graph, graph_of(parts, producer), tensor, form, &tail, &tail.steps)?;
         let moves = |graph: &Graph| graph.steps.iter().filter(|s| matches!(s.op, Op::Transpose { .. })).count();
         if let Some(graph) = graph.filter(|graph| moves(graph) <= moves(&parts[reader].graph) + 1) {
@@ -122,7 +122,7 @@ fn try_link(parts: &mut [Unit], producer: usize, tensor: &str) -> Result<Option<
         Some(to) => {
             let bytes = graph.push(tensor, Op::Quantize(to), &[tail.root], &root_shape, Element::U8);
             graph.outputs.push(Port { name: form, value: bytes });
-            let form = format!("{tensor}{FLOAT_FORM}");
+            let form = TensorName::new(tensor, Encoding::Reordered).to_string();
             graph.outputs.push(Port { name: form.clone(), value: tail.root });
             form
         }

@@ -1,7 +1,7 @@
 //! The fixtures answer what ONNX Runtime (graph optimizations off) answers on the same QDQ files, on every kernel.
 
 use faceptor_compiler::compile_folder;
-use faceptor_nn::bundle::reader::Bundle;
+use faceptor_nn::bundle::Bundle;
 use faceptor_nn::cpu::Kernel;
 use faceptor_nn::engine::Engine;
 use faceptor_test_support::{fixture, read_floats};

@@ -6,7 +6,7 @@
 use std::path::{Path, PathBuf};
 
 use faceptor_compiler::compile_folder;
-use faceptor_nn::bundle::reader::Bundle;
+use faceptor_nn::bundle::Bundle;
 use faceptor_nn::engine::Engine;
 use faceptor_test_support::{fixture, read_floats};
 

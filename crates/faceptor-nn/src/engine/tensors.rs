@@ -16,8 +16,9 @@ pub struct TensorId(u32);
 pub trait TensorKey: key::Resolve {}
 
 impl TensorKey for TensorId {}
-impl TensorKey for &str {}
-impl TensorKey for &String {}
+impl TensorKey for str {}
+impl TensorKey for String {}
+impl<K: TensorKey + ?Sized> TensorKey for &K {}
 
 /// Keeps [`TensorKey`] from being implemented elsewhere.
 mod key {
@@ -38,16 +39,22 @@ impl Resolve for TensorId {
     }
 }
 
-impl Resolve for &str {
+impl Resolve for str {
     fn resolve(&self, tensors: &Tensors) -> Result<usize, Error> {
         let unknown = || Error::new(ErrorKind::UnknownTensor, format!("the bundle has no tensor {self}"));
-        tensors.by_name.get(*self).copied().ok_or_else(unknown)
+        tensors.by_name.get(self).copied().ok_or_else(unknown)
     }
 }
 
-impl Resolve for &String {
+impl Resolve for String {
     fn resolve(&self, tensors: &Tensors) -> Result<usize, Error> {
         self.as_str().resolve(tensors)
+    }
+}
+
+impl<K: Resolve + ?Sized> Resolve for &K {
+    fn resolve(&self, tensors: &Tensors) -> Result<usize, Error> {
+        (**self).resolve(tensors)
     }
 }
 

@@ -6,7 +6,7 @@ use crate::detect::letterbox::Letterbox;
 use crate::error::{Error, ErrorKind, OrError, Result, ensure};
 use crate::image::normalization::Normalization;
 use crate::image::picture::Pixels;
-use faceptor_nn::engine::Engine;
+use faceptor_nn::engine::{Engine, TensorId};
 use faceptor_nn::manifest;
 
 /// Values of a cell: score logit, left, top, right, bottom, five keypoints (x, y); distances in strides.
@@ -26,7 +26,7 @@ pub enum Purpose {
 
 /// One output of one size.
 struct Grid {
-    tensor: String,
+    tensor: TensorId,
     stride: usize,
     columns: usize,
     rows: usize,
@@ -34,7 +34,7 @@ struct Grid {
 
 /// The detector at one input size.
 struct Size {
-    input: String,
+    input: TensorId,
     letterbox: Letterbox,
     grids: Vec<Grid>,
     width: usize,
@@ -94,10 +94,10 @@ impl Detector {
                     Bundle,
                     "finder: output {tensor} has shape {shape:?} instead of {expected:?}"
                 );
-                grids.push(Grid { tensor: tensor.clone(), stride, columns, rows });
+                grids.push(Grid { tensor: engine.output_id(tensor).map_err(Error::network)?, stride, columns, rows });
             }
             sizes.push(Size {
-                input: size.input.clone(),
+                input: engine.input_id(&size.input).map_err(Error::network)?,
                 letterbox: Letterbox::new(size.width, size.height),
                 grids,
                 width: size.width,
@@ -134,7 +134,7 @@ impl Detector {
                 continue;
             }
             size.letterbox.set_sparse(purpose == Purpose::Live);
-            size.letterbox.fill(picture, &self.normalization, engine.input(&size.input).map_err(Error::network)?);
+            size.letterbox.fill(picture, &self.normalization, engine.input(size.input).map_err(Error::network)?);
             collect(size, self.threshold, engine, picture, &mut self.candidates)?;
         }
         Ok(self.candidates.suppress(self.overlap, limit))
@@ -157,7 +157,7 @@ impl Detector {
             if !std::mem::take(&mut smallest) && size.magnifies(picture) {
                 continue;
             }
-            engine.input(&size.input).map_err(Error::network)?.copy_from_slice(&size.swept);
+            engine.input(size.input).map_err(Error::network)?.copy_from_slice(&size.swept);
             collect(size, self.threshold, engine, picture, &mut self.candidates)?;
         }
         Ok(self.candidates.suppress(self.overlap, limit))
@@ -173,7 +173,7 @@ fn collect(
     candidates: &mut Candidates,
 ) -> Result<()> {
     for grid in &size.grids {
-        let output = engine.output(&grid.tensor).map_err(Error::network)?;
+        let output = engine.output(grid.tensor).map_err(Error::network)?;
         decode(output, grid, threshold, |found| candidates.push(to_picture(&found, &size.letterbox, picture)));
     }
     Ok(())

@@ -11,7 +11,7 @@ use crate::tasks::age::Age;
 use crate::tasks::landmarks::Landmarks;
 use crate::tasks::parsing::{self, OUTSIDE, Parsing};
 use crate::tasks::recognition;
-use faceptor_nn::engine::Engine;
+use faceptor_nn::engine::{Engine, TensorId};
 use faceptor_nn::manifest::{Task, TaskKind};
 
 /// What one task says of one face.
@@ -86,13 +86,13 @@ impl Clone for TaskResult {
     }
 }
 
-/// The tensors beside the task's output in which the network gives the same, for parsing.
+/// The tensors from which parsing is read more cheaply than from the task's output, where the network has them.
 #[derive(Clone, Debug, Default)]
-struct Forms {
+struct ParsingViews {
     /// The best classes alone.
-    labels: Option<String>,
-    /// Scores by cells of so many rows and columns.
-    cells: Option<(String, [usize; 2])>,
+    labels: Option<TensorId>,
+    /// Scores by cells, and the rows and columns of a cell.
+    cells: Option<(TensorId, [usize; 2])>,
 }
 
 /// Reads the answers of one task. Two tasks of one kind have a decoder each.
@@ -101,7 +101,9 @@ pub struct TaskDecoder {
     task: Task,
     /// Classes, height and width of a parsing output; unused otherwise.
     grid: [usize; 3],
-    forms: Forms,
+    /// The task's output tensor; none for a decoder that no engine has been given to.
+    output: Option<TensorId>,
+    views: ParsingViews,
     /// Points, labels, bins or numbers.
     outputs: usize,
     look: usize,
@@ -133,21 +135,21 @@ impl TaskDecoder {
         let paired = task.flip.len();
         ensure!(paired == 0 || paired == shape[1], Bundle, "task {name}: {} outputs, but flip has {paired}", shape[1]);
         let gaze = Arc::new(WindowGeometry::new(Warp::NONE, Similarity::scaling(1.0)));
-        Ok(TaskDecoder { task: task.clone(), grid, forms: Forms::default(), outputs: shape[1], look: 0, gaze })
+        Ok(TaskDecoder { task: task.clone(), grid, output: None, views: ParsingViews::default(), outputs: shape[1], look: 0, gaze })
     }
 
-    /// Of a network that gives parsing in other forms too.
-    pub fn with_forms_of(mut self, engine: &Engine) -> TaskDecoder {
+    /// Looks up the tensors that the decoder reads, so that no run looks up a name.
+    pub fn with_tensors_of(mut self, engine: &Engine) -> Result<TaskDecoder> {
+        self.output = Some(engine.output_id(&self.task.output).map_err(Error::network)?);
         if self.task.kind == TaskKind::Parsing {
-            let output = &self.task.output;
-            let cell = |name: &str| match engine.shape(name) {
-                Some(&[_, _, rows, columns, _]) => Some((name.to_owned(), [rows, columns])),
+            let cell = |cells: TensorId| match engine.shape(cells) {
+                Some(&[_, _, rows, columns, _]) => Some((cells, [rows, columns])),
                 _ => None,
             };
-            self.forms.labels = engine.labels_of(output).map(str::to_owned);
-            self.forms.cells = engine.cells_of(output).and_then(cell);
+            self.views.labels = engine.labels_id(&self.task.output);
+            self.views.cells = engine.cells_id(&self.task.output).and_then(cell);
         }
-        self
+        Ok(self)
     }
 
     /// Has the network compute the answer of the face that it has been shown, and reads it as [`TaskDecoder::read_into`] does.
@@ -163,18 +165,27 @@ impl TaskDecoder {
         answer: &mut Prediction,
     ) -> Result<()> {
         if let (Prediction::Parsing(parsing), TaskKind::Parsing) = (&mut *answer, self.task.kind) {
-            let output = match (&self.forms.labels, &self.forms.cells) {
+            let output = match (self.views.labels, self.views.cells) {
                 (Some(labels), _) if !scores => parsing::Output::Labels(engine.bytes(labels).map_err(Error::network)?),
                 (_, Some((cells, cell))) => {
-                    parsing::Output::Cells(engine.output(cells).map_err(Error::network)?, *cell)
+                    parsing::Output::Cells(engine.output(cells).map_err(Error::network)?, cell)
                 }
-                _ => parsing::Output::Planes(engine.output(&self.task.output).map_err(Error::network)?),
+                _ => parsing::Output::Planes(self.compute(engine)?),
             };
             parsing.read(output, self.grid, &self.gaze.warp, scores);
             return Ok(());
         }
-        self.read_into(engine.output(&self.task.output).map_err(Error::network)?, to_picture, answer);
+        self.read_into(self.compute(engine)?, to_picture, answer);
         Ok(())
+    }
+
+    /// Computes the task's output tensor.
+    fn compute<'a>(&self, engine: &'a mut Engine) -> Result<&'a [f32]> {
+        let output = match self.output {
+            Some(output) => engine.output(output),
+            None => engine.output(&self.task.output),
+        };
+        output.map_err(Error::network)
     }
 
     /// For a network that looks at the face in this way; otherwise at the aligned frame as it is.
