@@ -169,7 +169,7 @@ impl Run<'_> {
                     heat: self.heat,
                     results,
                     publisher: publishing.thread().clone(),
-                    stills: FramePool::new(ring::DEPTH + SHARED_FRAMES, 0),
+                    frame_pool: FramePool::new(ring::DEPTH + SHARED_FRAMES, 0),
                 };
                 let options = TrackerOptions { limit, smoothing: !arguments.following.no_smoothing };
                 let faces = Faces::new(pipeline, options).steadied(arguments.following.steady_s());

@@ -1,16 +1,16 @@
-//! How far two answers of one task are apart: in the task's own unit, and in decisions that turn out differently.
+//! Measures how far two outputs of one task differ: in the task's unit, and in decisions that change.
 
 use serde::{Deserialize, Serialize};
 
 use faceptor::stages::largest;
 use faceptor_nn::manifest::{Task, TaskKind};
 
-/// A landmark that moved further, pixels of the network's input, counts as a decision that differs.
+/// A landmark that moved further, in pixels of the network's input, counts as a changed decision.
 const MOVED_PX: f64 = 0.5;
-/// An age that differs by more.
+/// An age that differs by more years counts as a changed decision.
 const AGED_YEARS: f64 = 1.0;
 
-/// The unit of a task's differences.
+/// Returns the unit of a task's differences.
 pub fn unit(kind: TaskKind) -> &'static str {
     match kind {
         TaskKind::Landmarks => "px of the network's input",
@@ -21,37 +21,40 @@ pub fn unit(kind: TaskKind) -> &'static str {
     }
 }
 
-/// Differences of many answers of one kind.
+/// Summary of many differences of one kind.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
 pub struct Difference {
-    /// How many differences the mean is of.
+    /// Number of differences.
     pub n: u64,
+    /// Their mean.
     pub mean: f64,
+    /// The largest.
     pub max: f64,
-    /// Decisions that differ: a landmark moved by over half a pixel, another class of a cell or a face, an attribute on
-    /// the other side of one half, an age that differs by over a year.
+    /// Decisions that changed: a landmark that moved by over half a pixel, another class of a cell or a face, an attribute
+    /// on the other side of one half, an age that differs by over a year.
     pub flips: u64,
+    /// Number of decisions.
     pub decisions: u64,
-    /// Numbers of the output tensor.
+    /// Number of output values.
     pub values: u64,
-    /// Those of them that differ in any bit.
+    /// Output values that differ in any bit.
     pub unequal: u64,
-    /// Values and differences that are no numbers: any fails.
+    /// Values and differences that are not finite. Any of them fails the comparison.
     pub not_finite: u64,
 }
 
-/// What a difference may be.
+/// The largest difference that passes.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Limit {
     pub mean: f64,
     pub max: f64,
-    /// Share of the decisions that may differ.
+    /// Share of the decisions that may change.
     pub flips: f64,
 }
 
 impl Limit {
-    /// The limits that a reference is written with. Integer products are equal on every CPU; float sums round
-    /// differently, and a sum that thereby crosses the border of a quantization step moves what follows by that step.
+    /// Returns the limit that a reference is written with. Integer products are equal on every CPU. Float sums round
+    /// differently, and a sum that crosses the border of a quantization step moves all later values by that step.
     pub fn of(kind: TaskKind) -> Limit {
         let limit = |mean, max, flips| Limit { mean, max, flips };
         match kind {
@@ -64,13 +67,13 @@ impl Limit {
         }
     }
 
-    /// The same for answers from the picture on: the crop may differ by a grey level here and there, which moves a
-    /// number more than the rounding of sums does.
+    /// Returns the limit for outputs computed from the picture: single pixels of the crop may differ by a grey level, which
+    /// moves an output more than the rounding of sums does.
     pub fn end_to_end(self) -> Limit {
         Limit { mean: self.mean * 5.0, max: self.max * 4.0, flips: self.flips + 0.01 }
     }
 
-    /// Why a difference is beyond the limit; `None` when it is within.
+    /// Returns why a difference is beyond the limit; `None` if it is within.
     pub fn violation(&self, difference: &Difference) -> Option<String> {
         let mut reasons = Vec::new();
         let Difference { mean, max, not_finite, .. } = *difference;
@@ -112,11 +115,11 @@ impl Difference {
     fn count_unequal(&mut self, found: &[f32], expected: &[f32]) {
         self.values += expected.len() as u64;
         self.unequal += found.iter().zip(expected).filter(|(a, b)| a.to_bits() != b.to_bits()).count() as u64;
-        // An interpreter may hide one: a share below zero counts as zero, and so does one that is no number.
+        // A decoder may hide such a value: a share below zero or not finite counts as zero.
         self.not_finite += found.iter().chain(expected).filter(|value| !value.is_finite()).count() as u64;
     }
 
-    /// Adds two tensors, number by number; both have the same length.
+    /// Adds two tensors of the same length, value by value.
     pub fn add_values(&mut self, found: &[f32], expected: &[f32]) {
         self.count_unequal(found, expected);
         found.iter().zip(expected).for_each(|(a, b)| self.add(f64::from(a - b)));
@@ -188,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn each_kind_has_its_unit_and_its_decisions() {
+    fn counts_the_decisions_of_each_kind() {
         let d = difference(TaskKind::Landmarks, &[1, 2, 2], &[0.5, 0.5, 0.1, 0.1], &[0.53, 0.54, 0.1, 0.1]);
         assert!((d.max - 5.0).abs() < 1e-4 && (d.mean - 2.5).abs() < 1e-4, "{d:?}");
         assert_eq!((d.flips, d.decisions, d.values, d.unequal), (1, 2, 4, 2));
@@ -206,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn equal_outputs_differ_in_nothing() {
+    fn equal_outputs_have_no_difference() {
         for kind in [TaskKind::Landmarks, TaskKind::Age, TaskKind::Expression, TaskKind::Recognition] {
             let d = difference(kind, &[1, 1, 2], &[0.25, 0.75], &[0.25, 0.75]);
             assert!(d.max < 1e-12 && d.flips == 0 && d.unequal == 0 && d.n > 0, "{kind:?}: {d:?}");
@@ -215,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_number_never_passes() {
+    fn values_that_are_not_finite_never_pass() {
         for kind in [TaskKind::Landmarks, TaskKind::Age, TaskKind::Attributes, TaskKind::Recognition] {
             let d = difference(kind, &[1, 1, 2], &[f32::NAN, 0.75], &[0.25, 0.75]);
             assert!(Limit::of(kind).violation(&d).is_some(), "{kind:?}: {d:?}");
@@ -223,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn limits_name_what_exceeds_them() {
+    fn limits_report_what_exceeds_them() {
         let limit = Limit { mean: 0.1, max: 0.5, flips: 0.01 };
         let good = Difference { n: 9, mean: 0.1, max: 0.5, flips: 1, decisions: 100, ..Difference::default() };
         assert_eq!(limit.violation(&good), None);

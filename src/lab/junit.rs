@@ -1,4 +1,4 @@
-//! Checks as JUnit XML, which the CI of a lab shows as tests.
+//! Writes checks as JUnit XML, which a CI system shows as tests.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -46,7 +46,7 @@ pub fn write(path: &Path, name: &str, checks: &[VerifyCheck]) -> Result<()> {
     fs::write(path, to_xml(name, checks)).with_context(|| format!("cannot write {}", path.display()))
 }
 
-/// The attributes that count the results of a suite.
+/// Returns the attributes that count the results of a suite.
 fn counts<'a>(checks: impl Iterator<Item = &'a VerifyCheck>) -> String {
     let (tests, failures) =
         checks.fold((0, 0), |(tests, failures), check| (tests + 1, failures + usize::from(!check.passed)));
@@ -84,7 +84,7 @@ mod tests {
     }
 
     #[test]
-    fn suites_count_their_failures_and_texts_are_escaped() -> Result<()> {
+    fn counts_failures_by_suite_and_escapes_texts() -> Result<()> {
         let text = "a < b & \"c\"";
         let xml = to_xml(
             "verify",

@@ -1,11 +1,11 @@
-//! A reference folder: golden inputs with what one machine answered for them, to be compared with another's answers.
+//! A reference folder: golden inputs with one machine's outputs, to compare with another machine's outputs.
 //!
 //! ```text
-//! reference.json       what is here, of which network, and what may differ (written last: without it there is nothing)
+//! reference.json       index, network and limits (written last: a folder without it is no reference)
 //! bench.json           the bench report of the machine that wrote it
 //! 000.png ...          pictures
-//! input.NAME.f32       the network's input (or inputs) for each face of the pictures, `[faces, 3, size, size]`
-//! part.NAME.f32        an output of each part that tasks share, for each face
+//! input.NAME.f32       an input of the network for each face of the pictures, `[faces, 3, size, size]`
+//! part.NAME.f32        the output of each shared part, for each face
 //! task.NAME.f32        the output of each task, for each face
 //! ```
 //! Tensors are raw little-endian float32.
@@ -24,11 +24,12 @@ use faceptor_nn::bundle::hexadecimal;
 
 /// The format that this version reads and writes.
 pub const FORMAT: u32 = 1;
-/// Names of the files.
+/// Name of the index.
 pub const INDEX: &str = "reference.json";
+/// Name of the bench report.
 pub const BENCH: &str = "bench.json";
 
-/// Why a reference folder cannot be used.
+/// The reason why a reference folder cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum ReferenceError {
     #[error("{} is no reference folder: it has no {INDEX} (faceptor reference --out writes one)", .0.display())]
@@ -51,11 +52,12 @@ pub enum ReferenceError {
     Io { path: PathBuf, error: io::Error },
 }
 
-/// `reference.json`.
+/// The content of `reference.json`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ReferenceIndex {
+    /// [`FORMAT`] of the version that wrote it.
     pub format: u32,
-    /// The machine that wrote it, in words.
+    /// Description of the machine that wrote it.
     pub machine: String,
     pub program: String,
     pub kernel: String,
@@ -67,16 +69,16 @@ pub struct ReferenceIndex {
     pub parts: Vec<StoredTensor>,
     pub pictures: Vec<ReferencePicture>,
     pub limits: ReferenceLimits,
-    /// Every other file of the folder.
+    /// Length and checksum of every other file in the folder.
     pub files: BTreeMap<String, StoredFile>,
 }
 
-/// A tensor that was stored for each face.
+/// A tensor with a row for each face.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct StoredTensor {
     pub name: String,
     pub tensor: String,
-    /// Of one face.
+    /// Shape of one face's row.
     pub shape: Vec<usize>,
     pub file: String,
 }
@@ -89,7 +91,7 @@ pub struct ReferencePicture {
     pub faces: Vec<ReferenceFace>,
 }
 
-/// What the finder saw of a face.
+/// A face as the detector found it.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ReferenceFace {
     pub score: f32,
@@ -104,18 +106,18 @@ impl From<&Detection> for ReferenceFace {
     }
 }
 
-/// What may differ before a verification fails.
+/// The differences that a verification allows.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ReferenceLimits {
-    /// With the stored input, by task.
+    /// Limits with the stored input, by task.
     pub tasks: BTreeMap<String, Limit>,
-    /// From the picture, by task: the finder's keypoints move the crop a little.
+    /// Limits from the picture on, by task: the detector's keypoints move the crop slightly.
     pub end_to_end: BTreeMap<String, Limit>,
-    /// Keypoints, pixels of the picture.
+    /// Limit of keypoints, in pixels of the picture.
     pub keypoints: Limit,
-    /// The network's input, grey levels of 0..255.
+    /// Limit of the network's input, in grey levels of 0..255.
     pub input: Limit,
-    /// Outputs of shared parts, as a share of the largest value.
+    /// Limit of the outputs of shared parts, as a share of the largest value.
     pub parts: Limit,
 }
 
@@ -126,14 +128,17 @@ pub struct StoredFile {
     pub sha256: String,
 }
 
-/// Writes a folder, its index last.
+/// Writes a reference folder, its index last.
 pub struct ReferenceWriter {
     folder: PathBuf,
     files: BTreeMap<String, StoredFile>,
 }
 
 impl ReferenceWriter {
-    /// Makes the folder. A reference that is there already is written over; a folder with anything else is refused.
+    /// Makes the folder. An existing reference is overwritten.
+    ///
+    /// # Errors
+    /// When the folder holds other files or cannot be written.
     pub fn create(folder: &Path) -> Result<ReferenceWriter, ReferenceError> {
         let io = |error| ReferenceError::Io { path: folder.to_owned(), error };
         fs::create_dir_all(folder).map_err(io)?;
@@ -147,12 +152,15 @@ impl ReferenceWriter {
         Ok(ReferenceWriter { folder: folder.to_owned(), files: BTreeMap::new() })
     }
 
-    /// Path of a file that somebody else writes; [`ReferenceWriter::enter`] takes it up afterwards.
+    /// Returns the path of a file that the caller writes and then passes to [`ReferenceWriter::enter`].
     pub fn path(&self, name: &str) -> PathBuf {
         self.folder.join(name)
     }
 
-    /// Takes up a file that has been written.
+    /// Adds a file that the caller has written to the index.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
     pub fn enter(&mut self, name: &str) -> Result<(), ReferenceError> {
         let path = self.path(name);
         let bytes = fs::read(&path).map_err(|error| ReferenceError::Io { path, error })?;
@@ -160,7 +168,10 @@ impl ReferenceWriter {
         Ok(())
     }
 
-    /// Writes numbers.
+    /// Writes a tensor file.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
     pub fn floats(&mut self, name: &str, numbers: &[f32]) -> Result<(), ReferenceError> {
         let bytes: Vec<u8> = numbers.iter().flat_map(|number| number.to_le_bytes()).collect();
         let path = self.path(name);
@@ -169,7 +180,10 @@ impl ReferenceWriter {
         Ok(())
     }
 
-    /// Writes the index: the folder is complete.
+    /// Writes the index, which completes the folder.
+    ///
+    /// # Errors
+    /// When the index cannot be written.
     pub fn finish(self, index: ReferenceIndex) -> Result<(), ReferenceError> {
         let index = ReferenceIndex { files: self.files, ..index };
         let path = self.folder.join(INDEX);
@@ -184,15 +198,19 @@ impl StoredFile {
     }
 }
 
-/// A folder that has been checked: every file is there, whole, and as it was written.
+/// A checked reference folder: every file exists with its length and checksum.
 #[derive(Debug)]
 pub struct Reference {
     folder: PathBuf,
+    /// The content of `reference.json`.
     pub index: ReferenceIndex,
 }
 
 impl Reference {
-    /// Opens a folder for the network with this checksum.
+    /// Opens and checks a folder for the network with this checksum.
+    ///
+    /// # Errors
+    /// When the folder is no reference, belongs to another network, or is not complete.
     pub fn open(folder: &Path, network_sha256: &str) -> Result<Reference, ReferenceError> {
         let path = folder.join(INDEX);
         let text = match fs::read_to_string(&path) {
@@ -202,7 +220,7 @@ impl Reference {
             }
             Err(error) => return Err(ReferenceError::Io { path, error }),
         };
-        /// Read first, so that another format is told apart from a damaged file.
+        /// Read first, to distinguish another format from a damaged file.
         #[derive(Deserialize)]
         struct Head {
             format: u32,
@@ -228,12 +246,15 @@ impl Reference {
         Ok(reference)
     }
 
-    /// Path of a picture.
+    /// Returns the path of a picture.
     pub fn path(&self, name: &str) -> PathBuf {
         self.folder.join(name)
     }
 
-    /// A file's content, checked.
+    /// Reads a file and checks its length and checksum.
+    ///
+    /// # Errors
+    /// When the file is missing, damaged, or not in the index.
     pub fn bytes(&self, name: &str) -> Result<Vec<u8>, ReferenceError> {
         let path = self.path(name);
         let entry = self.index.files.get(name).filter(|_| Path::new(name).components().count() == 1);
@@ -256,7 +277,10 @@ impl Reference {
         Ok(bytes)
     }
 
-    /// A tensor file with `each` numbers for each of `faces` faces.
+    /// Reads a tensor file with `each` numbers for each of `faces` faces.
+    ///
+    /// # Errors
+    /// When the file is missing, damaged, or of another length.
     pub fn floats(&self, name: &str, faces: usize, each: usize) -> Result<Vec<f32>, ReferenceError> {
         let bytes = self.bytes(name)?;
         let expected = faces.saturating_mul(each).saturating_mul(4) as u64;
@@ -266,7 +290,7 @@ impl Reference {
         Ok(bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect())
     }
 
-    /// How many faces the tensors are of.
+    /// Returns the number of faces in all pictures: the rows of each tensor.
     pub fn faces(&self) -> usize {
         self.index.pictures.iter().map(|picture| picture.faces.len()).sum()
     }
@@ -314,7 +338,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_come_back_as_they_were() {
+    fn reads_the_numbers_that_were_written() {
         let folder = Folder::new().expect("a folder");
         write(folder.path()).expect("is written");
         // A second time over the first one.
@@ -327,7 +351,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_with_a_folder_is_named() {
+    fn reports_what_is_wrong_with_a_folder() {
         let folder = Folder::new().expect("a folder");
         let open = || Reference::open(folder.path(), "abc").expect_err("is not whole");
         assert!(matches!(open(), ReferenceError::NoReference(_)));
@@ -349,7 +373,7 @@ mod tests {
     }
 
     #[test]
-    fn a_folder_with_something_else_is_left_alone() {
+    fn refuses_a_folder_with_other_files() {
         let folder = Folder::new().expect("a folder");
         fs::write(folder.path().join("thesis.txt"), "x").expect("writable");
         assert!(write(folder.path()).is_err());

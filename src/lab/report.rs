@@ -1,4 +1,4 @@
-//! The bench report: what was measured, on what, and whether the figures may be compared.
+//! The bench report: the measured figures, the machine and program, and whether the figures are valid.
 
 use std::fmt::{self, Write};
 
@@ -9,13 +9,14 @@ use crate::live::statistics::{Deadlines, Summary, write_table};
 use crate::platform::allocations::Count;
 use crate::platform::machine::Machine;
 
-/// Frames, or microseconds, after which caches, clocks and branch predictors are warm.
+/// Frames after which caches, clocks and branch predictors are warm.
 pub const WARM_UP_FRAMES: u64 = 100;
+/// Microseconds of warm-up that suffice with fewer frames.
 const WARM_UP_US: u64 = 10_000_000;
-/// The fewest frames of which a 99th percentile can be told, as MLPerf has it.
+/// The fewest frames that give a 99th percentile, as in MLPerf.
 pub const MIN_FRAMES: u64 = 662;
 
-/// Objects of a report in which a path of `--assert` is looked up too: `encode.p50_us` for `stages.encode.p50_us`.
+/// JSON pointers of objects in which a path of `--assert` is looked up too: `encode.p50_us` for `stages.encode.p50_us`.
 pub const SHORTCUTS: [&str; 1] = ["/stages"];
 
 /// A list of named values, written as a JSON object in the list's order.
@@ -34,18 +35,18 @@ impl<T: Serialize> Serialize for Named<T> {
     }
 }
 
-/// Which program measured.
+/// The program that measured.
 #[derive(Clone, Debug, Serialize)]
 pub struct Build {
     pub version: &'static str,
-    /// Commit of the source, where the build was told (`make` does).
+    /// Commit of the source, if the build knew it (`make` passes it).
     pub git: Option<&'static str>,
     pub features: Vec<&'static str>,
-    /// Of the program file: it tells builds apart even without a commit.
+    /// Checksum of the program file, which distinguishes builds without a commit.
     pub program_sha256: Option<String>,
 }
 
-/// Which network was measured.
+/// The network that was measured.
 #[derive(Clone, Debug, Serialize)]
 pub struct Network {
     pub name: String,
@@ -53,7 +54,8 @@ pub struct Network {
     pub sha256: String,
 }
 
-/// What a task adds to a frame: with it less without it, pair by pair, on one face. Noise makes small ones negative.
+/// The marginal cost of a task: differences of pairs of runs on one face, with and without the task. Noise makes small
+/// ones negative.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Marginal {
     pub n: u64,
@@ -66,7 +68,7 @@ pub struct Marginal {
 }
 
 impl Marginal {
-    /// Of these differences, which are put in order.
+    /// Summarizes differences, which it sorts.
     pub fn of(differences_us: &mut [i64]) -> Marginal {
         differences_us.sort_unstable();
         let n = differences_us.len();
@@ -79,18 +81,18 @@ impl Marginal {
     }
 }
 
-/// One face with one thread and with all that were asked for; medians, in turns.
+/// The gain by threads: medians of one face with one thread and with all threads, measured in turns.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Gain {
     pub n: u64,
     pub one_p50_us: i64,
     pub all_p50_us: i64,
-    /// How many times as fast all of them are.
+    /// How many times as fast all threads are.
     pub times: f64,
 }
 
 impl Gain {
-    /// Of these times, which are put in order.
+    /// Summarizes times, which it sorts.
     pub fn of(one_us: &mut [i64], all_us: &mut [i64]) -> Gain {
         let (one, all) = (Marginal::of(one_us), Marginal::of(all_us));
         let times = (one.p50_us as f64 / all.p50_us.max(1) as f64 * 100.0).round() / 100.0;
@@ -105,23 +107,23 @@ pub struct Memory {
     pub init: u64,
     /// After the last frame.
     pub steady: u64,
-    /// The most until then.
+    /// The peak until then.
     pub peak: u64,
 }
 
-/// Heap allocations per frame of the thread that measures; `None` where the program does not count them.
+/// Heap allocations per frame on the measuring thread; `None` if the program does not count them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
 pub struct Allocations {
-    /// From the frame to its answers, without what the engine does.
+    /// Allocations from the frame to its results, without those of the engine.
     pub ours: Option<f64>,
-    /// Within the engine.
+    /// Allocations of the engine.
     pub engine: Option<f64>,
-    /// In the source: none for a camera, some for files, which are opened and decoded.
+    /// Allocations of the source: none for a camera, some for files, which are opened and decoded.
     pub capture: Option<f64>,
     pub bytes: Option<f64>,
 }
 
-/// Everything that `faceptor bench` found.
+/// The result of `faceptor bench`.
 #[derive(Clone, Debug, Serialize)]
 pub struct BenchReport {
     pub machine: Machine,
@@ -131,7 +133,7 @@ pub struct BenchReport {
     pub source: String,
     pub tasks: Vec<String>,
     pub threads: usize,
-    /// What they gain; none with one thread, or without a face.
+    /// The gain by threads; `None` with one thread or without a face.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub threads_gain: Option<Gain>,
     pub max_faces: usize,
@@ -139,16 +141,16 @@ pub struct BenchReport {
     pub frames: u64,
     /// Mean number of faces in a frame.
     pub faces: f64,
-    /// `decode_NAME` for each task. Of frames with a face only, but for `capture`; `find` of those in which the finder ran:
-    /// faces are followed between.
+    /// Stage times, with `decode_NAME` for each task. All but `capture` are of frames with a face only; `find` is of frames
+    /// in which the detector ran, because faces are tracked in between.
     pub stages: Named<Summary>,
-    /// From the frame's arrival to its answers.
+    /// Time from a frame's arrival to its results.
     pub frame: Summary,
     pub task_marginal_us: Named<Marginal>,
     pub deadline: Deadlines,
-    /// Opening and checking the network and preparing it for this CPU.
+    /// Time for opening and checking the network and preparing it for this CPU.
     pub load_us: u64,
-    /// The very first frame, with cold caches.
+    /// Time of the first frame, with cold caches.
     pub first_us: u64,
     pub rss_bytes: Memory,
     pub allocations_per_frame: Allocations,
@@ -156,13 +158,13 @@ pub struct BenchReport {
     pub invalid_because: Option<String>,
 }
 
-/// A rate for a report: whole numbers as such, so that `0` is written `0`.
+/// Returns a count per frame, rounded to three decimals.
 pub fn per_frame(count: u64, frames: u64) -> f64 {
     (count as f64 / frames.max(1) as f64 * 1000.0).round() / 1000.0
 }
 
 impl Allocations {
-    /// `whole` and `capture` over `frames` frames, `engine` of one frame.
+    /// Splits counts over `frames` frames (`whole`, `capture`) by those of the engine in one frame.
     pub fn per_frame(whole: Count, capture: Count, engine: f64, frames: u64) -> Allocations {
         let all = per_frame(whole.calls, frames);
         Allocations {
@@ -174,7 +176,7 @@ impl Allocations {
     }
 }
 
-/// What too short a run says against its own figures.
+/// Returns the reasons why a run is too short for valid figures.
 pub fn too_short(warm_up: u64, warm_up_us: u64, frames: u64) -> Vec<String> {
     let mut reasons = Vec::new();
     if warm_up < WARM_UP_FRAMES && warm_up_us < WARM_UP_US {
@@ -187,18 +189,21 @@ pub fn too_short(warm_up: u64, warm_up_us: u64, frames: u64) -> Vec<String> {
 }
 
 impl BenchReport {
-    /// The report as JSON values, for assertions and ratios.
+    /// Returns the report as JSON, for assertions and ratios.
+    ///
+    /// # Errors
+    /// When a value cannot be written as JSON.
     pub fn to_value(&self) -> Result<Value, serde_json::Error> {
         serde_json::to_value(self)
     }
 
-    /// All stages and the frame.
+    /// Returns all stages, and the whole frame last.
     pub fn rows(&self) -> impl Iterator<Item = (&str, Summary)> {
         let stages = self.stages.0.iter().map(|(name, summary)| (name.as_str(), *summary));
         stages.chain([("frame", self.frame)])
     }
 
-    /// The table that is pasted into an issue; with a reference, how many times its times each stage takes.
+    /// Returns the report for people; with a reference, also the ratio of each stage's times to the reference's.
     pub fn table(&self, reference: Option<&Value>) -> String {
         let mut text = String::new();
         // Writing to a String does not fail.
@@ -313,7 +318,7 @@ mod tests {
     }
 
     #[test]
-    fn allocations_are_split_and_whole() {
+    fn splits_allocations_by_source_and_engine() {
         let count = |calls| Count { calls, bytes: 10 * calls };
         let allocations = Allocations::per_frame(count(500), count(30), 2.0, 100);
         assert_eq!((allocations.ours, allocations.engine, allocations.capture), (Some(3.0), Some(2.0), Some(0.3)));
@@ -322,7 +327,7 @@ mod tests {
     }
 
     #[test]
-    fn short_runs_say_so() {
+    fn short_runs_are_not_valid() {
         assert!(too_short(100, 5, 662).is_empty() && too_short(1, 10_000_000, 662).is_empty());
         assert_eq!(too_short(99, 9_999_999, 661).len(), 2);
     }

@@ -1,4 +1,4 @@
-//! How late a sleeper wakes up on this machine.
+//! Measures how late a sleeping thread wakes up on this machine.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use serde::Serialize;
 use crate::live::statistics::LatencyHistogram;
 use crate::platform::clock::{now_us, sleep_until_us};
 
-/// Lateness of sleepers.
+/// How late a thread woke up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Lateness {
     pub sleeps: u64,
@@ -16,7 +16,7 @@ pub struct Lateness {
     pub max_us: u64,
 }
 
-/// Sleeps `count` times for `period`, each time until a point in time, as the publisher does.
+/// Sleeps `count` times for `period`, each time until an absolute time, as the publisher does.
 pub fn measure(count: u32, period: Duration) -> Lateness {
     let mut late = LatencyHistogram::default();
     let period_us = period.as_micros() as u64;
@@ -25,7 +25,7 @@ pub fn measure(count: u32, period: Duration) -> Lateness {
         sleep_until_us(due_us);
         let woken_us = now_us();
         late.record(woken_us.saturating_sub(due_us));
-        // After a very late wake-up the next is due later, or it would count as late too.
+        // After a very late wake-up the next one is due later; otherwise it would count as late too.
         due_us = (due_us + period_us).max(woken_us);
     }
     Lateness {
@@ -41,7 +41,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sleepers_wake_after_their_time() {
+    fn measures_wake_ups_after_their_time() {
         let start = now_us();
         let late = measure(20, Duration::from_millis(2));
         assert!(now_us() - start >= 40_000, "it slept");

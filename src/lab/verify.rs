@@ -1,4 +1,4 @@
-//! A reference's inputs computed again here, and how far the answers are apart.
+//! Runs a reference's inputs on this machine, and compares the outputs with the stored ones.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -14,14 +14,16 @@ use faceptor::stages::read_photo;
 use faceptor_nn::bundle::Bundle;
 use faceptor_nn::manifest::Task;
 
-/// What was found.
+/// The result of a verification.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Verification {
+    /// The kernel that ran here.
     pub kernel: String,
-    /// With the stored input.
+    /// Differences with the stored input, by task.
     pub tasks: BTreeMap<String, MeasuredDifference>,
-    /// Outputs of shared parts with the stored input, as a share of the largest value.
+    /// Differences of shared parts with the stored input, as a share of the largest value.
     pub parts: BTreeMap<String, MeasuredDifference>,
+    /// Differences from the picture on.
     pub end_to_end: EndToEnd,
 }
 
@@ -33,7 +35,7 @@ pub struct MeasuredDifference {
     pub difference: Difference,
 }
 
-/// From the picture on.
+/// Differences of a run from the pictures on.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct EndToEnd {
     pub pictures: u64,
@@ -47,25 +49,25 @@ pub struct EndToEnd {
     pub tasks: BTreeMap<String, MeasuredDifference>,
 }
 
-/// Something that was checked.
+/// One check with its result.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct VerifyCheck {
-    /// What it belongs to.
+    /// The group that reports list it under.
     pub group: &'static str,
     pub name: String,
     pub passed: bool,
-    /// What was found, or why it failed.
+    /// The measured difference, or why the check failed.
     pub message: String,
 }
 
-/// The stored tensors, a row for each face.
+/// The stored tensors, with a row for each face.
 struct Stored {
     inputs: Vec<(StoredTensor, Vec<f32>)>,
     parts: Vec<(StoredTensor, Vec<f32>)>,
     tasks: Vec<(Task, StoredTensor, Vec<f32>)>,
 }
 
-/// Computes everything of a reference again.
+/// Computes all outputs of a reference again and compares them.
 ///
 /// # Errors
 /// When the folder contradicts the network, or a picture cannot be read. Differences are no errors.
@@ -101,7 +103,7 @@ fn load(probe: &Probe, reference: &Reference) -> Result<Stored> {
     })
 }
 
-/// The part of a stored tensor that belongs to one face.
+/// Returns one face's row of a stored tensor.
 fn row(numbers: &[f32], output: &StoredTensor, face: usize) -> Result<Vec<f32>> {
     let each: usize = output.shape.iter().product();
     numbers.get(face * each..(face + 1) * each).map(<[f32]>::to_vec).context("a tensor of the reference is too short")
@@ -140,7 +142,7 @@ fn compare_pictures(probe: &mut Probe, reference: &Reference, stored: &Stored, f
     found.input.unit = "grey levels";
     let mut first = 0;
     for golden in &reference.index.pictures {
-        // Checked against its length and checksum, so that it can only be damaged by whoever wrote it.
+        // Checked against its length and checksum before it is decoded.
         reference.bytes(&golden.file)?;
         let path = reference.path(&golden.file);
         let picture = read_photo(&path).with_context(|| path.display().to_string())?.into_picture();
@@ -177,7 +179,7 @@ fn compare_pictures(probe: &mut Probe, reference: &Reference, stored: &Stored, f
     Ok(())
 }
 
-/// Takes the face out of the list whose keypoints are nearest, unless even they are half a box away.
+/// Removes the face with the nearest keypoints from the list; returns `None` if they are half a box away or more.
 fn take_nearest(faces: &mut Vec<ReferenceFace>, wanted: &ReferenceFace) -> Option<ReferenceFace> {
     let away = |face: &ReferenceFace| {
         let pairs = face.keypoints.iter().zip(&wanted.keypoints);
@@ -188,7 +190,7 @@ fn take_nearest(faces: &mut Vec<ReferenceFace>, wanted: &ReferenceFace) -> Optio
 }
 
 impl Verification {
-    /// Every difference beside its limit; a task without a limit fails.
+    /// Checks each difference against its limit; a task without a limit fails.
     pub fn checks(&self, limits: &ReferenceLimits) -> Vec<VerifyCheck> {
         let mut checks = Vec::new();
         let mut check = |group, name: &str, measured: &MeasuredDifference, limit: Option<&Limit>| {
@@ -222,7 +224,7 @@ impl Verification {
         checks
     }
 
-    /// The differences for people.
+    /// Returns the differences as a table for people.
     pub fn table(&self) -> String {
         let mut text = format!(
             "{:<28}{:>12}{:>12}{:>14}{:>20}  unit\n",
@@ -274,7 +276,7 @@ mod tests {
     }
 
     #[test]
-    fn faces_are_matched_by_place_and_far_ones_are_not() {
+    fn matches_faces_by_place_unless_they_are_far_apart() {
         let mut found = vec![face(300.0), face(2.0)];
         let taken = take_nearest(&mut found, &face(0.0)).expect("one is near");
         assert_eq!((taken, found.len()), (face(2.0), 1));
@@ -283,7 +285,7 @@ mod tests {
     }
 
     #[test]
-    fn a_task_without_a_limit_and_a_lost_face_fail() {
+    fn a_task_without_a_limit_and_a_missing_face_fail() {
         let limit = Limit { mean: 1.0, max: 1.0, flips: 0.0 };
         let limits = ReferenceLimits {
             tasks: BTreeMap::from([("age".to_owned(), limit)]),

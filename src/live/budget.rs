@@ -1,13 +1,14 @@
-//! What each step of a frame costs on this machine now, learnt while it runs.
+//! Estimates of what each step of a frame costs on this machine, learned during the run.
 
 use faceptor::stages::{MAX_TASKS, SharedPart};
 
-/// So many of the latest durations are kept: two seconds at 30 frames/s, so that a hot or busy machine is noticed soon.
+/// Number of latest durations that are kept: two seconds at 30 frames/s, so that the estimate soon follows a hot or busy
+/// machine.
 const WINDOW: usize = 64;
-/// Of them, this share was not longer than the estimate.
+/// Share of those durations that are not longer than the estimate.
 const SHARE: f64 = 0.9;
 
-/// A quantile of the latest durations of one step; exact, in fixed memory.
+/// An exact quantile of the latest durations of one step, in fixed memory.
 #[derive(Clone, Debug)]
 pub struct RollingQuantile {
     latest_us: [u32; WINDOW],
@@ -23,7 +24,7 @@ impl Default for RollingQuantile {
 }
 
 impl RollingQuantile {
-    /// Takes one duration.
+    /// Records one duration in microseconds.
     pub fn record(&mut self, us: u64) {
         self.latest_us[self.next] = us.min(u64::from(u32::MAX)) as u32;
         self.next = (self.next + 1) % WINDOW;
@@ -35,30 +36,31 @@ impl RollingQuantile {
         self.estimate_us = u64::from(estimate);
     }
 
-    /// What the step takes in nine of ten frames at most; 0 before it ever ran.
+    /// Returns what the step takes at most in nine of ten frames, in microseconds; 0 before its first run.
     pub fn us(&self) -> u64 {
         self.estimate_us
     }
 }
 
-/// Estimates for all steps of a frame.
+/// Cost estimates of all steps of a frame.
 #[derive(Clone, Debug)]
 pub struct Costs {
+    /// A run of the detector.
     pub find: RollingQuantile,
     /// Sampling one face.
     pub align: RollingQuantile,
-    /// Each shared part, once a face.
+    /// Each shared part of the network, per face.
     pub parts: Vec<RollingQuantile>,
-    /// Each task's own part, once a face.
+    /// Each task's own part, per face.
     pub tasks: Vec<RollingQuantile>,
-    /// What comes after the last face.
+    /// Handing the result over after the last face.
     pub hand_over: RollingQuantile,
-    /// The shared parts that each task needs, a bit each.
+    /// The shared parts that each task needs, one bit each.
     needs: [u32; MAX_TASKS],
 }
 
 impl Costs {
-    /// For a bundle with these shared parts and so many tasks; nothing is known yet.
+    /// Starts without knowledge, for a bundle with these shared parts and this number of tasks.
     pub fn new(shared: &[SharedPart], tasks: usize) -> Costs {
         let mut needs = [0; MAX_TASKS];
         for (part, shared) in shared.iter().enumerate().take(u32::BITS as usize) {
@@ -76,19 +78,19 @@ impl Costs {
         }
     }
 
-    /// The shared parts that a task needs, a bit each.
+    /// Returns the shared parts that a task needs, one bit each.
     pub fn parts_of(&self, task: u8) -> u32 {
         self.needs.get(usize::from(task)).copied().unwrap_or(0)
     }
 
-    /// What a task adds to a face of which the shared parts `computed` are there, in microseconds.
+    /// Returns what a task adds to a face whose shared parts `computed` (one bit each) exist, in microseconds.
     pub fn task_us(&self, task: u8, computed: u32) -> u64 {
         let missing = self.parts_of(task) & !computed;
         let parts = self.parts.iter().enumerate().filter(|(part, _)| missing >> part & 1 == 1);
         parts.map(|(_, cost)| cost.us()).sum::<u64>() + self.tasks.get(usize::from(task)).map_or(0, RollingQuantile::us)
     }
 
-    /// One face with all these tasks.
+    /// Returns the cost of one face with all these tasks, in microseconds.
     pub fn face_us(&self, tasks: &[u8]) -> u64 {
         let mut computed = 0;
         let mut sum = if tasks.is_empty() { 0 } else { self.align.us() };
@@ -104,7 +106,7 @@ impl Costs {
 pub(crate) mod tests {
     use super::*;
 
-    /// Costs as given: each shared part by the tasks that need it, and each task.
+    /// Makes costs from values: each shared part with the tasks that need it, and each task.
     pub fn costs(align_us: u64, parts: &[(u32, u64)], tasks_us: &[u64]) -> Costs {
         let shared =
             parts.iter().map(|&(needed_by, _)| SharedPart { name: String::new(), tensor: String::new(), needed_by });
@@ -120,7 +122,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn nine_of_ten_durations_are_not_above_the_estimate() {
+    fn estimate_covers_nine_of_ten_durations() {
         let mut quantile = RollingQuantile::default();
         assert_eq!(quantile.us(), 0);
         quantile.record(700);
@@ -130,7 +132,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn one_slow_frame_changes_little_and_a_slow_machine_much() {
+    fn estimate_ignores_one_slow_frame_and_follows_a_slow_machine() {
         let mut quantile = RollingQuantile::default();
         (0..100).for_each(|_| quantile.record(1000));
         quantile.record(50_000);
@@ -142,7 +144,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn shared_parts_are_paid_once() {
+    fn shared_parts_count_once() {
         let costs = costs(10, &[(0b111, 1000), (0b001, 300)], &[50, 60, 70]);
         assert_eq!((costs.task_us(0, 0), costs.task_us(1, 0), costs.task_us(1, 1)), (1350, 1060, 60));
         assert_eq!(costs.face_us(&[1, 2]), 10 + 1000 + 60 + 70);

@@ -1,30 +1,29 @@
-//! What is given up, one thing after another, when frames keep missing their deadline or the machine is hot, and how it
-//! comes back.
+//! Sheds work step by step when frames keep missing their deadline or the machine is hot, and takes it up again later.
 //!
-//! | level | given up |
+//! | level | shed |
 //! |---|---|
-//! | 1 | half of the finder's looks: new faces are seen later |
-//! | 2 | every second answer of each task but the landmarks that faces are followed by |
-//! | 3 | all faces in each frame: they take turns, one a frame |
+//! | 1 | half of the detector's runs: new faces are found later |
+//! | 2 | every second result of each task but the tracking landmarks |
+//! | 3 | all faces but one in each frame: they take turns |
 //! | 4 | half of the faces |
 //! | 5 | every second frame |
 //!
-//! A level holds what the levels before it give up. It rises when a quarter of the latest frames missed their deadline,
-//! and falls after three seconds in which every frame left a third of its budget. Falling too early, that is rising
-//! again soon after, doubles the wait, up to a minute and a half. Heat sets a least level.
+//! A level includes the levels before it. It rises when a quarter of the latest frames missed their deadline, and falls
+//! after three seconds in which every frame left a third of its budget. A level that rises again soon after it fell
+//! doubles that wait, up to a minute and a half. Heat sets a minimum level.
 
 /// The highest level.
 pub const MAX_LEVEL: u8 = 5;
-/// A missed deadline weighs so many frames in time.
+/// A missed deadline weighs as much as this number of frames in time.
 const MISS: u32 = 3;
-/// At this weight the level rises.
+/// The weight at which the level rises.
 const LIMIT: u32 = 18;
-/// Frames with room to spare before the level falls: three seconds at 30 frames/s.
+/// Consecutive calm frames before the level falls: three seconds at 30 frames/s.
 const CALM_FRAMES: u32 = 90;
-/// The wait at most.
+/// The longest wait, in calm frames.
 const MAX_CALM_FRAMES: u32 = 30 * CALM_FRAMES;
 
-/// The level, with its memory.
+/// The degradation level and the history that it depends on.
 #[derive(Clone, Debug)]
 pub struct Degradation {
     level: u8,
@@ -41,7 +40,7 @@ impl Default for Degradation {
 }
 
 impl Degradation {
-    /// Takes how long a frame took of its budget (us). Returns the new level if it changed.
+    /// Records the time that a frame used of its budget, in microseconds. Returns the new level if it changed.
     pub fn record(&mut self, used_us: u64, budget_us: u64) -> Option<u8> {
         let before = self.level;
         self.since_fall = self.since_fall.saturating_add(1);
@@ -69,7 +68,7 @@ impl Degradation {
         (self.level != before).then_some(self.level)
     }
 
-    /// The level, at least `heat`.
+    /// Returns the level, which is at least `heat`.
     pub fn level(&self, heat: u8) -> u8 {
         self.level.max(heat.min(MAX_LEVEL))
     }
@@ -80,7 +79,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn now_and_then_a_late_frame_is_no_overload() {
+    fn occasional_misses_are_no_overload() {
         let mut degradation = Degradation::default();
         for frame in 0..10_000 {
             degradation.record(if frame % 5 == 0 { 40 } else { 20 }, 33);
@@ -90,7 +89,7 @@ mod tests {
     }
 
     #[test]
-    fn overload_raises_the_level_step_by_step_and_ease_lowers_it_later() {
+    fn overload_raises_the_level_and_calm_lowers_it_later() {
         let mut degradation = Degradation::default();
         let mut rises = Vec::new();
         for frame in 0..60 {
@@ -106,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn a_level_that_is_left_too_early_is_kept_longer_the_next_time() {
+    fn a_level_left_too_early_is_kept_longer_next_time() {
         // A machine that is overloaded at level 0 and has time to spare at level 1.
         let mut degradation = Degradation::default();
         let mut falls = Vec::new();

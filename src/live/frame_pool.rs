@@ -4,21 +4,21 @@ use std::sync::Arc;
 
 use faceptor::stages::{ImageView, OwnedFrame};
 
-/// Frames kept for those who watch: a fixed number, lent out and used again when everybody has given one back.
+/// A fixed number of frames. A frame is used again when all outputs have dropped their copies of its handle.
 pub struct FramePool {
-    stills: Vec<Arc<OwnedFrame>>,
+    frames: Vec<Arc<OwnedFrame>>,
 }
 
 impl FramePool {
-    /// So many frames of so many bytes each.
+    /// Allocates `count` frames of `bytes` bytes each.
     pub fn new(count: usize, bytes: usize) -> FramePool {
-        FramePool { stills: (0..count).map(|_| Arc::new(OwnedFrame::with_capacity(bytes))).collect() }
+        FramePool { frames: (0..count).map(|_| Arc::new(OwnedFrame::with_capacity(bytes))).collect() }
     }
 
-    /// Copies a frame into a spare still. `None` when none is spare: the frame is shown nowhere then. Allocates nothing
-    /// as long as frames do not get larger.
+    /// Copies a frame into a spare one. Returns `None` if none is spare; the frame is then not shown. Allocates only when
+    /// frames get larger.
     pub fn keep(&mut self, view: &ImageView) -> Option<Arc<OwnedFrame>> {
-        let spare = self.stills.iter_mut().find(|still| Arc::strong_count(still) == 1)?;
+        let spare = self.frames.iter_mut().find(|frame| Arc::strong_count(frame) == 1)?;
         Arc::get_mut(spare)?.copy_from(view);
         Some(spare.clone())
     }
@@ -30,7 +30,7 @@ mod tests {
     use faceptor::stages::{Picture, Pixels};
 
     #[test]
-    fn stills_are_lent_and_used_again() {
+    fn frames_are_shared_and_used_again() {
         let mut stills = FramePool::new(2, 12);
         let [one, two, three] = [1, 2, 3].map(|value| Picture::filled(2, 2, [value; 3]));
         let first = stills.keep(&one.view()).expect("two are spare");

@@ -1,4 +1,4 @@
-//! What the loop hands over for each frame.
+//! The result that the loop hands over for each frame.
 
 use std::sync::Arc;
 
@@ -7,58 +7,65 @@ use serde::Serialize;
 use crate::capture::source::{SourceCounters, Stamp};
 use faceptor::stages::{Analysis, OwnedFrame, TaskDecoder};
 
-/// What has happened since the start.
+/// Counts of a run since its start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Counters {
+    /// Counts of the source.
     pub source: SourceCounters,
     /// Frames that went through the network.
     pub frames: u64,
     /// Frames that the source could not read.
     pub bad_frames: u64,
-    /// Frames for which the finder ran.
+    /// Frames for which the detector ran.
     pub finder_runs: u64,
-    /// Answers of earlier frames that were given again.
+    /// Results of earlier frames that were published again.
     pub stale_answers: u64,
-    /// Frames that were passed over because of overload or heat.
+    /// Frames that were skipped because of overload or heat.
     pub skipped_frames: u64,
-    /// Results that were dropped because the publisher had not given one back.
+    /// Results that were dropped because the publisher had not returned any memory.
     pub dropped_results: u64,
-    /// What is given up: see [`crate::live::degradation`].
+    /// The degradation level: see [`crate::live::degradation`].
     pub level: u8,
-    /// Faces that are followed now.
+    /// Faces that are tracked now.
     pub faces: u8,
 }
 
-/// One frame's result. Its memory goes round between the loop and the publisher.
+/// The result of one frame. Its memory circulates between the loop and the publisher.
 #[derive(Debug, Default)]
 pub struct FrameResult {
-    /// From 0 on; `None` when no frame came and only the counters are new.
+    /// Number of the frame, from 0; `None` if no frame came and only the counters are new.
     pub number: Option<u64>,
+    /// The source's number and time of the frame.
     pub stamp: Stamp,
+    /// Width in pixels.
     pub width: usize,
+    /// Height in pixels.
     pub height: usize,
-    /// The file it was read from.
+    /// The file that the frame was read from.
     pub path: Option<String>,
+    /// The faces with their results.
     pub analysis: Analysis,
-    /// When the loop had the frame, and when it handed this over.
+    /// When the loop had the frame.
     pub grabbed_us: u64,
+    /// When the loop handed this result over.
     pub handed_over_us: u64,
-    /// Reading or decoding of a file; the age of a live frame when the loop had it.
+    /// Time for reading or decoding a file; for a live source the age of the frame when the loop had it.
     pub capture_us: u64,
-    /// The result is published then; at once when that is past.
+    /// When the result is published; at once if that is past or `None`.
     pub publish_at_us: Option<u64>,
-    /// The frame's pixels, when somebody watches.
+    /// The frame's pixels, if an output shows them.
     pub still: Option<Arc<OwnedFrame>>,
+    /// The run's counts up to this frame.
     pub counters: Counters,
 }
 
 impl FrameResult {
-    /// With memory for so many faces.
+    /// Allocates memory for up to `limit` faces.
     pub fn with_room(limit: usize, decoders: &[TaskDecoder]) -> FrameResult {
         FrameResult { analysis: Analysis::with_room(limit, decoders), ..FrameResult::default() }
     }
 
-    /// From the grab to the handing over.
+    /// Returns the time from the grab to the handover, in microseconds.
     pub fn used_us(&self) -> u64 {
         self.handed_over_us.saturating_sub(self.grabbed_us)
     }

@@ -1,19 +1,19 @@
-//! The fixed latency: results leave at capture + L, whatever a frame needed.
+//! The fixed latency: results are published at capture + L, whatever time a frame needed.
 //!
-//! L is chosen once, after the first frames, from what was measured: how old frames are when the loop gets them, what
-//! the finder and the faces cost, and a margin. It is long enough for a frame that uses its whole budget only if the
-//! faces that may be followed could take so long; a result that is later leaves at once and is counted.
+//! L is chosen once after the first frames, from measurements: the age of frames when the loop gets them, the cost of the
+//! detector and of the faces, and a margin. It covers a whole budget only if the faces that may be tracked could take that
+//! long; a result that is later is published at once and counted.
 
 use crate::live::budget::{Costs, RollingQuantile};
 
-/// Live frames after which L is chosen; their results leave as soon as they are there.
+/// Live frames after which L is chosen; their results are published at once.
 pub const SETTLING_FRAMES: u64 = 15;
-/// For the publisher to make the line and to wake up.
+/// Time for the publisher to write the line and to wake up, in microseconds.
 const MARGIN_US: u64 = 1500;
-/// Estimates are those of nine frames in ten; one in ten may take this much longer, in 16ths.
+/// The estimates cover nine of ten frames; the tenth may take this many 16ths of them.
 const SLOW_SIXTEENTHS: u64 = 24;
 
-/// The latency and how it is chosen.
+/// The latency L, and the measurements that it is chosen from.
 #[derive(Clone, Debug)]
 pub struct Latency {
     chosen_us: Option<u64>,
@@ -23,17 +23,17 @@ pub struct Latency {
 }
 
 impl Latency {
-    /// `fixed_us` is the user's own.
+    /// Starts with the user's latency `fixed_us`, or without one.
     pub fn new(fixed_us: Option<u64>) -> Latency {
         Latency { chosen_us: fixed_us, frames: 0, age: RollingQuantile::default() }
     }
 
-    /// L in microseconds, once it stands.
+    /// Returns L in microseconds, once it is chosen.
     pub fn us(&self) -> Option<u64> {
         self.chosen_us
     }
 
-    /// Takes the age of a frame. Returns L when it has just been chosen for up to `faces` faces with these tasks.
+    /// Records the age of a frame. Returns L at the frame that chooses it, for up to `faces` faces with these tasks.
     pub fn settle(&mut self, age_us: u64, costs: &Costs, faces: usize, tasks: &[u8], budget_us: u64) -> Option<u64> {
         if self.chosen_us.is_some() {
             return None;
@@ -45,7 +45,7 @@ impl Latency {
         }
         let work = costs.find.us() + faces as u64 * costs.face_us(tasks) + costs.hand_over.us();
         let work = (work * SLOW_SIXTEENTHS / 16).min(budget_us);
-        // To whole milliseconds: nobody wants to read more.
+        // Rounded up to whole milliseconds.
         self.chosen_us = Some((self.age.us() + work + MARGIN_US).next_multiple_of(1000));
         self.chosen_us
     }
@@ -57,7 +57,7 @@ mod tests {
     use crate::live::budget::tests::costs;
 
     #[test]
-    fn the_latency_covers_age_and_work_and_is_chosen_once() {
+    fn latency_covers_age_and_work_and_is_chosen_once() {
         let mut costs = costs(100, &[(0b11, 1000)], &[400, 500]);
         costs.find.record(2000);
         let mut latency = Latency::new(None);

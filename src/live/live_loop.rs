@@ -1,8 +1,8 @@
-//! The live loop: one thread that follows each frame from the source to the hand-over.
+//! The live loop: one thread that takes each frame from the source and hands its result over.
 //!
-//! The newest frame wins: a camera's older ones are passed over and counted by the source, so that latency never adds up.
-//! After the first frames the loop takes no memory, holds no lock and writes no log line as long as nothing goes wrong;
-//! its only system calls are those of the source, the clock, and one that wakes the publisher.
+//! The newest frame wins: the source skips and counts a camera's older frames, so latency does not add up. After the first
+//! frames the loop allocates no memory, holds no lock and writes no log line unless something fails; its only system calls
+//! are those of the source, the clock, and one that wakes the publisher.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -24,60 +24,65 @@ use crate::live::virtual_clock::{LoopClock, Stage};
 use crate::platform::shutdown::Shutdown;
 use faceptor::stages::{Picture, TaskList};
 
-/// How long the loop waits for a frame before it looks at commands again.
+/// How long the loop waits for a frame before it takes commands again.
 const PATIENCE_US: u64 = 100_000;
-/// Without frames, the counters are handed over this often.
-const NEWS_US: u64 = 500_000;
+/// Without frames, the counters are handed over at this interval.
+const COUNTERS_US: u64 = 500_000;
 /// Time between frames of a source without a rate, for smoothing and speeds.
 const NOMINAL_PERIOD_S: f32 = 1.0 / 30.0;
-/// A longer pause says nothing of how a face moves.
+/// Longer pauses between frames count as this time, because they do not show how a face moves.
 const LONGEST_PAUSE_S: f32 = 0.5;
-/// Rounds of the network before the first frame.
+/// Runs of the network before the first frame.
 const WARM_UP_ROUNDS: u32 = 5;
 
-/// What others ask of the loop. Commands come through a bounded channel and are taken at the start of a frame.
+/// A command to the loop. Commands come through a bounded channel, and the loop takes them at the start of a frame.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Command {
-    /// From the next frame on, in this order of priority.
+    /// Selects the tasks from the next frame on, in this order of priority.
     SetTasks(TaskList),
+    /// Sets the budget of a frame in microseconds.
     SetBudgetUs(u64),
 }
 
-/// What a run is told at its start.
+/// The settings of a run.
 #[derive(Clone, Debug, Default)]
 pub struct LoopSettings {
-    /// Ends after so many frames; the source begins again when it ends before. `None`: when the source ends.
+    /// The loop ends after this number of frames; the source begins again if it ends before. `None`: when it ends.
     pub frames: Option<u64>,
-    /// `None`: the period of a live source, and no limit for others.
+    /// Budget of a frame; `None`: the period of a live source, and no limit for others.
     pub budget_us: Option<u64>,
-    /// `None`: chosen from what is measured.
+    /// The fixed latency; `None`: chosen from measurements.
     pub latency_us: Option<u64>,
-    /// Ends when the camera goes away.
+    /// The loop ends when the camera is gone.
     pub exit_on_lost: bool,
 }
 
-/// What the loop has from others.
+/// The connections of the loop to the rest of the program.
 pub struct LoopLinks<'a> {
+    /// Commands from the control socket and the preview page.
     pub commands: Receiver<Command>,
-    /// The loop runs as long as this does.
+    /// The loop ends when this leaves the state `Running`.
     pub shutdown: Shutdown,
     /// Returns whether the next frame will be shown, so that its pixels are kept with its result. Called for each frame.
     pub wants_pixels: Box<dyn Fn() -> bool + 'a>,
-    /// A least level of degradation.
+    /// The heat level: a minimum for the degradation level.
     pub heat: Arc<AtomicU8>,
+    /// The results, to the publisher.
     pub results: RingWriter<'a, FrameResult>,
+    /// The publisher's thread, which the loop wakes.
     pub publisher: Thread,
-    pub stills: FramePool,
+    /// Memory for pixels that are shown.
+    pub frame_pool: FramePool,
 }
 
-/// The loop's state.
+/// The loop with its state.
 pub struct LiveLoop<'a> {
     faces: Faces,
-    time: LoopClock,
+    clock: LoopClock,
     settings: LoopSettings,
     links: LoopLinks<'a>,
     period_us: Option<u64>,
-    /// The source has a rate: frames are dropped rather than waited for, and results leave at their time.
+    /// The source has a rate: frames are dropped instead of queued, and results are published at their time.
     live: bool,
     budget_us: Option<u64>,
     latency: Latency,
@@ -87,14 +92,14 @@ pub struct LiveLoop<'a> {
     last: Option<Stamp>,
     last_path: Option<PathBuf>,
     source_ended: bool,
-    news_us: u64,
+    counters_us: u64,
 }
 
 impl<'a> LiveLoop<'a> {
-    /// Measures the network, which takes some frames' time.
+    /// Makes the loop and runs the network a few times, so that its code and data are in memory.
     ///
     /// # Errors
-    /// When the bundle cannot be run.
+    /// When the network cannot be run.
     pub fn new(
         mut faces: Faces,
         settings: LoopSettings,
@@ -103,10 +108,10 @@ impl<'a> LiveLoop<'a> {
     ) -> Result<LiveLoop<'a>> {
         faces.for_masks((links.wants_pixels)());
         faces.warm_up(&Picture::filled(640, 480, [128; 3]).view(), WARM_UP_ROUNDS)?;
-        let time = faces.time().clone();
+        let clock = faces.time().clone();
         Ok(LiveLoop {
-            news_us: time.now_us(),
-            time,
+            counters_us: clock.now_us(),
+            clock,
             faces,
             period_us,
             live: period_us.is_some(),
@@ -123,20 +128,20 @@ impl<'a> LiveLoop<'a> {
         })
     }
 
-    /// Runs until the source ends, enough frames were seen, or somebody ends it.
+    /// Runs until the source ends, the number of frames is reached, or a shutdown is requested.
     ///
     /// # Errors
     /// When the source is gone for good, or the network fails.
     pub fn run(mut self, source: &mut dyn Source) -> Result<Counters> {
         while !self.is_over() {
             let grabbed = self.next_frame(source)?;
-            // After the wait for the frame, so that what was asked meanwhile holds for it.
+            // After the wait for the frame, so that commands that came meanwhile apply to it.
             self.take_commands();
             let Some((stamp, began_us)) = grabbed else { continue };
-            let grabbed_us = self.time.now_us();
+            let grabbed_us = self.clock.now_us();
             let allowance = self.allowance(grabbed_us);
             let elapsed_s = self.elapsed_s(&stamp);
-            self.notice_cut(source);
+            self.reset_between_photos(source);
             let watched = (self.links.wants_pixels)();
             self.faces.for_masks(watched);
             let done = self.faces.process(&source.view(), elapsed_s, &allowance)?;
@@ -165,9 +170,9 @@ impl<'a> LiveLoop<'a> {
         }
     }
 
-    /// The next frame, and when the wait for it began; `None` when none came.
+    /// Waits for the next frame. Returns its stamp and when the wait began, or `None` if no frame came.
     fn next_frame(&mut self, source: &mut dyn Source) -> Result<Option<(Stamp, u64)>> {
-        let began_us = self.time.now_us();
+        let began_us = self.clock.now_us();
         let polled = source.poll(began_us + PATIENCE_US);
         self.counters.source = source.counters();
         if self.settings.exit_on_lost && self.counters.source.lost > 0 {
@@ -181,7 +186,7 @@ impl<'a> LiveLoop<'a> {
             }
             Ok(Poll::Frame(stamp)) => Ok(Some((stamp, began_us))),
             Ok(Poll::Nothing) => {
-                self.tell_news();
+                self.send_counters();
                 Ok(None)
             }
             Ok(Poll::Ended) => {
@@ -198,7 +203,7 @@ impl<'a> LiveLoop<'a> {
         }
     }
 
-    /// A source that waits loses no frame, so its loop skips none.
+    /// Returns the degradation level. The level that skips frames is for live sources only: others must lose none.
     fn degradation_level(&self) -> u8 {
         let most = if self.live { degradation::MAX_LEVEL } else { degradation::MAX_LEVEL - 1 };
         self.degradation.level(self.links.heat.load(Ordering::Relaxed)).min(most)
@@ -209,8 +214,8 @@ impl<'a> LiveLoop<'a> {
         Allowance { started_us, budget_us: self.budget_us, level: self.counters.level }
     }
 
-    /// Time since the last frame: by the clock for a live source, by their count for others, so that the same file
-    /// gives the same answers on any machine.
+    /// Returns the seconds since the last frame: by the clock for a live source, by the frame count for others, so that a
+    /// file gives the same results on every machine.
     fn elapsed_s(&mut self, stamp: &Stamp) -> f32 {
         let elapsed_s = match self.last.replace(*stamp) {
             Some(last) if self.live => stamp.captured_us.saturating_sub(last.captured_us) as f32 / 1e6,
@@ -220,15 +225,15 @@ impl<'a> LiveLoop<'a> {
         elapsed_s.clamp(1e-4, LONGEST_PAUSE_S)
     }
 
-    /// Photos have nothing to do with each other.
-    fn notice_cut(&mut self, source: &dyn Source) {
+    /// Resets the tracks between photos, which show different scenes.
+    fn reset_between_photos(&mut self, source: &dyn Source) {
         if let Some(path) = source.path().filter(|path| self.last_path.as_deref() != Some(*path)) {
             self.last_path = Some(path.to_owned());
             self.faces.cut();
         }
     }
 
-    /// Fills a result and sends it off, with the pixels if they are `watched`; returns how long the frame took.
+    /// Fills a result and sends it to the publisher, with the pixels if they are `watched`. Returns how long the frame took.
     fn hand_over(
         &mut self,
         source: &dyn Source,
@@ -237,7 +242,7 @@ impl<'a> LiveLoop<'a> {
         watched: bool,
         allowance: &Allowance,
     ) -> u64 {
-        let mut copied_from_us = self.time.now_us();
+        let mut copied_from_us = self.clock.now_us();
         let number = self.number;
         self.number += 1;
         let Some(mut result) = self.spare() else {
@@ -252,42 +257,42 @@ impl<'a> LiveLoop<'a> {
             Some(path) => result.path = Some(path.to_string_lossy().into_owned()),
             None => result.path = None,
         }
-        result.still = if watched { self.links.stills.keep(&view) } else { None };
+        result.still = if watched { self.links.frame_pool.keep(&view) } else { None };
         result.capture_us = capture_us;
         result.publish_at_us = self.latency.us().filter(|_| self.live).map(|latency| stamp.captured_us + latency);
         self.faces.copy_to(&mut result.analysis, allowance);
         result.counters = self.counters;
         result.grabbed_us = allowance.started_us;
-        let copied_us = self.time.lap_us(&mut copied_from_us, Stage::HandOver);
+        let copied_us = self.clock.lap_us(&mut copied_from_us, Stage::HandOver);
         let now_us = copied_from_us;
         result.handed_over_us = now_us;
         self.send(result);
         self.faces.record_hand_over(copied_us);
-        self.news_us = now_us;
+        self.counters_us = now_us;
         now_us - allowance.started_us
     }
 
-    /// Learns from the frame.
+    /// Updates degradation and latency with the frame's times.
     fn adapt(&mut self, capture_us: u64, used_us: u64) {
         let Some(budget_us) = self.budget_us else { return };
         self.degradation.record(used_us, budget_us);
         if self.live {
             let faces = self.faces.limit();
-            // Results that wait for their time fill half the ring at most, however large the budget is.
+            // Results that wait for their time must not fill more than half the ring, however large the budget is.
             let longest_us = self.period_us.map_or(budget_us, |period_us| period_us * (ring::DEPTH as u64 / 2));
             let work_us = budget_us.min(longest_us);
             self.latency.settle(capture_us, self.faces.costs(), faces, self.faces.worked_tasks(), work_us);
         }
     }
 
-    /// Memory for a result. A live loop does not wait for it, others lose nothing.
+    /// Takes memory for a result. Without any, a live loop drops the result and others wait.
     fn spare(&mut self) -> Option<Box<FrameResult>> {
         loop {
             let spare = self.links.results.take();
             if spare.is_some() || self.live || !self.links.shutdown.is_running() {
                 return spare;
             }
-            // The publisher wakes this thread when it gives one back; the limit is for the moment in between.
+            // The publisher unparks this thread when it returns a result; the time limit also notices a shutdown.
             thread::park_timeout(Duration::from_millis(1));
         }
     }
@@ -297,13 +302,13 @@ impl<'a> LiveLoop<'a> {
         self.links.publisher.unpark();
     }
 
-    /// Without frames, others still hear how the source is.
-    fn tell_news(&mut self) {
-        let now_us = self.time.now_us();
-        if now_us < self.news_us + NEWS_US {
+    /// Hands the counters over while there are no frames, so that the state of the source stays visible.
+    fn send_counters(&mut self) {
+        let now_us = self.clock.now_us();
+        if now_us < self.counters_us + COUNTERS_US {
             return;
         }
-        self.news_us = now_us;
+        self.counters_us = now_us;
         if let Some(mut result) = self.links.results.take() {
             (result.number, result.counters) = (None, self.counters);
             (result.still, result.publish_at_us) = (None, None);

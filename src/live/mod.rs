@@ -1,4 +1,8 @@
-//! The live loop: budget, schedule, fixed latency, publisher.
+//! The live loop: takes frames from a source, and hands a result over for each.
+//!
+//! `live_loop` runs on one thread. `frame` processes one frame within its budget by the plan of `schedule`, from the costs
+//! in `budget`; `degradation` sheds work under overload or heat; `latency` fixes when results are published. Results go
+//! through `ring` to the publisher (`outputs::publisher`), so this folder knows no output.
 
 pub mod budget;
 pub mod degradation;

@@ -1,15 +1,15 @@
-//! Preallocated items that go from one thread to another and back, without a lock and without memory being taken.
+//! Passes preallocated items from one thread to another and back, without locks and allocations.
 //!
-//! Two wait-free queues of one producer and one consumer each: filled items one way, spare ones the other way.
+//! There are two wait-free queues with one producer and one consumer each: one for filled items, one for spare ones.
 
 use heapless::spsc::{Consumer, Producer, Queue};
 
-/// Places of each queue; the queue keeps one of them free.
+/// Slots of each queue; the queue keeps one of them free.
 const PLACES: usize = 9;
-/// Items that go round.
+/// Number of items in circulation.
 pub const DEPTH: usize = PLACES - 1;
 
-/// The items at rest.
+/// The queues with all items, before they are split into their two ends.
 pub struct Ring<T> {
     filled: Queue<Box<T>, PLACES>,
     spare: Queue<Box<T>, PLACES>,
@@ -21,24 +21,24 @@ pub struct RingWriter<'a, T> {
     spare: Consumer<'a, Box<T>, PLACES>,
 }
 
-/// The end that reads them.
+/// The end that reads filled items.
 pub struct RingReader<'a, T> {
     filled: Consumer<'a, Box<T>, PLACES>,
     spare: Producer<'a, Box<T>, PLACES>,
 }
 
 impl<T> Ring<T> {
-    /// Makes all items; none is made later.
+    /// Makes all items.
     pub fn new(mut item: impl FnMut() -> T) -> Ring<T> {
         let mut spare = Queue::new();
         for _ in 0..DEPTH {
-            // There is room for so many.
+            // The queue has room for all items.
             let _ = spare.enqueue(Box::new(item()));
         }
         Ring { filled: Queue::new(), spare }
     }
 
-    /// The two ends.
+    /// Returns the two ends.
     pub fn split(&mut self) -> (RingWriter<'_, T>, RingReader<'_, T>) {
         let (filled, filled_out) = self.filled.split();
         let (spare, spare_out) = self.spare.split();
@@ -47,27 +47,27 @@ impl<T> Ring<T> {
 }
 
 impl<T> RingWriter<'_, T> {
-    /// An item to be filled; `None` when the reader has them all.
+    /// Takes a spare item to fill; returns `None` if the reader has all of them.
     pub fn take(&mut self) -> Option<Box<T>> {
         self.spare.dequeue()
     }
 
-    /// Sends an item off.
+    /// Sends a filled item to the reader.
     pub fn put(&mut self, item: Box<T>) {
-        // There is room for every item there is.
+        // The queue has room for all items.
         let _ = self.filled.enqueue(item);
     }
 }
 
 impl<T> RingReader<'_, T> {
-    /// The oldest item that was sent off.
+    /// Takes the oldest filled item.
     pub fn take(&mut self) -> Option<Box<T>> {
         self.filled.dequeue()
     }
 
-    /// Gives an item back.
+    /// Returns an item to the writer.
     pub fn put(&mut self, item: Box<T>) {
-        // There is room for every item there is.
+        // The queue has room for all items.
         let _ = self.spare.enqueue(item);
     }
 }
@@ -113,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn a_writer_without_a_reader_runs_dry_and_does_not_wait() {
+    fn a_writer_without_a_reader_gets_none_and_does_not_wait() {
         let mut ring = Ring::new(|| 0u8);
         let (mut writer, _reader) = ring.split();
         for _ in 0..DEPTH {

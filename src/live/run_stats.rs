@@ -1,5 +1,5 @@
-//! The newest numbers of a run, for those who ask while it goes on. The publisher writes them about once a second, and
-//! never waits for a reader.
+//! The latest statistics of a run, shared with the control socket and the signal thread. The publisher updates them about
+//! once a second, and never waits for a reader.
 
 use std::sync::{Mutex, PoisonError, TryLockError};
 
@@ -9,31 +9,35 @@ use crate::live::frame_result::Counters;
 use crate::live::statistics::{Deadlines, Summary, write_table};
 use crate::platform::clock;
 
-/// Everything that is told of a run.
+/// The statistics that a run reports.
 #[derive(Clone, Debug, Default)]
 pub struct RunReport {
+    /// When the run began.
     pub started_us: u64,
+    /// When this report was made.
     pub reported_us: u64,
+    /// Counts since the start.
     pub counters: Counters,
-    /// The fixed latency, once it is chosen; only of a live source.
+    /// The fixed latency of a live source, once it is chosen.
     pub latency_us: Option<u64>,
     /// Frames against their budget; `None` without one.
     pub deadlines: Option<Deadlines>,
+    /// Results that were published.
     pub published: u64,
-    /// Results that left later than capture + L.
+    /// Results that were published later than capture + L.
     pub late: u64,
-    /// Stages with their times, in the order of a frame's way.
+    /// The stages with their times, in the order in which a frame passes them.
     pub stages: Vec<(String, Summary)>,
 }
 
-/// The place where the newest report hangs.
+/// The latest report, shared between threads.
 #[derive(Debug, Default)]
 pub struct RunStats {
     report: Mutex<RunReport>,
 }
 
 impl RunStats {
-    /// Hangs up a new report, unless somebody is reading the old one just now.
+    /// Updates the report, unless another thread is reading it now.
     pub fn update(&self, write: impl FnOnce(&mut RunReport)) {
         match self.report.try_lock() {
             Ok(mut report) => write(&mut report),
@@ -42,14 +46,14 @@ impl RunStats {
         }
     }
 
-    /// A copy of the report.
+    /// Returns a copy of the report.
     pub fn read(&self) -> RunReport {
         self.report.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
 impl RunReport {
-    /// Where the loop stands.
+    /// Returns the state of the loop, for `ctl status`.
     pub fn status(&self) -> Map<String, Value> {
         let counters = &self.counters;
         let value = json!({
@@ -74,7 +78,7 @@ impl RunReport {
         }
     }
 
-    /// Times of the stages by their names.
+    /// Returns the times of the stages by name, for `ctl stats`.
     pub fn stats(&self) -> Value {
         let stages: Map<String, Value> = (self.stages.iter().filter(|(_, summary)| summary.n > 0))
             .map(|(name, summary)| (name.clone(), serde_json::to_value(summary).unwrap_or_default()))
@@ -82,7 +86,7 @@ impl RunReport {
         json!({ "stages": stages, "deadline": self.deadlines })
     }
 
-    /// The table at the end of a run.
+    /// Returns the table that is printed at the end of a run.
     pub fn table(&self) -> String {
         let counters = &self.counters;
         let mut text = match counters.frames {
@@ -134,7 +138,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_reader_never_holds_up_the_writer() {
+    fn a_reader_does_not_block_the_writer() {
         let run_stats = RunStats::default();
         run_stats.update(|report| report.published = 1);
         let held = run_stats.report.lock().expect("not poisoned");
@@ -146,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn losses_are_listed_and_nothing_else() {
+    fn lists_only_losses_that_happened() {
         let mut report = RunReport::default();
         assert_eq!(report.table().lines().count(), 3, "{}", report.table());
         report.counters.source.sequence_gaps = 2;

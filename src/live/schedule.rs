@@ -1,13 +1,13 @@
-//! Which faces are looked at in a frame and which tasks they get, so that the frame keeps its budget.
+//! Plans which faces a frame analyzes and which tasks they get, so that the frame keeps its budget.
 //!
-//! - Each face is sampled and encoded and gets its landmarks, by which it is followed; the one that has waited longest
-//!   is the first. What does not fit is moved on by its speed and looked at in a later frame.
-//! - The other tasks are taken in the order of priority, all faces together, as long as they fit. A task that has to
-//!   wait moves up one place with each frame, so low priorities come round too, only more rarely.
-//! - A task that alone is too long for what is left of the budget would wait for ever: after [`PATIENCE`] frames it is
-//!   run all the same, at most one in [`FORCED_EVERY`] frames, and the frame may miss its deadline.
+//! - Each face is sampled and encoded and gets its tracking landmarks; the face that has waited longest comes first. A
+//!   face that does not fit is moved by its speed and analyzed in a later frame.
+//! - The other tasks follow in the order of priority, over all faces, as long as they fit. A task that waits moves up one
+//!   place with each frame, so low priorities are run too, only more rarely.
+//! - A task that alone exceeds the remaining budget would wait for ever: after [`PATIENCE`] frames it is run all the same,
+//!   at most once in [`FORCED_EVERY`] frames, and the frame may miss its deadline.
 //!
-//! So no task waits longer than `PATIENCE + FORCED_EVERY * answers` frames, where `answers` counts tasks times faces.
+//! So no task waits longer than `PATIENCE + FORCED_EVERY * results` frames, where `results` is tasks times faces.
 
 use crate::live::budget::Costs;
 use faceptor::stages::{MAX_TASKS, MAX_TRACKS, TaskList};
@@ -16,41 +16,42 @@ use faceptor::stages::{MAX_TASKS, MAX_TRACKS, TaskList};
 pub const PATIENCE: u16 = 15;
 /// Frames between two tasks that are run beyond the budget.
 pub const FORCED_EVERY: u16 = 8;
-/// A face's first answers count as having waited so long.
+/// Frames that the tasks of a new face count as having waited.
 const NEW_FACE: u16 = 4;
 
-/// What one face gets.
+/// The tasks that one face gets in a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FaceShare {
+    /// The face's slot in the tracker.
     pub slot: usize,
-    /// Tasks of the manifest, a bit each.
+    /// Tasks of the manifest, one bit each.
     pub tasks: u32,
-    /// Those of them that are run even when time has run out.
+    /// Those tasks that are run even if no time is left.
     pub surely: u32,
 }
 
-/// Faces to be looked at, in this order.
+/// The faces that a frame analyzes, in this order.
 pub type Plan = heapless::Vec<FaceShare, MAX_TRACKS>;
 
-/// What a frame can be spent on.
+/// The faces, tasks and time of a frame to plan.
 #[derive(Clone, Copy, Debug)]
 pub struct FrameDemand<'a> {
-    /// Slots of the faces.
+    /// Slots of the tracked faces.
     pub faces: &'a [usize],
-    /// In the order of priority.
+    /// The selected tasks in the order of priority.
     pub tasks: &'a [u8],
-    /// The task by which faces are followed, if it is chosen.
+    /// The task of the tracking landmarks, if there is one.
     pub guide: Option<u8>,
-    /// Time for the faces; `None` when there is no budget.
+    /// Time for the faces in microseconds; `None` without a budget.
     pub available_us: Option<u64>,
-    /// See [`crate::live::degradation`].
+    /// The degradation level: see [`crate::live::degradation`].
     pub level: u8,
 }
 
-/// Who has waited how long.
+/// How long each task of each face has waited.
 #[derive(Clone, Debug)]
 pub struct Schedule {
-    /// Frames since each task was answered, for each slot.
+    /// Frames since each task was run, for each slot.
     waits: [[u16; MAX_TASKS]; MAX_TRACKS],
     since_forced: u16,
 }
@@ -61,7 +62,8 @@ impl Default for Schedule {
     }
 }
 
-struct Wish {
+/// A task of a face that waits for its turn.
+struct Candidate {
     /// Place in the queue: the smallest comes first.
     place: i32,
     face: usize,
@@ -70,12 +72,12 @@ struct Wish {
 }
 
 impl Schedule {
-    /// A slot has a new face.
+    /// Resets a slot that has a new face.
     pub fn welcome(&mut self, slot: usize) {
         self.waits[slot] = [NEW_FACE; MAX_TASKS];
     }
 
-    /// A task is chosen anew, so it was not waiting before.
+    /// Resets a task that was selected anew, because it was not waiting before.
     pub fn welcome_task(&mut self, task: u8) {
         self.waits.iter_mut().for_each(|waits| waits[usize::from(task)] = NEW_FACE);
     }
@@ -86,8 +88,8 @@ impl Schedule {
         let mut left = frame.available_us.unwrap_or(u64::MAX);
         let mut plan = Plan::new();
         let mut faces: heapless::Vec<usize, MAX_TRACKS> = frame.faces.iter().copied().collect();
-        // A face that was looked at has answered something: the longest wait without any answer comes first. When a task
-        // may be forced, the longest wait of a task does, or turns of faces and of forced tasks could keep in step.
+        // The face that has waited longest without any result comes first. If a task may be forced in this frame, the face
+        // with the longest wait of a task does; otherwise the turns of faces and of forced tasks could keep in step.
         let forcing = self.since_forced >= FORCED_EVERY;
         faces.sort_unstable_by_key(|&slot| {
             let (shortest, longest) = self.waits_of(slot, frame);
@@ -101,7 +103,7 @@ impl Schedule {
                 continue;
             };
             let cost = costs.align.us() + costs.task_us(guide, 0);
-            // One face is always looked at, or nothing would move on.
+            // One face is always analyzed, or tracking would stop.
             if plan.is_empty() || cost <= left {
                 left = left.saturating_sub(cost);
                 let _ = plan.push(FaceShare { slot, tasks: 1 << guide, surely: 1 << guide });
@@ -113,41 +115,43 @@ impl Schedule {
     }
 
     fn give_tasks(&mut self, frame: &FrameDemand, costs: &Costs, mut left: u64, plan: &mut Plan) {
-        let mut wishes: heapless::Vec<Wish, { MAX_TASKS * MAX_TRACKS }> = heapless::Vec::new();
+        let mut candidates: heapless::Vec<Candidate, { MAX_TASKS * MAX_TRACKS }> = heapless::Vec::new();
         for (face, share) in plan.iter().enumerate() {
             for (rank, &task) in frame.tasks.iter().enumerate().filter(|(_, task)| Some(**task) != frame.guide) {
                 let wait = self.waits[share.slot][usize::from(task)];
                 if frame.level < 2 || wait > 0 {
-                    let _ = wishes.push(Wish { place: rank as i32 - i32::from(wait), face, task, wait });
+                    let _ = candidates.push(Candidate { place: rank as i32 - i32::from(wait), face, task, wait });
                 }
             }
         }
-        wishes.sort_unstable_by_key(|wish| (wish.place, std::cmp::Reverse(wish.wait), wish.face, wish.task));
-        for wish in &wishes {
-            let share = &mut plan[wish.face];
+        candidates.sort_unstable_by_key(|candidate| {
+            (candidate.place, std::cmp::Reverse(candidate.wait), candidate.face, candidate.task)
+        });
+        for candidate in &candidates {
+            let share = &mut plan[candidate.face];
             let computed = (0..MAX_TASKS as u8).filter(|task| share.tasks >> task & 1 == 1);
             let computed = computed.fold(0, |parts, task| parts | costs.parts_of(task));
             let align = if share.tasks == 0 { costs.align.us() } else { 0 };
-            let cost = align + costs.task_us(wish.task, computed);
-            let forced = cost > left && wish.wait >= PATIENCE && self.since_forced >= FORCED_EVERY;
+            let cost = align + costs.task_us(candidate.task, computed);
+            let forced = cost > left && candidate.wait >= PATIENCE && self.since_forced >= FORCED_EVERY;
             if cost <= left || forced {
                 left = left.saturating_sub(cost);
-                share.tasks |= 1 << wish.task;
+                share.tasks |= 1 << candidate.task;
                 if forced {
-                    share.surely |= 1 << wish.task;
+                    share.surely |= 1 << candidate.task;
                     self.since_forced = 0;
                 }
             }
         }
     }
 
-    /// The shortest and the longest wait of a face's tasks.
+    /// Returns the shortest and the longest wait of a face's tasks.
     fn waits_of(&self, slot: usize, frame: &FrameDemand) -> (u16, u16) {
         let waits = frame.guide.iter().chain(frame.tasks).map(|&task| self.waits[slot][usize::from(task)]);
         waits.fold((u16::MAX, 0), |(shortest, longest), wait| (shortest.min(wait), longest.max(wait)))
     }
 
-    /// Takes what a face got in this frame of the tasks that are chosen.
+    /// Records which of the selected tasks a face got in this frame.
     pub fn record(&mut self, slot: usize, tasks: &TaskList, answered: u32) {
         for &task in tasks {
             let wait = &mut self.waits[slot][usize::from(task)];
@@ -236,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_budget_everything_is_done() {
+    fn plans_everything_without_a_budget() {
         let (mut schedule, costs, tasks) = (Schedule::default(), six(), every());
         let frame = FrameDemand { faces: &[0, 1], tasks: &tasks, guide: None, available_us: None, level: 0 };
         let plan = schedule.plan(&frame, &costs);
@@ -244,7 +248,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_fit_waits_and_comes_round() {
+    fn tasks_that_do_not_fit_wait_for_their_turn() {
         // Room for landmarks and parsing, or for landmarks and two of the others.
         let mut simulation = Simulation::new(1, 2350);
         let first: Vec<u32> = (0..4).map(|_| simulation.frame()[0].tasks).collect();
@@ -258,7 +262,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_starves_whatever_the_budget() {
+    fn no_task_starves_under_any_budget() {
         for faces in [1, 3, 16] {
             for budget_us in [0, 1000, 1950, 2200, 4500, 9000] {
                 for guide in [Some(LANDMARKS), None] {
@@ -274,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn a_task_longer_than_the_budget_is_forced_now_and_then() {
+    fn forces_a_task_longer_than_the_budget_now_and_then() {
         let mut simulation = Simulation::new(1, 2200);
         simulation.costs = costs(100, &[(0b11, 1000)], &[500, 5000]);
         simulation.tasks = (0..2).collect();
@@ -284,7 +288,7 @@ mod tests {
     }
 
     #[test]
-    fn several_faces_share_the_budget_in_turns() {
+    fn faces_share_the_budget_in_turns() {
         // Two faces with their landmarks fit, four do not.
         let mut simulation = Simulation::new(4, 3900);
         let seen: Vec<Vec<usize>> =
@@ -294,7 +298,7 @@ mod tests {
     }
 
     #[test]
-    fn levels_give_up_in_order() {
+    fn levels_shed_work_in_order() {
         let mut simulation = Simulation::new(3, 1_000_000);
         simulation.run(2);
         simulation.level = 2;
@@ -310,8 +314,7 @@ mod tests {
     }
 
     #[test]
-    fn the_steady_state_takes_no_memory() {
-        // Plans live on the stack: the type says so.
+    fn plans_live_on_the_stack() {
         assert!(std::mem::size_of::<Plan>() < 1000 && std::mem::size_of::<Schedule>() < 2000);
     }
 }

@@ -1,16 +1,19 @@
-//! Latency statistics in fixed memory: recording neither allocates nor locks, so the loop does it on every frame.
+//! Latency statistics in fixed memory: recording neither allocates nor locks, so it is done for every frame.
+//!
+//! Not the crate `hdrhistogram`: it corrects for coordinated omission one missed period at a time, so a long stall would
+//! take the publisher's time, and its resolution in decimal digits would change the figures of reports.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// Each power of two is split into so many equal steps: a quantile is at most 1/32 too high.
+/// Equal steps of each power of two: a quantile is at most 1/32 too high.
 const STEPS: usize = 32;
 const STEP_BITS: u32 = STEPS.trailing_zeros();
-/// Values from 2^36 us (19 hours) on share the last bucket.
+/// Number of buckets; values from 2^36 us (19 hours) share the last one.
 const BUCKETS: usize = STEPS * 32;
 
-/// A histogram of microseconds, exact below 32 us and within 3 % above; 8 KiB whatever it counts.
+/// A histogram of microseconds, exact below 32 us and within 3 % above; it takes 8 KiB.
 #[derive(Clone)]
 pub struct LatencyHistogram {
     buckets: Box<[u64; BUCKETS]>,
@@ -36,7 +39,7 @@ fn bucket(value: u64) -> usize {
     ((exponent as usize + 1) * STEPS + step).min(BUCKETS - 1)
 }
 
-/// The largest value that falls into a bucket.
+/// Returns the largest value of a bucket.
 fn upper_end(bucket: usize) -> u64 {
     if bucket < STEPS {
         return bucket as u64;
@@ -45,11 +48,10 @@ fn upper_end(bucket: usize) -> u64 {
     (((STEPS + step + 1) as u64) << exponent) - 1
 }
 
-/// The figures of a stage, as the reports have them. Quantiles are over the measured durations and over those that were
-/// added for coordinated omission.
+/// The figures of a stage in reports. Quantiles cover the measured durations and those added for coordinated omission.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Summary {
-    /// Durations that were measured.
+    /// Number of measured durations.
     pub n: u64,
     pub min_us: u64,
     pub p50_us: u64,
@@ -57,7 +59,7 @@ pub struct Summary {
     pub p99_us: u64,
     pub p999_us: u64,
     pub max_us: u64,
-    /// Durations that were added for frames which could not be measured because an earlier one took so long.
+    /// Number of durations added for frames that could not be measured because an earlier one took too long.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub added: u64,
 }
@@ -67,26 +69,26 @@ fn is_zero(number: &u64) -> bool {
 }
 
 impl LatencyHistogram {
-    /// Counts one duration.
+    /// Records one duration.
     pub fn record(&mut self, us: u64) {
         self.count += 1;
         self.put(us, 1);
     }
 
-    /// Counts one duration of something that is due once every `period_us`, corrected for coordinated omission in the
-    /// way of HdrHistogram: while one takes longer than a period, those due meanwhile are not measured at all, though
-    /// they would have waited `us - period_us`, `us - 2 period_us` and so on. Constant time, however long the stall.
+    /// Records one duration of an event that is due every `period_us`, and corrects for coordinated omission as
+    /// HdrHistogram does: while one event takes longer than a period, those due meanwhile are not measured, although they
+    /// would have waited `us - period_us`, `us - 2 period_us` and so on. Takes constant time, however long the stall is.
     pub fn record_periodic(&mut self, us: u64, period_us: u64) {
         self.record(us);
         let periods = us.checked_div(period_us).unwrap_or(0);
         if periods < 2 {
             return;
         }
-        // The k-th that waited, k = 1..periods, took us - k period_us, which is at least a period. The first bucket
-        // that can hold one is that of a period; the loop ends with the bucket of `us`.
+        // The k-th event that waited, k = 1..periods, took us - k period_us, which is at least a period. So the loop goes
+        // from the bucket of a period to the bucket of `us`.
         let mut done = periods - 1;
         for index in bucket(period_us)..=bucket(us) {
-            // Those with k >= least are not above this bucket; all with k > done are below it.
+            // Events with k >= least are not above this bucket; all with k > done are below it.
             let least =
                 if index == BUCKETS - 1 { 1 } else { (us.saturating_sub(upper_end(index))).div_ceil(period_us).max(1) };
             if least <= done {
@@ -107,38 +109,38 @@ impl LatencyHistogram {
         self.max_us = self.max_us.max(us);
     }
 
-    /// Forgets everything, without giving memory back: what a warm-up measured is no result.
+    /// Forgets all durations and keeps the memory. Used after a warm-up.
     pub fn reset(&mut self) {
         self.buckets.fill(0);
         (self.count, self.added, self.sum_us, self.min_us, self.max_us) = (0, 0, 0, u64::MAX, 0);
     }
 
-    /// How many were measured.
+    /// Returns the number of measured durations.
     pub fn count(&self) -> u64 {
         self.count
     }
 
-    /// The shortest; 0 when none was counted.
+    /// Returns the shortest duration; 0 if there is none.
     pub fn min_us(&self) -> u64 {
         if self.count == 0 { 0 } else { self.min_us }
     }
 
-    /// The longest.
+    /// Returns the longest duration; 0 if there is none.
     pub fn max_us(&self) -> u64 {
         self.max_us
     }
 
-    /// The mean; 0 when none was counted.
+    /// Returns the mean; 0 if there is no duration.
     pub fn mean_us(&self) -> u64 {
         (self.sum_us / u128::from((self.count + self.added).max(1))) as u64
     }
 
-    /// The smallest recorded value that a share `q` (0..1) of all do not exceed, rounded up by at most 3 %.
+    /// Returns the smallest recorded value that a share `q` (0..1) of all do not exceed, rounded up by at most 3 %.
     pub fn quantile_us(&self, q: f64) -> u64 {
         self.quantiles_us([q])[0]
     }
 
-    /// The same for several shares, which must rise, in one pass.
+    /// Returns the quantiles of several rising shares, in one pass.
     pub fn quantiles_us<const N: usize>(&self, shares: [f64; N]) -> [u64; N] {
         let all = self.count + self.added;
         let wanted = shares.map(|q| ((q * all as f64).ceil() as u64).clamp(1, all.max(1)));
@@ -154,7 +156,7 @@ impl LatencyHistogram {
         found
     }
 
-    /// Everything that the reports show.
+    /// Returns the figures for a report.
     pub fn summary(&self) -> Summary {
         let [p50_us, p90_us, p99_us, p999_us] = self.quantiles_us([0.5, 0.9, 0.99, 0.999]);
         let (n, added, min_us, max_us) = (self.count, self.added, self.min_us(), self.max_us);
@@ -162,33 +164,35 @@ impl LatencyHistogram {
     }
 }
 
-/// Deadlines kept and missed.
+/// Counts of frames within and beyond their deadline.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Deadlines {
-    /// What a frame may take; 0 when no deadline was set, and then none is missed.
+    /// The time that a frame may take; 0 if there is no deadline, and then none is missed.
     pub budget_us: u64,
+    /// Frames that were counted.
     pub frames: u64,
+    /// Frames that missed their deadline.
     pub missed: u64,
-    /// The most misses without a frame in time between them.
+    /// The most misses in a row.
     pub longest_miss_run: u64,
     #[serde(skip)]
     run: u64,
 }
 
 impl Deadlines {
-    /// Nothing counted yet.
+    /// Starts with no frame counted.
     pub fn new(budget_us: u64) -> Deadlines {
         Deadlines { budget_us, ..Deadlines::default() }
     }
 
-    /// Counts a frame that took `used_us`; true when that is a miss.
+    /// Counts a frame that took `used_us`, and returns true if it missed its deadline.
     pub fn record(&mut self, used_us: u64) -> bool {
         let missed = self.budget_us > 0 && used_us > self.budget_us;
         self.count(missed);
         missed
     }
 
-    /// Counts a frame of which the caller knows whether it was late.
+    /// Counts a frame; the caller decides whether it missed its deadline.
     pub fn count(&mut self, missed: bool) {
         self.frames += 1;
         self.missed += u64::from(missed);
@@ -214,14 +218,15 @@ pub struct StageTable {
 }
 
 impl StageTable {
-    /// A row for the stage `name`. With a period (us), its durations are corrected for coordinated omission.
+    /// Adds a row for the stage `name`. With a period in microseconds, its durations are corrected for coordinated
+    /// omission.
     pub fn register(&mut self, name: &str, period_us: Option<u64>) -> StageRow {
         let name = name.to_owned();
         self.entries.push(Entry { name, period_us: period_us.unwrap_or(0), statistics: LatencyHistogram::default() });
         StageRow(self.entries.len() - 1)
     }
 
-    /// Counts a duration. A row of another table is passed over.
+    /// Records a duration. A row of another table is ignored.
     pub fn record(&mut self, row: StageRow, us: u64) {
         match self.entries.get_mut(row.0) {
             Some(Entry { statistics, period_us: 0, .. }) => statistics.record(us),
@@ -235,13 +240,13 @@ impl StageTable {
         self.entries.iter_mut().for_each(|entry| entry.statistics.reset());
     }
 
-    /// The stages with their statistics, in the order of registration; those without a duration too.
+    /// Returns the stages with their statistics in the order of registration, including those without a duration.
     pub fn rows(&self) -> impl Iterator<Item = (&str, &LatencyHistogram)> {
         self.entries.iter().map(|entry| (entry.name.as_str(), &entry.statistics))
     }
 }
 
-/// For people; rows without a duration are left out.
+/// Writes the table for people; rows without a duration are left out.
 impl fmt::Display for StageTable {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         let shown = self.rows().filter(|(_, statistics)| statistics.count() > 0);
@@ -249,7 +254,7 @@ impl fmt::Display for StageTable {
     }
 }
 
-/// The head and a line for each stage, milliseconds.
+/// Writes the head and a line for each stage, in milliseconds.
 pub fn write_table<'a>(f: &mut impl fmt::Write, rows: impl Iterator<Item = (&'a str, Summary)>) -> fmt::Result {
     write!(f, "{:<24}{:>8}{:>9}{:>9}{:>9}{:>9}{:>9}", "stage, ms", "n", "p50", "p90", "p99", "p99.9", "max")?;
     for (name, s) in rows {
@@ -266,7 +271,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn buckets_hold_their_values_and_follow_each_other() {
+    fn buckets_are_contiguous() {
         for value in (0..5000).chain([1 << 20, (1 << 20) + 4321, 1 << 35]) {
             let index = bucket(value);
             assert!(upper_end(index) >= value && (index == 0 || upper_end(index - 1) < value), "{value}");
@@ -289,7 +294,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_counted_is_zero() {
+    fn figures_are_zero_without_a_duration() {
         assert_eq!(LatencyHistogram::default().summary(), Summary::default());
         assert_eq!(LatencyHistogram::default().mean_us(), 0);
         let mut used = LatencyHistogram::default();
@@ -298,7 +303,7 @@ mod tests {
         assert_eq!(used.summary(), Summary::default());
     }
 
-    /// HdrHistogram's loop, as its documentation has it.
+    /// The loop of HdrHistogram's documentation.
     fn corrected_one_by_one(statistics: &mut LatencyHistogram, us: u64, period_us: u64) {
         statistics.record(us);
         let mut missing = us.saturating_sub(period_us);
@@ -310,7 +315,7 @@ mod tests {
     }
 
     #[test]
-    fn omitted_frames_are_added_as_hdr_histogram_adds_them() {
+    fn adds_omitted_frames_as_hdr_histogram_does() {
         for period_us in [1, 7, 33, 1000, 33_333] {
             for us in (0..300).chain([1000, 33_333, 66_665, 66_666, 99_999, 100_000, 1_234_567]) {
                 let (mut quick, mut slow) = (LatencyHistogram::default(), LatencyHistogram::default());
@@ -323,7 +328,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stall_of_a_hundred_periods_moves_the_tail_and_endless_ones_end() {
+    fn a_long_stall_moves_the_tail_in_constant_time() {
         let mut statistics = LatencyHistogram::default();
         (0..900).for_each(|_| statistics.record_periodic(5000, 33_333));
         statistics.record_periodic(3_333_300, 33_333);
@@ -337,7 +342,7 @@ mod tests {
     }
 
     #[test]
-    fn the_longest_run_of_misses_is_kept() {
+    fn keeps_the_longest_run_of_misses() {
         let mut deadlines = Deadlines::new(10);
         for us in [11, 5, 12, 13, 14, 10, 11] {
             deadlines.record(us);
@@ -348,7 +353,7 @@ mod tests {
     }
 
     #[test]
-    fn the_table_keeps_the_order_of_the_rows_and_hides_empty_ones() {
+    fn the_table_keeps_the_order_and_hides_empty_rows() {
         let mut table = StageTable::default();
         let [find, encode, _] = ["find", "encode", "decode"].map(|name| table.register(name, None));
         let frame = table.register("frame", Some(100));

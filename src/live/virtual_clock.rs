@@ -1,74 +1,76 @@
-//! The loop's time: the machine's, or one that a script makes.
+//! The clock of the loop: the machine's clock, or a virtual one for tests.
 //!
-//! With a script every stage takes as long as the script says, whatever it took: so a test leads the loop through
-//! overload and recovery with the same outcome on every machine (`tests/integration/overload.rs`).
+//! On a virtual clock each stage takes the time that the test sets, so a test takes the loop through
+//! overload and recovery with the same result on every machine (`tests/integration/overload.rs`).
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::platform::clock;
 
-/// What takes time in a frame.
+/// A stage of a frame that takes time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stage {
+    /// A run of the detector.
     Find,
-    /// Preparing a part of the finder's picture, or looking at what was prepared.
+    /// One slice of a detector run: preparing a part of its input, or running it on the prepared input.
     FindPart,
     /// Sampling one face.
     Align,
-    /// A shared part of the network, by its place in `Pipeline::shared`.
+    /// A shared part of the network, by its index in `Pipeline::shared`.
     Part(usize),
-    /// A task of the manifest.
+    /// A task, by its index in the manifest.
     Task(usize),
     /// Copying the result.
     HandOver,
 }
 
-/// A clock that moves only when stages are run or somebody moves it.
+/// A clock that moves only when a stage is run or a test moves it.
 pub struct VirtualClock {
     now_us: AtomicU64,
     cost_us: Box<dyn Fn(Stage, u64) -> u64 + Send + Sync>,
 }
 
 impl VirtualClock {
-    /// Time begins at a second; `cost_us` says what a stage takes that begins at a time.
+    /// Starts at one second. `cost_us` returns the microseconds of a stage that begins at the given time.
     pub fn new(cost_us: impl Fn(Stage, u64) -> u64 + Send + Sync + 'static) -> Arc<VirtualClock> {
         Arc::new(VirtualClock { now_us: AtomicU64::new(1_000_000), cost_us: Box::new(cost_us) })
     }
 
-    /// Microseconds.
+    /// Returns the time in microseconds.
     pub fn now_us(&self) -> u64 {
         self.now_us.load(Ordering::Relaxed)
     }
 
-    /// Moves the clock on; never back.
+    /// Moves the clock forward to `us`; never back.
     pub fn wait_until_us(&self, us: u64) {
         self.now_us.fetch_max(us, Ordering::Relaxed);
     }
 }
 
-/// Where the loop's time comes from.
+/// The clock that the loop uses.
 #[derive(Clone, Default)]
 pub enum LoopClock {
-    /// [`clock::now_us`].
+    /// The machine's clock: [`clock::now_us`].
     #[default]
     Machine,
+    /// A virtual clock, for tests.
     Virtual(Arc<VirtualClock>),
 }
 
 impl LoopClock {
-    /// Microseconds; of the machine, on the clock of `captured_us`.
+    /// Returns the time in microseconds, on the clock of `captured_us`.
     pub fn now_us(&self) -> u64 {
         match self {
             LoopClock::Machine => clock::now_us(),
-            LoopClock::Virtual(script) => script.now_us(),
+            LoopClock::Virtual(clock) => clock.now_us(),
         }
     }
 
-    /// A stage has been run: microseconds since `since_us`, which becomes the time now.
+    /// Ends a stage: returns the microseconds since `since_us`, and sets `since_us` to the present time.
     pub fn lap_us(&self, since_us: &mut u64, stage: Stage) -> u64 {
-        if let LoopClock::Virtual(script) = self {
-            script.wait_until_us(script.now_us() + (script.cost_us)(stage, script.now_us()));
+        if let LoopClock::Virtual(clock) = self {
+            clock.wait_until_us(clock.now_us() + (clock.cost_us)(stage, clock.now_us()));
         }
         let now_us = self.now_us();
         let lap_us = now_us - *since_us;
@@ -82,7 +84,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_script_s_stages_take_what_it_says() {
+    fn stages_take_the_time_of_the_virtual_clock() {
         let script = VirtualClock::new(|stage, now_us| if stage == Stage::Find { 700 } else { now_us / 1_000_000 });
         let time = LoopClock::Virtual(script.clone());
         let mut since_us = time.now_us();
@@ -96,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn the_machine_s_time_passes_by_itself() {
+    fn the_machine_clock_moves_by_itself() {
         let mut since_us = clock::now_us();
         let before = since_us;
         let lap_us = LoopClock::default().lap_us(&mut since_us, Stage::Align);

@@ -1,7 +1,7 @@
-//! The publisher: makes a result's line at once, waits until it is due, and gives it to all outlets.
+//! The publisher: writes a result's line, waits until the result is due, and passes it to all outputs.
 //!
-//! It has a thread of its own, so that a result leaves at its time while the loop is at the next frame. Outlets have
-//! theirs, so that a slow one holds up neither.
+//! It runs on its own thread, so that a result is published at its time while the loop is at the next frame. Each output
+//! has a thread too, so that a slow one delays neither.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -21,12 +21,12 @@ use crate::outputs::format::text;
 use crate::platform::clock::{self, Stopwatch};
 use crate::platform::shutdown::Shutdown;
 
-/// Between two updates of the run statistics.
+/// Time between two updates of the run statistics.
 const REPORT_US: u64 = 1_000_000;
-/// The publisher looks for itself this often, should nobody wake it.
-const DOZE: Duration = Duration::from_millis(200);
+/// The publisher looks for results at this interval even if it is not woken.
+const IDLE_WAIT: Duration = Duration::from_millis(200);
 
-/// What standard output shows.
+/// The format of standard output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Printing {
     Json,
@@ -35,19 +35,19 @@ pub enum Printing {
     Nothing,
 }
 
-/// What the publisher has from others.
+/// The connections of the publisher to the rest of the program.
 pub struct PublisherLinks<'a> {
     pub results: RingReader<'a, FrameResult>,
-    /// The loop, which may wait for memory.
+    /// The loop's thread, which may wait for memory.
     pub waiting: Thread,
-    /// The loop has ended.
+    /// True when the loop has ended.
     pub ended: Arc<AtomicBool>,
     /// Drained when standard output takes no more lines.
     pub shutdown: Shutdown,
     pub run_stats: Arc<RunStats>,
 }
 
-/// The publisher's state.
+/// The publisher with its state.
 pub struct Publisher<'a> {
     links: PublisherLinks<'a>,
     legend: Arc<Legend>,
@@ -69,12 +69,12 @@ pub struct Ending {
     pub report: RunReport,
     /// The last result, if it was to be kept.
     pub last: Option<Box<FrameResult>>,
-    /// Standard output was read to the end.
+    /// The reader of standard output took everything.
     pub heard_out: bool,
 }
 
 impl<'a> Publisher<'a> {
-    /// `period_us`: of a live source. With `keep_last` the last result is returned at the end.
+    /// Makes the publisher. `period_us` is that of a live source; with `keep_last` the last result is returned at the end.
     pub fn new(
         links: PublisherLinks<'a>,
         legend: Arc<Legend>,
@@ -104,7 +104,7 @@ impl<'a> Publisher<'a> {
         }
     }
 
-    /// Publishes until the loop has ended and everything is out.
+    /// Publishes until the loop has ended and all results are published.
     ///
     /// # Errors
     /// When standard output cannot be written.
@@ -112,12 +112,12 @@ impl<'a> Publisher<'a> {
         loop {
             match self.links.results.take() {
                 Some(result) => self.take(result),
-                // What was sent off before the end was told is there now.
+                // A result that was sent before the loop ended is visible now.
                 None if self.links.ended.load(Ordering::Acquire) => match self.links.results.take() {
                     Some(result) => self.take(result),
                     None => break,
                 },
-                None => thread::park_timeout(DOZE),
+                None => thread::park_timeout(IDLE_WAIT),
             }
         }
         self.update_run_stats();
@@ -228,7 +228,7 @@ impl<'a> Publisher<'a> {
     }
 }
 
-/// The stages of a run.
+/// The rows of a run's stages.
 struct RunRows {
     capture: StageRow,
     find: StageRow,

@@ -1,24 +1,25 @@
-//! Counts heap allocations by thread, so that "no allocation per frame" is measured in the very program that users run.
+//! Counts heap allocations by thread, so that "no allocation per frame" is measured in the program that users run.
 //!
-//! The program's `main.rs` makes [`Counting`] its global allocator: the system's own allocator, with two additions to
-//! thread-local numbers before it. Code that does not allocate pays nothing at all.
+//! The program's `main.rs` makes [`Counting`] its global allocator: the system's allocator, preceded by two additions to
+//! thread-local numbers. Code that does not allocate pays nothing.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 
-/// The system's allocator, which counts.
+/// Forwards to the system's allocator and counts the calls.
 pub struct Counting;
 
-/// Allocations of one thread since it began. Growing a block counts as one, freeing does not count.
+/// Allocations of one thread since it began. Growing a block counts as one allocation; freeing is not counted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Count {
+    /// Number of allocations.
     pub calls: u64,
-    /// Bytes asked for.
+    /// Bytes that were requested.
     pub bytes: u64,
 }
 
 impl Count {
-    /// What was added since `earlier`.
+    /// Returns what was added since `earlier`.
     pub fn since(self, earlier: Count) -> Count {
         Count { calls: self.calls.wrapping_sub(earlier.calls), bytes: self.bytes.wrapping_sub(earlier.bytes) }
     }
@@ -29,12 +30,12 @@ thread_local! {
     static COUNT: Cell<Count> = const { Cell::new(Count { calls: 0, bytes: 0 }) };
 }
 
-/// The allocations of this thread; stays zero where [`Counting`] is not the global allocator.
+/// Returns the allocations of the calling thread: always zero if [`Counting`] is not the global allocator.
 pub fn of_this_thread() -> Count {
     COUNT.get()
 }
 
-/// Whether [`Counting`] is the global allocator of this program.
+/// Returns true if [`Counting`] is the global allocator of this program.
 pub fn are_counted() -> bool {
     let before = of_this_thread();
     drop(std::hint::black_box(Box::new(0u8)));
@@ -43,15 +44,15 @@ pub fn are_counted() -> bool {
 
 #[inline]
 fn count(bytes: usize) {
-    // Not reachable only while a thread's storage is being taken down; what is allocated then is no frame's.
+    // The counter is unreachable only while a thread's storage is torn down; no frame allocates then.
     let _ = COUNT.try_with(|count| {
         let Count { calls, bytes: sum } = count.get();
         count.set(Count { calls: calls.wrapping_add(1), bytes: sum.wrapping_add(bytes as u64) });
     });
 }
 
-// SAFETY: every call goes to the system's allocator with the caller's own arguments, so its guarantees are that one's;
-// counting neither allocates nor panics nor unwinds.
+// SAFETY: every call goes to the system's allocator with the caller's arguments, so the guarantees are those of that
+// allocator; counting neither allocates nor panics.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         count(layout.size());
@@ -83,7 +84,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn calls_and_bytes_are_counted_as_they_are_forwarded() {
+    fn counts_calls_and_bytes_while_forwarding() {
         let layout = Layout::from_size_align(100, 8).expect("a valid layout");
         let larger = Layout::from_size_align(300, 8).expect("a valid layout");
         let before = of_this_thread();

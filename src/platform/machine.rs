@@ -1,4 +1,4 @@
-//! What a measurement ran on, and whether anything disturbed it.
+//! The machine that a measurement ran on, and what disturbed the measurement.
 
 use std::fs;
 use std::path::Path;
@@ -8,14 +8,14 @@ use serde::Serialize;
 use crate::platform::machine_facts::{self, MachineFacts};
 use crate::platform::sensors::{Reading, Sensors};
 
-/// Share of one CPU that other programs may take before times are no longer those of an idle machine.
+/// CPUs that other programs may keep busy before a measurement counts as disturbed.
 const OTHER_LOAD: f64 = 0.2;
-/// Share of the time that the machine's host may withhold.
+/// Share of the time that the hypervisor may withhold.
 const STOLEN: f64 = 0.01;
-/// The clock of the CPU that measures may vary by this factor.
+/// Factor by which the clock of the measuring CPU may vary.
 const CLOCK_RANGE: f64 = 1.05;
 
-/// The machine, as the kernel describes it.
+/// A machine, as the kernel describes it.
 #[derive(Clone, Debug, Serialize)]
 pub struct Machine {
     /// The board or computer.
@@ -28,29 +28,32 @@ pub struct Machine {
     pub kernel: String,
     /// A kernel with PREEMPT_RT.
     pub realtime_kernel: bool,
-    /// Under a hypervisor: times are those of the host's mood too.
+    /// A hypervisor was found: times depend on its other guests too.
     pub virtual_machine: bool,
     pub libc: Option<String>,
     pub memory_bytes: Option<u64>,
-    /// Of the first CPU; none where the kernel has no say in the clock.
+    /// Governor of the first CPU; `None` if the kernel does not control the clock.
     pub governor: Option<String>,
-    /// Clock of the CPU that measured, while it did.
+    /// Clock of the measuring CPU during the measurement.
     pub clock_khz: Option<ClockRange>,
+    /// Load averages before and after.
     pub load_average: [Option<String>; 2],
     /// CPUs that other programs kept busy during the measurement; 1.0 is one of them, all the time.
     pub other_load_cpus: Option<f64>,
+    /// Sensors before the measurement.
     pub before: Reading,
+    /// Sensors after the measurement.
     pub after: Reading,
 }
 
-/// The lowest and highest value seen.
+/// The lowest and highest clock seen, in kHz.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct ClockRange {
     pub min: u64,
     pub max: u64,
 }
 
-/// Watches the machine from the beginning of a measurement to its end.
+/// Monitors the machine from the beginning of a measurement to its end.
 pub struct MachineMonitor {
     sensors: Sensors,
     machine: Machine,
@@ -58,21 +61,21 @@ pub struct MachineMonitor {
 }
 
 impl MachineMonitor {
-    /// Begins now.
+    /// Begins a measurement.
     pub fn start() -> MachineMonitor {
         let sensors = Sensors::of_this_machine();
         let machine = Machine::of_this(sensors.read());
         MachineMonitor { sensors, machine, start: CpuTimes::now() }
     }
 
-    /// Begins again: what was before counted for nothing.
+    /// Begins the measurement again and forgets what was seen before.
     pub fn restart(&mut self) {
         self.machine.before = self.sensors.read();
         self.machine.clock_khz = None;
         self.start = CpuTimes::now();
     }
 
-    /// Notes the clock of the CPU that calls. Reads a file: not within what is timed.
+    /// Notes the clock of the calling CPU. Reads a file, so it is not called within a measured stage.
     pub fn sample(&mut self) {
         // SAFETY: takes nothing and only returns a number.
         let cpu = unsafe { libc::sched_getcpu() };
@@ -81,7 +84,7 @@ impl MachineMonitor {
         self.machine.clock_khz = Some(ClockRange { min: seen.min.min(khz), max: seen.max.max(khz) });
     }
 
-    /// Ends, and gives the machine with what disturbed the measurement.
+    /// Ends the measurement, and returns the machine with what disturbed the measurement.
     pub fn finish(mut self) -> (Machine, Vec<String>) {
         let passed = CpuTimes::now().since(&self.start);
         self.machine.after = self.sensors.read();
@@ -121,7 +124,7 @@ impl Machine {
         }
     }
 
-    /// One line for people.
+    /// Returns one line for people.
     pub fn describe(&self) -> String {
         let model = self.model.as_ref().map(|model| format!("{model}: ")).unwrap_or_default();
         let governor = self.governor.as_ref().map(|governor| format!(", governor {governor}")).unwrap_or_default();
@@ -130,14 +133,14 @@ impl Machine {
     }
 }
 
-/// CPU time of the whole machine and of this process, in ticks.
+/// CPU time of the machine and of this process, in ticks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct CpuTimes {
     busy: u64,
     stolen: u64,
     total: u64,
     own: u64,
-    /// All CPUs together count so many times the wall clock.
+    /// Number of CPUs: together they count so many times the wall clock.
     cpus: u64,
 }
 
@@ -148,7 +151,7 @@ impl CpuTimes {
         CpuTimes { own: own_ticks(&own).unwrap_or(0), ..CpuTimes::of(&stat) }
     }
 
-    /// From the text of `/proc/stat`.
+    /// Reads the text of `/proc/stat`.
     fn of(stat: &str) -> CpuTimes {
         let mut lines = stat.lines();
         let all = lines.next().unwrap_or_default();
@@ -170,7 +173,7 @@ impl CpuTimes {
         }
     }
 
-    /// `None` when too little time has passed to tell.
+    /// Returns how many CPUs other programs kept busy; `None` if too little time has passed.
     fn other_cpus(&self) -> Option<f64> {
         // Ticks are 10 ms: a twentieth of a second is too coarse.
         let wall = self.total.checked_div(self.cpus).filter(|&ticks| ticks >= 20)?;
@@ -191,8 +194,8 @@ impl CpuTimes {
     }
 }
 
-/// User and system ticks of a process, from its `stat` file; its name may hold anything, so they are counted from the
-/// bracket behind it.
+/// Returns the user and system ticks of a process from its `stat` file. The process's name may hold anything, so the
+/// fields are counted from the bracket after it.
 fn own_ticks(stat: &str) -> Option<u64> {
     let (_, fields) = stat.rsplit_once(')')?;
     let fields: Vec<&str> = fields.split_whitespace().collect();
@@ -223,7 +226,7 @@ fn libc_version() -> Option<String> {
     None
 }
 
-/// Resident memory of this process, bytes: now, and the most so far.
+/// Returns the resident memory of this process in bytes: now, and the most so far.
 pub fn resident_bytes() -> Option<(u64, u64)> {
     let status = fs::read_to_string("/proc/self/status").ok()?;
     Some((machine_facts::memory(&status, "VmRSS:")?, machine_facts::memory(&status, "VmHWM:")?))
@@ -237,7 +240,7 @@ mod tests {
                         cpu1 50 10 15 400 25 0 5 20 0 0\nintr 1 2 3\n";
 
     #[test]
-    fn cpu_times_are_read_and_others_told_apart() {
+    fn separates_the_cpu_time_of_other_programs() {
         let before = CpuTimes { own: 60, ..CpuTimes::of(STAT) };
         assert_eq!(before, CpuTimes { busy: 160, stolen: 40, total: 1050, own: 60, cpus: 2 });
         // 2000 ticks of two CPUs later: 10 s. We took 900 of 1000 busy ticks, others a tenth of a CPU.
@@ -251,14 +254,14 @@ mod tests {
     }
 
     #[test]
-    fn the_ticks_of_a_process_with_an_odd_name_are_found() {
+    fn finds_the_ticks_of_a_process_with_an_odd_name() {
         let stat = "7 (a) b) c) R 1 7 7 0 -1 4194304 100 0 0 0 11 22 0 0 20 0 1 0 100 1000 10";
         assert_eq!(own_ticks(stat), Some(33));
         assert_eq!(own_ticks("nothing"), None);
     }
 
     #[test]
-    fn this_machine_has_a_kernel_and_memory() {
+    fn describes_this_machine() {
         let mut watch = MachineMonitor::start();
         watch.sample();
         watch.restart();

@@ -1,9 +1,8 @@
-//! Memory without page faults to come: touched ahead, and locked as far as the limits let it be locked without failing
-//! later.
+//! Avoids page faults in the loop: touches memory ahead of time, and locks it as far as the limits allow without later
+//! failures.
 //!
-//! What is locked is what has been used: most of the program's 30 MB are never read by a run, and a board has better uses
-//! for them. The loop touches its code and data in the rounds before its first frame; the heap and the stacks are touched
-//! here.
+//! Only pages that have been used are locked, because a run never reads most of the program's 30 MB. The loop touches its
+//! code and data in the rounds before its first frame; this module touches the heap and the stacks.
 
 use std::fs;
 use std::hint::black_box;
@@ -15,32 +14,32 @@ use crate::platform::limits;
 use crate::platform::mmap::Mapping;
 use crate::platform::scheduling::check;
 
-/// Touched ahead in each thread of the loop; what our stages and the executor use of it is a small part.
+/// Bytes of stack that are touched ahead in each thread of the loop; the stages use a small part of them.
 const STACK: usize = 256 * 1024;
-/// Of the heap, so much more than is in use is touched ahead, for what is allocated later.
+/// Bytes of heap, beyond those in use, that are touched ahead for later allocations.
 const HEAP: usize = 2 << 20;
-/// Touched in pieces so small that they come from the heap and not from mappings of their own.
+/// Bytes of one piece: small enough to come from the heap and not from a mapping of its own.
 const HEAP_PIECE: usize = 64 << 10;
-/// Arenas of the heap: one for the loop's thread, which allocates nothing, and one for all others.
+/// Arenas of the heap: one for the loop's thread, which allocates nothing, and one for all other threads.
 #[cfg(target_env = "gnu")]
 const ARENAS: libc::c_int = 2;
-/// Locked later within a limit, besides what is mapped now: buffers of the camera, threads, frames.
+/// Bytes that a run maps and locks later (camera buffers, threads, frames), beside those mapped at the start.
 const HEADROOM: u64 = 64 << 20;
 
-/// How much of the process's memory is locked.
+/// The part of the process's memory that is locked.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Locked {
     #[default]
     Nothing,
-    /// What was mapped at the start.
+    /// Everything that was mapped at the start.
     Present,
-    /// That, and whatever is mapped later.
+    /// Everything that was mapped at the start or is mapped later.
     PresentAndFuture,
 }
 
 impl Locked {
-    /// For people.
+    /// Returns a description for people.
     pub fn describe(self) -> &'static str {
         match self {
             Locked::Nothing => "memory not locked",
@@ -50,34 +49,37 @@ impl Locked {
     }
 }
 
-/// How much may be locked.
+/// How much memory the process may lock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LockLimit {
     Unlimited,
     Bytes(u64),
 }
 
-/// The limit of this process; root's capability counts as none.
-pub fn allowance() -> LockLimit {
+/// Returns the limit of this process; with the capability `CAP_IPC_LOCK` there is none.
+pub fn lock_limit() -> LockLimit {
     match limits::locked_memory_bytes() {
         Some(bytes) if !exceeds(bytes) => LockLimit::Bytes(bytes),
         _ => LockLimit::Unlimited,
     }
 }
 
-/// Whether a lock above the limit is permitted: in a container, root may lack the capability that it seems to have.
+/// Tries whether a lock above the limit is permitted: in a container, root may lack the capability that it seems to have.
 fn exceeds(limit: u64) -> bool {
     let Some(size) = usize::try_from(limit).ok().and_then(|size| size.checked_add(1 << 16)) else { return false };
     // Locked on fault, address space without content takes no memory.
     Mapping::reserve(size).and_then(|mapping| mapping.lock_on_fault()).is_ok()
 }
 
-/// Locks the memory of the process; the error says what would permit it.
+/// Locks the memory of the process.
 ///
-/// Memory to come is only locked without a limit: with one, allocations would fail on reaching it.
+/// Future memory is locked only if there is no limit: with a limit, allocations that reach it would fail.
+///
+/// # Errors
+/// A note that names the limit and what would permit the lock.
 pub fn lock() -> Result<Locked, String> {
     let needed = mapped_bytes() + HEADROOM;
-    let (flags, locked) = match allowance() {
+    let (flags, locked) = match lock_limit() {
         LockLimit::Unlimited => (libc::MCL_CURRENT | libc::MCL_FUTURE, Locked::PresentAndFuture),
         LockLimit::Bytes(limit) if limit >= needed => (libc::MCL_CURRENT, Locked::Present),
         LockLimit::Bytes(limit) => {
@@ -91,16 +93,16 @@ pub fn lock() -> Result<Locked, String> {
     };
     // SAFETY: no pointers; pages stay resident once they are, nothing else changes.
     let lock = |flags| check(unsafe { libc::mlockall(flags) }.into());
-    // Kernels before 4.4 do not know how to lock what is used only.
+    // Kernels before 4.4 cannot lock only the pages that are used.
     match lock(flags | libc::MCL_ONFAULT).or_else(|_| lock(flags)) {
         Ok(()) => Ok(locked),
         Err(error) => Err(format!("locked memory: {error}")),
     }
 }
 
-/// Size of all mappings, what a lock of everything counts against the limit.
+/// Returns the size of all mappings in bytes: a lock of everything counts it against the limit.
 fn mapped_bytes() -> u64 {
-    // Pages, the first number of the line.
+    // The first number of the line is in pages.
     let text = fs::read_to_string("/proc/self/statm").unwrap_or_default();
     let pages: u64 = text.split(' ').next().and_then(|number| number.parse().ok()).unwrap_or(0);
     // SAFETY: no pointers.
@@ -108,7 +110,7 @@ fn mapped_bytes() -> u64 {
     pages * u64::try_from(page).unwrap_or(4096)
 }
 
-/// Keeps freed memory in the process, so that what is allocated again is there already, and touches some ahead. For the
+/// Keeps freed memory in the process, so that later allocations fault no page, and touches some heap ahead. Called on the
 /// thread that the loop will run on.
 pub fn keep_heap() {
     #[cfg(target_env = "gnu")]
@@ -117,18 +119,18 @@ pub fn keep_heap() {
         libc::mallopt(libc::M_TRIM_THRESHOLD, libc::c_int::MAX);
         libc::mallopt(libc::M_ARENA_MAX, ARENAS);
     }
-    // Ones: zeroed memory would be asked for and not written.
+    // Ones, because zeroed memory would be requested and not written.
     let pieces: Vec<Vec<u8>> = (0..HEAP / HEAP_PIECE).map(|_| vec![1; HEAP_PIECE]).collect();
     black_box(&pieces);
 }
 
-/// Touches the stack below the caller's frame, so that deeper calls fault no more.
+/// Touches the stack below the caller's frame, so that deeper calls fault no page.
 #[inline(never)]
 pub fn prefault_stack() {
-    // Written, or the pages would all be the one of zeros.
+    // Written, because pages that are only read share one page of zeros.
     let mut stack = mem::MaybeUninit::<[u8; STACK]>::uninit();
     for offset in (0..STACK).step_by(1024) {
-        // SAFETY: inside the array; volatile, so that the writes stay although nobody reads them.
+        // SAFETY: inside the array. Volatile, so that the compiler keeps writes that are never read.
         unsafe { stack.as_mut_ptr().cast::<u8>().add(offset).write_volatile(1) };
     }
     black_box(&mut stack);
@@ -141,17 +143,17 @@ mod tests {
 
     use super::*;
 
-    /// In a process of its own: locked memory and limits stay with a process, and the other tests share this one. A child
-    /// that does not end is made again: in QEMU's user mode (7.2) it inherits the emulator's own locks, and one that another
-    /// thread held while it was made is never released.
+    /// Runs `work` in a child process, because locks and limits stay with a process that the other tests share. A child
+    /// that does not end is started again: in QEMU's user mode (7.2) it inherits the emulator's locks, and one that another
+    /// thread held during the fork is never released.
     fn in_child(work: impl Fn() -> bool) -> bool {
         (0..3).find_map(|_| attempt(&work)).expect("a child that ends")
     }
 
-    /// What a child says of `work`; `None` where it had not ended after 20 seconds.
+    /// Returns the result of `work` in a child; `None` if the child had not ended after 20 seconds.
     fn attempt(work: impl Fn() -> bool) -> Option<bool> {
         // SAFETY: the child calls `work` and ends by _exit. Other threads of the tests are not copied; `work` takes no
-        // lock of theirs except the allocator's, which glibc makes safe across fork. It is this process's own until waited for.
+        // lock of theirs except the allocator's, which glibc makes safe across fork. The child's number stays valid until it is waited for.
         unsafe {
             let child = libc::fork();
             if child == 0 {
@@ -189,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_said_to_be_locked_is_locked() {
+    fn reports_what_is_locked() {
         assert!(in_child(|| match lock() {
             Ok(Locked::PresentAndFuture) => {
                 let before = locked_kb();
@@ -202,13 +204,13 @@ mod tests {
     }
 
     #[test]
-    fn under_a_limit_nothing_fails_later() {
+    fn later_allocations_succeed_under_a_limit() {
         assert!(in_child(|| {
-            if !limit(1 << 20) || allowance() == LockLimit::Unlimited {
-                // Root's capability: no limit holds. Given up where that is permitted, to see the limit.
+            if !limit(1 << 20) || lock_limit() == LockLimit::Unlimited {
+                // With root's capability no limit holds, so the child gives it up.
                 // SAFETY: concerns this child alone.
                 let dropped = unsafe { libc::setuid(65534) } == 0;
-                if !dropped || allowance() == LockLimit::Unlimited {
+                if !dropped || lock_limit() == LockLimit::Unlimited {
                     return false;
                 }
             }
@@ -218,7 +220,7 @@ mod tests {
         }));
     }
 
-    /// Page faults of this thread so far that needed no disk.
+    /// Returns the page faults of this thread that needed no disk.
     #[cfg(target_env = "gnu")]
     fn faults() -> i64 {
         // SAFETY: all zeros is a valid rusage, and the call writes one.
@@ -232,10 +234,10 @@ mod tests {
 
     #[cfg(target_env = "gnu")]
     #[test]
-    fn what_is_allocated_after_the_heap_was_touched_faults_no_more() {
+    fn allocations_from_the_touched_heap_fault_no_page() {
         assert!(in_child(|| {
             let allocate = || black_box((0..HEAP / HEAP_PIECE / 2).map(|_| vec![1u8; HEAP_PIECE]).collect::<Vec<_>>());
-            // Once before: the code's own pages, and under emulation its translation, fault too. The heap is given back.
+            // Once before, because pages of the code, and of its translation under emulation, fault too.
             drop(allocate());
             keep_heap();
             let before = faults();
@@ -245,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn the_stack_is_touched_in_a_small_thread_too() {
+    fn touches_the_stack_of_a_small_thread() {
         let work = || {
             prefault_stack();
             true

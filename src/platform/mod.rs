@@ -1,4 +1,6 @@
-//! What the machine grants: clocks, memory, priority, sensors. Each system call is made here, once.
+//! The operating system below the runtime: clocks, memory, priorities, sensors and files.
+//!
+//! Each system call is made in one place, here or in `capture::v4l2`; no other folder has unsafe code.
 #![allow(unsafe_code)]
 
 pub mod allocations;

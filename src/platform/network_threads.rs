@@ -1,4 +1,4 @@
-//! The threads of the network: how many, on which CPUs, with which priority.
+//! The threads that run the network: their number, their CPUs and their priority.
 
 use std::mem;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use crate::platform::scheduling::{self, RealtimeArguments};
 use faceptor_nn::thread_pool::MAX_THREADS;
 use faceptor_nn::thread_pool::Threads;
 
-/// How many threads run the network.
+/// The argument that sets the number of threads that run the network.
 #[derive(Args, Clone, Debug)]
 pub struct ThreadArguments {
     /// Threads that run the network. More than one share the large steps: each keeps a CPU to itself while frames come.
@@ -20,18 +20,18 @@ pub struct ThreadArguments {
 }
 
 impl ThreadArguments {
-    /// For a command without a deadline: each helper stays on a CPU.
+    /// Returns the threads of a command without a deadline: each helper stays on a CPU.
     ///
     /// # Errors
-    /// When there are fewer CPUs than threads.
+    /// Fewer CPUs than threads.
     pub fn threads(&self) -> Result<Threads> {
         self.with(None)
     }
 
-    /// For the live loop: helpers have its priority too, where that is permitted.
+    /// Returns the threads of the live loop: the helpers also get the loop's priority, where that is permitted.
     ///
     /// # Errors
-    /// The same.
+    /// Fewer CPUs than threads.
     pub fn live(&self, realtime: &RealtimeArguments) -> Result<Threads> {
         self.with(Some(realtime.clone()))
     }
@@ -47,7 +47,7 @@ impl ThreadArguments {
             "--threads {count}: this process may use {} CPUs, and threads that share one are slower than one alone",
             cpus.len()
         );
-        // The last ones: the first is where interrupts and the rest of the system mostly are, and the loop itself.
+        // The last CPUs: interrupts, other programs and the loop mostly run on the first one.
         if let Some(own) = realtime.as_ref().and_then(|realtime| realtime.cpu) {
             cpus.retain(|cpu| *cpu != own);
         }
@@ -58,7 +58,7 @@ impl ThreadArguments {
                 log::warn!("thread {number} of the network stays on no CPU: {error}");
             }
             if let Some(realtime) = &realtime {
-                // Refused, it is refused to the loop too, which tells of it.
+                // A refusal concerns the loop too, which reports it.
                 let _ = realtime.priority().map(scheduling::become_fifo);
                 memory_lock::prefault_stack();
             }
@@ -67,11 +67,11 @@ impl ThreadArguments {
     }
 }
 
-/// The CPUs that this thread may run on, in rising order.
+/// Returns the CPUs that the calling thread may run on, in rising order.
 pub fn allowed_cpus() -> Vec<usize> {
     // SAFETY: all zeros is an empty set.
     let mut set: libc::cpu_set_t = unsafe { mem::zeroed() };
-    // SAFETY: the kernel writes a set of the size that it is told.
+    // SAFETY: the kernel writes a set of the given size.
     if unsafe { libc::sched_getaffinity(0, size_of_val(&set), &mut set) } != 0 {
         return Vec::new();
     }
@@ -87,7 +87,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn helpers_stay_on_a_cpu_of_their_own() {
+    fn each_helper_stays_on_its_own_cpu() {
         let cpus = allowed_cpus();
         assert!(!cpus.is_empty());
         let threads = ThreadArguments { threads: 2 }.threads();
@@ -105,11 +105,11 @@ mod tests {
             });
         });
         assert_eq!(seen.into_inner().expect("no panic"), [cpus[cpus.len() - 1]]);
-        assert_eq!(allowed_cpus(), cpus, "the caller is as free as before");
+        assert_eq!(allowed_cpus(), cpus, "the caller may run on the same CPUs as before");
     }
 
     #[test]
-    fn more_threads_than_cpus_are_refused() {
+    fn refuses_more_threads_than_cpus() {
         if allowed_cpus().len() < MAX_THREADS {
             let refused = ThreadArguments { threads: MAX_THREADS as u8 }.threads();
             assert!(refused.is_err_and(|error| error.to_string().contains("this process may use")));

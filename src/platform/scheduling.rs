@@ -1,7 +1,7 @@
-//! What makes a thread wake in time: scheduling class, locked memory, affinity, timer slack.
+//! Real-time settings of threads: scheduling class, locked memory, affinity, timer slack.
 //!
-//! Each is asked for where it is permitted. What is not permitted costs a note that says what would permit it, never
-//! the run: a loop without it works, with more jitter.
+//! The runtime requests each of them. A setting that is not permitted costs a note that names what would permit it, and
+//! never the run: a loop without it works with more jitter.
 
 use std::ffi::c_int;
 use std::io;
@@ -13,12 +13,12 @@ use serde::Serialize;
 
 use crate::platform::memory_lock;
 
-/// The priority of `--rt auto`: below 50, at which a PREEMPT_RT kernel handles interrupts, because the camera's have to be
-/// handled before the loop has a frame.
+/// The priority of `--rt auto`: below 50, at which a PREEMPT_RT kernel handles interrupts, because the camera's interrupt
+/// has to be handled before the loop has a frame.
 const AUTO_PRIORITY: i32 = 40;
-/// The nice value of threads that must never take a CPU from the loop.
+/// The nice value of threads that must not take a CPU from the loop.
 const YIELDING_NICE: c_int = 10;
-/// In nanoseconds; the default of 50 000 lets a sleeper wake up to 50 us late.
+/// Timer slack in nanoseconds; the default of 50 000 lets a thread wake up to 50 us late.
 const TIMER_SLACK_NS: libc::c_ulong = 1;
 
 /// Real-time settings of a command.
@@ -32,7 +32,7 @@ pub struct RealtimeArguments {
     pub cpu: Option<usize>,
 }
 
-/// Which real-time priority.
+/// The requested real-time priority.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Priority {
     Off,
@@ -56,44 +56,45 @@ impl FromStr for Priority {
     }
 }
 
-/// A thread's part in the loop.
+/// The role of a thread in a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ThreadRole {
     /// Reads frames and runs the network.
     Loop,
-    /// Hands results over at their time: one priority above the loop, so that it can interrupt it.
+    /// Publishes results at their time: one priority above the loop, so that it can interrupt the loop.
     Publisher,
 }
 
-/// What of it was obtained; part of `status`, bench reports and `doctor`.
+/// The real-time settings that were granted; part of `status` and `doctor`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct RealtimeGrants {
     /// SCHED_FIFO priority of the loop; absent for the ordinary class.
     pub fifo_priority: Option<i32>,
+    /// The memory that is locked.
     pub memory_locked: memory_lock::Locked,
     /// The CPU that the loop stays on.
     pub cpu: Option<usize>,
     pub timer_slack_ns: Option<u64>,
-    /// What was wanted and is not permitted, each with what would permit it.
+    /// Notes on what is not permitted, each with what would permit it.
     pub missing: Vec<String>,
 }
 
 impl RealtimeArguments {
-    /// What concerns the whole process: locks its memory, unless `--rt off`. Call it before threads are started and
-    /// frames are allocated, then [`RealtimeArguments::thread`] in each thread of the loop.
+    /// Applies the settings of the process: locks its memory, unless `--rt off`. Called before threads are started and
+    /// frames are allocated; [`RealtimeArguments::thread`] follows in each thread of the loop.
     pub fn process(&self) -> RealtimeGrants {
-        let mut obtained = RealtimeGrants::default();
+        let mut grants = RealtimeGrants::default();
         if self.rt != Priority::Off {
             memory_lock::keep_heap();
             match memory_lock::lock() {
-                Ok(locked) => obtained.memory_locked = locked,
-                Err(reason) => obtained.missing.push(reason),
+                Ok(locked) => grants.memory_locked = locked,
+                Err(reason) => grants.missing.push(reason),
             }
         }
-        obtained
+        grants
     }
 
-    /// The SCHED_FIFO priority that the loop asks for, if it asks.
+    /// Returns the SCHED_FIFO priority that the loop requests; `None` for the ordinary class.
     pub fn priority(&self) -> Option<i32> {
         match self.rt {
             Priority::Off => None,
@@ -102,27 +103,27 @@ impl RealtimeArguments {
         }
     }
 
-    /// What concerns the calling thread: scheduling class, affinity, timer slack, a stack without page faults to come.
-    /// Threads that it starts afterwards are ordinary ones again, but on the same CPU.
-    pub fn thread(&self, role: ThreadRole, obtained: &mut RealtimeGrants) {
+    /// Applies the settings of the calling thread: scheduling class, affinity, timer slack, a touched stack. Threads that
+    /// it starts afterwards have the ordinary class again, on the same CPU.
+    pub fn thread(&self, role: ThreadRole, grants: &mut RealtimeGrants) {
         if let (Some(cpu), ThreadRole::Loop) = (self.cpu, role) {
             match stay_on(cpu) {
-                Ok(()) => obtained.cpu = Some(cpu),
-                Err(error) => obtained.missing.push(format!("CPU {cpu}: {error}; --cpu takes one that may be used")),
+                Ok(()) => grants.cpu = Some(cpu),
+                Err(error) => grants.missing.push(format!("CPU {cpu}: {error}; --cpu takes one that may be used")),
             }
         }
         let Some(priority) = self.priority() else { return };
         let raised = priority + c_int::from(role == ThreadRole::Publisher);
         match become_fifo(raised) {
-            Ok(()) if role == ThreadRole::Loop => obtained.fifo_priority = Some(raised),
+            Ok(()) if role == ThreadRole::Loop => grants.fifo_priority = Some(raised),
             Ok(()) => {}
-            Err(error) => obtained.note(format!(
+            Err(error) => grants.note(format!(
                 "SCHED_FIFO {priority}: {error}; permit it by LimitRTPRIO= in the unit, `ulimit -r`, or CAP_SYS_NICE"
             )),
         }
         match set_timer_slack() {
-            Ok(()) => obtained.timer_slack_ns = Some(TIMER_SLACK_NS),
-            Err(error) => obtained.note(format!("timer slack: {error}")),
+            Ok(()) => grants.timer_slack_ns = Some(TIMER_SLACK_NS),
+            Err(error) => grants.note(format!("timer slack: {error}")),
         }
         memory_lock::prefault_stack();
     }
@@ -130,13 +131,13 @@ impl RealtimeArguments {
 
 impl RealtimeGrants {
     fn note(&mut self, reason: String) {
-        // The publisher lacks what the loop lacks.
+        // The publisher lacks the same as the loop; one note is enough.
         if !self.missing.contains(&reason) {
             self.missing.push(reason);
         }
     }
 
-    /// One line for people.
+    /// Returns one line for people.
     pub fn summary(&self) -> String {
         let class = self.fifo_priority.map_or("ordinary scheduling".to_owned(), |p| format!("SCHED_FIFO {p}"));
         let cpu = self.cpu.map_or("any CPU".to_owned(), |cpu| format!("CPU {cpu}"));
@@ -145,19 +146,22 @@ impl RealtimeGrants {
     }
 }
 
-/// Makes the calling thread one that gives way to the loop: an ordinary one, and a nice one among those.
+/// Lowers the priority of the calling thread below the loop's, by its nice value.
 pub fn yield_to_others() {
-    // SAFETY: no pointers. On Linux the calling thread alone is meant; refused, the thread stays as it is.
+    // SAFETY: no pointers. On Linux the call concerns only the calling thread; if it is refused, nothing changes.
     unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, YIELDING_NICE) };
 }
 
-/// SCHED_FIFO for the calling thread, and ordinary scheduling again for the threads that it starts.
+/// Gives the calling thread the class SCHED_FIFO; threads that it starts have the ordinary class again.
+///
+/// # Errors
+/// The kernel's, when the process lacks the permission.
 pub fn become_fifo(priority: i32) -> io::Result<()> {
     // SAFETY: all zeros is a valid sched_param: integers, with more fields in some C libraries.
     let mut parameters: libc::sched_param = unsafe { mem::zeroed() };
     parameters.sched_priority = priority;
-    // The system call itself, because musl's function only says that it is not there.
-    // SAFETY: the kernel reads one sched_param behind the pointer, whose first field is the priority.
+    // The system call itself, because musl's function only returns ENOSYS.
+    // SAFETY: the kernel reads one sched_param at the pointer, whose first field is the priority.
     let result = unsafe {
         libc::syscall(
             libc::SYS_sched_setscheduler,
@@ -169,7 +173,10 @@ pub fn become_fifo(priority: i32) -> io::Result<()> {
     check(result)
 }
 
-/// Keeps the calling thread on one CPU.
+/// Keeps the calling thread on one CPU, counted from 0.
+///
+/// # Errors
+/// The kernel's, or a number beyond the CPUs that a set can hold.
 pub(crate) fn stay_on(cpu: usize) -> io::Result<()> {
     if cpu >= libc::CPU_SETSIZE as usize {
         return Err(io::ErrorKind::InvalidInput.into());
@@ -180,15 +187,16 @@ pub(crate) fn stay_on(cpu: usize) -> io::Result<()> {
         libc::CPU_SET(cpu, &mut set);
         set
     };
-    // SAFETY: the kernel reads a set of the size that it is told.
+    // SAFETY: the kernel reads a set of the given size.
     check(unsafe { libc::sched_setaffinity(0, size_of_val(&set), &set) }.into())
 }
 
 fn set_timer_slack() -> io::Result<()> {
-    // SAFETY: no pointers; concerns the calling thread alone.
+    // SAFETY: no pointers; the call concerns only the calling thread.
     check(unsafe { libc::prctl(libc::PR_SET_TIMERSLACK, TIMER_SLACK_NS, 0, 0, 0) }.into())
 }
 
+/// Turns the result of a system call into the error that it left.
 pub(crate) fn check(result: libc::c_long) -> io::Result<()> {
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
@@ -201,7 +209,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn priorities_are_read() {
+    fn reads_priorities() {
         assert_eq!("off".parse(), Ok(Priority::Off));
         assert_eq!("auto".parse(), Ok(Priority::Auto));
         assert_eq!("98".parse(), Ok(Priority::Fixed(98)));
@@ -210,8 +218,9 @@ mod tests {
         }
     }
 
-    /// Policy, priority and timer slack of the calling thread, as the kernel has them.
+    /// Reads policy, priority and timer slack of the calling thread from the kernel.
     fn as_seen_by_the_kernel() -> (c_int, i32, String) {
+        // SAFETY: all zeros is a valid sched_param.
         let mut parameters: libc::sched_param = unsafe { mem::zeroed() };
         // SAFETY: both calls concern the calling thread; the second writes one sched_param.
         let policy = unsafe {
@@ -223,43 +232,43 @@ mod tests {
     }
 
     #[test]
-    fn what_is_said_to_be_obtained_is_so_and_the_rest_has_a_note() {
+    fn grants_match_the_kernel_and_refusals_have_a_note() {
         let arguments = RealtimeArguments { rt: Priority::Fixed(7), cpu: Some(0) };
         let work = move || {
-            let mut obtained = RealtimeGrants::default();
-            arguments.thread(ThreadRole::Loop, &mut obtained);
+            let mut grants = RealtimeGrants::default();
+            arguments.thread(ThreadRole::Loop, &mut grants);
             let child = thread::spawn(as_seen_by_the_kernel).join().expect("no panic");
-            (obtained, as_seen_by_the_kernel(), child)
+            (grants, as_seen_by_the_kernel(), child)
         };
-        let (obtained, (policy, priority, slack), child) = thread::spawn(work).join().expect("no panic");
-        match obtained.fifo_priority {
+        let (grants, (policy, priority, slack), child) = thread::spawn(work).join().expect("no panic");
+        match grants.fifo_priority {
             Some(_) => assert_eq!((policy, priority, child.0), (libc::SCHED_FIFO, 7, libc::SCHED_OTHER)),
             None => {
                 assert_eq!((policy, priority), (libc::SCHED_OTHER, 0));
-                assert!(obtained.missing.iter().any(|note| note.contains("LimitRTPRIO")), "{obtained:?}");
+                assert!(grants.missing.iter().any(|note| note.contains("LimitRTPRIO")), "{grants:?}");
             }
         }
-        assert_eq!(obtained.timer_slack_ns, Some(1));
+        assert_eq!(grants.timer_slack_ns, Some(1));
         assert!(slack == "1" || slack == "0" || slack.is_empty(), "a real-time thread has none: {slack}");
-        assert!(obtained.cpu == Some(0) || !obtained.missing.is_empty());
+        assert!(grants.cpu == Some(0) || !grants.missing.is_empty());
     }
 
     #[test]
-    fn a_cpu_that_is_not_there_is_noted() {
+    fn notes_a_cpu_that_does_not_exist() {
         for cpu in [100_000, 1000] {
-            let mut obtained = RealtimeGrants::default();
-            RealtimeArguments { rt: Priority::Off, cpu: Some(cpu) }.thread(ThreadRole::Loop, &mut obtained);
-            assert!(obtained.missing[0].starts_with(&format!("CPU {cpu}: ")), "{obtained:?}");
-            assert_eq!((obtained.cpu, obtained.timer_slack_ns), (None, None));
+            let mut grants = RealtimeGrants::default();
+            RealtimeArguments { rt: Priority::Off, cpu: Some(cpu) }.thread(ThreadRole::Loop, &mut grants);
+            assert!(grants.missing[0].starts_with(&format!("CPU {cpu}: ")), "{grants:?}");
+            assert_eq!((grants.cpu, grants.timer_slack_ns), (None, None));
         }
     }
 
     #[test]
-    fn the_publisher_repeats_no_note() {
-        let mut obtained = RealtimeGrants::default();
-        obtained.note("a".to_owned());
-        obtained.note("a".to_owned());
-        assert_eq!(obtained.missing, ["a"]);
-        assert_eq!(obtained.summary(), "ordinary scheduling, memory not locked, any CPU, default timer slack");
+    fn a_note_is_not_repeated() {
+        let mut grants = RealtimeGrants::default();
+        grants.note("a".to_owned());
+        grants.note("a".to_owned());
+        assert_eq!(grants.missing, ["a"]);
+        assert_eq!(grants.summary(), "ordinary scheduling, memory not locked, any CPU, default timer slack");
     }
 }

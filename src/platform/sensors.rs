@@ -1,27 +1,27 @@
-//! Temperatures and clocks of the machine, as the kernel's files have them.
+//! Reads temperatures and clocks of the machine from the kernel's files.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-/// A zone without a trip point of its own for slowing down is taken to slow down so far below its critical one...
+/// Degrees below its critical trip point at which a zone without a passive one is assumed to slow down...
 const BELOW_CRITICAL: f32 = 20.0;
-/// ...but not later than at this temperature, where a Raspberry Pi 4 starts to.
+/// ...but not above this temperature, at which a Raspberry Pi 4 slows down.
 const PASSIVE_AT_MOST: f32 = 80.0;
-/// Trip points below this are placeholders (0) or steer a fan.
+/// Trip points below this temperature are placeholders (0) or control a fan.
 const LEAST_TRIP: f32 = 45.0;
-/// Readings outside are those of a sensor that is switched off.
+/// Readings outside this range are those of a sensor that is switched off.
 const PLAUSIBLE: std::ops::Range<f32> = -60.0..250.0;
 
-/// The files of this machine's sensors. Which there are is looked up once, at start.
+/// The files of a machine's sensors, found once at the start.
 #[derive(Clone, Debug, Default)]
 pub struct Sensors {
     zones: Vec<Zone>,
     policies: Vec<Policy>,
-    /// Counters of each CPU's own throttling (x86).
+    /// Files that count each CPU's throttling (x86).
     throttle_counts: Vec<PathBuf>,
-    /// A Raspberry Pi's flags.
+    /// File with the flags of a Raspberry Pi.
     firmware: Option<PathBuf>,
 }
 
@@ -44,42 +44,42 @@ struct Policy {
 pub struct Temperature {
     pub zone: String,
     pub celsius: f32,
-    /// Where the kernel or the firmware begins to slow the CPU down; absent for a zone that does not.
+    /// The temperature at which the kernel or the firmware begins to slow the CPU down; absent for other zones.
     pub passive_celsius: Option<f32>,
-    /// Where the machine switches itself off.
+    /// The temperature at which the machine switches itself off.
     pub critical_celsius: Option<f32>,
 }
 
-/// The clock of some CPUs at one time.
+/// The clock of a group of CPUs at one time.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Clock {
-    /// As the kernel has them, for instance `0 1 2 3`.
+    /// The CPUs as the kernel writes them, for instance `0 1 2 3`.
     pub cpus: String,
     pub governor: String,
     pub current_khz: u64,
-    /// What the governor may choose at most now; falls when the kernel slows a hot CPU down.
+    /// The highest clock that the governor may choose now; falls when the kernel slows a hot CPU down.
     pub limit_khz: u64,
     pub hardware_khz: u64,
 }
 
-/// All sensors at one time; empty lists where a machine has none.
+/// All sensors at one time; the lists are empty on a machine without sensors.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Reading {
     pub temperatures: Vec<Temperature>,
     pub clocks: Vec<Clock>,
-    /// How often CPUs have slowed themselves down since boot.
+    /// How often CPUs have throttled since boot.
     pub throttle_count: u64,
     /// A Raspberry Pi's flags; bits 0 to 3: undervoltage, clock capped, throttled, soft temperature limit.
     pub firmware_flags: Option<u32>,
 }
 
 impl Sensors {
-    /// Those of this machine.
+    /// Finds the sensors of this machine.
     pub fn of_this_machine() -> Sensors {
         Sensors::below(Path::new("/sys"))
     }
 
-    /// Those of a tree laid out like `/sys`.
+    /// Finds the sensors of a folder laid out like `/sys`.
     pub fn below(sys: &Path) -> Sensors {
         let cpus = sys.join("devices/system/cpu");
         let policies = folders(&cpus.join("cpufreq"), "policy");
@@ -96,12 +96,12 @@ impl Sensors {
         }
     }
 
-    /// Whether there is anything to read.
+    /// Returns true if there is no sensor.
     pub fn is_empty(&self) -> bool {
         self.zones.is_empty() && self.policies.is_empty() && self.throttle_counts.is_empty() && self.firmware.is_none()
     }
 
-    /// Reads all; a sensor that gives nothing at the moment is left out.
+    /// Reads all sensors; a sensor without a valid value is left out.
     pub fn read(&self) -> Reading {
         let firmware = self.firmware.as_deref().and_then(text);
         Reading {
@@ -138,15 +138,14 @@ impl Policy {
 }
 
 impl Reading {
-    /// The names of the firmware flags that are set now.
+    /// Returns the names of the firmware flags that are set now.
     pub fn firmware_troubles(&self) -> Vec<&'static str> {
         let names = ["undervoltage", "clock capped", "throttled", "soft temperature limit"];
         let flags = self.firmware_flags.unwrap_or(0);
         names.into_iter().enumerate().filter(|(bit, _)| flags >> bit & 1 == 1).map(|(_, name)| name).collect()
     }
 
-    /// Why times measured between an earlier reading and this one are not those of an undisturbed machine; `None` when
-    /// nothing speaks against them.
+    /// Returns why times measured between an earlier reading and this one are not valid; `None` if they are.
     pub fn invalid_since(&self, earlier: &Reading) -> Option<String> {
         let lowered = self.clocks.iter().zip(&earlier.clocks).find(|(now, before)| now.limit_khz != before.limit_khz);
         if let Some((now, before)) = lowered {
@@ -165,7 +164,7 @@ impl Reading {
     }
 }
 
-/// A zone with the trip points that matter here.
+/// Reads a zone's name and its passive and critical trip points.
 fn zone(folder: &Path) -> Zone {
     let (mut passive, mut critical) = (None::<f32>, None::<f32>);
     for index in 0..32 {
@@ -190,12 +189,12 @@ fn zone(folder: &Path) -> Zone {
     }
 }
 
-/// The folders whose names begin so, sorted.
+/// Returns the folders whose names begin with `prefix`, sorted by number.
 fn folders(parent: &Path, prefix: &str) -> Vec<PathBuf> {
     let Ok(entries) = fs::read_dir(parent) else { return Vec::new() };
     let begins = |path: &PathBuf| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(prefix));
     let mut found: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).filter(begins).collect();
-    // By number: thermal_zone10 comes after thermal_zone9.
+    // thermal_zone10 comes after thermal_zone9.
     found.sort_by_key(|path| (path.as_os_str().len(), path.clone()));
     found
 }
@@ -218,7 +217,7 @@ pub mod tests {
     use super::*;
     use crate::scratch::Folder;
 
-    /// A tree like `/sys` of a board with four CPUs, one of whose zones can be set.
+    /// A folder like the `/sys` of a board with four CPUs; tests set the values.
     pub(crate) struct Board {
         folder: Folder,
     }
@@ -265,7 +264,7 @@ pub mod tests {
     }
 
     #[test]
-    fn a_board_is_read() {
+    fn reads_the_sensors_of_a_board() {
         let board = Board::new();
         let reading = board.sensors().read();
         let expected = Temperature {
@@ -282,7 +281,7 @@ pub mod tests {
     }
 
     #[test]
-    fn a_zone_with_a_critical_trip_only_is_slowed_before_it() {
+    fn assumes_a_passive_trip_point_below_the_critical_one() {
         let board = Board::new();
         for (critical, passive) in [("110000", 80.0), ("90000", 70.0)] {
             board.set("class/thermal/thermal_zone2/type", "soc");
@@ -295,7 +294,7 @@ pub mod tests {
     }
 
     #[test]
-    fn a_machine_without_sensors_is_no_error() {
+    fn reads_nothing_on_a_machine_without_sensors() {
         let folder = Folder::new().expect("a folder");
         let sensors = Sensors::below(folder.path());
         assert!(sensors.is_empty());
@@ -304,7 +303,7 @@ pub mod tests {
     }
 
     #[test]
-    fn files_with_nonsense_are_left_out() {
+    fn leaves_out_sensors_without_a_valid_value() {
         let board = Board::new();
         board.set("class/thermal/thermal_zone0/temp", "warm");
         board.set("devices/system/cpu/cpufreq/policy0/scaling_cur_freq", "<unknown>");
@@ -314,7 +313,7 @@ pub mod tests {
     }
 
     #[test]
-    fn times_taken_while_clocks_moved_are_invalid() {
+    fn times_are_invalid_if_clocks_moved_or_the_machine_throttled() {
         let changes: [(&str, &str, &str); 4] = [
             ("devices/system/cpu/cpufreq/policy0/scaling_max_freq", "1200000", "from 1800 to 1200 MHz"),
             ("devices/system/cpu/cpu0/thermal_throttle/core_throttle_count", "7", "throttled 3 times"),

@@ -1,4 +1,4 @@
-//! How hot the machine is, as a level by which the loop degrades before the kernel slows it down.
+//! The heat level of the machine. The loop degrades by it before the kernel slows the CPU down.
 //!
 //! | level | reached when | left when |
 //! |---|---|---|
@@ -7,7 +7,7 @@
 //! | 2 hot | a zone is at it, a clock limit is below that of the start, or the firmware throttles | the same |
 //! | 3 critical | a zone is within 5 degrees of its critical trip point | the same |
 //!
-//! A level rises at once, and falls by one at a time. Where the loop sheds which work is in `pace::degradation`.
+//! The level rises at once and falls one step at a time. `live::degradation` sheds work by it.
 
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError, SyncSender};
@@ -22,9 +22,9 @@ use crate::platform::sensors::{Reading, Sensors};
 
 const WARM_BELOW_PASSIVE: f32 = 5.0;
 const CRITICAL_MARGIN: f32 = 5.0;
-/// How far below a threshold a level is left again.
+/// Degrees below a threshold at which a level is left.
 const HYSTERESIS: f32 = 3.0;
-/// Readings below a level until it falls by one.
+/// Consecutive readings below a level before it falls by one.
 const CALM_READINGS: u32 = 10;
 const PERIOD: Duration = Duration::from_secs(1);
 /// Stack of the thread that reads the sensors.
@@ -32,26 +32,27 @@ const STACK_BYTES: usize = 256 << 10;
 
 /// The highest level.
 pub const MAX_LEVEL: u8 = 3;
-/// Their names.
+/// The names of the levels.
 pub const LEVELS: [&str; MAX_LEVEL as usize + 1] = ["cool", "warm", "hot", "critical"];
 
-/// What the sampler found last.
+/// The latest reading and its level.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct HeatReport {
     /// 0 cool, 1 warm, 2 hot, 3 critical.
     pub level: u8,
-    /// Why it is not lower.
+    /// Why the level is not lower.
     pub reasons: Vec<String>,
+    /// The sensors.
     #[serde(flatten)]
     pub reading: Reading,
 }
 
-/// The level of one reading by itself, with its reasons.
+/// Returns the level of a single reading with its reasons.
 pub fn level_of(reading: &Reading) -> (u8, Vec<String>) {
     judge(reading, reading, 0.0)
 }
 
-/// The level of a reading, with its reasons; `eased` degrees are added to each temperature.
+/// Returns the level of a reading with its reasons; `eased` degrees are added to each temperature.
 fn judge(reading: &Reading, start: &Reading, eased: f32) -> (u8, Vec<String>) {
     let mut found: Vec<(u8, String)> = Vec::new();
     for zone in &reading.temperatures {
@@ -76,7 +77,7 @@ fn judge(reading: &Reading, start: &Reading, eased: f32) -> (u8, Vec<String>) {
     (level, found.into_iter().filter(|(of, _)| *of == level).map(|(_, reason)| reason).collect())
 }
 
-/// Readings to a level, with hysteresis.
+/// Derives the level from readings, with hysteresis.
 #[derive(Debug)]
 struct Judge {
     start: Reading,
@@ -90,7 +91,7 @@ impl Judge {
         Judge { start, level: 0, reasons: Vec::new(), calm: 0 }
     }
 
-    /// Takes the next reading, a second after the last, and gives the level.
+    /// Takes the next reading, a second after the last, and returns the level.
     fn step(&mut self, reading: &Reading) -> u8 {
         let (reached, reasons) = judge(reading, &self.start, 0.0);
         let (held, _) = judge(reading, &self.start, HYSTERESIS);
@@ -107,7 +108,7 @@ impl Judge {
     }
 }
 
-/// A thread that reads the sensors once a second; it ends when this is dropped.
+/// Reads the sensors once a second in a thread, which ends when this is dropped.
 #[derive(Debug)]
 pub struct HeatMonitor {
     level: Arc<AtomicU8>,
@@ -117,7 +118,7 @@ pub struct HeatMonitor {
 }
 
 impl HeatMonitor {
-    /// Watches; on a machine without sensors the level stays 0 and no thread is started.
+    /// Starts the thread. On a machine without sensors there is no thread, and the level stays 0.
     pub fn start(sensors: Sensors) -> HeatMonitor {
         HeatMonitor::every(PERIOD, sensors)
     }
@@ -134,7 +135,7 @@ impl HeatMonitor {
             scheduling::yield_to_others();
             loop {
                 sample(&sensors, &mut judge, &level, &report);
-                // The other end is dropped to end this thread.
+                // The monitor drops the other end to end this thread.
                 if ended.recv_timeout(period) != Err(RecvTimeoutError::Timeout) {
                     return;
                 }
@@ -147,12 +148,12 @@ impl HeatMonitor {
         watch
     }
 
-    /// The level, for the loop to load at each frame.
+    /// Returns the level, which the loop loads for each frame.
     pub fn level(&self) -> Arc<AtomicU8> {
         self.level.clone()
     }
 
-    /// What was found last.
+    /// Returns the latest reading and its level.
     pub fn report(&self) -> HeatReport {
         self.report.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -162,7 +163,7 @@ impl Drop for HeatMonitor {
     fn drop(&mut self) {
         self.end = None;
         if let Some(thread) = self.thread.take() {
-            // A panic there has been printed.
+            // The panic hook has already printed a panic of that thread.
             let _ = thread.join();
         }
     }
@@ -191,7 +192,7 @@ mod tests {
     use super::*;
     use crate::platform::sensors::tests::Board;
 
-    /// Passive trip point at 75, critical at 95 degrees.
+    /// A board with its passive trip point at 75 and its critical one at 95 degrees.
     struct Run {
         board: Board,
         sensors: Sensors,
@@ -206,7 +207,7 @@ mod tests {
             Run { board, sensors, judge }
         }
 
-        /// So many seconds at a temperature; the level at the end.
+        /// Keeps a temperature for some seconds, and returns the level at the end.
         fn at(&mut self, celsius: i32, seconds: u32) -> u8 {
             self.board.heat_to(celsius);
             let mut step = || self.judge.step(&self.sensors.read());
@@ -234,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn a_temperature_that_swings_about_a_threshold_does_not_swing_the_level() {
+    fn the_level_is_steady_while_the_temperature_swings_about_a_threshold() {
         let mut run = Run::new();
         assert_eq!(run.at(75, 1), 2);
         for _ in 0..40 {
@@ -256,13 +257,13 @@ mod tests {
         run.board.set("devices/platform/soc/soc:firmware/get_throttled", "50005");
         assert_eq!(run.at(40, 1), 2);
         assert_eq!(run.judge.reasons, ["the firmware reports undervoltage, throttled"]);
-        // The upper half says what has been since boot.
+        // The upper half of the flags is the history since boot.
         run.board.set("devices/platform/soc/soc:firmware/get_throttled", "50000");
         assert_eq!(run.at(40, 20), 0);
     }
 
     #[test]
-    fn the_thread_publishes_and_ends() {
+    fn the_thread_publishes_the_level_and_ends() {
         let board = Board::new();
         let watch = HeatMonitor::every(Duration::from_millis(5), board.sensors());
         let level = watch.level();
@@ -277,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn without_sensors_no_thread_is_started() {
+    fn starts_no_thread_without_sensors() {
         let watch = HeatMonitor::start(Sensors::default());
         assert!(watch.thread.is_none() && watch.report().level == 0);
     }

@@ -94,7 +94,7 @@ fn run(source: &mut dyn Source, setup: Setup) -> (Result<Counters>, Vec<Seen>) {
             heat: Arc::new(AtomicU8::new(setup.heat)),
             results,
             publisher: reader.thread().clone(),
-            stills: FramePool::new(0, 0),
+            frame_pool: FramePool::new(0, 0),
         };
         let faces = Faces::new(pipeline, TrackerOptions { limit: 4, smoothing: true });
         let counters =

@@ -156,7 +156,7 @@ fn play() -> Result<Vec<Seen>> {
         heat: Arc::default(),
         results,
         publisher: thread::current(),
-        stills: FramePool::new(0, 0),
+        frame_pool: FramePool::new(0, 0),
     };
     let faces = Faces::new(pipeline, TrackerOptions { limit: 4, smoothing: true }).in_time(LoopClock::Virtual(script));
     LiveLoop::new(faces, LoopSettings::default(), source.period_us(), links)?.run(&mut source)?;
