@@ -5,7 +5,7 @@ use std::io;
 use crate::capture::v4l2::backend::NodeDirectory;
 use crate::capture::v4l2::capability::Planes;
 use crate::capture::v4l2::probe::{self, Probed, ProbedCamera};
-use crate::doctor::Check;
+use crate::doctor::check::Check;
 
 const GROUP_ADVICE: &str = "add yourself to its group: `sudo usermod -aG video $USER`, then log in again; \
                             in a unit SupplementaryGroups=video";
@@ -63,7 +63,7 @@ mod tests {
     use super::*;
     use crate::capture::v4l2::discovery::VideoNodes;
     use crate::capture::v4l2::fake_nodes::{FakeNode, FakeNodes};
-    use crate::doctor::State;
+    use crate::doctor::check::State;
     use crate::doctor::check::samples::Tree;
 
     #[test]

@@ -2,8 +2,7 @@
 
 use std::fs::OpenOptions;
 
-use crate::doctor::Check;
-use crate::doctor::check::Root;
+use crate::doctor::check::{Check, Root};
 use crate::platform::device_nodes;
 
 /// Reports the first framebuffer; `None` when there is none.
@@ -23,7 +22,7 @@ pub(crate) fn check(root: &Root) -> Option<Check> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::doctor::State;
+    use crate::doctor::check::State;
     use crate::doctor::check::samples::Tree;
 
     #[test]

@@ -1,7 +1,6 @@
 //! Checks the board, its kernel, CPU, compute kernels, clocks, temperatures and memory.
 
-use crate::doctor::Check;
-use crate::doctor::check::Root;
+use crate::doctor::check::{Check, Root};
 use crate::platform::machine_facts::MachineFacts;
 use crate::platform::sensors::{Clock, Reading, Sensors};
 use crate::platform::thermal;
@@ -133,7 +132,7 @@ fn memory(facts: &MachineFacts) -> Check {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::doctor::State;
+    use crate::doctor::check::State;
     use crate::doctor::check::samples::Tree;
 
     fn state(checks: &[Check], name: &str) -> (State, String) {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use anyhow::{Result, bail, ensure};
 
 use crate::capture::demo_clip::DemoClip;
-use crate::doctor::Check;
+use crate::doctor::check::Check;
 use crate::platform::clock::Stopwatch;
 use faceptor::stages::{Face, Locate, Picture, Pipeline, Prediction, Purpose, TaskDecoder, select_tasks};
 use faceptor_nn::bundle::Bundle;

@@ -4,8 +4,7 @@ use std::thread;
 use std::time::Duration;
 
 use crate::control::{socket, socket_paths};
-use crate::doctor::Check;
-use crate::doctor::check::Root;
+use crate::doctor::check::{Check, Root};
 use crate::lab::timer_latency::{self, Lateness};
 use crate::platform::clock;
 use crate::platform::memory_lock::Locked;
@@ -117,7 +116,7 @@ pub(crate) fn control() -> Check {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::doctor::State;
+    use crate::doctor::check::State;
     use crate::doctor::check::samples::Tree;
 
     #[test]

@@ -297,7 +297,7 @@ fn failure_of_the_first_open_is_an_error() {
     assert_eq!(error.as_deref(), Some("camera fake: no permission"));
 }
 
-/// Under any mixture of faults time goes on, no buffer is given back twice (the fake panics), and frames return.
+/// Applies random faults: time goes on, no buffer is given back twice (the fake panics), and frames return.
 #[test]
 fn camera_survives_any_mixture_of_faults() -> Test {
     let (mut camera, fake) = grey_camera()?;
