@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 use clap::Args;
 
-use crate::cli::{Outcome, network, output};
+use crate::cli::{Outcome, network_arguments, output};
 use faceptor_nn::bundle::TensorInfo;
 use faceptor_nn::{PACKINGS, Packing};
 
@@ -64,7 +64,7 @@ fn packing(name: &str) -> Result<Packing, String> {
 
 /// Describes a bundle: its name, tasks, finder and parts.
 fn info(path: &Path) -> Result<String> {
-    let bundle = network::open(path)?;
+    let bundle = network_arguments::open(path)?;
     let manifest = bundle.manifest();
     let mut text = format!("{} {}, {:.2} MB\n", manifest.name, manifest.version, bundle.len_bytes() as f64 / 1e6);
     text += &format!("sha256   {}\n", bundle.sha256());

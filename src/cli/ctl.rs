@@ -8,7 +8,7 @@ use anyhow::{Context, Result, anyhow, bail};
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
-use crate::cli::{Outcome, UsageError, output, report};
+use crate::cli::{Outcome, UsageError, output, report_text};
 use crate::control::protocol::MAX_RESPONSE;
 use crate::control::{socket, socket_paths};
 
@@ -63,7 +63,7 @@ pub fn run(arguments: CtlArguments) -> Result<Outcome> {
     if response["ok"] == true {
         match arguments.json {
             true => output::print_json(&response["result"])?,
-            false => output::print(&report::text(&response["result"]))?,
+            false => output::print(&report_text::text(&response["result"]))?,
         }
         return Ok(Outcome::Done);
     }
@@ -105,7 +105,7 @@ fn ask(path: &Path, request: &Value) -> Result<Value> {
     let failed = || format!("no answer from the loop at {}", path.display());
     stream.set_read_timeout(Some(PATIENCE)).with_context(failed)?;
     stream.set_write_timeout(Some(PATIENCE)).with_context(failed)?;
-    // What was refused at once (too many clients) has an answer, although this could not be written.
+    // A connection that is refused at once (too many clients) has an answer, although the request could not be written.
     let written = (&stream).write_all(format!("{request}\n").as_bytes());
     let mut line = String::new();
     let read = BufReader::new((&stream).take(MAX_RESPONSE as u64)).read_line(&mut line);

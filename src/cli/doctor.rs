@@ -3,7 +3,7 @@
 use anyhow::Result;
 use clap::Args;
 
-use crate::cli::network::NetworkArguments;
+use crate::cli::network_arguments::NetworkArguments;
 use crate::cli::{Outcome, output};
 use crate::doctor::{self, Check, Network, Report, State};
 use crate::platform::clock::Stopwatch;

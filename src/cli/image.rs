@@ -7,7 +7,7 @@ use clap::Args;
 
 use crate::capture::photo_files;
 use crate::cli::Outcome;
-use crate::cli::network::{NetworkArguments, TaskArguments};
+use crate::cli::network_arguments::{NetworkArguments, TaskArguments};
 use crate::cli::output;
 use crate::outputs::draw::{mask, overlay, png};
 use crate::outputs::format::json::{JsonLine, Origin, OuterTiming};
@@ -59,7 +59,7 @@ fn looks(text: &str) -> Result<Augmentation, &'static str> {
     }
 }
 
-/// Where annotated pictures and masks go.
+/// The paths of annotated pictures and masks.
 struct Destination {
     annotated: Option<OutputPaths>,
     masks: Option<OutputPaths>,

@@ -10,8 +10,9 @@ use clap::Args;
 use crate::capture::demo_clip::{self, DemoClip};
 use crate::capture::demo_source::DemoSource;
 use crate::capture::photo_files;
-use crate::cli::bench::{MeasureArguments, write_json};
-use crate::cli::network::{NetworkArguments, TaskArguments};
+use crate::cli::bench::write_json;
+use crate::cli::measure_arguments::MeasureArguments;
+use crate::cli::network_arguments::{NetworkArguments, TaskArguments};
 use crate::cli::{Outcome, output};
 use crate::lab::bench;
 use crate::lab::compare::Limit;
@@ -86,7 +87,7 @@ fn collect(arguments: &ReferenceArguments) -> Result<(Vec<(String, Picture)>, Ou
     listing.failures.iter().for_each(|(path, reason)| failed(path, reason));
     for path in &listing.photos {
         match read_photo(path) {
-            // Only its name: where it lay on this machine is nobody's business.
+            // Only its name: the path on this machine is private.
             Ok(photo) => {
                 let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
                 pictures.push((name, photo.into_picture()));

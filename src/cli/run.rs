@@ -34,7 +34,7 @@ use faceptor::stages::{Pipeline, TrackerOptions};
 
 /// Most commands that wait for the next frame.
 const COMMANDS: usize = 16;
-/// FramePool that outlets may hold, beside one in each result.
+/// Pixel buffers that sinks may hold, besides one in each result.
 const SHARED_FRAMES: usize = 8;
 
 /// Stack of the publisher's thread, which formats lines. Its first 256 KiB are touched in advance.
@@ -194,7 +194,7 @@ fn report(arguments: &RunArguments, legend: &Arc<Legend>, ending: &Ending) -> Re
             None => bail!("the last frame was not kept, so {} is not written", path.display()),
         }
     }
-    if !ending.heard_out {
+    if !ending.stdout_complete {
         return Err(output::Closed.into());
     }
     if ending.report.published > 0 {

@@ -6,7 +6,7 @@ use clap::Args;
 use v4l::FourCC;
 
 use crate::capture::source::SourceRequest;
-use crate::cli::network::{NetworkArguments, TaskArguments};
+use crate::cli::network_arguments::{NetworkArguments, TaskArguments};
 use crate::control::socket::SocketError;
 use crate::control::socket_paths;
 use crate::live::live_loop::LoopSettings;

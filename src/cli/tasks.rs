@@ -4,7 +4,7 @@ use anyhow::Result;
 use clap::Args;
 use serde::Serialize;
 
-use crate::cli::network::NetworkArguments;
+use crate::cli::network_arguments::NetworkArguments;
 use crate::cli::{Outcome, output};
 use crate::lab::task_cost::{self, Cost};
 use faceptor::stages::parts_of;

@@ -9,8 +9,9 @@ use clap::Args;
 use serde_json::Value;
 
 use crate::capture::demo_source::DemoSource;
-use crate::cli::bench::{MeasureArguments, write_json};
-use crate::cli::network::NetworkArguments;
+use crate::cli::bench::write_json;
+use crate::cli::measure_arguments::MeasureArguments;
+use crate::cli::network_arguments::NetworkArguments;
 use crate::cli::{Outcome, output};
 use crate::lab::assertion::{Assertion, Scope};
 use crate::lab::bench;

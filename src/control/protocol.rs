@@ -14,7 +14,7 @@ pub const MAX_RESPONSE: usize = 256 * 1024;
 /// Longest frame budget, ms.
 pub const MAX_BUDGET_MS: f64 = 60_000.0;
 
-/// Why a request was not carried out.
+/// The reason for refusing a request.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
     #[error("{0}")]

@@ -19,7 +19,7 @@ pub const MAX_CLIENTS: usize = 8;
 /// Least time between two rounds, in each of which every client is served once. A client that never stops sending
 /// requests gets a thousand answers a second, and takes no CPU from the loop.
 const ROUND: Duration = Duration::from_millis(1);
-/// How often a pending result is asked for.
+/// Time between two calls of a pending result.
 const PENDING_EVERY: Duration = Duration::from_millis(20);
 /// Stack of the thread: requests are small and answers are made on the heap.
 const STACK_BYTES: usize = 512 << 10;

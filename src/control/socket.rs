@@ -20,7 +20,7 @@ const MAX_PATH: usize = 107;
 const START_PATIENCE: Duration = Duration::from_secs(2);
 const RETRY: Duration = Duration::from_millis(20);
 
-/// Why a socket could not be created.
+/// The reason why a socket could not be created.
 #[derive(Debug, thiserror::Error)]
 pub enum SocketError {
     #[error("control socket {0}: another faceptor listens there; end it, or give this one another --control")]
@@ -189,7 +189,7 @@ mod tests {
     fn dead_socket_is_taken_over_but_not_a_live_one() {
         let folder = Folder::new().expect("a folder");
         let path = folder.path().join("s");
-        // The standard library leaves the file behind, as a killed program does.
+        // The standard library does not remove the file, as a killed program does not.
         drop(UnixListener::bind(&path).expect("a socket"));
         let bound = bind(&path).expect("taken over");
         let refused = bind(&path).expect_err("it is in use");

@@ -32,7 +32,7 @@ use faceptor::stages::{Analysis, OwnedFrame};
 const STDOUT_DEPTH: usize = 64;
 /// Lines that wait while the disk is busy: about eight seconds of a camera.
 const RECORDING_DEPTH: usize = 256;
-/// How long standard output, a recording, and all other sinks together may take at the end.
+/// Time limit at the end for standard output, for a recording, and for all other sinks together.
 const FLUSH_LIMIT: Duration = Duration::from_secs(3);
 
 /// Which outputs a run has.
@@ -48,7 +48,7 @@ pub struct OutputOptions {
     pub source_waits: bool,
 }
 
-/// What the outputs need to know of the run.
+/// The facts of the run that the outputs need.
 pub struct RunFacts {
     pub legend: Arc<Legend>,
     /// The source in a few words, such as a camera's name.
@@ -61,7 +61,7 @@ pub struct RunFacts {
 
 /// One result to be given out.
 pub struct PublishedFrame<'a> {
-    /// What goes to standard output, with its line feed: JSON or text.
+    /// The text for standard output, with its line feed: JSON or plain text.
     pub printed: &'a [u8],
     /// The JSON line with its line feed; may be empty when [`Outputs::needs_json`] is false.
     pub json: &'a [u8],

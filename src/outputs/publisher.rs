@@ -70,7 +70,7 @@ pub struct Ending {
     /// The last result, if it was to be kept.
     pub last: Option<Box<FrameResult>>,
     /// The reader of standard output took everything.
-    pub heard_out: bool,
+    pub stdout_complete: bool,
 }
 
 impl<'a> Publisher<'a> {
@@ -121,8 +121,8 @@ impl<'a> Publisher<'a> {
             }
         }
         self.update_run_stats();
-        let heard_out = self.outputs.finish()?;
-        Ok(Ending { report: self.report, last: self.last, heard_out })
+        let stdout_complete = self.outputs.finish()?;
+        Ok(Ending { report: self.report, last: self.last, stdout_complete })
     }
 
     fn take(&mut self, mut result: Box<FrameResult>) {

@@ -1,4 +1,4 @@
-//! An RGB picture that `embedded-graphics` draws on, and the means to draw larger or translucent on it.
+//! An RGB picture as a draw target of `embedded-graphics`, with magnified and translucent drawing.
 
 use std::convert::Infallible;
 
@@ -9,7 +9,7 @@ use embedded_graphics::primitives::Rectangle;
 
 use faceptor::stages::{Picture, Pixels};
 
-/// A picture to draw on. What lies outside is left out.
+/// A picture to draw on. Pixels outside it are ignored.
 pub struct Canvas {
     picture: Picture,
 }
@@ -20,22 +20,22 @@ impl Canvas {
         Canvas { picture }
     }
 
-    /// What has been drawn so far.
+    /// Returns the picture.
     pub fn picture(&self) -> &Picture {
         &self.picture
     }
 
-    /// Exchanges the picture that is drawn on.
+    /// Returns the picture, to be replaced or changed.
     pub fn picture_mut(&mut self) -> &mut Picture {
         &mut self.picture
     }
 
-    /// The finished picture.
+    /// Returns the finished picture.
     pub fn into_picture(self) -> Picture {
         self.picture
     }
 
-    /// Mixes a colour into one pixel, `share` of 256 of it.
+    /// Blends a colour into one pixel. `share`: weight of the colour, 0 to 256.
     pub fn blend(&mut self, x: usize, y: usize, colour: Rgb888, share: u32) {
         let (width, height) = (self.picture.width(), self.picture.height());
         if x >= width || y >= height {
@@ -47,7 +47,7 @@ impl Canvas {
         }
     }
 
-    /// Mixes a colour into a rectangle.
+    /// Blends a colour into a rectangle, like [`Canvas::blend`].
     pub fn blend_rectangle(&mut self, area: Rectangle, colour: Rgb888, share: u32) {
         let (width, height) = (self.picture.width() as i64, self.picture.height() as i64);
         let clip = |from: i32, length: u32, limit: i64| {
@@ -84,7 +84,7 @@ impl DrawTarget for Canvas {
     }
 }
 
-/// Draws each pixel as a square of `factor` pixels with its origin at `origin`: bitmap fonts for large pictures.
+/// Draws each pixel as a square of `factor` pixels, relative to `origin`: bitmap fonts for large pictures.
 pub struct Magnified<'a> {
     pub canvas: &'a mut Canvas,
     pub origin: Point,
@@ -116,7 +116,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn drawing_outside_is_left_out() -> Result<(), Infallible> {
+    fn drawing_outside_is_ignored() -> Result<(), Infallible> {
         let mut canvas = Canvas::new(Picture::filled(4, 3, [0; 3]));
         let points = [(-1, 0), (0, -1), (4, 0), (0, 3), (i32::MAX, 5), (2, 1)];
         canvas.draw_iter(points.map(|(x, y)| Pixel(Point::new(x, y), Rgb888::WHITE)))?;

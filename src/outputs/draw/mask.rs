@@ -1,15 +1,15 @@
-//! Parsing masks at the size of the picture.
+//! Paints parsing masks at the size of the picture.
 
 use faceptor::stages::{Face, OUTSIDE, Parsing, Picture, Pixels, Prediction, TaskDecoder};
 
-/// Class numbers of one face for each pixel of the picture, 255 outside what the decoder's task sees.
+/// Returns the class number of each pixel of the picture for one face, 255 outside the task's crop.
 pub fn labels(parsing: &Parsing, decoder: &TaskDecoder, face: &Face, picture: &Picture) -> Vec<u8> {
     let mut mask = Vec::new();
     paint(parsing, decoder, face, picture, &mut mask);
     mask
 }
 
-/// The same into memory that is used again.
+/// Paints the class numbers like [`labels`], into memory that is reused.
 pub fn paint(parsing: &Parsing, decoder: &TaskDecoder, face: &Face, picture: &Picture, mask: &mut Vec<u8>) {
     let (width, height) = (picture.width(), picture.height());
     mask.clear();
@@ -17,7 +17,7 @@ pub fn paint(parsing: &Parsing, decoder: &TaskDecoder, face: &Face, picture: &Pi
     parsing.paint(face.views.of(decoder.look()), &decoder.gaze().unwarp, width, height, mask);
 }
 
-/// The parsing answers of a face with their placer among its answers.
+/// Returns the parsing results of a face with their index among its results.
 pub fn parsings(face: &Face) -> impl Iterator<Item = (usize, &Parsing)> {
     face.results.iter().enumerate().filter_map(|(index, result)| match &result.prediction {
         Prediction::Parsing(parsing) if result.known => Some((index, parsing)),

@@ -1,4 +1,4 @@
-//! Annotated pictures.
+//! Annotated pictures and parsing masks.
 
 pub mod canvas;
 pub mod mask;

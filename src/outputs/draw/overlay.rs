@@ -1,4 +1,4 @@
-//! The annotated picture: parsing colours, box, landmarks and a caption for each face.
+//! Draws the annotated picture: parsing colours, box, landmarks and a caption for each face.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -14,19 +14,19 @@ use crate::outputs::draw::text_layout::{CaptionPlacer, TextLayout};
 use crate::outputs::format::caption;
 use faceptor::stages::{Analysis, Face, ImageView, OUTSIDE, Picture, Pipeline, Pixels, Prediction, TaskDecoder};
 
-/// Small pictures are magnified by a whole factor to about this side, so that a caption can be read on them.
+/// Small pictures are magnified by a whole factor to about this side, so that captions are readable, px.
 const READABLE_SIDE: usize = 480;
-/// The largest magnification.
+/// Largest magnification.
 const MAX_FACTOR: usize = 8;
-/// A parsing colour's share of 256; background stays as it is.
+/// Weight of a parsing colour, of 256. The background is not coloured.
 const TINT: u32 = 110;
 
 const BOX: Rgb888 = Rgb888::new(70, 220, 110);
-/// Landmarks, a colour for each set of a face.
+/// Landmark colours, one for each landmark task.
 const DOTS: [Rgb888; 4] =
     [Rgb888::new(255, 240, 80), Rgb888::new(80, 230, 255), Rgb888::new(255, 130, 220), Rgb888::new(255, 150, 40)];
 
-/// Colours of the parsing classes by number; further classes start over after the background.
+/// Colours of the parsing classes by number; further classes repeat them from class 1 on.
 const PALETTE: [[u8; 3]; 19] = [
     [0, 0, 0],
     [255, 170, 120],
@@ -49,7 +49,7 @@ const PALETTE: [[u8; 3]; 19] = [
     [120, 150, 190],
 ];
 
-/// What drawing has to know of the network, for as long as it runs.
+/// The task decoders of a network, by which results are named and drawn.
 #[derive(Clone)]
 pub struct Legend {
     pub decoders: Vec<TaskDecoder>,
@@ -61,17 +61,17 @@ impl Legend {
     }
 }
 
-/// Sizes that follow the canvas.
+/// Sizes that depend on the canvas.
 struct Scale {
-    /// Canvas pixels for a picture pixel.
+    /// Canvas pixels a picture pixel.
     factor: f32,
-    /// Width of lines, canvas pixels.
+    /// Width of lines in canvas pixels.
     line: u32,
     text_layout: TextLayout,
 }
 
 impl Scale {
-    /// For a picture drawn on a canvas of this size.
+    /// Returns the sizes for a picture on a canvas of this size.
     fn of(picture: &Picture, [width, height]: [usize; 2]) -> Scale {
         let shorter = width.min(height);
         // A line of text is about a 32nd of the shorter side.
@@ -79,21 +79,21 @@ impl Scale {
         Scale { factor: width as f32 / picture.width() as f32, line: (shorter / 400).max(1) as u32, text_layout }
     }
 
-    /// Canvas coordinate of a picture coordinate.
+    /// Converts a picture coordinate to a canvas coordinate.
     fn place(&self, v: f32) -> i32 {
-        // Beyond the picture lies nothing that is drawn; the limit keeps sums of coordinates within i32.
+        // The limit keeps sums of coordinates within i32.
         (((v + 0.5) * self.factor - 0.5).round()).clamp(-1e6, 1e6) as i32
     }
 }
 
-/// The size at which a caption can be read on a picture: its own, or a whole multiple when it is small.
+/// Returns the size at which captions are readable on a picture: its own, or a whole multiple if it is small.
 pub fn readable_size(picture: &Picture) -> [usize; 2] {
     let longer = picture.width().max(picture.height()).max(1);
     let factor = ((READABLE_SIDE + longer / 2) / longer).clamp(1, MAX_FACTOR);
     [picture.width() * factor, picture.height() * factor]
 }
 
-/// Draws everything that the analysis says onto a copy of the picture.
+/// Draws an analysis on a copy of the picture.
 pub fn annotate(picture: &Picture, analysis: &Analysis, pipeline: &Pipeline) -> Picture {
     let mut canvas = Canvas::new(Picture::default());
     Resizer::default().resize(picture, readable_size(picture), canvas.picture_mut());
@@ -101,7 +101,7 @@ pub fn annotate(picture: &Picture, analysis: &Analysis, pipeline: &Pipeline) -> 
     canvas.into_picture()
 }
 
-/// Draws frame after frame, in the same memory.
+/// Draws frames one after the other in the same memory.
 pub struct Annotator {
     legend: Arc<Legend>,
     resizer: Resizer,
@@ -116,7 +116,7 @@ impl Annotator {
         Annotator { legend, resizer: Resizer::default(), source, canvas, mask: Vec::new() }
     }
 
-    /// Draws a frame with everything that the analysis says, at the size that `size` gives to the frame's.
+    /// Draws a frame with its analysis, at the size that `size` returns for the frame.
     pub fn draw(
         &mut self,
         view: &ImageView,
@@ -130,7 +130,7 @@ impl Annotator {
     }
 }
 
-/// Draws on a canvas that shows `picture`, at any size.
+/// Draws an analysis on a canvas that shows `picture` at any size.
 fn draw(canvas: &mut Canvas, picture: &Picture, analysis: &Analysis, decoders: &[TaskDecoder], mask: &mut Vec<u8>) {
     let scale = Scale::of(picture, [canvas.picture().width(), canvas.picture().height()]);
     for face in &analysis.faces {
@@ -151,7 +151,7 @@ fn draw(canvas: &mut Canvas, picture: &Picture, analysis: &Analysis, decoders: &
     }
 }
 
-/// Mixes the colours of the classes in, where the mask (at the size of the picture) has a class but background.
+/// Blends in the colours of the classes other than background. The mask has the size of the picture.
 fn tint(canvas: &mut Canvas, mask: &[u8], picture: &Picture, scale: &Scale) {
     let (width, height) = (canvas.picture().width(), canvas.picture().height());
     let back = |at: usize, limit: usize| (((at as f32 + 0.5) / scale.factor) as usize).min(limit - 1);
@@ -187,7 +187,7 @@ fn draw_face(canvas: &mut Canvas, face: &Face, area: Rectangle, scale: &Scale) -
         .collect();
     let (marks, colours) =
         if marks.is_empty() { (vec![face.detection.keypoints.as_slice()], &[BOX][..]) } else { (marks, &DOTS[..]) };
-    // Dots of a small face are small, so that it stays visible below them.
+    // Small dots on a small face, so that it stays visible.
     let diameter = (area.size.width / 60).clamp(1, 3 * scale.line + 1);
     for (points, &colour) in marks.iter().zip(colours.iter().cycle()) {
         for &[x, y] in *points {
@@ -198,8 +198,8 @@ fn draw_face(canvas: &mut Canvas, face: &Face, area: Rectangle, scale: &Scale) -
     Ok(())
 }
 
-/// Writes the caption beside the face, as many lines as the face is high. Without room there, the only face of a picture
-/// has it in a corner of the picture; in a crowd a face gets a few small words below it.
+/// Draws the caption beside the face, at most as high as the face. Without room there, the only face of a picture has its
+/// caption in a corner of the picture; one of several faces gets a few small words below it.
 fn draw_caption(
     canvas: &mut Canvas,
     face: &Face,
@@ -254,7 +254,7 @@ mod tests {
     }
 
     #[test]
-    fn one_artist_draws_every_size_like_the_first_time() {
+    fn reused_annotator_draws_like_a_new_one() {
         let picture = Picture::filled(64, 48, [90, 90, 90]);
         let mut analysis = Analysis::default();
         let mut face = Face::blank(&[]);

@@ -1,4 +1,4 @@
-//! PNG files, whole or not at all.
+//! Writes PNG files, whole or not at all.
 
 use std::path::Path;
 
@@ -10,11 +10,17 @@ use crate::platform::atomic_file;
 use faceptor::stages::{Picture, Pixels};
 
 /// Writes an RGB picture.
+///
+/// # Errors
+/// When the file cannot be written; the message names it.
 pub fn write_picture(path: &Path, picture: &Picture) -> Result<()> {
     write(path, picture.bytes(), picture.width(), picture.height(), ExtendedColorType::Rgb8)
 }
 
 /// Writes 8-bit grey values, such as class numbers.
+///
+/// # Errors
+/// When the file cannot be written; the message names it.
 pub fn write_grey(path: &Path, values: &[u8], width: usize, height: usize) -> Result<()> {
     write(path, values, width, height, ExtendedColorType::L8)
 }
@@ -34,7 +40,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_written_is_read_again() -> Result<()> {
+    fn written_picture_is_read_back() -> Result<()> {
         let folder = crate::scratch::Folder::new()?;
         let path = folder.path().join("a.png");
         let picture = Picture::from_rgb(2, 1, vec![1, 2, 3, 4, 5, 6]).context("six bytes")?;
@@ -45,7 +51,7 @@ mod tests {
     }
 
     #[test]
-    fn a_folder_that_is_not_there_is_named() {
+    fn missing_folder_is_named() {
         let error = write_grey(Path::new("/nonexistent/a.png"), &[0], 1, 1).expect_err("no such folder");
         assert!(format!("{error:#}").starts_with("cannot write /nonexistent/a.png: "), "{error:#}");
     }

@@ -1,19 +1,19 @@
-//! A picture at another size, for showing it.
+//! Resizes pictures for display.
 
 use faceptor::stages::{Picture, Pixels};
 
-/// Resizes picture after picture, linear between pixels; what it needs for a size is computed once.
+/// Resizes pictures by bilinear interpolation. The weights of a size are computed once.
 #[derive(Default)]
 pub struct Resizer {
     /// Width and height before and after.
     sizes: [[usize; 2]; 2],
     columns: Vec<Step>,
     rows: Vec<Step>,
-    /// Halved copies, for pictures that get smaller than half.
+    /// A halved copy, for results smaller than half the source.
     halved: Picture,
 }
 
-/// The two pixels on one axis that a new one lies between, and the share of the second in 256ths.
+/// The two source pixels on one axis around a target pixel, and the weight of the second, 0 to 256.
 #[derive(Clone, Copy)]
 struct Step {
     first: usize,
@@ -22,10 +22,10 @@ struct Step {
 }
 
 impl Resizer {
-    /// Draws all of `source` into `target`, which gets `size` (width and height, at least 1).
+    /// Scales `source` into `target`, which gets `size` (width and height, at least 1).
     pub fn resize(&mut self, source: &Picture, size: [usize; 2], target: &mut Picture) {
         target.reshape(size[0], size[1]);
-        // Linear between neighbours leaves pixels out below half the size.
+        // Below half the size, bilinear interpolation would skip pixels.
         let too_large = |picture: &Picture| picture.width() >= 2 * size[0] && picture.height() >= 2 * size[1];
         if too_large(source) {
             let mut halved = source.halved();
@@ -70,7 +70,7 @@ impl Resizer {
     }
 }
 
-/// Pixel centres of `to` pixels on an axis of `from` pixels.
+/// Returns the steps of `to` pixels on an axis of `from` pixels, by pixel centres.
 fn steps(from: usize, to: usize) -> Vec<Step> {
     let place = |at: usize| {
         let position = ((at as f64 + 0.5) * from as f64 / to as f64 - 0.5).clamp(0.0, (from - 1) as f64);
@@ -81,7 +81,7 @@ fn steps(from: usize, to: usize) -> Vec<Step> {
     (0..to).map(place).collect()
 }
 
-/// The size of a picture that fills `room` as far as its shape allows. It is only made larger where `grow` says so.
+/// Returns the largest size within `room` that keeps the aspect ratio of a picture. Enlarges it only if `grow`.
 pub fn fitting(picture: [usize; 2], room: [usize; 2], grow: bool) -> [usize; 2] {
     let [width, height] = picture.map(|side| side.max(1) as f64);
     let factor = (room[0] as f64 / width).min(room[1] as f64 / height);
@@ -94,14 +94,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn pixels_between_two_are_mixed() {
+    fn pixels_are_interpolated() {
         let source = Picture::from_rgb(2, 1, vec![0, 100, 0, 200, 100, 0]).expect("two pixels");
         let (mut resizer, mut target) = (Resizer::default(), Picture::default());
         resizer.resize(&source, [4, 2], &mut target);
         let reds: Vec<u8> = (0..4).map(|x| target.rgb(x, 1)[0]).collect();
         assert_eq!(reds, [0, 50, 150, 200]);
         assert!((0..8).all(|i| target.rgb(i % 4, i / 4)[1] == 100));
-        // The same size is a copy, another size is computed anew.
+        // The same size is a copy; for another size the weights are recomputed.
         resizer.resize(&source, [2, 1], &mut target);
         assert_eq!(target, source);
         resizer.resize(&source, [1, 1], &mut target);
@@ -109,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn a_magnified_picture_keeps_its_corners() {
+    fn magnified_picture_keeps_its_corners() {
         let picture = Picture::from_rgb(2, 1, vec![0, 0, 0, 200, 100, 50]).expect("six bytes");
         let mut large = Picture::default();
         Resizer::default().resize(&picture, [8, 4], &mut large);
@@ -118,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn no_pixel_is_left_out_when_it_gets_small() {
+    fn downscaling_skips_no_pixel() {
         let mut source = Picture::filled(64, 64, [0; 3]);
         source.bytes_mut()[3 * (37 * 64 + 21)..][..3].fill(255);
         let mut target = Picture::default();
@@ -127,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn pictures_keep_their_shape() {
+    fn pictures_keep_their_aspect_ratio() {
         assert_eq!(fitting([640, 480], [1280, 800], true), [1067, 800]);
         assert_eq!(fitting([640, 480], [1280, 800], false), [640, 480]);
         assert_eq!(fitting([1920, 1080], [960, 720], false), [960, 540]);

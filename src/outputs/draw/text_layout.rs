@@ -1,4 +1,4 @@
-//! Captions: how large their letters are, where they go, and how they are drawn.
+//! Captions: their size, placement and drawing.
 
 use std::convert::Infallible;
 
@@ -11,10 +11,10 @@ use embedded_graphics::text::{Baseline, Text};
 
 use crate::outputs::draw::canvas::{Canvas, Magnified};
 
-/// The dark behind a caption, its share of 256.
+/// Weight of the dark background of a caption, of 256.
 const SHADE: u32 = 150;
 
-/// A bitmap font, each of its pixels a square of canvas pixels.
+/// A bitmap font with a magnification.
 #[derive(Clone, Copy)]
 pub struct TextLayout {
     font: &'static MonoFont<'static>,
@@ -22,18 +22,18 @@ pub struct TextLayout {
 }
 
 impl TextLayout {
-    /// Letters of about `height` canvas pixels, but never smaller than can be read.
+    /// Chooses letters of about `height` canvas pixels, at least the smallest readable size.
     pub fn of_height(height: usize) -> TextLayout {
         let (font, own) = if height < 13 { (&FONT_6X10, 10) } else { (&FONT_9X15, 15) };
         TextLayout { font, factor: ((height + own / 2) / own).max(1) as u32 }
     }
 
-    /// About half as large, for placer without room.
+    /// Returns a layout of about half the size.
     pub fn smaller(self) -> TextLayout {
         TextLayout::of_height(self.character().height as usize / 2)
     }
 
-    /// Of one letter, canvas pixels.
+    /// Returns the size of one letter in canvas pixels.
     pub fn character(&self) -> Size {
         let size = self.font.character_size;
         Size::new((size.width + self.font.character_spacing) * self.factor, size.height * self.factor)
@@ -43,7 +43,7 @@ impl TextLayout {
         2 * self.factor
     }
 
-    /// Of a block of lines with its margin.
+    /// Returns the size of a block of lines with its margin.
     pub fn block(&self, lines: &[String]) -> Size {
         let longest = lines.iter().map(|line| line.chars().count()).max().unwrap_or(0) as u32;
         let character = self.character();
@@ -51,7 +51,7 @@ impl TextLayout {
         Size::new(width + 2 * self.margin(), height + 2 * self.margin())
     }
 
-    /// Draws the lines on a dark block with its corner at `corner`.
+    /// Draws the lines on a dark block whose top left corner is `corner`.
     pub fn draw(&self, canvas: &mut Canvas, lines: &[String], corner: Point) -> Result<(), Infallible> {
         canvas.blend_rectangle(Rectangle::new(corner, self.block(lines)), Rgb888::BLACK, SHADE);
         let style = MonoTextStyle::new(self.font, Rgb888::WHITE);
@@ -65,20 +65,20 @@ impl TextLayout {
     }
 }
 
-/// Keeps captions off faces and off each other.
+/// Places captions where they cover neither faces nor each other.
 pub struct CaptionPlacer {
     whole: Rectangle,
     covered: Vec<Rectangle>,
 }
 
-/// Pixels that two rectangles share.
+/// Returns the number of pixels that two rectangles share.
 fn shared_area(one: &Rectangle, other: &Rectangle) -> u64 {
     let both = one.intersection(other).size;
     u64::from(both.width) * u64::from(both.height)
 }
 
 impl CaptionPlacer {
-    /// On a canvas of `size` with these faces.
+    /// Starts with a canvas of `size` and the boxes of its faces.
     pub fn new(size: Size, faces: &[Rectangle]) -> CaptionPlacer {
         CaptionPlacer { whole: Rectangle::new(Point::zero(), size), covered: faces.to_vec() }
     }
@@ -91,7 +91,7 @@ impl CaptionPlacer {
         place.intersection(&self.whole) == *place && self.cost(place) == 0
     }
 
-    /// A free place for a block beside a face: right, left, below or above.
+    /// Returns a free place for a block beside a face: right, left, below or above.
     pub fn beside(&self, face: &Rectangle, block: Size) -> Option<Rectangle> {
         let (left, top) = (face.top_left.x, face.top_left.y);
         let (right, below) = (left + face.size.width as i32 + 2, top + face.size.height as i32 + 2);
@@ -100,7 +100,7 @@ impl CaptionPlacer {
         corners.into_iter().map(|(x, y)| Rectangle::new(Point::new(x, y), block)).find(|place| self.fits(place))
     }
 
-    /// The corner of the picture where a block covers the least; of equals the one at the bottom on the left.
+    /// Returns the corner of the picture where a block covers the least; bottom left among equals.
     pub fn corner(&self, block: Size) -> Rectangle {
         let room = self.whole.size.saturating_sub(block);
         let (x, y) = (room.width as i32, room.height as i32);
@@ -114,7 +114,7 @@ impl CaptionPlacer {
         best
     }
 
-    /// Keeps further captions off this place.
+    /// Reserves a place, so that no further caption covers it.
     pub fn take(&mut self, place: Rectangle) {
         self.covered.push(place);
     }
@@ -126,18 +126,18 @@ mod tests {
     use faceptor::stages::{Picture, Pixels};
 
     #[test]
-    fn letters_follow_the_height() {
+    fn letters_scale_with_the_height() {
         let height = |asked| TextLayout::of_height(asked).character().height;
         assert_eq!([0, 9, 12, 15, 28, 100].map(height), [10, 10, 10, 15, 30, 105]);
         assert_eq!(TextLayout::of_height(60).smaller().character().height, 30);
     }
 
     #[test]
-    fn a_caption_takes_the_free_side_and_does_not_cover_another() {
+    fn caption_takes_a_free_side_and_covers_no_other() {
         let boxes = [(500, 100), (350, 100)].map(|(x, y)| Rectangle::new(Point::new(x, y), Size::new(100, 120)));
         let mut placer = CaptionPlacer::new(Size::new(640, 480), &boxes);
         let block = Size::new(112, 49);
-        // The right one is too near to the edge and has a neighbour on its left: below it is free.
+        // The right face is too near the edge and has a neighbour on its left; the place below is free.
         let first = placer.beside(&boxes[0], block).expect("there is room");
         assert_eq!(first.top_left, Point::new(500, 222));
         placer.take(first);
@@ -152,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn the_letters_are_drawn_inside_their_block() {
+    fn letters_are_drawn_inside_their_block() {
         let mut canvas = Canvas::new(Picture::filled(100, 40, [200; 3]));
         let text_layout = TextLayout::of_height(10);
         let lines = ["31 y \u{b1}5".to_owned()];

@@ -1,15 +1,15 @@
-//! The answers of a face in a few words, most important first: for captions in pictures and for plain text.
+//! Results of a face in a few words, the most important first: for captions and plain text.
 
 use faceptor::stages::{Face, Prediction, TaskDecoder, largest};
 
-/// Attributes from this probability on are named.
+/// Least probability of an attribute that is named.
 const LIKELY: f32 = 0.5;
-/// So many attributes are named at most.
+/// Most attributes that are named.
 const MOST_ATTRIBUTES: usize = 5;
 
-/// One short text for each answer that has words: `31 y ±5`, `happiness 87 %`, likely attributes one by one. One that is
-/// not of this frame says how many frames old it is: `31 y ±5 (-3)`.
-/// A task whose name is not its kind's usual one is named, so that two of a kind can be told apart.
+/// Returns a short text for each result: `31 y ±5`, `happiness 87 %`, likely attributes one by one. The text of an earlier
+/// frame's result has its age in frames: `31 y ±5 (-3)`. If a task does not have its kind's usual name, the text begins
+/// with its name, to distinguish two tasks of a kind.
 pub fn phrases(face: &Face, decoders: &[TaskDecoder]) -> Vec<String> {
     let mut phrases = Vec::new();
     for (_, decoder, result) in face.known(decoders) {
@@ -37,7 +37,7 @@ pub fn phrases(face: &Face, decoders: &[TaskDecoder]) -> Vec<String> {
     phrases
 }
 
-/// The likely attributes, the surest first, underscores as spaces.
+/// Returns the likely attributes, the most probable first, underscores as spaces.
 fn likely<'a>(labels: &'a [String], values: &'a [f32]) -> impl Iterator<Item = String> + 'a {
     let mut order: Vec<usize> = (0..values.len().min(labels.len())).filter(|&i| values[i] >= LIKELY).collect();
     order.sort_by(|&a, &b| values[b].total_cmp(&values[a]));
@@ -51,7 +51,7 @@ mod tests {
     use faceptor_nn::manifest::{Task, TaskKind};
 
     #[test]
-    fn an_answer_of_an_earlier_frame_says_how_old_it_is() {
+    fn stale_result_has_its_age() {
         let task = Task {
             name: "expression".into(),
             labels: vec!["neutral".into(), "anger".into()],
@@ -66,7 +66,7 @@ mod tests {
     }
 
     #[test]
-    fn the_surest_attributes_come_first() {
+    fn most_probable_attributes_come_first() {
         let labels: Vec<String> = ["Young", "Bald", "Wearing_Hat"].map(String::from).into();
         let named: Vec<String> = likely(&labels, &[0.6, 0.4, 0.9]).collect();
         assert_eq!(named, ["Wearing Hat", "Young"]);

@@ -1,31 +1,31 @@
-//! One JSON object per picture or frame: the stable form that scripts lean on.
+//! Results as JSON: one object a picture or frame, in the stable form that scripts rely on.
 
 use serde::ser::{Serialize, SerializeMap, Serializer};
 
 use faceptor::stages::{Analysis, Deadline, Face, Point, Prediction, Quality, TaskDecoder, TaskResult, largest};
 use faceptor_nn::manifest::Task;
 
-/// Where the picture came from.
+/// The origin of a picture.
 #[derive(Clone, Debug, Default)]
 pub struct Origin {
     pub path: Option<String>,
     pub width: usize,
     pub height: usize,
-    /// Number of the frame in a run, its sequence number and the time it was captured (us); not for photos.
+    /// Number of the frame in a run, its sequence number and its time of capture, us. `None` for photos.
     pub frame: Option<[u64; 3]>,
 }
 
-/// Time of the stages outer_timing the analysis, in microseconds.
+/// Times of the stages around the analysis, us.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct OuterTiming {
     pub capture_us: u64,
     pub convert_us: u64,
-    /// Time for annotated pictures and masks, which are made before the line is written.
+    /// Time for annotated pictures and masks, which are written before the line.
     pub present_us: u64,
     pub total_us: u64,
 }
 
-/// One line of output. `masks` holds, for each face and decoder, the file a mask was written to.
+/// Serializes one line of output. `masks`: the file of the mask, by face and decoder.
 pub struct JsonLine<'a> {
     pub origin: &'a Origin,
     pub decoders: &'a [TaskDecoder],
@@ -56,7 +56,7 @@ impl Serialize for JsonLine<'_> {
     }
 }
 
-// Lists are written as they are gone through: a line in a buffer of its own takes no memory.
+// Lists are serialized from iterators, so that a line written to a reused buffer allocates nothing.
 
 struct FacesEntry<'a> {
     line: &'a JsonLine<'a>,
@@ -73,7 +73,7 @@ impl Serialize for FacesEntry<'_> {
     }
 }
 
-/// How many frames ago an answer was given, for those that are not of this frame.
+/// Age in frames of the results of earlier frames.
 struct StaleEntry<'a> {
     face: &'a Face,
     decoders: &'a [TaskDecoder],
@@ -109,7 +109,7 @@ impl Serialize for DeadlineEntry<'_> {
     }
 }
 
-/// A list with a function to be applied to each.
+/// Serializes a list with a function applied to each item.
 struct Sequence<'a, T, F>(&'a [T], F);
 
 impl<'a, T, V: Serialize, F: Fn(&'a T) -> V> Serialize for Sequence<'a, T, F> {
@@ -211,7 +211,7 @@ impl Serialize for PredictionEntry<'_> {
     }
 }
 
-/// Values by their labels.
+/// Serializes values by their labels.
 struct Named<'a> {
     labels: &'a [String],
     values: &'a [f32],
@@ -243,7 +243,7 @@ impl Serialize for TimingEntry<'_> {
     }
 }
 
-/// Of the chosen tasks.
+/// Times of the chosen tasks, us.
 struct DecodeEntry<'a> {
     line: &'a JsonLine<'a>,
 }
@@ -257,7 +257,7 @@ impl Serialize for DecodeEntry<'_> {
     }
 }
 
-/// A number with so many decimals: shorter lines, and nothing finer is known. Numbers that are none become null.
+/// Rounds to a number of decimals, which shortens lines. Values that are not finite become null in JSON.
 fn rounded(value: f32, decimals: i32) -> f64 {
     let unit = 10f64.powi(decimals);
     (f64::from(value) * unit).round() / unit
@@ -284,7 +284,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_has_the_contract_keys_in_order() {
+    fn line_has_the_contract_keys_in_order() {
         let decoders = [
             decoder("age", TaskKind::Age, &[]),
             decoder("expression", TaskKind::Expression, &["neutral", "happiness"]),
@@ -315,7 +315,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_put_off_is_named_with_its_age() {
+    fn stale_and_deferred_results_are_named() {
         let decoders = [decoder("age", TaskKind::Age, &[]), decoder("mood", TaskKind::Expression, &["calm", "glad"])];
         let mut analysis = Analysis::with_room(1, &decoders);
         let mut face = Face::blank(&decoders);
@@ -334,7 +334,7 @@ mod tests {
     }
 
     #[test]
-    fn a_frame_of_a_run_has_its_numbers_and_no_path() {
+    fn live_frame_has_numbers_and_no_path() {
         let origin = Origin { path: None, width: 4, height: 3, frame: Some([12, 13, 1_234_567]) };
         let analysis = Analysis::default();
         let line = JsonLine {
@@ -353,7 +353,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_a_number_is_null() {
+    fn non_finite_numbers_are_null() {
         assert_eq!(serde_json::to_string(&rounded(f32::NAN, 2)).expect("null"), "null");
     }
 }

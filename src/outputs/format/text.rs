@@ -1,14 +1,14 @@
-//! Results as lines for people to read.
+//! Results as plain text.
 
 use std::fmt::Write as _;
 
 use crate::outputs::format::caption;
 use faceptor::stages::{Analysis, Face, Parsing, Prediction, TaskDecoder};
 
-/// Shares of parsing classes below this are not worth a word.
+/// Least share of a parsing class that is named.
 const VISIBLE_SHARE: f32 = 0.01;
 
-/// A heading with the name and size of the picture, then a block for each face.
+/// Formats the results of a picture: a heading with name and size, then a block for each face.
 pub fn describe(name: &str, width: usize, height: usize, analysis: &Analysis, decoders: &[TaskDecoder]) -> String {
     let count = match analysis.faces.len() {
         0 => "no face".to_owned(),
@@ -23,7 +23,7 @@ pub fn describe(name: &str, width: usize, height: usize, analysis: &Analysis, de
     text
 }
 
-/// One line for a frame of a run.
+/// Formats the results of a frame of a run as one line.
 pub fn describe_frame(number: u64, path: Option<&str>, analysis: &Analysis, decoders: &[TaskDecoder]) -> String {
     let faces = analysis.faces.iter().map(|face| {
         let phrases = caption::phrases(face, decoders);
@@ -63,7 +63,7 @@ fn describe_face(text: &mut String, face: &Face, decoders: &[TaskDecoder]) -> st
     Ok(())
 }
 
-/// The visible classes, the largest first: `hair 31 %, skin 28 %`.
+/// Lists the classes with a visible share, the largest first: `hair 31 %, skin 28 %`.
 fn shares(parsing: &Parsing, labels: &[String]) -> String {
     let mut order: Vec<usize> = (0..parsing.share.len()).filter(|&i| parsing.share[i] >= VISIBLE_SHARE).collect();
     order.sort_by(|&a, &b| parsing.share[b].total_cmp(&parsing.share[a]));
@@ -76,12 +76,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_picture_without_a_face_is_one_line() {
+    fn picture_without_a_face_is_one_line() {
         assert_eq!(describe("a.jpg", 4, 3, &Analysis::default(), &[]), "a.jpg: 4 x 3, no face\n");
     }
 
     #[test]
-    fn shares_are_sorted_and_small_ones_left_out() {
+    fn shares_are_sorted_without_small_ones() {
         let mut parsing = Parsing::default();
         parsing.share = vec![0.2, 0.005, 0.795];
         let labels: Vec<String> = ["background", "nose", "skin"].map(String::from).into();

@@ -8,7 +8,7 @@ use std::sync::{Arc, OnceLock};
 /// Most snapshots that wait for a frame.
 const MAX_WAITING: usize = 8;
 
-/// Whether an output needs the pixels of the next frame. Shared by all threads.
+/// Decides whether the loop copies the pixels of the next frame. Shared by all threads.
 pub struct PixelDemand {
     /// A display shows every frame.
     always: bool,

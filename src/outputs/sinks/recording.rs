@@ -21,7 +21,7 @@ const SYNC_EVERY: Duration = Duration::from_secs(1);
 /// Pause after a failure other than a full disk.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
-/// Where to record, and how much.
+/// Settings of a recording.
 #[derive(Clone, Debug)]
 pub struct RecordingOptions {
     pub path: PathBuf,
@@ -42,7 +42,7 @@ pub struct RecordingCounters {
     pub cut_bytes: u64,
 }
 
-/// Why lines are being lost.
+/// The reason for losing lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Trouble {
     NoRoom,

@@ -17,16 +17,16 @@ use log::Level;
 use crate::platform::scheduling;
 use crate::platform::shutdown::Shutdown;
 
-/// How often [`Sink::tick`] is called without work.
+/// Time between two calls of [`Sink::tick`] without work.
 const TICK: Duration = Duration::from_millis(250);
-/// How often a wait for a buffer or for the end checks the shutdown state.
+/// Time between two checks of the shutdown state during a wait.
 const CHECK_EVERY: Duration = Duration::from_millis(50);
 /// Frames without a loss after which a sink counts as keeping up again.
 const RECOVERED_AFTER: u64 = 100;
 /// Stack of a sink's thread: drawing and encoding are shallow.
 const STACK_BYTES: usize = 512 << 10;
 
-/// How serious a lost frame is.
+/// The severity of a lost frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Loss {
     /// The output is incomplete: worth a warning.

@@ -11,7 +11,7 @@ use anyhow::{Context, Result};
 use crate::outputs::sinks::sink::Sink;
 use crate::platform::poll::{Events, PollEntry, poll};
 
-/// Why standard output takes no more lines.
+/// The reason why standard output takes no more lines.
 #[derive(Debug)]
 pub enum StdoutEnd {
     /// The reader has closed its end, as `head` does after its last line: no failure.

@@ -30,7 +30,7 @@ pub struct HttpRequest {
     pub body: Vec<u8>,
 }
 
-/// Why a request is refused: the status and a text for the user.
+/// The reason for refusing a request: the status and a text for the user.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HttpRefusal {
     pub status: u16,

@@ -12,7 +12,7 @@ use faceptor_nn::manifest::TaskKind;
 /// Chooses tasks of the running loop by their names, separated by commas, or `none`. Returns at once.
 pub type SetTasks = dyn Fn(&str) -> Result<(), String> + Send + Sync;
 
-/// What the routes need of the run.
+/// The facts of the run that the routes report, and its controls.
 pub struct Routes {
     /// The source in a few words, such as a camera's name.
     pub source: String,
