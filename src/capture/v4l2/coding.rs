@@ -13,7 +13,7 @@ pub(crate) enum Coding {
 
 /// Every supported format, most common first: its four characters, how it is read, and the price that the choice of a
 /// mode puts on it. Among formats of the same size and rate the one with the lowest price is taken.
-pub(crate) const SUPPORTED: [(&[u8; 4], Coding, f64); 9] = [
+pub(crate) const SUPPORTED: &[(&[u8; 4], Coding, f64)] = &[
     (b"MJPG", Coding::Jpeg, 0.3),
     (b"YUYV", Coding::Raw(PixelFormat::Yuyv), 0.0),
     (b"UYVY", Coding::Raw(PixelFormat::Uyvy), 0.0),
