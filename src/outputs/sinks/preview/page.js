@@ -3,17 +3,17 @@
 
 const byId = (id) => document.getElementById(id);
 const HISTORY = 240; // frames in the sparkline and in the counts
-const QUIET_MS = 2500; // without a frame for so long, the picture counts as old
-const MOST = 6; // bars or chips of one answer
+const QUIET_MS = 2500; // after this long without a frame, the picture counts as old
+const MOST = 6; // most bars or chips of a result
 
 const past = []; // { us, budget, missed, at }
 let tasks = []; // names in the order of the network
-let chosen = null; // names that the loop decodes, as the newest frame says
-let wanted = null; // what was asked for and has not been seen yet
-let latest = null; // what was asked for last
+let chosen = null; // names of the tasks of the newest frame
+let wanted = null; // requested names that no frame has confirmed yet
+let latest = null; // names of the last request
 let sending = Promise.resolve(); // ends when the last request has been answered
 let newest = null; // the newest event
-let lastAt = 0; // when it came
+let lastAt = 0; // time of its arrival
 let drawing = false;
 
 const ms = (us) => (us / 1000).toFixed(us < 99950 ? 1 : 0);
@@ -27,7 +27,7 @@ function element(tag, className, text) {
   return made;
 }
 
-// ---- what the tasks say
+// ---- the results of the tasks
 
 function bars(pairs) {
   const list = element("div", "bars");
@@ -111,13 +111,13 @@ function buildTasks() {
 const boxes = () => [...document.querySelectorAll("#tasks input")];
 
 function choose(event) {
-  // The order of the list is the order of priority: what runs keeps its place, what is new goes last.
+  // The order of the list is the order of priority: running tasks keep their place, new ones go last.
   const checked = boxes().filter((box) => box.checked).map((box) => box.name);
   const base = wanted || chosen || [];
   const list = [...base.filter((name) => checked.includes(name)), ...checked.filter((name) => !base.includes(name))];
   wanted = latest = list;
   event.target.closest("label").classList.add("pending");
-  // One request after the other, or the last one to be asked for might not be the last one to arrive.
+  // One request at a time: otherwise requests could arrive in another order.
   sending = sending.then(() => (latest === list ? send(list) : undefined));
 }
 
@@ -131,7 +131,7 @@ async function send(list) {
     });
     if (!answer.ok) throw new Error((await answer.json()).error);
     error.hidden = true;
-    // Should the loop not follow, the boxes show again what it does.
+    // If the loop does not take the request, the boxes show its tasks again.
     setTimeout(() => { if (wanted === list) wanted = null; }, 3000);
   } catch (reason) {
     if (wanted === list) wanted = null;
@@ -158,7 +158,7 @@ function showTasks(frame) {
   }
 }
 
-// ---- pace
+// ---- frame rate and frame times
 
 function showPace(event) {
   const { frame } = event;
@@ -167,7 +167,7 @@ function showPace(event) {
   past.push({ us: used, budget, missed: Boolean(frame.deadline && frame.deadline.missed), at: frame.captured_us, number: frame.frame });
   if (past.length > HISTORY) past.shift();
   const earlier = past[Math.max(0, past.length - 31)];
-  // The numbers of frames tell the rate also when this page does not get all of them.
+  // The rate comes from frame numbers, because this page may not get every frame.
   const [span, count] = [frame.captured_us - earlier.at, frame.frame - earlier.number];
   byId("rate").textContent = span > 0 && count > 0 ? ((count * 1e6) / span).toFixed(1) : "–";
   byId("used").textContent = ms(used);
@@ -195,14 +195,14 @@ function drawSpark() {
   const style = getComputedStyle(document.documentElement);
   const colour = (name) => style.getPropertyValue(name);
   const budget = past.length ? past[past.length - 1].budget : 0;
-  // A few outliers do not flatten the rest: they are cut, with a bright cap.
+  // Outliers are cut off, with a bright cap, so that they do not flatten the rest.
   const sorted = past.map((one) => one.us).sort((a, b) => a - b);
   const usual = sorted[Math.floor(0.97 * (sorted.length - 1))] || 0;
   const top = Math.max(1000, budget, usual) * 1.25;
   const y = (us) => height - 1 - Math.min(us / top, 1) * (height - 2);
   const step = width / HISTORY;
   pen.font = `10px ${colour("--mono")}`;
-  // Round steps of time as faint lines.
+  // Grid lines at round times.
   const steps = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000];
   const unit = steps.find((value) => top / 1000 / value <= 4) || 10000;
   for (let value = unit; value * 1000 < top; value += unit) {
