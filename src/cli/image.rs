@@ -68,7 +68,7 @@ struct Destination {
 pub fn run(arguments: ImageArguments) -> Result<Outcome> {
     let bundle = arguments.network.open()?;
     let mut pipeline = arguments.tasks.pipeline(&bundle, &arguments.threads.threads()?)?;
-    pipeline.for_masks(arguments.out.is_some() || arguments.masks.is_some());
+    pipeline.enable_masks(arguments.out.is_some() || arguments.masks.is_some());
     pipeline.set_augmentation(arguments.looks);
     let results: Vec<PathBuf> = [&arguments.out, &arguments.masks].into_iter().flatten().cloned().collect();
     let listing = photo_files::list(&arguments.paths, &results);

@@ -172,7 +172,7 @@ impl Run<'_> {
                     frame_pool: FramePool::new(ring::DEPTH + SHARED_FRAMES, 0),
                 };
                 let options = TrackerOptions { limit, smoothing: !arguments.following.no_smoothing };
-                let faces = Faces::new(pipeline, options).steadied(arguments.following.steady_s());
+                let faces = Faces::new(pipeline, options).smoothed(arguments.following.steady_s());
                 LiveLoop::new(faces, settings, period_us, links).and_then(|live| live.run(source))
             };
             let asked = self.control.shutdown.is_requested();

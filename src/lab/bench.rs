@@ -11,17 +11,17 @@ use crate::capture::source::{Poll, Source, SourceError};
 use crate::lab::report::{
     Allocations, BenchReport, Build, Gain, Marginal, Memory, Named, Network, per_frame, too_short,
 };
+use crate::lab::task_cost::SinceSampled;
 use crate::live::frame::{Allowance, Faces};
 use crate::live::statistics::{Deadlines, StageRow, StageTable};
 use crate::platform::allocations::{self, Count};
 use crate::platform::clock::{Stopwatch, now_us};
 use crate::platform::machine::{self, MachineMonitor};
 use faceptor::stages::{
-    Analysis, Face, ImageView, OwnedFrame, Pipeline, TaskList, TrackerOptions, WindowTransforms, each_format,
+    Analysis, Face, FaceImage, ImageView, OwnedFrame, Pipeline, Similarity, TaskList, TrackerOptions, WindowTransforms,
 };
-use faceptor_nn::bundle::hexadecimal;
 use faceptor_nn::bundle::Bundle;
-use faceptor_nn::engine::Engine;
+use faceptor_nn::bundle::hexadecimal;
 use faceptor_nn::thread_pool::Threads;
 
 /// A source that gives nothing for so long is given up.
@@ -284,7 +284,7 @@ impl<'a> Bench<'a> {
             if self.kept.is_none() {
                 let mut still = OwnedFrame::default();
                 still.copy_from(&self.source.view());
-                self.kept = Some((still, face.views));
+                self.kept = Some((still, face.windows));
             }
         }
         table.record(rows.frame, frame_us);
@@ -307,7 +307,7 @@ fn marginals(
     let Some((still, at)) = kept else { return Ok(found) };
     let mut pipeline = undrawn(bundle.clone(), tasks, &settings.threads)?;
     let mut face = Face::blank(pipeline.decoders());
-    face.views = *at;
+    face.windows = *at;
     let pairs = settings.frames.clamp(MARGINAL_PAIRS[0], MARGINAL_PAIRS[1]);
     for left_out in tasks {
         let others: TaskList = tasks.iter().copied().filter(|task| task != left_out).collect();
@@ -330,7 +330,7 @@ fn marginals(
 /// A pipeline of whose answers nothing is drawn, as in a run that only tells them.
 pub fn undrawn(bundle: Arc<Bundle>, tasks: &TaskList, threads: &Threads) -> Result<Pipeline> {
     let mut pipeline = Pipeline::with_threads(bundle, tasks, threads)?;
-    pipeline.for_masks(false);
+    pipeline.enable_masks(false);
     Ok(pipeline)
 }
 
@@ -345,7 +345,7 @@ fn gain(
     let mut alone = undrawn(bundle.clone(), tasks, &Threads::default())?;
     let mut shared = undrawn(bundle.clone(), tasks, &settings.threads)?;
     let mut face = Face::blank(alone.decoders());
-    face.views = *at;
+    face.windows = *at;
     let (mut one, mut all) = (Vec::new(), Vec::new());
     for _ in 0..settings.frames.clamp(MARGINAL_PAIRS[0], MARGINAL_PAIRS[1]) {
         one.push(time_face(&mut alone, &still.view(), tasks, &mut face)?);
@@ -354,42 +354,24 @@ fn gain(
     Ok(Some(Gain::of(&mut one, &mut all)))
 }
 
-/// Microseconds from one face in the network's input to the answers of `tasks`.
+/// Returns microseconds from one face in the network's input to the results of `tasks`.
 fn time_face(pipeline: &mut Pipeline, view: &ImageView, tasks: &TaskList, face: &mut Face) -> Result<i64> {
-    let at = face.views;
-    each_format!(view, pixels => pipeline.look(pixels, &at))?;
-    let chosen = tasks.iter().fold(0u32, |mask, task| mask | 1 << task);
-    let mut watch = Stopwatch::start();
-    for part in 0..pipeline.shared().len() {
-        if pipeline.shared()[part].needed_by & chosen != 0 {
-            pipeline.encode(part)?;
-        }
-    }
-    for &task in tasks {
-        pipeline.decode(usize::from(task), &at, &mut face.results[usize::from(task)].prediction)?;
-    }
-    Ok(watch.lap_us() as i64)
+    let Face { windows, results, .. } = face;
+    let mut timer = SinceSampled::default();
+    pipeline.run_face(FaceImage::Frame(view), windows, tasks.clone(), &mut timer, |pipeline, task| {
+        pipeline.decode(task, windows, &mut results[task].prediction)
+    })?;
+    Ok(timer.lap_us() as i64)
 }
 
-/// Allocations within the engine for one face.
+/// Returns how often the engine allocates for one face.
 fn engine_allocations(bundle: &Arc<Bundle>, tasks: &TaskList) -> Result<f64> {
-    let manifest = bundle.manifest();
-    let inputs: Vec<&str> = manifest.image_tensors().collect();
-    let mut engine = Engine::new(bundle.clone())?;
-    let outputs = tasks
-        .iter()
-        .filter_map(|&task| manifest.tasks.get(usize::from(task)))
-        .map(|task| engine.labels_id(&task.output).map_or_else(|| engine.output_id(&task.output), Ok))
-        .collect::<Result<Vec<_>, _>>()?;
+    let mut pipeline = undrawn(bundle.clone(), tasks, &Threads::default())?;
+    let windows = WindowTransforms::same(Similarity::scaling(1.0));
     let mut calls = 0;
     for run in 0..=ENGINE_RUNS {
         let before = allocations::of_this_thread();
-        for input in &inputs {
-            engine.input(input)?.fill(0.0);
-        }
-        for output in &outputs {
-            engine.compute(output)?;
-        }
+        pipeline.run_face(FaceImage::Grey, &windows, tasks.clone(), &mut (), Pipeline::compute)?;
         // The first run may still make room.
         calls += if run > 0 { allocations::of_this_thread().since(before).calls } else { 0 };
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use anyhow::{Context, Result, ensure};
 
 use crate::lab::reference::{ReferenceFace, StoredTensor};
-use faceptor::stages::{Detection, MAX_TASKS, Picture, Pipeline, Purpose, TaskList};
+use faceptor::stages::{Detection, FaceImage, MAX_TASKS, Picture, Pipeline, Purpose, TaskList};
 use faceptor_nn::bundle::Bundle;
 use faceptor_nn::manifest::Task;
 
@@ -82,16 +82,17 @@ impl Probe {
 
     /// The faces of a picture, as the live loop's finder sees them.
     pub fn find(&mut self, picture: &Picture) -> Result<Vec<ReferenceFace>> {
-        let found = self.pipeline.find(picture, Purpose::Live, MAX_FACES)?;
-        let distinct = found.iter().filter(|face| self.pipeline.frame_of(&face.keypoints).is_some());
+        let found = self.pipeline.find(&picture.view(), Purpose::Live, MAX_FACES)?;
+        let distinct = found.iter().filter(|face| self.pipeline.aligned_frame(&face.keypoints).is_some());
         Ok(distinct.map(ReferenceFace::from).collect())
     }
 
     /// Samples a face into the network's inputs; they can be asked for as outputs.
     pub fn look(&mut self, picture: &Picture, face: &ReferenceFace) -> Result<()> {
-        let at = self.pipeline.frame_of(&face.keypoints).context("the keypoints of a face are not distinct")?;
+        let at = self.pipeline.aligned_frame(&face.keypoints).context("the keypoints of a face are not distinct")?;
         let found = Detection { score: face.score, edges: face.edges, keypoints: face.keypoints };
-        Ok(self.pipeline.look(picture, &self.pipeline.views(&at, Some(&found)))?)
+        let windows = self.pipeline.windows(&at, Some(&found));
+        Ok(self.pipeline.sample(FaceImage::Frame(&picture.view()), &windows)?)
     }
 
     /// Puts a stored input into the network.

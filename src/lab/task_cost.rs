@@ -3,12 +3,14 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use anyhow::{Result, ensure};
+use anyhow::Result;
 use serde::Serialize;
 
+use crate::lab::bench;
 use crate::platform::clock::Stopwatch;
+use faceptor::stages::{FaceImage, MAX_TASKS, Observer, Pipeline, Similarity, Step, TaskList, WindowTransforms};
 use faceptor_nn::bundle::Bundle;
-use faceptor_nn::engine::{Engine, TensorId};
+use faceptor_nn::thread_pool::Threads;
 
 /// What one task costs.
 #[derive(Clone, Debug, Serialize)]
@@ -32,57 +34,74 @@ pub struct Measured {
     pub all_us: u64,
 }
 
-/// Runs every choice of tasks `rounds` times, interleaved, and takes the shortest time of each: whatever else the
-/// machine does can only add to it. The time of a face does not depend on what it shows, so the input is plain grey.
-pub fn measure(bundle: &Arc<Bundle>, rounds: u32) -> Result<Measured> {
-    let manifest = bundle.manifest();
-    let inputs: Vec<&str> = manifest.image_tensors().collect();
-    ensure!(!inputs.is_empty(), "this bundle answers no tasks: its manifest has neither [input] nor [[group]]");
-    let mut engine = Engine::new(bundle.clone())?;
-    // What a run without drawings asks for.
-    let answer = |output: &String| engine.labels_id(output).map_or_else(|| engine.output_id(output), Ok);
-    let outputs = manifest.tasks.iter().map(|task| answer(&task.output)).collect::<Result<Vec<TensorId>, _>>()?;
-    let mut face = |asked: &mut dyn Iterator<Item = TensorId>| -> Result<u64> {
-        for input in &inputs {
-            engine.input(input)?.fill(0.0);
-        }
-        let mut watch = Stopwatch::start();
-        for output in asked {
-            engine.compute(output)?;
-        }
-        Ok(watch.lap_us())
-    };
-    let every = || outputs.iter().copied();
-    let except = |left_out: usize| outputs.iter().enumerate().filter(move |(i, _)| *i != left_out).map(|(_, o)| *o);
-    // The first face pays for cold caches.
-    face(&mut every())?;
-    let mut all_us = u64::MAX;
-    let mut without_us = vec![u64::MAX; outputs.len()];
-    let mut alone_us = without_us.clone();
-    for _ in 0..rounds.max(1) {
-        all_us = all_us.min(face(&mut every())?);
-        for index in 0..outputs.len() {
-            without_us[index] = without_us[index].min(face(&mut except(index))?);
-            alone_us[index] = alone_us[index].min(face(&mut std::iter::once(outputs[index]))?);
+/// Measures from the moment that a face has been sampled.
+#[derive(Default)]
+pub(crate) struct SinceSampled(Option<Stopwatch>);
+
+impl SinceSampled {
+    /// Returns microseconds since then; 0 when no face was sampled.
+    pub(crate) fn lap_us(&mut self) -> u64 {
+        self.0.as_mut().map_or(0, Stopwatch::lap_us)
+    }
+}
+
+impl Observer for SinceSampled {
+    fn ended(&mut self, step: Step) {
+        if step == Step::Sample {
+            self.0 = Some(Stopwatch::start());
         }
     }
-    let mut tasks = Vec::with_capacity(outputs.len());
-    for (index, output) in outputs.iter().enumerate() {
-        let (runs_alone, operators_alone) = count_runs(bundle, &inputs, *output)?;
+}
+
+/// Runs every choice of tasks `rounds` times, interleaved, and takes the shortest time of each: whatever else the
+/// machine does can only add to it. The time of a face does not depend on its pixels, so the input is plain grey.
+///
+/// # Errors
+/// When the bundle has no tasks, or cannot be run.
+pub fn measure(bundle: &Arc<Bundle>, rounds: u32) -> Result<Measured> {
+    let every: TaskList = (0..bundle.manifest().tasks.len().min(MAX_TASKS) as u8).collect();
+    let mut pipeline = bench::undrawn(bundle.clone(), &every, &Threads::default())?;
+    let except = |left_out: &u8| -> TaskList { every.iter().copied().filter(|task| task != left_out).collect() };
+    let except: Vec<TaskList> = every.iter().map(except).collect();
+    let alone: Vec<TaskList> = every.iter().map(|&task| TaskList::from_iter([task])).collect();
+    // The first face pays for cold caches.
+    run_tasks(&mut pipeline, &every)?;
+    let mut all_us = u64::MAX;
+    let mut without_us = vec![u64::MAX; every.len()];
+    let mut alone_us = without_us.clone();
+    for _ in 0..rounds.max(1) {
+        all_us = all_us.min(run_tasks(&mut pipeline, &every)?);
+        for index in 0..every.len() {
+            without_us[index] = without_us[index].min(run_tasks(&mut pipeline, &except[index])?);
+            alone_us[index] = alone_us[index].min(run_tasks(&mut pipeline, &alone[index])?);
+        }
+    }
+    let mut tasks = Vec::with_capacity(every.len());
+    for index in 0..every.len() {
+        let (runs_alone, operators_alone) = count_runs(&mut pipeline, bundle, &alone[index])?;
         let marginal_us = all_us as i64 - without_us[index] as i64;
         tasks.push(Cost { alone_us: alone_us[index], marginal_us, runs_alone, operators_alone });
     }
     Ok(Measured { tasks, all_us })
 }
 
-/// Counts, with a fresh engine, what runs for one output of one face.
-fn count_runs(bundle: &Arc<Bundle>, inputs: &[&str], output: TensorId) -> Result<(BTreeMap<String, u64>, usize)> {
-    let mut engine = Engine::new(bundle.clone())?;
-    for input in inputs {
-        engine.input(input)?.fill(0.0);
-    }
-    engine.compute(output)?;
-    let counters = engine.counters();
+/// Runs the network's part of some tasks for one face; returns microseconds.
+fn run_tasks(pipeline: &mut Pipeline, tasks: &TaskList) -> Result<u64> {
+    let mut timer = SinceSampled::default();
+    let windows = WindowTransforms::same(Similarity::scaling(1.0));
+    pipeline.run_face(FaceImage::Grey, &windows, tasks.clone(), &mut timer, Pipeline::compute)?;
+    Ok(timer.lap_us())
+}
+
+/// Counts the runs of each part, and the operators of those that ran, for some tasks of one face.
+fn count_runs(
+    pipeline: &mut Pipeline,
+    bundle: &Arc<Bundle>,
+    tasks: &TaskList,
+) -> Result<(BTreeMap<String, u64>, usize)> {
+    pipeline.engine_mut().reset_counters();
+    run_tasks(pipeline, tasks)?;
+    let counters = pipeline.engine().counters();
     let runs: BTreeMap<String, u64> = counters.map(|counter| (counter.part.clone(), counter.runs)).collect();
     let ran = bundle.parts().filter(|part| runs.get(&part.name).is_some_and(|&runs| runs > 0));
     let operators = ran.map(|part| part.ops).sum();

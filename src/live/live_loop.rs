@@ -106,7 +106,7 @@ impl<'a> LiveLoop<'a> {
         period_us: Option<u64>,
         links: LoopLinks<'a>,
     ) -> Result<LiveLoop<'a>> {
-        faces.for_masks((links.wants_pixels)());
+        faces.enable_masks((links.wants_pixels)());
         faces.warm_up(&Picture::filled(640, 480, [128; 3]).view(), WARM_UP_ROUNDS)?;
         let clock = faces.time().clone();
         Ok(LiveLoop {
@@ -143,7 +143,7 @@ impl<'a> LiveLoop<'a> {
             let elapsed_s = self.elapsed_s(&stamp);
             self.reset_between_photos(source);
             let watched = (self.links.wants_pixels)();
-            self.faces.for_masks(watched);
+            self.faces.enable_masks(watched);
             let done = self.faces.process(&source.view(), elapsed_s, &allowance)?;
             self.counters.frames += 1;
             self.counters.finder_runs += u64::from(done.finder_ran);
@@ -281,7 +281,7 @@ impl<'a> LiveLoop<'a> {
             // Results that wait for their time must not fill more than half the ring, however large the budget is.
             let longest_us = self.period_us.map_or(budget_us, |period_us| period_us * (ring::DEPTH as u64 / 2));
             let work_us = budget_us.min(longest_us);
-            self.latency.settle(capture_us, self.faces.costs(), faces, self.faces.worked_tasks(), work_us);
+            self.latency.settle(capture_us, self.faces.costs(), faces, self.faces.run_tasks(), work_us);
         }
     }
 

@@ -10,7 +10,7 @@
 //! So no task waits longer than `PATIENCE + FORCED_EVERY * results` frames, where `results` is tasks times faces.
 
 use crate::live::budget::Costs;
-use faceptor::stages::{MAX_TASKS, MAX_TRACKS, TaskList};
+use faceptor::stages::{FaceShare, MAX_TASKS, MAX_TRACKS, Plan, TaskList};
 
 /// Frames that a task waits before it is run beyond the budget.
 pub const PATIENCE: u16 = 15;
@@ -18,20 +18,6 @@ pub const PATIENCE: u16 = 15;
 pub const FORCED_EVERY: u16 = 8;
 /// Frames that the tasks of a new face count as having waited.
 const NEW_FACE: u16 = 4;
-
-/// The tasks that one face gets in a frame.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct FaceShare {
-    /// The face's slot in the tracker.
-    pub slot: usize,
-    /// Tasks of the manifest, one bit each.
-    pub tasks: u32,
-    /// Those tasks that are run even if no time is left.
-    pub surely: u32,
-}
-
-/// The faces that a frame analyzes, in this order.
-pub type Plan = heapless::Vec<FaceShare, MAX_TRACKS>;
 
 /// The faces, tasks and time of a frame to plan.
 #[derive(Clone, Copy, Debug)]

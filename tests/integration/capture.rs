@@ -7,8 +7,7 @@ use std::thread;
 
 use anyhow::Result;
 use faceptor::stages::{
-    Colour, Detection, ImageView, Picture, Pipeline, PixelFormat, Pixels, Prediction, Purpose, each_format,
-    select_tasks,
+    Colour, Detection, FaceImage, ImageView, Picture, Pipeline, PixelFormat, Pixels, Prediction, Purpose, select_tasks,
 };
 use faceptor_edge::capture::demo_clip::DemoClip;
 use serde_json::Value;
@@ -59,17 +58,17 @@ fn camera_bytes(picture: &Picture, format: PixelFormat, full: bool) -> (usize, V
 }
 
 /// The best face, its 68 points and its age.
-fn read(pipeline: &mut Pipeline, picture: &impl Pixels) -> Result<(Detection, Vec<[f32; 2]>, f32)> {
-    let found = pipeline.find(picture, Purpose::Live, 1)?;
+fn read(pipeline: &mut Pipeline, view: &ImageView) -> Result<(Detection, Vec<[f32; 2]>, f32)> {
+    let found = pipeline.find(view, Purpose::Live, 1)?;
     let face = *found.first().expect("the portrait's face is found");
-    let to_picture = pipeline.frame_of(&face.keypoints).expect("five distinct points");
-    let views = pipeline.views(&to_picture, Some(&face));
-    pipeline.look(picture, &views)?;
+    let to_picture = pipeline.aligned_frame(&face.keypoints).expect("five distinct points");
+    let windows = pipeline.windows(&to_picture, Some(&face));
+    pipeline.sample(FaceImage::Frame(view), &windows)?;
     let (mut points, mut years) = (Vec::new(), 0.0);
     for task in 0..pipeline.decoders().len() {
         let mut answer = pipeline.decoders()[task].blank();
         if pipeline.tasks().contains(&(task as u8)) {
-            pipeline.decode(task, &views, &mut answer)?;
+            pipeline.decode(task, &windows, &mut answer)?;
         }
         match answer {
             Prediction::Landmarks(found) if pipeline.tasks().contains(&(task as u8)) => {
@@ -82,10 +81,6 @@ fn read(pipeline: &mut Pipeline, picture: &impl Pixels) -> Result<(Detection, Ve
     Ok((face, points, years))
 }
 
-fn read_view(pipeline: &mut Pipeline, view: &ImageView) -> Result<(Detection, Vec<[f32; 2]>, f32)> {
-    each_format!(view, pixels => read(pipeline, pixels))
-}
-
 #[test]
 fn a_face_is_read_alike_in_every_format() -> Result<()> {
     let bundle = faceptor::stages::embedded_bundle()?;
@@ -93,7 +88,7 @@ fn a_face_is_read_alike_in_every_format() -> Result<()> {
     let mut pipeline = Pipeline::new(bundle, &chosen)?;
     let mut picture = Picture::default();
     DemoClip::new()?.render(60, &mut picture);
-    let (face, points, years) = read(&mut pipeline, &picture)?;
+    let (face, points, years) = read(&mut pipeline, &picture.view())?;
     assert_eq!(points.len(), 68);
     let width = face.edges[2] - face.edges[0];
     for (format, full) in [
@@ -108,7 +103,7 @@ fn a_face_is_read_alike_in_every_format() -> Result<()> {
         let (stride, bytes) = camera_bytes(&picture, format, full);
         let colour = if full { Colour::Bt601Full } else { Colour::Bt601Limited };
         let view = ImageView::new(format, colour, [picture.width(), picture.height()], stride, &bytes)?;
-        let (seen, seen_points, seen_years) = read_view(&mut pipeline, &view)?;
+        let (seen, seen_points, seen_years) = read(&mut pipeline, &view)?;
         let apart = |a: f32, b: f32| (a - b).abs() / width;
         let edges = face.edges.iter().zip(seen.edges).map(|(a, b)| apart(*a, b)).fold(0.0, f32::max);
         let worst = points.iter().zip(&seen_points).map(|(a, b)| apart(a[0], b[0]).max(apart(a[1], b[1])));

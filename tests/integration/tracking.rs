@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result};
 use faceptor::stages::{
-    Analysis, Picture, Pipeline, Pixels, Prediction, Purpose, Similarity, TaskList, TrackerOptions,
+    Analysis, FaceImage, Picture, Pipeline, Pixels, Prediction, Purpose, Similarity, TaskList, TrackerOptions,
     keypoints_of_landmarks, read_photo, select_tasks,
 };
 use faceptor_edge::capture::demo_clip::{DemoClip, HEIGHT, WIDTH};
@@ -226,15 +226,15 @@ fn a_face_that_fills_a_4k_frame_is_seen_as_in_a_small_one() -> Result<()> {
         let side = 170.0 * zoom as f64;
         let corner = |frame: usize| frame as f64 / 2.0 - 0.5 * side;
         let to_picture = Similarity { a: side, b: 0.0, tx: corner(width), ty: corner(height) };
-        let views = pipeline.views(&to_picture, None);
+        let windows = pipeline.windows(&to_picture, None);
         let mut took_us = u64::MAX;
         for _ in 0..5 {
             let began_us = clock::now_us();
-            pipeline.look_at(&picture.view(), &views)?;
+            pipeline.sample(FaceImage::Frame(&picture.view()), &windows)?;
             took_us = took_us.min(clock::now_us() - began_us);
         }
         println!("{width} x {height}: a crop of {side} pixels is sampled in {took_us} us");
-        pipeline.decode(guide, &views, &mut answer)?;
+        pipeline.decode(guide, &windows, &mut answer)?;
         let Prediction::Landmarks(landmarks) = &answer else { panic!("landmarks were asked for") };
         let to_crop = to_picture.inverse();
         points.push(landmarks.points.iter().map(|point| to_crop.apply_point(*point)).collect());
@@ -257,7 +257,7 @@ fn the_finder_sees_a_large_frame_as_it_sees_a_small_one() -> Result<()> {
         let mut took_us = u64::MAX;
         for _ in 0..5 {
             let began_us = clock::now_us();
-            let found = pipeline.find(&picture, Purpose::Live, 1)?;
+            let found = pipeline.find(&picture.view(), Purpose::Live, 1)?;
             took_us = took_us.min(clock::now_us() - began_us);
             let edges = found.first().context("a face")?.edges;
             boxes.push(edges.map(|edge| edge / width as f32));
@@ -312,7 +312,7 @@ fn crops_from_landmarks_lie_steadier_than_the_finders() -> Result<()> {
         for frame in 0..240u64 {
             demo.render(frame, &mut picture);
             if frame == 0 || (every > 0 && frame.is_multiple_of(every)) {
-                keypoints = pipeline.find(&picture, Purpose::Live, 1)?.first().context("a face")?.keypoints;
+                keypoints = pipeline.find(&picture.view(), Purpose::Live, 1)?.first().context("a face")?.keypoints;
                 if every > 0 {
                     speed = last.map_or(speed, |[x, y]| [keypoints[2][0] - x, keypoints[2][1] - y]);
                     speed = speed.map(|step| step / every as f32);
@@ -321,16 +321,16 @@ fn crops_from_landmarks_lie_steadier_than_the_finders() -> Result<()> {
             } else {
                 keypoints = keypoints.map(|[x, y]| [x + speed[0], y + speed[1]]);
             }
-            let to_picture = pipeline.frame_of(&keypoints).context("distinct keypoints")?;
-            let views = pipeline.views(&to_picture, None);
+            let to_picture = pipeline.aligned_frame(&keypoints).context("distinct keypoints")?;
+            let windows = pipeline.windows(&to_picture, None);
             // The distance between the eyes in the portrait is about 41 pixels.
             let ([x, _], scale) = DemoClip::face(frame);
             middles.push((to_picture.apply(0.5, 0.5).0 - x) / (41.0 * scale));
             sizes.push((to_picture.scale() / scale).ln());
-            pipeline.look_at(&picture.view(), &views)?;
+            pipeline.sample(FaceImage::Frame(&picture.view()), &windows)?;
             for &task in &chosen {
                 let task = usize::from(task);
-                pipeline.decode(task, &views, &mut answers[task])?;
+                pipeline.decode(task, &windows, &mut answers[task])?;
                 match &answers[task] {
                     Prediction::Age(age) => ages.push(f64::from(age.years)),
                     Prediction::Landmarks(landmarks) if every == 0 => {

@@ -17,7 +17,7 @@ pub struct Face {
     /// The aligned frame (0..1) to picture pixels.
     pub to_picture: Similarity,
     /// The frames of the network's looks, which is the same one for a network with a single look.
-    pub views: WindowTransforms,
+    pub windows: WindowTransforms,
     /// Of what the network saw of it; `None` before it has looked.
     pub light: Option<Light>,
     /// One for each decoder of the pipeline; only those of chosen tasks may be known.
@@ -30,7 +30,7 @@ impl Face {
         let results = decoders.iter().map(|r| TaskResult { known: false, ..TaskResult::fresh(r.blank()) }).collect();
         let detection = Detection { score: 0.0, edges: [0.0; 4], keypoints: [[0.0; 2]; 5] };
         let to_picture = Similarity::scaling(1.0);
-        Face { id: 0, detection, to_picture, views: WindowTransforms::same(to_picture), light: None, results }
+        Face { id: 0, detection, to_picture, windows: WindowTransforms::same(to_picture), light: None, results }
     }
 
     /// How far what is said of it can be trusted.
@@ -56,7 +56,7 @@ impl Clone for Face {
     /// Takes no new memory when both are faces of one pipeline.
     fn clone_from(&mut self, other: &Face) {
         (self.id, self.detection, self.to_picture) = (other.id, other.detection, other.to_picture);
-        (self.views, self.light) = (other.views, other.light);
+        (self.windows, self.light) = (other.windows, other.light);
         self.results.clone_from(&other.results);
     }
 }

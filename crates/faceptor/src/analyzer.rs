@@ -1,6 +1,6 @@
 //! Finds the faces of an image and runs the chosen tasks on each.
 
-use crate::analyze::{Locate, Pipeline};
+use crate::analyze::Locate;
 use crate::augmentation::Augmentation;
 use crate::bundle::Bundle;
 use crate::detect::detection::MAX_FACES;
@@ -12,6 +12,7 @@ use crate::image::colour::Colour;
 use crate::image::photo::Photo;
 use crate::image::picture::{Picture, Pixels};
 use crate::image::view::{ImageView, PixelFormat, ShortFrame};
+use crate::pipeline::Pipeline;
 use crate::task::Task;
 use crate::tasks::selection::{self, TaskList};
 use faceptor_nn::thread_pool::{MAX_THREADS, Threads};
@@ -160,9 +161,15 @@ impl Analyzer {
         self.run(image.into(), Locate::Aligned)
     }
 
+    /// Gives the pipeline with its tasks to a tracker.
+    pub(crate) fn into_pipeline(mut self) -> Pipeline {
+        self.pipeline.enable_masks(self.fine_masks);
+        self.pipeline
+    }
+
     fn run(&mut self, image: Image<'_>, locate: Locate) -> Result<Analysis, Error> {
         self.pipeline.set_augmentation(self.augmentation);
-        self.pipeline.for_masks(self.fine_masks);
+        self.pipeline.enable_masks(self.fine_masks);
         let picture = match image.0 {
             Source::Picture(picture) => picture,
             Source::View(view) => {
@@ -171,7 +178,9 @@ impl Analyzer {
             }
         };
         let record = self.pipeline.analyze(picture, locate)?;
-        Ok(Analysis::new(&record, self.pipeline.shared_decoders(), [picture.width(), picture.height()]))
+        let mut analysis = Analysis::default();
+        analysis.copy_from(&record, self.pipeline.shared_decoders(), [picture.width(), picture.height()]);
+        Ok(analysis)
     }
 }
 

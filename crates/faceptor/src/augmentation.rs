@@ -1,41 +1,36 @@
-//! Looks at a face under several aspects (mirrored, from nearer and farther), what is said of each turned back, and the mean
-//! given out.
+//! Test-time augmentation: runs the network on mirrored and rescaled crops, maps each output back, and averages.
 //!
-//! A face and its mirror image are the same face to a network that was trained on either, but its mistakes on them differ,
-//! so that their mean is nearer to the truth; for embeddings it is how Faceptor's authors verify (SPEC A9). So it is with a
-//! face that fills a little more or less of the view, which detectors cannot tell exactly either. Every look takes as long
-//! as the first: photos have that time, the loop does not. What each number of looks brings is in `models/EXPERIMENTS.md`.
+//! The network's errors on a face and on its mirror image differ, so their mean is closer to the truth; Faceptor's authors
+//! average embeddings in the same way. Rescaled crops act likewise, since a face finder does not measure the size of a face
+//! exactly. Every view takes as long as the first: photos have that time, the live loop does not. `models/EXPERIMENTS.md`
+//! has the gain of each number of views.
 
 use crate::align::warp::Warp;
 use crate::geometry::Similarity;
 use faceptor_nn::manifest::{Task, TaskKind};
 
-/// How a face is shown to the network.
+/// A view of a face: a crop that is rescaled about its centre, and may be mirrored.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Aspect {
-    /// Side of what is shown, in sides of the frame, about its middle: below 1 from nearer.
+pub struct AugmentedView {
+    /// Side of the crop in sides of the face's frame; below 1 the face is larger in it.
     pub zoom: f64,
-    /// The left and right of the photo change places.
+    /// Left and right change places.
     pub mirrored: bool,
 }
 
-/// The face as it is, as the first look has it.
-pub const PLAIN: Aspect = Aspect { zoom: 1.0, mirrored: false };
-
-/// In the order of the looks. The nearest ones come last: they do not see the rim, whose mean is then that of all others.
-const ASPECTS: [Aspect; 10] = {
-    const fn both(zoom: f64) -> [Aspect; 2] {
-        [Aspect { zoom, mirrored: false }, Aspect { zoom, mirrored: true }]
+/// In the order in which they are added. The nearest come last: they do not show the rim, whose mean is that of the others.
+const VIEWS: [AugmentedView; 10] = {
+    const fn both(zoom: f64) -> [AugmentedView; 2] {
+        [AugmentedView { zoom, mirrored: false }, AugmentedView { zoom, mirrored: true }]
     }
     let ([a, b], [c, d], [e, f], [g, h], [i, j]) = (both(1.0), both(1.1), both(0.9), both(0.8), both(0.7));
     [a, b, c, d, e, f, g, h, i, j]
 };
 
-/// The nearest zoom that tasks other than the parsing are asked under: beyond it much of the head is out of view.
+/// The smallest zoom for tasks other than parsing: below it much of the head is out of view.
 const NEAREST_FOR_ALL: f64 = 0.9;
 
-/// How many looks a face may get: one, two with its mirror image, six with both from nearer and farther, ten with both from
-/// nearer still, for the parsing.
+/// How many views of each face the network sees; their mean is the result. Time grows with the number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Augmentation {
     /// The face as it is, once.
@@ -49,40 +44,44 @@ pub enum Augmentation {
 }
 
 impl Augmentation {
-    /// The aspects after the first, which is [`PLAIN`].
-    pub fn further(self) -> &'static [Aspect] {
+    /// Returns the views after the first, which is [`AugmentedView::PLAIN`].
+    pub(crate) fn further(self) -> &'static [AugmentedView] {
         match self {
             Augmentation::Off => &[],
-            Augmentation::Mirror => &ASPECTS[1..2],
-            Augmentation::Six => &ASPECTS[1..6],
-            Augmentation::Ten => &ASPECTS[1..],
+            Augmentation::Mirror => &VIEWS[1..2],
+            Augmentation::Six => &VIEWS[1..6],
+            Augmentation::Ten => &VIEWS[1..],
         }
     }
 }
 
-impl Aspect {
-    /// Whether a task of this kind is asked under it.
+impl AugmentedView {
+    /// The face as it is.
+    pub const PLAIN: AugmentedView = AugmentedView { zoom: 1.0, mirrored: false };
+
+    /// Reports whether a task of this kind runs on it.
     pub fn serves(self, kind: TaskKind) -> bool {
         self.zoom >= NEAREST_FOR_ALL || kind == TaskKind::Parsing
     }
 
-    /// What is shown (0..1) to the picture, of a face whose frame lies at `to_picture`; mirroring is done after sampling.
+    /// Returns the transform from the view (0..1) to the picture, for a face whose frame lies at `to_picture`. Mirroring is
+    /// done after sampling.
     pub fn of(self, to_picture: &Similarity) -> Similarity {
         let shift = (1.0 - self.zoom) / 2.0;
         Similarity { a: self.zoom, b: 0.0, tx: shift, ty: shift }.then(to_picture)
     }
 
-    /// Coordinate of what is shown (0..1) as one of the face's frame.
+    /// Maps a coordinate of the view (0..1) to the face's frame.
     fn in_frame(self, f: f64) -> f64 {
         0.5 + (f - 0.5) * self.zoom
     }
 
-    /// The inverse of [`Aspect::in_frame`].
+    /// The inverse of [`AugmentedView::in_frame`].
     fn in_view(self, f: f64) -> f64 {
         0.5 + (f - 0.5) / self.zoom
     }
 
-    /// Network coordinate of what is shown, along an axis that is not mirrored, as one of the first look.
+    /// Maps a network coordinate of this view, along an axis that is not mirrored, to the first view's.
     fn to_first(self, n: f64, warp: &Warp) -> f64 {
         match self.zoom == 1.0 {
             true => n,
@@ -90,8 +89,8 @@ impl Aspect {
         }
     }
 
-    /// The cells of an axis of `cells` that hold what coordinate `n` of the first look's axis shows: the lower one, and the
-    /// part of the next. `None` beyond what is shown.
+    /// Returns the lower one of the two cells, of `cells` along an axis, between which coordinate `n` of the first view lies,
+    /// and the weight of the upper one. `None` outside this view.
     fn cell(self, n: f64, cells: usize, warp: &Warp) -> Option<(usize, f32)> {
         let last = (cells - 1) as f64;
         let n = if self.zoom == 1.0 { n } else { warp.to_network(self.in_view(warp.to_frame(n))) };
@@ -105,26 +104,26 @@ impl Aspect {
 }
 
 /// Mirrors planes of rows of `width` numbers in place.
-pub fn turn(planes: &mut [f32], width: usize) {
+pub fn mirror_rows(planes: &mut [f32], width: usize) {
     planes.chunks_exact_mut(width).for_each(<[f32]>::reverse);
 }
 
-/// Cells of the mean's grid in one of a parsing output's, along either axis: nearer looks see finer than the first, and the
-/// mean on the first one's grid would lose it.
+/// Cells of the mean's grid for each cell of a parsing output, along either axis: nearer views have more detail than the
+/// first, which its grid would lose.
 const FINER: usize = 2;
 
-/// The mean of what the looks at a face say, one look after the other.
+/// The mean of a task's outputs over the views of a face, accumulated view by view.
 #[derive(Debug, Default)]
-pub struct Mean {
-    /// A task's output, in the first look's terms.
+pub struct OutputMean {
+    /// In the coordinates of the first view.
     output: Vec<f32>,
-    /// Of a parsing's mean: classes, height and width.
+    /// Classes, height and width of a parsing's mean.
     grid: [usize; 3],
     looks: u16,
 }
 
-impl Mean {
-    /// Begins anew with the first look's output `first`; the other arguments are those of [`Mean::add`].
+impl OutputMean {
+    /// Begins anew with the first look's output `first`; the other arguments are those of [`OutputMean::add`].
     pub fn begin(&mut self, task: &Task, grid: [usize; 3], warp: &Warp, first: &[f32]) {
         let [classes, height, width] = grid;
         self.grid = [classes, FINER * height, FINER * width];
@@ -132,7 +131,7 @@ impl Mean {
         let numbers = if task.kind == TaskKind::Parsing { self.grid.iter().product() } else { first.len() };
         self.output.resize(numbers, 0.0);
         self.looks = 0;
-        self.add(task, grid, warp, PLAIN, first);
+        self.add(task, grid, warp, AugmentedView::PLAIN, first);
     }
 
     /// The mean so far.
@@ -145,32 +144,32 @@ impl Mean {
         self.grid
     }
 
-    /// Adds `said`, the same output under a further aspect, seen through `warp`. `grid` is a parsing output's classes, height
+    /// Adds `said`, the same output under a further view, seen through `warp`. `grid` is a parsing output's classes, height
     /// and width. Both outputs have the length that the decoder has checked; for points and classes so has `flip`, which is
     /// read of mirrored aspects alone.
-    pub fn add(&mut self, task: &Task, [_, height, width]: [usize; 3], warp: &Warp, aspect: Aspect, said: &[f32]) {
+    pub fn add(&mut self, task: &Task, [_, height, width]: [usize; 3], warp: &Warp, view: AugmentedView, said: &[f32]) {
         self.looks += 1;
         let part = 1.0 / f32::from(self.looks);
         let join = |mean: &mut f32, said: f32| *mean += part * (said - *mean);
-        let twin = |index: usize| if aspect.mirrored { task.flip[index] } else { index };
+        let twin = |index: usize| if view.mirrored { task.flip[index] } else { index };
         match task.kind {
             TaskKind::Landmarks => {
-                let place = |n: f32| aspect.to_first(f64::from(n), warp) as f32;
+                let place = |n: f32| view.to_first(f64::from(n), warp) as f32;
                 for (index, point) in self.output.chunks_exact_mut(2).enumerate() {
                     let [x, y] = [said[2 * twin(index)], said[2 * twin(index) + 1]];
-                    join(&mut point[0], place(if aspect.mirrored { 1.0 - x } else { x }));
+                    join(&mut point[0], place(if view.mirrored { 1.0 - x } else { x }));
                     join(&mut point[1], place(y));
                 }
             }
             TaskKind::Parsing => {
                 let [_, rows, columns] = self.grid;
                 let middle = |index: usize, count: usize| (index as f64 + 0.5) / count as f64;
-                let across: Vec<_> = (0..columns).map(|x| aspect.cell(middle(x, columns), width, warp)).collect();
-                let turned = |x: usize| if aspect.mirrored { width - 1 - x } else { x };
+                let across: Vec<_> = (0..columns).map(|x| view.cell(middle(x, columns), width, warp)).collect();
+                let turned = |x: usize| if view.mirrored { width - 1 - x } else { x };
                 for (index, class) in self.output.chunks_exact_mut(rows * columns).enumerate() {
                     let said = &said[twin(index) * height * width..][..height * width];
                     for (y, row) in class.chunks_exact_mut(columns).enumerate() {
-                        let Some((upper, down)) = aspect.cell(middle(y, rows), height, warp) else { continue };
+                        let Some((upper, down)) = view.cell(middle(y, rows), height, warp) else { continue };
                         let lower = (upper + 1).min(height - 1);
                         let [upper, lower] = [upper, lower].map(|y| &said[y * width..][..width]);
                         for (mean, column) in row.iter_mut().zip(&across) {
@@ -195,24 +194,24 @@ impl Mean {
 mod tests {
     use super::*;
 
-    const MIRRORED: Aspect = Aspect { zoom: 1.0, mirrored: true };
+    const MIRRORED: AugmentedView = AugmentedView { zoom: 1.0, mirrored: true };
 
     fn task(kind: TaskKind, flip: &[usize]) -> Task {
         Task { flip: flip.to_vec(), ..Task::of_kind(kind) }
     }
 
-    fn mean(task: &Task, grid: [usize; 3], first: &[f32], further: &[(Aspect, &[f32])]) -> Vec<f32> {
+    fn mean(task: &Task, grid: [usize; 3], first: &[f32], further: &[(AugmentedView, &[f32])]) -> Vec<f32> {
         let warp = Warp::new(0.5).expect("allowed");
-        let mut mean = Mean::default();
+        let mut mean = OutputMean::default();
         mean.begin(task, grid, &warp, first);
-        further.iter().for_each(|(aspect, said)| mean.add(task, grid, &warp, *aspect, said));
+        further.iter().for_each(|(view, said)| mean.add(task, grid, &warp, *view, said));
         mean.output().to_vec()
     }
 
     #[test]
     fn every_row_of_every_plane_is_mirrored() {
         let mut planes = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0, 10.0, 11.0, 12.0];
-        turn(&mut planes, 3);
+        mirror_rows(&mut planes, 3);
         assert_eq!(planes, [3.0, 2.0, 1.0, 6.0, 5.0, 4.0, 9.0, 8.0, 7.0, 12.0, 11.0, 10.0]);
     }
 
@@ -249,10 +248,10 @@ mod tests {
     #[test]
     fn values_are_averaged_one_by_one() {
         for kind in [TaskKind::Age, TaskKind::Expression, TaskKind::Attributes, TaskKind::Recognition] {
-            let further: [(Aspect, &[f32]); 3] = [
+            let further: [(AugmentedView, &[f32]); 3] = [
                 (MIRRORED, &[0.25, 0.5, 0.25]),
-                (Aspect { zoom: 1.1, mirrored: false }, &[0.375, 0.375, 0.5]),
-                (Aspect { zoom: 0.9, mirrored: false }, &[0.0, 0.75, 1.0]),
+                (AugmentedView { zoom: 1.1, mirrored: false }, &[0.375, 0.375, 0.5]),
+                (AugmentedView { zoom: 0.9, mirrored: false }, &[0.0, 0.75, 1.0]),
             ];
             let found = mean(&task(kind, &[]), [0; 3], &[0.5, 0.25, 0.25], &further);
             let off = found.iter().zip([0.28125, 0.46875, 0.5]).map(|(a, b): (&f32, f32)| (a - b).abs());
@@ -265,16 +264,16 @@ mod tests {
         let [six, ten] = [Augmentation::Six, Augmentation::Ten].map(Augmentation::further);
         assert_eq!((six.len(), ten.len(), &ten[..5]), (5, 9, six));
         assert!(ten.iter().skip(1).is_sorted_by(|a, b| a.zoom >= b.zoom));
-        assert!(ten.iter().all(|aspect| aspect.serves(TaskKind::Parsing)));
-        let of_age: Vec<_> = ten.iter().copied().filter(|aspect| aspect.serves(TaskKind::Age)).collect();
+        assert!(ten.iter().all(|view| view.serves(TaskKind::Parsing)));
+        let of_age: Vec<_> = ten.iter().copied().filter(|view| view.serves(TaskKind::Age)).collect();
         assert_eq!(of_age, six);
     }
 
     #[test]
     fn what_is_shown_lies_about_the_frames_middle() {
         let to_picture = Similarity { a: 100.0, b: 20.0, tx: 7.0, ty: 9.0 };
-        for Aspect { zoom, mirrored } in ASPECTS {
-            let shown = Aspect { zoom, mirrored }.of(&to_picture);
+        for AugmentedView { zoom, mirrored } in VIEWS {
+            let shown = AugmentedView { zoom, mirrored }.of(&to_picture);
             for (f, g) in [(0.5, 0.5), (0.0, 0.25), (1.0, 0.75)] {
                 let expected = to_picture.apply(0.5 + (f - 0.5) * zoom, 0.5 + (g - 0.5) * zoom);
                 let found = shown.apply(f, g);
@@ -285,16 +284,16 @@ mod tests {
 
     #[test]
     fn a_point_of_the_face_is_the_same_under_every_aspect() {
-        // Where the frame's 0.3, 0.7 lies for the network under each aspect.
+        // Where the frame's 0.3, 0.7 lies for the network under each view.
         let warp = Warp::new(0.5).expect("allowed");
-        let seen = |aspect: Aspect| {
-            let [x, y] = [0.3, 0.7].map(|f| warp.to_network(0.5 + (f - 0.5) / aspect.zoom));
-            [if aspect.mirrored { 1.0 - x } else { x }, y].map(|n| n as f32)
+        let seen = |view: AugmentedView| {
+            let [x, y] = [0.3, 0.7].map(|f| warp.to_network(0.5 + (f - 0.5) / view.zoom));
+            [if view.mirrored { 1.0 - x } else { x }, y].map(|n| n as f32)
         };
-        let first = seen(PLAIN);
-        for aspect in Augmentation::Ten.further() {
-            let found = mean(&task(TaskKind::Landmarks, &[0]), [0; 3], &first, &[(*aspect, &seen(*aspect))]);
-            assert!((found[0] - first[0]).abs() < 1e-6 && (found[1] - first[1]).abs() < 1e-6, "{aspect:?}: {found:?}");
+        let first = seen(AugmentedView::PLAIN);
+        for view in Augmentation::Ten.further() {
+            let found = mean(&task(TaskKind::Landmarks, &[0]), [0; 3], &first, &[(*view, &seen(*view))]);
+            assert!((found[0] - first[0]).abs() < 1e-6 && (found[1] - first[1]).abs() < 1e-6, "{view:?}: {found:?}");
         }
     }
 
@@ -303,17 +302,17 @@ mod tests {
         // Each cell tells where it lies in the face's frame, by a slope that no mirroring leaves as it is.
         let (warp, side) = (Warp::new(0.5).expect("allowed"), 96);
         let place = |i: usize, zoom: f64| 0.5 + (warp.to_frame((i as f64 + 0.5) / side as f64) - 0.5) * zoom;
-        let plane = |aspect: Aspect| -> Vec<f32> {
-            let column = |x: usize| if aspect.mirrored { side - 1 - x } else { x };
-            let value = |y: usize, x: usize| (place(column(x), aspect.zoom) + 3.0 * place(y, aspect.zoom)) as f32;
+        let plane = |view: AugmentedView| -> Vec<f32> {
+            let column = |x: usize| if view.mirrored { side - 1 - x } else { x };
+            let value = |y: usize, x: usize| (place(column(x), view.zoom) + 3.0 * place(y, view.zoom)) as f32;
             (0..side * side).map(|i| value(i / side, i % side)).collect()
         };
-        let (task, grid, plain) = (task(TaskKind::Parsing, &[0]), [1, side, side], plane(PLAIN));
+        let (task, grid, plain) = (task(TaskKind::Parsing, &[0]), [1, side, side], plane(AugmentedView::PLAIN));
         let first = mean(&task, grid, &plain, &[]);
         assert_eq!(first.len(), side * FINER * side * FINER);
-        let further = Augmentation::Ten.further().iter().map(|aspect| (*aspect, plane(*aspect)));
-        for (aspect, said) in further {
-            let found = mean(&task, grid, &plain, &[(aspect, &said)]);
+        let further = Augmentation::Ten.further().iter().map(|view| (*view, plane(*view)));
+        for (view, said) in further {
+            let found = mean(&task, grid, &plain, &[(view, &said)]);
             let fine = side * FINER;
             let off = |index: usize| (found[index] - first[index]).abs();
             let middle =
@@ -321,14 +320,14 @@ mod tests {
             let (middle, rim): (Vec<_>, Vec<_>) = (0..fine * fine).partition(middle);
             let [middle, rim] = [middle, rim].map(|cells| cells.into_iter().map(off).fold(0.0, f32::max));
             // What the outer cells' outer halves say is what their middles say.
-            assert!(middle < 0.005 && rim < 0.02, "{aspect:?}: {middle}, {rim}");
+            assert!(middle < 0.005 && rim < 0.02, "{view:?}: {middle}, {rim}");
             // What the second look says of the rim counts only where it sees it.
             let other: Vec<f32> = said.iter().map(|value| value + 1.0).collect();
-            let moved = mean(&task, grid, &plain, &[(aspect, &other)]);
+            let moved = mean(&task, grid, &plain, &[(view, &other)]);
             let shift = |index: usize| moved[index] - first[index];
             assert!((shift((side * FINER + 1) * side * FINER / 2) - 0.5).abs() < 0.01);
-            let rim = if aspect.zoom < 1.0 { 0.0 } else { 0.5 };
-            assert!((shift(0) - rim).abs() < 0.02, "{aspect:?}: {}", shift(0));
+            let rim = if view.zoom < 1.0 { 0.0 } else { 0.5 };
+            assert!((shift(0) - rim).abs() < 0.02, "{view:?}: {}", shift(0));
         }
     }
 }

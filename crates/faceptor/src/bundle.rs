@@ -6,8 +6,8 @@ use std::sync::Arc;
 use crate::embedded;
 use crate::error::{Error, ErrorKind, Result};
 use crate::task::Task;
-use faceptor_nn::bundle::BundleError;
 use faceptor_nn::bundle as nn_bundle;
+use faceptor_nn::bundle::BundleError;
 
 /// A compiled network in one file, as `faceptor compile` writes it. A clone shares its memory.
 #[derive(Clone)]

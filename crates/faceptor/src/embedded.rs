@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use faceptor_nn::bundle::BundleError;
 use faceptor_nn::bundle::Bundle;
+use faceptor_nn::bundle::BundleError;
 
 /// Includes a file that the build script wrote, aligned as a bundle must be: `include_bytes!` alone promises no alignment.
 #[cfg(any(feature = "embedded", feature = "nano"))]

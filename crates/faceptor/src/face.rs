@@ -20,10 +20,15 @@ pub struct Analysis {
 }
 
 impl Analysis {
-    /// Copies a pipeline's record of an image of `size` pixels.
-    pub(crate) fn new(record: &analysis::Analysis, decoders: &Arc<[TaskDecoder]>, size: [usize; 2]) -> Analysis {
-        let face = |record: &analysis::Face| Face { record: record.clone(), decoders: decoders.clone(), size };
-        Analysis { faces: record.faces.iter().map(face).collect() }
+    /// Copies a pipeline's record of an image of `size` pixels, into the memory of the faces that are there.
+    pub(crate) fn copy_from(&mut self, from: &analysis::Analysis, decoders: &Arc<[TaskDecoder]>, size: [usize; 2]) {
+        self.faces.truncate(from.faces.len());
+        for (face, record) in self.faces.iter_mut().zip(&from.faces) {
+            face.record.clone_from(record);
+            face.size = size;
+        }
+        let more = from.faces.iter().skip(self.faces.len());
+        self.faces.extend(more.map(|record| Face { record: record.clone(), decoders: decoders.clone(), size }));
     }
 }
 
@@ -33,6 +38,7 @@ impl Analysis {
 #[derive(Clone, Debug)]
 pub struct Face {
     record: analysis::Face,
+    /// Of the pipeline that the record is from.
     decoders: Arc<[TaskDecoder]>,
     /// Of the image, pixels.
     size: [usize; 2],
@@ -150,7 +156,7 @@ impl Face {
 
     /// Returns where the windows of the face lie in the image.
     pub(crate) fn windows(&self) -> &WindowTransforms {
-        &self.record.views
+        &self.record.windows
     }
 
     /// Returns the size of the image, pixels.

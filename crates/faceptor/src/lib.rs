@@ -1,5 +1,8 @@
 #![cfg_attr(all(any(feature = "embedded", feature = "nano"), feature = "photo"), doc = include_str!("../README.md"))]
-#![cfg_attr(not(all(any(feature = "embedded", feature = "nano"), feature = "photo")), doc = "Reads faces in images, by one small network.")]
+#![cfg_attr(
+    not(all(any(feature = "embedded", feature = "nano"), feature = "photo")),
+    doc = "Reads faces in images, by one small network."
+)]
 #![forbid(unsafe_code)]
 
 mod align;
@@ -14,6 +17,7 @@ mod error;
 mod face;
 mod geometry;
 mod image;
+mod pipeline;
 mod quality;
 mod results;
 pub mod stages;
@@ -21,6 +25,8 @@ mod stopwatch;
 mod task;
 mod tasks;
 mod track;
+mod video;
+mod video_tracker;
 
 pub use align::light::Light;
 pub use analyzer::{Analyzer, Image};
@@ -38,3 +44,4 @@ pub use results::{Attributes, Embedding, Expression, Parsing, TaskOutput};
 pub use task::Task;
 pub use tasks::age::Age;
 pub use tasks::landmarks::Landmarks;
+pub use video_tracker::Tracker;

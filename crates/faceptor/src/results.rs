@@ -139,8 +139,8 @@ impl<'a> Parsing<'a> {
     pub fn mask(&self) -> Vec<u8> {
         let [width, height] = self.face.image_size();
         let mut mask = vec![OUTSIDE; width * height];
-        let to_image = self.face.windows().of(self.decoder.look());
-        self.parsing.paint(to_image, &self.decoder.gaze().unwarp, width, height, &mut mask);
+        let to_image = self.face.windows().of(self.decoder.window());
+        self.parsing.paint(to_image, &self.decoder.geometry().unwarp, width, height, &mut mask);
         mask
     }
 }

@@ -17,7 +17,7 @@ use crate::lab::bench::{self, BenchSettings};
 use crate::lab::report::{Build, Network};
 use crate::platform::clock::now_us;
 use crate::platform::machine::{Machine, MachineMonitor};
-use faceptor::stages::{Face, Pipeline, Purpose, each_format};
+use faceptor::stages::{Face, FaceImage, Pipeline, Purpose};
 use faceptor_nn::bundle::Bundle;
 use faceptor_nn::engine::StepCost;
 
@@ -178,15 +178,14 @@ fn perceive(pipeline: &mut Pipeline, source: &mut dyn Source, face: &mut Face) -
         ensure!(now_us() < give_up_us, "{}: no frame within {} s", source.describe(), PATIENCE.as_secs());
     }
     let view = source.view();
-    let found = each_format!(view, pixels => pipeline.find(pixels, Purpose::Live, 1))?;
-    let at = found.first().and_then(|detection| pipeline.frame_of(&detection.keypoints));
+    let found = pipeline.find(&view, Purpose::Live, 1)?;
+    let at = found.first().and_then(|detection| pipeline.aligned_frame(&detection.keypoints));
     let Some(at) = at else { return Ok(false) };
-    let views = pipeline.views(&at, found.first());
-    each_format!(view, pixels => pipeline.look(pixels, &views))?;
-    for place in 0..pipeline.tasks().len() {
-        let task = usize::from(pipeline.tasks()[place]);
-        pipeline.decode(task, &views, &mut face.results[task].prediction)?;
-    }
+    let windows = pipeline.windows(&at, found.first());
+    let tasks = pipeline.tasks().clone();
+    pipeline.run_face(FaceImage::Frame(&view), &windows, tasks, &mut (), |pipeline, task| {
+        pipeline.decode(task, &windows, &mut face.results[task].prediction)
+    })?;
     Ok(true)
 }
 

@@ -14,7 +14,7 @@ pub fn paint(parsing: &Parsing, decoder: &TaskDecoder, face: &Face, picture: &Pi
     let (width, height) = (picture.width(), picture.height());
     mask.clear();
     mask.resize(width * height, OUTSIDE);
-    parsing.paint(face.views.of(decoder.look()), &decoder.gaze().unwarp, width, height, mask);
+    parsing.paint(face.windows.of(decoder.window()), &decoder.geometry().unwarp, width, height, mask);
 }
 
 /// Returns the parsing results of a face with their index among its results.

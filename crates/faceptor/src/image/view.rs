@@ -6,23 +6,21 @@ use crate::image::picture::{Picture, Pixels};
 
 /// `each_format!(view, pixels => expression)`: compiles the expression once for each pixel format, with `pixels` a
 /// reference to a `Pixels` that reads the view.
-#[doc(hidden)]
-#[macro_export]
 macro_rules! each_format {
     ($view:expr, $pixels:ident => $body:expr) => {
         match &$view.sampler() {
-            $crate::stages::Sampler::Rgb($pixels) => $body,
-            $crate::stages::Sampler::Yuyv($pixels) => $body,
-            $crate::stages::Sampler::Uyvy($pixels) => $body,
-            $crate::stages::Sampler::Nv12($pixels) => $body,
-            $crate::stages::Sampler::I420($pixels) => $body,
-            $crate::stages::Sampler::I422($pixels) => $body,
-            $crate::stages::Sampler::I444($pixels) => $body,
-            $crate::stages::Sampler::Grey($pixels) => $body,
+            $crate::image::view::Sampler::Rgb($pixels) => $body,
+            $crate::image::view::Sampler::Yuyv($pixels) => $body,
+            $crate::image::view::Sampler::Uyvy($pixels) => $body,
+            $crate::image::view::Sampler::Nv12($pixels) => $body,
+            $crate::image::view::Sampler::I420($pixels) => $body,
+            $crate::image::view::Sampler::I422($pixels) => $body,
+            $crate::image::view::Sampler::I444($pixels) => $body,
+            $crate::image::view::Sampler::Grey($pixels) => $body,
         }
     };
 }
-pub use each_format;
+pub(crate) use each_format;
 
 /// The layout of a frame's bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

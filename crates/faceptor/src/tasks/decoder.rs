@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::align::face_window::WindowGeometry;
 use crate::align::warp::Warp;
-use crate::augmentation::Mean;
+use crate::augmentation::OutputMean;
 use crate::error::{Error, Result, ensure};
 use crate::geometry::Similarity;
 use crate::tasks::age::Age;
@@ -106,8 +106,8 @@ pub struct TaskDecoder {
     views: ParsingViews,
     /// Points, labels, bins or numbers.
     outputs: usize,
-    look: usize,
-    gaze: Arc<WindowGeometry>,
+    window: usize,
+    geometry: Arc<WindowGeometry>,
 }
 
 impl TaskDecoder {
@@ -134,8 +134,16 @@ impl TaskDecoder {
         ensure!(named == shape[1], Bundle, "task {name}: {} outputs, but {named} labels or bins", shape[1]);
         let paired = task.flip.len();
         ensure!(paired == 0 || paired == shape[1], Bundle, "task {name}: {} outputs, but flip has {paired}", shape[1]);
-        let gaze = Arc::new(WindowGeometry::new(Warp::NONE, Similarity::scaling(1.0)));
-        Ok(TaskDecoder { task: task.clone(), grid, output: None, views: ParsingViews::default(), outputs: shape[1], look: 0, gaze })
+        let geometry = Arc::new(WindowGeometry::new(Warp::NONE, Similarity::scaling(1.0)));
+        Ok(TaskDecoder {
+            task: task.clone(),
+            grid,
+            output: None,
+            views: ParsingViews::default(),
+            outputs: shape[1],
+            window: 0,
+            geometry,
+        })
     }
 
     /// Looks up the tensors that the decoder reads, so that no run looks up a name.
@@ -157,7 +165,7 @@ impl TaskDecoder {
     ///
     /// # Errors
     /// When the network has not been shown a face.
-    pub fn ask(
+    pub fn run(
         &self,
         engine: &mut Engine,
         scores: bool,
@@ -167,20 +175,32 @@ impl TaskDecoder {
         if let (Prediction::Parsing(parsing), TaskKind::Parsing) = (&mut *answer, self.task.kind) {
             let output = match (self.views.labels, self.views.cells) {
                 (Some(labels), _) if !scores => parsing::Output::Labels(engine.bytes(labels).map_err(Error::network)?),
-                (_, Some((cells, cell))) => {
-                    parsing::Output::Cells(engine.output(cells).map_err(Error::network)?, cell)
-                }
+                (_, Some((cells, cell))) => parsing::Output::Cells(engine.output(cells).map_err(Error::network)?, cell),
                 _ => parsing::Output::Planes(self.compute(engine)?),
             };
-            parsing.read(output, self.grid, &self.gaze.warp, scores);
+            parsing.read(output, self.grid, &self.geometry.warp, scores);
             return Ok(());
         }
         self.read_into(self.compute(engine)?, to_picture, answer);
         Ok(())
     }
 
+    /// Runs the task without decoding its output; for parsing without `scores` the best classes alone.
+    pub(crate) fn run_only(&self, engine: &mut Engine, scores: bool) -> Result<()> {
+        let tensor = match (self.views.labels, self.views.cells) {
+            (Some(labels), _) if !scores => Some(labels),
+            (_, Some((cells, _))) => Some(cells),
+            _ => self.output,
+        };
+        let computed = match tensor {
+            Some(tensor) => engine.compute(tensor),
+            None => engine.compute(&self.task.output),
+        };
+        computed.map_err(Error::network)
+    }
+
     /// Computes the task's output tensor.
-    fn compute<'a>(&self, engine: &'a mut Engine) -> Result<&'a [f32]> {
+    pub(crate) fn compute<'a>(&self, engine: &'a mut Engine) -> Result<&'a [f32]> {
         let output = match self.output {
             Some(output) => engine.output(output),
             None => engine.output(&self.task.output),
@@ -189,19 +209,19 @@ impl TaskDecoder {
     }
 
     /// For a network that looks at the face in this way; otherwise at the aligned frame as it is.
-    pub fn seen_through(mut self, look: usize, gaze: Arc<WindowGeometry>) -> TaskDecoder {
-        (self.look, self.gaze) = (look, gaze);
+    pub fn in_window(mut self, window: usize, geometry: Arc<WindowGeometry>) -> TaskDecoder {
+        (self.window, self.geometry) = (window, geometry);
         self
     }
 
     /// Which of a face's [`WindowTransforms`](crate::align::face_window::WindowTransforms) the task has.
-    pub fn look(&self) -> usize {
-        self.look
+    pub fn window(&self) -> usize {
+        self.window
     }
 
     /// How the task sees it.
-    pub fn gaze(&self) -> &WindowGeometry {
-        &self.gaze
+    pub fn geometry(&self) -> &WindowGeometry {
+        &self.geometry
     }
 
     /// The task as the manifest has it.
@@ -222,7 +242,7 @@ impl TaskDecoder {
     /// Reads `output`, whose shape was checked, for the face that `to_picture` (the task's view to picture) points at,
     /// into an answer of this decoder (see [`TaskDecoder::blank`]), whose memory is used again.
     pub fn read_into(&self, output: &[f32], to_picture: &Similarity, answer: &mut Prediction) {
-        let warp = &self.gaze.warp;
+        let warp = &self.geometry.warp;
         match (self.task.kind, answer) {
             (TaskKind::Landmarks, Prediction::Landmarks(landmarks)) => landmarks.read(output, warp, to_picture),
             (TaskKind::Parsing, Prediction::Parsing(parsing)) => {
@@ -244,10 +264,10 @@ impl TaskDecoder {
     }
 
     /// The same of the mean of several looks, whose grid is finer for parsing.
-    pub fn read_mean(&self, mean: &Mean, to_picture: &Similarity, answer: &mut Prediction) {
+    pub fn read_mean(&self, mean: &OutputMean, to_picture: &Similarity, answer: &mut Prediction) {
         match (self.task.kind, answer) {
             (TaskKind::Parsing, Prediction::Parsing(parsing)) => {
-                parsing.read(parsing::Output::Planes(mean.output()), mean.grid(), &self.gaze.warp, true);
+                parsing.read(parsing::Output::Planes(mean.output()), mean.grid(), &self.geometry.warp, true);
             }
             (_, answer) => self.read_into(mean.output(), to_picture, answer),
         }

@@ -1,0 +1,347 @@
+//! The network with the single steps between pixels and predictions. `analyze` puts them into their sequence.
+
+use std::sync::Arc;
+
+use crate::align::appearance::AppearanceTemplate;
+use crate::align::face_window::{FaceWindow, WindowTransforms};
+use crate::align::light::Light;
+use crate::augmentation::{self, Augmentation, AugmentedView, OutputMean};
+use crate::detect::detection::{Detection, Detections, MAX_FACES};
+use crate::detect::detector::{Detector, Purpose};
+use crate::error::{Error, ErrorKind, OrError, Result, ensure};
+use crate::geometry::{Point, Similarity};
+use crate::image::downscaled::Downscaled;
+use crate::image::picture::Pyramid;
+use crate::image::view::{ImageView, each_format};
+use crate::tasks::decoder::{Prediction, TaskDecoder};
+use crate::tasks::selection::{self, MAX_TASKS, SharedPart, TaskList};
+use faceptor_nn::bundle::Bundle;
+use faceptor_nn::cpu::Kernel;
+use faceptor_nn::engine::Engine;
+use faceptor_nn::thread_pool::Threads;
+
+/// What the network's input for a face is filled with.
+#[derive(Clone, Copy)]
+pub enum FaceImage<'a> {
+    /// A camera's frame. The part of it with a large face is downscaled first, so that detail does not alias and the
+    /// time has a bound.
+    Frame(&'a ImageView<'a>),
+    /// A photo with its downscaled copies, under a view of test-time augmentation.
+    Photo(&'a Pyramid<'a>, AugmentedView),
+    /// Plain grey, for measurements: the time of the network does not depend on the pixels.
+    Grey,
+}
+
+/// The network with everything between pixels and predictions.
+///
+/// For each face it is [sampled](Pipeline::sample) into the network's input; then parts are [encoded](Pipeline::encode)
+/// and tasks [decoded](Pipeline::decode). [`Pipeline::run_face`] is that sequence.
+pub struct Pipeline {
+    engine: Engine,
+    detector: Option<Detector>,
+    windows: Vec<FaceWindow>,
+    template: [Point; 5],
+    decoders: Arc<[TaskDecoder]>,
+    /// The window of each decoder.
+    window_of: Vec<usize>,
+    /// On the face that was sampled last.
+    light: Option<Light>,
+    /// The task whose landmarks tracking uses, chosen or not.
+    tracking_task: Option<u8>,
+    /// Of the face that was sampled last, in the window of that task.
+    appearance: AppearanceTemplate,
+    /// Memory for the part of a frame with a large face.
+    downscaled: Downscaled,
+    shared: Vec<SharedPart>,
+    tasks: TaskList,
+    masks: bool,
+    augmentation: Augmentation,
+    /// The mean output over the views of a photo's face, for each task.
+    means: Vec<OutputMean>,
+}
+
+impl Pipeline {
+    /// Prepares every task of the bundle and chooses `tasks`; the network runs on the caller's thread.
+    ///
+    /// # Errors
+    /// When the bundle contradicts itself, cannot be run on this CPU, or has no tasks or more than [`MAX_TASKS`].
+    pub fn new(bundle: Arc<Bundle>, tasks: &TaskList) -> Result<Pipeline, Error> {
+        Pipeline::with_threads(bundle, tasks, &Threads::default())
+    }
+
+    /// As [`Pipeline::new`], with more threads for the network.
+    ///
+    /// # Errors
+    /// As of [`Pipeline::new`], and when the threads cannot be started.
+    pub fn with_threads(bundle: Arc<Bundle>, tasks: &TaskList, threads: &Threads) -> Result<Pipeline, Error> {
+        let engine = Kernel::choose().and_then(|kernel| Engine::with_threads(bundle.clone(), kernel, threads));
+        let engine =
+            engine.map_err(|reason| Error::new(ErrorKind::Bundle, format!("the bundle cannot be run: {reason:#}")))?;
+        let manifest = bundle.manifest();
+        let (windows, template) = FaceWindow::all(manifest, &engine)?;
+        let detector = manifest.finder.as_ref().map(|spec| Detector::new(spec, &engine)).transpose()?;
+        let count = manifest.tasks.len();
+        ensure!(count <= MAX_TASKS, Bundle, "this bundle has {count} tasks, the most are {MAX_TASKS}");
+        let (mut decoders, mut window_of) = (Vec::with_capacity(count), Vec::with_capacity(count));
+        for task in &manifest.tasks {
+            let group = manifest.group_of(task).map(|group| group.tensor.as_str());
+            let window = group.and_then(|tensor| windows.iter().position(|window| window.tensor == tensor));
+            let window = window.unwrap_or(0);
+            window_of.push(window);
+            let shape =
+                engine.shape(&task.output).or_error(ErrorKind::Bundle, || format!("no output {}", task.output))?;
+            let decoder = TaskDecoder::new(task, shape)?.with_tensors_of(&engine)?;
+            decoders.push(decoder.in_window(window, windows[window].geometry.clone()));
+        }
+        // The corners of a rotated frame lie farther out.
+        let side = windows.iter().map(|window| window.crop.largest_side()).max().unwrap_or(0);
+        let mut pipeline = Pipeline {
+            tracking_task: None,
+            appearance: AppearanceTemplate::default(),
+            downscaled: Downscaled::with_capacity(3 * side, 3 * side),
+            windows,
+            template,
+            window_of,
+            light: None,
+            shared: selection::shared_parts(manifest),
+            tasks: TaskList::new(),
+            masks: true,
+            augmentation: Augmentation::Off,
+            means: (0..count).map(|_| OutputMean::default()).collect(),
+            engine,
+            detector,
+            decoders: decoders.into(),
+        };
+        pipeline.choose(tasks);
+        Ok(pipeline)
+    }
+
+    /// Chooses the tasks of [`Pipeline::analyze`], without compiling or allocating anything. Indices beyond the manifest's
+    /// tasks are ignored.
+    pub fn choose(&mut self, tasks: &TaskList) {
+        let known = |task: &u8| usize::from(*task) < self.decoders.len();
+        self.tasks = tasks.iter().copied().filter(known).collect();
+    }
+
+    /// Sets the task whose landmarks tracking uses, chosen or not: [`Pipeline::sample`] fills its input too.
+    pub fn track_by(&mut self, task: Option<u8>) {
+        self.tracking_task = task.filter(|task| usize::from(*task) < self.decoders.len());
+    }
+
+    /// Sets whether parsing keeps its scores, from which masks are interpolated; on at first. Without them parsing is
+    /// faster; its shares are the same.
+    pub fn enable_masks(&mut self, on: bool) {
+        self.masks = on;
+    }
+
+    /// Sets the views of each face whose mean [`Pipeline::analyze`] gives; [`Augmentation::Off`] at first. A task whose
+    /// manifest entry lacks `mirror` has one view in any case.
+    pub fn set_augmentation(&mut self, augmentation: Augmentation) {
+        self.augmentation = augmentation;
+    }
+
+    /// Returns the chosen tasks.
+    pub fn tasks(&self) -> &TaskList {
+        &self.tasks
+    }
+
+    /// Returns the views of each photo's face.
+    pub(crate) fn augmentation(&self) -> Augmentation {
+        self.augmentation
+    }
+
+    /// Returns a decoder for each task of the manifest, in its order.
+    pub fn decoders(&self) -> &[TaskDecoder] {
+        &self.decoders
+    }
+
+    /// Returns the decoders, for results that outlive the pipeline.
+    pub(crate) fn shared_decoders(&self) -> &Arc<[TaskDecoder]> {
+        &self.decoders
+    }
+
+    /// Reports whether the bundle can find faces.
+    pub fn has_finder(&self) -> bool {
+        self.detector.is_some()
+    }
+
+    /// Returns the parts that tasks have in common, producers first.
+    pub fn shared(&self) -> &[SharedPart] {
+        &self.shared
+    }
+
+    /// Returns the shared parts that a task needs, a bit each.
+    pub fn parts_of(&self, task: u8) -> u32 {
+        let needed = self.shared.iter().enumerate().filter(|(_, part)| part.needed_by >> task & 1 == 1);
+        needed.fold(0, |parts, (part, _)| parts | 1 << part)
+    }
+
+    /// Returns the engine, for its counters.
+    pub fn engine(&self) -> &Engine {
+        &self.engine
+    }
+
+    /// Returns the engine, for tensors of the face that was sampled.
+    pub fn engine_mut(&mut self) -> &mut Engine {
+        &mut self.engine
+    }
+
+    /// Returns where the five keypoints lie in the aligned frame, 0..1.
+    pub fn template(&self) -> &[Point; 5] {
+        &self.template
+    }
+
+    /// Fits the aligned frame (0..1) to keypoints of a picture; `None` when these are not distinct.
+    pub fn aligned_frame(&self, keypoints: &[Point; 5]) -> Option<Similarity> {
+        Similarity::fit(keypoints, &self.template).map(|to_frame| to_frame.inverse())
+    }
+
+    /// Places the windows of a face whose aligned frame lies at `to_picture`: by the detection, or else by that frame.
+    pub fn windows(&self, to_picture: &Similarity, found: Option<&Detection>) -> WindowTransforms {
+        WindowTransforms::at(&self.windows, to_picture, found)
+    }
+
+    /// Finds the faces of a picture, best score first, at most `limit`.
+    ///
+    /// # Errors
+    /// When the bundle has no face finder.
+    pub fn find(&mut self, view: &ImageView, purpose: Purpose, limit: usize) -> Result<Detections, Error> {
+        let missing = || "this bundle has no face finder: give aligned crops with --aligned".to_owned();
+        let detector = self.detector.as_mut().or_error(ErrorKind::Unsupported, missing)?;
+        each_format!(view, pixels => detector.find(&mut self.engine, pixels, purpose, limit.min(MAX_FACES)))
+    }
+
+    /// Prepares one of `parts` parts of [`Pipeline::find_swept`], in a frame each.
+    pub fn sweep(&mut self, view: &ImageView, part: usize, parts: usize) {
+        if let Some(detector) = &mut self.detector {
+            each_format!(view, pixels => detector.sweep(pixels, part, parts));
+        }
+    }
+
+    /// Finds the faces in the picture that was prepared over the last frames.
+    ///
+    /// # Errors
+    /// When the bundle has no face finder.
+    pub fn find_swept(&mut self, view: &ImageView, limit: usize) -> Result<Detections, Error> {
+        let missing = || "this bundle has no face finder".to_owned();
+        let detector = self.detector.as_mut().or_error(ErrorKind::Unsupported, missing)?;
+        each_format!(view, pixels => detector.find_swept(&mut self.engine, pixels, limit.min(MAX_FACES)))
+    }
+
+    /// Fills the network's inputs that the chosen tasks need with a face; what was computed for the last face is dropped.
+    ///
+    /// # Errors
+    /// When the bundle contradicts itself.
+    pub fn sample(&mut self, image: FaceImage<'_>, windows: &WindowTransforms) -> Result<(), Error> {
+        self.light = None;
+        for index in 0..self.windows.len() {
+            if !self.is_needed(index) {
+                continue;
+            }
+            let window = &mut self.windows[index];
+            let to_picture = windows.of(index);
+            let input = self.engine.input(&window.tensor).map_err(Error::network)?;
+            match image {
+                FaceImage::Frame(view) => match window.crop.halvings(to_picture) {
+                    0 => each_format!(view, pixels => window.crop.fill(pixels, to_picture, input)),
+                    // A frame is halved three times at most.
+                    halvings => {
+                        self.downscaled.fill(view, window.crop.region(to_picture), halvings);
+                        let (a, [tx, ty]) = self.downscaled.place();
+                        let smaller = to_picture.then(&Similarity { a, b: 0.0, tx, ty });
+                        window.crop.fill(&self.downscaled, &smaller, input);
+                    }
+                },
+                FaceImage::Photo(photo, view) => window.crop.fill_from_photo(photo, &view.of(to_picture), input),
+                FaceImage::Grey => input.fill(0.0),
+            }
+            self.light = self.light.or_else(|| window.light(input));
+            if self.tracking_task.is_some_and(|task| self.window_of[usize::from(task)] == index) {
+                self.appearance = window.glance(input);
+            }
+            if let FaceImage::Photo(_, view) = image
+                && view.mirrored
+            {
+                augmentation::mirror_rows(input, window.size());
+            }
+        }
+        Ok(())
+    }
+
+    /// Reports whether a chosen task, or the one that tracking uses, needs a window; a single window is always needed.
+    fn is_needed(&self, window: usize) -> bool {
+        let mut tasks = self.tasks.iter().chain(&self.tracking_task);
+        self.windows.len() == 1 || tasks.any(|&task| self.window_of[usize::from(task)] == window)
+    }
+
+    /// Returns the light on the face that was sampled last.
+    pub fn light(&self) -> Option<Light> {
+        self.light
+    }
+
+    /// Returns how the face that was sampled last looks, for tracking.
+    pub fn appearance(&self) -> &AppearanceTemplate {
+        &self.appearance
+    }
+
+    /// Computes a shared part (an index into [`Pipeline::shared`]) and what it needs, unless that is done.
+    ///
+    /// # Errors
+    /// When the network's input was not filled.
+    pub fn encode(&mut self, part: usize) -> Result<(), Error> {
+        match self.shared.get(part) {
+            Some(part) => self.engine.prepare(&part.tensor).map_err(Error::network),
+            None => Ok(()),
+        }
+    }
+
+    /// Runs a task's own part, without decoding its output.
+    ///
+    /// # Errors
+    /// When the bundle has no such task, or the network's input was not filled.
+    pub fn compute(&mut self, task: usize) -> Result<(), Error> {
+        let decoder = self.decoders.get(task).or_error(ErrorKind::Task, || no_task(task))?;
+        decoder.run_only(&mut self.engine, self.masks)
+    }
+
+    /// Runs a task for the face that was sampled and decodes its output into memory of [`TaskDecoder::blank`]. Shared
+    /// parts that were not encoded are computed first.
+    ///
+    /// # Errors
+    /// As of [`Pipeline::compute`].
+    pub fn decode(
+        &mut self,
+        task: usize,
+        windows: &WindowTransforms,
+        prediction: &mut Prediction,
+    ) -> Result<(), Error> {
+        let decoder = self.decoders.get(task).or_error(ErrorKind::Task, || no_task(task))?;
+        decoder.run(&mut self.engine, self.masks, windows.of(decoder.window()), prediction)
+    }
+
+    /// Runs a task for the first view of a photo's face and begins the mean of its output.
+    pub(crate) fn begin_mean(&mut self, task: usize) -> Result<()> {
+        let decoder = &self.decoders[task];
+        let output = decoder.compute(&mut self.engine)?;
+        self.means[task].begin(decoder.task(), decoder.grid(), &decoder.geometry().warp, output);
+        Ok(())
+    }
+
+    /// Runs a task for a further view of the face and adds its output, mapped back, to the mean.
+    pub(crate) fn add_to_mean(&mut self, task: usize, view: AugmentedView) -> Result<()> {
+        let decoder = &self.decoders[task];
+        let output = decoder.compute(&mut self.engine)?;
+        self.means[task].add(decoder.task(), decoder.grid(), &decoder.geometry().warp, view, output);
+        Ok(())
+    }
+
+    /// Decodes the mean of a task's outputs.
+    pub(crate) fn decode_mean(&self, task: usize, windows: &WindowTransforms, prediction: &mut Prediction) {
+        let decoder = &self.decoders[task];
+        decoder.read_mean(&self.means[task], windows.of(decoder.window()), prediction);
+    }
+}
+
+fn no_task(task: usize) -> String {
+    format!("the bundle has no task number {task}")
+}

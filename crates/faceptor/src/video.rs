@@ -1,0 +1,380 @@
+//! The faces of a video: finds or tracks them, and runs the tasks that a policy has time for on each.
+
+use crate::analysis::{Analysis, Face};
+use crate::analyze::{Observer, Step};
+use crate::detect::detector::Purpose;
+use crate::error::{Error, Result};
+use crate::geometry::{Similarity, TRACKING_LANDMARKS};
+use crate::image::view::ImageView;
+use crate::pipeline::{FaceImage, Pipeline};
+use crate::tasks::decoder::{Prediction, TaskDecoder, TaskResult};
+use crate::tasks::selection::TaskList;
+use crate::tasks::smoothing;
+use crate::track::tracker::{MAX_TRACKS, SWEEP_FRAMES, Search, Tracker, TrackerOptions};
+use faceptor_nn::manifest::TaskKind;
+
+/// What a face gets in a frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FaceShare {
+    /// The slot of the face.
+    pub slot: usize,
+    /// Tasks of the manifest, a bit each.
+    pub tasks: u32,
+    /// Those of them that run even when time has run out.
+    pub surely: u32,
+}
+
+/// Faces that are sampled in a frame, in this order.
+pub type Plan = heapless::Vec<FaceShare, MAX_TRACKS>;
+
+/// Decides what a frame is spent on. `()` has no limit on time: every face gets every task.
+pub trait FramePolicy: Observer {
+    /// Decides whether landmarks that were not requested, by `task`, are decoded to track `faces` faces; `in_use`: they
+    /// were in the last frame.
+    fn tracks_by(&mut self, _task: u8, tasks: &TaskList, _faces: usize, _in_use: bool) -> bool {
+        !tasks.is_empty()
+    }
+
+    /// Decides whether the face finder runs half as often where no face is suspicious.
+    fn finds_rarely(&self) -> bool {
+        false
+    }
+
+    /// Decides how many of at most `limit` faces are kept.
+    fn face_limit(&self, limit: usize) -> usize {
+        limit
+    }
+
+    /// Plans the faces (slots) and tasks of a frame; `tracking_task` is that whose landmarks tracking uses.
+    fn plan(&mut self, faces: &[usize], _tasks: &TaskList, _tracking_task: Option<u8>) -> Plan {
+        faces.iter().map(|&slot| FaceShare { slot, tasks: u32::MAX, surely: u32::MAX }).collect()
+    }
+
+    /// Takes notice of the share whose face comes next.
+    fn share_begins(&mut self, _share: &FaceShare) {}
+
+    /// Takes notice of the tasks (a bit each) that ran for the face in a slot, of the chosen `tasks`.
+    fn share_ended(&mut self, _slot: usize, _tasks: &TaskList, _ran: u32) {}
+
+    /// Takes notice of a new face in a slot.
+    fn face_appeared(&mut self, _slot: usize) {}
+
+    /// Takes notice of a task that was not chosen before.
+    fn task_chosen(&mut self, _task: u8) {}
+}
+
+impl FramePolicy for () {}
+
+/// What was done for a frame.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct FrameSummary {
+    /// The face finder ran.
+    pub finder_ran: bool,
+    /// Results of earlier frames that are reported again.
+    pub stale_results: u64,
+}
+
+/// The faces of a video and what is kept of them from frame to frame.
+pub struct VideoFaces {
+    pipeline: Pipeline,
+    tracker: Tracker,
+    /// For each slot of `tracker`.
+    faces: Vec<Face>,
+    tasks: TaskList,
+    /// The task whose landmarks tracking uses.
+    tracking_task: Option<u8>,
+    /// A task for that which was not chosen: decoded for tracking alone, as long as the policy says so.
+    unrequested_task: Option<u8>,
+    /// The chosen tasks, and the tracking task if it is not one of them.
+    run_tasks: TaskList,
+    limit: usize,
+    deferred: TaskList,
+    /// Time constant of smoothed results, seconds; 0 leaves them as they are.
+    smoothing_s: f32,
+    /// A prediction of each task before it is smoothed.
+    unsmoothed: Vec<Prediction>,
+}
+
+impl VideoFaces {
+    /// Takes a pipeline with its chosen tasks.
+    pub fn new(pipeline: Pipeline, options: TrackerOptions) -> VideoFaces {
+        let decoders = pipeline.decoders();
+        let mut faces = VideoFaces {
+            tracker: Tracker::new(options, pipeline.template()),
+            faces: (0..options.limit).map(|_| Face::blank(decoders)).collect(),
+            tasks: TaskList::new(),
+            tracking_task: None,
+            unrequested_task: None,
+            run_tasks: TaskList::new(),
+            limit: options.limit,
+            deferred: TaskList::new(),
+            smoothing_s: smoothing::TIME_CONSTANT_S,
+            unsmoothed: decoders.iter().map(TaskDecoder::blank).collect(),
+            pipeline,
+        };
+        let chosen = faces.pipeline.tasks().clone();
+        faces.choose(&chosen, &mut ());
+        faces
+    }
+
+    /// Sets the time constant of expression, age and attributes, seconds; 0 leaves them as the network gives them.
+    pub fn set_smoothing(&mut self, time_constant_s: f32) {
+        self.smoothing_s = time_constant_s;
+    }
+
+    /// Sets whether parsing keeps the scores for masks; see [`Pipeline::enable_masks`].
+    pub fn enable_masks(&mut self, on: bool) {
+        self.pipeline.enable_masks(on);
+    }
+
+    /// Returns the network.
+    pub fn pipeline(&self) -> &Pipeline {
+        &self.pipeline
+    }
+
+    /// Returns the chosen tasks in the order of priority.
+    pub fn tasks(&self) -> &TaskList {
+        &self.tasks
+    }
+
+    /// Returns the chosen tasks, and the one that runs for tracking alone.
+    pub fn run_tasks(&self) -> &TaskList {
+        &self.run_tasks
+    }
+
+    /// Returns the tasks that at least one face did not get in this frame.
+    pub fn deferred(&self) -> &TaskList {
+        &self.deferred
+    }
+
+    /// Returns how many faces are tracked.
+    pub fn count(&self) -> usize {
+        self.tracker.count()
+    }
+
+    /// Returns the most faces.
+    pub fn limit(&self) -> usize {
+        self.limit
+    }
+
+    /// Declares that the next frame shows another scene.
+    pub fn cut(&mut self) {
+        self.tracker.cut();
+        // A face in the same place is another person's.
+        self.forget_results();
+    }
+
+    fn forget_results(&mut self) {
+        self.faces.iter_mut().flat_map(|face| &mut face.results).for_each(|result| result.known = false);
+    }
+
+    /// Chooses the tasks from the next frame on, without compiling or allocating anything: every task has its decoder,
+    /// its place in the engine and its memory from the start.
+    pub fn choose(&mut self, tasks: &TaskList, policy: &mut impl FramePolicy) {
+        let before = std::mem::take(&mut self.tasks);
+        self.pipeline.choose(tasks);
+        self.tasks.clone_from(self.pipeline.tasks());
+        self.tasks.iter().filter(|task| !before.contains(task)).for_each(|&task| policy.task_chosen(task));
+        for task in (0..self.pipeline.decoders().len()).filter(|&task| !self.tasks.contains(&(task as u8))) {
+            self.faces.iter_mut().for_each(|face| face.results[task].known = false);
+        }
+        let decoders = self.pipeline.decoders();
+        let leads = |&task: &u8| {
+            let decoder = &decoders[usize::from(task)];
+            decoder.task().kind == TaskKind::Landmarks && decoder.outputs() == TRACKING_LANDMARKS
+        };
+        self.tracking_task = self.tasks.iter().copied().find(leads);
+        self.unrequested_task = if self.tracking_task.is_some() { None } else { (0..decoders.len() as u8).find(leads) };
+        self.run_tasks.clone_from(&self.tasks);
+    }
+
+    /// Decides whether faces are tracked by landmarks that were not requested. Crops from them are six times steadier
+    /// than the finder's (`docs/loop.md` has the numbers).
+    fn choose_tracking(&mut self, policy: &mut impl FramePolicy) {
+        if let Some(task) = self.unrequested_task {
+            let in_use = self.tracking_task.is_some();
+            let used = policy.tracks_by(task, &self.tasks, self.tracker.count(), in_use);
+            self.tracking_task = used.then_some(task);
+            self.run_tasks.clone_from(&self.tasks);
+            if used {
+                // It has room for every task.
+                let _ = self.run_tasks.push(task);
+            }
+        }
+        self.pipeline.track_by(self.tracking_task);
+    }
+
+    /// Runs the finder and every task on a frame, so that `policy` learns what they cost; the results are dropped.
+    ///
+    /// # Errors
+    /// When the network fails, or has no face finder.
+    pub fn warm_up(&mut self, view: &ImageView, rounds: u32, policy: &mut impl FramePolicy) -> Result<(), Error> {
+        let slot = 0;
+        let chosen = self.tasks.clone();
+        self.choose(&(0..self.pipeline.decoders().len() as u8).collect(), policy);
+        let side = view.width().min(view.height()) as f64 / 2.0;
+        for _ in 0..rounds {
+            policy.begin();
+            self.pipeline.find(view, Purpose::Live, self.limit)?;
+            policy.ended(Step::Find);
+            self.faces[slot].to_picture = Similarity::scaling(side);
+            self.faces[slot].windows = self.pipeline.windows(&self.faces[slot].to_picture, None);
+            self.run_share(&FaceShare { slot, tasks: u32::MAX, surely: u32::MAX }, view, policy)?;
+        }
+        self.forget_results();
+        self.choose(&chosen, policy);
+        Ok(())
+    }
+
+    /// Processes a frame, taken `elapsed_s` seconds after the last one.
+    ///
+    /// # Errors
+    /// When the network fails, or has no face finder.
+    pub fn process(
+        &mut self,
+        view: &ImageView,
+        elapsed_s: f32,
+        policy: &mut impl FramePolicy,
+    ) -> Result<FrameSummary, Error> {
+        self.deferred.clear();
+        self.faces.iter_mut().flat_map(|face| &mut face.results).for_each(|result| result.since_s += elapsed_s);
+        self.choose_tracking(policy);
+        let finder_ran = self.find(view, elapsed_s, policy)?;
+        let plan = self.plan(policy);
+        for share in &plan {
+            let ran = self.process_face(share, view, policy)?;
+            policy.share_ended(share.slot, &self.run_tasks, ran);
+        }
+        let stale_results = self.settle(&plan, policy);
+        Ok(FrameSummary { finder_ran, stale_results })
+    }
+
+    fn find(&mut self, view: &ImageView, elapsed_s: f32, policy: &mut impl FramePolicy) -> Result<bool> {
+        let guided = self.tracking_task.is_some();
+        self.tracker.begin(elapsed_s);
+        policy.begin();
+        let search = self.tracker.search(guided, policy.finds_rarely());
+        let found = match search {
+            Search::Nothing => return Ok(false),
+            Search::Part(part) => {
+                self.pipeline.sweep(view, part, SWEEP_FRAMES as usize);
+                policy.ended(Step::FindPart);
+                return Ok(false);
+            }
+            Search::Prepared => self.pipeline.find_swept(view, self.limit)?,
+            Search::Whole => self.pipeline.find(view, Purpose::Live, self.limit)?,
+        };
+        let limit = policy.face_limit(self.limit);
+        if search == Search::Whole {
+            self.tracker.check(&found, guided, limit);
+            policy.ended(Step::Find);
+        } else {
+            self.tracker.compare(&found, limit);
+            policy.ended(Step::FindPart);
+        }
+        for (slot, track) in self.tracker.iter() {
+            let face = &mut self.faces[slot];
+            if face.id != track.id {
+                (face.id, face.light) = (track.id, None);
+                face.results.iter_mut().for_each(|result| result.known = false);
+                policy.face_appeared(slot);
+            }
+        }
+        Ok(true)
+    }
+
+    fn plan(&mut self, policy: &mut impl FramePolicy) -> Plan {
+        let guided = self.tracking_task.is_some();
+        let slots = self.tracker.iter().map(|(slot, _)| slot);
+        let slots: heapless::Vec<usize, MAX_TRACKS> =
+            slots.filter(|&slot| self.tracker.is_visible(slot, guided)).collect();
+        let mut plan = policy.plan(&slots, &self.tasks, self.tracking_task);
+        // A face without tasks is not sampled.
+        plan.retain(|share| self.run_tasks.iter().any(|task| share.tasks >> task & 1 == 1));
+        for &slot in &slots {
+            let results = self.faces[slot].results.iter_mut();
+            results.for_each(|result| result.stale_frames = result.stale_frames.saturating_add(1));
+            if !plan.iter().any(|share| share.slot == slot) {
+                policy.share_ended(slot, &self.run_tasks, 0);
+            }
+        }
+        plan
+    }
+
+    /// Processes a face; returns the tasks that ran, a bit each.
+    fn process_face(&mut self, share: &FaceShare, view: &ImageView, policy: &mut impl FramePolicy) -> Result<u32> {
+        let slot = share.slot;
+        let Some(track) = self.tracker.get(slot) else { return Ok(0) };
+        let Some(to_picture) = self.pipeline.aligned_frame(track.keypoints()) else { return Ok(0) };
+        self.faces[slot].to_picture = to_picture;
+        self.faces[slot].windows = self.pipeline.windows(&to_picture, Some(&track.detection()));
+        let ran = self.run_share(share, view, policy)?;
+        let tracked = self.tracking_task.and_then(|task| self.faces[slot].results.get_mut(usize::from(task)));
+        if let Some(TaskResult { prediction: Prediction::Landmarks(landmarks), stale_frames: 0, .. }) = tracked {
+            self.tracker.observe(slot, &mut landmarks.points, &to_picture, self.pipeline.appearance());
+        }
+        Ok(ran)
+    }
+
+    /// Runs the tasks of a share, that of tracking first.
+    fn run_share(&mut self, share: &FaceShare, view: &ImageView, policy: &mut impl FramePolicy) -> Result<u32> {
+        let VideoFaces { pipeline, faces, tasks, unsmoothed, tracking_task, smoothing_s, .. } = self;
+        let Face { windows, results, light, .. } = &mut faces[share.slot];
+        let others = tasks.iter().filter(|task| Some(**task) != *tracking_task);
+        let order = tracking_task.iter().chain(others).copied().filter(|task| share.tasks >> task & 1 == 1);
+        policy.share_begins(share);
+        let ran = pipeline.run_face(FaceImage::Frame(view), windows, order, policy, |pipeline, task| {
+            let result = &mut results[task];
+            if result.known && *smoothing_s > 0.0 && smoothing::applies(&result.prediction) {
+                let fresh = &mut unsmoothed[task];
+                pipeline.decode(task, windows, fresh)?;
+                smoothing::blend(&mut result.prediction, fresh, smoothing::share(result.since_s, *smoothing_s));
+            } else {
+                pipeline.decode(task, windows, &mut result.prediction)?;
+            }
+            // Landmarks for tracking alone are not reported.
+            (result.known, result.stale_frames, result.since_s) = (tasks.contains(&(task as u8)), 0, 0.0);
+            Ok(())
+        })?;
+        *light = pipeline.light();
+        Ok(ran)
+    }
+
+    /// Ends the frame: drops duplicates and lost faces, and notes what was deferred. Returns the number of stale results.
+    fn settle(&mut self, plan: &Plan, policy: &mut impl FramePolicy) -> u64 {
+        self.tracker.settle(policy.face_limit(self.limit));
+        let guided = self.tracking_task.is_some();
+        let mut stale = 0;
+        for (slot, _) in self.tracker.iter().filter(|(slot, _)| self.tracker.is_visible(*slot, guided)) {
+            let sampled = plan.iter().any(|share| share.slot == slot);
+            for &task in &self.tasks {
+                let result = &self.faces[slot].results[usize::from(task)];
+                let missing = !sampled || !result.known || result.stale_frames > 0;
+                stale += u64::from(result.known && result.stale_frames > 0);
+                if missing && !self.deferred.contains(&task) {
+                    // It has room for every task.
+                    let _ = self.deferred.push(task);
+                }
+            }
+        }
+        stale
+    }
+
+    /// Copies the tasks and the faces of this frame, in the order of their numbers, without allocating.
+    pub fn copy_to(&self, analysis: &mut Analysis) {
+        analysis.tasks.clone_from(&self.tasks);
+        analysis.faces.clear();
+        let guided = self.tracking_task.is_some();
+        let mut order: heapless::Vec<(u32, usize), MAX_TRACKS> =
+            self.tracker.iter().map(|(slot, track)| (track.id, slot)).collect();
+        order.sort_unstable();
+        for (_, slot) in order.into_iter().filter(|(_, slot)| self.tracker.is_visible(*slot, guided)) {
+            if let Some(track) = self.tracker.get(slot) {
+                analysis.faces.push_copy(&self.faces[slot]);
+                if let Some(face) = analysis.faces.last_mut() {
+                    face.detection = track.detection();
+                }
+            }
+        }
+    }
+}
