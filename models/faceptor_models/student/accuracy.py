@@ -43,9 +43,9 @@ GOALS = [
 ]
 # The columns' names in the card's table.
 COLUMNS = {
-    "float": "PyTorch float, one look",
-    "ort": "ONNX Runtime int8, one look",
-    "once": "bundle, one look",
+    "float": "PyTorch float, one crop",
+    "ort": "ONNX Runtime int8, one crop",
+    "once": "bundle, one crop",
     "bundle": "bundle (faceptor image)",
 }
 MARKS = ("<!-- table made by student.accuracy -->", "<!-- end of table -->")
