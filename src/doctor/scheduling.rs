@@ -48,7 +48,7 @@ fn priority(root: &Root, obtained: &RealtimeGrants) -> Check {
     let groups = ["cpu", "cpu,cpuacct"].map(|name| root.path(&format!("sys/fs/cgroup/{name}/cpu.rt_runtime_us")));
     let advice = match groups.iter().any(|file| file.exists()) {
         true => format!(
-            "{advice}; if that is not enough, this kernel limits real-time time by groups: `sudo sysctl -w kernel.sched_rt_runtime_us=-1`"
+            "{advice}; if that is not enough, this kernel limits real-time scheduling by groups: `sudo sysctl -w kernel.sched_rt_runtime_us=-1`"
         ),
         false => advice.to_owned(),
     };
@@ -86,7 +86,7 @@ fn timer(root: &Root) -> Check {
 }
 
 fn wake_up(obtained: &RealtimeGrants, late: &Lateness) -> Check {
-    let class = obtained.fifo_priority.map_or("normal scheduling".to_owned(), |p| format!("SCHED_FIFO {p}"));
+    let class = obtained.fifo_priority.map_or("ordinary scheduling".to_owned(), |p| format!("SCHED_FIFO {p}"));
     let found = format!(
         "latency {} us p50, {} us p99, {} us at most, in {} sleeps with {class}",
         late.p50_us, late.p99_us, late.max_us, late.sleeps
@@ -147,6 +147,6 @@ mod tests {
         assert_eq!(wake_up(&RealtimeGrants::default(), &late(200)).state, State::Ok);
         let check = wake_up(&RealtimeGrants::default(), &late(1500));
         assert_eq!(check.state, State::Warn);
-        assert!(check.found.contains("1500 us p99") && check.found.contains("normal scheduling"), "{check:?}");
+        assert!(check.found.contains("1500 us p99") && check.found.contains("ordinary scheduling"), "{check:?}");
     }
 }
