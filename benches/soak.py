@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Runs the live loop for long and watches it from outside: memory, gaps, rate.
+"""Runs the live loop for a long time and measures it from outside: memory, gaps, rate.
 
     benches/soak.py [--minutes 60] [--fps 30] [--program target/release/faceptor] [--out FILE.json] [-- MORE OPTIONS OF RUN]
 
@@ -64,7 +64,7 @@ class Reader(threading.Thread):
 
 
     def lost_before(self, sequence):
-        """Frames missing before one that was shown."""
+        """Returns the number of frames missing before one that was published."""
         return sum(frames for after, frames in list(self.gaps) if after <= sequence)
 
 
@@ -77,7 +77,7 @@ def resident_kib(pid):
 
 
 def slope(samples):
-    """Least squares, of (seconds, KiB): KiB per second."""
+    """Returns the least-squares slope of (seconds, KiB) in KiB per second."""
     n = len(samples)
     if n < 2:
         return 0.0
@@ -104,13 +104,13 @@ def ask(program, control, verb):
         return {}
 
 
-# Of `ctl status`: frames passed over for a newer one, lost by the source, left out by the loop, not handed over, or lost by
-# a slow outlet.
+# Counters of `ctl status`: frames dropped for a newer one, lost by the source, skipped by the loop, not handed over, or lost
+# by a slow sink.
 COUNTERS = ("stale_dropped", "sequence_gaps", "skipped_frames", "bad_frames", "dropped_results", "lost_lines")
 
 
 def explained(statistics):
-    """Frames that the loop itself counted as not shown: the sum of its counters, and those counters."""
+    """Returns the number of frames that the loop itself counted as not published, and the counters."""
     found = {}
 
     def walk(value, path):
@@ -135,7 +135,7 @@ def main():
     arguments = parser.parse_args()
     control = os.path.join(tempfile.gettempdir(), f"faceptor-soak-{os.getpid()}.sock")
     command = [arguments.program, "run", "--source", "demo", "--fps", f"{arguments.fps:g}", "--tasks", "all", "--json"]
-    # More than it will show: it is ended by a signal.
+    # More frames than will be published: a signal ends the run.
     command += ["--frames", str(int(arguments.minutes * 60 * arguments.fps * 2) + 1000), "--control", control]
     command += arguments.more
     loop = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
@@ -162,7 +162,7 @@ def main():
     warm = [sample for sample in samples if sample[0] > WARM_UP_S] or samples
     mib_per_hour = slope(warm) * 3600 / 1024
     known, counters = explained(statistics.get("status"))
-    # Up to the frame that the loop was at when it was asked; what was lost after that it has not told of.
+    # Counts up to the loop's current frame at the time of the request; its counters do not include later losses.
     source = statistics.get("status", {}).get("source_counters", {})
     asked_at = sum(source.get(name, 0) for name in ("frames", "stale_dropped", "sequence_gaps"))
     unexplained = max(0, reader.lost_before(asked_at) - known)

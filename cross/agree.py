@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Do two programs give the same answers? `agree.py HOST.json ARM64.json`, each from `faceptor image --json`.
+"""Compares the results of two programs: `agree.py HOST.json ARM64.json`, each from `faceptor image --json`.
 
 Every number of the first is compared with its counterpart in the second, within a tolerance for its kind. The integer
 arithmetic is the same on both; what differs is the rounding of the float operations between.
@@ -8,7 +8,7 @@ arithmetic is the same on both; what differs is the rounding of the float operat
 import json
 import sys
 
-# By the last name on the way to a number; the rest are probabilities, shares and similarities.
+# By the last key on the path to a number; all others are probabilities, shares and similarities.
 TOLERANCE = {
     "box": 0.25, "keypoints": 0.25, "points": 0.25, "years": 0.25, "std": 0.25, "embedding": 0.02, "eyes_px": 0.25, "brightness": 1.0,
     "contrast": 1.0,
@@ -22,11 +22,11 @@ IGNORED = {"timing_us", "mask"}
 
 
 class Difference(Exception):
-    """Where two answers part, and how."""
+    """Raised at the first difference: the path and both values."""
 
 
 def compare(one, two, way, name, worst):
-    """Walks both trees; keeps the largest difference a kind in `worst`."""
+    """Compares both trees; keeps the largest difference of each kind in `worst`."""
     if isinstance(one, dict) and isinstance(two, dict):
         if one.keys() != two.keys():
             raise Difference(f"{way}: keys {sorted(one.keys() ^ two.keys())} are only in one of them")

@@ -1,4 +1,4 @@
-# Source me: private_apt WORK [SOURCES] makes package lists of our own in the folder WORK, with arm64 among the
+# Source me: private_apt WORK [SOURCES] makes separate package lists in the folder WORK, with arm64 among the
 # architectures, and sets the arrays `apt` (apt-get) and `cache` (apt-cache) to use them. The system's configuration,
 # architectures and installed packages stay as they are. SOURCES is a sources.list; without it, the system's own.
 private_apt() {
@@ -8,7 +8,7 @@ private_apt() {
         -o Dir::State::lists="$work/lists" -o Dir::Cache="$work/cache" -o APT::Sandbox::User=)
     [ -z "$sources" ] || options+=(-o Dir::Etc::sourcelist="$sources" -o Dir::Etc::sourceparts=/dev/null)
     apt=(apt-get -q "${options[@]}")
-    # shellcheck disable=SC2034  # used by those who source this
+    # shellcheck disable=SC2034  # used by the scripts that source this
     cache=(apt-cache "${options[@]}")
     "${apt[@]}" update >"$work/log" 2>&1 || { cat "$work/log" >&2; return 1; }
 }

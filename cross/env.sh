@@ -1,6 +1,6 @@
 # Source me: `source cross/env.sh` sets what cargo needs to build for arm64 and to run the result under QEMU.
 # After it: cargo build --release --target aarch64-unknown-linux-gnu --no-default-features --features embedded
-# (with FACEPTOR_BUNDLE, see cross/test.sh). cross/toolchain.sh installs what this leans on.
+# (with FACEPTOR_BUNDLE, see cross/test.sh). cross/toolchain.sh installs the required programs.
 _cross=${FACEPTOR_CROSS:-$HOME/.cache/faceptor-cross}
 _target=aarch64-unknown-linux-gnu
 

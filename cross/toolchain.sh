@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# An arm64 toolchain on an x86-64 Debian or Ubuntu: C cross compiler, C library, QEMU's user emulation and Rust's standard library.
+# Installs an arm64 toolchain on an x86-64 Debian or Ubuntu: C cross compiler, C library, QEMU's user emulation and Rust's standard library.
 #
 #     cross/toolchain.sh          install what is missing (root or sudo), check it with a hello world
 #     FACEPTOR_CROSS=DIR          where the Rust part is unpacked (default ~/.cache/faceptor-cross)
 #
-# Rust's part comes from rustup where that target is installed (`rustup target add aarch64-unknown-linux-gnu`), otherwise
+# Rust's part comes from rustup if that target is installed (`rustup target add aarch64-unknown-linux-gnu`), otherwise
 # from Debian's own packages, unpacked into a folder: nothing is installed over rustup and no foreign architecture is
 # added to the system.
 set -euo pipefail
@@ -57,7 +57,7 @@ else
     mv "$cross.new" "$cross"
 fi
 
-# 3. Proof: a program that uses the standard library, built and run.
+# 3. Check: build and run a program that uses the standard library.
 # shellcheck source=env.sh
 source "$here/env.sh"
 hello=$(mktemp -d)

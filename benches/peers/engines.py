@@ -1,4 +1,4 @@
-"""The engines of the comparison: each loads one network at its best settings, answers an image and times itself.
+"""Wraps the engines of the comparison: each loads one network with its best settings, runs an image and times itself.
 
 An engine has `name`, `settings`, `answer(i) -> {output: array}` and `time(n) -> microseconds of n runs`, one thread.
 Images follow each other, so that no engine sees the same one twice in a row.
@@ -40,7 +40,7 @@ class Ort(Timed):
         options.intra_op_num_threads = options.inter_op_num_threads = 1
         options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
         options.log_severity_level = 3
-        # Subnormal numbers cost some graphs a factor; what the documentation advises for speed.
+        # Subnormal numbers slow some graphs down several times; the documentation recommends this setting for speed.
         options.add_session_config_entry("session.set_denormal_as_zero", "1")
         # No effect with VNNI; without it sums of two products of u8 and i8 would saturate at 16 bits.
         options.add_session_config_entry("session.x64quantprecision", "1")
@@ -125,7 +125,7 @@ class Mnn(Timed):
 
     def once(self, i):
         found = self.module.onForward([self.inputs[i]])
-        # Reading is what makes a lazy engine compute.
+        # A lazy engine computes when the result is read.
         return [np.array(self.plain(value, self.layout).read()) for value in found]
 
     def answer(self, i):
@@ -133,7 +133,7 @@ class Mnn(Timed):
 
 
 class Runner:
-    """An engine of Rust behind runner/: the clock runs inside, around the same work."""
+    """Runs a Rust engine through runner/, which times the same work in its own process."""
 
     def __init__(self, name, engine, network, images, size, binary, settings, cpu):
         command = [*(["taskset", "-c", str(cpu)] if cpu is not None else []), str(binary), engine, str(network), str(images), str(size)]
@@ -163,12 +163,12 @@ class Runner:
 
 
 def tool(name):
-    """A converter's program, beside the Python that runs this."""
+    """Returns the path of a converter's program, next to the running Python."""
     return str(Path(sys.executable).parent / name)
 
 
 def convert_ncnn(source, folder, size):
-    """pnnx writes NAME.ncnn.param and .bin beside its input."""
+    """Converts with pnnx, which writes NAME.ncnn.param and .bin next to its input."""
     work = Path(folder) / "ncnn"
     work.mkdir(exist_ok=True)
     shutil.copyfile(source, work / "net.onnx")

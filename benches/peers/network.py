@@ -1,4 +1,4 @@
-"""The shipped network as one ONNX file: its parts joined by tensor name, as every peer would be given it.
+"""Joins the shipped network's parts by tensor name into one ONNX file, the input of every peer.
 
     python benches/peers/network.py --export models/edge --floats FOLDER --out FOLDER
 
@@ -19,10 +19,10 @@ def manifest(export):
 
 
 def parts_of(export):
-    """The manifest's parts without the finder's, in the order the data flows."""
-    told = manifest(export)
-    finder = {size["part"] for size in told.get("finder", {}).get("size", [])}
-    return [part for part in told["part"] if part["name"] not in finder]
+    """Returns the manifest's parts without the detector's, in the order of the data flow."""
+    description = manifest(export)
+    finder = {size["part"] for size in description.get("finder", {}).get("size", [])}
+    return [part for part in description["part"] if part["name"] not in finder]
 
 
 def join(folder, parts, image, outputs, target):
@@ -56,10 +56,10 @@ def join(folder, parts, image, outputs, target):
 
 
 def write(export, floats, out):
-    """{kind: path} of the joined files: float32 from `floats`, QDQ from `export`; the encoder alone too."""
-    told, parts = manifest(export), parts_of(export)
-    image = told["input"]["tensor"]
-    outputs = [task["output"] for task in told["task"]]
+    """Returns {kind: path} of the joined files: float32 from `floats`, QDQ from `export`; also the encoder alone."""
+    description, parts = manifest(export), parts_of(export)
+    image = description["input"]["tensor"]
+    outputs = [task["output"] for task in description["task"]]
     encoder = [part for part in parts if image in part["inputs"]]
     made = {}
     for kind, folder in (("float", floats), ("qdq", export)):
@@ -70,9 +70,9 @@ def write(export, floats, out):
 
 
 def inputs(golden, portrait, size, count):
-    """(normalised network images [count, 3, size, size], what they are).
+    """Returns (normalised network images [count, 3, size, size], their description).
 
-    The parity test's crops where `make -C models golden` has made them, otherwise the demo portrait at `count` places.
+    The images are the parity test's crops if `make -C models golden` has made them, otherwise the demo portrait at `count` positions.
     """
     file = Path(golden) / "image.f32"
     if file.exists():

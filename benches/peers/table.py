@@ -1,9 +1,9 @@
-"""Every engine on the same network and images, one thread, interleaved: who needs how long, and whether it is right.
+"""Runs every engine on the same network and images, one thread, interleaved: the time of each, and whether its results are right.
 
     python benches/peers/table.py --export models/edge --binary .../faceptor --runner .../peers-runner --out target/peers
 
 `make bench-peers` installs the peers, builds the rest and calls this. Each round gives every engine a few runs in turn,
-so that a slow minute of the machine falls on all of them. Ratios are of medians over all rounds.
+so that a slow minute of the machine affects all of them. Ratios are of medians over all rounds.
 """
 
 import argparse
@@ -19,17 +19,17 @@ import numpy as np
 import engines
 import network
 
-# The lowest mean cosine to the float network at which an engine's answers count as right.
+# The lowest mean cosine to the float network at which an engine's results count as right.
 RIGHT = 0.99
-# The load average above which others ran too.
+# The load average above which other programs ran too.
 BUSY = 1.5
 
 
 def attempt(made, failures, name, build):
-    """Adds an engine, or remembers why it cannot run: a converter that gives up is a result too."""
+    """Adds an engine, or records the reason why it cannot run: a failed conversion is a result too."""
     try:
         made.append(build())
-    except Exception as reason:  # noqa: BLE001  whatever a foreign library throws
+    except Exception as reason:  # noqa: BLE001  a foreign library may throw anything
         failures.append((name, str(reason).strip().splitlines()[0][:160] if str(reason).strip() else type(reason).__name__))
 
 
@@ -45,7 +45,7 @@ def static_u8(source, target, images, name):
 
     prepared = target.with_suffix(".prepared.onnx")
     quant_pre_process(str(source), str(prepared), skip_symbolic_shape=True)
-    # Its own defaults (QOperator would lack Softmax and LayerNormalization): everything it can quantize, u8 by u8.
+    # ONNX Runtime's own defaults (QOperator would lack Softmax and LayerNormalization): everything it can quantize, u8 by u8.
     quantize_static(str(prepared), str(target), Images(), quant_format=QuantFormat.QDQ, per_channel=True, activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8)
     return target
 
@@ -58,13 +58,13 @@ def dynamic_int8(source, target):
 
 
 def cosines(engine, float_answers, outputs):
-    """{output: cosine to the float network, for each image}."""
+    """Returns {output: cosine to the float network for each image}."""
     values = {name: [] for name in outputs}
     for i, wanted in enumerate(float_answers):
         said = engine.answer(i)
         for name in outputs:
             a, b = np.ravel(said[name]).astype(np.float64), np.ravel(wanted[name]).astype(np.float64)
-            # A converter that loses a reduction answers with another shape: as wrong as can be.
+            # A converter that loses a reduction yields another shape: the worst possible cosine.
             values[name].append(a @ b / max(np.linalg.norm(a) * np.linalg.norm(b), 1e-12) if a.shape == b.shape else 0.0)
     return values
 
@@ -147,7 +147,7 @@ def main():
                 continue
             try:
                 taken = engine.time(args.runs)
-            except Exception as reason:  # noqa: BLE001  whatever a foreign library throws; ours may not fail
+            except Exception as reason:  # noqa: BLE001  a foreign library may throw anything; ours may not fail
                 if engine in (ours, *extras[:3]):
                     raise
                 failures.append((engine.name, f"ended in round {round_}: {str(reason).strip()[:120]}"))

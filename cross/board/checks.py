@@ -1,4 +1,4 @@
-"""Judges what the scenarios of inside/ left in the shared folder: a function a scenario, which gives its cases."""
+"""Checks the results of the scenarios of inside/ in the shared folder: one function a scenario, which returns its cases."""
 
 import json
 import math
@@ -7,13 +7,13 @@ import re
 import screen
 from report import Case
 
-# An emulated board on a busy machine: what takes milliseconds on a real one may take this long here.
+# On an emulated board on a busy machine, milliseconds of a real one may become this long.
 SLOW_S = 8.0
 PERIOD_US = 200_000  # from one frame of the fed camera to the next
 
 
 def cameras(shared):
-    """The frames that v4l2-ctl read are the frames that were fed, in order."""
+    """Checks that v4l2-ctl read the frames that were fed, in order."""
     results = shared / "results" / "cameras"
     cases = []
     for name in ["yuyv", "mjpg"]:
@@ -26,11 +26,11 @@ def cameras(shared):
         for size in sizes:
             frame, got = got[:size], got[size:]
             order.append(frames.index(frame) if frame in frames else None)
-        # The first do not count: v4l2loopback begins with what lies in its memory from an earlier feed.
+        # The first frames do not count: v4l2loopback begins with the frames of an earlier feed in its memory.
         order = order[-5:]
         case.check(len(order) == 5, f"{len(order)} frames came, not 5")
         case.check(None not in order, f"a frame was changed: {order}")
-        # The feeder goes there and back.
+        # The feeder plays the frames forward and backward.
         follows = all(abs(a - b) == 1 for a, b in zip(order, order[1:]) if None not in (a, b))
         case.check(follows, f"out of order: {order}")
         case.facts["frames"] = len(order)
@@ -39,7 +39,7 @@ def cameras(shared):
 
 
 def split(path, kind):
-    """The frames of a clip of 640 x 480."""
+    """Returns the frames of a clip of 640 x 480."""
     data = path.read_bytes()
     if kind == "yuyv":
         size = 640 * 480 * 2
@@ -49,7 +49,7 @@ def split(path, kind):
 
 
 def doctor(shared):
-    """The program's own words on the board."""
+    """Checks the program's reports about the board."""
     results = shared / "results" / "doctor"
     devices = Case("doctor", "devices lists both cameras with their formats")
     text = (results / "devices.json").read_text()
@@ -67,7 +67,7 @@ def doctor(shared):
 
 
 class Run:
-    """What a run of the loop left: its JSON lines, and when the scenario did what (seconds since the board's start)."""
+    """The output of a run of the loop: its JSON lines, and the times of the scenario's actions (seconds since the board's start)."""
 
     def __init__(self, results):
         self.results = results
@@ -80,14 +80,14 @@ class Run:
             self.events.append((float(moment), words))
 
     def at(self, words):
-        """When the first event of these words was, in microseconds of the board's clock."""
+        """Returns the time of the first event with these words, in microseconds of the board's clock."""
         return next(moment for moment, event in self.events if event == words) * 1e6
 
     def between(self, start_us, end_us=math.inf):
         return [line for line in self.lines if start_us < line["captured_us"] <= end_us]
 
     def ended(self, scenario):
-        """The loop went on to the end, and every line is whole and in order."""
+        """Checks that the loop ran to the end, and that every line is complete and in order."""
         case = Case(scenario, "the loop ends when it is told to, and not before")
         status = int((self.results / "exit").read_text())
         case.check(status == 0, f"exit status {status}: {(self.results / 'run.log').read_text()[-2000:]}")
@@ -103,7 +103,7 @@ class Run:
 
 
 def faces(shared):
-    """Faces are found where they are drawn, through V4L2; tasks change while it runs; the camera changes its format."""
+    """Checks that faces are found where they are drawn, through V4L2, while tasks and the camera's format change."""
     results = shared / "results" / "faces"
     run = Run(results)
     truth = [json.loads(line) for line in (shared / "clips" / "truth.json").read_text().splitlines()]
@@ -117,7 +117,7 @@ def faces(shared):
             found = line["faces"]
             case.check(len(found) == 1, f"frame {line['frame']}: {len(found)} faces, not 1")
             if len(found) == 1 and "landmarks" in found[0]:
-                # The frames that the camera can have shown then.
+                # The frames that the camera may have shown at that time.
                 poses = [truth[n] for us, n in fed if -600_000 < us - line["captured_us"] < PERIOD_US]
                 off = min((distance(found[0], pose) for pose in poses), default=math.inf)
                 case.check(off < 0.15, f"frame {line['frame']}: the landmarks lie {off:.2f} faces off")
@@ -131,7 +131,7 @@ def faces(shared):
     cases.append(drawn("YUYV: one face, its landmarks where it is drawn", run.between(run.at("yuyv"), dies), "fed.yuyv"))
 
     case = Case("faces", "ctl set-tasks changes what is decoded")
-    # Frames that were taken after ctl had its answer.
+    # Frames that were captured after ctl received its response.
     first, back = run.at("chosen age,expression"), run.at("chosen landmarks")
     for name, lines, keys in [
         ("age,expression", run.between(first, run.at("choosing landmarks")), {"age", "expression"}),
@@ -157,13 +157,13 @@ def faces(shared):
     return [*cases, run.ended("faces")]
 
 
-# Of the portrait, pixels: how wide its landmarks are and how far below the middle of the face their mean lies, from
+# Of the portrait, in pixels: the width of its landmarks and the distance of their mean below the middle of the face, from
 # `faceptor image models/demo/astronaut.jpg --tasks landmarks --json`.
 FACE_WIDTH, BELOW = 91.5, 15.1
 
 
 def distance(face, pose):
-    """How far the landmarks lie from where the face was drawn, or how much too large they are, in widths of that face."""
+    """Returns the distance of the landmarks from the drawn face, or their excess in size, in widths of that face."""
     points = face["landmarks"]["points"]
     x, y = (sum(point[axis] for point in points) / len(points) for axis in (0, 1))
     width = max(point[0] for point in points) - min(point[0] for point in points)
@@ -174,7 +174,7 @@ def distance(face, pose):
 
 
 def find(tree, key):
-    """The first object in a JSON tree that has the key."""
+    """Returns the first object in a JSON tree that has the key."""
     if isinstance(tree, dict):
         if key in tree:
             return tree
@@ -184,7 +184,7 @@ def find(tree, key):
     return None
 
 
-# The counters that each fault must have moved.
+# The counters that each fault must increase.
 FAULTS = {
     "none": [],
     "dropped-30-percent": ["sequence_gaps"],
@@ -203,7 +203,7 @@ FAULTS = {
 
 
 def faults(shared):
-    """The loop got over every fault by itself."""
+    """Checks that the loop recovered from every fault by itself."""
     results = shared / "results" / "faults"
     run = Run(results)
     before = find(json.loads((results / "status.start.json").read_text()), "sequence_gaps")
@@ -217,7 +217,7 @@ def faults(shared):
         case.seconds = (end - begin) / 1e6
         if longest:
             case.facts.update(without_frames_ms=round(longest / 1000), frames_lost=max(0, round(longest / VIVID_US) - 1))
-        # Since the fault was over: a fault that lasts is when it is taken back.
+        # From the end of the fault; a lasting fault ends when it is switched off.
         case.limit("recovered_after_ms", first and round((first - over) / 1000), SLOW_S * 1000)
         after = find(json.loads((results / f"status.{name}.json").read_text()), "sequence_gaps")
         case.facts.update({key: after[key] - before[key] for key in COUNTERS if after[key] != before[key]})
@@ -235,5 +235,5 @@ COUNTERS = ["sequence_gaps", "timeouts", "flagged", "requeue_errors", "io_errors
 COUNTERS += ["format_changes", "decode_errors"]
 
 
-# What the board can be put through, in this order, and who judges it. What happens over ssh is judged as it happens.
+# The scenarios in their order, each with its check. The steps over ssh are checked as they happen.
 SCENARIOS = {"cameras": cameras, "doctor": doctor, "faces": faces, "faults": faults, "ssh": None}

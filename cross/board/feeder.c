@@ -1,4 +1,4 @@
-/* Feeds a v4l2loopback device at a camera's pace, there and back and over again, until it is killed.
+/* Writes frames to a v4l2loopback device at a camera's rate, forward and backward in a loop, until it is killed.
  *
  *     feeder DEVICE WIDTH HEIGHT FOURCC FPS FILE
  *
@@ -23,7 +23,7 @@ static void fail(const char *what) {
     exit(1);
 }
 
-/* The length of the JPEG at `bytes`: up to an end marker that another picture, or nothing, follows. */
+/* Returns the length of the JPEG at `bytes`: up to an end marker followed by another picture or the end. */
 static size_t jpeg_length(const unsigned char *bytes, size_t left) {
     for (size_t i = 2; i + 2 <= left; i++)
         if (bytes[i] == 0xff && bytes[i + 1] == 0xd9 && (i + 2 == left || (bytes[i + 2] == 0xff && bytes[i + 3] == 0xd8)))
@@ -46,7 +46,7 @@ int main(int count, char **words) {
     format.fmt.pix.pixelformat = v4l2_fourcc(fourcc[0], fourcc[1], fourcc[2], fourcc[3]);
     format.fmt.pix.sizeimage = format.fmt.pix.width * format.fmt.pix.height * 2;
     format.fmt.pix.field = V4L2_FIELD_NONE;
-    /* The device keeps its format while anybody has it open: let go of it until the reader has. */
+    /* The device keeps its format while it is open in any process: close it until the reader has closed it. */
     int device;
     struct v4l2_format given;
     for (;;) {

@@ -1,26 +1,26 @@
 #!/usr/bin/env bash
-# Fetches what the virtual board is made of, from Debian's packages, and builds its initrd. Nothing is installed.
+# Fetches the virtual board's parts from Debian's packages and builds its initrd. Nothing is installed.
 #
-#     cross/board/fetch.sh        does nothing when all of it is there (and prints nothing)
-#     FACEPTOR_BOARD=DIR          where it is kept (default ~/.cache/faceptor-board)
+#     cross/board/fetch.sh        does nothing, and prints nothing, if everything is present
+#     FACEPTOR_BOARD=DIR          where the parts are kept (default ~/.cache/faceptor-board)
 #
-# What it leaves: vmlinuz (Debian 12's arm64 kernel), initrd.gz (busybox, v4l-utils, an ssh server, the drivers that the
-# scenarios need). v4l2loopback, a camera that a program feeds, comes as source and is compiled for that kernel.
+# Output: vmlinuz (Debian 12's arm64 kernel), initrd.gz (busybox, v4l-utils, an ssh server, the drivers that the
+# scenarios need). v4l2loopback, a camera that a program feeds, is compiled from source for that kernel.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 board=${FACEPTOR_BOARD:-$HOME/.cache/faceptor-board}
 say() { echo "board: $*" >&2; }
-# depmod and modprobe lie there, where users who are not root do not look.
+# depmod and modprobe are in folders that are not in PATH for users other than root.
 PATH=$PATH:/usr/sbin:/sbin
 
-# Programs of the board, and the libraries that they are linked to.
+# Programs of the board, and their libraries.
 programs=(busybox-static v4l-utils dropbear-bin)
 libraries=(libc6 libgcc-s1 libstdc++6 libv4l-0 libv4l2rds0 libv4lconvert0 libjpeg62-turbo libudev1
     libtomcrypt1 libtommath1 libgmp10 zlib1g libcrypt1)
 # Drivers: cameras made of software, the display, the network and the folder shared with the host.
 drivers=(vivid v4l2loopback virtio_pci virtio_gpu virtio_net virtio_rng 9pnet_virtio 9p)
 
-# One at a time; the recipe's own text decides whether what is there still fits.
+# One process at a time; the existing files are reused while the recipe's text is the same.
 mkdir -p "$board"
 exec {lock}>"$board/fetch.lock"
 flock "$lock"
@@ -55,7 +55,7 @@ modules=$work/kernel/lib/modules/$kernel
 
 say "compiling v4l2loopback for $kernel"
 build=$work/headers/usr/src/linux-headers-$kernel
-# Debian's makefile names the common headers by where they would be installed.
+# Debian's makefile refers to the common headers by their installed paths.
 sed -i "s#include /usr/src#include $work/headers/usr/src#" "$build/Makefile"
 loopback=("$work"/headers/usr/src/v4l2loopback-*)
 echo 'obj-m := v4l2loopback.o' >"${loopback[0]}/Kbuild"
@@ -69,7 +69,7 @@ root=$work/root
 mkdir -p "$root"/{bin,dev,proc,sys,tmp,run,etc,root,mnt/host,usr/bin,"lib/modules/$kernel"}
 cp "$work/user/bin/busybox" "$root/bin/"
 cp "$work/user/usr/bin/v4l2-ctl" "$work/user/usr/sbin/dropbear" "$root/usr/bin/"
-# Only the shared objects, and the loader where the programs look for it.
+# Only the shared objects, and the loader at the path that the programs use.
 find "$work/user" -path '*/aarch64-linux-gnu/*' -name '*.so*' -not -path '*/gconv/*' -not -path '*/libv4l/*' \
     -exec cp -a -t "$root/lib" {} +
 cp "$modules"/modules.{builtin,builtin.modinfo,order} "$root/lib/modules/$kernel/"

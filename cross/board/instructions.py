@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Instructions of one face with six tasks on the virtual arm64 board. Started by instructions.sh, which makes what it needs."""
+"""Counts the instructions of one face with six tasks on the virtual arm64 board. instructions.sh prepares its inputs and starts it."""
 
 import argparse
 import json
@@ -11,9 +11,9 @@ import sys
 
 from machine import Machine
 
-# Our instructions against tract's, at most.
+# The limit of this engine's instructions relative to tract's.
 LIMIT = 0.35
-# Runs of which the median is taken; the first of each is not counted. They differ by the kernel's interrupts only.
+# Number of runs for the median; the first of each is not counted. They differ only by the kernel's interrupts.
 RUNS = 3
 LIMIT_S = 1800
 
@@ -32,7 +32,7 @@ done
 def arguments():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--program", type=pathlib.Path, required=True, help="faceptor for arm64")
-    parser.add_argument("--runner", type=pathlib.Path, help="peers-runner for arm64; without it ours alone is counted")
+    parser.add_argument("--runner", type=pathlib.Path, help="peers-runner for arm64; without it only this engine is counted")
     parser.add_argument("--bundle", type=pathlib.Path, help="the network, for the runner")
     parser.add_argument("--networks", type=pathlib.Path, help="folder with float.onnx, images.f32 and size, for the runner")
     parser.add_argument("--out", type=pathlib.Path, required=True)
@@ -40,7 +40,7 @@ def arguments():
 
 
 def share(options):
-    """The folder that the board sees."""
+    """Prepares the folder that is shared with the board."""
     shared = options.out / "shared"
     shutil.rmtree(shared, ignore_errors=True)
     shared.mkdir(parents=True)
@@ -60,14 +60,14 @@ def share(options):
 
 
 def runs(path):
-    """Instructions of each run but the first: the runner's second answer, microseconds of the virtual clock."""
+    """Returns the instructions of each run but the first: the runner's second reply, in microseconds of the virtual clock."""
     ready, _, times = path.read_text().splitlines()
     assert ready == "ready", ready
     return [float(time) * 1000 for time in times.split()]
 
 
 def report(shared, version):
-    """The table as Markdown, and the ratio, if tract was counted."""
+    """Returns the table as Markdown, and the ratio if tract was counted."""
     profile = json.loads((shared / "profile.json").read_text())
     network = f"{profile['model']['name']} {profile['model']['version']}"
     lines = [f"One face with six tasks, {network}, `-cpu cortex-a76`, {profile['kernel']} kernel, one thread; {version}, one instruction a nanosecond.", ""]

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Counts the instructions of one face on the virtual arm64 board: ours against plain tract in float32. `make board-instructions`.
+# Counts the instructions of one face on the virtual arm64 board: this engine against plain tract in float32. `make board-instructions`.
 #
-# QEMU's -icount lets the board's clock advance by one nanosecond for each instruction, whatever this machine does
-# meanwhile, so that times measured there are instructions. They are no cycles: a board's time does not follow from them.
+# With QEMU's -icount the board's clock advances by one nanosecond for each instruction, independent of this machine's
+# load, so times measured on the board are instructions. They are not cycles and do not predict a real board's time.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 command -v qemu-system-aarch64 >/dev/null || "$here/../../.ci/install" qemu-system-arm

@@ -17,7 +17,7 @@ CACHE = pathlib.Path(os.environ.get("FACEPTOR_BOARD") or pathlib.Path.home() / "
 
 
 class Machine:
-    """One boot, from power on to power off. `shared` holds run.sh and all that it needs.
+    """One boot, from power on to power off. `shared` holds run.sh and its inputs.
 
     `counted`: the board's clock counts instructions, one a nanosecond; it has one core then.
     """
@@ -25,7 +25,7 @@ class Machine:
     def __init__(self, shared, cores=2, memory_mib=1024, counted=False):
         self.shared = pathlib.Path(shared)
         self.ssh_port = free_port()
-        # Not in the shared folder: a socket's path has at most 107 bytes.
+        # Outside the shared folder, because a socket's path has at most 107 bytes.
         self.private = tempfile.TemporaryDirectory(prefix="board.")
         self.qmp_path = pathlib.Path(self.private.name, "qmp")
         self.lines = []
@@ -60,13 +60,13 @@ class Machine:
             try:
                 self.calls[name](*rest.split())
                 answer = "done"
-            except Exception as error:  # the board shall hear of it and end, whatever it is
+            except Exception as error:  # the board is notified of any error, and ends
                 answer = f"failed: {error}"
                 print(f"board: {call}: {answer}", flush=True)
             (self.shared / "answers" / call.replace(" ", ".")).write_text(answer + "\n")
 
     def screendump(self, name):
-        """What the board's display shows, as `name`.ppm in the shared folder."""
+        """Writes a screendump of the board's display as `name`.ppm into the shared folder."""
         with socket.socket(socket.AF_UNIX) as connection:
             connection.connect(str(self.qmp_path))
             with connection.makefile("rw") as stream:
@@ -82,7 +82,7 @@ class Machine:
                             raise RuntimeError(reply["error"]["desc"])
 
     def wait(self, limit_s):
-        """Waits for power off; the exit status of run.sh, or None when the board did not end by itself."""
+        """Waits for power off. Returns the exit status of run.sh, or None if the board did not end by itself."""
         try:
             self.process.wait(max(1, limit_s - (time.monotonic() - self.started)))
         except subprocess.TimeoutExpired:

@@ -1,4 +1,4 @@
-"""faceptor on a board over ssh: copied there, examined, measured, compared with the host's reference, tried on its camera.
+"""Tests faceptor on a board over ssh: copies it, then runs doctor, bench, verify against the host's reference, and the camera loop.
 
 The board needs an ssh server, a shell and tar. What is copied lies in a folder of its own, which is removed at the end.
 """
@@ -12,13 +12,13 @@ from report import Case
 
 
 class Remote:
-    """A board, as ssh knows it: `user@host`, and ssh's options."""
+    """A board as a destination of ssh: `user@host`, and ssh's options."""
 
     def __init__(self, address, options=()):
         self.command = ["ssh", "-o", "BatchMode=yes", *options, address]
 
     def run(self, script, limit_s, **how):
-        """Runs a shell script there."""
+        """Runs a shell script on the board."""
         how = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **how}
         return subprocess.run([*self.command, script], timeout=limit_s, **how)
 
@@ -29,7 +29,7 @@ class Remote:
         return made.stdout.decode().strip()
 
     def send(self, files, folder):
-        """Copies (path here, name there) into the folder."""
+        """Copies (local path, name on the board) into the board's folder."""
         command = [*self.command, f"tar -x -f - -C {folder}"]
         with subprocess.Popen(command, stdin=subprocess.PIPE) as process:
             with tarfile.open(fileobj=process.stdin, mode="w|") as archive:
@@ -40,7 +40,7 @@ class Remote:
                 raise ConnectionError(f"copying to the board: exit status {process.returncode}")
 
     def fetch(self, folder, here):
-        """Copies what lies in the board's folder."""
+        """Copies the content of the board's folder to this machine."""
         with subprocess.Popen([*self.command, f"tar -c -f - -C {folder} ."], stdout=subprocess.PIPE) as process:
             with tarfile.open(fileobj=process.stdout, mode="r|") as archive:
                 archive.extractall(here, filter="data")
@@ -49,7 +49,7 @@ class Remote:
 
 
 def test(remote, program, reference, out, bench="", verify="", tasks="all", frames=30):
-    """Everything that is done with a board over ssh; the cases. `out` receives what the program wrote there.
+    """Runs all steps on a board over ssh and returns the cases. `out` receives the program's output files.
 
     `reference` is a folder of `faceptor reference`, `bench` and `verify` are further arguments of these verbs.
     """
@@ -76,7 +76,7 @@ def test(remote, program, reference, out, bench="", verify="", tasks="all", fram
 
 
 def step(remote, folder, name, title, script):
-    """One command there; it passes when its exit status is 0."""
+    """Runs one command on the board; it passes if its exit status is 0."""
     case = Case("ssh", title)
     start = time.monotonic()
     try:
@@ -91,7 +91,7 @@ def step(remote, folder, name, title, script):
 
 
 def camera(remote, folder, tasks, frames):
-    """The loop on the first camera of the board, when there is one."""
+    """Runs the loop on the first camera of the board, if there is one."""
     listed = remote.run(f"cat {folder}/results/devices.json", 60).stdout
     try:
         nodes = [camera["path"] for camera in json.loads(listed)["cameras"]]

@@ -1,4 +1,4 @@
-"""What the board's cases came to: a table for people, JSON, and JUnit XML for a lab's CI."""
+"""Reports the results of the board's cases: a text table, JSON, and JUnit XML for CI."""
 
 import dataclasses
 import json
@@ -7,7 +7,7 @@ import xml.etree.ElementTree as ElementTree
 
 @dataclasses.dataclass
 class Case:
-    """One thing that was tried. `failures` is empty when it went as it shall."""
+    """One tested item. `failures` is empty if it passed."""
 
     scenario: str
     name: str
@@ -17,18 +17,18 @@ class Case:
     seconds: float = 0.0
 
     def check(self, condition, complaint):
-        """Notes `complaint` unless `condition` holds."""
+        """Records `complaint` unless `condition` holds."""
         if not condition:
             self.failures.append(complaint)
 
     def limit(self, name, value, most):
-        """Notes a fact, and a failure when it exceeds `most` or is not known."""
+        """Records a value, and a failure if it exceeds `most` or is not known."""
         self.facts[name] = value
         self.check(value is not None and value <= most, f"{name} is {value}, the limit is {most}")
 
 
 def table(cases):
-    """A line a case; a failure's reasons below it."""
+    """Returns one line a case, with a failure's reasons below it."""
     width = max(len(case.name) for case in cases)
     lines = []
     for case in cases:
@@ -39,7 +39,7 @@ def table(cases):
 
 
 def faults(cases):
-    """A Markdown table of the faults, for people to paste."""
+    """Returns a Markdown table of the faults."""
     columns = ["without_frames_ms", "frames_lost", "recovered_after_ms"]
     titles = ["fault", *(column.replace("_", " ") for column in columns), "counted"]
     lines = ["| " + " | ".join(titles) + " |", "|---|--:|--:|--:|---|"]
@@ -52,7 +52,7 @@ def faults(cases):
 
 
 def write(cases, board, folder):
-    """board.json, board.xml and, where there were faults, faults.md; `board` is what is known of the machine."""
+    """Writes board.json, board.xml and, if faults were tested, faults.md; `board` describes the machine."""
     if any("without_frames_ms" in case.facts for case in cases):
         (folder / "faults.md").write_text(faults(cases))
     result = {"board": board, "passed": not any(case.failures for case in cases)}

@@ -1,14 +1,14 @@
-"""Looks at a screendump of the board's display: the camera's picture, and the overlay on it."""
+"""Checks a screendump of the board's display: the camera's picture, and the overlay on it."""
 
 from report import Case
 
 WIDTH, HEIGHT = 640, 480  # of the camera
-# Colours of src/present/overlay.rs: a face's box and its landmarks.
+# Colours of src/outputs/draw/overlay.rs: a face's box and its landmarks.
 BOX, DOT = (70, 220, 110), (255, 240, 80)
 
 
 class Screen:
-    """A portable pixmap, as QEMU writes it."""
+    """A portable pixmap written by QEMU."""
 
     def __init__(self, path):
         magic, size, depth, self.pixels = path.read_bytes().split(b"\n", 3)
@@ -21,7 +21,7 @@ class Screen:
         return tuple(self.pixels[start : start + 3])
 
     def near(self, x, y, colour, reach):
-        """Whether a pixel of the colour lies within `reach` pixels."""
+        """Returns True if a pixel of the colour lies within `reach` pixels."""
         rows = range(max(0, y - reach), min(self.height, y + reach + 1))
         columns = range(max(0, x - reach), min(self.width, x + reach + 1))
         return any(alike(self.at(column, row), colour, 12) for row in rows for column in columns)
@@ -32,7 +32,7 @@ def alike(one, two, tolerance):
 
 
 def colour_of_yuyv(data, x, y):
-    """A pixel of a raw frame as RGB: BT.601, limited range."""
+    """Returns a pixel of a raw frame as RGB (BT.601, limited range)."""
     at = (y * WIDTH + x) * 2
     pair = at & ~3
     luma, u, v = 1.164383 * (data[at] - 16), data[pair + 1] - 128, data[pair + 3] - 128
@@ -41,28 +41,28 @@ def colour_of_yuyv(data, x, y):
 
 
 def judge(path, frame, lines):
-    """`frame` is the raw YUYV that the camera showed, `lines` are the JSON lines of it around the time of the dump."""
+    """Checks the screendump. `frame` is the raw YUYV of the camera, `lines` are its JSON lines around the time of the dump."""
     case = Case("faces", "the display shows the camera's picture with the overlay on it")
     screen = Screen(path)
-    # As large as it fits, in the middle, black around it.
+    # As large as fits, centred, with black margins.
     scale = min(screen.width / WIDTH, screen.height / HEIGHT)
     left, top = (screen.width - round(WIDTH * scale)) // 2, (screen.height - round(HEIGHT * scale)) // 2
 
     def place(x, y):
-        """Where a pixel of the camera lies on the screen."""
+        """Returns the position of a camera pixel on the screen."""
         return left + round((x + 0.5) * scale - 0.5), top + round((y + 0.5) * scale - 0.5)
 
     margin = [screen.at(x, y) for y in range(0, screen.height, 16) for x in (left // 2, screen.width - 1 - left // 2)]
     case.check(left < 8 or all(pixel == (0, 0, 0) for pixel in margin), "it is not black beside the picture")
 
-    # Edges move by a pixel or two where the picture is scaled, and the overlay covers some of it.
+    # Scaling moves edges by a pixel or two, and the overlay covers some of them.
     grid = [(x, y) for y in range(4, HEIGHT - 4, 8) for x in range(4, WIDTH - 4, 8)]
     same = sum(alike(screen.at(*place(x, y)), colour_of_yuyv(frame, x, y), 24) for x, y in grid) / len(grid)
     case.facts["same_as_camera_percent"] = round(100 * same, 1)
     case.check(same > 0.85, f"only {same:.0%} of the picture are what the camera shows")
 
     def drawn(face):
-        """The shares of its landmarks and of its box that are on the screen."""
+        """Returns the shares of a face's landmarks and of its box that are on the screen."""
         points = face["landmarks"]["points"]
         x, y, width, height = face["box"]
         sides = [place(x + part * width / 20, edge) for part in range(1, 20) for edge in (y, y + height)]
@@ -70,10 +70,10 @@ def judge(path, frame, lines):
         dots = sum(screen.near(*place(*point), DOT, 3) for point in points) / len(points)
         return dots, sum(screen.near(*side, BOX, 3) for side in sides) / len(sides)
 
-    # Which of the lines was on the screen is not known; one of them must be.
+    # It is not known which of the lines was on the screen; one of them must match.
     dots, box = max((drawn(face) for line in lines for face in line["faces"]), key=sum, default=(0.0, 0.0))
     case.facts.update(landmarks_drawn_percent=round(100 * dots), box_drawn_percent=round(100 * box))
     case.check(dots > 0.9, f"only {dots:.0%} of the landmarks are drawn")
-    # A caption may lie over a part of it.
+    # A caption may cover a part of the box.
     case.check(box > 0.7, f"only {box:.0%} of the box is drawn")
     return case

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Runs faceptor on an arm64 board and judges what came of it. Started by test.sh, which makes what it needs."""
+"""Runs faceptor on an arm64 board and checks the results. test.sh prepares its inputs and starts it."""
 
 import argparse
 import os
@@ -16,9 +16,9 @@ import report
 from machine import Machine
 
 HERE = pathlib.Path(__file__).resolve().parent
-# Longer than all scenarios take on a busy machine: a board that hangs shall not hang the test.
+# Longer than all scenarios take on a busy machine, so that a hanging board does not hang the test.
 LIMIT_S = 600
-# Emulation is a hundred times slower than a board: there, a look at each verb, no measurement.
+# Emulation is a hundred times slower than a board, so each verb runs briefly there and nothing is measured.
 SMALL_REFERENCE = ["--tasks", "landmarks,age", "--pictures", "1", "--frames", "20", "--warm-up", "5"]
 SMALL_BENCH, SMALL_VERIFY = "--frames 2 --warm-up 1", "--frames 0"
 
@@ -27,14 +27,14 @@ def arguments():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--program", type=pathlib.Path, required=True, help="faceptor for arm64")
     parser.add_argument("--host", type=pathlib.Path, required=True, help="faceptor for this machine")
-    parser.add_argument("--out", type=pathlib.Path, required=True, help="folder for what is made and for the results")
-    parser.add_argument("--board", metavar="USER@HOST", help="a real board, as ssh knows it, in place of the virtual one")
+    parser.add_argument("--out", type=pathlib.Path, required=True, help="folder for intermediate files and the results")
+    parser.add_argument("--board", metavar="USER@HOST", help="a real board, as a destination of ssh, instead of the virtual one")
     parser.add_argument("--only", nargs="+", choices=checks.SCENARIOS, help="only these scenarios of the virtual board")
     return parser.parse_args()
 
 
 def reference(options, words=()):
-    """Golden inputs and this machine's answers and times, for `verify` on the board."""
+    """Makes golden inputs and this machine's results and times, for `verify` on the board."""
     folder = options.out / "reference"
     print("board: making the reference on this machine", flush=True)
     subprocess.run([options.host, "reference", "--out", folder, *words], check=True, stdout=subprocess.DEVNULL)
@@ -48,7 +48,7 @@ def emptied(folder):
 
 
 def real(options):
-    """A board over ssh."""
+    """Tests a board over ssh."""
     results = emptied(options.out / "ssh")
     board = remote.Remote(options.board, shlex.split(os.environ.get("BOARD_SSH", "")))
     cases = remote.test(board, options.program, reference(options), results)
@@ -56,7 +56,7 @@ def real(options):
 
 
 class Virtual:
-    """The virtual board: boots it, runs the scenarios there, judges them here."""
+    """Boots the virtual board, runs the scenarios on it and checks their results on the host."""
 
     def __init__(self, options):
         self.options = options
@@ -77,7 +77,7 @@ class Virtual:
             shutil.copy(self.key.with_suffix(".pub"), self.shared / "authorized_keys")
 
     def ssh(self):
-        """The board has asked for it: all that is done with a real board, over the virtual one's ssh server."""
+        """Runs all steps for a real board over the virtual one's ssh server, on the board's request."""
         options = ["-i", str(self.key), "-p", str(self.machine.ssh_port), "-o", "IdentitiesOnly=yes", "-o", "LogLevel=ERROR"]
         options += ["-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null"]
         board = remote.Remote("root@127.0.0.1", options)
@@ -112,7 +112,7 @@ class Virtual:
             return [ran, *self.over_ssh]
         try:
             return [ran, *checks.SCENARIOS[scenario](self.shared)]
-        except Exception as error:  # what it left cannot be read: that is a failure of its own, not the test's end
+        except Exception as error:  # unreadable results are a failure of the scenario and do not end the test
             ran.failures.append(f"its results cannot be judged: {error!r}")
             return [ran]
 

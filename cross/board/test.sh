@@ -3,8 +3,8 @@
 #
 #     cross/board/test.sh                      boots the virtual board and runs every scenario (README.md beside this file)
 #     cross/board/test.sh --board user@host    copies the program there, runs doctor, bench, verify and the camera
-#     BOARD_SSH="-p 2222"                      more of ssh's options for that
-#     cross/board/test.sh --help               the rest
+#     BOARD_SSH="-p 2222"                      further options for ssh
+#     cross/board/test.sh --help               all options
 #
 # After cross/toolchain.sh and a host build; `make board-test` does all of it. Results: $BOARD_OUT, by default
 # board/ in the target folder.
@@ -27,7 +27,7 @@ source "$here/../build.sh"
 out=${BOARD_OUT:-$host_target/board}
 mkdir -p "$out/clips"
 
-# The demo clip's first frames, drawn by the host's own build, and one of them alone.
+# The demo clip's first frames, rendered by the host's build, and a single one of them.
 demo_clip=$host_target/release/examples/demo_clip
 if [ ! -s "$out/clips/still.yuyv" ] || [ "$demo_clip" -nt "$out/clips/still.yuyv" ]; then
     "$demo_clip" "$out/clips/face.yuyv" 24 >"$out/clips/truth.json"

@@ -1,4 +1,4 @@
-# The board itself, without our program: what v4l2-ctl reads from the fed camera is what was fed.
+# Tests the board itself, without faceptor: v4l2-ctl reads from v4l2loopback the frames that were fed.
 for format in YUYV MJPG; do
     name=$(echo $format | tr A-Z a-z)
     feed 640 480 $format 10 /tmp/clips/face.$name >/dev/null

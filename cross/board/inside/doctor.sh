@@ -1,4 +1,4 @@
-# What the program says of the board and its cameras.
+# Runs `devices` and `doctor` on the board.
 faceptor devices --json >"$results/devices.json"
 faceptor devices >"$results/devices.txt"
 faceptor doctor --json >"$results/doctor.json"

@@ -1,5 +1,5 @@
-# The loop on a camera that shows a face: YUYV first, then tasks chosen while it runs, then the camera dies and comes back
-# with MJPG, then a still picture whose overlay the host looks at on the display.
+# Runs the loop on a camera that shows a face: YUYV first, then a change of tasks during the run, then the camera is removed
+# and returns with MJPG, then a still picture whose overlay the host checks on the display.
 lines=$results/run.jsonl
 touch "$lines"
 control=/tmp/faces.sock

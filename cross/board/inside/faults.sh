@@ -1,5 +1,5 @@
-# One run of the loop on vivid, the kernel's camera for tests. Every fault that vivid offers, one after the other: the
-# loop shall get over each without anybody's help, and end only when it is told to.
+# Makes one run of the loop on vivid, the kernel's test camera, through every fault that vivid offers, one after the other:
+# the loop must recover from each by itself, and end only on request.
 lines=$results/run.jsonl
 touch "$lines"
 control=/tmp/faults.sock
@@ -13,12 +13,12 @@ vivid() {
 inject() { v4l2-ctl -d "$node" -c "$1"; }
 driver=/sys/bus/platform/drivers/vivid
 
-# fault NAME COMMAND: does it, waits until frames come again, notes what the loop counted.
+# fault NAME COMMAND: runs COMMAND, waits until frames come again, records the loop's counters.
 fault() {
     event begin "$1"
     eval "$2"
     event over "$1"
-    # The status is renewed once a second.
+    # The status is updated once a second.
     sleep 1.2
     more "$lines" 5
     event end "$1"
@@ -38,16 +38,16 @@ fault dropped-all "inject percentage_of_dropped_buffers=100; sleep 2.5; inject p
 fault buffer-flag-error "inject inject_v4l2_buf_flag_error=1"
 fault qbuf-error "inject inject_vidioc_qbuf_error=1"
 fault fatal-streaming-error "inject inject_fatal_streaming_error=1"
-# These two meet the loop when it opens the camera again.
+# These two faults take effect when the loop opens the camera again.
 fault reqbufs-error "inject inject_vidioc_reqbufs_error=1; inject inject_fatal_streaming_error=1"
 fault streamon-error "inject inject_vidioc_streamon_error=1; inject inject_fatal_streaming_error=1"
 fault disconnect "inject disconnect=1"
-# Times near their wrap are given from the next start on.
+# Timestamps near their wrap begin with the next start of the stream.
 fault wrap-timestamp-64 "inject wrap_timestamp=1; inject inject_fatal_streaming_error=1"
 fault wrap-timestamp-32 "inject wrap_timestamp=2; inject inject_fatal_streaming_error=1"
 inject wrap_timestamp=0
 fault unbind "echo vivid.0 >$driver/unbind; sleep 1; echo vivid.0 >$driver/bind"
-# Another camera takes its number meanwhile.
+# Another camera takes its device number meanwhile.
 fault another-number "echo vivid.0 >$driver/unbind; sleep 1; modprobe -r v4l2loopback
     modprobe v4l2loopback video_nr=0 max_buffers=4; echo vivid.0 >$driver/bind; vivid >$results/node"
 modprobe -r v4l2loopback

@@ -1,6 +1,6 @@
-# What the board runs: the scenarios that the host chose, each in a shell of its own.
+# Runs the scenarios that the host chose, each in a shell of its own.
 . ./lib.sh
-# Not from the shared folder, which is slow to start a program from.
+# Starting a program from the shared folder is slow.
 mkdir /tmp/clips /tmp/bin
 cp clips/* /tmp/clips/
 cp faceptor feeder /tmp/bin/
@@ -18,7 +18,7 @@ for scenario in $(cat scenarios); do
         say "scenario $scenario FAILED"
         status=1
         echo failed >"$results/failed"
-        # What it left behind must not disturb the next one.
+        # Remaining processes must not disturb the next scenario.
         killall -9 faceptor feeder 2>/dev/null
     fi
     echo "$start $(now)" >"$results/time"
