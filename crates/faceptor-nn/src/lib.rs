@@ -1,7 +1,4 @@
-//! Runs a compiled, quantized network on a CPU.
-//!
-//! A [`Bundle`] is a compiled network in one file; an [`Engine`] runs it part by part, and computes only what is requested.
-
+#![doc = include_str!("../README.md")]
 #![deny(unsafe_code)]
 #![warn(missing_docs, unreachable_pub, unsafe_op_in_unsafe_fn, clippy::undocumented_unsafe_blocks)]
 
