@@ -12,11 +12,11 @@ use std::sync::Arc;
 /// Steps with fewer multiply-accumulates take less time than it takes to wake a helper.
 const MIN_SHARED_MACS: u64 = 400_000;
 
-/// What an operator finds when it is prepared for one step.
+/// The context in which an operator is prepared for one step.
 pub(crate) struct Preparation<'a> {
     pub(crate) plan: &'a Plan,
     pub(crate) step: &'a Step,
-    /// Whether input and output lie in one place, so that moving nothing leaves the right answer.
+    /// `true` if input and output share their place, so that moving nothing leaves the right result.
     pub(crate) in_place: bool,
     pub(crate) scratch: &'a mut Scratch,
     constants: &'a dyn Constants,
@@ -124,7 +124,7 @@ impl PreparedStep {
     }
 }
 
-/// What an operator finds when it runs.
+/// The context in which an operator runs.
 pub(crate) struct StepRun<'a> {
     pub(crate) kernel: Kernel,
     pub(crate) inputs: Inputs<'a>,

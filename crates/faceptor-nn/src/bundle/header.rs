@@ -1,4 +1,4 @@
-//! The header of a bundle: what lies where, and the hashes of all of it.
+//! The header of a bundle: offset, length and hash of each section.
 
 use sha2::{Digest, Sha256};
 

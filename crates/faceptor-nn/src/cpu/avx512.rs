@@ -120,7 +120,7 @@ pub(super) unsafe fn multiply_float(a: Strided<'_>, rows: usize, depth: usize, b
 struct Panel {
     b: *const f32,
     depth: usize,
-    /// Of a row of the output.
+    /// Columns of a row of the output.
     columns: usize,
 }
 

@@ -34,7 +34,7 @@ pub(super) unsafe fn multiply_float(a: Strided<'_>, rows: usize, depth: usize, b
 struct Panel {
     b: *const f32,
     depth: usize,
-    /// Of a row of the output.
+    /// Columns of a row of the output.
     columns: usize,
 }
 
@@ -84,7 +84,7 @@ unsafe fn tile<const M: usize, const N: usize>(a: Strided<'_>, panel: Panel, out
         }
     }
     // Pointers that move: with offsets, the loop would compute as many addresses as it multiplies rows.
-    // SAFETY: within the panel and the strided rows, or just behind them.
+    // SAFETY: within the panel and the strided rows, or just after them.
     let (mut b, mut at) = unsafe { (panel.b.add(k * N * LANES), values.wrapping_add(k * a.depth_stride)) };
     if a.row_stride == 1 && M.is_multiple_of(LANES) {
         while k + 2 <= panel.depth {

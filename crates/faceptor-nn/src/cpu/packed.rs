@@ -8,7 +8,7 @@ use crate::cpu::kernel::Kernel;
 use crate::cpu::packing::{Memory, column_sums};
 use crate::error::{Error, ErrorKind};
 
-/// What packed weights begin at a multiple of, bytes: the widest register.
+/// Alignment of packed weights, bytes: the widest register.
 const ALIGNMENT: usize = 64;
 
 /// Int8 weights in a kernel's order.

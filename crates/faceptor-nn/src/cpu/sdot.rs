@@ -84,7 +84,7 @@ unsafe fn tile<const M: usize>(panel: Panel<'_>) {
     unsafe { store(panel, &sums) };
 }
 
-/// What the sums of sixteen columns begin at: 128 times each column's weights.
+/// Returns the start values of the sums of sixteen columns: 128 times each column's weights.
 #[inline]
 #[target_feature(enable = "neon")]
 unsafe fn start(panel: Panel<'_>) -> [int32x4_t; PARTS] {

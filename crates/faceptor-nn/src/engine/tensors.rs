@@ -65,7 +65,7 @@ pub(super) struct Tensor {
     pub(super) place: Place,
     /// The part that makes it; none for an input of the network.
     pub(super) producer: Option<usize>,
-    /// Whether its elements follow from the inputs as the caller wrote them last.
+    /// `true` while its elements follow from the inputs as the caller wrote them last.
     pub(super) fresh: bool,
     /// All tensors that are computed from it, directly or not.
     pub(super) followers: Vec<usize>,

@@ -40,10 +40,10 @@ pub struct FinderSize {
     pub input: String,
     /// Output tensors, one for each stride.
     pub outputs: Vec<String>,
-    /// Whether photos use this size: small faces matter there, and time does not.
+    /// `true` if photos use this size: small faces matter there, and time does not.
     #[serde(default = "yes")]
     pub photo: bool,
-    /// Whether a loop with a frame period uses this size.
+    /// `true` if a loop with a frame period uses this size.
     #[serde(default = "yes")]
     pub live: bool,
 }

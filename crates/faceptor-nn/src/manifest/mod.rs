@@ -177,7 +177,7 @@ pub struct Task {
     pub part: String,
     /// The output tensor.
     pub output: String,
-    /// Whether the task is chosen if the user names none.
+    /// `true` if the task is chosen when the user names none.
     #[serde(default)]
     pub default: bool,
     /// First query and the one after the last, in the whole query table.
@@ -195,7 +195,7 @@ pub struct Task {
     /// Index of the mirrored point or class, if mirroring the image permutes them: pairs that trade places, or itself.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub flip: Vec<usize>,
-    /// Whether a mirrored face has the same output, except for `flip`. It has not if a label names a side.
+    /// `true` if a mirrored face has the same output, except for `flip`; not if a label names a side.
     #[serde(default)]
     pub mirror: bool,
 }
@@ -412,93 +412,4 @@ pub(crate) fn check_normalisation(what: &str, mean: &[f32; 3], std: &[f32; 3]) -
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const MINIMAL: &str = r#"
-        format = 1
-        name = "n"
-        version = "0"
-        [[part]]
-        name = "p"
-        file = "p.onnx"
-        sha256 = ""
-        inputs = ["image"]
-        outputs = ["y"]
-    "#;
-
-    #[test]
-    fn minimal_is_read() {
-        assert_eq!(Manifest::parse(MINIMAL).unwrap().parts[0].outputs, ["y"]);
-    }
-
-    #[test]
-    fn another_format_is_reported_as_such() {
-        let text = MINIMAL.replace("format = 1", "format = 2");
-        assert!(matches!(Manifest::parse(&text), Err(ManifestError::Format { found: 2 })));
-    }
-
-    #[test]
-    fn task_of_an_absent_part_is_refused() {
-        let text = format!("{MINIMAL}\n[[task]]\nname='age'\nkind='age'\npart='q'\noutput='y'");
-        assert!(matches!(Manifest::parse(&text), Err(ManifestError::Content(t)) if t.contains("part q")));
-    }
-
-    #[test]
-    fn flip_must_list_pairs() {
-        let read = |more: &str| {
-            let input = "[input]\ntensor='image'\nsize=8\nmean=[0,0,0]\nstd=[1,1,1]";
-            let frame = "[frame]\ntemplate=[[0.4,0.4],[0.6,0.4],[0.5,0.5],[0.4,0.6],[0.6,0.6]]";
-            let task = "[[task]]\nname='t'\nkind='landmarks'\npart='p'\noutput='y'";
-            Manifest::parse(&format!("{MINIMAL}\n{input}\n{frame}\n{task}\n{more}"))
-        };
-        assert!(read("flip=[1, 0, 2]\nmirror=true").is_ok_and(|manifest| manifest.tasks[0].mirror));
-        assert!(read("").is_ok_and(|manifest| !manifest.tasks[0].mirror));
-        assert!(matches!(read("mirror=true"), Err(ManifestError::Content(t)) if t.contains("mirror needs flip")));
-        for (flip, index) in [("[1, 2, 0]", 0), ("[0, 3, 2]", 1), ("[0, 0]", 1)] {
-            let index = format!("index {index}");
-            let found = read(&format!("flip={flip}"));
-            assert!(matches!(found, Err(ManifestError::Content(t)) if t.contains(&index)), "{flip}");
-        }
-    }
-
-    #[test]
-    fn groups_replace_input_and_frame_and_every_task_finds_its_group() {
-        let group = |name: &str| {
-            let head = format!("[[group]]\nname = '{name}'\ntensor = 'image_{name}'\nsize = 8\n");
-            format!("{head}mean = [0, 0, 0]\nstd = [1, 1, 1]\nframe = {{ align = 'box', box_scale = 1.0 }}\n")
-        };
-        let part = |name: &str, input: &str| {
-            let names = format!("name = '{name}'\ninputs = ['{input}']\noutputs = ['o_{name}']\n");
-            format!("[[part]]\n{names}file = 'shared.onnx'\nsha256 = ''\ngraph_inputs = ['x']\ngraph_outputs = ['y']\n")
-        };
-        let task =
-            |name: &str| format!("[[task]]\nname = '{name}'\nkind = 'classes'\npart = '{name}'\noutput = 'o_{name}'\n");
-        let text = format!("format = 1\nname = 'n'\nversion = '0'\n{}{}", group("a"), group("b"));
-        let parts = part("first", "image_b") + &part("second", "o_first");
-        let manifest = Manifest::parse(&format!("{text}{parts}{}", task("second"))).unwrap();
-        assert_eq!(manifest.group_of(&manifest.tasks[0]).map(|g| g.name.as_str()), Some("b"));
-        assert_eq!(manifest.parts[1].file_inputs(), ["x"]);
-        let without = Manifest::parse(&format!("{text}{}{}", part("second", "image_c"), task("second")));
-        assert!(matches!(without, Err(ManifestError::Content(t)) if t.contains("task second")));
-        let uneven = parts.replacen("['y']", "['y', 'z']", 1);
-        assert!(
-            matches!(Manifest::parse(&(text + &uneven)), Err(ManifestError::Content(t)) if t.contains("graph_inputs"))
-        );
-    }
-
-    fn framed(frame: &str) -> Result<Manifest, ManifestError> {
-        let template = "[[0.4,0.4],[0.6,0.4],[0.5,0.5],[0.4,0.6],[0.6,0.6]]";
-        Manifest::parse(&format!("{MINIMAL}\n[frame]\ntemplate = {template}\n{frame}"))
-    }
-
-    #[test]
-    fn a_warp_or_border_that_the_runtime_lacks_is_refused() {
-        assert!(framed("warp = 'cubic'\nwarp_linear = 0.5\nborder = 'replicate'").is_ok());
-        assert!(matches!(framed("border = 'mirror'"), Err(ManifestError::Syntax(t)) if t.contains("mirror")));
-        for linear in ["0.0", "1.2", "nan"] {
-            let found = framed(&format!("warp = 'cubic'\nwarp_linear = {linear}"));
-            assert!(matches!(found, Err(ManifestError::Content(t)) if t.contains("warp_linear")), "{linear}");
-        }
-    }
-}
+mod tests;

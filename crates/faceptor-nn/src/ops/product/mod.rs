@@ -31,7 +31,7 @@ pub struct Product {
     pub depth: usize,
     /// Zero point of unsigned 8 bit activations; none if activations and weights are float32.
     pub zero_point: Option<u8>,
-    /// Whether a bias is added.
+    /// `true` if a bias is added.
     pub bias: bool,
     /// Activation before the residual is added.
     pub first: Activation,
@@ -39,7 +39,7 @@ pub struct Product {
     pub residual: Residual,
     /// Activation after the residual is added.
     pub second: Activation,
-    /// Whether the results are stored as float32.
+    /// `true` if the results are stored as float32.
     pub float_output: bool,
     /// Given if the results are stored as unsigned 8 bit.
     pub quantized_output: Option<Quantization>,
