@@ -1,4 +1,4 @@
-//! The compiler's own graph: the steps of a plan with the constants' values at hand.
+//! The compiler's graph: the steps of a plan, together with the values of its constants.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ pub struct Constant {
     pub bytes: Vec<u8>,
 }
 
-/// A value while compiling.
+/// A value of the graph: computed by a step, or constant.
 #[derive(Debug, Clone)]
 pub struct Slot {
     pub shape: Vec<usize>,
@@ -25,7 +25,7 @@ impl Slot {
     }
 }
 
-/// Steps in order of computation.
+/// A part while it is compiled: values, and steps in order of computation.
 #[derive(Debug, Clone, Default)]
 pub struct Graph {
     pub slots: Vec<Slot>,
@@ -43,51 +43,51 @@ impl Graph {
         &self.slot(id).shape
     }
 
-    /// A new value that a step will compute.
+    /// Adds a value that a step will compute.
     pub fn add_value(&mut self, shape: &[usize], element: Element) -> ValueId {
         self.slots.push(Slot { shape: shape.to_vec(), element, constant: None });
         (self.slots.len() - 1) as ValueId
     }
 
-    /// A new constant of raw bytes.
+    /// Adds a constant of raw bytes.
     pub fn add_constant(&mut self, shape: &[usize], element: Element, bytes: Vec<u8>) -> ValueId {
         self.slots.push(Slot { shape: shape.to_vec(), element, constant: Some(Arc::new(Constant { bytes })) });
         (self.slots.len() - 1) as ValueId
     }
 
-    /// A new float constant.
+    /// Adds a float constant.
     pub fn add_floats(&mut self, shape: &[usize], values: &[f32]) -> ValueId {
         let bytes = values.iter().flat_map(|v| v.to_le_bytes()).collect();
         self.add_constant(shape, Element::F32, bytes)
     }
 
-    /// The values of a float constant.
+    /// Returns the values of a float constant.
     pub fn floats(&self, id: ValueId) -> Option<Vec<f32>> {
         let slot = self.slot(id);
         let constant = slot.constant.as_ref().filter(|_| slot.element == Element::F32)?;
         Some(constant.bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect())
     }
 
-    /// The one value of a float constant whose elements are all equal.
+    /// Returns the value of a float constant whose elements are all equal.
     pub fn scalar(&self, id: ValueId) -> Option<f32> {
         let values = self.floats(id)?;
         let first = *values.first()?;
         values.iter().all(|v| *v == first).then_some(first)
     }
 
-    /// Appends a step with one output.
+    /// Appends a step with one output, and returns that.
     pub fn push(&mut self, name: &str, op: Op, inputs: &[ValueId], shape: &[usize], element: Element) -> ValueId {
         let output = self.add_value(shape, element);
         self.steps.push(Step { name: name.to_string(), op, inputs: inputs.to_vec(), outputs: vec![output] });
         output
     }
 
-    /// Index of the step that computes a value.
+    /// Returns the index of the step that computes a value.
     pub fn producer(&self, id: ValueId) -> Option<usize> {
         self.steps.iter().position(|s| s.outputs.contains(&id))
     }
 
-    /// Indices of the steps that read a value.
+    /// Returns the indices of the steps that read a value.
     pub fn consumers(&self, id: ValueId) -> Vec<usize> {
         (0..self.steps.len()).filter(|i| self.steps[*i].inputs.contains(&id)).collect()
     }
@@ -96,7 +96,7 @@ impl Graph {
         self.outputs.iter().any(|p| p.value == id)
     }
 
-    /// The step that alone reads a value, if the value is not an output of the part.
+    /// Returns the only step that reads a value, if the value is not an output of the part.
     pub fn only_consumer(&self, id: ValueId) -> Option<usize> {
         match self.consumers(id)[..] {
             [one] if !self.is_output(id) => Some(one),
@@ -104,7 +104,7 @@ impl Graph {
         }
     }
 
-    /// Lets every reader of `old` read `new`.
+    /// Replaces `old` by `new` in all inputs of steps and all outputs of the part.
     pub fn replace(&mut self, old: ValueId, new: ValueId) {
         for step in &mut self.steps {
             step.inputs.iter_mut().filter(|i| **i == old).for_each(|i| *i = new);
@@ -112,7 +112,7 @@ impl Graph {
         self.outputs.iter_mut().filter(|p| p.value == old).for_each(|p| p.value = new);
     }
 
-    /// Drops steps whose results nobody reads; says whether there were any.
+    /// Removes steps whose results are never read. Returns whether there were any.
     pub fn drop_dead_steps(&mut self) -> bool {
         let before = self.steps.len();
         let mut live = vec![false; self.slots.len()];
@@ -129,7 +129,7 @@ impl Graph {
         before != self.steps.len()
     }
 
-    /// Lets equal steps on equal inputs share their result; says whether there were any.
+    /// Merges equal steps with equal inputs. Returns whether there were any.
     pub fn merge_equal_steps(&mut self) -> bool {
         let mut merged = false;
         let mut i = 0;
@@ -152,21 +152,21 @@ impl Graph {
         merged
     }
 
-    /// Puts the steps into an order in which every value is computed before it is read, keeping theirs where possible.
+    /// Sorts the steps so that every value is computed before it is read; keeps their order where possible.
     pub fn sort(&mut self) {
         let mut known: Vec<bool> = self.slots.iter().map(|s| s.constant.is_some()).collect();
         self.inputs.iter().for_each(|p| known[p.value as usize] = true);
         let mut waiting = std::mem::take(&mut self.steps);
         while !waiting.is_empty() {
             let ready = waiting.iter().position(|s| s.inputs.iter().all(|i| known[*i as usize]));
-            // A step that waits for nothing that is still to come would be a mistake of a pass; the engine refuses it.
+            // If no step is ready, a pass made a mistake; the check of the plan reports it.
             let step = waiting.remove(ready.unwrap_or(0));
             step.outputs.iter().for_each(|o| known[*o as usize] = true);
             self.steps.push(step);
         }
     }
 
-    /// The plan, with constants numbered by `intern` (shape, element, bytes).
+    /// Returns the plan, with the constants numbered by `intern`.
     pub fn into_plan(self, name: &str, mut intern: impl FnMut(&Slot, &Constant) -> u32) -> Plan {
         let mut numbers = HashMap::new();
         let mut values = Vec::new();

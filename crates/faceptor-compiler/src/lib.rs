@@ -1,8 +1,6 @@
-//! Export folder (ONNX files and manifest) -> bundle.
-//!
-//! tract parses, types, declutters and folds; before it may touch them, quantized convolutions and linear layers become
-//! integer operators ([`integer`]). [`lower`] turns the graph into our own steps, the passes here fuse them, and the
-//! result holds nothing of the machine it was compiled on.
+#![doc = include_str!("../README.md")]
+#![forbid(unsafe_code)]
+#![warn(missing_docs)]
 
 mod graph;
 mod import;
@@ -22,11 +20,17 @@ use faceptor_nn::bundle::Writer;
 use faceptor_nn::manifest::{Manifest, Part, TaskKind};
 use faceptor_nn::plan::{Element, Op as PlanOp, ValueId};
 use graph::Graph;
+use passes::part_handoff::PartGraph;
+use passes::{parsing_views, part_handoff};
 
-/// Largest ONNX file read, bytes.
+/// The largest ONNX file that is read, in bytes.
 const MAX_ONNX_BYTES: u64 = 256 << 20;
 
 /// Compiles an export folder to the bytes of a bundle. Equal folders give equal bytes.
+///
+/// # Errors
+/// When manifest.toml or an ONNX file cannot be read, does not fit the manifest or its SHA-256, or holds an operator that is
+/// not supported. The error names the file, the node and the reason.
 pub fn compile_folder(folder: &Path) -> Result<Vec<u8>> {
     let path = folder.join("manifest.toml");
     let text = std::fs::read_to_string(&path).with_context(|| {
@@ -38,13 +42,13 @@ pub fn compile_folder(folder: &Path) -> Result<Vec<u8>> {
     for part in &manifest.parts {
         let file = folder.join(&part.file);
         let graph = compile_part(folder, part).with_context(|| format!("part {} ({})", part.name, file.display()))?;
-        parts.push(passes::part_handoff::Unit { name: part.name.clone(), graph });
+        parts.push(PartGraph { name: part.name.clone(), graph });
     }
-    let mut views = passes::part_handoff::link(&mut parts)?;
+    let mut views = part_handoff::hand_over(&mut parts)?;
     for task in manifest.tasks.iter().filter(|task| task.kind == TaskKind::Parsing) {
-        views.extend(passes::parsing_views::split(&mut parts, &task.output)?);
+        views.extend(parsing_views::split(&mut parts, &task.output)?);
     }
-    for passes::part_handoff::Unit { name, graph } in parts.into_iter().chain(views) {
+    for PartGraph { name, graph } in parts.into_iter().chain(views) {
         let plan = graph.into_plan(&name, |slot, constant| writer.tensor(slot.element, &slot.shape, &constant.bytes));
         writer.plan(plan);
     }
@@ -77,34 +81,35 @@ pub fn pack(bundle: &[u8], family: &str) -> Result<Vec<u8>> {
     Ok(packed)
 }
 
-/// How [`tract_model`] gives a part.
+/// The form in which [`tract_model`] returns a part.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Form {
-    /// tract's own operators, but for integer convolutions and linear layers.
+pub enum PartForm {
+    /// tract's own operators, except for integer convolutions and linear layers.
     Tract,
-    /// Our steps as they are before any is fused, each a tract operator.
+    /// The steps before fusion, each as a tract operator.
     Steps,
-    /// The fused steps that the engine runs, each a tract operator.
+    /// The fused steps that the engine runs, each as a tract operator.
     Fused,
 }
 
-/// One part of an export folder as a model that runs in tract, to look at or to compare with; the forms can be mixed from
-/// part to part, because all have the same inputs and outputs.
+/// Returns one part of an export folder as a model that runs in tract, for comparisons.
+///
+/// The form may differ from part to part, because all forms have the same inputs and outputs.
 ///
 /// # Errors
-/// As [`compile_folder`], or when the folder has no such part.
-pub fn tract_model(folder: &Path, part: &str, form: Form) -> Result<TypedModel> {
+/// As [`compile_folder`], and when the folder has no such part.
+pub fn tract_model(folder: &Path, part: &str, form: PartForm) -> Result<TypedModel> {
     let path = folder.join("manifest.toml");
     let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
     let manifest = Manifest::parse(&text).with_context(|| format!("in {}", path.display()))?;
     let part = manifest.parts.iter().find(|p| p.name == part).with_context(|| format!("no part {part}"))?;
     let model = parse(&read_onnx(folder, part)?, part)?;
-    if form == Form::Tract {
+    if form == PartForm::Tract {
         return Ok(model);
     }
     let mut graph = lower::lower(&model, part)?;
     match form {
-        Form::Fused => optimize(&mut graph)?,
+        PartForm::Fused => optimize(&mut graph)?,
         _ => separate_outputs(&mut graph),
     }
     graph.sort();
@@ -134,7 +139,7 @@ fn read_onnx(folder: &Path, part: &Part) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// tract's part: parse, type, make integer, declutter and fold.
+/// Runs tract's passes: parses, types, makes products integer, declutters and folds.
 fn parse(bytes: &[u8], part: &Part) -> Result<TypedModel> {
     let mut onnx = tract_onnx::onnx();
     import::quantization::register(&mut onnx);
@@ -150,11 +155,11 @@ fn typed(mut inference: InferenceModel, part: &Part) -> Result<TypedModel> {
     Ok(model)
 }
 
-/// Our own passes: first those that bring products into their final form, then attention out of products.
+/// Runs the passes of this crate: first those that bring products into their final form, then those that find attention.
 fn optimize(graph: &mut Graph) -> Result<()> {
     simplify(graph)?;
     if passes::attention::find_attention(graph) {
-        // Once more, because a mean of coordinates becomes a product on the way.
+        // Once more: a mean of coordinates has become a product.
         passes::attention::find_attention(graph);
         graph.drop_dead_steps();
         simplify(graph)?;
@@ -165,16 +170,16 @@ fn optimize(graph: &mut Graph) -> Result<()> {
     Ok(())
 }
 
-/// The passes that work on every step, to a fixed point.
+/// Runs the passes that work on every step, until none changes anything.
 fn simplify(graph: &mut Graph) -> Result<()> {
     // Each pass only ever removes or moves work; the bound guards against two that undo each other.
     for _ in 0..100 {
         let mut changed = passes::constant_folding::fold_constants(graph)?;
         changed |= passes::layout::simplify_movement(graph);
-        changed |= passes::column_order::order_columns(graph, passes::column_order::Rest::Last);
+        changed |= passes::column_order::order_columns(graph, passes::column_order::ChannelAxis::Innermost);
         changed |= passes::layer_norm::find_layer_norms(graph);
         changed |= passes::fusion::fuse(graph);
-        changed |= passes::merge_projections::join(graph);
+        changed |= passes::merge_projections::merge_projections(graph);
         changed |= graph.merge_equal_steps();
         changed |= graph.drop_dead_steps();
         graph.sort();
@@ -185,7 +190,7 @@ fn simplify(graph: &mut Graph) -> Result<()> {
     Ok(())
 }
 
-/// Gives every output a value of its own: one that is an input, a constant or another output as well is copied.
+/// Copies outputs that are inputs, constants or other outputs too, so that each has a value of its own.
 fn separate_outputs(graph: &mut Graph) {
     let mut taken: Vec<ValueId> = graph.inputs.iter().map(|p| p.value).collect();
     for i in 0..graph.outputs.len() {

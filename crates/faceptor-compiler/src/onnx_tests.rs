@@ -1,4 +1,4 @@
-//! Small ONNX graphs, one or two operators each: what our steps compute is what tract computes.
+//! Compares the steps of small ONNX graphs, one or two operators each, with tract.
 
 use tract_onnx::pb::{self, tensor_shape_proto, type_proto};
 use tract_onnx::tract_hir::internal::*;
@@ -9,7 +9,7 @@ use faceptor_nn::Kernel;
 use faceptor_nn::manifest::Part;
 use faceptor_nn::plan::{TensorData, check_plan, evaluate};
 
-/// A graph under construction; its last node's output is its output.
+/// A graph under construction; the output of its last node is its output.
 #[derive(Default)]
 struct Onnx {
     graph: pb::GraphProto,
@@ -80,7 +80,7 @@ impl Onnx {
         self
     }
 
-    /// Compares our answer with tract's; gives the names of our steps.
+    /// Compares the answer of our steps with tract's. Returns the names of the steps.
     fn check(self) -> Vec<&'static str> {
         let Onnx { mut graph, inputs } = self;
         let what = graph.node.iter().map(|n| n.name.clone()).collect::<Vec<_>>().join(" ");
@@ -135,7 +135,7 @@ impl Onnx {
     }
 }
 
-/// Runs a graph as the engine would, after the check that a bundle's plan has to pass.
+/// Runs a graph as the engine does, after the check that the plan of a bundle has to pass.
 fn run(graph: &Graph, inputs: &[(String, Vec<usize>)], values: &[Vec<f32>], kernel: Kernel) -> Vec<f32> {
     let (mut constants, mut shapes) = (Vec::new(), Vec::new());
     let plan = graph.clone().into_plan("part", |slot, constant| {
@@ -184,7 +184,7 @@ fn resize() {
 }
 
 #[test]
-fn pools() {
+fn pooling() {
     for (kernel, strides, pads) in
         [([2, 2], [2, 2], [0, 0, 0, 0]), ([3, 3], [2, 2], [1, 1, 1, 1]), ([3, 2], [1, 2], [0, 1, 2, 0])]
     {
@@ -283,7 +283,7 @@ fn convolutions() {
 }
 
 #[test]
-fn places() {
+fn gathers_slices_and_pads() {
     let graph = || image(&[3, 4, 5]);
     graph().ints("i", &[2], &[3, -3]).node("Gather", &["x", "i"], "y", &[("axis", Int(1))]).check();
     graph().ints("i", &[], &[1]).node("Gather", &["x", "i"], "y", &[("axis", Int(2))]).check();

@@ -1,6 +1,6 @@
-//! Our steps as tract operators: a part runs in tract whole or step by step, beside parts that are tract's own.
+//! Wraps the compiler's steps as tract operators, so that a part can run in tract step by step, next to tract's own parts.
 //!
-//! Each operator computes with the scalar reference, on plain tensors. It is there to compare with, not to be fast.
+//! Each operator computes with the scalar reference on plain tensors: it is for comparisons, and slow.
 
 use tract_onnx::tract_hir::internal::*;
 
@@ -8,29 +8,29 @@ use crate::graph::{Constant, Graph, Slot};
 use crate::passes::constant_folding;
 use faceptor_nn::plan::{Element, Step, ValueId};
 
-/// One step.
+/// A step as a tract operator.
 #[derive(Debug, Clone)]
-pub struct Fused(Arc<Alone>);
+pub struct StepOperator(Arc<IsolatedStep>);
 
-/// A step with the values that it reads and writes, numbered anew; weights are constants.
+/// A step with the values that it reads and writes, renumbered from 0.
 #[derive(Debug)]
-struct Alone {
+struct IsolatedStep {
     slots: Vec<Slot>,
     step: Step,
-    /// Those of its inputs that are no constants, in order.
+    /// Its inputs that are not constant, in order.
     inputs: Vec<ValueId>,
 }
 
-impl PartialEq for Fused {
-    fn eq(&self, other: &Fused) -> bool {
+impl PartialEq for StepOperator {
+    fn eq(&self, other: &StepOperator) -> bool {
         Arc::ptr_eq(&self.0, &other.0)
     }
 }
 
-impl Eq for Fused {}
+impl Eq for StepOperator {}
 
-impl Fused {
-    fn new(graph: &Graph, step: &Step) -> Fused {
+impl StepOperator {
+    fn new(graph: &Graph, step: &Step) -> StepOperator {
         let mut known: Vec<ValueId> = Vec::new();
         let mut number = |id: &ValueId| -> ValueId {
             let place = known.iter().position(|k| k == id).unwrap_or_else(|| {
@@ -44,11 +44,11 @@ impl Fused {
         let slots: Vec<Slot> = known.iter().map(|id| graph.slot(*id).clone()).collect();
         let variable = inputs.iter().copied().filter(|id| slots[*id as usize].constant.is_none()).collect();
         let step = Step { name: step.name.clone(), op: step.op.clone(), inputs, outputs };
-        Fused(Arc::new(Alone { slots, step, inputs: variable }))
+        StepOperator(Arc::new(IsolatedStep { slots, step, inputs: variable }))
     }
 }
 
-impl Op for Fused {
+impl Op for StepOperator {
     fn name(&self) -> StaticName {
         format!("Faceptor {}", self.0.step.op.name()).into()
     }
@@ -56,11 +56,11 @@ impl Op for Fused {
     op_as_typed_op!();
 }
 
-impl EvalOp for Fused {
+impl EvalOp for StepOperator {
     not_out_of_plan!();
 
     fn eval(&self, _context: &EvalContext, inputs: TVec<TValue>) -> TractResult<TVec<TValue>> {
-        let Alone { slots, step, inputs: ids } = &*self.0;
+        let IsolatedStep { slots, step, inputs: ids } = &*self.0;
         let mut graph = Graph { slots: slots.clone(), ..Graph::default() };
         for (id, tensor) in ids.iter().zip(&inputs) {
             let slot = &mut graph.slots[*id as usize];
@@ -89,7 +89,7 @@ impl EvalOp for Fused {
     }
 }
 
-impl TypedOp for Fused {
+impl TypedOp for StepOperator {
     as_op!();
 
     fn output_facts(&self, _inputs: &[&TypedFact]) -> TractResult<TVec<TypedFact>> {
@@ -104,7 +104,7 @@ impl TypedOp for Fused {
     }
 }
 
-/// A part's steps as a tract model, each an operator; inputs and outputs are those of the part, in its order.
+/// Returns a part as a tract model with an operator for each step. Inputs and outputs are those of the part, in its order.
 pub fn model(graph: &Graph) -> TractResult<TypedModel> {
     let mut model = TypedModel::default();
     let mut outlets: HashMap<ValueId, OutletId> = HashMap::new();
@@ -112,11 +112,11 @@ pub fn model(graph: &Graph) -> TractResult<TypedModel> {
         outlets.insert(port.value, model.add_source(&port.name, f32::fact(graph.shape(port.value)))?);
     }
     for (number, step) in graph.steps.iter().enumerate() {
-        let fused = Fused::new(graph, step);
+        let operator = StepOperator::new(graph, step);
         let variable = step.inputs.iter().filter(|id| graph.slot(**id).constant.is_none());
         let inputs: Option<TVec<OutletId>> = variable.map(|id| outlets.get(id).copied()).collect();
         let inputs = inputs.with_context(|| format!("step {} comes too early", step.name))?;
-        let found = model.wire_node(format!("{} {number}", step.name), fused, &inputs)?;
+        let found = model.wire_node(format!("{} {number}", step.name), operator, &inputs)?;
         outlets.extend(step.outputs.iter().copied().zip(found));
     }
     let outputs: Option<TVec<OutletId>> = graph.outputs.iter().map(|port| outlets.get(&port.value).copied()).collect();
@@ -130,14 +130,14 @@ mod tests {
     use std::path::Path;
 
     use super::*;
-    use crate::{Form, compile_folder, tract_model};
+    use crate::{PartForm, compile_folder, tract_model};
     use faceptor_nn::bundle::Bundle;
     use faceptor_nn::cpu::Kernel;
     use faceptor_nn::engine::Engine;
     use faceptor_nn::manifest::Manifest;
 
-    /// Every task's answer with each part in a form of its own.
-    fn answers(folder: &Path, manifest: &Manifest, image: &Tensor, form: impl Fn(usize) -> Form) -> Vec<Vec<f32>> {
+    /// Runs all parts in tract, each in its own form, and returns the answer of each task.
+    fn answers(folder: &Path, manifest: &Manifest, image: &Tensor, form: impl Fn(usize) -> PartForm) -> Vec<Vec<f32>> {
         let mut known: HashMap<String, TValue> = HashMap::new();
         known.insert(manifest.image_tensors().next().expect("an image").to_owned(), image.clone().into_tvalue());
         for (number, part) in manifest.parts.iter().enumerate() {
@@ -171,13 +171,13 @@ mod tests {
         let image = Tensor::from_shape(&shape, &pixels).expect("a tensor");
 
         // The very steps of the engine: the same bits.
-        assert_eq!(answers(&folder, manifest, &image, |_| Form::Fused), expected);
+        assert_eq!(answers(&folder, manifest, &image, |_| PartForm::Fused), expected);
 
-        let forms = [Form::Tract, Form::Steps, Form::Fused];
+        let forms = [PartForm::Tract, PartForm::Steps, PartForm::Fused];
         for turn in 0..4 {
             let found = answers(&folder, manifest, &image, |part| match turn {
-                0 => Form::Tract,
-                1 => Form::Steps,
+                0 => PartForm::Tract,
+                1 => PartForm::Steps,
                 _ => forms[(part + turn) % 3],
             });
             for (task, (found, expected)) in manifest.tasks.iter().zip(found.iter().zip(&expected)) {

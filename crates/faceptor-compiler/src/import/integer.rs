@@ -1,7 +1,7 @@
-//! Convolution and linear with int8 weights as tract operators, and the pass that puts them in place of
-//! dequantize -> float operator.
+//! Convolution and linear layer with int8 weights as tract operators, and the pass that replaces dequantize -> float operator
+//! by them.
 //!
-//! Each carries a scalar reference, so that the rewritten graph still runs in tract.
+//! Each operator has a scalar reference, so that the rewritten graph still runs in tract.
 
 use anyhow::Context as _;
 use tract_onnx::tract_hir::internal::*;
@@ -13,7 +13,7 @@ use tract_onnx::tract_hir::tract_core::ops::nn::DataFormat;
 
 use crate::import::quantization::{Dequantize, Scales};
 
-/// Int8 weights, one output column after another, with what turns the integer sum into a real number.
+/// Int8 weights by output column, and the scales and biases that turn an integer sum into a real number.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Weights {
     pub columns: usize,
@@ -23,7 +23,7 @@ pub struct Weights {
     /// Activation scale times weight scale, per column.
     pub scale: Vec<f32>,
     pub bias: Option<Vec<f32>>,
-    /// Of the activations, in their own type.
+    /// The zero point of the activations, in their type.
     pub zero_point: i32,
 }
 
@@ -90,7 +90,7 @@ impl TypedOp for QuantizedConv {
     }
 }
 
-/// Product of each row of the last axis, 8 bit in, float32 out.
+/// Product of weights and each row of the last axis, 8 bit in, float32 out.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct QuantizedLinear {
     pub weights: Arc<Weights>,
@@ -136,7 +136,7 @@ impl TypedOp for QuantizedLinear {
 
 /// Replaces every float operator whose inputs are dequantized activations and dequantized constant weights.
 ///
-/// Must run before tract's declutter, which would move axes between them.
+/// Must run before tract's declutter, which moves axes between the operators.
 pub fn rewrite(model: &mut TypedModel) -> TractResult<()> {
     for id in model.eval_order()? {
         let node = model.node(id);
@@ -157,7 +157,7 @@ pub fn rewrite(model: &mut TypedModel) -> TractResult<()> {
     Ok(())
 }
 
-/// Scale and zero point of an activation that comes straight from an 8 bit tensor.
+/// Returns scale and zero point of an activation that is dequantized from an 8 bit tensor.
 fn activations(model: &TypedModel, outlet: OutletId) -> TractResult<Option<&Scales>> {
     let node = model.node(outlet.node);
     let Some(Dequantize(scales)) = node.op_as::<Dequantize>() else { return Ok(None) };
@@ -166,7 +166,7 @@ fn activations(model: &TypedModel, outlet: OutletId) -> TractResult<Option<&Scal
     Ok((eight_bit && scales.scale.len() == 1).then_some(scales))
 }
 
-/// Constant weights with the axis of the output columns, their scale per column (or one), as signed 8 bit.
+/// Returns constant weights as signed 8 bit, and their scales: one for each index of `column_axis`, or a single one.
 fn weights(model: &TypedModel, outlet: OutletId, column_axis: usize) -> TractResult<Option<(Tensor, Vec<f32>)>> {
     let node = model.node(outlet.node);
     let Some(Dequantize(scales)) = node.op_as::<Dequantize>() else { return Ok(None) };
@@ -191,7 +191,7 @@ fn weights(model: &TypedModel, outlet: OutletId, column_axis: usize) -> TractRes
     Ok(Some((Tensor::from_shape(constant.shape(), &signed)?, scales.scale.clone())))
 }
 
-/// A constant float tensor, through dequantization, casts and changes of axes.
+/// Returns a constant float tensor, also from dequantization, casts and changes of axes.
 fn constant(model: &TypedModel, outlet: OutletId) -> TractResult<Option<Tensor>> {
     let node = model.node(outlet.node);
     if let Some(tensor) = &model.outlet_fact(outlet)?.konst {
@@ -235,7 +235,7 @@ fn convolution(model: &TypedModel, node: &TypedNode, conv: &Conv) -> TractResult
     let &[_, per_group, height, width] = kernel.shape() else { bail!("{}: kernel has no rank of 4", node.name) };
     let kernel = kernel.try_as_plain_ram()?;
     let kernel = kernel.as_slice::<i8>()?;
-    // Groups become one dense product with zeros between: right for every network, wasteful for depth-wise ones.
+    // Groups become one dense product with zeros between them: correct for every network, wasteful for depth-wise ones.
     let channels = input[1];
     let mut values = vec![0i8; columns * height * width * channels];
     for (i, value) in kernel.iter().enumerate() {
@@ -275,7 +275,7 @@ fn linear(model: &TypedModel, node: &TypedNode, einsum: &EinSum) -> TractResult<
         *slot = einsum.axes.axis((InOut::In(1), i)).ok();
     }
     let [Some(first), Some(second)] = axes else { return Ok(None) };
-    // One axis of the weights is summed with the last one of the activations, the other one is the output's last.
+    // One axis of the weights is summed with the last axis of the activations, the other is the last axis of the output.
     let is_depth = |a: &Axis| a.inputs[0].as_slice() == [left - 1] && a.outputs[0].is_empty();
     let is_column = |a: &Axis| a.inputs[0].is_empty() && a.outputs[0].as_slice() == [out - 1];
     let column_axis = match (is_depth(first), is_column(first), is_depth(second), is_column(second)) {

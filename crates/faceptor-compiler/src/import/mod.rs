@@ -1,4 +1,4 @@
-//! Reads ONNX through tract: quantized operators stay as they are, integer products are put in their place.
+//! Reads ONNX through tract, keeps its quantization operators and replaces quantized products by integer ones.
 
 pub(crate) mod integer;
 pub(crate) mod quantization;

@@ -1,7 +1,7 @@
 //! `QuantizeLinear` and `DequantizeLinear` as opaque tract operators.
 //!
-//! tract's own turn into element-wise float arithmetic, which its later passes fold into the weights, or into a table
-//! that is wrong around Softmax. These keep their scale and zero point until the integer pass has seen them.
+//! tract's own operators become element-wise float arithmetic, which later passes fold into the weights, or into a table that
+//! is wrong around Softmax. These keep their scale and zero point until the integer pass has run.
 
 use tract_onnx::pb::NodeProto;
 use tract_onnx::tract_hir::internal::*;
@@ -33,7 +33,7 @@ impl Expansion for Unresolved {
     }
 
     fn runs_out_of_plan(&self) -> bool {
-        // Else the analysis would replace dequantized weights by float constants.
+        // Otherwise tract's analysis would replace dequantized weights by float constants.
         false
     }
 
@@ -115,7 +115,7 @@ impl Scales {
         Scales { scale, zero_point, axis }
     }
 
-    /// The real values of a quantized tensor.
+    /// Returns the real values of a quantized tensor.
     pub fn dequantize(&self, quantized: &Tensor) -> TractResult<Tensor> {
         let shape = quantized.shape();
         let wide = quantized.cast_to::<i32>()?;
@@ -154,7 +154,7 @@ impl Op for Quantize {
 }
 
 impl EvalOp for Quantize {
-    // Never folded by tract: the integer pass looks for this operator, also behind constants.
+    // tract must not fold it: the integer pass looks for this operator, also after constants.
     not_out_of_plan!();
 
     fn eval(&self, _context: &EvalContext, inputs: TVec<TValue>) -> TractResult<TVec<TValue>> {

@@ -1,4 +1,4 @@
-//! Convolution of floats: a product with the windows of each pixel, or channel by channel.
+//! Lowers float convolutions: to a product with the window of each pixel, or channel by channel.
 
 use anyhow::{Context, Result, bail, ensure};
 use tract_onnx::tract_hir::internal::*;
@@ -49,7 +49,7 @@ impl Lowering<'_> {
             before: [geometry[0].pad_before, geometry[1].pad_before],
         };
         if per_group == 1 && columns == channels {
-            // Each channel by itself: the weights run over the window's places, then the channels.
+            // Channel by channel: the weights run over the positions of the window, then the channels.
             let by_place: Vec<f32> =
                 (0..depth).map(|i| weights[(i % channels * taps + i / channels) * channels + i % channels]).collect();
             let weights = self.graph.add_floats(&[taps, channels], &by_place);
@@ -65,7 +65,7 @@ impl Lowering<'_> {
     }
 }
 
-/// A product of floats with nothing behind it.
+/// Returns a product of floats without bias, activation or residual.
 pub fn float_product(window: Option<Window>, columns: usize, depth: usize) -> Product {
     Product {
         window,

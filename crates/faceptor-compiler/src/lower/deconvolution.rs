@@ -1,5 +1,5 @@
-//! Transposed convolution: where windows do not overlap one product and a shuffle, else a convolution of the image with
-//! zeros put between its pixels.
+//! Lowers transposed convolutions: to one product and a shuffle where windows do not overlap, otherwise to a convolution of
+//! the image with zeros inserted between its pixels.
 
 use anyhow::{Context, Result, ensure};
 use tract_onnx::tract_hir::internal::*;
@@ -64,7 +64,7 @@ impl Lowering<'_> {
             let value = self.graph.push(&node.name, zeros, &[value], &spread, Element::F32);
             let spread = [1, height * stride[0], width * stride[1], channels];
             let value = self.graph.push(&node.name, PlanOp::Reshape, &[value], &spread, Element::F32);
-            // What lies in front of the first window, less what the padding cuts off.
+            // The part before the first window, less what the padding removes.
             let front = |axis: usize| {
                 (dilation[axis] * (size[axis] - 1)).checked_sub(before[axis]).context("padding exceeds the window")
             };

@@ -1,4 +1,4 @@
-//! Einstein sums of two tensors -> products with weights, or strided matrix products.
+//! Lowers Einstein sums of two tensors: to products with weights, or to strided matrix products.
 
 use anyhow::{Context, Result, bail, ensure};
 use tract_onnx::tract_hir::internal::AxesMapping;
@@ -7,7 +7,7 @@ use crate::graph::Graph;
 use crate::lower::convolution::float_product;
 use faceptor_nn::plan::{Element, MatMul, Op, Product, ValueId, Walk};
 
-/// One letter of the sum: its length and its stride in each tensor, 0 where it does not occur.
+/// One index of the sum: its length, and its stride in each tensor, 0 where it does not occur.
 #[derive(Debug, Clone, Copy)]
 struct Letter {
     walk: Walk,
@@ -16,7 +16,7 @@ struct Letter {
     in_out: bool,
 }
 
-/// Strides in elements of a dense row-major shape.
+/// Returns the strides, in elements, of a dense row-major shape.
 pub fn strides(shape: &[usize]) -> Vec<usize> {
     let mut strides = vec![1; shape.len()];
     for i in (1..shape.len()).rev() {
@@ -79,7 +79,7 @@ pub fn lower(
             continue;
         }
         ensure!(lengths.iter().all(|l| *l == len || *l == 1), "lengths {lengths:?} of one axis do not fit");
-        // A length of 1 is repeated: stride 0, as if the letter did not occur there.
+        // An axis of length 1 is broadcast: stride 0, as if the index did not occur there.
         let at = |t: usize| places[t].filter(|p| shapes[t][*p] == len);
         let stride = |t: usize| at(t).map_or(0, |p| all_strides[t][p]);
         let walk = Walk { len, a: stride(0), b: stride(1), out: stride(2) };
@@ -109,7 +109,7 @@ pub fn lower(
     Ok(graph.push(name, op, &inputs, out, Element::F32))
 }
 
-/// Transposes a value so that the given axes come last, in their order; also says which axis went where.
+/// Transposes a value so that the given axes come last, in their order. Returns it, and the new order of all axes.
 fn bring_last(graph: &mut Graph, name: &str, value: ValueId, last: &[usize]) -> (ValueId, Vec<usize>) {
     let shape = graph.shape(value).to_vec();
     let order: Vec<usize> = (0..shape.len()).filter(|i| !last.contains(i)).chain(last.iter().copied()).collect();
@@ -118,7 +118,7 @@ fn bring_last(graph: &mut Graph, name: &str, value: ValueId, last: &[usize]) -> 
     (graph.push(name, op, &[value], &to, Element::F32), order)
 }
 
-/// Joins walks that follow each other in every tensor.
+/// Joins walks that are adjacent in every tensor.
 fn merge(mut walks: Vec<Walk>) -> Vec<Walk> {
     'again: loop {
         for i in 0..walks.len() {
@@ -138,7 +138,7 @@ fn merge(mut walks: Vec<Walk>) -> Vec<Walk> {
 
 type ProductAndOperands = (Product, Vec<ValueId>);
 
-/// The sum as rows times a constant matrix, if that is what it is.
+/// Lowers the sum to a product of rows with a constant matrix, if it is one.
 fn with_weights(
     graph: &mut Graph,
     axes: &AxesMapping,

@@ -1,4 +1,4 @@
-//! tract's typed graph -> the compiler's own graph.
+//! Lowers tract's typed graph to the compiler's graph.
 
 pub(crate) mod convolution;
 pub(crate) mod deconvolution;
@@ -31,7 +31,7 @@ use faceptor_nn::plan::{
     Activation, Binary, Element, Op as PlanOp, Port, Product, Quantization, Reduction, Residual, Unary, ValueId, Window,
 };
 
-/// Lowers the whole model; errors name the node and its operator.
+/// Lowers the whole model. Errors name the node and its operator.
 pub fn lower(model: &TypedModel, part: &Part) -> Result<Graph> {
     let mut lowering = Lowering { model, graph: Graph::default(), values: HashMap::new() };
     let inputs = model.input_outlets()?;
@@ -55,14 +55,14 @@ pub fn lower(model: &TypedModel, part: &Part) -> Result<Graph> {
     Ok(graph)
 }
 
-/// A graph on its way from tract's operators to ours.
+/// The state of lowering: tract's model, and the graph so far.
 pub struct Lowering<'m> {
     pub model: &'m TypedModel,
     pub graph: Graph,
     values: HashMap<OutletId, ValueId>,
 }
 
-/// What 8 bit types of tract become: signed activations are shifted by 128.
+/// Returns what is added to values of an 8 bit type, so that they become unsigned: 128 for signed ones.
 fn shift(datum_type: DatumType) -> Result<i32> {
     match datum_type {
         DatumType::U8 => Ok(0),
@@ -83,7 +83,7 @@ impl Lowering<'_> {
         Ok(fact.shape.as_concrete().context("a shape is not static")?.to_vec())
     }
 
-    /// The value of an input, which may be a constant that has not been read yet.
+    /// Returns the value of an input; adds it if it is a constant that has not been read yet.
     pub fn input(&mut self, node: &TypedNode, slot: usize) -> Result<ValueId> {
         let outlet = *node.inputs.get(slot).with_context(|| format!("has no input {slot}"))?;
         if let Some(value) = self.values.get(&outlet) {
@@ -113,7 +113,7 @@ impl Lowering<'_> {
         }
     }
 
-    /// Adds a step that gives the node's only output.
+    /// Adds a step that computes the only output of the node.
     pub fn emit(&mut self, node: &TypedNode, op: PlanOp, inputs: &[ValueId]) -> Result<()> {
         let outlet = OutletId::new(node.id, 0);
         let shape = self.shape_of(outlet)?;
@@ -225,7 +225,7 @@ impl Lowering<'_> {
         if node.op_is::<Iff>() {
             return self.select(node);
         }
-        // tract's operator for all modes is in a crate that is not ours to name.
+        // tract's operator for all modes is in a crate that is no dependency of this one.
         if node.op.name() == "Resize" {
             return self.resize(node);
         }
@@ -324,7 +324,7 @@ impl Lowering<'_> {
         self.emit(node, PlanOp::Binary(op), &[a, b])
     }
 
-    /// `x / sqrt(mean(x^2) + epsilon)`, in pieces that the layer-norm pass knows.
+    /// Adds `x / sqrt(mean(x^2) + epsilon)` as steps that the layer-norm pass recognizes.
     fn rms_norm(&mut self, node: &TypedNode, axis: usize, epsilon: f32) -> Result<()> {
         let x = self.input(node, 0)?;
         let mut shape = self.graph.shape(x).to_vec();
@@ -369,12 +369,12 @@ impl Lowering<'_> {
         Ok((product, operands))
     }
 
-    /// A convolution's step, with the transpositions around it that its channels-last layout needs.
+    /// Adds a convolution with the transposes before and after it that its channels-last layout needs.
     pub fn image_step(&mut self, node: &TypedNode, op: PlanOp, operands: &[ValueId], format: DataFormat) -> Result<()> {
         let outlet = OutletId::new(node.id, 0);
         let mut out = self.shape_of(outlet)?;
         let mut inputs = operands.to_vec();
-        // tract drops a batch axis of 1 where that saves it moving axes.
+        // tract drops a batch axis of 1 where that saves a transpose.
         let batched = format.has_n();
         if !batched {
             inputs[0] = self.with_batch(node, inputs[0]);
@@ -399,7 +399,7 @@ impl Lowering<'_> {
         Ok(())
     }
 
-    /// The same value with an axis of 1 in front.
+    /// Returns a value with an axis of length 1 added in front.
     fn with_batch(&mut self, node: &TypedNode, value: ValueId) -> ValueId {
         let shape = [&[1], self.graph.shape(value)].concat();
         let element = self.graph.slot(value).element;

@@ -1,4 +1,4 @@
-//! Resizing, pooling, gathering and the ways of padding: each axis of the output takes a few indices of the input's.
+//! Lowers resizing, pooling, gathering and padding to samples: each index of an output axis combines a few input indices.
 
 use anyhow::{Context, Result, bail, ensure};
 use tract_onnx::tract_hir::internal::*;
@@ -8,7 +8,7 @@ use tract_onnx::tract_hir::tract_core::ops::cnn::{PaddingSpec, PoolSpec, SumPool
 use crate::lower::Lowering;
 use faceptor_nn::plan::{Combine, Element, Op as PlanOp, Sample, ValueId};
 
-/// How each index of an output axis is made: the same number of positions for each, with weights if they are not all 1.
+/// The input positions, the same number for each index of an output axis, and their weights if they are not all 1.
 struct Taps {
     by: Combine,
     taps: usize,
@@ -17,14 +17,14 @@ struct Taps {
 }
 
 impl Taps {
-    /// One input index for each output index.
+    /// Takes one input index for each output index.
     fn gather(positions: Vec<u32>) -> Taps {
         Taps { by: Combine::Sum, taps: 1, positions, weights: None }
     }
 }
 
 impl Lowering<'_> {
-    /// Adds a sample of one axis.
+    /// Adds a sample along one axis.
     fn sample(&mut self, name: &str, x: ValueId, axis: usize, taps: Taps) -> Result<ValueId> {
         ensure!(self.graph.slot(x).element == Element::F32, "only float32 is supported");
         let mut shape = self.graph.shape(x).to_vec();
@@ -37,7 +37,7 @@ impl Lowering<'_> {
         Ok(self.graph.push(name, PlanOp::Sample(op), &inputs, &shape, Element::F32))
     }
 
-    /// The node's output is `value`, whose elements it has in the same order.
+    /// Sets the output of the node to `value`, reshaped.
     pub fn finish(&mut self, node: &TypedNode, value: ValueId) -> Result<()> {
         self.emit(node, PlanOp::Reshape, &[value])
     }
@@ -48,7 +48,7 @@ impl Lowering<'_> {
             for o in 0..out {
                 let inside: Vec<u32> = places(o).filter_map(|p| p.filter(|p| *p < len).map(|p| p as u32)).collect();
                 let first = *inside.first().context("a window lies outside the image")?;
-                // What lies outside never is the largest: an index within stands for it.
+                // A position outside is never the largest: one inside takes its place.
                 positions.extend(places(o).map(|p| p.filter(|p| *p < len).map_or(first, |p| p as u32)));
             }
             Ok(Taps { by: Combine::Max, taps: positions.len() / out, positions, weights: None })
@@ -57,7 +57,7 @@ impl Lowering<'_> {
 
     pub fn sum_pool(&mut self, node: &TypedNode, op: &SumPool) -> Result<()> {
         let spec = &op.pool_spec;
-        // With ONNX's ceil mode the overhang behind the explicit padding does not count.
+        // With ONNX's ceil mode the overhang after the explicit padding does not count.
         let ceil = matches!(&spec.padding, PaddingSpec::ExplicitOnnxPool(_, _, true));
         ensure!(!(ceil && op.normalize && op.count_include_pad), "ceil mode with counted padding is not supported");
         self.pool(node, spec, |len, out, places| {
@@ -74,8 +74,8 @@ impl Lowering<'_> {
         })
     }
 
-    /// A pool is separable: one sample for each axis. `make` gets the axis' length, the output's, and for an output
-    /// index where its window looks: none in front of the axis.
+    /// Adds a sample for each axis: pooling is separable. `make` gets the length of the axis, that of the output, and a
+    /// function from an output index to the positions of its window, `None` for those before the axis.
     #[allow(clippy::type_complexity, reason = "the type is written once")]
     fn pool(
         &mut self,
@@ -99,7 +99,7 @@ impl Lowering<'_> {
         self.finish(node, value)
     }
 
-    /// Constant indices of one axis.
+    /// Lowers a gather with constant indices along one axis.
     pub fn gather(&mut self, node: &TypedNode, axis: usize) -> Result<()> {
         let indices = self.model.outlet_fact(node.inputs[1])?.konst.clone().context("its indices must be constant")?;
         let x = self.input(node, 0)?;
@@ -118,7 +118,7 @@ impl Lowering<'_> {
         self.finish(node, value)
     }
 
-    /// An axis repeated as a whole.
+    /// Lowers the repetition of whole axes.
     pub fn tile(&mut self, node: &TypedNode, multipliers: &[TDim]) -> Result<()> {
         let mut value = self.input(node, 0)?;
         for (axis, count) in multipliers.iter().enumerate() {
@@ -131,7 +131,7 @@ impl Lowering<'_> {
         self.finish(node, value)
     }
 
-    /// Every `step`th index from the end backwards.
+    /// Takes every `step`th index, backwards from the end.
     pub fn backwards(&mut self, node: &TypedNode, axis: usize, start: usize, step: usize) -> Result<()> {
         let x = self.input(node, 0)?;
         let len = self.graph.shape(x)[axis];
@@ -140,7 +140,7 @@ impl Lowering<'_> {
         self.finish(node, value)
     }
 
-    /// Padding by what is there: its mirror image or its edge.
+    /// Lowers padding by reflection or by the edge.
     pub fn pad_by_repetition(&mut self, node: &TypedNode, pad: &Pad) -> Result<()> {
         let mut value = self.input(node, 0)?;
         for (axis, (before, after)) in pad.pads.iter().enumerate().filter(|(_, p)| **p != (0, 0)) {
@@ -158,8 +158,8 @@ impl Lowering<'_> {
         self.finish(node, value)
     }
 
-    /// Resizing in every mode that is linear and treats each axis by itself: what it does to an axis is seen by asking
-    /// tract for it, one unit vector after another.
+    /// Lowers resizing in every mode that is linear and separable. The weights along an axis are found by running tract's
+    /// operator on unit vectors.
     pub fn resize(&mut self, node: &TypedNode) -> Result<()> {
         let mut value = self.input(node, 0)?;
         let (from, to) = (self.graph.shape(value).to_vec(), self.shape_of(OutletId::new(node.id, 0))?);
@@ -169,10 +169,10 @@ impl Lowering<'_> {
             (0..from.len()).map(|axis| if resized.contains(&axis) { from[axis] } else { 1 }).collect();
         for &axis in &resized {
             let mut rows = vec![Vec::new(); to[axis]];
-            let behind: usize = small[axis + 1..].iter().product();
+            let inner: usize = small[axis + 1..].iter().product();
             for index in 0..from[axis] {
                 let len = small.iter().product::<usize>();
-                let unit: Vec<f32> = (0..len).map(|i| f32::from(i / behind % from[axis] == index)).collect();
+                let unit: Vec<f32> = (0..len).map(|i| f32::from(i / inner % from[axis] == index)).collect();
                 let (shape, found) = self.resized(node, &small, &unit)?;
                 let pitch: usize = shape[axis + 1..].iter().product();
                 ensure!(shape[axis] == to[axis], "its sizes are not what the graph says");
@@ -192,7 +192,7 @@ impl Lowering<'_> {
         self.finish(node, value)
     }
 
-    /// The node's operator on another input; its other inputs are constants.
+    /// Runs the operator of the node on another input; its other inputs are constant.
     fn resized(&self, node: &TypedNode, shape: &[usize], values: &[f32]) -> Result<(Vec<usize>, Vec<f32>)> {
         let mut inputs = tvec!(Tensor::from_shape(shape, values)?.into_tvalue());
         for input in &node.inputs[1..] {

@@ -1,4 +1,4 @@
-//! Softmax of any kind, and the choice between two values.
+//! Lowers softmax, log-softmax and the selection between two values.
 
 use anyhow::{Context, Result, ensure};
 use tract_onnx::tract_hir::internal::*;
@@ -8,7 +8,7 @@ use crate::lower::Lowering;
 use faceptor_nn::plan::{Binary, Element, Op as PlanOp, Reduction, Unary, ValueId};
 
 impl Lowering<'_> {
-    /// Over one axis, or over several side by side, which then are one; the logarithm by its definition.
+    /// Lowers softmax over one axis or several adjacent ones, which are joined; log-softmax by its definition.
     pub fn softmax(&mut self, node: &TypedNode, axes: &[usize], kind: &SoftmaxKind) -> Result<()> {
         let x = self.input(node, 0)?;
         let shape = self.graph.shape(x).to_vec();
@@ -40,7 +40,7 @@ impl Lowering<'_> {
         self.finish(node, value)
     }
 
-    /// One of two values, element by element, everything repeated to the output's shape.
+    /// Lowers the element-wise selection between two values; all inputs are broadcast to the shape of the output.
     pub fn select(&mut self, node: &TypedNode) -> Result<()> {
         let out = self.shape_of(OutletId::new(node.id, 0))?;
         let mut inputs = Vec::new();

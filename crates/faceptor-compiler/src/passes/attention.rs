@@ -1,12 +1,12 @@
-//! Finds attention: a product, softmax over its columns, and a product of that, which become one step.
+//! Finds attention: a product, softmax over its columns and a second product become one step.
 //!
-//! A soft-argmax is one as well: its values are the coordinates of the pixels.
+//! A soft-argmax is attention too, with the coordinates of the pixels as values.
 
 use crate::graph::Graph;
 use crate::lower::einsum::strides;
 use faceptor_nn::plan::{Attention, Binary, Element, MatMul, Op, Reach, Reduction, Step, ValueId, Walk};
 
-/// Replaces every product, softmax, product; says whether there was any.
+/// Replaces every product, softmax, product. Returns whether there was one.
 pub fn find_attention(graph: &mut Graph) -> bool {
     let mut changed = false;
     let mut i = 0;
@@ -21,7 +21,7 @@ pub fn find_attention(graph: &mut Graph) -> bool {
     changed
 }
 
-/// Takes a constant factor of the queries or the scores and a quantization of the result into attention.
+/// Fuses a constant factor of the queries or the scores, and a quantization of the result, into attention.
 pub fn absorb(graph: &mut Graph) -> bool {
     let mut changed = false;
     for i in 0..graph.steps.len() {
@@ -35,7 +35,7 @@ pub fn absorb(graph: &mut Graph) -> bool {
     changed
 }
 
-/// The value that a chain of reshapes which nobody else reads comes from.
+/// Returns the value before a chain of reshapes that nothing else reads.
 fn before_reshapes(graph: &Graph, mut value: ValueId) -> ValueId {
     while let Some(step) = graph.producer(value).map(|p| &graph.steps[p])
         && step.op == Op::Reshape
@@ -46,11 +46,11 @@ fn before_reshapes(graph: &Graph, mut value: ValueId) -> ValueId {
     value
 }
 
-/// The only step that reads a value, or a reshaped one.
-fn behind_reshapes(graph: &Graph, value: ValueId) -> Option<(usize, ValueId)> {
+/// Returns the only step that reads a value, directly or after reshapes.
+fn after_reshapes(graph: &Graph, value: ValueId) -> Option<(usize, ValueId)> {
     let next = graph.only_consumer(value)?;
     if graph.steps[next].op == Op::Reshape {
-        behind_reshapes(graph, graph.steps[next].outputs[0])
+        after_reshapes(graph, graph.steps[next].outputs[0])
     } else {
         Some((next, value))
     }
@@ -71,7 +71,7 @@ fn fuse(graph: &mut Graph, i: usize) -> bool {
     }
     let mut value = before_reshapes(graph, x);
     let mut scale = 1.0;
-    // A factor of the scores.
+    // The factor of the scores, if there is one.
     if let Some(p) = graph.producer(value)
         && let Op::Binary(op @ (Binary::Mul | Binary::Div)) = graph.steps[p].op
         && let [a, b] = graph.steps[p].inputs[..]
@@ -87,11 +87,11 @@ fn fuse(graph: &mut Graph, i: usize) -> bool {
     if graph.only_consumer(value).is_none() {
         return false;
     }
-    let Some((second, mixed_from)) = behind_reshapes(graph, out) else { return false };
+    let Some((second, mixed_from)) = after_reshapes(graph, out) else { return false };
     let Op::MatMul(mixed) = &graph.steps[second].op else { return false };
     let (mut scores, mut mixed) = (scores.clone(), mixed.clone());
     let (mut qk, mut pv) = (graph.steps[first].inputs.clone(), graph.steps[second].inputs.clone());
-    // Queries to the left, and what softmax gave.
+    // Queries are the left operand of the first product, the scores that of the second.
     if scores.m.len == len && scores.m.out == 1 {
         scores = swapped(&scores);
         qk.swap(0, 1);
@@ -127,7 +127,7 @@ fn fuse(graph: &mut Graph, i: usize) -> bool {
     true
 }
 
-/// The outer axes of both products side by side, if they walk the scores alike.
+/// Pairs the outer axes of both products, if both walk the scores in the same way.
 fn pair(scores: &[Walk], mixed: &[Walk]) -> Option<Vec<Reach>> {
     if scores.len() != mixed.len() {
         return None;
@@ -172,7 +172,7 @@ fn absorb_quantize(graph: &mut Graph, i: usize) -> bool {
     true
 }
 
-/// Sums of a softmax over a grid, weighted by constants and concatenated, become a product with those constants.
+/// Replaces concatenated sums of a softmax over a grid, weighted by constants, by a product with those constants.
 fn mean_of_coordinates(graph: &mut Graph, i: usize) -> bool {
     let step = graph.steps[i].clone();
     let out = step.outputs[0];
@@ -209,7 +209,7 @@ fn mean_of_coordinates(graph: &mut Graph, i: usize) -> bool {
     true
 }
 
-/// The softmax that `value` sums over its last axes, and the weight of each of its elements there.
+/// Returns the softmax that `value` sums over its last axes, and the weight of each element.
 fn weighted_sum(graph: &Graph, value: ValueId) -> Option<(ValueId, Vec<f32>)> {
     let (last, partial) = sum(graph, before_reshapes(graph, value))?;
     let product = &graph.steps[graph.producer(partial)?];
@@ -219,7 +219,7 @@ fn weighted_sum(graph: &Graph, value: ValueId) -> Option<(ValueId, Vec<f32>)> {
     let shape = graph.shape(grid).to_vec();
     let behind = first.iter().chain(&last).copied().min()?;
     let whole = (behind..shape.len()).all(|axis| first.contains(&axis) || last.contains(&axis));
-    // Behind the first sum its axes have length 1; the constant is repeated along them and may be along others.
+    // After the first sum its axes have length 1; the constant is broadcast along them, and maybe along others.
     let small = graph.shape(summed).to_vec();
     let constants = graph.floats(constant)?;
     let own = graph.shape(constant).to_vec();
@@ -239,7 +239,7 @@ fn weighted_sum(graph: &Graph, value: ValueId) -> Option<(ValueId, Vec<f32>)> {
     (is_softmax && element).then(|| (softmax, (0..shape[behind..].iter().product()).map(weight).collect()))
 }
 
-/// Axes and operand of a sum that nobody else reads.
+/// Returns axes and operand of a sum that nothing else reads.
 fn sum(graph: &Graph, value: ValueId) -> Option<(Vec<usize>, ValueId)> {
     graph.only_consumer(value)?;
     let step = &graph.steps[graph.producer(value)?];
@@ -249,7 +249,7 @@ fn sum(graph: &Graph, value: ValueId) -> Option<(Vec<usize>, ValueId)> {
     }
 }
 
-/// As [`before_reshapes`], whoever else reads what lies between.
+/// Returns the value before a chain of reshapes, which other steps may read too.
 fn root_of_reshapes(graph: &Graph, mut value: ValueId) -> ValueId {
     while let Some(step) = graph.producer(value).map(|p| &graph.steps[p])
         && step.op == Op::Reshape

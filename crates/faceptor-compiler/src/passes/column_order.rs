@@ -1,33 +1,36 @@
-//! A product whose columns are spread over the pixels behind it, as an up-convolution's are, makes them in the order in which
-//! they will lie: the weights are put into another order once, and what moves on every run moves in long pieces.
+//! Reorders the columns of products that are spread over pixels, as those of an up-convolution are.
+//!
+//! The weights are reordered once, so that the columns are computed in the order in which they are stored. The transpose
+//! that remains in each run then copies longer pieces.
 
 use crate::graph::Graph;
 use faceptor_nn::plan::{Op, Residual, ValueId};
 
-/// What becomes of the columns that are not spread.
+/// Where the columns that are not spread over pixels may end up after the transpose.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Rest {
-    /// They lie side by side.
-    Last,
-    /// They may be planes: then moving is slower in the new order, unless the readers undo it.
+pub enum ChannelAxis {
+    /// Innermost only: channels last.
+    Innermost,
+    /// Anywhere: as planes, the transpose is slower in the new order, unless the readers undo it.
     Anywhere,
 }
 
-/// Orders the columns of every such product; says whether there was any.
-pub fn order_columns(graph: &mut Graph, rest: Rest) -> bool {
-    // Counted, not asked for any: every one is put into order.
-    (0..graph.steps.len()).filter(|i| order(graph, *i, rest)).count() > 0
+/// Reorders the columns of every such product. Returns whether there was one.
+pub fn order_columns(graph: &mut Graph, channels: ChannelAxis) -> bool {
+    // `count`, because `any` would stop at the first one.
+    (0..graph.steps.len()).filter(|i| order(graph, *i, channels)).count() > 0
 }
 
-/// Product, reshape, transposition: the columns' axes that follow an axis of the rows, at least two, come first.
-fn order(graph: &mut Graph, i: usize, wanted: Rest) -> bool {
+/// Matches product, reshape, transpose; moves the column axes that the transpose puts after a row axis to the front, if there
+/// are at least two.
+fn order(graph: &mut Graph, i: usize, channels: ChannelAxis) -> bool {
     let Op::Product(product) = &graph.steps[i].op else { return false };
     let &[out] = &graph.steps[i].outputs[..] else { return false };
     if product.residual != Residual::None {
         return false;
     }
     let columns = product.columns;
-    let Some((split, moves)) = movement_behind(graph, out) else { return false };
+    let Some((split, moves)) = movement_after(graph, out) else { return false };
     let apart = graph.steps[split].outputs[0];
     let shape = graph.shape(apart).to_vec();
     let Op::Transpose { order } = graph.steps[moves].op.clone() else { return false };
@@ -38,7 +41,7 @@ fn order(graph: &mut Graph, i: usize, wanted: Rest) -> bool {
     let spread = |axis: &usize| long.windows(2).any(|pair| pair[0] < first && pair[1] == *axis);
     let (mut axes, rest): (Vec<usize>, Vec<usize>) = (first..shape.len()).partition(spread);
     let side_by_side = long.last().is_some_and(|last| rest.contains(last));
-    if axes.len() < 2 || rest.is_empty() || (wanted == Rest::Last && !side_by_side) {
+    if axes.len() < 2 || rest.is_empty() || (channels == ChannelAxis::Innermost && !side_by_side) {
         return false;
     }
     axes.extend(rest);
@@ -47,10 +50,10 @@ fn order(graph: &mut Graph, i: usize, wanted: Rest) -> bool {
     }
     let from = crate::lower::einsum::strides(&shape);
     let old = |column: usize| {
-        let mut behind = columns;
+        let mut inner = columns;
         let step = |axis: &usize| {
-            behind /= shape[*axis];
-            column / behind % shape[*axis] * from[*axis]
+            inner /= shape[*axis];
+            column / inner % shape[*axis] * from[*axis]
         };
         axes.iter().map(step).sum::<usize>()
     };
@@ -70,14 +73,14 @@ fn order(graph: &mut Graph, i: usize, wanted: Rest) -> bool {
     true
 }
 
-/// The reshape and the transposition that alone read a value.
-fn movement_behind(graph: &Graph, value: ValueId) -> Option<(usize, usize)> {
+/// Returns the reshape and the transpose that follow a value, if nothing else reads it.
+fn movement_after(graph: &Graph, value: ValueId) -> Option<(usize, usize)> {
     let split = graph.only_consumer(value).filter(|next| graph.steps[*next].op == Op::Reshape)?;
     let moves = graph.only_consumer(graph.steps[split].outputs[0])?;
     Some((split, moves))
 }
 
-/// A constant with a row for each column of the product, in another order of rows.
+/// Adds a copy of a constant that has a row for each column of the product, with its rows reordered.
 fn reordered(graph: &mut Graph, value: ValueId, places: &[usize]) -> Option<ValueId> {
     let slot = graph.slot(value).clone();
     let bytes = &slot.constant.as_ref()?.bytes;
@@ -96,7 +99,7 @@ mod tests {
     const CHANNELS: usize = 3;
     const DEPTH: usize = 2;
 
-    /// A product of bytes, and a transposition of its rows and columns by `order`.
+    /// A product of bytes, and a transpose of its rows and columns by `order`.
     fn graph(split: &[usize], order: &[usize]) -> Graph {
         let columns = CHANNELS * 4;
         let mut graph = Graph::default();
@@ -136,21 +139,21 @@ mod tests {
     }
 
     #[test]
-    fn what_is_spread_over_pixels_comes_first_and_nothing_else_changes() {
+    fn columns_spread_over_pixels_come_first_and_answers_stay_equal() {
         let split = [ROWS[0], ROWS[1], CHANNELS, 2, 2];
         // Channels last, and channels first.
         for order in [[0, 3, 1, 4, 2], [2, 0, 3, 1, 4]] {
             let plain = graph(&split, &order);
             let mut ordered = plain.clone();
-            assert_eq!(order_columns(&mut ordered.clone(), Rest::Last), order[4] == 2);
-            assert!(order_columns(&mut ordered, Rest::Anywhere));
+            assert_eq!(order_columns(&mut ordered.clone(), ChannelAxis::Innermost), order[4] == 2);
+            assert!(order_columns(&mut ordered, ChannelAxis::Anywhere));
             let apart = ordered.steps[1].outputs[0];
             assert_eq!(ordered.shape(apart), [ROWS[0], ROWS[1], 2, 2, CHANNELS]);
-            assert!(!order_columns(&mut ordered, Rest::Anywhere), "once is enough");
+            assert!(!order_columns(&mut ordered, ChannelAxis::Anywhere), "the second run changes nothing");
             assert_eq!(answer(ordered), answer(plain));
         }
-        // Heads of attention are not spread, nor are channels that come first as they are.
-        assert!(!order_columns(&mut graph(&[ROWS[0] * ROWS[1], 4, CHANNELS], &[1, 0, 2]), Rest::Anywhere));
-        assert!(!order_columns(&mut graph(&[ROWS[0], ROWS[1], 4 * CHANNELS], &[2, 0, 1]), Rest::Anywhere));
+        // Heads of attention are not spread over pixels, nor are channels that stay in front.
+        assert!(!order_columns(&mut graph(&[ROWS[0] * ROWS[1], 4, CHANNELS], &[1, 0, 2]), ChannelAxis::Anywhere));
+        assert!(!order_columns(&mut graph(&[ROWS[0], ROWS[1], 4 * CHANNELS], &[2, 0, 1]), ChannelAxis::Anywhere));
     }
 }

@@ -1,17 +1,17 @@
-//! Takes what follows a product into it: bias, activation, residual, requantization.
+//! Fuses bias, activation, residual and requantization into the product before them.
 
 use crate::graph::Graph;
 use crate::passes::layer_norm::per_column;
 use faceptor_nn::plan::{Activation, Binary, Element, Op, Product, Quantization, Residual, Unary, ValueId};
 use faceptor_nn::plan::{dequantize, quantize};
 
-/// One round over all steps; says whether anything changed.
+/// Runs once over all steps. Returns whether anything changed.
 pub fn fuse(graph: &mut Graph) -> bool {
     let mut changed = simplify(graph);
     let mut i = 0;
     while i < graph.steps.len() {
-        if take_next(graph, i) {
-            // Steps may have moved: this one again, or what is in its place.
+        if fuse_next(graph, i) {
+            // Steps may have moved: look at this index again.
             changed = true;
         } else {
             i += 1;
@@ -20,7 +20,7 @@ pub fn fuse(graph: &mut Graph) -> bool {
     changed
 }
 
-/// Steps that are another, simpler one.
+/// Replaces steps by simpler ones.
 fn simplify(graph: &mut Graph) -> bool {
     let mut changed = false;
     for i in 0..graph.steps.len() {
@@ -40,11 +40,11 @@ fn simplify(graph: &mut Graph) -> bool {
                 }
             }
             Op::Quantize(to) => {
-                // Quantizing what was just dequantized the same way changes nothing.
+                // Dequantizing and quantizing in the same way changes nothing.
                 let (x, out) = (step.inputs[0], step.outputs[0]);
                 let Some(producer) = graph.producer(x) else { continue };
                 let Op::Dequantize(from) = graph.steps[producer].op else { continue };
-                if gives_back(from, to) && !graph.consumers(out).is_empty() {
+                if is_round_trip(from, to) && !graph.consumers(out).is_empty() {
                     let quantized = graph.steps[producer].inputs[0];
                     graph.replace(out, quantized);
                     changed = true;
@@ -56,9 +56,8 @@ fn simplify(graph: &mut Graph) -> bool {
     changed
 }
 
-/// Whether every byte, dequantized and quantized again, is the same: also if two calibrations have rounded the scale
-/// differently.
-fn gives_back(from: Quantization, to: Quantization) -> bool {
+/// Returns whether every byte is the same after dequantizing and quantizing; two calibrations may round the scale differently.
+fn is_round_trip(from: Quantization, to: Quantization) -> bool {
     let bytes: Vec<u8> = (0..=u8::MAX).collect();
     let (mut real, mut again) = ([0.0; 256], [0; 256]);
     dequantize(from, &bytes, &mut real);
@@ -66,8 +65,8 @@ fn gives_back(from: Quantization, to: Quantization) -> bool {
     bytes == again
 }
 
-/// Takes one following step into product `i`.
-fn take_next(graph: &mut Graph, i: usize) -> bool {
+/// Fuses the step after product `i` into it.
+fn fuse_next(graph: &mut Graph, i: usize) -> bool {
     let Op::Product(product) = &graph.steps[i].op else { return false };
     if !product.float_output {
         return false;
@@ -76,14 +75,14 @@ fn take_next(graph: &mut Graph, i: usize) -> bool {
     let value = graph.steps[i].outputs[0];
     if product.quantized_output.is_none()
         && let Some(next) = graph.only_consumer(value)
-        && take_arithmetic(graph, i, next, &product, value)
+        && fuse_arithmetic(graph, i, next, &product, value)
     {
         return true;
     }
-    take_quantize(graph, i, product, value)
+    fuse_quantize(graph, i, product, value)
 }
 
-fn take_arithmetic(graph: &mut Graph, i: usize, next: usize, product: &Product, value: ValueId) -> bool {
+fn fuse_arithmetic(graph: &mut Graph, i: usize, next: usize, product: &Product, value: ValueId) -> bool {
     let step = &graph.steps[next];
     let result = step.outputs[0];
     if graph.shape(result) != graph.shape(value) {
@@ -135,12 +134,12 @@ fn take_arithmetic(graph: &mut Graph, i: usize, next: usize, product: &Product, 
     graph.steps[i].inputs = inputs;
     graph.steps[i].outputs = vec![result];
     graph.steps.remove(next);
-    // The residual may be computed later than the product was.
+    // The residual may be computed after the product.
     graph.sort();
     true
 }
 
-fn take_quantize(graph: &mut Graph, i: usize, mut product: Product, value: ValueId) -> bool {
+fn fuse_quantize(graph: &mut Graph, i: usize, mut product: Product, value: ValueId) -> bool {
     let mut changed = false;
     if product.quantized_output.is_none() {
         let consumers = graph.consumers(value);

@@ -1,9 +1,10 @@
-//! Finds layer norm among the pieces that ONNX and tract take it apart into.
+//! Finds layer norms, which ONNX and tract express as several steps.
 
 use crate::graph::Graph;
 use faceptor_nn::plan::{Binary, Element, Op, Reduction, Step, Unary, ValueId};
 
-/// Replaces `(x - mean) * rsqrt(variance + epsilon) [* gain] [+ offset]` over the last axis; says whether it found any.
+/// Replaces `(x - mean) * rsqrt(variance + epsilon) [* gain] [+ offset]` over the last axis. Returns whether
+/// there was one.
 pub fn find_layer_norms(graph: &mut Graph) -> bool {
     let mut changed = false;
     for i in 0..graph.steps.len() {
@@ -22,7 +23,7 @@ pub fn find_layer_norms(graph: &mut Graph) -> bool {
     changed
 }
 
-/// The input and epsilon, if step `i` multiplies the centred input by the reciprocal deviation.
+/// Returns the input and epsilon, if step `i` multiplies the centred input by the reciprocal of its deviation.
 fn normalisation(graph: &Graph, i: usize) -> Option<(ValueId, f32)> {
     let step = &graph.steps[i];
     let Op::Binary(Binary::Mul) = step.op else { return None };
@@ -43,13 +44,13 @@ fn reciprocal_deviation(graph: &Graph, centred: ValueId, factor: ValueId) -> Opt
     (mean(graph, difference.inputs[1], Reduction::Sum)? == x).then_some((x, epsilon))
 }
 
-/// The other operand and the constant, if one of the two is a constant with one value.
+/// Returns the other operand and the constant, if one of the two operands is a constant with one value.
 fn with_constant(graph: &Graph, step: &Step) -> Option<(ValueId, f32)> {
     let [a, b] = step.inputs[..] else { return None };
     graph.scalar(b).map(|c| (a, c)).or_else(|| graph.scalar(a).map(|c| (b, c)))
 }
 
-/// What `value` is the mean (or the mean square) of, over the last axis.
+/// Returns the value of which `value` is the mean (or the mean square) over the last axis.
 fn mean(graph: &Graph, value: ValueId, wanted: Reduction) -> Option<ValueId> {
     let step = &graph.steps[graph.producer(value)?];
     if let Op::Reduce { by, axes } = &step.op {
@@ -82,7 +83,7 @@ fn mean(graph: &Graph, value: ValueId, wanted: Reduction) -> Option<ValueId> {
     }
 }
 
-/// Takes a constant factor or summand per column that follows a layer norm into it.
+/// Fuses a constant factor or summand per column into the layer norm before it.
 fn absorb_affine(graph: &mut Graph, i: usize) -> bool {
     let norm = &graph.steps[i];
     let Op::LayerNorm { .. } = norm.op else { return false };
@@ -111,7 +112,7 @@ fn absorb_affine(graph: &mut Graph, i: usize) -> bool {
     true
 }
 
-/// A constant's value for each index of the last axis, if it does not depend on the others.
+/// Returns a constant's value for each index of the last axis, if it does not depend on the other axes.
 pub fn per_column(graph: &Graph, id: ValueId, shape: &[usize]) -> Option<Vec<f32>> {
     let values = graph.floats(id)?;
     let columns = *shape.last()?;

@@ -1,15 +1,15 @@
-//! Moves transpositions and reshapes towards the end of the graph, where they meet and cancel, and into the steps that
-//! read or write by strides.
+//! Moves transposes and reshapes towards the end of the graph, where they meet and cancel, and into steps that read or write
+//! by strides.
 //!
-//! Convolutions work on channels-last images, ONNX has channels first: lowering puts a transposition on either side of
-//! each, and this pass takes them away again.
+//! Convolutions work on channels-last images, ONNX has channels first: lowering puts a transpose before and after each
+//! convolution, and this pass removes them.
 
 use crate::graph::Graph;
 use crate::lower::einsum::strides;
 use crate::passes::stride_folding::{attention_input, matmul_input, matmul_output};
 use faceptor_nn::plan::{Element, Op, Sample, Step, ValueId};
 
-/// Applies every rule once to every step; says whether anything changed.
+/// Applies every rule once to every step. Returns whether anything changed.
 pub fn simplify_movement(graph: &mut Graph) -> bool {
     let mut changed = false;
     let mut i = 0;
@@ -25,12 +25,12 @@ fn is_movement(op: &Op) -> bool {
     matches!(op, Op::Transpose { .. } | Op::Reshape)
 }
 
-/// The step that moves a value, if one does.
+/// Returns the transpose or reshape that computes a value, if one does.
 pub fn mover(graph: &Graph, id: ValueId) -> Option<Step> {
     graph.producer(id).map(|i| &graph.steps[i]).filter(|s| is_movement(&s.op)).cloned()
 }
 
-/// Transpositions that only move axes of length 1, and reshapes of nothing.
+/// Replaces transposes that only move axes of length 1 by reshapes, and removes reshapes to the same shape.
 fn plain(graph: &mut Graph, i: usize) -> bool {
     let step = &graph.steps[i];
     let (x, out) = (step.inputs.first().copied(), step.outputs[0]);
@@ -61,16 +61,18 @@ fn plain(graph: &mut Graph, i: usize) -> bool {
     }
 }
 
-/// A piece of an axis: its length and its stride in the source.
+/// A piece of an axis: its length, and its stride in the source in elements.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Atom {
+pub struct AxisPiece {
     pub len: usize,
     pub stride: usize,
 }
 
-/// Where a value that nothing but movements makes, each read by one step, comes from: the value that is moved, and the
-/// pieces of it that each axis walks, the slowest first. None if it cannot be said in pieces.
-pub fn origin(graph: &Graph, value: ValueId) -> Option<(ValueId, Vec<Vec<Atom>>)> {
+/// Follows a chain of transposes and reshapes back to its source, if one step reads each value of it.
+///
+/// Returns the source, and for each axis of `value` the pieces of the source along it, from outer to inner; `None` if an axis
+/// is not made of whole pieces.
+pub fn origin(graph: &Graph, value: ValueId) -> Option<(ValueId, Vec<Vec<AxisPiece>>)> {
     let mut chain: Vec<Step> = Vec::new();
     let mut root = value;
     while let Some(step) = mover(graph, root) {
@@ -79,22 +81,22 @@ pub fn origin(graph: &Graph, value: ValueId) -> Option<(ValueId, Vec<Vec<Atom>>)
         chain.push(step);
     }
     let shape = graph.shape(root);
-    let axes = shape.iter().zip(strides(shape)).map(|(len, stride)| vec![Atom { len: *len, stride }]).collect();
+    let axes = shape.iter().zip(strides(shape)).map(|(len, stride)| vec![AxisPiece { len: *len, stride }]).collect();
     let moved = chain.iter().rev().try_fold(axes, |axes, step| move_axes(axes, graph, step))?;
     Some((root, moved.into_iter().map(|axis| join(axis.into_iter())).collect()))
 }
 
-/// The axes behind a movement, from those before it.
-fn move_axes(axes: Vec<Vec<Atom>>, graph: &Graph, step: &Step) -> Option<Vec<Vec<Atom>>> {
+/// Returns the axes after a transpose or reshape from those before it.
+fn move_axes(axes: Vec<Vec<AxisPiece>>, graph: &Graph, step: &Step) -> Option<Vec<Vec<AxisPiece>>> {
     match &step.op {
         Op::Transpose { order } => Some(order.iter().map(|a| axes[*a].clone()).collect()),
         _ => regroup(&axes.concat(), graph.shape(step.outputs[0])),
     }
 }
 
-/// Splits a flat list of atoms at the borders of the axes of `shape`; none if an axis ends within an atom's factor.
-pub fn regroup(atoms: &[Atom], shape: &[usize]) -> Option<Vec<Vec<Atom>>> {
-    let mut rest: Vec<Atom> = atoms.iter().copied().filter(|a| a.len != 1).collect();
+/// Splits a list of pieces at the axes of `shape`; `None` if an axis ends within a piece that cannot be divided there.
+pub fn regroup(atoms: &[AxisPiece], shape: &[usize]) -> Option<Vec<Vec<AxisPiece>>> {
+    let mut rest: Vec<AxisPiece> = atoms.iter().copied().filter(|a| a.len != 1).collect();
     rest.reverse();
     let mut groups = Vec::new();
     for &len in shape {
@@ -107,8 +109,8 @@ pub fn regroup(atoms: &[Atom], shape: &[usize]) -> Option<Vec<Vec<Atom>>> {
                 group.push(atom);
             } else if atom.len.is_multiple_of(missing) {
                 let inner = atom.len / missing;
-                group.push(Atom { len: missing, stride: atom.stride * inner });
-                rest.push(Atom { len: inner, stride: atom.stride });
+                group.push(AxisPiece { len: missing, stride: atom.stride * inner });
+                rest.push(AxisPiece { len: inner, stride: atom.stride });
                 missing = 1;
             } else {
                 return None;
@@ -119,13 +121,13 @@ pub fn regroup(atoms: &[Atom], shape: &[usize]) -> Option<Vec<Vec<Atom>>> {
     rest.is_empty().then_some(groups)
 }
 
-/// Joins atoms that follow each other in the source.
-pub fn join(atoms: impl Iterator<Item = Atom>) -> Vec<Atom> {
-    let mut joined: Vec<Atom> = Vec::new();
+/// Joins pieces that are adjacent in the source.
+pub fn join(atoms: impl Iterator<Item = AxisPiece>) -> Vec<AxisPiece> {
+    let mut joined: Vec<AxisPiece> = Vec::new();
     for atom in atoms.filter(|a| a.len != 1) {
         match joined.last_mut() {
             Some(last) if last.stride == atom.stride * atom.len => {
-                *last = Atom { len: last.len * atom.len, stride: atom.stride };
+                *last = AxisPiece { len: last.len * atom.len, stride: atom.stride };
             }
             _ => joined.push(atom),
         }
@@ -133,7 +135,7 @@ pub fn join(atoms: impl Iterator<Item = Atom>) -> Vec<Atom> {
     joined
 }
 
-/// A chain of movements with more than one transposition becomes reshape, one transposition, reshape.
+/// Replaces a chain with several transposes by reshape, one transpose, reshape.
 fn compose(graph: &mut Graph, i: usize) -> bool {
     if !matches!(graph.steps[i].op, Op::Transpose { .. }) {
         return false;
@@ -150,8 +152,8 @@ fn compose(graph: &mut Graph, i: usize) -> bool {
     }
     let Some(source) = chain.last().map(|s| s.inputs[0]) else { return false };
     let shape = graph.shape(source).to_vec();
-    let mut groups: Vec<Vec<Atom>> =
-        shape.iter().zip(strides(&shape)).map(|(len, stride)| vec![Atom { len: *len, stride }]).collect();
+    let mut groups: Vec<Vec<AxisPiece>> =
+        shape.iter().zip(strides(&shape)).map(|(len, stride)| vec![AxisPiece { len: *len, stride }]).collect();
     for step in chain.iter().rev() {
         let Some(moved) = move_axes(groups, graph, step) else { return false };
         groups = moved;
@@ -164,8 +166,8 @@ fn compose(graph: &mut Graph, i: usize) -> bool {
     true
 }
 
-/// Adds the movement that brings atoms, which tile the source without gaps, into their order.
-pub fn arrange(graph: &mut Graph, name: &str, source: ValueId, atoms: &[Atom]) -> ValueId {
+/// Adds the reshape and transpose that bring the pieces, which tile the source without gaps, into the given order.
+pub fn arrange(graph: &mut Graph, name: &str, source: ValueId, atoms: &[AxisPiece]) -> ValueId {
     let mut natural: Vec<usize> = (0..atoms.len()).collect();
     natural.sort_by_key(|a| std::cmp::Reverse(atoms[*a].stride));
     let element = graph.slot(source).element;
@@ -179,8 +181,7 @@ pub fn arrange(graph: &mut Graph, name: &str, source: ValueId, atoms: &[Atom]) -
     graph.push(name, Op::Transpose { order }, &[apart], &moved, element)
 }
 
-/// A reshape that only joins axes which a transposition has left together goes before the transposition, where others
-/// like it can meet it.
+/// Moves a reshape before a transpose, if it only joins axes that the transpose leaves adjacent; there it can meet others.
 fn raise(graph: &mut Graph, i: usize) -> bool {
     let step = graph.steps[i].clone();
     let Some(before) = mover(graph, step.inputs[0]).filter(|_| step.op == Op::Reshape) else { return false };
@@ -188,14 +189,14 @@ fn raise(graph: &mut Graph, i: usize) -> bool {
     let source = before.inputs[0];
     let shape = graph.shape(source).to_vec();
     let from = strides(&shape);
-    let atoms: Vec<Atom> = order.iter().map(|a| Atom { len: shape[*a], stride: from[*a] }).collect();
+    let atoms: Vec<AxisPiece> = order.iter().map(|a| AxisPiece { len: shape[*a], stride: from[*a] }).collect();
     let out = graph.shape(step.outputs[0]).to_vec();
     let Some(groups) = regroup(&atoms, &out) else { return false };
-    let joined: Vec<Vec<Atom>> = groups.into_iter().map(|g| join(g.into_iter())).collect();
+    let joined: Vec<Vec<AxisPiece>> = groups.into_iter().map(|g| join(g.into_iter())).collect();
     if joined.iter().any(|g| g.len() > 1) {
         return false;
     }
-    // The output's axes in the order in which the source has them; axes of length 1 first.
+    // The axes of the output in the order of the source; axes of length 1 come first.
     let stride = |axis: &usize| joined[*axis].first().map_or(usize::MAX, |a| a.stride);
     let mut natural: Vec<usize> = (0..out.len()).collect();
     natural.sort_by_key(|axis| std::cmp::Reverse(stride(axis)));
@@ -208,14 +209,14 @@ fn raise(graph: &mut Graph, i: usize) -> bool {
     true
 }
 
-/// The movement that should sink through a step: a transposition of something computed, if there is one.
+/// Returns the transpose or reshape that should sink through a step: preferably a transpose of a computed value.
 fn movement_above(graph: &Graph, step: &Step) -> Option<Step> {
     let movers: Vec<Step> = step.inputs.iter().filter_map(|v| mover(graph, *v)).collect();
     let plain = movers.iter().position(|m| m.op != Op::Reshape && mover(graph, m.inputs[0]).is_none());
     movers.into_iter().nth(plain.unwrap_or(0))
 }
 
-/// `op(move(x))` becomes `move(op(x))`.
+/// Replaces `op(move(x))` by `move(op(x))`, where `move` is a transpose or a reshape.
 fn sink(graph: &mut Graph, i: usize) -> bool {
     let step = graph.steps[i].clone();
     let out = step.outputs[0];
@@ -237,7 +238,7 @@ fn sink(graph: &mut Graph, i: usize) -> bool {
             let before = (graph.steps.len(), graph.slots.len());
             for input in &mut inputs {
                 let Some(source) = before_movement(graph, *input, &moves, &from, &to, &step.name) else {
-                    // What was added for the other operand is not needed then.
+                    // Removes what was added for the other operand.
                     graph.steps.truncate(before.0);
                     graph.slots.truncate(before.1);
                     return false;
@@ -293,7 +294,7 @@ fn sink(graph: &mut Graph, i: usize) -> bool {
     true
 }
 
-/// The operand that gives `value` when it is moved as the others are: its own source, or a constant moved back.
+/// Returns the operand that becomes `value` by the same transpose or reshape: its source, or a constant moved back.
 fn before_movement(
     graph: &mut Graph,
     value: ValueId,
@@ -311,7 +312,7 @@ fn before_movement(
     }
     let slot = graph.slot(value).clone();
     if slot.constant.is_none() {
-        // What is moved anyhow can be moved back as well: the two become one.
+        // A value that is transposed anyhow can be transposed back: the two become one step.
         let Op::Transpose { order } = &moves.op else { return None };
         if mover(graph, moves.inputs[0]).is_some() || slot.shape != to {
             return None;
@@ -344,7 +345,7 @@ fn before_movement(
     }
 }
 
-/// Movements that the steps before or behind them can do by themselves.
+/// Folds transposes and reshapes into adjacent steps that can read or write by strides.
 fn absorb(graph: &mut Graph, i: usize) -> bool {
     match graph.steps[i].op.clone() {
         Op::Product(product) => {
@@ -359,7 +360,7 @@ fn absorb(graph: &mut Graph, i: usize) -> bool {
                 graph.steps[i].op = Op::Product(product);
                 return true;
             }
-            product.window.is_none() && (rows_before(graph, i) || rows_behind(graph, i))
+            product.window.is_none() && (rows_before(graph, i) || rows_after(graph, i))
         }
         Op::MatMul(op) => (0..2).any(|side| matmul_input(graph, i, side, &op)) || matmul_output(graph, i, &op),
         Op::Binary(_) => broadcast_input(graph, i),
@@ -368,7 +369,7 @@ fn absorb(graph: &mut Graph, i: usize) -> bool {
     }
 }
 
-/// A linear layer does not care how its rows are numbered.
+/// Removes a reshape of the rows before a linear layer, which does not depend on their numbering.
 fn rows_before(graph: &mut Graph, i: usize) -> bool {
     let x = graph.steps[i].inputs[0];
     let Some(before) = mover(graph, x) else { return false };
@@ -379,7 +380,8 @@ fn rows_before(graph: &mut Graph, i: usize) -> bool {
     true
 }
 
-fn rows_behind(graph: &mut Graph, i: usize) -> bool {
+/// Removes a reshape of the rows after a linear layer.
+fn rows_after(graph: &mut Graph, i: usize) -> bool {
     let [out] = graph.steps[i].outputs[..] else { return false };
     let Some(next) = graph.only_consumer(out) else { return false };
     let step = &graph.steps[next];
@@ -392,7 +394,7 @@ fn rows_behind(graph: &mut Graph, i: usize) -> bool {
     true
 }
 
-/// Operands are broadcast where they are used; nothing need be written out before.
+/// Removes an explicit broadcast of an operand: the step broadcasts it itself.
 fn broadcast_input(graph: &mut Graph, i: usize) -> bool {
     for slot in 0..2 {
         let Some(producer) = graph.producer(graph.steps[i].inputs[slot]) else { continue };

@@ -1,13 +1,13 @@
-//! One product for query, key and value: attention reads its columns where they lie.
+//! Merges the projections of query, key and value: attention reads its columns from one product, without slices.
 //!
-//! tract moves what is added to all columns behind the slices, a piece to each; here the pieces become one constant again,
-//! which the product adds with the rest of what it does.
+//! tract moves a bias of all columns after the slices, a piece to each. This pass joins the pieces to one constant, which
+//! the product adds.
 
 use crate::graph::Graph;
 use faceptor_nn::plan::{Activation, Attention, Binary, Element, Op, Product, Reach, Residual, ValueId};
 
-/// Both, wherever they are found; says whether that was anywhere.
-pub fn join(graph: &mut Graph) -> bool {
+/// Merges constants and slices into the products and attention steps around them. Returns whether anything changed.
+pub fn merge_projections(graph: &mut Graph) -> bool {
     let mut changed = false;
     let mut i = 0;
     while i < graph.steps.len() {
@@ -21,7 +21,7 @@ pub fn join(graph: &mut Graph) -> bool {
     changed
 }
 
-/// Constants that are added to slices of a product's columns, and to nothing else of it.
+/// Moves constants that are added to slices of a product's columns into the product, if only slices read it.
 fn take_constants(graph: &mut Graph, i: usize, mut product: Product) -> bool {
     let plain = product.residual == Residual::None
         && [product.first, product.second] == [Activation::None; 2]
@@ -82,7 +82,7 @@ fn take_constants(graph: &mut Graph, i: usize, mut product: Product) -> bool {
     true
 }
 
-/// The sum of a value of `len` elements that nobody else reads and a constant that is repeated in whole rows.
+/// Returns the sum of a value of `len` elements, which nothing else reads, and a constant that is broadcast along whole rows.
 fn constant_added(graph: &Graph, value: ValueId, len: usize) -> Option<(ValueId, Vec<f32>)> {
     let step = &graph.steps[graph.only_consumer(value)?];
     let (Op::Binary(Binary::Add), [a, b]) = (&step.op, &step.inputs[..]) else { return None };
@@ -94,7 +94,7 @@ fn constant_added(graph: &Graph, value: ValueId, len: usize) -> Option<(ValueId,
     (fits && along && graph.shape(step.outputs[0]) == graph.shape(value)).then(|| (step.outputs[0], constant))
 }
 
-/// Attention whose input is a slice reads what was sliced.
+/// Lets attention read the source of a slice by strides.
 fn read_slice(graph: &mut Graph, i: usize, side: usize, op: &Attention) -> bool {
     let input = graph.steps[i].inputs[side];
     let Some(step) = graph.producer(input).map(|p| &graph.steps[p]) else { return false };
@@ -103,8 +103,8 @@ fn read_slice(graph: &mut Graph, i: usize, side: usize, op: &Attention) -> bool 
     if op.starts[side] != 0 || graph.slot(source).element != Element::F32 {
         return false;
     }
-    let behind = |value: ValueId| graph.shape(value)[axis..].iter().product::<usize>();
-    let (short, long) = (behind(input), behind(source));
+    let inner = |value: ValueId| graph.shape(value)[axis..].iter().product::<usize>();
+    let (short, long) = (inner(input), inner(source));
     let mut op = op.clone();
     let mut within = 0;
     for reach in op.outer.iter_mut().chain([&mut op.queries, &mut op.keys, &mut op.depth, &mut op.columns]) {

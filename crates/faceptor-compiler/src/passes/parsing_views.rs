@@ -1,33 +1,33 @@
-//! Parsing is asked in three ways: which class each pixel has, how well each class fits it, and the tensor of the ONNX file.
+//! Splits a parsing decoder before its last product, so that callers compute only the result that they need.
 //!
-//! The last thing that the part does is a product of queries and pixels, whose result is by far its largest value. So the
-//! part hands on the two factors, and each way is a view, a plan of its own, which runs only when somebody asks:
+//! The part ends with a product of queries and pixels, whose result is by far its largest value. After this pass the part
+//! outputs the two factors, and each result is a view, a plan of its own, which runs only on request:
 //!
-//! - the classes alone, in one step that stores no scores;
-//! - the scores cell by cell, classes last, as the product gives them, if it does;
-//! - the tensor itself, plane by plane.
+//! - the class of each pixel, in one step that stores no scores;
+//! - the scores cell by cell with classes innermost, where the product computes them in that order;
+//! - the tensor of the ONNX file, plane by plane.
 
 use anyhow::Result;
 
 use crate::graph::Graph;
-use crate::passes::layout::{Atom, origin};
-use crate::passes::part_handoff::Unit;
+use crate::passes::layout::{AxisPiece, origin};
+use crate::passes::part_handoff::PartGraph;
 use crate::simplify;
 use faceptor_nn::bundle::{Encoding, TensorName};
 use faceptor_nn::plan::{BestClass, Element, MatMul, Op, Port, Step, ValueId, Walk};
 
-/// Splits the part that makes `tensor`, logits `[1, classes, height, width]`, and gives the views; none where another part
-/// reads it, or something else than a product of queries and pixels makes it.
-pub fn split(parts: &mut [Unit], tensor: &str) -> Result<Vec<Unit>> {
+/// Splits the part that computes `tensor`, logits `[1, classes, height, width]`. Returns the views; none if another part reads
+/// the tensor, or if the part does not end with a product of queries and pixels.
+pub fn split(parts: &mut [PartGraph], tensor: &str) -> Result<Vec<PartGraph>> {
     let is_read = parts.iter().any(|part| part.graph.inputs.iter().any(|port| port.name == tensor));
     let producer = parts.iter().position(|part| part.graph.outputs.iter().any(|port| port.name == tensor));
     let Some(producer) = producer.filter(|_| !is_read) else { return Ok(Vec::new()) };
     let graph = &parts[producer].graph;
-    let Some(end) = End::of(graph, tensor) else { return Ok(Vec::new()) };
-    let views = end.views(graph, tensor)?;
+    let Some(last) = FinalProduct::find(graph, tensor) else { return Ok(Vec::new()) };
+    let views = last.views(graph, tensor)?;
     let graph = &mut parts[producer].graph;
     graph.outputs.retain(|port| port.name != tensor);
-    let made = end.factors.iter().filter(|factor| !graph.inputs.contains(factor)).cloned().collect::<Vec<_>>();
+    let made = last.factors.iter().filter(|factor| !graph.inputs.contains(factor)).cloned().collect::<Vec<_>>();
     graph.outputs.extend(made);
     graph.drop_dead_steps();
     simplify(graph)?;
@@ -35,18 +35,18 @@ pub fn split(parts: &mut [Unit], tensor: &str) -> Result<Vec<Unit>> {
 }
 
 /// The product that a part ends with.
-struct End {
-    /// With `factors` as its inputs.
+struct FinalProduct {
+    /// The step, with `factors` as its inputs.
     product: Step,
     classes: BestClass,
-    /// Queries and pixels, with the names that views know them by.
+    /// Queries and pixels, with the names that the views read them by.
     factors: [Port; 2],
-    /// The product's result is scores cell by cell already.
+    /// Whether the result of the product is in cell order.
     by_cell: bool,
 }
 
-impl End {
-    fn of(graph: &Graph, tensor: &str) -> Option<End> {
+impl FinalProduct {
+    fn find(graph: &Graph, tensor: &str) -> Option<FinalProduct> {
         let output = graph.outputs.iter().find(|port| port.name == tensor)?.value;
         let (root, axes) = origin(graph, output)?;
         let [batch, classes, rows, columns] = &axes[..] else { return None };
@@ -55,20 +55,20 @@ impl End {
         if !batch.is_empty() || graph.outputs.iter().filter(|p| p.value == output).count() > 1 {
             return None;
         }
-        // A pixel's row and column are those of its cell, and then those within it.
+        // Rows and columns of pixels are made of those of cells and those within a cell.
         let [class] = classes[..] else { return None };
-        let one = Atom { len: 1, stride: 0 };
-        let split = |axis: &[Atom]| match *axis {
+        let one = AxisPiece { len: 1, stride: 0 };
+        let split = |axis: &[AxisPiece]| match *axis {
             [cell] => Some((cell, one)),
             [cell, inner] => Some((cell, inner)),
             _ => None,
         };
         let ((row, inner_row), (column, inner_column)) = (split(rows)?, split(columns)?);
         let [class_on, inner_row_on, inner_column_on, row_on, column_on] =
-            [class, inner_row, inner_column, row, column].map(|atom| place(op, atom));
+            [class, inner_row, inner_column, row, column].map(|atom| factor_stride(op, atom));
         let (class_on, column_on, row_on) = (class_on?, column_on?, row_on?);
         let (queries_left, pixels_left) = (class_on.left?, column_on.left?);
-        let inner = |on: Option<Place>| on.filter(|on| on.left.is_none_or(|left| left == queries_left));
+        let inner = |on: Option<FactorStride>| on.filter(|on| on.left.is_none_or(|left| left == queries_left));
         let (inner_row_on, inner_column_on) = (inner(inner_row_on)?, inner(inner_column_on)?);
         let fits = queries_left != pixels_left
             && row_on.left == Some(pixels_left)
@@ -94,7 +94,7 @@ impl End {
         if factors[0].value == factors[1].value {
             return None;
         }
-        // Class by class, within each pixel of each cell.
+        // From inner to outer: class, pixel within the cell, cell.
         let mut next = 1;
         let by_cell = [class, inner_column, inner_row, column, row].iter().all(|atom| {
             let follows = atom.len == 1 || atom.stride == next;
@@ -103,17 +103,17 @@ impl End {
         });
         let ordered = if queries_left { [0, 1] } else { [1, 0] };
         let product = Step { inputs: ordered.map(|i| factors[i].value).to_vec(), ..product };
-        Some(End { product, classes, factors, by_cell })
+        Some(FinalProduct { product, classes, factors, by_cell })
     }
 
-    fn views(&self, graph: &Graph, tensor: &str) -> Result<Vec<Unit>> {
-        let mut units = Vec::new();
+    fn views(&self, graph: &Graph, tensor: &str) -> Result<Vec<PartGraph>> {
+        let mut views = Vec::new();
         let [height, width] = [0, 1].map(|axis| self.classes.grid[axis] * self.classes.cell[axis]);
         let best = |view: &mut Graph, factors: [ValueId; 2]| {
             let op = Op::BestClass(self.classes.clone());
             view.push(&self.product.name, op, &factors, &[1, height, width], Element::U8)
         };
-        units.push(self.unit(graph, &TensorName::new(tensor, Encoding::Labels).to_string(), best)?);
+        views.push(self.view(graph, &TensorName::new(tensor, Encoding::Labels).to_string(), best)?);
         if self.by_cell {
             let BestClass { grid, cell, classes, .. } = &self.classes;
             let by_cell = [&grid[..], &cell[..], &[*classes]].concat();
@@ -124,13 +124,13 @@ impl End {
                 let scores = view.push(&self.product.name, self.product.op.clone(), &inputs, shape, Element::F32);
                 view.push(&self.product.name, Op::Reshape, &[scores], &by_cell, Element::F32)
             };
-            units.push(self.unit(graph, &TensorName::new(tensor, Encoding::Cells).to_string(), cells)?);
+            views.push(self.view(graph, &TensorName::new(tensor, Encoding::Cells).to_string(), cells)?);
         }
-        units.push(self.unit(graph, tensor, |view, factors| self.planes(view, factors))?);
-        Ok(units)
+        views.push(self.view(graph, tensor, |view, factors| self.planes(view, factors))?);
+        Ok(views)
     }
 
-    /// The scores class by class, for each pixel of a cell by itself, which are then put between each other.
+    /// Adds the product for each pixel of a cell by itself, and interleaves the results to planes.
     fn planes(&self, view: &mut Graph, factors: [ValueId; 2]) -> ValueId {
         let name = &self.product.name;
         let BestClass { grid: [h, w], cell: [dy, dx], classes, depth, query_strides: q, pixel_strides: p } =
@@ -149,8 +149,13 @@ impl End {
         view.push(name, Op::Reshape, &[moved], &[1, classes, h * dy, w * dx], Element::F32)
     }
 
-    /// A view of both factors.
-    fn unit(&self, graph: &Graph, name: &str, build: impl FnOnce(&mut Graph, [ValueId; 2]) -> ValueId) -> Result<Unit> {
+    /// Builds a view that reads both factors.
+    fn view(
+        &self,
+        graph: &Graph,
+        name: &str,
+        build: impl FnOnce(&mut Graph, [ValueId; 2]) -> ValueId,
+    ) -> Result<PartGraph> {
         let mut view = Graph::default();
         let factors = self.factors.each_ref().map(|factor| {
             let value = view.add_value(graph.shape(factor.value), Element::F32);
@@ -160,22 +165,22 @@ impl End {
         let value = build(&mut view, factors);
         view.outputs.push(Port { name: name.into(), value });
         simplify(&mut view)?;
-        Ok(Unit { name: name.into(), graph: view })
+        Ok(PartGraph { name: name.into(), graph: view })
     }
 }
 
-/// What an atom of a product's result walks in the factors.
+/// The factor that an axis piece of the result walks along, with its stride there.
 #[derive(Debug, Clone, Copy)]
-struct Place {
-    /// Whether it is the left factor; none if the atom has one step only.
+struct FactorStride {
+    /// Whether it is the left factor; `None` if the piece has one step only.
     left: Option<bool>,
     stride: usize,
 }
 
-/// Where one factor alone is walked by an atom of the result.
-fn place(op: &MatMul, atom: Atom) -> Option<Place> {
+/// Returns the factor that a piece of the result walks along, if it is one factor only.
+fn factor_stride(op: &MatMul, atom: AxisPiece) -> Option<FactorStride> {
     if atom.len == 1 {
-        return Some(Place { left: None, stride: 0 });
+        return Some(FactorStride { left: None, stride: 0 });
     }
     let holds = |walk: &&Walk| {
         let within = walk.out > 0 && atom.stride >= walk.out && atom.stride.is_multiple_of(walk.out);
@@ -184,8 +189,8 @@ fn place(op: &MatMul, atom: Atom) -> Option<Place> {
     let walk = op.outer.iter().chain([&op.m, &op.n]).find(holds)?;
     let steps = atom.stride / walk.out;
     match (walk.a, walk.b) {
-        (a, 0) if a > 0 => Some(Place { left: Some(true), stride: a * steps }),
-        (0, b) if b > 0 => Some(Place { left: Some(false), stride: b * steps }),
+        (a, 0) if a > 0 => Some(FactorStride { left: Some(true), stride: a * steps }),
+        (0, b) if b > 0 => Some(FactorStride { left: Some(false), stride: b * steps }),
         _ => None,
     }
 }
@@ -232,7 +237,7 @@ mod tests {
     }
 
     /// A part with two inputs, whose product of both is moved to `[1, classes, height, width]`.
-    fn part(cell: [usize; 2], queries_left: bool) -> Unit {
+    fn part(cell: [usize; 2], queries_left: bool) -> PartGraph {
         let mut graph = Graph::default();
         let (queries, pixels) = (CLASSES * cell[0] * cell[1], GRID[0] * GRID[1]);
         let q = graph.add_value(&[queries, DEPTH], Element::F32);
@@ -265,7 +270,7 @@ mod tests {
         let logits = graph.push("logits", Op::Reshape, &[moved], &whole, Element::F32);
         graph.outputs.push(Port { name: "logits".into(), value: logits });
         simplify(&mut graph).expect("simple");
-        Unit { name: "part".into(), graph }
+        PartGraph { name: "part".into(), graph }
     }
 
     /// Runs a graph in tract; the outputs' bytes by name.
@@ -332,7 +337,7 @@ mod tests {
         let last = graph.outputs[0].value;
         let shape = graph.shape(last).to_vec();
         graph.outputs[0].value = graph.push("after", Op::Unary(Unary::Relu), &[last], &shape, Element::F32);
-        let mut parts = vec![Unit { name: "part".into(), graph }];
+        let mut parts = vec![PartGraph { name: "part".into(), graph }];
         assert!(split(&mut parts, "logits").expect("looks").is_empty());
 
         let mut reader = Graph::default();
@@ -341,7 +346,7 @@ mod tests {
         let to = Quantization { scale: 1.0, zero_point: 0 };
         let y = reader.push("y", Op::Quantize(to), &[x], &shape, Element::U8);
         reader.outputs.push(Port { name: "y".into(), value: y });
-        let mut parts = vec![part([2, 2], false), Unit { name: "reader".into(), graph: reader }];
+        let mut parts = vec![part([2, 2], false), PartGraph { name: "reader".into(), graph: reader }];
         assert!(split(&mut parts, "logits").expect("looks").is_empty());
         assert_eq!(parts[0].graph.outputs[0].name, "logits");
     }

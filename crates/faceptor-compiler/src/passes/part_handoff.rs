@@ -1,99 +1,105 @@
-//! What one part hands to another goes as it is: quantized and channels last, where the tensor of the ONNX files is float32
-//! and channels first.
+//! Hands tensors from part to part in the encoding of the kernels (quantized, channels last) in place of the ONNX file's
+//! (float32, channels first).
 //!
-//! Each part is an ONNX file of its own, so the last thing that a producer does with a tensor is to dequantize and transpose
-//! it, and the first thing that every reader does is to undo both. Here the reader takes over the producer's last steps; if
-//! they cancel, the two share the value before them. The tensor itself is still there for whoever asks for it: a plan of
-//! its own, a view, makes it, and does not run otherwise.
+//! Each part is an ONNX file of its own, so a producer ends by dequantizing and transposing a tensor, and each reader begins
+//! by undoing both. This pass moves the producer's last steps into the readers; where they cancel, both share the value
+//! before them. The tensor of the ONNX file remains available as a view: a plan of its own, which runs only on request.
 
 use anyhow::Result;
 
 use crate::graph::Graph;
-use crate::passes::column_order::{Rest, order_columns};
+use crate::passes::column_order::{ChannelAxis, order_columns};
 use crate::simplify;
 use faceptor_nn::bundle::{Encoding, TensorName};
 use faceptor_nn::plan::{Element, Op, Port, Quantization, Step, ValueId};
 
-/// A part on its way into a bundle.
+/// The graph of a part, or of a view, before it becomes a plan.
 #[derive(Clone)]
-pub struct Unit {
+pub struct PartGraph {
     pub name: String,
     pub graph: Graph,
 }
 
-/// Links all parts; gives the views, whose names are those of the tensors they make.
-pub fn link(parts: &mut [Unit]) -> Result<Vec<Unit>> {
+/// Hands over all tensors between parts. Returns the views, which are named like the tensors that they compute.
+pub fn hand_over(parts: &mut [PartGraph]) -> Result<Vec<PartGraph>> {
     let mut views = Vec::new();
     for producer in 0..parts.len() {
         let tensors: Vec<String> = parts[producer].graph.outputs.iter().map(|p| p.name.clone()).collect();
         for tensor in tensors {
-            views.extend(link_tensor(parts, producer, &tensor)?);
+            views.extend(hand_over_tensor(parts, producer, &tensor)?);
         }
     }
     Ok(views)
 }
 
-/// The movements and the dequantization that a part ends with.
-struct Tail {
-    /// What they begin with.
+/// The transposes, reshapes and dequantization that a part ends with.
+struct OutputConversion {
+    /// The value before them.
     root: ValueId,
-    /// In order of computation.
+    /// The steps, in order of computation.
     steps: Vec<Step>,
 }
 
-fn tail_of(graph: &Graph, value: ValueId) -> Tail {
-    let mut tail = Tail { root: value, steps: Vec::new() };
-    while let Some(step) = graph.producer(tail.root).map(|p| &graph.steps[p])
+fn output_conversion(graph: &Graph, value: ValueId) -> OutputConversion {
+    let mut conversion = OutputConversion { root: value, steps: Vec::new() };
+    while let Some(step) = graph.producer(conversion.root).map(|p| &graph.steps[p])
         && matches!(step.op, Op::Reshape | Op::Transpose { .. } | Op::Dequantize(_))
-        && graph.slot(tail.root).element == Element::F32
+        && graph.slot(conversion.root).element == Element::F32
     {
-        tail.steps.insert(0, step.clone());
-        tail.root = step.inputs[0];
+        conversion.steps.insert(0, step.clone());
+        conversion.root = step.inputs[0];
     }
-    tail
+    conversion
 }
 
-/// Links a tensor: first with the producer's columns in the order that suits channels last, which holds if every reader
-/// takes what is handed on, and no view has to undo it on every run.
-fn link_tensor(parts: &mut [Unit], producer: usize, tensor: &str) -> Result<Option<Unit>> {
+/// Hands over a tensor. Tries the producer's columns in channels-last order first; that is kept if every reader takes the
+/// encoded tensor, so that no view has to undo the order on every run.
+fn hand_over_tensor(parts: &mut [PartGraph], producer: usize, tensor: &str) -> Result<Option<PartGraph>> {
     let mut ordered = parts.to_vec();
-    if order_columns(&mut ordered[producer].graph, Rest::Anywhere)
-        && let Some(view) = try_link(&mut ordered, producer, tensor)?
+    if order_columns(&mut ordered[producer].graph, ChannelAxis::Anywhere)
+        && let Some(view) = try_hand_over(&mut ordered, producer, tensor)?
         && ordered.iter().all(|part| part.graph.inputs.iter().all(|port| port.name != tensor))
     {
         parts.clone_from_slice(&ordered);
         return Ok(Some(view));
     }
-    try_link(parts, producer, tensor)
+    try_hand_over(parts, producer, tensor)
 }
 
-fn try_link(parts: &mut [Unit], producer: usize, tensor: &str) -> Result<Option<Unit>> {
+fn try_hand_over(parts: &mut [PartGraph], producer: usize, tensor: &str) -> Result<Option<PartGraph>> {
     let readers: Vec<usize> =
         (0..parts.len()).filter(|i| parts[*i].graph.inputs.iter().any(|p| p.name == tensor)).collect();
     let graph = &parts[producer].graph;
     let Some(value) = graph.outputs.iter().find(|p| p.name == tensor).map(|p| p.value) else { return Ok(None) };
-    let tail = tail_of(graph, value);
+    let conversion = output_conversion(graph, value);
     let shared = |root: ValueId| graph.outputs.iter().chain(&graph.inputs).any(|p| p.value == root && p.name != tensor);
-    if readers.is_empty() || graph.slot(tail.root).constant.is_some() || shared(tail.root) {
+    if readers.is_empty() || graph.slot(conversion.root).constant.is_some() || shared(conversion.root) {
         return Ok(None);
     }
-    let quantized = graph.slot(tail.root).element == Element::U8;
-    let mut handed = tail.steps.clone();
+    let quantized = graph.slot(conversion.root).element == Element::U8;
+    let mut handed = conversion.steps.clone();
     let mut to = None;
     if !quantized {
-        // It leaves as float: what its first reader quantizes it to is done here.
+        // The value is float: it is quantized here, as its first reader does.
         let Some(first) = readers.iter().find_map(|r| quantization_of(&parts[*r].graph, tensor)) else {
             return Ok(None);
         };
         let dequantize = Op::Dequantize(first);
-        handed.insert(0, Step { name: tensor.into(), op: dequantize, inputs: vec![], outputs: vec![tail.root] });
+        handed.insert(0, Step { name: tensor.into(), op: dequantize, inputs: vec![], outputs: vec![conversion.root] });
         to = Some(first);
     }
     let form = TensorName::new(tensor, Encoding::Quantized).to_string();
     let mut others = Vec::new();
     let count = readers.len();
     for reader in readers {
-        match adopt(&parts[reader].graph, graph_of(parts, producer), tensor, (&form, Element::U8), &tail, &handed)? {
+        match encoded_reader(
+            &parts[reader].graph,
+            graph_of(parts, producer),
+            tensor,
+            (&form, Element::U8),
+            &conversion,
+            &handed,
+        )? {
             Some(graph) if !leaves_dequantized(&graph, &form) => parts[reader].graph = graph,
             _ => others.push(reader),
         }
@@ -101,10 +107,17 @@ fn try_link(parts: &mut [Unit], producer: usize, tensor: &str) -> Result<Option<
     if others.len() == count {
         return Ok(None);
     }
-    // One that reads floats takes them as they are, and moves them as it needs; several share the view's.
+    // A single reader of floats takes the value before the conversion; several share the view.
     if let (&[reader], Some(_)) = (&others[..], to) {
         let form = (&*TensorName::new(tensor, Encoding::Reordered).to_string(), Element::F32);
-        let graph = adopt(&parts[reader].graph, graph_of(parts, producer), tensor, form, &tail, &tail.steps)?;
+        let graph = encoded_reader(
+            &parts[reader].graph,
+            graph_of(parts, producer),
+            tensor,
+            form,
+            &conversion,
+            &conversion.steps,
+        )?;
         let moves = |graph: &Graph| graph.steps.iter().filter(|s| matches!(s.op, Op::Transpose { .. })).count();
         if let Some(graph) = graph.filter(|graph| moves(graph) <= moves(&parts[reader].graph) + 1) {
             parts[reader].graph = graph;
@@ -112,36 +125,36 @@ fn try_link(parts: &mut [Unit], producer: usize, tensor: &str) -> Result<Option<
     }
     let graph = &mut parts[producer].graph;
     graph.outputs.retain(|p| p.name != tensor);
-    let root_shape = graph.shape(tail.root).to_vec();
-    let root_element = graph.slot(tail.root).element;
+    let root_shape = graph.shape(conversion.root).to_vec();
+    let root_element = graph.slot(conversion.root).element;
     let view_input = match to {
         None => {
-            graph.outputs.push(Port { name: form.clone(), value: tail.root });
+            graph.outputs.push(Port { name: form.clone(), value: conversion.root });
             form
         }
         Some(to) => {
-            let bytes = graph.push(tensor, Op::Quantize(to), &[tail.root], &root_shape, Element::U8);
+            let bytes = graph.push(tensor, Op::Quantize(to), &[conversion.root], &root_shape, Element::U8);
             graph.outputs.push(Port { name: form, value: bytes });
             let form = TensorName::new(tensor, Encoding::Reordered).to_string();
-            graph.outputs.push(Port { name: form.clone(), value: tail.root });
+            graph.outputs.push(Port { name: form.clone(), value: conversion.root });
             form
         }
     };
     let mut view = Graph::default();
     let from = view.add_value(&root_shape, root_element);
     view.inputs.push(Port { name: view_input, value: from });
-    let value = replay(&mut view, graph, &tail.steps, from);
+    let value = replay(&mut view, graph, &conversion.steps, from);
     view.outputs.push(Port { name: tensor.into(), value });
     crate::separate_outputs(&mut view);
     simplify(graph)?;
-    Ok(Some(Unit { name: tensor.into(), graph: view }))
+    Ok(Some(PartGraph { name: tensor.into(), graph: view }))
 }
 
-fn graph_of(parts: &[Unit], index: usize) -> &Graph {
+fn graph_of(parts: &[PartGraph], index: usize) -> &Graph {
     &parts[index].graph
 }
 
-/// What the readers of an input quantize it to, if the first of them does.
+/// Returns how the first reader of an input quantizes it, if it does.
 fn quantization_of(graph: &Graph, tensor: &str) -> Option<Quantization> {
     let mut value = graph.inputs.iter().find(|p| p.name == tensor)?.value;
     loop {
@@ -154,7 +167,7 @@ fn quantization_of(graph: &Graph, tensor: &str) -> Option<Quantization> {
     }
 }
 
-/// Appends steps of another graph, each with one input, the first of which reads `from`; gives the last result.
+/// Appends a chain of steps of another graph that begins at `from`. Returns the last result.
 fn replay(graph: &mut Graph, source: &Graph, steps: &[Step], from: ValueId) -> ValueId {
     steps.iter().fold(from, |value, step| {
         let slot = source.slot(step.outputs[0]);
@@ -162,13 +175,13 @@ fn replay(graph: &mut Graph, source: &Graph, steps: &[Step], from: ValueId) -> V
     })
 }
 
-/// The reader with `form` in place of the tensor; none if it hands the tensor on.
-fn adopt(
+/// Returns the reader with the encoded tensor as its input; `None` if the tensor is also an output of the reader.
+fn encoded_reader(
     reader: &Graph,
     producer: &Graph,
     tensor: &str,
     (form, element): (&str, Element),
-    tail: &Tail,
+    conversion: &OutputConversion,
     handed: &[Step],
 ) -> Result<Option<Graph>> {
     let mut graph = reader.clone();
@@ -177,7 +190,7 @@ fn adopt(
     if graph.is_output(value) {
         return Ok(None);
     }
-    let from = graph.add_value(producer.shape(tail.root), element);
+    let from = graph.add_value(producer.shape(conversion.root), element);
     graph.inputs[at] = Port { name: form.into(), value: from };
     let result = replay(&mut graph, producer, handed, from);
     graph.replace(value, result);
@@ -186,7 +199,7 @@ fn adopt(
     Ok(Some(graph))
 }
 
-/// Whether what a reader does first with an input is to dequantize it.
+/// Returns whether a reader dequantizes an input before it uses it.
 fn leaves_dequantized(graph: &Graph, form: &str) -> bool {
     let mut open: Vec<ValueId> = graph.inputs.iter().filter(|p| p.name == form).map(|p| p.value).collect();
     while let Some(value) = open.pop() {
@@ -227,23 +240,23 @@ mod tests {
         Op::Product(plain_product())
     }
 
-    fn unit(
+    fn part(
         name: &str,
         input: (&str, &[usize]),
         build: impl FnOnce(&mut Graph, ValueId) -> Vec<(&'static str, ValueId)>,
-    ) -> Unit {
+    ) -> PartGraph {
         let mut graph = Graph::default();
         let x = graph.add_value(input.1, Element::F32);
         graph.inputs.push(Port { name: input.0.into(), value: x });
         let made = build(&mut graph, x);
         graph.outputs.extend(made.into_iter().map(|(name, value)| Port { name: name.into(), value }));
         simplify(&mut graph).unwrap();
-        Unit { name: name.into(), graph }
+        PartGraph { name: name.into(), graph }
     }
 
-    /// Quantizes, moves channels last and multiplies.
-    fn reader(name: &str, to: Quantization) -> Unit {
-        unit(name, ("t", &[1, 2, 3, 4]), |g, x| {
+    /// A part that quantizes, transposes to channels last and multiplies.
+    fn reader(name: &str, to: Quantization) -> PartGraph {
+        part(name, ("t", &[1, 2, 3, 4]), |g, x| {
             let q = g.push("q", Op::Quantize(to), &[x], &[1, 2, 3, 4], Element::U8);
             let last = g.push("m", Op::Transpose { order: vec![0, 2, 3, 1] }, &[q], &[1, 3, 4, 2], Element::U8);
             let weights = g.add_constant(&[2, 2], Element::I8, vec![1, 2, 3, 4]);
@@ -257,9 +270,9 @@ mod tests {
     }
 
     #[test]
-    fn what_cancels_between_parts_is_left_out_and_made_only_on_request() {
+    fn conversions_that_cancel_are_removed_and_the_tensor_becomes_a_view() {
         for quantizes in [true, false] {
-            let producer = unit("a", ("x", &[1, 3, 4, 2]), |g, x| {
+            let producer = part("a", ("x", &[1, 3, 4, 2]), |g, x| {
                 let mut y = g.push("r", Op::Unary(Unary::Relu), &[x], &[1, 3, 4, 2], Element::F32);
                 if quantizes {
                     let q = g.push("q", Op::Quantize(TO), &[y], &[1, 3, 4, 2], Element::U8);
@@ -267,11 +280,11 @@ mod tests {
                 }
                 vec![("t", g.push("t", Op::Transpose { order: vec![0, 3, 1, 2] }, &[y], &[1, 2, 3, 4], Element::F32))]
             });
-            // A scale that another calibration rounded otherwise; one that is another.
+            // A scale that differs by rounding alone, and one that really differs.
             let near = Quantization { scale: 0.500_000_06, ..TO };
             let far = Quantization { scale: 0.51, ..TO };
             let mut parts = [producer, reader("b", TO), reader("c", near), reader("d", far)];
-            let views = link(&mut parts).unwrap();
+            let views = hand_over(&mut parts).unwrap();
             assert_eq!(names(&parts[0].graph.outputs)[0], "t (u8)");
             assert_eq!(names(&parts[1].graph.inputs), ["t (u8)"]);
             assert_eq!(names(&parts[2].graph.inputs), ["t (u8)"]);
@@ -285,21 +298,21 @@ mod tests {
     }
 
     #[test]
-    fn floats_that_nobody_quantizes_stay_as_they_are() {
-        let producer = unit("a", ("x", &[2, 2]), |g, x| {
+    fn floats_without_a_quantizing_reader_stay_as_they_are() {
+        let producer = part("a", ("x", &[2, 2]), |g, x| {
             vec![("t", g.push("r", Op::Unary(Unary::Relu), &[x], &[2, 2], Element::F32))]
         });
-        let reader = unit("b", ("t", &[2, 2]), |g, x| {
+        let reader = part("b", ("t", &[2, 2]), |g, x| {
             vec![("y", g.push("s", Op::Unary(Unary::Sigmoid), &[x], &[2, 2], Element::F32))]
         });
         let mut parts = [producer, reader];
-        assert!(link(&mut parts).unwrap().is_empty());
+        assert!(hand_over(&mut parts).unwrap().is_empty());
         assert_eq!(names(&parts[0].graph.outputs), names(&parts[1].graph.inputs));
     }
 
-    /// An up-convolution that its part hands on as planes.
-    fn spread(name: &str) -> Unit {
-        unit(name, ("x", &[6, 2]), |g, x| {
+    /// An up-convolution whose part ends with planes.
+    fn spread(name: &str) -> PartGraph {
+        part(name, ("x", &[6, 2]), |g, x| {
             let weights: Vec<f32> = (0..24).map(|i| i as f32 / 8.0).collect();
             let weights = g.add_floats(&[12, 2], &weights);
             let product = Product { columns: 12, zero_point: None, ..plain_product() };
@@ -312,9 +325,9 @@ mod tests {
     }
 
     #[test]
-    fn columns_are_ordered_for_channels_last_where_no_view_has_to_undo_it() {
+    fn columns_are_channels_last_unless_a_view_would_undo_it() {
         let bytes = || {
-            unit("bytes", ("t", &[1, 3, 6, 4]), |g, x| {
+            part("bytes", ("t", &[1, 3, 6, 4]), |g, x| {
                 let q = g.push("q", Op::Quantize(TO), &[x], &[1, 3, 6, 4], Element::U8);
                 let order = vec![0, 2, 3, 1];
                 let last = g.push("m", Op::Transpose { order }, &[q], &[1, 6, 4, 3], Element::U8);
@@ -325,13 +338,13 @@ mod tests {
             })
         };
         let floats = |name| {
-            unit(name, ("t", &[1, 3, 6, 4]), |g, x| {
+            part(name, ("t", &[1, 3, 6, 4]), |g, x| {
                 vec![("z", g.push("r", Op::Unary(Unary::Tanh), &[x], &[1, 3, 6, 4], Element::F32))]
             })
         };
         for (readers, ordered) in [(vec![bytes()], true), (vec![bytes(), floats("a"), floats("b")], false)] {
             let mut parts = [vec![spread("p")], readers].concat();
-            let views = link(&mut parts).unwrap();
+            let views = hand_over(&mut parts).unwrap();
             assert_eq!((names(&parts[1].graph.inputs), views.len()), (vec!["t (u8)"], 1));
             let steps = &parts[1].graph.steps;
             let moved = steps.iter().find(|s| matches!(s.op, Op::Transpose { .. })).expect("a shuffle");

@@ -1,17 +1,18 @@
-//! Products of activations and attention read and write by strides, so a transposition before or behind them can be theirs.
+//! Folds a transpose into the adjacent matrix product or attention by changing its strides, so that no data is copied.
 
 use crate::graph::Graph;
 use crate::lower::einsum::strides;
-use crate::passes::layout::{Atom, arrange, join, mover, regroup};
+use crate::passes::layout::{AxisPiece, arrange, join, mover, regroup};
 use crate::passes::merge_projections::stride_of;
 use faceptor_nn::plan::{Attention, MatMul, Op, ValueId, Walk};
 
-/// The pieces of the source that a walk of `len` steps of `stride` takes through its transposition.
-fn pieces(source: &[usize], order: &[usize], len: usize, stride: usize) -> Option<Vec<Atom>> {
+/// Returns the pieces of the source that `len` steps of `stride` pass through in its transpose.
+fn pieces(source: &[usize], order: &[usize], len: usize, stride: usize) -> Option<Vec<AxisPiece>> {
     let from = strides(source);
     let moved: Vec<usize> = order.iter().map(|a| source[*a]).collect();
-    let flat: Vec<Atom> = moved.iter().zip(order).map(|(len, axis)| Atom { len: *len, stride: from[*axis] }).collect();
-    // The walk's own digits: `stride` elements behind it, `len` steps, the rest before.
+    let flat: Vec<AxisPiece> =
+        moved.iter().zip(order).map(|(len, axis)| AxisPiece { len: *len, stride: from[*axis] }).collect();
+    // From outer to inner: the axes before the walk, its `len` steps, the `stride` elements of each.
     let total: usize = moved.iter().product();
     if !total.is_multiple_of(stride * len) {
         return None;
@@ -20,8 +21,8 @@ fn pieces(source: &[usize], order: &[usize], len: usize, stride: usize) -> Optio
     Some(join(groups[1].iter().copied()))
 }
 
-/// The stride in the source of what walks `len` steps of `stride` through its transposition.
-fn through(source: &[usize], order: &[usize], len: usize, stride: usize) -> Option<usize> {
+/// Returns the stride in the source of `len` steps of `stride` in its transpose, if there is a single one.
+fn source_stride(source: &[usize], order: &[usize], len: usize, stride: usize) -> Option<usize> {
     if len == 1 || stride == 0 {
         return Some(stride);
     }
@@ -31,10 +32,12 @@ fn through(source: &[usize], order: &[usize], len: usize, stride: usize) -> Opti
     }
 }
 
+/// Applies a function to all axes of a product.
 fn remap(op: &MatMul, f: impl Fn(&Walk) -> Option<Walk>) -> Option<MatMul> {
     Some(MatMul { outer: op.outer.iter().map(&f).collect::<Option<_>>()?, m: f(&op.m)?, n: f(&op.n)?, k: f(&op.k)? })
 }
 
+/// Folds the transpose or reshape before an operand of a product. Returns whether there was one.
 pub fn matmul_input(graph: &mut Graph, i: usize, side: usize, op: &MatMul) -> bool {
     let Some(before) = mover(graph, graph.steps[i].inputs[side]) else { return false };
     let source = before.inputs[0];
@@ -43,7 +46,7 @@ pub fn matmul_input(graph: &mut Graph, i: usize, side: usize, op: &MatMul) -> bo
             let shape = graph.shape(source);
             remap(op, |walk| {
                 let stride = if side == 0 { walk.a } else { walk.b };
-                let stride = through(shape, order, walk.len, stride)?;
+                let stride = source_stride(shape, order, walk.len, stride)?;
                 Some(if side == 0 { Walk { a: stride, ..*walk } } else { Walk { b: stride, ..*walk } })
             })
         }
@@ -55,16 +58,18 @@ pub fn matmul_input(graph: &mut Graph, i: usize, side: usize, op: &MatMul) -> bo
     true
 }
 
+/// Folds the transpose after a product. Returns whether there was one.
 pub fn matmul_output(graph: &mut Graph, i: usize, op: &MatMul) -> bool {
     let out = graph.steps[i].outputs[0];
     let Some(next) = graph.only_consumer(out) else { return false };
     let step = graph.steps[next].clone();
     let Op::Transpose { order } = &step.op else { return false };
-    // Seen from behind, what is written is the transposition of what is wanted, by the inverse order.
+    // What the product writes is the transpose, by the inverse order, of the result that is wanted.
     let mut inverse = vec![0; order.len()];
     order.iter().enumerate().for_each(|(i, axis)| inverse[*axis] = i);
     let shape = graph.shape(step.outputs[0]);
-    let Some(new) = remap(op, |walk| Some(Walk { out: through(shape, &inverse, walk.len, walk.out)?, ..*walk })) else {
+    let Some(new) = remap(op, |walk| Some(Walk { out: source_stride(shape, &inverse, walk.len, walk.out)?, ..*walk }))
+    else {
         return false;
     };
     graph.steps[i].op = Op::MatMul(new);
@@ -73,8 +78,10 @@ pub fn matmul_output(graph: &mut Graph, i: usize, op: &MatMul) -> bool {
     true
 }
 
-/// Attention reads by strides as well. Where a walk takes several pieces, they are at least moved so that what lies together
-/// stays together, unless the keys can be taken in the order in which they lie.
+/// Folds the transpose or reshape before an operand of attention. Returns whether anything changed.
+///
+/// Where an axis would need several strides, the keys are taken in the order in which they are stored, if that is possible;
+/// otherwise the transpose is replaced by one that copies long pieces.
 pub fn attention_input(graph: &mut Graph, i: usize, side: usize, op: &Attention) -> bool {
     let Some(before) = mover(graph, graph.steps[i].inputs[side]).filter(|_| op.starts[side] == 0) else { return false };
     let source = before.inputs[0];
@@ -84,7 +91,7 @@ pub fn attention_input(graph: &mut Graph, i: usize, side: usize, op: &Attention)
     };
     let shape = graph.shape(source).to_vec();
     let mut op = op.clone();
-    let mut walks: Vec<(&mut usize, Vec<Atom>)> = Vec::new();
+    let mut walks: Vec<(&mut usize, Vec<AxisPiece>)> = Vec::new();
     let mut keys = None;
     let outer = op.outer.iter_mut().zip(std::iter::repeat(false));
     let inner = [&mut op.queries, &mut op.keys, &mut op.depth, &mut op.columns];
@@ -97,7 +104,7 @@ pub fn attention_input(graph: &mut Graph, i: usize, side: usize, op: &Attention)
             walks.push((stride, pieces));
         }
     }
-    // Keys may come in any order, if what is known of each comes in the same.
+    // The order of keys does not matter if the values have the same order.
     let values = graph.steps[i].inputs[2];
     if let Some((keys, sorted)) = keys.filter(|_| side == 1).and_then(|at| Some((at, in_order(&walks[at].1)?)))
         && walks[keys].1.len() > 1
@@ -113,14 +120,14 @@ pub fn attention_input(graph: &mut Graph, i: usize, side: usize, op: &Attention)
         graph.steps[i].inputs[side] = source;
         return true;
     }
-    let lies_together = |axis: Option<&usize>| axis.is_some_and(|axis| strides(&shape)[*axis] == 1);
+    let is_contiguous = |axis: Option<&usize>| axis.is_some_and(|axis| strides(&shape)[*axis] == 1);
     let covered: usize = walks.iter().flat_map(|(_, pieces)| pieces).map(|atom| atom.len).product();
     let last = order.iter().rev().find(|axis| shape[**axis] != 1);
-    if lies_together(last) || covered != shape.iter().product::<usize>() {
+    if is_contiguous(last) || covered != shape.iter().product::<usize>() {
         return false;
     }
     walks.sort_by_key(|(_, pieces)| std::cmp::Reverse(pieces.last().map(|atom| atom.stride)));
-    let atoms: Vec<Atom> = walks.iter().flat_map(|(_, pieces)| pieces.iter().copied()).collect();
+    let atoms: Vec<AxisPiece> = walks.iter().flat_map(|(_, pieces)| pieces.iter().copied()).collect();
     let mut next = 1;
     for (stride, pieces) in walks.into_iter().rev() {
         *stride = next;
@@ -131,8 +138,8 @@ pub fn attention_input(graph: &mut Graph, i: usize, side: usize, op: &Attention)
     true
 }
 
-/// The pieces in the order in which they lie, if they are one then.
-fn in_order(pieces: &[Atom]) -> Option<Atom> {
+/// Joins pieces in storage order; `None` if more than one is left.
+fn in_order(pieces: &[AxisPiece]) -> Option<AxisPiece> {
     let mut sorted = pieces.to_vec();
     sorted.sort_by_key(|atom| std::cmp::Reverse(atom.stride));
     match join(sorted.into_iter())[..] {
@@ -141,18 +148,18 @@ fn in_order(pieces: &[Atom]) -> Option<Atom> {
     }
 }
 
-/// A float constant with a row for each step of a walk, its rows in the order in which the walk's pieces lie.
-fn rows_in_order(graph: &mut Graph, value: ValueId, pieces: &[Atom]) -> Option<ValueId> {
+/// Adds a copy of a float constant that has a row for each step through `pieces`, with its rows in storage order.
+fn rows_in_order(graph: &mut Graph, value: ValueId, pieces: &[AxisPiece]) -> Option<ValueId> {
     let floats = graph.floats(value)?;
     let rows: usize = pieces.iter().map(|atom| atom.len).product();
     if !floats.len().is_multiple_of(rows) {
         return None;
     }
     let place = |row: usize| {
-        let mut behind = rows;
-        let step = |atom: &Atom| {
-            behind /= atom.len;
-            row / behind % atom.len * atom.stride
+        let mut inner = rows;
+        let step = |atom: &AxisPiece| {
+            inner /= atom.len;
+            row / inner % atom.len * atom.stride
         };
         pieces.iter().map(step).sum::<usize>()
     };
@@ -180,7 +187,7 @@ mod tests {
         (0..count).map(|i| ((i * 37 + seed * 11) % 23) as f32 / 8.0 - 1.0).collect()
     }
 
-    /// Keys as an up-convolution leaves them, and then in planes; values that are known, or computed.
+    /// Attention over the keys of an up-convolution, transposed to planes; its values are constant or computed.
     fn graph(known_values: bool) -> Graph {
         let keys = GRID[0] * GRID[1] * 4;
         let mut graph = Graph::default();
@@ -227,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_are_read_where_they_lie_or_moved_in_long_pieces() {
+    fn keys_are_read_in_storage_order_or_copied_in_long_pieces() {
         for known_values in [true, false] {
             let plain = graph(known_values);
             let mut simple = plain.clone();
@@ -240,7 +247,7 @@ mod tests {
                     _ => None,
                 })
                 .collect();
-            // The depth stays innermost.
+            // Without constant values a transpose remains, in which the depth is innermost.
             assert_eq!(orders, if known_values { vec![] } else { vec![vec![0, 2, 1, 3, 4]] });
             for (found, expected) in answer(simple).iter().zip(answer(plain)) {
                 assert!((found - expected).abs() < 1e-5, "{found} {expected}");
