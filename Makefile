@@ -1,5 +1,5 @@
 # Faceptor Edge. `make` lists what there is; README.md begins with `make demo` and `make test`.
-# Everything is the release profile: tract is compiled once, and the network is slow without optimization.
+# Everything is the release profile: each crate is compiled once, and the network is slow without optimization.
 
 SHELL := /bin/bash
 export PATH := $(HOME)/.cargo/bin:$(PATH)
@@ -19,7 +19,7 @@ DEMO_OUT ?= target/demo.png
 # A real board for `make board-test`, as ssh knows it: BOARD=user@host. Without it, the virtual one.
 BOARD ?=
 
-.PHONY: help demo build test lint models-test behaviour preview-test cross cross-test board-test board-instructions bench bench-peers profile soak sanitize clean tools
+.PHONY: help demo build test lint models-test behaviour preview-test cross cross-test board-test board-instructions bench bench-peers profile soak sanitize rebuilds release clean tools
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -33,12 +33,18 @@ build: tools  ## the program `faceptor`, with the network inside
 	cargo build --release $(CARGO_FLAGS)
 
 test: tools  ## every Rust test; the networks' Python tests too, once `make models-test` has made their environment
-	cargo test --release $(CARGO_FLAGS) -- $(TEST_ARGS)
+	cargo test --release --workspace $(CARGO_FLAGS) -- $(TEST_ARGS)
 	@$(MAKE) --no-print-directory -C models test-if-ready
 
-lint: tools  ## formatting and clippy, both without a complaint
-	cargo fmt --check
-	cargo clippy --release --all-targets $(CARGO_FLAGS) -- -D warnings
+lint: tools  ## formatting, clippy, documentation and structure, all without a complaint
+	cargo fmt --all --check
+	.ci/structure
+	.ci/unit-graph
+	cargo clippy --release --workspace --all-targets $(CARGO_FLAGS) -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --release --workspace --no-deps --quiet $(CARGO_FLAGS)
+
+rebuilds: build  ## checks that only the sources of the network compile it again
+	.ci/rebuilds
 
 models-test: ## the networks' Python tests; makes their environment (PyTorch, about 6 GB) when it is missing
 	$(MAKE) -C models test
@@ -48,6 +54,9 @@ behaviour:  ## the tables of docs/behaviour.md: trembling, lag and steadiness of
 
 preview-test: build  ## the preview page in headless Chromium, with screenshots; installs Chromium when it is missing
 	tests/preview_page.py
+
+release: build cross  ## what is released, with SHA-256 sums, in dist/: programs for x86-64 and arm64, bundles, licences
+	.ci/release
 
 cross: build  ## the program for arm64 (glibc at most 2.35); installs the cross toolchain when it is missing
 	cross/toolchain.sh

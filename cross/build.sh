@@ -3,8 +3,11 @@
 #
 #     cross/build.sh              after cross/toolchain.sh and a host build (`make cross` does all three)
 #
-# The host's program compiles the network; the arm64 build takes that bundle as it is (FACEPTOR_BUNDLE). So tract is
-# compiled neither for arm64 nor once more for the host, and both programs hold the very same bytes.
+# The host's program compiles and packs the network; the arm64 build embeds that bundle (FACEPTOR_BUNDLE). So tract is not
+# compiled for arm64, and both programs hold the same network. Nor is a crate compiled for the host again
+# (.ci/unit-graph checks it): with rustup's compiler the build shares the host's target folder, and asks for the library
+# with the features that the host's has, of which the build script's crates depend. Debian's compiler loads only what it
+# has compiled itself: it gets a folder of its own, and compiles procedural macros and bindgen once more, but not tract.
 # The scripts beside this one source it, for what it sets: $host and $arm64 (the programs), $build (cargo's arguments),
 # and the environment of env.sh.
 set -euo pipefail
@@ -18,22 +21,29 @@ glibc_limit=2.35
 say() { echo "cross: $*"; }
 
 [ -x "$host" ] || { echo "cross: $host is missing: run 'make build' first" >&2; exit 1; }
-export CARGO_TARGET_DIR=${FACEPTOR_CROSS_TARGET:-$host_target/cross}
-mkdir -p "$CARGO_TARGET_DIR"
+cross_target=$host_target/cross
+mkdir -p "$cross_target"
 # One at a time: test.sh puts the program aside.
-exec {lock}>"$CARGO_TARGET_DIR/build.lock"
+exec {lock}>"$cross_target/build.lock"
 flock "$lock"
 
 # Replaced only when it differs: its time stamp decides whether cargo builds again.
-bundle=$CARGO_TARGET_DIR/edge.bundle
-"$host" compile models/edge --out "$bundle.new" >/dev/null
+bundle=$cross_target/edge.bundle
+"$host" compile models/edge --kernel sdot --out "$bundle.new" >/dev/null
 cmp -s "$bundle.new" "$bundle" || mv "$bundle.new" "$bundle"
 rm -f "$bundle.new"
 export FACEPTOR_BUNDLE=$bundle
 
+compiler=$(rustc --print sysroot)/bin/rustc
 # shellcheck source=env.sh
 source cross/env.sh
-build=(--release --target "$target" --no-default-features --features embedded,faceptor/default)
+if [ "$RUSTC" = "$compiler" ]; then
+    export CARGO_TARGET_DIR=$host_target
+    build=(--release --target "$target" --no-default-features --features embedded,faceptor/default)
+else
+    export CARGO_TARGET_DIR=$cross_target
+    build=(--release --target "$target" --no-default-features --features embedded)
+fi
 read -ra flags <<<"${CARGO_FLAGS:-}"
 build+=("${flags[@]}")
 say "building with $("$RUSTC" --version)"
@@ -48,6 +58,11 @@ if [ "$(printf '%s\n' "${needed#GLIBC_}" "$glibc_limit" | sort -V | tail -n 1)" 
     say "the program needs $needed, the limit is $glibc_limit:"
     aarch64-linux-gnu-objdump -T "$arm64" | grep -F "$needed"
     exit 1
+fi
+# The same path with both compilers.
+if [ "$CARGO_TARGET_DIR" != "$cross_target" ]; then
+    mkdir -p "$cross_target/$target/release"
+    ln -f "$arm64" "$cross_target/$target/release/faceptor"
 fi
 # The network inside, the compiler of networks not.
 size=$(stat -c %s "$arm64")
