@@ -4,8 +4,8 @@
 use std::sync::OnceLock;
 
 use faceptor_compiler::compile_folder;
-use faceptor_nn::bundle::BundleError;
 use faceptor_nn::bundle::Bundle;
+use faceptor_nn::bundle::BundleError;
 use faceptor_nn::cpu::Kernel;
 use faceptor_nn::engine::Engine;
 use faceptor_nn::{PACKINGS, Packing};
