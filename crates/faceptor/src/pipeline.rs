@@ -17,7 +17,7 @@ use crate::tasks::decoder::{Prediction, TaskDecoder};
 use crate::tasks::selection::{self, MAX_TASKS, SharedPart, TaskList};
 use faceptor_nn::bundle::Bundle;
 use faceptor_nn::cpu::Kernel;
-use faceptor_nn::engine::Engine;
+use faceptor_nn::engine::{Engine, TensorId};
 use faceptor_nn::thread_pool::Threads;
 
 /// What the network's input for a face is filled with.
@@ -53,6 +53,8 @@ pub struct Pipeline {
     /// Memory for the part of a frame with a large face.
     downscaled: Downscaled,
     shared: Vec<SharedPart>,
+    /// The tensor of each shared part in the engine.
+    shared_tensors: Vec<TensorId>,
     tasks: TaskList,
     masks: bool,
     augmentation: Augmentation,
@@ -95,6 +97,9 @@ impl Pipeline {
         }
         // The corners of a rotated frame lie farther out.
         let side = windows.iter().map(|window| window.crop.largest_side()).max().unwrap_or(0);
+        let shared = selection::shared_parts(manifest);
+        let ids = shared.iter().map(|part| engine.tensor_id(&part.tensor));
+        let shared_tensors = ids.collect::<Result<Vec<_>, _>>().map_err(Error::network)?;
         let mut pipeline = Pipeline {
             tracking_task: None,
             appearance: AppearanceTemplate::default(),
@@ -103,7 +108,8 @@ impl Pipeline {
             template,
             window_of,
             light: None,
-            shared: selection::shared_parts(manifest),
+            shared,
+            shared_tensors,
             tasks: TaskList::new(),
             masks: true,
             augmentation: Augmentation::Off,
@@ -240,7 +246,7 @@ impl Pipeline {
             }
             let window = &mut self.windows[index];
             let to_picture = windows.of(index);
-            let input = self.engine.input(&window.tensor).map_err(Error::network)?;
+            let input = self.engine.input(window.input).map_err(Error::network)?;
             match image {
                 FaceImage::Frame(view) => match window.crop.halvings(to_picture) {
                     0 => each_format!(view, pixels => window.crop.fill(pixels, to_picture, input)),
@@ -289,8 +295,8 @@ impl Pipeline {
     /// # Errors
     /// When the network's input was not filled.
     pub fn encode(&mut self, part: usize) -> Result<(), Error> {
-        match self.shared.get(part) {
-            Some(part) => self.engine.prepare(&part.tensor).map_err(Error::network),
+        match self.shared_tensors.get(part) {
+            Some(tensor) => self.engine.prepare(tensor).map_err(Error::network),
             None => Ok(()),
         }
     }

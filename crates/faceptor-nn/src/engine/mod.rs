@@ -137,6 +137,14 @@ impl Engine {
         self.helpers.as_ref().map_or(1, |helpers| helpers.pool.threads())
     }
 
+    /// Looks up a tensor of any type, for [`Engine::prepare`] or [`Engine::compute`].
+    ///
+    /// # Errors
+    /// If there is no such tensor.
+    pub fn tensor_id(&self, tensor: &str) -> Result<TensorId, Error> {
+        tensor.resolve(&self.tensors).map(TensorId::new)
+    }
+
     /// Looks up an input of the network, float32, for [`Engine::input`].
     ///
     /// # Errors

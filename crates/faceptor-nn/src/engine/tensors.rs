@@ -12,6 +12,12 @@ use crate::plan::{Element, Plan, Value};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct TensorId(u32);
 
+impl TensorId {
+    pub(super) fn new(index: usize) -> TensorId {
+        TensorId(index as u32)
+    }
+}
+
 /// Names a tensor in a call of an [`Engine`](crate::Engine): a [`TensorId`], or the tensor's name, which is looked up.
 pub trait TensorKey: key::Resolve {}
 
@@ -118,7 +124,7 @@ impl Tensors {
 
     /// Returns the id of a tensor that the given condition holds for.
     pub(super) fn find(&self, name: &str, condition: impl Fn(&Tensor) -> bool) -> Option<TensorId> {
-        self.by_name.get(name).filter(|id| condition(&self.all[**id])).map(|id| TensorId(*id as u32))
+        self.by_name.get(name).filter(|id| condition(&self.all[**id])).map(|id| TensorId::new(*id))
     }
 
     /// Fills in the tensors that depend on each; `parts` are the inputs and outputs of all parts.

@@ -11,10 +11,10 @@ use crate::align::crop::Crop;
 use crate::align::light::Light;
 use crate::align::warp::{Unwarp, Warp};
 use crate::detect::detection::Detection;
-use crate::error::{ErrorKind, OrError, Result, ensure};
+use crate::error::{Error, ErrorKind, OrError, Result, ensure};
 use crate::geometry::{Point, Similarity};
 use crate::image::normalization::Normalization;
-use faceptor_nn::engine::Engine;
+use faceptor_nn::engine::{Engine, TensorId};
 use faceptor_nn::manifest;
 use faceptor_nn::manifest::Manifest;
 use faceptor_nn::manifest::{Align, Group, GroupBorder, GroupColour, GroupWarp};
@@ -113,6 +113,8 @@ impl FrameFit {
 /// One network input with its sampler.
 pub struct FaceWindow {
     pub(crate) tensor: String,
+    /// The tensor in the engine.
+    pub(crate) input: TensorId,
     pub(crate) crop: Crop,
     pub(crate) geometry: Arc<WindowGeometry>,
     fit: FrameFit,
@@ -131,7 +133,7 @@ enum LumaFrom {
 impl FaceWindow {
     /// Creates the window of a network with `[input]` and `[frame]`: the aligned frame itself.
     fn of_input(input: &manifest::Input, frame: &manifest::Frame, engine: &Engine) -> Result<FaceWindow> {
-        check_shape(&input.tensor, 3, input.size, engine)?;
+        let tensor = check_input(&input.tensor, 3, input.size, engine)?;
         let linear = match frame.warp {
             manifest::Warp::None => 1.0,
             manifest::Warp::Cubic => f64::from(frame.warp_linear),
@@ -146,6 +148,7 @@ impl FaceWindow {
         let (size, colour) = (input.size, LumaFrom::Three(normalization));
         Ok(FaceWindow {
             tensor: input.tensor.clone(),
+            input: tensor,
             crop,
             geometry,
             fit: FrameFit::Frame,
@@ -158,7 +161,7 @@ impl FaceWindow {
     /// Creates the window of one preprocessing group.
     fn of_group(group: &Group, engine: &Engine) -> Result<FaceWindow> {
         let (name, frame) = (&group.name, &group.frame);
-        check_shape(&group.tensor, group.colour.channels(), group.size, engine)?;
+        let input = check_input(&group.tensor, group.colour.channels(), group.size, engine)?;
         let warp = match frame.warp {
             GroupWarp::None => Some(Warp::NONE),
             GroupWarp::Tanh => Warp::tanh(f64::from(frame.warp_tanh), group.size),
@@ -195,7 +198,8 @@ impl FaceWindow {
         }
         let geometry = Arc::new(WindowGeometry::new(warp, in_frame));
         let light_points = light_points(&geometry, group.size);
-        Ok(FaceWindow { tensor: group.tensor.clone(), crop, geometry, fit, size: group.size, light_points, colour })
+        let (tensor, size) = (group.tensor.clone(), group.size);
+        Ok(FaceWindow { tensor, input, crop, geometry, fit, size, light_points, colour })
     }
 
     /// Returns the side of its input, pixels.
@@ -256,11 +260,12 @@ fn light_points(geometry: &WindowGeometry, size: usize) -> Vec<usize> {
     points.collect()
 }
 
-fn check_shape(tensor: &str, channels: usize, size: usize, engine: &Engine) -> Result<()> {
+/// Looks up an input of the network and checks its shape.
+fn check_input(tensor: &str, channels: usize, size: usize, engine: &Engine) -> Result<TensorId> {
     let shape = [1, channels, size, size];
     let found = engine.shape(tensor).or_error(ErrorKind::Bundle, || format!("no part reads {tensor}"))?;
     ensure!(found == shape, Bundle, "input {tensor} has shape {found:?} instead of {shape:?}");
-    Ok(())
+    engine.input_id(tensor).map_err(|reason| Error::new(ErrorKind::Bundle, format!("{reason:#}")))
 }
 
 #[cfg(test)]
