@@ -16,7 +16,7 @@ FRAMES ?= 60
 MINUTES ?= 60
 DEMO_OUT ?= target/demo.png
 
-# A real board for `make board-test`, as ssh knows it: BOARD=user@host. Without it, the virtual one.
+# A real board for `make board-test`, as a destination of ssh: BOARD=user@host. Without it, the virtual one.
 BOARD ?=
 
 .PHONY: help demo build test lint models-test behaviour preview-test cross cross-test board-test board-instructions bench bench-peers profile soak sanitize rebuilds release clean tools
@@ -49,7 +49,7 @@ rebuilds: build  ## checks that only the sources of the network compile it again
 models-test: ## the networks' Python tests; makes their environment (PyTorch, about 6 GB) when it is missing
 	$(MAKE) -C models test
 
-behaviour:  ## the tables of docs/behaviour.md: trembling, lag and steadiness of a run, errors by light
+behaviour:  ## the tables of docs/behaviour.md: jitter, lag and stability of a run, errors by light
 	$(MAKE) -C models behaviour
 
 preview-test: build  ## the preview page in headless Chromium, with screenshots; installs Chromium when it is missing

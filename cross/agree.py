@@ -57,8 +57,8 @@ def main():
         compare(host, other, "answers", "", worst)
     except Difference as difference:
         sys.exit(f"agree: the programs differ at {difference}")
-    told = ", ".join(f"{k} {v:.2g}{' ' + UNITS[k] if k in UNITS else ''}" for k, v in sorted(worst.items()))
-    print(f"agree: {faces} face, every answer agrees; largest differences: {told}")
+    summary = ", ".join(f"{k} {v:.2g}{' ' + UNITS[k] if k in UNITS else ''}" for k, v in sorted(worst.items()))
+    print(f"agree: {faces} face, all results agree; largest differences: {summary}")
 
 
 if __name__ == "__main__":

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Builds faceptor for arm64 and checks that it starts on systems as old as it is meant for.
+# Builds faceptor for arm64 and checks that it starts on the oldest supported systems.
 #
 #     cross/build.sh              after cross/toolchain.sh and a host build (`make cross` does all three)
 #
@@ -8,26 +8,26 @@
 # (.ci/unit-graph checks it): with rustup's compiler the build shares the host's target folder, and asks for the library
 # with the features that the host's has, of which the build script's crates depend. Debian's compiler loads only what it
 # has compiled itself: it gets a folder of its own, and compiles procedural macros and bindgen once more, but not tract.
-# The scripts beside this one source it, for what it sets: $host and $arm64 (the programs), $build (cargo's arguments),
-# and the environment of env.sh.
+# The other scripts in this folder source it for its variables: $host and $arm64 (the programs), $build (cargo's
+# arguments), and the environment of env.sh.
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 cd "$root"
 host_target=$(realpath -m "${CARGO_TARGET_DIR:-target}")
 host=$host_target/release/faceptor
 target=aarch64-unknown-linux-gnu
-# The oldest system that the program must start on: Ubuntu 22.04 and JetPack 6 have glibc 2.35.
+# The oldest supported systems, Ubuntu 22.04 and JetPack 6, have glibc 2.35.
 glibc_limit=2.35
 say() { echo "cross: $*"; }
 
 [ -x "$host" ] || { echo "cross: $host is missing: run 'make build' first" >&2; exit 1; }
 cross_target=$host_target/cross
 mkdir -p "$cross_target"
-# One at a time: test.sh puts the program aside.
+# One process at a time: test.sh moves the program aside.
 exec {lock}>"$cross_target/build.lock"
 flock "$lock"
 
-# Replaced only when it differs: its time stamp decides whether cargo builds again.
+# Replaced only if it differs: its time stamp decides whether cargo builds again.
 bundle=$cross_target/edge.bundle
 "$host" compile models/edge --kernel sdot --out "$bundle.new" >/dev/null
 cmp -s "$bundle.new" "$bundle" || mv "$bundle.new" "$bundle"
@@ -48,7 +48,7 @@ read -ra flags <<<"${CARGO_FLAGS:-}"
 build+=("${flags[@]}")
 say "building with $("$RUSTC" --version)"
 arm64=$CARGO_TARGET_DIR/$target/release/faceptor
-# test.sh's script, and the program that it starts: cargo puts the program back, as a hard link that mv would not move
+# Removes test.sh's script and the program that it starts: cargo restores the program as a hard link, which mv does not move
 # onto itself.
 rm -f "$arm64" "$arm64.elf"
 cargo build "${build[@]}"

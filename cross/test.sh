@@ -1,19 +1,19 @@
 #!/usr/bin/env bash
-# Builds faceptor for arm64, runs its tests under QEMU's user emulation and compares its answers with the host's.
+# Builds faceptor for arm64, runs its tests under QEMU's user emulation and compares its results with the host's.
 #
 #     cross/test.sh               after cross/toolchain.sh and a host build (`make cross-test` does all three)
 #
-# Emulation is about a hundred times slower than a real core: it shows that answers are right, never how fast they come.
+# Emulation is about a hundred times slower than a real core: it shows that results are right, but not how fast the program is.
 set -euo pipefail
 # shellcheck source=build.sh
 source "$(dirname "$0")/build.sh"
 
-# The container's settings are these.
+# The container's settings must equal those of env.sh.
 while read -r setting; do
-    grep -qxF "export ${setting#ENV }" cross/env.sh || { echo "cross: env.sh does not say what cross/Dockerfile says: $setting" >&2; exit 1; }
+    grep -qxF "export ${setting#ENV }" cross/env.sh || { echo "cross: env.sh lacks a setting of cross/Dockerfile: $setting" >&2; exit 1; }
 done < <(grep '^ENV ' cross/Dockerfile)
 
-# The tests start the program by its path, and a kernel without binfmt_misc cannot start it: a script of that name does.
+# The tests start the program by its path. A kernel without binfmt_misc cannot start it, so a script takes its name.
 say "tests under $(qemu-aarch64-static --version | head -n 1)"
 list='import json, os, sys
 for line in sys.stdin:
@@ -21,7 +21,7 @@ for line in sys.stdin:
     if message.get("profile", {}).get("test") and message.get("executable"):
         print(message["executable"], os.path.dirname(message["manifest_path"]), sep="\t")'
 messages=$CARGO_TARGET_DIR/tests.json
-# The compiler of networks runs on the host alone, and so do its tests.
+# The network compiler and its tests run on the host only.
 cargo test "${build[@]}" --workspace --exclude faceptor-compiler --lib --tests --no-run --message-format json-render-diagnostics >"$messages"
 mapfile -t tests < <(python3 -c "$list" <"$messages")
 for crate in . crates/faceptor crates/faceptor-nn; do
@@ -32,13 +32,13 @@ mv "$arm64" "$arm64.elf"
 printf '#!/bin/sh\nexec %s "%s" "$@"\n' "$CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUNNER" "$arm64.elf" >"$arm64"
 chmod +x "$arm64"
 read -ra emulator <<<"$CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUNNER"
-# Modules of the program's integration tests that are left out here, each `--skip NAME::`.
-# These keep a pace that emulation cannot: a hundred frames a second. The loop's arm64 test is the board's (make board-test);
-# its rules are tested with scripted time among the unit tests, which do run here.
+# Modules of the program's integration tests that do not run here, each `--skip NAME::`.
+# These need a rate that emulation cannot reach: a hundred frames a second. make board-test tests the loop on arm64;
+# the unit tests, which do run here, test its rules with a virtual clock.
 paced=(bench control live outputs preview run)
-# These run the whole network on a thousand frames of scripted time, minutes of emulation for rules that hold no kernel.
+# These run the whole network on a thousand frames of virtual time: minutes of emulation for rules that use no kernel.
 long=(tracking overload)
-# It counts the page faults of its thread, and an emulator's own are among them: alone it passes here, beside other tests it does not.
+# This one counts the page faults of its thread, which include the emulator's: it passes here alone, but not next to other tests.
 faults=what_is_allocated_after_the_heap_was_touched_faults_no_more
 say "left to make board-test: ${paced[*]}; left to the host: ${long[*]}, $faults"
 for entry in "${tests[@]}"; do

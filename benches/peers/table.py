@@ -92,9 +92,9 @@ def main():
     os.sched_setaffinity(0, {args.cpu})
     out = Path(args.out)
     out.mkdir(parents=True, exist_ok=True)
-    told = network.manifest(args.export)
-    size, name = told["input"]["size"], told["input"]["tensor"]
-    outputs = [task["output"] for task in told["task"]]
+    description = network.manifest(args.export)
+    size, name = description["input"]["size"], description["input"]["tensor"]
+    outputs = [task["output"] for task in description["task"]]
     files = network.write(args.export, args.floats, out)
     images, what = network.inputs(args.golden, args.portrait, size, 32)
     images = np.ascontiguousarray(images)
@@ -167,7 +167,7 @@ def main():
         rows.append((engine.name, engine.settings, median[engine.name] / 1000, median[engine.name] / base, mean, least, verdict))
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip()
     lines = [
-        f"{told['name']} {told['version']}, six tasks of one face, one thread, medians of {args.rounds * args.runs} interleaved runs on {what}. {machine()}; commit {commit}.",
+        f"{description['name']} {description['version']}, six tasks of one face, one thread, medians of {args.rounds * args.runs} interleaved runs on {what}. {machine()}; commit {commit}.",
         "",
         "| engine | settings | ms a face, p50 | p50 to ours | cosine to float, mean (least) | right |",
         "|---|---|---|---|---|---|",
@@ -182,8 +182,8 @@ def main():
     for engine in extras[3:]:
         lines += [f"For context: {engine.name} on onnxruntime takes {median[engine.name] / 1000:.2f} ms, {median[engine.name] / base:.2f} of our time for all six tasks."]
     if differs:
-        told_of = ", ".join(f"{name} {value:.3f}" for name, value in differs.items())
-        lines += ["", f"OURS DIFFERS from the float network: {told_of}. Was the export made of weights.pt by this version of models/faceptor_models?", ""]
+        description_of = ", ".join(f"{name} {value:.3f}" for name, value in differs.items())
+        lines += ["", f"OURS DIFFERS from the float network: {description_of}. Was the export made of weights.pt by this version of models/faceptor_models?", ""]
     if load > BUSY:
         lines += ["", f"DISTURBED: the load average was {load:.1f} at the end; this benchmark alone makes it 1.", ""]
     lines += [f"Not run: {name}: {reason}" for name, reason in failures]

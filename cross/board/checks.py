@@ -88,7 +88,7 @@ class Run:
 
     def ended(self, scenario):
         """Checks that the loop ran to the end, and that every line is complete and in order."""
-        case = Case(scenario, "the loop ends when it is told to, and not before")
+        case = Case(scenario, "the loop ends on request, and not before")
         status = int((self.results / "exit").read_text())
         case.check(status == 0, f"exit status {status}: {(self.results / 'run.log').read_text()[-2000:]}")
         case.check(not self.torn, "the last line is torn")
