@@ -124,7 +124,7 @@ fn a_disk_that_is_full_loses_lines_and_tears_none() {
     limit(process, libc::RLIM_INFINITY);
     let said =
         log.find(|line| line.as_ref().is_ok_and(|line| line.contains("a.jsonl"))).expect("a line").expect("text");
-    assert!(said.contains("records again"), "{said}");
+    assert!(said.contains("recording again"), "{said}");
     until("it goes on", || size(&file) > full + 50_000);
     drop(run);
     let bytes = fs::read(&file).expect("it is there");
