@@ -52,7 +52,7 @@ def test_a_smaller_networks_errors_are_compared_with_the_larger_ones(tmp_path):
     card.write_text(f"# Card\n{accuracy.MARKS[0]}\n{columns}\n{accuracy.MARKS[1]}\n")
     assert (accuracy.column_of(card), accuracy.column_of(card, accuracy.COLUMNS["ort"])) == (larger, smaller)
     lines = accuracy.comparison(smaller, card).splitlines()[2:]
-    assert [line.split("|")[4].strip() for line in lines] == ["1.25", "1.25", "2.00 (above must)", "1.00", "1.00", "1.00", "1.20", "0.00"]
+    assert [line.split("|")[4].strip() for line in lines] == ["1.25", "1.25", "2.00 (above required)", "1.00", "1.00", "1.00", "1.20", "0.00"]
 
 
 def test_a_card_is_refused_for_another_network_than_its_export(tmp_path):

@@ -195,13 +195,13 @@ MOST_TIMES, AIM_TIMES = 1.5, 1.25  # a smaller network's error next to the large
 def comparison(column, card):
     """Writes a smaller network's rows as Markdown: its bundle's value, the larger network's, and the ratio of the errors."""
     other = column_of(card)
-    lines = [f"| measure | this bundle | {Path(card).parent.name} | error, times (must {MOST_TIMES}, aim {AIM_TIMES}) |", "|---|---|---|---|"]
+    lines = [f"| measure | this bundle | {Path(card).parent.name} | error, times (required {MOST_TIMES}, aim {AIM_TIMES}) |", "|---|---|---|---|"]
     for row, _, _, larger in GOALS:
         if row not in column or row not in other:
             continue
         mine, theirs = error(row, column[row], larger), error(row, other[row], larger)
         times = mine / theirs if theirs > 0 else (1.0 if mine <= 0 else float("inf"))
-        mark = " (above must)" if times > MOST_TIMES else ""
+        mark = " (above required)" if times > MOST_TIMES else ""
         form = ".3f" if "F1" in row else ".2f"
         lines.append(f"| {row} | {column[row]:{form}} | {other[row]:{form}} | {times:.2f}{mark} |")
     return "\n".join(lines)
@@ -209,14 +209,14 @@ def comparison(column, card):
 
 def markdown(columns, note):
     names = list(columns)
-    lines = ["| measure | must | aim | " + " | ".join(names) + " |", "|---|---|---|" + "---|" * len(names)]
+    lines = ["| measure | required | aim | " + " | ".join(names) + " |", "|---|---|---|" + "---|" * len(names)]
     for row, must, aim, larger in GOALS:
         cells = []
         for name in names:
             value = columns[name].get(row)
             cell = "-" if value is None else f"{value:.3f}" if "F1" in row else f"{value:.2f}"
             if value is not None and must is not None and (value < must if larger else value > must):
-                cell += " (below must)"
+                cell += " (below required)"
             cells.append(cell)
         lines.append(f"| {row} | {must if must is not None else '-'} | {aim if aim is not None else '-'} | " + " | ".join(cells) + " |")
     return "\n".join([*lines, "", note])

@@ -36,7 +36,7 @@ def confusion(said, truth, names):
     counts = np.zeros((len(names), len(names)), int)
     np.add.at(counts, (truth, said), 1)
     rows = [[name, *[f"{100 * c / max(1, row.sum()):.0f}" for c in row], row.sum()] for name, row in zip(names, counts)]
-    return table(["labelled \\ said, %", *names, "n"], rows)
+    return table(["labelled \\ predicted, %", *names, "n"], rows)
 
 
 def reliability(confidence, right):
@@ -116,7 +116,7 @@ def age_sections(dev, answers):
     right = (years >= low) & (years < high + 1)
     masks = [(f"{a:.0f}-{b:.0f}", (low == a) & (high == b)) for a, b in sorted(set(zip(low, high)))] + [("women", male == 0), ("men", male == 1)]
     found = groups(masks, lambda m, right=right: f"{100 * right[m].mean():.1f}")
-    out.append("### Age, FairFace by range and sex (the labels here do not hold FairFace's groups)\n\n" + table(["group", "in range %", "n"], found))
+    out.append("### Age, FairFace by range and sex (the labels do not contain FairFace's groups)\n\n" + table(["group", "in range %", "n"], found))
     return out
 
 
@@ -132,7 +132,7 @@ def attribute_sections(dev, answers):
         hit = right[use, k]
         recall = f"{100 * hit[yes].mean():.0f}" if yes.any() else "-"
         lines.append([name, f"{100 * hit.mean():.1f}", f"{100 * max(yes.mean(), 1 - yes.mean()):.1f}", recall, int(yes.sum())])
-    out = ["### Attributes, CelebA\n\n" + table(["attribute", "right %", "always the majority %", "found of those that have it %", "have it"], lines)]
+    out = ["### Attributes, CelebA\n\n" + table(["attribute", "right %", "majority baseline %", "recall %", "positives"], lines)]
     sex = truth[:, MALE]
     rest = np.arange(len(ATTRIBUTES)) != MALE
     found = groups([("women", sex < 0), ("men", sex > 0)], lambda m: f"{100 * right[m][:, rest][known[m][:, rest]].mean():.2f}")
@@ -141,7 +141,7 @@ def attribute_sections(dev, answers):
     error, bins = reliability(confidence[known], right[known])
     out.append(
         f"### Attributes: reliability of the scores (calibration error {100 * error:.1f} %)\n\n"
-        + table(["mean score of what is said %", "right %", "n"], [(f"{100 * c:.0f}", f"{100 * r:.0f}", n) for c, r, n in bins])
+        + table(["mean score of the predicted side %", "right %", "n"], [(f"{100 * c:.0f}", f"{100 * r:.0f}", n) for c, r, n in bins])
     )
     return out
 
