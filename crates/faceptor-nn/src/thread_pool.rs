@@ -5,7 +5,7 @@
 //! work they sleep, and the next step wakes them.
 //!
 //! `unsafe` code lives here and in [`crate::cpu`] only. Here it lends work on the caller's stack to the helpers, which Rust's
-//! lifetimes cannot express: [`Pool::each`] returns, by a panic too, only after every helper is done with it.
+//! lifetimes cannot express: `Pool::each` returns, by a panic too, only after every helper is done with it.
 
 use std::cell::UnsafeCell;
 use std::hint::spin_loop;

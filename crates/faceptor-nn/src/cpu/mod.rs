@@ -2,7 +2,7 @@
 //!
 //! `unsafe` code lives here and in [`crate::thread_pool`] only. Here it calls functions that are compiled for CPU features,
 //! and reads operands through pointers. Two values prove that both are sound: a [`Kernel`] exists only if this CPU has its
-//! instructions, and a [`PackedInt8`] or [`PackedFloat`] only with as many weights as its shape needs. What is left to check
+//! instructions, and a `PackedInt8` or `PackedFloat` only with as many weights as its shape needs. What is left to check
 //! on each call is the length of the activations and of the results.
 //!
 //! Integer sums are equal on every family. Float sums differ by rounding.
