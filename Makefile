@@ -4,15 +4,15 @@
 SHELL := /bin/bash
 export PATH := $(HOME)/.cargo/bin:$(PATH)
 
-# For the reports of `faceptor bench`.
+# The commit named in the reports of `faceptor bench`.
 export FACEPTOR_GIT ?= $(shell git describe --always --dirty --abbrev=12 2>/dev/null)
 
 CARGO_FLAGS ?=
 # Passed to the test programs, for example TEST_ARGS=--show-output.
 TEST_ARGS ?=
-# Frames of `make demo`: the clip is a loop.
+# Number of frames of `make demo`; the clip repeats.
 FRAMES ?= 60
-# Of `make soak`.
+# Duration of `make soak`.
 MINUTES ?= 60
 DEMO_OUT ?= target/demo.png
 
@@ -24,19 +24,19 @@ BOARD ?=
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
 
-demo: build  ## the network on the built-in clip: answers, latency table, an annotated picture
+demo: build  ## the network on the embedded clip: results, latency table, an annotated picture
 	@mkdir -p $(dir $(DEMO_OUT))
 	cargo run --release --quiet $(CARGO_FLAGS) -- run --source demo --tasks all --frames $(FRAMES) --out $(DEMO_OUT)
 	@echo "The last frame, annotated: $(DEMO_OUT)"
 
-build: tools  ## the program `faceptor`, with the network inside
+build: tools  ## the program `faceptor`, with the network embedded
 	cargo build --release $(CARGO_FLAGS)
 
 test: tools  ## every Rust test; the networks' Python tests too, once `make models-test` has made their environment
 	cargo test --release --workspace $(CARGO_FLAGS) -- $(TEST_ARGS)
 	@$(MAKE) --no-print-directory -C models test-if-ready
 
-lint: tools  ## formatting, clippy, documentation and structure, all without a complaint
+lint: tools  ## formatting, clippy, documentation and structure, without warnings
 	cargo fmt --all --check
 	.ci/structure
 	.ci/unit-graph
@@ -55,20 +55,20 @@ behaviour:  ## the tables of docs/behaviour.md: jitter, lag and stability of a r
 preview-test: build  ## the preview page in headless Chromium, with screenshots; installs Chromium when it is missing
 	tests/preview_page.py
 
-release: build cross  ## what is released, with SHA-256 sums, in dist/: programs for x86-64 and arm64, bundles, licences
+release: build cross  ## the release in dist/, with SHA-256 sums: programs for x86-64 and arm64, bundles, licences
 	.ci/release
 
 cross: build  ## the program for arm64 (glibc at most 2.35); installs the cross toolchain when it is missing
 	cross/toolchain.sh
 	cross/build.sh
 
-bench: build  ## the README's latency figures on this machine, as Markdown (10 minutes; FRAMES=1000 SECONDS=10 is quicker)
+bench: build  ## the latency figures of docs/bench.md on this machine, as Markdown (10 minutes; FRAMES=1000 SECONDS=10 is quicker)
 	cargo bench $(CARGO_FLAGS) --bench figures --quiet
 
-profile: build  ## what each step of the network costs on this machine: a table, and the picture docs/profile.svg
+profile: build  ## the cost of each step of the network on this machine: a table, and the picture docs/profile.svg
 	$${CARGO_TARGET_DIR:-target}/release/faceptor bench --tasks all --profile docs/profile.svg
 
-soak: build  ## the loop at 30 frames/s for MINUTES (60): memory, gaps, rate; fails when memory grows or a frame is lost unseen
+soak: build  ## the loop at 30 frames/s for MINUTES (60): memory, gaps, rate; fails when memory grows or a lost frame is not counted
 	benches/soak.py --minutes $(MINUTES) --program $${CARGO_TARGET_DIR:-target}/release/faceptor
 
 sanitize: build  ## tests of kernels, operators and engine under AddressSanitizer
@@ -83,11 +83,11 @@ board-test: build  ## the camera loop on an arm64 board: a virtual one, or BOARD
 	cross/toolchain.sh
 	cross/board/test.sh $(if $(BOARD),--board $(BOARD))
 
-board-instructions: build  ## instructions of one face on the virtual board, against plain tract's; compiles tract for arm64 once
+board-instructions: build  ## instructions of one face on the virtual board, compared with plain tract's; compiles tract for arm64 once
 	cross/toolchain.sh
 	cross/board/instructions.sh
 
-bench-peers: build  ## every engine that a user would pick instead, on the same network, interleaved: a table; installs them (about 1 GB)
+bench-peers: build  ## a comparison with other engines on the same network, interleaved: a table; installs them (about 1 GB)
 	benches/peers/run
 
 clean:  ## removes what the build made

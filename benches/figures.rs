@@ -1,6 +1,6 @@
-//! The figures of the README, as Markdown: `make bench`, or `cargo bench --bench figures -- [frame] [start] [jitter] [switch]`.
+//! Prints the figures of docs/bench.md as Markdown: `make bench`, or `cargo bench --bench figures -- [frame] [start] [jitter] [switch]`.
 //!
-//! Everything is measured through the real program, as a user could by hand; each table names its command, its machine
+//! All figures are measured with the real program, as a user could do by hand; each table names its command, its machine
 //! and its date. `FRAMES` (default 10000) and `SECONDS` (default 60) make it shorter.
 
 use std::io::{BufRead, BufReader, Write};
@@ -45,7 +45,7 @@ fn today() -> String {
     output.map(|o| String::from_utf8_lossy(&o.stdout).trim().to_owned()).unwrap_or_default()
 }
 
-/// `faceptor` with these arguments; its standard output as JSON.
+/// Runs `faceptor` with these arguments and returns its standard output as JSON.
 fn faceptor(arguments: &[&str]) -> Result<Value, Failure> {
     let output = Command::new(PROGRAM).args(arguments).stderr(Stdio::inherit()).output()?;
     if !output.status.success() {
@@ -58,7 +58,7 @@ fn ms(value: &Value) -> String {
     value.as_f64().map_or("-".to_owned(), |us| format!("{:.2}", us / 1000.0))
 }
 
-/// Whole numbers as such.
+/// Formats whole numbers without a fraction.
 fn count(value: &Value) -> String {
     value.as_f64().map_or("-".to_owned(), |count| count.to_string())
 }
@@ -77,7 +77,7 @@ fn heading(command: &str, report: &Value) {
     );
 }
 
-/// Frame times over demo frames for one, three and all tasks.
+/// Measures frame times over demo frames for one, three and all tasks.
 fn frame(frames: u64) -> Result<(), Failure> {
     let frames = frames.to_string();
     println!("### Frame time, ms\n");
@@ -110,7 +110,7 @@ fn frame(frames: u64) -> Result<(), Failure> {
     Ok(())
 }
 
-/// From nothing to the first answer, and what the program takes of memory and disk.
+/// Measures the time from start to the first result, and the program's memory and size.
 fn start(times: usize) -> Result<(), Failure> {
     let arguments = ["run", "--source", "demo", "--tasks", "all", "--json", "--frames", "1"];
     let (mut first_line, mut load, mut to_answer) = (Vec::new(), Vec::new(), Vec::new());
@@ -126,7 +126,7 @@ fn start(times: usize) -> Result<(), Failure> {
         if !line.contains("\"landmarks\"") {
             return Err(format!("the first line has no answer: {line}").into());
         }
-        // The last one runs long enough to tell the steady state.
+        // The last run is long enough to reach the steady state.
         let (warm_up, frames) = if turn + 1 == times { ("100", "1000") } else { ("1", "1") };
         report = faceptor(&["bench", "--tasks", "all", "--warm-up", warm_up, "--frames", frames, "--json", "-"])?;
         let us = |key: &str| report[key].as_f64().unwrap_or(f64::NAN);
@@ -203,7 +203,7 @@ impl Drop for Loop {
     }
 }
 
-/// How late results are published, at 30 frames a second.
+/// Measures how late results are published, at 30 frames a second.
 fn jitter(seconds: u64) -> Result<(), Failure> {
     let frames = (seconds * 30 + 3000).to_string();
     let (mut running, command) = Loop::start(&["--fps", "30", "--tasks", "all", "--frames", &frames])?;
@@ -239,14 +239,14 @@ fn jitter(seconds: u64) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Whether the machine was idle is judged right after, by a bench.
+/// Checks with a bench right after the measurement that the machine was idle.
 fn tell_of_load(report: &Value) {
     if let Some(why) = report["invalid_because"].as_str() {
         println!("INVALID: a bench right after says: {why}\n");
     }
 }
 
-/// What a frame takes right after the tasks were changed, beside frames with the same tasks long after.
+/// Measures the first frames after a change of tasks, and later frames with these tasks.
 fn switch(switches: usize) -> Result<(), Failure> {
     let (mut running, command) = Loop::start(&["--fps", "60", "--tasks", "age", "--frames", "100000"])?;
     let output = running.child.stdout.take().ok_or("no output")?;
@@ -257,7 +257,7 @@ fn switch(switches: usize) -> Result<(), Failure> {
     thread::sleep(Duration::from_secs(3));
     let mut stream = BufReader::new(UnixStream::connect(&running.socket)?);
     for turn in 0..switches {
-        // Every third frame or so: one right after the switch, others with the same tasks.
+        // About every third frame: one right after the switch, others with these tasks.
         thread::sleep(Duration::from_millis(50));
         let tasks = if turn % 2 == 0 { "landmarks,parsing,age" } else { "age" };
         writeln!(stream.get_mut(), "{{\"verb\": \"set-tasks\", \"tasks\": \"{tasks}\"}}")?;

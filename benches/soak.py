@@ -4,9 +4,9 @@
     benches/soak.py [--minutes 60] [--fps 30] [--program target/release/faceptor] [--out FILE.json] [-- MORE OPTIONS OF RUN]
 
 Every line of the loop's JSON is read, as a user's program would. Resident memory is read from /proc every five seconds;
-its slope is that of a straight line through everything after the first minute. A gap is a jump in `sequence`; it is
-explained when the loop itself counted as many frames as dropped or lost, until it was asked at the end. Fails (exit status 1) when memory grows by
-1 MiB an hour or more, when a gap is not explained, or when the loop ends by itself.
+its slope is that of a straight line through all samples after the first minute. A gap is a jump in `sequence`; it is
+explained if the loop itself counted as many frames as dropped or lost, up to the request at the end. Fails (exit status 1)
+if memory grows by 1 MiB an hour or more, if a gap is not explained, or if the loop ends by itself.
 """
 
 import argparse

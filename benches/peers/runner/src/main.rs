@@ -1,6 +1,6 @@
 //! `peers-runner ENGINE NETWORK IMAGES SIZE`: loads a network, then serves standard input, one request a line.
 //!
-//! `time N` runs N faces and answers their times in microseconds; `answer I` runs image I and answers every output as
+//! `time N` runs N faces and replies with their times in microseconds; `answer I` runs image I and replies with every output as
 //! numbers. ENGINE is `ours` (NETWORK is a bundle), `ours-encoder`, `ours-landmarks`, `ours-landmarks-attributes`,
 //! `tract` or `rten` (NETWORK is an ONNX file). Images follow each other, so that no engine sees the same one twice in a row.
 
@@ -60,7 +60,7 @@ impl Peer for Ours {
     }
 }
 
-/// tract as its README shows it: optimized, then a plan that runs.
+/// Runs tract as its README does: optimizes the model, then runs its plan.
 struct Tract {
     plan: Arc<tract_onnx::prelude::TypedRunnableModel>,
     names: Vec<String>,
