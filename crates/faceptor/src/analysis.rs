@@ -1,4 +1,4 @@
-//! What is known of one picture: its faces with their results, and the time that each step took.
+//! Records of an analysis, with memory that is reused: faces with their results, and the time of each step.
 
 use crate::align::face_window::WindowTransforms;
 use crate::align::light::Light;
@@ -8,24 +8,24 @@ use crate::quality::Quality;
 use crate::tasks::decoder::{TaskDecoder, TaskResult};
 use crate::tasks::selection::TaskList;
 
-/// A face and what the tasks say of it.
+/// A face with the results of the tasks.
 #[derive(Debug)]
 pub struct Face {
-    /// From 1 on: in the order of the finder's score for a photo, the same from frame to frame in a run.
+    /// From 1 on: in a photo by falling score, in a video the same from frame to frame.
     pub id: u32,
     pub detection: Detection,
-    /// The aligned frame (0..1) to picture pixels.
+    /// Transforms the aligned frame (0..1) to pixels of the picture.
     pub to_picture: Similarity,
-    /// The frames of the network's looks, which is the same one for a network with a single look.
+    /// The windows that the network sees the face through; all equal for a network with one input.
     pub windows: WindowTransforms,
-    /// Of what the network saw of it; `None` before it has looked.
+    /// Light on the face; `None` before it was sampled.
     pub light: Option<Light>,
-    /// One for each decoder of the pipeline; only those of chosen tasks may be known.
+    /// One for each decoder of the pipeline.
     pub results: Vec<TaskResult>,
 }
 
 impl Face {
-    /// A face of which nothing is known, with the memory that all results need.
+    /// Makes a face without results, with memory for all of them.
     pub fn blank(decoders: &[TaskDecoder]) -> Face {
         let results = decoders.iter().map(|r| TaskResult { known: false, ..TaskResult::fresh(r.blank()) }).collect();
         let detection = Detection { score: 0.0, edges: [0.0; 4], keypoints: [[0.0; 2]; 5] };
@@ -33,12 +33,12 @@ impl Face {
         Face { id: 0, detection, to_picture, windows: WindowTransforms::same(to_picture), light: None, results }
     }
 
-    /// How far what is said of it can be trusted.
+    /// Measures how well the face can be seen.
     pub fn quality(&self) -> Quality {
         Quality::of(&self.detection.keypoints, self.light)
     }
 
-    /// The known results with their decoders and places, in the order of the manifest's tasks.
+    /// Returns the known results with their decoders and indices, in the order of the manifest's tasks.
     pub fn known<'a>(
         &'a self,
         decoders: &'a [TaskDecoder],
@@ -53,7 +53,7 @@ impl Clone for Face {
         Face { results: self.results.clone(), ..*self }
     }
 
-    /// Takes no new memory when both are faces of one pipeline.
+    /// Allocates nothing when both are faces of one pipeline.
     fn clone_from(&mut self, other: &Face) {
         (self.id, self.detection, self.to_picture) = (other.id, other.detection, other.to_picture);
         (self.windows, self.light) = (other.windows, other.light);
@@ -61,7 +61,7 @@ impl Clone for Face {
     }
 }
 
-/// A list of faces whose memory stays when it gets shorter.
+/// A list of faces that keeps its memory when it gets shorter.
 #[derive(Debug, Default)]
 pub struct Faces {
     slots: Vec<Face>,
@@ -69,7 +69,7 @@ pub struct Faces {
 }
 
 impl Faces {
-    /// An empty list with memory for so many faces.
+    /// Makes an empty list with memory for so many faces.
     pub fn with_room(limit: usize, decoders: &[TaskDecoder]) -> Faces {
         Faces { slots: (0..limit).map(|_| Face::blank(decoders)).collect(), used: 0 }
     }
@@ -86,7 +86,7 @@ impl Faces {
         self.used += 1;
     }
 
-    /// Appends a copy, in the memory that is there when there is room.
+    /// Appends a copy, in existing memory where there is room.
     pub fn push_copy(&mut self, face: &Face) {
         match self.slots.get_mut(self.used) {
             Some(slot) => slot.clone_from(face),
@@ -124,30 +124,30 @@ impl Clone for Faces {
         Faces { slots: self.to_vec(), used: self.used }
     }
 
-    /// Takes no new memory when there is room.
+    /// Allocates nothing when there is room.
     fn clone_from(&mut self, other: &Faces) {
         self.clear();
         other.iter().for_each(|face| self.push_copy(face));
     }
 }
 
-/// Time spent on one picture, all faces together, in microseconds.
+/// Time of each step for one picture, all faces together, in microseconds.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Timing {
     pub find_us: u64,
     pub align_us: u64,
     pub encode_us: u64,
-    /// One for each decoder.
+    /// For each decoder.
     pub decode_us: Vec<u64>,
 }
 
 impl Timing {
-    /// Nothing spent, for so many decoders.
+    /// Makes a timing of zeros for so many decoders.
     pub fn new(decoders: usize) -> Timing {
         Timing { decode_us: vec![0; decoders], ..Timing::default() }
     }
 
-    /// Back to zero.
+    /// Sets every time to zero.
     pub fn clear(&mut self) {
         (self.find_us, self.align_us, self.encode_us) = (0, 0, 0);
         self.decode_us.fill(0);
@@ -165,14 +165,14 @@ impl Clone for Timing {
     }
 }
 
-/// A frame's budget, and what was put off to keep it.
+/// A frame's budget, and the tasks that were deferred to keep it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Deadline {
     pub budget_us: u64,
-    /// From the moment that the loop took the frame to the handing over of its result.
+    /// From the frame's arrival in the loop until its result is handed over.
     pub used_us: u64,
     pub missed: bool,
-    /// Tasks that at least one face did not get in this frame.
+    /// Tasks that did not run for at least one face.
     pub deferred: TaskList,
 }
 
@@ -183,12 +183,12 @@ pub struct Analysis {
     pub tasks: TaskList,
     pub faces: Faces,
     pub timing: Timing,
-    /// Of a run; photos have none.
+    /// Of a frame in the live loop; photos have none.
     pub deadline: Option<Deadline>,
 }
 
 impl Analysis {
-    /// An empty one with memory for so many faces.
+    /// Makes an empty analysis with memory for so many faces.
     pub fn with_room(limit: usize, decoders: &[TaskDecoder]) -> Analysis {
         let faces = Faces::with_room(limit, decoders);
         Analysis { faces, timing: Timing::new(decoders.len()), ..Analysis::default() }
@@ -201,7 +201,7 @@ impl Clone for Analysis {
         Analysis { tasks: self.tasks.clone(), faces, timing, deadline: self.deadline.clone() }
     }
 
-    /// Takes no new memory when there is room for the faces.
+    /// Allocates nothing when there is room for the faces.
     fn clone_from(&mut self, other: &Analysis) {
         self.tasks.clone_from(&other.tasks);
         self.faces.clone_from(&other.faces);

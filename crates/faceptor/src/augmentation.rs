@@ -7,6 +7,7 @@
 
 use crate::align::warp::Warp;
 use crate::geometry::Similarity;
+use crate::tasks::prediction::Prediction;
 use faceptor_nn::manifest::{Task, TaskKind};
 
 /// A view of a face: a crop that is rescaled about its centre, and may be mirrored.
@@ -26,6 +27,17 @@ const VIEWS: [AugmentedView; 10] = {
     let ([a, b], [c, d], [e, f], [g, h], [i, j]) = (both(1.0), both(1.1), both(0.9), both(0.8), both(0.7));
     [a, b, c, d, e, f, g, h, i, j]
 };
+
+/// How outputs of several views are averaged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Averaging {
+    /// Pairs x, y of network coordinates.
+    Points,
+    /// A plane of the network's grid for each class.
+    Planes,
+    /// Numbers without a place.
+    Numbers,
+}
 
 /// The smallest zoom for tasks other than parsing: below it much of the head is out of view.
 const NEAREST_FOR_ALL: f64 = 0.9;
@@ -61,7 +73,7 @@ impl AugmentedView {
 
     /// Reports whether a task of this kind runs on it.
     pub fn serves(self, kind: TaskKind) -> bool {
-        self.zoom >= NEAREST_FOR_ALL || kind == TaskKind::Parsing
+        self.zoom >= NEAREST_FOR_ALL || Prediction::averaging(kind) == Averaging::Planes
     }
 
     /// Returns the transform from the view (0..1) to the picture, for a face whose frame lies at `to_picture`. Mirroring is
@@ -119,59 +131,66 @@ pub struct OutputMean {
     output: Vec<f32>,
     /// Classes, height and width of a parsing's mean.
     grid: [usize; 3],
-    looks: u16,
+    views: u16,
 }
 
 impl OutputMean {
-    /// Begins anew with the first look's output `first`; the other arguments are those of [`OutputMean::add`].
+    /// Starts with the output `first` of the first view; the other arguments are those of [`OutputMean::add`].
     pub fn begin(&mut self, task: &Task, grid: [usize; 3], warp: &Warp, first: &[f32]) {
         let [classes, height, width] = grid;
         self.grid = [classes, FINER * height, FINER * width];
         self.output.clear();
-        let numbers = if task.kind == TaskKind::Parsing { self.grid.iter().product() } else { first.len() };
+        let is_grid = Prediction::averaging(task.kind) == Averaging::Planes;
+        let numbers = if is_grid { self.grid.iter().product() } else { first.len() };
         self.output.resize(numbers, 0.0);
-        self.looks = 0;
+        self.views = 0;
         self.add(task, grid, warp, AugmentedView::PLAIN, first);
     }
 
-    /// The mean so far.
+    /// Returns the mean so far.
     pub fn output(&self) -> &[f32] {
         &self.output
     }
 
-    /// Classes, height and width of a parsing's mean, which is finer than what a look says.
+    /// Returns classes, height and width of a parsing's mean, which is finer than an output.
     pub fn grid(&self) -> [usize; 3] {
         self.grid
     }
 
-    /// Adds `said`, the same output under a further view, seen through `warp`. `grid` is a parsing output's classes, height
-    /// and width. Both outputs have the length that the decoder has checked; for points and classes so has `flip`, which is
-    /// read of mirrored aspects alone.
-    pub fn add(&mut self, task: &Task, [_, height, width]: [usize; 3], warp: &Warp, view: AugmentedView, said: &[f32]) {
-        self.looks += 1;
-        let part = 1.0 / f32::from(self.looks);
-        let join = |mean: &mut f32, said: f32| *mean += part * (said - *mean);
+    /// Adds the output of a further view, whose window has the warp `warp`. The grid is classes, height and width of a
+    /// parsing output. The decoder has checked the length of the output, and that of `flip`, which mirrored views need.
+    pub fn add(
+        &mut self,
+        task: &Task,
+        [_, height, width]: [usize; 3],
+        warp: &Warp,
+        view: AugmentedView,
+        output: &[f32],
+    ) {
+        self.views += 1;
+        let part = 1.0 / f32::from(self.views);
+        let join = |mean: &mut f32, value: f32| *mean += part * (value - *mean);
         let twin = |index: usize| if view.mirrored { task.flip[index] } else { index };
-        match task.kind {
-            TaskKind::Landmarks => {
+        match Prediction::averaging(task.kind) {
+            Averaging::Points => {
                 let place = |n: f32| view.to_first(f64::from(n), warp) as f32;
                 for (index, point) in self.output.chunks_exact_mut(2).enumerate() {
-                    let [x, y] = [said[2 * twin(index)], said[2 * twin(index) + 1]];
+                    let [x, y] = [output[2 * twin(index)], output[2 * twin(index) + 1]];
                     join(&mut point[0], place(if view.mirrored { 1.0 - x } else { x }));
                     join(&mut point[1], place(y));
                 }
             }
-            TaskKind::Parsing => {
+            Averaging::Planes => {
                 let [_, rows, columns] = self.grid;
                 let middle = |index: usize, count: usize| (index as f64 + 0.5) / count as f64;
                 let across: Vec<_> = (0..columns).map(|x| view.cell(middle(x, columns), width, warp)).collect();
                 let turned = |x: usize| if view.mirrored { width - 1 - x } else { x };
                 for (index, class) in self.output.chunks_exact_mut(rows * columns).enumerate() {
-                    let said = &said[twin(index) * height * width..][..height * width];
+                    let output = &output[twin(index) * height * width..][..height * width];
                     for (y, row) in class.chunks_exact_mut(columns).enumerate() {
                         let Some((upper, down)) = view.cell(middle(y, rows), height, warp) else { continue };
                         let lower = (upper + 1).min(height - 1);
-                        let [upper, lower] = [upper, lower].map(|y| &said[y * width..][..width]);
+                        let [upper, lower] = [upper, lower].map(|y| &output[y * width..][..width]);
                         for (mean, column) in row.iter_mut().zip(&across) {
                             let &Some((left, across)) = column else { continue };
                             let right = turned((left + 1).min(width - 1));
@@ -183,8 +202,8 @@ impl OutputMean {
                     }
                 }
             }
-            TaskKind::Age | TaskKind::Expression | TaskKind::Attributes | TaskKind::Recognition => {
-                self.output.iter_mut().zip(said).for_each(|(mean, &said)| join(mean, said));
+            Averaging::Numbers => {
+                self.output.iter_mut().zip(output).for_each(|(mean, &value)| join(mean, value));
             }
         }
     }

@@ -2,9 +2,10 @@
 
 use crate::face::Face;
 use crate::tasks::age::Age;
-use crate::tasks::decoder::{Prediction, TaskDecoder, largest};
+use crate::tasks::decoder::{TaskDecoder, largest};
 use crate::tasks::landmarks::Landmarks;
 use crate::tasks::parsing::{self, OUTSIDE};
+use crate::tasks::prediction::Prediction;
 
 /// The result of a task for a face, by the kind of the task.
 #[derive(Clone, Copy, Debug)]

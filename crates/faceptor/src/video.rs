@@ -7,7 +7,8 @@ use crate::error::{Error, Result};
 use crate::geometry::{Similarity, TRACKING_LANDMARKS};
 use crate::image::view::ImageView;
 use crate::pipeline::{FaceImage, Pipeline};
-use crate::tasks::decoder::{Prediction, TaskDecoder, TaskResult};
+use crate::tasks::decoder::{TaskDecoder, TaskResult};
+use crate::tasks::prediction::Prediction;
 use crate::tasks::selection::TaskList;
 use crate::tasks::smoothing;
 use crate::track::tracker::{MAX_TRACKS, SWEEP_FRAMES, Search, Tracker, TrackerOptions};
@@ -325,7 +326,7 @@ impl VideoFaces {
         policy.share_begins(share);
         let ran = pipeline.run_face(FaceImage::Frame(view), windows, order, policy, |pipeline, task| {
             let result = &mut results[task];
-            if result.known && *smoothing_s > 0.0 && smoothing::applies(&result.prediction) {
+            if result.known && *smoothing_s > 0.0 && result.prediction.is_smoothed() {
                 let fresh = &mut unsmoothed[task];
                 pipeline.decode(task, windows, fresh)?;
                 smoothing::blend(&mut result.prediction, fresh, smoothing::share(result.since_s, *smoothing_s));

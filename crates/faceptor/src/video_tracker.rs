@@ -64,7 +64,7 @@ impl Tracker {
         Ok(&self.analysis)
     }
 
-    /// Declares that the next frame shows another scene: every face gets a new number.
+    /// Declares that the next frame shows another scene: earlier results are dropped, and the face finder runs on it.
     pub fn cut(&mut self) {
         self.video.cut();
     }

@@ -164,7 +164,7 @@ struct Doubts(Quality);
 
 impl Serialize for Doubts {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_seq(self.0.doubts())
+        serializer.collect_seq(self.0.warnings())
     }
 }
 

@@ -39,9 +39,9 @@ fn describe_face(text: &mut String, face: &Face, decoders: &[TaskDecoder]) -> st
     let [x, y, width, height] = face.detection.xywh();
     let score = face.detection.score;
     writeln!(text, "  face {}: score {score:.2}, box {x:.0},{y:.0} {width:.0} x {height:.0}", face.id)?;
-    let doubts: Vec<String> = face.quality().doubts().map(|doubt| doubt.replace('_', " ")).collect();
-    if !doubts.is_empty() {
-        writeln!(text, "    not to be trusted: {}", doubts.join(", "))?;
+    let warnings: Vec<String> = face.quality().warnings().map(|warning| warning.replace('_', " ")).collect();
+    if !warnings.is_empty() {
+        writeln!(text, "    not to be trusted: {}", warnings.join(", "))?;
     }
     let phrases = caption::phrases(face, decoders);
     if !phrases.is_empty() {

@@ -1,15 +1,26 @@
 //! Age: the mean and spread of a distribution over bins of years.
 
-/// Years and their standard deviation under the network's distribution.
+use crate::error::Result;
+use crate::tasks::shape::check_numbers;
+use faceptor_nn::manifest::Task;
+
+/// An age: the mean of the network's distribution.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Age {
+    /// Mean, years.
     pub years: f32,
+    /// Standard deviation, years.
     pub std: f32,
 }
 
+/// Checks for `[1, bins]` with the year of each bin.
+pub(super) fn check(task: &Task, shape: &[usize]) -> Result<()> {
+    check_numbers(task, shape, Some(task.bins.len()))
+}
+
 impl Age {
-    /// `probabilities` over the bins whose middles are `years`; they are normalised here once more, since rounding in
-    /// the network leaves their sum near 1 only.
+    /// Decodes `probabilities` of the bins whose middles are `years`. They are normalised again, because rounding in the
+    /// network leaves their sum only near 1.
     pub fn read(probabilities: &[f32], years: &[f32]) -> Age {
         let sum: f32 = probabilities.iter().map(|p| p.max(0.0)).sum::<f32>().max(1e-6);
         let expect = |of: &dyn Fn(f32) -> f32| -> f32 {

@@ -1,4 +1,4 @@
-//! From a task's output tensor to its answer, by the kind that the manifest gives the task.
+//! Runs a task and decodes its output into a prediction.
 
 use std::sync::Arc;
 
@@ -7,66 +7,26 @@ use crate::align::warp::Warp;
 use crate::augmentation::OutputMean;
 use crate::error::{Error, Result, ensure};
 use crate::geometry::Similarity;
-use crate::tasks::age::Age;
-use crate::tasks::landmarks::Landmarks;
-use crate::tasks::parsing::{self, OUTSIDE, Parsing};
-use crate::tasks::recognition;
+use crate::tasks::parsing::{self, Parsing};
+use crate::tasks::prediction::Prediction;
 use faceptor_nn::engine::{Engine, TensorId};
 use faceptor_nn::manifest::{Task, TaskKind};
 
-/// What one task says of one face.
-#[derive(Debug, PartialEq)]
-pub enum Prediction {
-    Landmarks(Landmarks),
-    Parsing(Parsing),
-    Age(Age),
-    /// Probability of each label; they sum to one.
-    Expression(Vec<f32>),
-    /// Probability of each attribute by itself.
-    Attributes(Vec<f32>),
-    /// Embedding of unit length.
-    Recognition(Vec<f32>),
-}
-
-impl Clone for Prediction {
-    fn clone(&self) -> Prediction {
-        match self {
-            Prediction::Landmarks(landmarks) => Prediction::Landmarks(landmarks.clone()),
-            Prediction::Parsing(parsing) => Prediction::Parsing(parsing.clone()),
-            Prediction::Age(age) => Prediction::Age(*age),
-            Prediction::Expression(scores) => Prediction::Expression(scores.clone()),
-            Prediction::Attributes(values) => Prediction::Attributes(values.clone()),
-            Prediction::Recognition(embedding) => Prediction::Recognition(embedding.clone()),
-        }
-    }
-
-    /// Takes no new memory when both are answers of one task and `self` has held one before.
-    fn clone_from(&mut self, other: &Prediction) {
-        match (self, other) {
-            (Prediction::Landmarks(to), Prediction::Landmarks(from)) => to.points.clone_from(&from.points),
-            (Prediction::Parsing(to), Prediction::Parsing(from)) => to.clone_from(from),
-            (Prediction::Expression(to), Prediction::Expression(from))
-            | (Prediction::Attributes(to), Prediction::Attributes(from))
-            | (Prediction::Recognition(to), Prediction::Recognition(from)) => to.clone_from(from),
-            (to, from) => *to = from.clone(),
-        }
-    }
-}
-
-/// An answer that is kept from frame to frame, with its age.
+/// A prediction that is kept from frame to frame, with its age.
 #[derive(Debug, PartialEq)]
 pub struct TaskResult {
+    /// Meaningless unless `known`.
     pub prediction: Prediction,
-    /// Whether the task has been answered for this face at all; `prediction` means nothing otherwise.
+    /// The task has run for this face.
     pub known: bool,
-    /// How many frames ago the face was seen that it is about; 0 is this frame.
+    /// How many frames ago it ran; 0 is this frame.
     pub stale_frames: u32,
-    /// Seconds since the task was answered last.
+    /// Seconds since it ran.
     pub since_s: f32,
 }
 
 impl TaskResult {
-    /// An answer of this frame.
+    /// Makes a result of this frame.
     pub fn fresh(prediction: Prediction) -> TaskResult {
         TaskResult { prediction, known: true, stale_frames: 0, since_s: 0.0 }
     }
@@ -77,7 +37,7 @@ impl Clone for TaskResult {
         TaskResult { prediction: self.prediction.clone(), ..*self }
     }
 
-    /// Copies an answer that is known only: what is not known is not read.
+    /// Leaves the prediction as it is when that of `other` is not known.
     fn clone_from(&mut self, other: &TaskResult) {
         (self.known, self.stale_frames, self.since_s) = (other.known, other.stale_frames, other.since_s);
         if other.known {
@@ -95,59 +55,42 @@ struct ParsingViews {
     cells: Option<(TensorId, [usize; 2])>,
 }
 
-/// Reads the answers of one task. Two tasks of one kind have a decoder each.
+/// Runs one task and decodes its output. Two tasks of one kind have a decoder each.
 #[derive(Clone, Debug)]
 pub struct TaskDecoder {
     task: Task,
-    /// Classes, height and width of a parsing output; unused otherwise.
-    grid: [usize; 3],
-    /// The task's output tensor; none for a decoder that no engine has been given to.
+    /// Of the task's output.
+    shape: Vec<usize>,
+    /// The task's output tensor; `None` for a decoder that was given no engine.
     output: Option<TensorId>,
     views: ParsingViews,
-    /// Points, labels, bins or numbers.
-    outputs: usize,
     window: usize,
     geometry: Arc<WindowGeometry>,
 }
 
 impl TaskDecoder {
-    /// Checks the shape of the task's output against its kind and labels, so that reading cannot fail later.
-    pub fn new(task: &Task, shape: &[usize]) -> Result<TaskDecoder> {
+    /// Checks the shape of the task's output against its kind and labels, so that decoding cannot fail later. The task
+    /// sees the aligned frame as it is.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Bundle`](crate::ErrorKind::Bundle) when they do not fit.
+    pub fn new(task: &Task, shape: &[usize]) -> Result<TaskDecoder, Error> {
         let name = &task.name;
-        let wrong = |wanted: &str| format!("task {name}: its output has shape {shape:?} instead of {wanted}");
-        let mut grid = [0; 3];
         ensure!(!shape.contains(&0), Bundle, "task {name}: its output of shape {shape:?} is empty");
-        match task.kind {
-            TaskKind::Landmarks => ensure!(matches!(shape, [1, _, 2]), Bundle, "{}", wrong("[1, points, 2]")),
-            TaskKind::Parsing => {
-                ensure!(matches!(shape, [1, _, _, _]), Bundle, "{}", wrong("[1, classes, height, width]"));
-                grid.copy_from_slice(&shape[1..]);
-                ensure!(grid[0] < usize::from(OUTSIDE), Bundle, "task {name}: {} classes do not fit a mask", grid[0]);
-            }
-            _ => ensure!(matches!(shape, [1, _]), Bundle, "{}", wrong("[1, numbers]")),
-        }
-        let named = match task.kind {
-            TaskKind::Parsing | TaskKind::Expression | TaskKind::Attributes => task.labels.len(),
-            TaskKind::Age => task.bins.len(),
-            TaskKind::Landmarks | TaskKind::Recognition => shape[1],
-        };
-        ensure!(named == shape[1], Bundle, "task {name}: {} outputs, but {named} labels or bins", shape[1]);
-        let paired = task.flip.len();
-        ensure!(paired == 0 || paired == shape[1], Bundle, "task {name}: {} outputs, but flip has {paired}", shape[1]);
+        Prediction::check(task, shape)?;
         let geometry = Arc::new(WindowGeometry::new(Warp::NONE, Similarity::scaling(1.0)));
         Ok(TaskDecoder {
             task: task.clone(),
-            grid,
+            shape: shape.to_vec(),
             output: None,
             views: ParsingViews::default(),
-            outputs: shape[1],
             window: 0,
             geometry,
         })
     }
 
     /// Looks up the tensors that the decoder reads, so that no run looks up a name.
-    pub fn with_tensors_of(mut self, engine: &Engine) -> Result<TaskDecoder> {
+    pub(crate) fn with_tensors_of(mut self, engine: &Engine) -> Result<TaskDecoder> {
         self.output = Some(engine.output_id(&self.task.output).map_err(Error::network)?);
         if self.task.kind == TaskKind::Parsing {
             let cell = |cells: TensorId| match engine.shape(cells) {
@@ -160,29 +103,10 @@ impl TaskDecoder {
         Ok(self)
     }
 
-    /// Has the network compute the answer of the face that it has been shown, and reads it as [`TaskDecoder::read_into`] does.
-    /// `scores`: a mask may be drawn of it.
-    ///
-    /// # Errors
-    /// When the network has not been shown a face.
-    pub fn run(
-        &self,
-        engine: &mut Engine,
-        scores: bool,
-        to_picture: &Similarity,
-        answer: &mut Prediction,
-    ) -> Result<()> {
-        if let (Prediction::Parsing(parsing), TaskKind::Parsing) = (&mut *answer, self.task.kind) {
-            let output = match (self.views.labels, self.views.cells) {
-                (Some(labels), _) if !scores => parsing::Output::Labels(engine.bytes(labels).map_err(Error::network)?),
-                (_, Some((cells, cell))) => parsing::Output::Cells(engine.output(cells).map_err(Error::network)?, cell),
-                _ => parsing::Output::Planes(self.compute(engine)?),
-            };
-            parsing.read(output, self.grid, &self.geometry.warp, scores);
-            return Ok(());
-        }
-        self.read_into(self.compute(engine)?, to_picture, answer);
-        Ok(())
+    /// Sets the window that the task sees the face through.
+    pub(crate) fn in_window(mut self, window: usize, geometry: Arc<WindowGeometry>) -> TaskDecoder {
+        (self.window, self.geometry) = (window, geometry);
+        self
     }
 
     /// Runs the task without decoding its output; for parsing without `scores` the best classes alone.
@@ -199,6 +123,28 @@ impl TaskDecoder {
         computed.map_err(Error::network)
     }
 
+    /// Runs the task for the face that was sampled and decodes its output as [`TaskDecoder::read_into`] does. `scores`:
+    /// parsing keeps its scores, from which masks are interpolated.
+    pub(crate) fn run(
+        &self,
+        engine: &mut Engine,
+        scores: bool,
+        to_picture: &Similarity,
+        prediction: &mut Prediction,
+    ) -> Result<()> {
+        let Some(parsing) = self.parsing_in(prediction) else {
+            self.read_into(self.compute(engine)?, to_picture, prediction);
+            return Ok(());
+        };
+        let output = match (self.views.labels, self.views.cells) {
+            (Some(labels), _) if !scores => parsing::Output::Labels(engine.bytes(labels).map_err(Error::network)?),
+            (_, Some((cells, cell))) => parsing::Output::Cells(engine.output(cells).map_err(Error::network)?, cell),
+            _ => parsing::Output::Planes(self.compute(engine)?),
+        };
+        parsing.read(output, self.grid(), &self.geometry.warp, scores);
+        Ok(())
+    }
+
     /// Computes the task's output tensor.
     pub(crate) fn compute<'a>(&self, engine: &'a mut Engine) -> Result<&'a [f32]> {
         let output = match self.output {
@@ -208,92 +154,79 @@ impl TaskDecoder {
         output.map_err(Error::network)
     }
 
-    /// For a network that looks at the face in this way; otherwise at the aligned frame as it is.
-    pub fn in_window(mut self, window: usize, geometry: Arc<WindowGeometry>) -> TaskDecoder {
-        (self.window, self.geometry) = (window, geometry);
-        self
-    }
-
-    /// Which of a face's [`WindowTransforms`](crate::align::face_window::WindowTransforms) the task has.
+    /// Returns which of a face's [`WindowTransforms`](crate::stages::WindowTransforms) the task has.
     pub fn window(&self) -> usize {
         self.window
     }
 
-    /// How the task sees it.
+    /// Returns the geometry of that window.
     pub fn geometry(&self) -> &WindowGeometry {
         &self.geometry
     }
 
-    /// The task as the manifest has it.
+    /// Returns the task as the manifest has it.
     pub fn task(&self) -> &Task {
         &self.task
     }
 
-    /// Classes, height and width of a parsing output; zeros for other kinds.
+    /// Returns classes, height and width of a parsing output; zeros for other kinds.
     pub fn grid(&self) -> [usize; 3] {
-        self.grid
+        parsing::grid(&self.shape)
     }
 
-    /// How many points, labels, bins or numbers an answer has.
+    /// Returns how many points, classes, bins or numbers a prediction has.
     pub fn outputs(&self) -> usize {
-        self.outputs
+        self.shape[1]
     }
 
-    /// Reads `output`, whose shape was checked, for the face that `to_picture` (the task's view to picture) points at,
-    /// into an answer of this decoder (see [`TaskDecoder::blank`]), whose memory is used again.
-    pub fn read_into(&self, output: &[f32], to_picture: &Similarity, answer: &mut Prediction) {
-        let warp = &self.geometry.warp;
-        match (self.task.kind, answer) {
-            (TaskKind::Landmarks, Prediction::Landmarks(landmarks)) => landmarks.read(output, warp, to_picture),
-            (TaskKind::Parsing, Prediction::Parsing(parsing)) => {
-                parsing.read(parsing::Output::Planes(output), self.grid, warp, true);
-            }
-            (TaskKind::Age, Prediction::Age(age)) => *age = Age::read(output, &self.task.bins),
-            (TaskKind::Expression, Prediction::Expression(numbers))
-            | (TaskKind::Attributes, Prediction::Attributes(numbers)) => {
-                numbers.clear();
-                numbers.extend_from_slice(output);
-            }
-            (TaskKind::Recognition, Prediction::Recognition(embedding)) => recognition::read(output, embedding),
-            (_, answer) => {
-                // An answer of another task: only its memory is lost.
-                *answer = self.blank();
-                self.read_into(output, to_picture, answer);
-            }
+    /// Decodes `output`, whose length fits the shape that was checked, into the memory of a prediction of
+    /// [`TaskDecoder::blank`]; `to_picture` is the transform of the task's window.
+    pub fn read_into(&self, output: &[f32], to_picture: &Similarity, prediction: &mut Prediction) {
+        if !prediction.read(&self.task, &self.shape, output, &self.geometry.warp, to_picture) {
+            // A prediction of another task: its memory is lost.
+            *prediction = self.blank();
+            prediction.read(&self.task, &self.shape, output, &self.geometry.warp, to_picture);
         }
     }
 
-    /// The same of the mean of several looks, whose grid is finer for parsing.
-    pub fn read_mean(&self, mean: &OutputMean, to_picture: &Similarity, answer: &mut Prediction) {
-        match (self.task.kind, answer) {
-            (TaskKind::Parsing, Prediction::Parsing(parsing)) => {
+    /// Decodes the mean over several views, whose grid is finer for parsing.
+    pub(crate) fn read_mean(&self, mean: &OutputMean, to_picture: &Similarity, prediction: &mut Prediction) {
+        match self.parsing_in(prediction) {
+            Some(parsing) => {
                 parsing.read(parsing::Output::Planes(mean.output()), mean.grid(), &self.geometry.warp, true);
             }
-            (_, answer) => self.read_into(mean.output(), to_picture, answer),
+            None => self.read_into(mean.output(), to_picture, prediction),
         }
     }
 
-    /// An answer of the right kind with the memory that reading needs.
+    /// Returns the parsing that a prediction holds, or is made to hold, if the task is one; `None` for other kinds.
+    fn parsing_in<'a>(&self, prediction: &'a mut Prediction) -> Option<&'a mut Parsing> {
+        if self.task.kind != TaskKind::Parsing {
+            return None;
+        }
+        if !matches!(prediction, Prediction::Parsing(_)) {
+            *prediction = self.blank();
+        }
+        match prediction {
+            Prediction::Parsing(parsing) => Some(parsing),
+            _ => None,
+        }
+    }
+
+    /// Makes a prediction of the task's kind with the memory that decoding needs.
     pub fn blank(&self) -> Prediction {
-        match self.task.kind {
-            TaskKind::Landmarks => Prediction::Landmarks(Landmarks { points: Vec::with_capacity(self.outputs) }),
-            TaskKind::Parsing => Prediction::Parsing(Parsing::with_grid(self.grid)),
-            TaskKind::Age => Prediction::Age(Age::default()),
-            TaskKind::Expression => Prediction::Expression(Vec::with_capacity(self.outputs)),
-            TaskKind::Attributes => Prediction::Attributes(Vec::with_capacity(self.outputs)),
-            TaskKind::Recognition => Prediction::Recognition(Vec::with_capacity(self.outputs)),
-        }
+        Prediction::blank(&self.task, &self.shape)
     }
 
-    /// The same as a new answer.
+    /// As [`TaskDecoder::read_into`], into a new prediction.
     pub fn read(&self, output: &[f32], to_picture: &Similarity) -> Prediction {
-        let mut answer = self.blank();
-        self.read_into(output, to_picture, &mut answer);
-        answer
+        let mut prediction = self.blank();
+        self.read_into(output, to_picture, &mut prediction);
+        prediction
     }
 }
 
-/// Index of the largest number, the first of equals; 0 for an empty list.
+/// Returns the index of the largest number, the first of equals; 0 for an empty list.
 pub fn largest(numbers: &[f32]) -> usize {
     numbers.iter().enumerate().fold(0, |best, (index, number)| if *number > numbers[best] { index } else { best })
 }
@@ -301,6 +234,7 @@ pub fn largest(numbers: &[f32]) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::tasks::age::Age;
 
     fn task(kind: TaskKind, labels: usize) -> Task {
         Task { labels: (0..labels).map(|i| format!("label{i}")).collect(), ..Task::of_kind(kind) }

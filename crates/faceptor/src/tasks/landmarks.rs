@@ -1,17 +1,29 @@
-//! Landmarks: points of the network's input to points of the picture.
+//! Landmarks: points in network coordinates, mapped to the picture.
 
 use crate::align::warp::Warp;
+use crate::error::Result;
 use crate::geometry::{Point, Similarity};
+use crate::tasks::shape::{check_count, unfit};
+use faceptor_nn::manifest::Task;
 
-/// Points in picture coordinates, in the order of the data set.
+/// Points of a face.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Landmarks {
+    /// x, y in pixels of the image, in the order of the data set (the embedded network: 68 points in iBUG order).
     pub points: Vec<Point>,
 }
 
+/// Checks for `[1, points, 2]`.
+pub(super) fn check(task: &Task, shape: &[usize]) -> Result<()> {
+    match shape {
+        &[1, count, 2] => check_count(task, count, None),
+        _ => Err(unfit(task, shape, "[1, points, 2]")),
+    }
+}
+
 impl Landmarks {
-    /// `output` holds x, y pairs in network coordinates, 0..1 (the soft-argmax is part of the network).
-    pub fn read(&mut self, output: &[f32], warp: &Warp, to_picture: &Similarity) {
+    /// Decodes x, y pairs in network coordinates, 0..1 (the soft-argmax is part of the network).
+    pub(super) fn read(&mut self, output: &[f32], warp: &Warp, to_picture: &Similarity) {
         self.points.clear();
         self.points.extend(output.chunks_exact(2).map(|pair| {
             let (fx, fy) = (warp.to_frame(f64::from(pair[0])), warp.to_frame(f64::from(pair[1])));

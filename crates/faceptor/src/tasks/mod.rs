@@ -1,9 +1,13 @@
-//! Decodes the answers of the tasks: one file a task.
+//! The kinds of tasks, one file each: how an output is checked and decoded. `prediction` lists the kinds.
 
 pub mod age;
+mod attributes;
 pub mod decoder;
+mod expression;
 pub mod landmarks;
 pub mod parsing;
-pub mod recognition;
+pub mod prediction;
+mod recognition;
 pub mod selection;
+mod shape;
 pub mod smoothing;

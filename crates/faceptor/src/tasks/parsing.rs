@@ -1,23 +1,42 @@
-//! Parsing: which part of the face each pixel is, on the network's grid and at the size of the picture.
+//! Parsing: the class of each pixel, on the network's grid and at the size of the picture.
 
 use crate::align::warp::{Unwarp, Warp};
+use crate::error::{Result, ensure};
 use crate::geometry::Similarity;
+use crate::tasks::shape::{check_count, unfit};
+use faceptor_nn::manifest::Task;
 
 /// Mask value of pixels outside the crop.
 pub const OUTSIDE: u8 = 255;
 
+/// Checks for `[1, classes, height, width]` with a label for each class.
+pub(super) fn check(task: &Task, shape: &[usize]) -> Result<()> {
+    let &[1, classes, _, _] = shape else { return Err(unfit(task, shape, "[1, classes, height, width]")) };
+    let name = &task.name;
+    ensure!(classes < usize::from(OUTSIDE), Bundle, "task {name}: {classes} classes do not fit a mask");
+    check_count(task, classes, Some(task.labels.len()))
+}
+
+/// Returns classes, height and width of an output; zeros for a shape that is no parsing's.
+pub(super) fn grid(shape: &[usize]) -> [usize; 3] {
+    match shape {
+        &[_, classes, height, width] => [classes, height, width],
+        _ => [0; 3],
+    }
+}
+
 /// The best class of each pixel of the network's grid, and the share of each class.
 #[derive(Debug, Default, PartialEq)]
 pub struct Parsing {
-    /// Share of the area that the network sees for each class; sums to 1.
+    /// Share of the face's window for each class; sums to 1.
     pub share: Vec<f32>,
     /// Classes by row, column.
     labels: Vec<u8>,
-    /// Scores by row, column, class, to be interpolated where somebody draws; empty where nobody does.
+    /// Scores by row, column, class, from which masks are interpolated; empty where masks are not enabled.
     scores: Vec<f32>,
     height: usize,
     width: usize,
-    /// What a column covers of all that the network sees.
+    /// Share of the window's width that each column covers.
     extents: Vec<f32>,
 }
 
@@ -37,20 +56,19 @@ impl Clone for Parsing {
     }
 }
 
-/// What the network says of a face.
+/// Forms of the network's output.
 #[derive(Clone, Copy, Debug)]
 pub enum Output<'a> {
     /// Scores of the whole grid, class by class.
     Planes(&'a [f32]),
-    /// Scores of all classes together: by row and column of cells, and by row and column within a cell, which has so many of
-    /// either.
+    /// Scores by row and column of cells, row and column within a cell (of so many rows and columns), and class.
     Cells(&'a [f32], [usize; 2]),
     /// The best class of each pixel.
     Labels(&'a [u8]),
 }
 
 impl Parsing {
-    /// Nothing read yet, with memory for `classes` scores at each of `height` x `width` pixels of the network's grid.
+    /// Makes an empty parsing with memory for `classes` scores at each of `height` x `width` pixels of the network's grid.
     pub fn with_grid([classes, height, width]: [usize; 3]) -> Parsing {
         Parsing {
             share: Vec::with_capacity(classes),
@@ -62,8 +80,8 @@ impl Parsing {
         }
     }
 
-    /// Reads what the network says of `height` x `width` pixels of its grid, the scores too if they are there and `drawn`.
-    /// The shares are the same whatever it is.
+    /// Decodes an output of `height` x `width` pixels; keeps the scores if it has them and `drawn`. The shares are the same
+    /// for every form.
     pub fn read(&mut self, output: Output<'_>, [classes, height, width]: [usize; 3], warp: &Warp, drawn: bool) {
         (self.height, self.width) = (height, width);
         self.scores.clear();
@@ -95,12 +113,12 @@ impl Parsing {
         self.measure(classes, warp);
     }
 
-    /// The shares, from the labels.
+    /// Computes the shares from the labels.
     fn measure(&mut self, classes: usize, warp: &Warp) {
         let (height, width) = (self.height, self.width);
         self.share.clear();
         self.share.resize(classes, 0.0);
-        // What a cell covers of all that the network sees: the warp makes the cells at the rim larger.
+        // Share of the window that a cell covers: the warp makes the cells at the rim larger.
         let [first, last] = warp.view();
         let extent = |index: usize, count: usize| {
             let edge = |i: usize| warp.to_frame(i as f64 / count as f64);
@@ -150,13 +168,13 @@ impl Parsing {
         }
     }
 
-    /// The class at a point of the network's input (0..1).
+    /// Returns the class at a point of the network's input (0..1).
     fn nearest(&self, nx: f32, ny: f32) -> u8 {
         let place = |n: f32, count: usize| ((n * count as f32) as usize).min(count - 1);
         self.labels[place(ny, self.height) * self.width + place(nx, self.width)]
     }
 
-    /// Scores at a point of the network's input (0..1), bilinear between cell centres.
+    /// Interpolates the scores at a point of the network's input (0..1), bilinearly between cell centres.
     fn interpolate(&self, nx: f32, ny: f32, scores: &mut [f32]) {
         let place = |n: f32, count: usize| {
             let position = (n * count as f32 - 0.5).clamp(0.0, (count - 1) as f32);
@@ -176,7 +194,7 @@ impl Parsing {
     }
 }
 
-/// Index of the highest score, the first of equals.
+/// Returns the index of the highest score, the first of equals.
 fn best_class(scores: &[f32]) -> usize {
     let mut best = 0;
     for (class, score) in scores.iter().enumerate() {

@@ -1,9 +1,9 @@
-//! Which tasks are answered: names from the command line, looked up in the bundle's manifest.
+//! Selects tasks by their names, which are looked up in the bundle's manifest.
 
 use crate::error::{Result, bail};
 use faceptor_nn::manifest::{Manifest, Task};
 
-/// The most tasks of a bundle.
+/// Maximum number of tasks of a bundle.
 pub const MAX_TASKS: usize = 32;
 
 /// Tasks in the order of their priority, as indices into the manifest's tasks.
@@ -18,8 +18,11 @@ pub enum SelectionError {
     Empty,
 }
 
-/// Indices into the manifest's tasks in the order of the request; `None` asks for the manifest's defaults.
-/// `all` and `none` stand for themselves; a name given twice counts once, with a warning.
+/// Selects tasks by names separated by commas, in that order, or by `all` or `none`; `None` selects the manifest's defaults.
+/// A name that is given twice counts once, with a warning.
+///
+/// # Errors
+/// When a name is unknown, or none is given.
 pub fn select(manifest: &Manifest, request: Option<&str>) -> Result<TaskList, SelectionError> {
     let Some(request) = request else { return Ok(defaults(manifest)) };
     let mut chosen = TaskList::new();
@@ -70,7 +73,7 @@ fn known_names(manifest: &Manifest) -> String {
     names.join(", ")
 }
 
-/// Names of the parts that must run for `task`, producers first and its own part last.
+/// Returns the names of the parts that run for `task`, producers first and its own part last.
 pub fn parts_of<'a>(manifest: &'a Manifest, task: &'a Task) -> Vec<&'a str> {
     let mut order = Vec::new();
     visit(manifest, &task.part, &mut order);
@@ -92,17 +95,17 @@ fn visit<'a>(manifest: &'a Manifest, name: &'a str, order: &mut Vec<&'a str>) {
     order.push(name);
 }
 
-/// A part that is no task's own (encoder, memory, pixel decoder): computed once a face for all tasks that need it.
+/// A part that several tasks may need (encoder, memory, pixel decoder): computed once for each face.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SharedPart {
     pub name: String,
-    /// One of its outputs: asking for it makes the part run.
+    /// One of its outputs; preparing it runs the part.
     pub tensor: String,
     /// Tasks of the manifest that need it, a bit each.
     pub needed_by: u32,
 }
 
-/// The shared parts of a bundle, producers first.
+/// Returns the shared parts of a bundle, producers first.
 pub fn shared_parts(manifest: &Manifest) -> Vec<SharedPart> {
     let mut parts: Vec<SharedPart> = Vec::new();
     for (index, task) in manifest.tasks.iter().enumerate().take(MAX_TASKS) {

@@ -1,26 +1,21 @@
-//! Expression, age and attributes of a followed face over time: an exponential filter for each.
+//! Smooths expression, age and attributes of a tracked face over time: an exponential filter for each.
 //!
-//! One frame's answer is noisy while the person hardly changes, so what is given out is a mean over the last frames, the
-//! newest counting most: after a step the answer has gone 63 % of the way when the time constant has passed, 95 % after
-//! three of them, and a steady change is followed at a distance of one. The filter knows seconds, not frames, so a task
-//! that is answered every third frame lags no more.
+//! Predictions of single frames are noisy while the person hardly changes. The filter reports a weighted mean over the last
+//! frames: after a step it has covered 63 % of the way when the time constant has passed, and 95 % after three of them; a
+//! steady change is followed one time constant later. It works in seconds, so a task that runs in every third frame lags no
+//! more than one that runs in each.
 
-use crate::tasks::decoder::Prediction;
+use crate::tasks::prediction::Prediction;
 
 /// The time constant of `faceptor run` without `--steady-ms`.
 pub const TIME_CONSTANT_S: f32 = 0.3;
 
-/// Whether answers of its kind are smoothed. Landmarks have a filter of their own, parsing and embeddings have none.
-pub fn applies(answer: &Prediction) -> bool {
-    matches!(answer, Prediction::Age(_) | Prediction::Expression(_) | Prediction::Attributes(_))
-}
-
-/// The share of a new answer in what is given out, `elapsed_s` after the last one. All of it without a time constant.
+/// Returns the weight of a new prediction, `elapsed_s` after the last one; 1 without a time constant.
 pub fn share(elapsed_s: f32, time_constant_s: f32) -> f32 {
     if time_constant_s > 0.0 { 1.0 - (-elapsed_s.max(0.0) / time_constant_s).exp() } else { 1.0 }
 }
 
-/// Moves `result` towards `fresh` by a share. What is no number, or of another length, is not mixed but taken over.
+/// Moves `result` towards `fresh` by a weight. Values that are not finite, or of another length, are replaced.
 pub fn blend(result: &mut Prediction, fresh: &Prediction, share: f32) {
     let towards = |result: &mut f32, fresh: f32| {
         let mixed = *result + share * (fresh - *result);
@@ -96,6 +91,6 @@ mod tests {
     #[test]
     fn without_a_time_constant_nothing_is_kept() {
         assert_eq!((share(0.01, 0.0), share(0.0, 0.3)), (1.0, 0.0));
-        assert!(!applies(&Prediction::Recognition(Vec::new())) && applies(&age(1.0)));
+        assert!(!Prediction::Recognition(Vec::new()).is_smoothed() && age(1.0).is_smoothed());
     }
 }

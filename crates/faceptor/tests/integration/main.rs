@@ -2,3 +2,5 @@
 
 #[cfg(feature = "embedded")]
 mod kernels;
+#[cfg(all(feature = "embedded", feature = "photo"))]
+mod library;
