@@ -2,19 +2,23 @@
 #![deny(unsafe_code)]
 #![warn(missing_docs, unreachable_pub, unsafe_op_in_unsafe_fn, clippy::undocumented_unsafe_blocks)]
 
+mod buffers;
 pub mod bundle;
 #[allow(unsafe_code, reason = "calls functions compiled for CPU features, and reads operands through pointers")]
 pub mod cpu;
 pub mod engine;
 mod error;
+pub mod evaluate;
 pub mod manifest;
 mod memory_plan;
 mod ops;
 mod part;
 pub mod plan;
 mod step;
+mod tensor;
 #[allow(unsafe_code, reason = "lends work on the caller's stack to the helpers")]
 pub mod thread_pool;
+mod weights;
 
 pub use bundle::{Bundle, BundleError, PartInfo, TensorInfo};
 pub use cpu::{Kernel, Memory, PACKINGS, Packing};

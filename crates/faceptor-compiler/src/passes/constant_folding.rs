@@ -6,7 +6,8 @@ use anyhow::Result;
 
 use crate::graph::{Constant, Graph};
 use faceptor_nn::Kernel;
-use faceptor_nn::plan::{Op, Port, Step, TensorData, evaluate};
+use faceptor_nn::evaluate::{TensorData, evaluate};
+use faceptor_nn::plan::{Op, Port, Step};
 
 /// The most elements by which a constant may be larger than its inputs: beyond that, it is not worth its place in the bundle.
 const MAX_GROWTH: usize = 1 << 16;

@@ -14,8 +14,8 @@ use crate::bundle::{
 use crate::cpu::{Memory, Packing};
 use crate::error::{Error, ErrorKind};
 use crate::manifest::Manifest;
-use crate::ops::Data;
 use crate::plan::{Element, Plan, Port, check_plan};
+use crate::tensor::Data;
 
 /// A compiled network, immutable and checked.
 pub struct Bundle {

@@ -5,15 +5,18 @@ mod tensors;
 use std::sync::Arc;
 use std::time::Instant;
 
+use crate::buffers::{Buffers, Place};
 use crate::bundle::{Bundle, Encoding, TensorName};
 use crate::cpu::Kernel;
 use crate::engine::tensors::{Resolve, Tensors};
 use crate::error::{Error, ErrorKind};
-use crate::memory_plan::{Buffers, MemoryPlan, Place};
+use crate::memory_plan::MemoryPlan;
+use crate::ops::context::Helpers;
 use crate::ops::scratch::Scratch;
-use crate::part::{Helpers, PreparedPart, SharedWeights};
+use crate::part::PreparedPart;
 use crate::plan::Plan;
 use crate::thread_pool::{Pool, Threads};
+use crate::weights::SharedWeights;
 
 pub use crate::engine::tensors::{TensorId, TensorKey};
 

@@ -2,8 +2,9 @@
 
 use std::collections::HashMap;
 
+use crate::buffers::Place;
 use crate::error::{Error, ErrorKind};
-use crate::memory_plan::{MemoryPlan, Place};
+use crate::memory_plan::MemoryPlan;
 use crate::plan::{Element, Plan, Value};
 
 /// The number of a named tensor of an engine, by which it is found without looking up its name.

@@ -9,10 +9,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::cpu::{Kernel, Strided, pack_float};
 use crate::error::Error;
+use crate::ops::context::{Preparation, StepRun};
 use crate::ops::{Operator, PreparedOperator, Signature, ensure};
-use crate::plan::check::MAX_ELEMENTS;
-use crate::plan::{Element, Value};
-use crate::step::{Preparation, StepRun};
+use crate::tensor::MAX_ELEMENTS;
+use crate::tensor::{Element, Value};
 
 /// A grid of cells with `cell` pixels each. The class of a pixel is the one whose query has the largest dot product with its
 /// cell's features, the first of equals; a cell has a query for each of its pixels and each class.

@@ -1,10 +1,37 @@
 //! Functions of two inputs, element by element, which are broadcast against each other from the right.
 
 use crate::error::Error;
+use crate::ops::context::{Preparation, StepRun};
 use crate::ops::strides::{Odometer, broadcast_strides, broadcasts, collapse};
 use crate::ops::{Operator, PreparedOperator, Signature, ensure};
-use crate::plan::Binary;
-use crate::step::{Preparation, StepRun};
+use serde::{Deserialize, Serialize};
+
+/// A function of two numbers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Binary {
+    /// `a + b`.
+    Add,
+    /// `a - b`.
+    Sub,
+    /// `a b`.
+    Mul,
+    /// `a / b`.
+    Div,
+    /// The smaller one.
+    Min,
+    /// The larger one.
+    Max,
+    /// `a` to the power of `b`.
+    Pow,
+    /// 1 if `a < b`, else 0.
+    Less,
+    /// 1 if `a <= b`, else 0.
+    LessEqual,
+    /// 1 if `a == b`, else 0.
+    Equal,
+    /// 1 if `a != b`, else 0.
+    NotEqual,
+}
 
 impl Operator for Binary {
     fn name(&self) -> &'static str {

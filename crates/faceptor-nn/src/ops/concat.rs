@@ -1,9 +1,10 @@
 //! Inputs one after another along one axis.
 
 use crate::error::Error;
+use crate::ops::context::{Preparation, StepRun};
 use crate::ops::strides::agree_but_for;
-use crate::ops::{Movable, Operator, PreparedOperator, Signature, ensure};
-use crate::step::{Preparation, StepRun};
+use crate::ops::{Operator, PreparedOperator, Signature, ensure};
+use crate::tensor::Movable;
 
 /// Joins its inputs along an axis.
 pub(crate) struct Concat {
@@ -26,7 +27,7 @@ impl Operator for Concat {
 
     fn prepare(&self, step: &mut Preparation<'_>) -> Result<Box<dyn PreparedOperator>, Error> {
         let run = |i: usize| step.input(i)[self.axis..].iter().product();
-        Ok(Box::new(Rows { runs: (0..step.step.inputs.len()).map(run).collect() }))
+        Ok(Box::new(Rows { runs: (0..step.operands.inputs.len()).map(run).collect() }))
     }
 }
 

@@ -3,8 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
+use crate::ops::context::{Preparation, StepRun};
 use crate::ops::{Operator, PreparedOperator, Signature, ensure};
-use crate::step::{Preparation, StepRun};
 
 /// A convolution over `[1, height, width, channels]`; weights run over rows, columns, channels of the window.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

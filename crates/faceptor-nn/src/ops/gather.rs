@@ -1,9 +1,10 @@
 //! Elements moved by strides, unchanged: what transposing, broadcasting and slicing have in common.
 
 use crate::error::Error;
+use crate::ops::PreparedOperator;
+use crate::ops::context::StepRun;
 use crate::ops::strides::{Odometer, broadcast_strides, collapse, dense_strides};
-use crate::ops::{Movable, PreparedOperator};
-use crate::step::StepRun;
+use crate::tensor::Movable;
 
 /// The place in the input of each element of the output, joined to as few axes as possible and walked in an order that stays
 /// within the nearest cache.

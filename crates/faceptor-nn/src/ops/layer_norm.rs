@@ -1,10 +1,10 @@
 //! Layer normalization over the last axis.
 
 use crate::error::Error;
+use crate::ops::context::{Preparation, StepRun};
 use crate::ops::reduce::sum_of;
 use crate::ops::{Operator, PreparedOperator, Signature, ensure};
-use crate::plan::Value;
-use crate::step::{Preparation, StepRun};
+use crate::tensor::Value;
 
 /// Normalizes each row of its first input; the others are gain and offset of a row.
 #[derive(Clone, Copy)]

@@ -4,11 +4,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::cpu::{Kernel, Strided, pack_float};
 use crate::error::Error;
+use crate::ops::context::{Preparation, StepRun};
 use crate::ops::strides::{MAX_RANK, Odometer};
 use crate::ops::{Operator, PreparedOperator, Signature, ensure};
-use crate::plan::Value;
-use crate::plan::check::MAX_ELEMENTS;
-use crate::step::{Preparation, StepRun};
+use crate::tensor::MAX_ELEMENTS;
+use crate::tensor::Value;
 
 /// Computes `out[.., m, n] = sum over k of a[.., m, k] b[.., k, n]`, all axes by strides in elements.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -1,11 +1,12 @@
 //! The operators: one file each, with its parameters, its check, its multiply-accumulates and its loops.
 //!
-//! `docs/adding-an-operator.md` says how to add one: a file here, and a variant of [`crate::plan::Op`].
+//! `docs/adding-an-operator.md` says how to add one: a file here, and a variant of the plan's `Op`.
 
 pub(crate) mod attention;
 pub(crate) mod best_class;
 pub(crate) mod binary;
 pub(crate) mod concat;
+pub(crate) mod context;
 pub(crate) mod depthwise;
 pub(crate) mod functions;
 pub(crate) mod gather;
@@ -25,9 +26,9 @@ pub(crate) mod strides;
 pub(crate) mod transpose;
 pub(crate) mod unary;
 
-use crate::error::{Error, ErrorKind};
-use crate::plan::{Element, Plan, Step, Value};
-use crate::step::{Preparation, StepRun};
+use crate::error::Error;
+use crate::ops::context::{Preparation, StepRun};
+use crate::tensor::{Element, Value};
 
 /// An operator of the plan: all that its check and the engine need to know.
 pub(crate) trait Operator {
@@ -91,12 +92,6 @@ pub(crate) struct Signature<'a> {
 }
 
 impl<'a> Signature<'a> {
-    /// Collects the operands of a step. The step must name values of its plan.
-    pub(crate) fn new(plan: &'a Plan, step: &Step) -> Signature<'a> {
-        let values = |ids: &[u32]| ids.iter().map(|id| &plan.values[*id as usize]).collect();
-        Signature { inputs: values(&step.inputs), outputs: values(&step.outputs) }
-    }
-
     /// Returns the first input and the output of an operator that has `inputs` inputs, at least one, and one output.
     pub(crate) fn operands(&self, inputs: usize) -> Result<(&'a Value, &'a Value), String> {
         match (&self.inputs[..], &self.outputs[..]) {
@@ -125,54 +120,4 @@ impl<'a> Signature<'a> {
 /// Refuses a step for the given reason unless the condition holds.
 pub(crate) fn ensure(condition: bool, reason: &str) -> Result<(), String> {
     if condition { Ok(()) } else { Err(reason.to_string()) }
-}
-
-/// The elements of a value.
-#[derive(Debug, Clone, Copy)]
-pub(crate) enum Data<'a> {
-    F32(&'a [f32]),
-    U8(&'a [u8]),
-    I8(&'a [i8]),
-}
-
-impl<'a> Data<'a> {
-    /// Returns float elements; an error if it has others, which the plan's check excludes.
-    #[inline]
-    pub(crate) fn floats(self) -> Result<&'a [f32], Error> {
-        if let Data::F32(values) = self { Ok(values) } else { Err(wrong_element("float32")) }
-    }
-
-    /// Returns unsigned elements; an error if it has others, which the plan's check excludes.
-    #[inline]
-    pub(crate) fn bytes(self) -> Result<&'a [u8], Error> {
-        if let Data::U8(values) = self { Ok(values) } else { Err(wrong_element("unsigned 8 bit")) }
-    }
-
-    /// Returns signed elements; an error if it has others, which the plan's check excludes.
-    #[inline]
-    pub(crate) fn weights(self) -> Result<&'a [i8], Error> {
-        if let Data::I8(values) = self { Ok(values) } else { Err(wrong_element("signed 8 bit")) }
-    }
-
-    /// Returns the elements for an operator that only moves them: signed ones as the bytes that they are.
-    #[inline]
-    pub(crate) fn movable(self) -> Movable<'a> {
-        match self {
-            Data::F32(values) => Movable::Floats(values),
-            Data::U8(values) => Movable::Bytes(values),
-            Data::I8(values) => Movable::Bytes(bytemuck::cast_slice(values)),
-        }
-    }
-}
-
-/// Elements that an operator moves without looking at them.
-pub(crate) enum Movable<'a> {
-    Floats(&'a [f32]),
-    Bytes(&'a [u8]),
-}
-
-/// Reports an operand whose elements are of another type than its step needs.
-#[cold]
-pub(crate) fn wrong_element(expected: &str) -> Error {
-    Error::new(ErrorKind::Network, format!("an operand of a step is not {expected}"))
 }

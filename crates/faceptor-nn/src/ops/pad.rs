@@ -1,9 +1,9 @@
 //! A constant around the input.
 
 use crate::error::Error;
+use crate::ops::context::{Preparation, StepRun};
 use crate::ops::strides::{MAX_RANK, Odometer};
 use crate::ops::{Operator, PreparedOperator, Signature, ensure};
-use crate::step::{Preparation, StepRun};
 
 /// Adds `before[axis]` elements in front of each axis, and as many after it as the output's shape asks for.
 pub(crate) struct Pad<'a> {

@@ -1,10 +1,10 @@
 //! Between float32 and unsigned 8 bit.
 
 use crate::error::Error;
+use crate::ops::context::{Preparation, StepRun};
 use crate::ops::functions::ROUND;
 use crate::ops::{Operator, PreparedOperator, Signature, ensure};
-use crate::plan::{Element, Quantization};
-use crate::step::{Preparation, StepRun};
+use crate::tensor::{Element, Quantization};
 
 /// Quantizes float32 to unsigned 8 bit.
 #[derive(Clone, Copy)]

@@ -1,10 +1,25 @@
 //! Sums, maxima and other reductions of axes to the length 1.
 
 use crate::error::Error;
+use crate::ops::context::{Preparation, StepRun};
 use crate::ops::strides::{Odometer, dense_strides};
 use crate::ops::{Operator, PreparedOperator, Signature, ensure};
-use crate::plan::Reduction;
-use crate::step::{Preparation, StepRun};
+use serde::{Deserialize, Serialize};
+
+/// A combination of many numbers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Reduction {
+    /// Their sum.
+    Sum,
+    /// The largest.
+    Max,
+    /// The smallest.
+    Min,
+    /// The mean of their squares.
+    MeanOfSquares,
+    /// Their product.
+    Product,
+}
 
 /// Reduces some axes, which keep the length 1.
 pub(crate) struct Reduce<'a> {

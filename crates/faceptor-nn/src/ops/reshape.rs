@@ -1,8 +1,9 @@
 //! The same elements in the same order under another shape.
 
 use crate::error::Error;
-use crate::ops::{Movable, Operator, PreparedOperator, Signature, ensure};
-use crate::step::{Preparation, StepRun};
+use crate::ops::context::{Preparation, StepRun};
+use crate::ops::{Operator, PreparedOperator, Signature, ensure};
+use crate::tensor::Movable;
 
 /// Changes the shape. Costs nothing where input and output share their place, which the memory plan sees to.
 pub(crate) struct Reshape;

@@ -3,9 +3,9 @@
 use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
+use crate::ops::context::{Preparation, StepRun};
 use crate::ops::strides::agree_but_for;
 use crate::ops::{Operator, PreparedOperator, Signature, ensure};
-use crate::step::{Preparation, StepRun};
 
 /// Makes each index of the output's axis of `taps` indices of the input's: resizing, pooling, gathering.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

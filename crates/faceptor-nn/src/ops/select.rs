@@ -1,8 +1,8 @@
 //! A choice between two inputs, element by element.
 
 use crate::error::Error;
+use crate::ops::context::{Preparation, StepRun};
 use crate::ops::{Operator, PreparedOperator, Signature, ensure};
-use crate::step::{Preparation, StepRun};
 
 /// Takes the second input where the first is not zero, else the third.
 #[derive(Clone, Copy)]

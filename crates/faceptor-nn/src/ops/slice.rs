@@ -1,10 +1,11 @@
 //! Some indices of one axis, at equal distances.
 
 use crate::error::Error;
+use crate::ops::context::{Preparation, StepRun};
 use crate::ops::gather::Gather;
 use crate::ops::strides::agree_but_for;
-use crate::ops::{Movable, Operator, PreparedOperator, Signature, ensure};
-use crate::step::{Preparation, StepRun};
+use crate::ops::{Operator, PreparedOperator, Signature, ensure};
+use crate::tensor::Movable;
 
 /// Keeps every `step`th index of the axis, from `start` on, as many as the output is long.
 pub(crate) struct Slice {

@@ -1,10 +1,10 @@
 //! Softmax over one axis.
 
 use crate::error::Error;
+use crate::ops::context::{Preparation, StepRun};
 use crate::ops::functions::exp;
 use crate::ops::reduce::sum_of;
 use crate::ops::{Operator, PreparedOperator, Signature, ensure};
-use crate::step::{Preparation, StepRun};
 
 /// Computes the softmax over an axis.
 pub(crate) struct Softmax {

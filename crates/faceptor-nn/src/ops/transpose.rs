@@ -1,10 +1,10 @@
 //! Axes in another order, and axes of length 1 repeated.
 
 use crate::error::Error;
+use crate::ops::context::Preparation;
 use crate::ops::gather::Gather;
 use crate::ops::strides::broadcasts;
 use crate::ops::{Operator, PreparedOperator, Signature, ensure};
-use crate::step::Preparation;
 
 /// Makes output axis `i` of input axis `order[i]`.
 pub(crate) struct Transpose<'a> {

@@ -1,10 +1,57 @@
 //! Functions of each element by itself.
 
 use crate::error::Error;
+use crate::ops::context::{Preparation, StepRun};
 use crate::ops::functions::{erf, exp, sigmoid, tanh};
 use crate::ops::{Operator, PreparedOperator, Signature, ensure};
-use crate::plan::Unary;
-use crate::step::{Preparation, StepRun};
+use serde::{Deserialize, Serialize};
+
+/// A function of one number.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub enum Unary {
+    /// `max(x, 0)`.
+    Relu,
+    /// `1 / (1 + e^-x)`.
+    Sigmoid,
+    /// `x sigmoid(x)`.
+    Silu,
+    /// Hyperbolic tangent.
+    Tanh,
+    /// GELU with the error function.
+    Gelu,
+    /// GELU with the hyperbolic tangent.
+    GeluTanh,
+    /// Error function.
+    Erf,
+    /// `e^x`.
+    Exp,
+    /// Natural logarithm.
+    Ln,
+    /// Square root.
+    Sqrt,
+    /// `1 / sqrt(x)`.
+    Rsqrt,
+    /// `1 / x`.
+    Reciprocal,
+    /// `x x`.
+    Square,
+    /// `|x|`.
+    Abs,
+    /// `-x`.
+    Neg,
+    /// Largest whole number of at most x.
+    Floor,
+    /// Smallest whole number of at least x.
+    Ceil,
+    /// Nearest whole number, half to even.
+    Round,
+    /// `x`, or this factor times `x` if `x` is negative.
+    LeakyRelu(f32),
+    /// `x clamp(x / 6 + 1/2, 0, 1)`.
+    HardSwish,
+    /// `x` to this power.
+    Power(f32),
+}
 
 impl Operator for Unary {
     fn name(&self) -> &'static str {

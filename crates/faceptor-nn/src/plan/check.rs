@@ -1,11 +1,9 @@
 //! Checks a plan that was read from a file: after that no step can reach outside its operands.
 
-use crate::ops::Signature;
 use crate::ops::strides::MAX_RANK;
 use crate::plan::{Element, Plan, Step, ValueId};
+use crate::tensor::MAX_ELEMENTS;
 
-/// Largest number of elements of one value.
-pub(crate) const MAX_ELEMENTS: usize = 1 << 26;
 /// Largest sum of the elements of all values of one plan.
 const MAX_ALL_ELEMENTS: usize = 1 << 27;
 /// Largest number of steps.
@@ -86,5 +84,5 @@ pub fn check_plan<'a>(plan: &Plan, table: impl Fn(u32) -> Option<ConstantShape<'
 }
 
 fn check_step(plan: &Plan, step: &Step) -> Result<(), String> {
-    step.op.operator().check(&Signature::new(plan, step))
+    step.op.operator().check(&plan.signature(step))
 }

@@ -4,11 +4,10 @@
 //! constants by their index in the bundle's tensor table. Images are `[1, height, width, channels]` wherever an operator
 //! needs axes with a meaning.
 //!
-//! [`check_plan`] proves that no step of a plan reaches outside its operands. [`evaluate`] runs a plan by itself, without a
+//! [`check_plan`] proves that no step of a plan reaches outside its operands. [`evaluate`](crate::evaluate::evaluate) runs a plan by itself, without a
 //! bundle: the compiler folds constants with it, and tests compare it with other runtimes.
 
-pub(crate) mod check;
-mod evaluate;
+mod check;
 
 use serde::{Deserialize, Serialize};
 
@@ -17,60 +16,19 @@ use crate::ops::{concat, depthwise, layer_norm, pad, quantize, reduce, reshape, 
 
 pub use crate::ops::attention::{Attention, Reach};
 pub use crate::ops::best_class::BestClass;
+pub use crate::ops::binary::Binary;
 pub use crate::ops::depthwise::Window;
 pub use crate::ops::matmul::{MatMul, Walk};
 pub use crate::ops::product::{Activation, Product, Residual};
 pub use crate::ops::quantize::{dequantize, quantize};
+pub use crate::ops::reduce::Reduction;
 pub use crate::ops::sample::{Combine, Sample};
+pub use crate::ops::unary::Unary;
+pub use crate::tensor::{Element, Quantization, Value};
 pub use check::{ConstantShape, check_plan};
-pub use evaluate::{TensorData, evaluate};
 
 /// Number of a value within its plan.
 pub type ValueId = u32;
-
-/// The type of the elements of a value.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub enum Element {
-    /// 32 bit floats.
-    F32,
-    /// Quantized activations; the compiler shifts signed ones by 128.
-    U8,
-    /// Quantized weights.
-    I8,
-}
-
-impl Element {
-    /// Returns the bytes of one element.
-    pub fn bytes(self) -> usize {
-        match self {
-            Element::F32 => 4,
-            Element::U8 | Element::I8 => 1,
-        }
-    }
-}
-
-/// A tensor of the plan.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Value {
-    /// Lengths of the axes.
-    pub shape: Vec<usize>,
-    /// Type of the elements.
-    pub element: Element,
-    /// Index in the bundle's tensor table, if the value is known when compiling.
-    pub constant: Option<u32>,
-}
-
-impl Value {
-    /// Returns the number of elements.
-    pub fn len(&self) -> usize {
-        self.shape.iter().product()
-    }
-
-    /// Returns whether there are no elements.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-}
 
 /// One operation.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -109,15 +67,6 @@ pub struct Port {
     pub name: String,
     /// The value.
     pub value: ValueId,
-}
-
-/// A mapping of 8 bit numbers to real ones: `real = (quantized - zero_point) * scale`.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub struct Quantization {
-    /// Real distance of neighbouring numbers, above zero.
-    pub scale: f32,
-    /// Number that stands for zero.
-    pub zero_point: u8,
 }
 
 /// The operator of a step with its parameters.
@@ -195,95 +144,6 @@ pub enum Op {
     BestClass(BestClass),
 }
 
-/// A function of two numbers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub enum Binary {
-    /// `a + b`.
-    Add,
-    /// `a - b`.
-    Sub,
-    /// `a b`.
-    Mul,
-    /// `a / b`.
-    Div,
-    /// The smaller one.
-    Min,
-    /// The larger one.
-    Max,
-    /// `a` to the power of `b`.
-    Pow,
-    /// 1 if `a < b`, else 0.
-    Less,
-    /// 1 if `a <= b`, else 0.
-    LessEqual,
-    /// 1 if `a == b`, else 0.
-    Equal,
-    /// 1 if `a != b`, else 0.
-    NotEqual,
-}
-
-/// A function of one number.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub enum Unary {
-    /// `max(x, 0)`.
-    Relu,
-    /// `1 / (1 + e^-x)`.
-    Sigmoid,
-    /// `x sigmoid(x)`.
-    Silu,
-    /// Hyperbolic tangent.
-    Tanh,
-    /// GELU with the error function.
-    Gelu,
-    /// GELU with the hyperbolic tangent.
-    GeluTanh,
-    /// Error function.
-    Erf,
-    /// `e^x`.
-    Exp,
-    /// Natural logarithm.
-    Ln,
-    /// Square root.
-    Sqrt,
-    /// `1 / sqrt(x)`.
-    Rsqrt,
-    /// `1 / x`.
-    Reciprocal,
-    /// `x x`.
-    Square,
-    /// `|x|`.
-    Abs,
-    /// `-x`.
-    Neg,
-    /// Largest whole number of at most x.
-    Floor,
-    /// Smallest whole number of at least x.
-    Ceil,
-    /// Nearest whole number, half to even.
-    Round,
-    /// `x`, or this factor times `x` if `x` is negative.
-    LeakyRelu(f32),
-    /// `x clamp(x / 6 + 1/2, 0, 1)`.
-    HardSwish,
-    /// `x` to this power.
-    Power(f32),
-}
-
-/// A combination of many numbers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub enum Reduction {
-    /// Their sum.
-    Sum,
-    /// The largest.
-    Max,
-    /// The smallest.
-    Min,
-    /// The mean of their squares.
-    MeanOfSquares,
-    /// Their product.
-    Product,
-}
-
 impl Op {
     /// Returns the operator's implementation. A new operator needs a variant above and an arm here.
     pub(crate) fn operator(&self) -> Box<dyn Operator + '_> {
@@ -330,6 +190,12 @@ impl Plan {
 
     /// Returns the multiply-accumulates of one step; none if there are more than can be counted.
     pub(crate) fn checked_step_macs(&self, step: &Step) -> Option<u64> {
-        step.op.operator().macs(&Signature::new(self, step))
+        step.op.operator().macs(&self.signature(step))
+    }
+
+    /// Collects the operands of a step, which must be values of this plan.
+    pub(crate) fn signature(&self, step: &Step) -> Signature<'_> {
+        let values = |ids: &[u32]| ids.iter().map(|id| &self.values[*id as usize]).collect();
+        Signature { inputs: values(&step.inputs), outputs: values(&step.outputs) }
     }
 }

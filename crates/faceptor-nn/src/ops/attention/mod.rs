@@ -7,13 +7,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::cpu::Kernel;
 use crate::error::Error;
+use crate::ops::context::{Outputs, Preparation, StepRun};
 use crate::ops::quantize::Quantizer;
 use crate::ops::scratch::Scratch;
 use crate::ops::strides::{MAX_RANK, Odometer};
 use crate::ops::{Operator, PreparedOperator, Signature, ensure};
-use crate::plan::check::MAX_ELEMENTS;
-use crate::plan::{Element, Quantization, Value};
-use crate::step::{Outputs, Preparation, StepRun};
+use crate::tensor::MAX_ELEMENTS;
+use crate::tensor::{Element, Quantization, Value};
 use crate::thread_pool::MAX_THREADS;
 
 /// Computes `out[.., q, c] = sum over n of p[.., q, n] values[.., n, c]`, where `p[.., q, ..]` is the softmax of

@@ -1,7 +1,7 @@
 //! Attention against its definition, on every family of this CPU.
 
 use crate::ops::attention::*;
-use crate::plan::Quantization;
+use crate::tensor::Quantization;
 
 fn reach(len: usize, query: usize, key: usize, value: usize, out: usize) -> Reach {
     Reach { len, query, key, value, out }

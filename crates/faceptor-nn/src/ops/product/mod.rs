@@ -9,12 +9,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::cpu::{PackedFloat, PackedInt8};
 use crate::error::Error;
+use crate::ops::context::{Inputs, Outputs, Preparation, StepRun};
 use crate::ops::depthwise::{Window, check_window};
 use crate::ops::product::rows::{Added, Finish, Geometry};
 use crate::ops::scratch::Scratch;
 use crate::ops::{Operator, PreparedOperator, Signature, ensure};
-use crate::plan::{Element, Quantization, Value};
-use crate::step::{Inputs, Outputs, Preparation, StepRun};
+use crate::tensor::{Element, Quantization, Value};
 use crate::thread_pool::MAX_THREADS;
 
 /// Multiplies rows of activations by constant weights, and finishes each result before it is stored.

@@ -10,7 +10,7 @@ use crate::ops::depthwise::Window;
 use crate::ops::product::{Activation, Product};
 use crate::ops::quantize::Quantizer;
 use crate::ops::scratch::Scratch;
-use crate::plan::Quantization;
+use crate::tensor::Quantization;
 
 /// Bytes of gathered activations that should stay in the first-level cache, beside the weights' panel.
 const BLOCK_BYTES: usize = 24 << 10;

@@ -1,12 +1,14 @@
 //! Runs a plan by itself, without a bundle.
 
+use crate::buffers::Place;
 use crate::cpu::Kernel;
 use crate::error::{Error, ErrorKind};
-use crate::memory_plan::{MemoryPlan, Place};
-use crate::ops::Data;
+use crate::memory_plan::MemoryPlan;
 use crate::ops::scratch::Scratch;
-use crate::part::{Constants, PreparedPart, SharedWeights};
+use crate::part::PreparedPart;
 use crate::plan::{Element, Plan, Port};
+use crate::tensor::Data;
+use crate::weights::{Constants, SharedWeights};
 
 /// The elements of a tensor, row-major.
 #[derive(Debug, Clone, PartialEq)]
