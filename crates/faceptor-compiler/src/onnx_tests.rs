@@ -6,8 +6,8 @@ use tract_onnx::tract_hir::internal::*;
 use crate::graph::Graph;
 use crate::{lower, optimize, typed};
 use faceptor_nn::Kernel;
-use faceptor_nn::manifest::Part;
 use faceptor_nn::evaluate::{TensorData, evaluate};
+use faceptor_nn::manifest::Part;
 use faceptor_nn::plan::check_plan;
 
 /// A graph under construction; the output of its last node is its output.
