@@ -67,6 +67,7 @@ mod tests {
         assert!(woken >= start + 3000, "{}", woken - start);
         sleep_until_us(start);
         sleep_until_us(0);
-        assert!(now_us() - woken < 1_000_000);
+        // Taken for durations, these would last as long as the machine has been up.
+        assert!(now_us() - woken < start);
     }
 }

@@ -4,7 +4,7 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::{Arc, Mutex};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use faceptor::stages::{Analysis, Locate, Pipeline, Purpose, TaskList, read_photo, select_tasks};
 use faceptor_edge::live::frame_pool::FramePool;
@@ -12,7 +12,7 @@ use faceptor_edge::outputs::draw::overlay::Legend;
 use faceptor_edge::outputs::fan_out::{OutputOptions, Outputs, PublishedFrame, RunFacts};
 use serde_json::Value;
 
-use crate::program::PORTRAIT;
+use crate::program::{PORTRAIT, wait_until};
 
 /// A preview of one photo, published again and again.
 struct Stage {
@@ -53,9 +53,8 @@ impl Stage {
         self.outputs.preview_address().expect("a preview was asked for")
     }
 
-    /// Publishes the photo, as the loop's publisher does. Returns how long that took.
-    fn publish(&mut self) -> Duration {
-        let before = Instant::now();
+    /// Publishes the photo, as the loop's publisher does.
+    fn publish(&mut self) {
         let wanted = self.outputs.pixel_demand().is_some_and(|watch| watch.wants_pixels());
         let still = if wanted { self.stills.keep(&self.picture.view()) } else { None };
         let json = format!("{{\"frame\":{},\"faces\":[]}}\n", self.frame);
@@ -68,7 +67,6 @@ impl Stage {
             published_us: 1000 * self.frame + 500,
         });
         self.frame += 1;
-        before.elapsed()
     }
 
     /// Sends some bytes and reads everything that comes back.
@@ -124,13 +122,13 @@ fn the_page_and_the_state_are_there_and_loaded_from_nowhere_else() {
     assert_eq!((&state["source"], &state["newest"]), (&"one photo".into(), &Value::Null));
     assert_eq!(state["tasks"].as_array().map(Vec::len), Some(6));
     stage.publish();
-    let newest = (0..200).find_map(|_| {
-        thread::sleep(Duration::from_millis(10));
+    let mut newest = Value::Null;
+    wait_until("the frame arrives", || {
         let (_, state) = stage.get("/state");
         let state: Value = serde_json::from_str(body(&state)).expect("JSON");
-        state["newest"].is_object().then(|| state["newest"].clone())
+        newest = state["newest"].clone();
+        newest.is_object()
     });
-    let newest = newest.expect("the frame arrives within two seconds");
     assert_eq!(newest["chosen"], serde_json::json!(["age", "parsing"]));
     assert_eq!((&newest["frame"]["frame"], &newest["delay_us"]), (&0.into(), &500.into()));
     let head = format!("HEAD / HTTP/1.1\r\nHost: {}\r\n\r\n", stage.address());
@@ -226,21 +224,15 @@ fn pictures_and_events_follow_each_other_and_nobody_waits_for_a_slow_reader() {
         })
     });
     let watch = stage.outputs.pixel_demand().expect("there is one");
-    let begun = Instant::now();
-    while !watch.wants_pixels() && begun.elapsed() < Duration::from_secs(10) {
-        thread::sleep(Duration::from_millis(5));
-    }
+    wait_until("a viewer wants pictures", || watch.wants_pixels());
     thread::sleep(Duration::from_millis(100));
-    let mut longest = Duration::ZERO;
+    // Were one of these to wait for the readers that take nothing, it would not return: they take nothing until the end.
     for _ in 0..60 {
-        longest = longest.max(stage.publish());
+        stage.publish();
         thread::sleep(Duration::from_millis(20));
     }
-    assert!(longest < Duration::from_millis(500), "publishing took {longest:?}");
     let Stage { outputs, .. } = stage;
-    let begun = Instant::now();
     outputs.finish().expect("nothing failed");
-    assert!(begun.elapsed() < Duration::from_secs(6), "{:?}", begun.elapsed());
     drop(idle);
     let pictures = pictures.join().expect("it reads");
     let starts = pictures.windows(3).filter(|three| *three == [0xff, 0xd8, 0xff]).count();
@@ -261,21 +253,19 @@ fn pictures_and_events_follow_each_other_and_nobody_waits_for_a_slow_reader() {
 
 #[test]
 fn connections_are_limited_and_those_that_say_nothing_are_closed() {
-    let stage = Stage::new();
-    // The server counts a connection when it takes it, so all of these have their place before the next one asks.
-    let mut silent: Vec<TcpStream> = (0..32).map(|_| connect(stage.address())).collect();
-    let begun = Instant::now();
-    while stage.get("/").0 != 503 {
-        assert!(begun.elapsed() < Duration::from_secs(4), "the limit holds");
-    }
+    // The server counts a connection when it accepts it, so all of these have their place before the next one asks. They
+    // lose it after some silent seconds: on a machine that stalls for so long, the places are taken in a new server.
+    let full = (0..20).find_map(|_| {
+        let stage = Stage::new();
+        let silent: Vec<TcpStream> = (0..32).map(|_| connect(stage.address())).collect();
+        (stage.get("/").0 == 503).then_some((stage, silent))
+    });
+    let (stage, mut silent) = full.expect("the limit holds");
     // Half a request does not keep a place either.
     for stream in &mut silent[..16] {
         let _ = stream.write_all(b"GET / HT");
     }
-    while stage.get("/").0 != 200 {
-        assert!(begun.elapsed() < Duration::from_secs(20), "places become free");
-        thread::sleep(Duration::from_millis(100));
-    }
+    wait_until("places become free", || stage.get("/").0 == 200);
     let mut answer = String::new();
     match silent[0].read_to_string(&mut answer) {
         Ok(_) => assert!(answer.starts_with("HTTP/1.1 408 "), "{answer}"),

@@ -1,6 +1,8 @@
 //! Runs the program with the arguments of a test, and reads what it printed.
 
 use std::process::{Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
 
 pub use faceptor_test_support::Folder;
 use serde_json::Value;
@@ -43,6 +45,21 @@ impl Output {
         let lines: Vec<&str> = self.err.lines().filter(|line| line.contains(file)).collect();
         assert_eq!(lines.len(), 1, "one line about {file}: {self:#?}");
         lines[0]
+    }
+}
+
+/// How long a test waits before it reports that something does not happen: long enough for any loaded machine.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Waits until a condition holds.
+///
+/// # Panics
+/// With `what` when it does not hold within [`PATIENCE`].
+pub fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
+    let begun = Instant::now();
+    while !holds() {
+        assert!(begun.elapsed() < PATIENCE, "in vain: {what}");
+        thread::sleep(Duration::from_millis(5));
     }
 }
 

@@ -268,7 +268,6 @@ impl<T, S: Sink<T>> Worker<T, S> {
 mod tests {
     use super::*;
     use std::sync::mpsc;
-    use std::time::Instant;
 
     fn requested() -> Shutdown {
         let shutdown = Shutdown::default();
@@ -311,9 +310,8 @@ mod tests {
     #[test]
     fn busy_sink_loses_frames_without_delay() {
         let (mut sink, open, seen) = gated(2);
-        let before = Instant::now();
+        // The gate is closed: an offer that waited would not return.
         let sent: Vec<bool> = (0..100).map(|number| sink.offer(fill(number))).collect();
-        assert!(before.elapsed() < Duration::from_secs(1), "{:?}", before.elapsed());
         assert_eq!(sent.iter().filter(|&&sent| sent).count(), 2);
         assert_eq!((sink.counters().lost(), sink.counters().given()), (98, 0));
         let go = ControlFlow::Continue(());
