@@ -23,6 +23,3 @@ pub mod lab;
 pub mod live;
 pub mod outputs;
 pub mod platform;
-
-#[cfg(test)]
-mod scratch;

@@ -177,6 +177,10 @@ impl<R: Read + Send> Source for Mjpeg<R> {
 
 #[cfg(test)]
 mod tests {
+    use faceptor_test_support::check;
+    use proptest::collection::vec;
+    use proptest::prelude::{Just, any, prop_oneof};
+
     use super::*;
     use crate::capture::jpeg::samples::jpeg;
 
@@ -243,19 +247,14 @@ mod tests {
     #[test]
     fn reading_survives_any_damage() {
         let file = jpeg(48, 32, 90);
-        let mut state = 3u32;
-        let mut random = |below: usize| {
-            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-            (state >> 8) as usize % below
-        };
-        for _ in 0..300 {
+        let value = prop_oneof![Just(0xff), Just(0xd8), Just(0xd9), Just(0), any::<u8>()];
+        // The first marker stays, or the stream is refused.
+        let changes = vec((3..3 * file.len(), value), 1..=30);
+        check(300, (changes, 1..=300usize), |(changes, piece)| {
             let mut stream = [file.as_slice(), &file, &file].concat();
-            for _ in 0..1 + random(30) {
-                let at = 3 + random(stream.len() - 3);
-                stream[at] = [0xff, 0xd8, 0xd9, 0, random(256) as u8][random(5)];
-            }
+            changes.into_iter().for_each(|(place, value)| stream[place] = value);
             stream.extend_from_slice(&file);
-            play(&stream, 1 + random(300));
-        }
+            play(&stream, piece);
+        });
     }
 }

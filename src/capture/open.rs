@@ -98,7 +98,7 @@ mod tests {
             reason("/dev/null")
         );
         assert!(reason("no-such-file.y4m").starts_with("source no-such-file.y4m: it does not exist: use /dev/videoN"));
-        let root = crate::scratch::Folder::new()?;
+        let root = faceptor_test_support::Folder::new();
         for (name, expected) in [("a.y4m", "not YUV4MPEG2"), ("a.mjpg", "not concatenated JPEGs")] {
             let path = root.path().join(name);
             fs::write(&path, b"something else\n")?;
@@ -110,7 +110,7 @@ mod tests {
 
     #[test]
     fn kinds_of_files_are_recognized_by_name() -> Result<()> {
-        let root = crate::scratch::Folder::new()?;
+        let root = faceptor_test_support::Folder::new();
         let photo = include_bytes!("../../models/demo/astronaut.jpg");
         fs::write(root.path().join("a.mjpg"), [photo.as_slice(), photo].concat())?;
         fs::write(root.path().join("b.Y4M"), b"YUV4MPEG2 W2 H2 Cmono\nFRAME\nabcd")?;

@@ -76,7 +76,7 @@ mod tests {
 
     #[test]
     fn folders_are_walked_in_order() -> Result<()> {
-        let root = crate::scratch::Folder::new()?;
+        let root = faceptor_test_support::Folder::new();
         fs::create_dir_all(root.path().join("b/results"))?;
         for name in ["b/2.JPG", "b/1.png", "a.webp", "notes.txt", ".hidden.jpg", "b/results/1.png"] {
             fs::write(root.path().join(name), b"x")?;
@@ -90,7 +90,7 @@ mod tests {
 
     #[test]
     fn folders_without_photos_are_failures() -> Result<()> {
-        let root = crate::scratch::Folder::new()?;
+        let root = faceptor_test_support::Folder::new();
         fs::write(root.path().join("notes.txt"), b"x")?;
         let listing = list(&[root.path().to_owned(), root.path().join("notes.txt")], &[]);
         assert_eq!(listing.failures.len(), 1);

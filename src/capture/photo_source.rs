@@ -121,7 +121,7 @@ mod tests {
 
     #[test]
     fn bad_photos_are_errors_of_their_frame() -> Result<()> {
-        let root = crate::scratch::Folder::new()?;
+        let root = faceptor_test_support::Folder::new();
         fs::write(root.path().join("a.jpg"), b"not a photo")?;
         fs::write(root.path().join("b.jpg"), include_bytes!("../../models/demo/astronaut.jpg"))?;
         let mut source = PhotoSource::open(root.path());
@@ -138,7 +138,7 @@ mod tests {
 
     #[test]
     fn empty_folder_is_an_error_before_the_end() -> Result<()> {
-        let root = crate::scratch::Folder::new()?;
+        let root = faceptor_test_support::Folder::new();
         let mut source = PhotoSource::open(root.path());
         assert!(source.poll(0).is_err());
         assert_eq!(source.poll(0)?, Poll::Ended);

@@ -185,7 +185,7 @@ mod tests {
     use super::*;
     use crate::control::protocol::tests::FakeLoop;
     use crate::control::protocol::{MAX_REQUEST, MAX_RESPONSE};
-    use crate::scratch::Folder;
+    use faceptor_test_support::Folder;
 
     /// Long enough for a loaded machine.
     const PATIENCE: Duration = Duration::from_secs(30);
@@ -198,7 +198,7 @@ mod tests {
 
     impl Bench {
         fn new(limits: Limits, padding: usize) -> Bench {
-            let folder = Folder::new().expect("a folder");
+            let folder = Folder::new();
             let target = FakeLoop { padding, ..FakeLoop::default() };
             let server =
                 ControlServer::with_limits(&folder.path().join("s"), target.clone(), limits).expect("a server");

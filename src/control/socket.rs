@@ -168,7 +168,7 @@ fn address(path: &Path) -> io::Result<SocketAddrUnix> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::scratch::Folder;
+    use faceptor_test_support::Folder;
 
     fn mode(path: &Path) -> u32 {
         fs::symlink_metadata(path).expect("it is there").mode() & 0o7777
@@ -176,7 +176,7 @@ mod tests {
 
     #[test]
     fn socket_is_private_and_removed_on_drop() {
-        let folder = Folder::new().expect("a folder");
+        let folder = Folder::new();
         let path = folder.path().join("s");
         let bound = bind(&path).expect("a socket");
         assert_eq!(mode(&path), 0o600);
@@ -187,7 +187,7 @@ mod tests {
 
     #[test]
     fn dead_socket_is_taken_over_but_not_a_live_one() {
-        let folder = Folder::new().expect("a folder");
+        let folder = Folder::new();
         let path = folder.path().join("s");
         // The standard library does not remove the file, as a killed program does not.
         drop(UnixListener::bind(&path).expect("a socket"));
@@ -200,7 +200,7 @@ mod tests {
 
     #[test]
     fn full_backlog_counts_as_live() {
-        let folder = Folder::new().expect("a folder");
+        let folder = Folder::new();
         let path = folder.path().join("s");
         let _bound = bind(&path).expect("a socket");
         let waiting: Vec<_> = (0..=BACKLOG).map_while(|_| connect(&path, Duration::ZERO).ok()).collect();
@@ -211,7 +211,7 @@ mod tests {
 
     #[test]
     fn other_files_are_not_removed() {
-        let folder = Folder::new().expect("a folder");
+        let folder = Folder::new();
         let path = folder.path().join("s");
         fs::write(&path, "a user's file").expect("written");
         assert!(matches!(bind(&path), Err(SocketError::NoSocket(_))));
@@ -227,7 +227,7 @@ mod tests {
 
     #[test]
     fn one_of_many_concurrent_binds_succeeds() {
-        let folder = Folder::new().expect("a folder");
+        let folder = Folder::new();
         let path = folder.path().join("s");
         drop(UnixListener::bind(&path).expect("a dead socket"));
         let (path, together) = (&path, &std::sync::Barrier::new(8));
@@ -244,7 +244,7 @@ mod tests {
 
     #[test]
     fn bad_paths_are_refused_with_a_reason() {
-        let folder = Folder::new().expect("a folder");
+        let folder = Folder::new();
         let long = bind(&folder.path().join("x".repeat(108))).expect_err("too long").to_string();
         assert!(long.contains("1 to 107 bytes"), "{long}");
         let missing = bind(&folder.path().join("no/s")).expect_err("no folder").to_string();

@@ -84,7 +84,7 @@ mod tests {
 
     use super::*;
     use crate::control::socket::bind;
-    use crate::scratch::Folder;
+    use faceptor_test_support::Folder;
 
     fn mode(path: &Path) -> u32 {
         fs::symlink_metadata(path).expect("it is there").mode() & 0o7777
@@ -92,7 +92,7 @@ mod tests {
 
     #[test]
     fn default_paths_are_private_to_the_user() {
-        let folder = Folder::new().expect("a folder");
+        let folder = Folder::new();
         let inside = |name: &str| folder.path().join(name);
         let places = |user: Option<&str>| SocketPaths {
             user: user.map(inside),

@@ -69,7 +69,7 @@ pub(crate) mod samples {
     use std::fs;
 
     use super::*;
-    use crate::scratch::Folder;
+    use faceptor_test_support::Folder;
 
     /// A file tree in a temporary folder, for checks to read.
     pub(crate) struct Tree {
@@ -78,7 +78,7 @@ pub(crate) mod samples {
 
     impl Tree {
         pub(crate) fn new(files: &[(&str, &str)]) -> Tree {
-            let tree = Tree { folder: Folder::new().expect("a folder") };
+            let tree = Tree { folder: Folder::new() };
             files.iter().for_each(|(name, text)| tree.set(name, text));
             tree
         }

@@ -299,7 +299,7 @@ impl Reference {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::scratch::Folder;
+    use faceptor_test_support::Folder;
 
     const INPUT: &str = "input.image.f32";
 
@@ -339,7 +339,7 @@ mod tests {
 
     #[test]
     fn reads_the_numbers_that_were_written() {
-        let folder = Folder::new().expect("a folder");
+        let folder = Folder::new();
         write(folder.path()).expect("is written");
         // A second time over the first one.
         write(folder.path()).expect("is written");
@@ -352,7 +352,7 @@ mod tests {
 
     #[test]
     fn reports_what_is_wrong_with_a_folder() {
-        let folder = Folder::new().expect("a folder");
+        let folder = Folder::new();
         let open = || Reference::open(folder.path(), "abc").expect_err("is not whole");
         assert!(matches!(open(), ReferenceError::NoReference(_)));
         write(folder.path()).expect("is written");
@@ -374,7 +374,7 @@ mod tests {
 
     #[test]
     fn refuses_a_folder_with_other_files() {
-        let folder = Folder::new().expect("a folder");
+        let folder = Folder::new();
         fs::write(folder.path().join("thesis.txt"), "x").expect("writable");
         assert!(write(folder.path()).is_err());
         assert!(folder.path().join("thesis.txt").exists());

@@ -58,7 +58,7 @@ mod tests {
 
     #[test]
     fn names_do_not_collide() -> Result<()> {
-        let folder = crate::scratch::Folder::new()?;
+        let folder = faceptor_test_support::Folder::new();
         let mut names = OutputPaths::new(&folder.path().join("new/deep"), &[])?;
         let mut claim = |input: &str| {
             let path = names.claim(Path::new(input), ".png");
@@ -71,7 +71,7 @@ mod tests {
 
     #[test]
     fn input_is_never_overwritten() -> Result<()> {
-        let folder = crate::scratch::Folder::new()?;
+        let folder = faceptor_test_support::Folder::new();
         let input = folder.path().join("a.png");
         fs::write(&input, b"x")?;
         let mut names = OutputPaths::new(folder.path(), std::slice::from_ref(&input))?;
@@ -81,7 +81,7 @@ mod tests {
 
     #[test]
     fn file_in_place_of_the_folder_is_an_error() -> Result<()> {
-        let folder = crate::scratch::Folder::new()?;
+        let folder = faceptor_test_support::Folder::new();
         let file = folder.path().join("file");
         fs::write(&file, b"x")?;
         let error = OutputPaths::new(&file.join("sub"), &[]).err().context("a file is in the way")?;

@@ -38,11 +38,11 @@ mod tests {
     use anyhow::bail;
 
     use super::*;
-    use crate::scratch::Folder;
+    use faceptor_test_support::Folder;
 
     #[test]
     fn replaces_a_file_only_when_the_new_one_is_complete() -> Result<()> {
-        let folder = Folder::new()?;
+        let folder = Folder::new();
         let path = folder.path().join("a.txt");
         write(&path, |file| Ok(file.write_all(b"old")?))?;
         let failed = write(&path, |file| {

@@ -26,7 +26,7 @@ mod tests {
 
     #[test]
     fn nodes_are_sorted_by_number() -> io::Result<()> {
-        let root = crate::scratch::Folder::new()?;
+        let root = faceptor_test_support::Folder::new();
         for name in ["video10", "video2", "videodev", "v4l-subdev0", "video0", "fb0"] {
             fs::write(root.path().join(name), b"")?;
         }

@@ -215,7 +215,7 @@ fn celsius(file: &Path) -> Option<f32> {
 #[cfg(test)]
 pub mod tests {
     use super::*;
-    use crate::scratch::Folder;
+    use faceptor_test_support::Folder;
 
     /// A folder like the `/sys` of a board with four CPUs; tests set the values.
     pub(crate) struct Board {
@@ -224,7 +224,7 @@ pub mod tests {
 
     impl Board {
         pub fn new() -> Board {
-            let board = Board { folder: Folder::new().expect("a folder") };
+            let board = Board { folder: Folder::new() };
             let files = [
                 ("class/thermal/thermal_zone0/type", "cpu-thermal"),
                 ("class/thermal/thermal_zone0/temp", "45000"),
@@ -295,7 +295,7 @@ pub mod tests {
 
     #[test]
     fn reads_nothing_on_a_machine_without_sensors() {
-        let folder = Folder::new().expect("a folder");
+        let folder = Folder::new();
         let sensors = Sensors::below(folder.path());
         assert!(sensors.is_empty());
         assert_eq!(sensors.read(), Reading::default());

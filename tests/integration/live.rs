@@ -103,7 +103,8 @@ fn run(source: &mut dyn Source, setup: Setup) -> (Result<Counters>, Vec<Seen>) {
             frame_pool: FramePool::new(0, 0),
         };
         let faces = Faces::new(pipeline, TrackerOptions { limit: 4, smoothing: true }).in_time(setup.time);
-        let counters = LiveLoop::new(faces, setup.settings, source.period_us(), links).and_then(|live| live.run(source));
+        let counters =
+            LiveLoop::new(faces, setup.settings, source.period_us(), links).and_then(|live| live.run(source));
         ended.store(true, Ordering::Release);
         (counters, reader.join().expect("it reads"))
     })

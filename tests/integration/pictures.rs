@@ -2,9 +2,12 @@
 
 use std::io::Cursor;
 
+use faceptor_test_support::sample;
 use image::codecs::gif::GifEncoder;
 use image::codecs::jpeg::JpegEncoder;
 use image::{DynamicImage, Frame, ImageFormat, Rgb, RgbImage, imageops};
+use proptest::collection::vec;
+use proptest::prelude::any;
 
 use crate::program::PORTRAIT;
 
@@ -122,16 +125,10 @@ pub fn gradient(width: u32, height: u32) -> RgbImage {
     RgbImage::from_fn(width, height, |x, y| Rgb([(x * 200 / width) as u8 + 20, (y * 200 / height) as u8, 90]))
 }
 
-/// Noise from a small generator of random numbers.
+/// Noise, the same in every run.
 pub fn noise(width: u32, height: u32) -> RgbImage {
-    let mut state = 1u32;
-    RgbImage::from_fn(width, height, |_, _| {
-        let mut next = || {
-            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-            (state >> 24) as u8
-        };
-        Rgb([next(), next(), next()])
-    })
+    let bytes = sample(1, vec(any::<u8>(), (3 * width * height) as usize));
+    RgbImage::from_raw(width, height, bytes).expect("three bytes a pixel")
 }
 
 /// A sheet of `columns` x `rows` copies of the portrait's head, each 128 x 144 px.

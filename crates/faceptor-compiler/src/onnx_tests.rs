@@ -1,5 +1,8 @@
 //! Compares the steps of small ONNX graphs, one or two operators each, with tract.
 
+use faceptor_test_support::sample;
+use proptest::collection::vec;
+use proptest::prelude::Strategy;
 use tract_onnx::pb::{self, tensor_shape_proto, type_proto};
 use tract_onnx::tract_hir::internal::*;
 
@@ -106,15 +109,10 @@ impl Onnx {
         let model = typed(inference, &part).unwrap_or_else(|e| panic!("{what}: {e:#}"));
         let mut graph = lower::lower(&model, &part).unwrap_or_else(|e| panic!("{what}: {e:#}"));
         optimize(&mut graph).unwrap();
-        let mut seed = 0x9E37_79B9_7F4A_7C15u64;
-        let mut number = |_| {
-            seed ^= seed << 13;
-            seed ^= seed >> 7;
-            seed ^= seed << 17;
-            (seed % 4001) as f32 / 1000.0 - 2.0
-        };
-        let values: Vec<Vec<f32>> =
-            inputs.iter().map(|(_, shape)| (0..shape.iter().product()).map(&mut number).collect()).collect();
+        let number = (-2000..=2000i16).prop_map(|thousandths| f32::from(thousandths) / 1000.0);
+        let values: Vec<Vec<f32>> = (inputs.iter().zip(0..))
+            .map(|((_, shape), seed)| sample(seed, vec(number.clone(), shape.iter().product::<usize>())))
+            .collect();
         let tensors = inputs.iter().zip(&values).map(|((_, shape), v)| {
             let tensor: Tensor = Tensor::from_shape(shape, v).unwrap();
             tensor.into_tvalue()

@@ -41,7 +41,7 @@ mod tests {
 
     #[test]
     fn written_picture_is_read_back() -> Result<()> {
-        let folder = crate::scratch::Folder::new()?;
+        let folder = faceptor_test_support::Folder::new();
         let path = folder.path().join("a.png");
         let picture = Picture::from_rgb(2, 1, vec![1, 2, 3, 4, 5, 6]).context("six bytes")?;
         write_picture(&path, &picture)?;

@@ -71,7 +71,7 @@ mod tests {
 
     #[test]
     fn annotated_frame_fills_the_screen() -> anyhow::Result<()> {
-        let folder = crate::scratch::Folder::new()?;
+        let folder = faceptor_test_support::Folder::new();
         let path = folder.path().join("fb");
         fs::write(&path, vec![0; 200 * 4 * 100])?;
         let file = OpenOptions::new().write(true).open(&path)?;

@@ -207,7 +207,7 @@ mod tests {
 
     #[test]
     fn picture_is_centred_on_any_screen() -> Result<()> {
-        let folder = crate::scratch::Folder::new()?;
+        let folder = faceptor_test_support::Folder::new();
         let path = folder.path().join("fb");
         let picture = Picture::from_rgb(2, 1, vec![255, 128, 8, 0, 0, 255]).context("two pixels")?;
         let rgbx = [field(0, 8), field(8, 8), field(16, 8)];

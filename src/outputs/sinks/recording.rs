@@ -306,7 +306,7 @@ fn sync_folder(path: &Path) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::scratch::Folder;
+    use faceptor_test_support::Folder;
 
     fn options(path: PathBuf) -> RecordingOptions {
         RecordingOptions { path, limit_bytes: 1 << 20, files: 3 }
@@ -318,7 +318,7 @@ mod tests {
 
     #[test]
     fn rotation_keeps_the_limit_and_the_newest_lines() -> Result<()> {
-        let folder = Folder::new()?;
+        let folder = Folder::new();
         let path = folder.path().join("a.jsonl");
         // Five lines of 17 bytes fit.
         let mut recorder = RecordingSink::open(RecordingOptions { limit_bytes: 90, ..options(path.clone()) })?;
@@ -343,7 +343,7 @@ mod tests {
 
     #[test]
     fn single_file_is_truncated() -> Result<()> {
-        let folder = Folder::new()?;
+        let folder = Folder::new();
         let path = folder.path().join("a.jsonl");
         let mut recorder =
             RecordingSink::open(RecordingOptions { limit_bytes: 40, files: 1, ..options(path.clone()) })?;
@@ -357,7 +357,7 @@ mod tests {
 
     #[test]
     fn partial_line_is_cut_off_and_other_files_are_refused() -> Result<()> {
-        let folder = Folder::new()?;
+        let folder = Folder::new();
         let path = folder.path().join("a.jsonl");
         fs::write(&path, [line(1), line(2), b"{\"frame\":    ".to_vec()].concat())?;
         let mut recorder = RecordingSink::open(options(path.clone()))?;
@@ -387,7 +387,7 @@ mod tests {
 
     #[test]
     fn missing_folder_loses_lines_until_it_is_back() -> Result<()> {
-        let folder = Folder::new()?;
+        let folder = Folder::new();
         let below = folder.path().join("below");
         fs::create_dir(&below)?;
         let path = below.join("a.jsonl");

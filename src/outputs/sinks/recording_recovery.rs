@@ -68,7 +68,7 @@ mod tests {
 
     #[test]
     fn partial_lines_at_the_end_do_not_count() -> io::Result<()> {
-        let folder = crate::scratch::Folder::new()?;
+        let folder = faceptor_test_support::Folder::new();
         let path = folder.path().join("a");
         let count = |bytes: &[u8]| {
             std::fs::write(&path, bytes)?;

@@ -127,7 +127,7 @@ mod tests {
 
     #[test]
     fn watchdog_is_reset_only_while_frames_advance() -> Result<()> {
-        let folder = crate::scratch::Folder::new()?;
+        let folder = faceptor_test_support::Folder::new();
         let path = folder.path().join("notify");
         let name = format!("@faceptor-notify-{}", std::process::id());
         let bound = [

@@ -1,9 +1,15 @@
-//! Shared by the tests of all crates: temporary directories, the fixtures, and the rule for tests that cannot run.
+//! Shared by the tests of all crates: generated cases, temporary directories, the fixtures, and the rule for tests that
+//! cannot run.
 
-use std::fmt::Display;
+#[cfg(test)]
+mod rules;
+
+use std::fmt::{Debug, Display};
 use std::path::{Path, PathBuf};
 use std::{env, fs};
 
+use proptest::strategy::{Strategy, ValueTree};
+use proptest::test_runner::{Config, RngSeed, TestRunner};
 use tempfile::TempDir;
 
 /// Set to 1 where every test must run: in the gate, when the research data is there.
@@ -16,8 +22,49 @@ pub const REQUIRE: &str = "FACEPTOR_REQUIRE_SHARED";
 /// # Panics
 /// With `FACEPTOR_REQUIRE_SHARED=1`: there, a test that does not run is a failure.
 pub fn skip(reason: impl Display) {
-    assert!(env::var(REQUIRE).as_deref() != Ok("1"), "this test must run here ({REQUIRE}=1): {reason}");
-    println!("skipped: {reason}");
+    println!("{}", skip_line(env::var(REQUIRE).as_deref() == Ok("1"), reason));
+}
+
+fn skip_line(is_failure: bool, reason: impl Display) -> String {
+    assert!(!is_failure, "this test must run here ({REQUIRE}=1): {reason}");
+    format!("skipped: {reason}")
+}
+
+/// Checks a property of `cases` generated values, and reports the simplest value that it does not hold for.
+///
+/// The values are the same in every run, so a failure can be repeated.
+///
+/// # Panics
+/// When the property panics for a value.
+pub fn check<S: Strategy>(cases: u32, values: S, property: impl Fn(S::Value))
+where
+    S::Value: Debug,
+{
+    let outcome = runner(cases, 0).run(&values, |value| {
+        property(value);
+        Ok(())
+    });
+    if let Err(error) = outcome {
+        panic!("{error}");
+    }
+}
+
+/// One generated value: the same in every run, another for each seed.
+///
+/// # Panics
+/// When the strategy rejects everything that it generates.
+pub fn sample<S: Strategy>(seed: u64, values: S) -> S::Value {
+    values.new_tree(&mut runner(1, seed)).expect("a strategy with values").current()
+}
+
+fn runner(cases: u32, seed: u64) -> TestRunner {
+    TestRunner::new(Config {
+        cases,
+        rng_seed: RngSeed::Fixed(seed),
+        failure_persistence: None,
+        max_shrink_iters: 1000,
+        ..Config::default()
+    })
 }
 
 /// The root of the repository.

@@ -214,6 +214,8 @@ fn factor(graph: &Graph, mut value: ValueId, name: TensorName<'_>) -> Option<Por
 mod tests {
     use std::path::Path;
 
+    use faceptor_test_support::sample;
+    use proptest::collection::vec;
     use tract_onnx::tract_hir::internal::{IntoRunnable, IntoTValue, Tensor};
 
     use super::*;
@@ -227,13 +229,8 @@ mod tests {
     const DEPTH: usize = 5;
     const GRID: [usize; 2] = [4, 6];
 
-    fn numbers(count: usize, seed: u32) -> Vec<f32> {
-        let mut state = seed;
-        let mut next = || {
-            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-            (state >> 8) as f32 / (1 << 23) as f32 - 1.0
-        };
-        (0..count).map(|_| next()).collect()
+    fn numbers(count: usize, seed: u64) -> Vec<f32> {
+        sample(seed, vec(-1.0..1.0f32, count))
     }
 
     /// A part with two inputs, whose product of both is moved to `[1, classes, height, width]`.
@@ -305,7 +302,7 @@ mod tests {
             let shape = |i: usize| whole[0].graph.shape(whole[0].graph.inputs[i].value).to_vec();
             let tensors = [0, 1].map(|i| {
                 let count: usize = shape(i).iter().product();
-                Tensor::from_shape(&shape(i), &numbers(count, i as u32 + 1)).expect("a tensor")
+                Tensor::from_shape(&shape(i), &numbers(count, i as u64 + 1)).expect("a tensor")
             });
             let inputs: Vec<_> = ["q", "p"].map(String::from).into_iter().zip(tensors).collect();
             let mut known = inputs.clone();

@@ -1,6 +1,7 @@
 //! A bundle that is not exactly what was written is refused, with its reason, without a panic and without asking for
 //! more memory than the file is long.
 
+use std::cell::Cell;
 use std::sync::OnceLock;
 
 use faceptor_compiler::compile_folder;
@@ -9,7 +10,10 @@ use faceptor_nn::bundle::BundleError;
 use faceptor_nn::cpu::Kernel;
 use faceptor_nn::engine::Engine;
 use faceptor_nn::{PACKINGS, Packing};
-use faceptor_test_support::{Folder, fixture};
+use faceptor_test_support::{Folder, check, fixture};
+use proptest::collection::vec;
+use proptest::prelude::{Just, any, prop_oneof};
+use proptest::sample::{Index, select};
 use sha2::{Digest, Sha256};
 
 const FIXED_BYTES: usize = 24;
@@ -181,41 +185,37 @@ fn changed_contents_with_fitting_hashes_never_panic() {
     change_contents(&packed, 0);
 }
 
-fn change_contents(bytes: &[u8], behind: usize) {
+/// Changes single bytes of the sections between the manifest and the last `after` ones.
+fn change_contents(bytes: &[u8], after: usize) {
     let sections = sections(bytes);
-    let mut seed = 0x9E37_79B9_7F4A_7C15u64;
-    let mut random = move || {
-        seed ^= seed << 13;
-        seed ^= seed >> 7;
-        seed ^= seed << 17;
-        seed as usize
-    };
-    let (mut accepted, mut refused) = (0, 0);
-    for _ in 0..1500 {
-        // The tables and plans; the manifest is text and the data is only numbers.
-        let (offset, len) = sections[1 + random() % (sections.len() - 1 - behind)];
+    let (accepted, refused) = (Cell::new(0), Cell::new(0));
+    let value = prop_oneof![Just(0), Just(1), Just(0x7f), Just(0x80), Just(0xff), any::<u8>()];
+    // The tables and plans; the manifest is text and the data is only numbers.
+    let section = select(sections[1..sections.len() - after].to_vec());
+    let changes = (section, vec((any::<Index>(), value), 1..=3));
+    check(1500, changes, |((offset, len), changes)| {
         let mut changed = bytes.to_vec();
-        for _ in 0..1 + random() % 3 {
-            changed[offset + random() % len] = [0, 1, 0x7f, 0x80, 0xff, random() as u8][random() % 6];
+        for (place, value) in changes {
+            changed[offset + place.index(len)] = value;
         }
         rehash(&mut changed);
         match Bundle::from_bytes(&changed) {
             Ok(bundle) => {
-                accepted += 1;
+                accepted.set(accepted.get() + 1);
                 // Nothing that passes the check may panic when it is prepared and run.
                 if let Ok(mut engine) = Engine::with_kernel(bundle.clone(), Kernel::SCALAR) {
                     let small = bundle.parts().map(|p| p.macs).sum::<u64>() < 100_000_000;
-                    if small && engine.input("image").is_ok() && accepted % 4 == 0 {
+                    if small && engine.input("image").is_ok() && accepted.get() % 4 == 0 {
                         for task in &bundle.manifest().tasks {
                             let _ = engine.output(&task.output);
                         }
                     }
                 }
             }
-            Err(_) => refused += 1,
+            Err(_) => refused.set(refused.get() + 1),
         }
-    }
-    assert!(refused > 300, "{refused} refused, {accepted} accepted");
+    });
+    assert!(refused.get() > 300, "{refused:?} refused, {accepted:?} accepted");
 }
 
 #[test]

@@ -1,10 +1,14 @@
 //! Tests of a camera on the fake backend: every failure, and what it costs.
 
+use std::cell::Cell;
 use std::iter;
 
 use crate::capture::jpeg::samples::jpeg;
 use crate::capture::v4l2::fake_backend::{Act, BUFFERS, DELAY_US, FakeBackend, PERIOD_US, grey, mode};
 use anyhow::Result;
+use faceptor_test_support::check;
+use proptest::collection::vec;
+use proptest::prelude::{Just, Strategy, prop_oneof};
 
 use crate::capture::source::{Poll, Source, SourceCounters, SourceError, Stamp};
 use crate::capture::v4l2::camera::Camera;
@@ -297,46 +301,76 @@ fn failure_of_the_first_open_is_an_error() {
     assert_eq!(error.as_deref(), Some("camera fake: no permission"));
 }
 
+/// A fault that strikes the camera before a poll.
+#[derive(Clone, Debug)]
+enum Fault {
+    None,
+    Acts(Vec<Act>),
+    GoneAndRefused(usize),
+    BuffersRefused(usize),
+    SourceChanged,
+    Pause(u64),
+}
+
+/// Yields every fault once in sixty polls, on average.
+fn faults() -> impl Strategy<Value = Fault> {
+    let repeated = |act: Act| (0..9usize).prop_map(move |count| Fault::Acts(vec![act.clone(); count]));
+    prop_oneof![
+        51 => Just(Fault::None),
+        1 => Just(Fault::Acts(vec![Act::Hang])),
+        1 => Just(Fault::Acts(vec![Act::Fail(libc::EIO)])),
+        1 => (0..5usize).prop_map(Fault::GoneAndRefused),
+        1 => repeated(Act::Flagged),
+        1 => repeated(Act::Lost),
+        1 => (0..3 * BUFFERS).prop_map(Fault::BuffersRefused),
+        1 => Just(Fault::Acts(vec![grey(1, &mode(b"GREY", [4, 2]))])),
+        1 => Just(Fault::SourceChanged),
+        1 => (0..1_000_000u64).prop_map(Fault::Pause),
+    ]
+}
+
 /// Applies random faults: time goes on, no buffer is given back twice (the fake panics), and frames return.
 #[test]
-fn camera_survives_any_mixture_of_faults() -> Test {
-    let (mut camera, fake) = grey_camera()?;
-    let mut state = 7u32;
-    let mut random = |below: u32| {
-        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-        (state >> 8) % below
-    };
-    let small = mode(b"GREY", [4, 2]);
-    for _ in 0..40_000 {
-        // One fault at a time; with all of them at once no frame would ever arrive.
-        let fault = if fake.world().script.is_empty() { random(60) } else { u32::MAX };
-        match fault {
-            0 => fake.script([Act::Hang]),
-            1 => fake.script([Act::Fail(libc::EIO)]),
-            2 => {
-                fake.script([Act::Fail(libc::ENODEV)]);
-                fake.world().refuse_open.extend(iter::repeat_n("away", random(5) as usize));
+fn camera_survives_any_mixture_of_faults() {
+    let totals = Cell::new(SourceCounters::default());
+    check(40, vec((faults(), 0..100_000u64), 1000), |polls| {
+        let (mut camera, fake) = grey_camera().expect("it opens");
+        for (fault, wait_us) in polls {
+            // One fault at a time; with all of them at once no frame would ever arrive.
+            let is_free = fake.world().script.is_empty();
+            match fault {
+                _ if !is_free => {}
+                Fault::None => {}
+                Fault::Acts(acts) => fake.script(acts),
+                Fault::GoneAndRefused(times) => {
+                    fake.script([Act::Fail(libc::ENODEV)]);
+                    fake.world().refuse_open.extend(iter::repeat_n("away", times));
+                }
+                Fault::BuffersRefused(times) => {
+                    fake.world().refuse_buffers.extend(iter::repeat_n(libc::EINVAL, times));
+                }
+                Fault::SourceChanged => fake.world().source_changed = true,
+                Fault::Pause(us) => fake.pass_us(us),
             }
-            3 => fake.script(iter::repeat_n(Act::Flagged, random(9) as usize)),
-            4 => fake.script(iter::repeat_n(Act::Lost, random(9) as usize)),
-            5 => fake.world().refuse_buffers.extend(iter::repeat_n(libc::EINVAL, random(BUFFERS as u32 * 3) as usize)),
-            6 => fake.script([grey(1, &small)]),
-            8 => fake.world().source_changed = true,
-            7 => fake.pass_us(u64::from(random(1_000_000))),
-            _ => {}
+            let before = fake.world().now_us;
+            match camera.poll(before + wait_us).expect("a lost camera is waited for") {
+                Poll::Frame(_) => assert_eq!(camera.view().width(), 8),
+                Poll::Nothing => {}
+                Poll::Ended => panic!("a camera does not end"),
+            }
         }
-        let before = fake.world().now_us;
-        match camera.poll(before + u64::from(random(100_000)))? {
-            Poll::Frame(_) => assert_eq!(camera.view().width(), 8),
-            Poll::Nothing => {}
-            Poll::Ended => panic!("a camera does not end"),
-        }
-    }
-    fake.world().script.clear();
-    fake.world().refuse_buffers.clear();
-    let last = frame(&mut camera).sequence;
-    assert_eq!(frame(&mut camera).sequence, last + 1);
-    let counters = camera.counters();
+        fake.world().script.clear();
+        fake.world().refuse_buffers.clear();
+        let last = frame(&mut camera).sequence;
+        assert_eq!(frame(&mut camera).sequence, last + 1);
+        let (counters, before) = (camera.counters(), totals.get());
+        totals.set(SourceCounters {
+            frames: before.frames + counters.frames,
+            reopened: before.reopened + counters.reopened,
+            flagged: before.flagged + counters.flagged,
+            ..before
+        });
+    });
+    let counters = totals.get();
     assert!(counters.frames > 3000 && counters.reopened > 50 && counters.flagged > 50, "{counters:?}");
-    Ok(())
 }
