@@ -35,7 +35,7 @@ read -ra emulator <<<"$CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUNNER"
 # Modules of the program's integration tests that do not run here, each `--skip NAME::`.
 # These need a rate that emulation cannot reach: a hundred frames a second. make board-test tests the loop on arm64;
 # the unit tests, which do run here, test its rules with a virtual clock.
-paced=(bench control live outputs preview run)
+paced=(bench control live outputs preview run signals)
 # These run the whole network on a thousand frames of virtual time: minutes of emulation for rules that use no kernel.
 long=(tracking overload)
 # This one counts the page faults of its thread, which include the emulator's: it passes here alone, but not next to other tests.

@@ -22,6 +22,7 @@ mod photos;
 mod preview;
 mod run;
 mod service;
+mod signals;
 #[cfg(feature = "compiler")]
 mod systems;
 mod tasks;

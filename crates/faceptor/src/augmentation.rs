@@ -7,7 +7,7 @@
 
 use crate::align::warp::Warp;
 use crate::geometry::Similarity;
-use crate::tasks::prediction::Prediction;
+use crate::tasks::prediction::{Averaging, Prediction};
 use faceptor_nn::manifest::{Task, TaskKind};
 
 /// A view of a face: a crop that is rescaled about its centre, and may be mirrored.
@@ -27,17 +27,6 @@ const VIEWS: [AugmentedView; 10] = {
     let ([a, b], [c, d], [e, f], [g, h], [i, j]) = (both(1.0), both(1.1), both(0.9), both(0.8), both(0.7));
     [a, b, c, d, e, f, g, h, i, j]
 };
-
-/// How outputs of several views are averaged.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Averaging {
-    /// Pairs x, y of network coordinates.
-    Points,
-    /// A plane of the network's grid for each class.
-    Planes,
-    /// Numbers without a place.
-    Numbers,
-}
 
 /// The smallest zoom for tasks other than parsing: below it much of the head is out of view.
 const NEAREST_FOR_ALL: f64 = 0.9;

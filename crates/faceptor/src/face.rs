@@ -140,7 +140,10 @@ impl Face {
     /// Returns the results with the names of their tasks, in the order of the bundle's manifest.
     pub fn results(&self) -> impl Iterator<Item = (&str, TaskOutput<'_>)> {
         self.record.known(&self.decoders).map(|(_, decoder, result)| {
-            (decoder.task().name.as_str(), TaskOutput::new(&result.prediction, decoder, self))
+            (
+                decoder.task().name.as_str(),
+                TaskOutput::new(&result.prediction, decoder, self.windows().of(decoder.window()), self.size),
+            )
         })
     }
 
@@ -159,8 +162,4 @@ impl Face {
         &self.record.windows
     }
 
-    /// Returns the size of the image, pixels.
-    pub(crate) fn image_size(&self) -> [usize; 2] {
-        self.size
-    }
 }

@@ -345,7 +345,8 @@ impl Pipeline {
     /// Decodes the mean of a task's outputs.
     pub(crate) fn decode_mean(&self, task: usize, windows: &WindowTransforms, prediction: &mut Prediction) {
         let decoder = &self.decoders[task];
-        decoder.read_mean(&self.means[task], windows.of(decoder.window()), prediction);
+        let mean = &self.means[task];
+        decoder.read_mean(mean.output(), mean.grid(), windows.of(decoder.window()), prediction);
     }
 }
 

@@ -1,6 +1,6 @@
 //! Results of the tasks with the names that belong to their numbers.
 
-use crate::face::Face;
+use crate::geometry::Similarity;
 use crate::tasks::age::Age;
 use crate::tasks::decoder::{TaskDecoder, largest};
 use crate::tasks::landmarks::Landmarks;
@@ -26,11 +26,17 @@ pub enum TaskOutput<'a> {
 }
 
 impl<'a> TaskOutput<'a> {
-    pub(crate) fn new(prediction: &'a Prediction, decoder: &'a TaskDecoder, face: &'a Face) -> TaskOutput<'a> {
+    /// Names the numbers of a prediction. `to_image` maps the task's window to the image of `image_size` (width, height).
+    pub(crate) fn new(
+        prediction: &'a Prediction,
+        decoder: &'a TaskDecoder,
+        to_image: &'a Similarity,
+        image_size: [usize; 2],
+    ) -> TaskOutput<'a> {
         let labels = &decoder.task().labels;
         match prediction {
             Prediction::Landmarks(landmarks) => TaskOutput::Landmarks(landmarks),
-            Prediction::Parsing(parsing) => TaskOutput::Parsing(Parsing { parsing, decoder, face }),
+            Prediction::Parsing(parsing) => TaskOutput::Parsing(Parsing { parsing, decoder, to_image, image_size }),
             Prediction::Age(age) => TaskOutput::Age(*age),
             Prediction::Expression(values) => TaskOutput::Expression(Expression(Scores { labels, values })),
             Prediction::Attributes(values) => TaskOutput::Attributes(Attributes(Scores { labels, values })),
@@ -118,7 +124,8 @@ impl<'a> Embedding<'a> {
 pub struct Parsing<'a> {
     parsing: &'a parsing::Parsing,
     decoder: &'a TaskDecoder,
-    face: &'a Face,
+    to_image: &'a Similarity,
+    image_size: [usize; 2],
 }
 
 impl<'a> Parsing<'a> {
@@ -138,10 +145,9 @@ impl<'a> Parsing<'a> {
     /// Paints the class of each pixel of the image, row by row: `width * height` bytes, [`Parsing::OUTSIDE`] beyond the
     /// face's crop.
     pub fn mask(&self) -> Vec<u8> {
-        let [width, height] = self.face.image_size();
+        let [width, height] = self.image_size;
         let mut mask = vec![OUTSIDE; width * height];
-        let to_image = self.face.windows().of(self.decoder.window());
-        self.parsing.paint(to_image, &self.decoder.geometry().unwarp, width, height, &mut mask);
+        self.parsing.paint(self.to_image, &self.decoder.geometry().unwarp, width, height, &mut mask);
         mask
     }
 }

@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use crate::align::face_window::WindowGeometry;
 use crate::align::warp::Warp;
-use crate::augmentation::OutputMean;
 use crate::error::{Error, Result, ensure};
 use crate::geometry::Similarity;
 use crate::tasks::parsing::{self, Parsing};
@@ -189,13 +188,18 @@ impl TaskDecoder {
         }
     }
 
-    /// Decodes the mean over several views, whose grid is finer for parsing.
-    pub(crate) fn read_mean(&self, mean: &OutputMean, to_picture: &Similarity, prediction: &mut Prediction) {
+    /// Decodes the mean over several views. `grid` holds classes, height and width of a parsing's mean, which is finer than
+    /// an output.
+    pub(crate) fn read_mean(
+        &self,
+        mean: &[f32],
+        grid: [usize; 3],
+        to_picture: &Similarity,
+        prediction: &mut Prediction,
+    ) {
         match self.parsing_in(prediction) {
-            Some(parsing) => {
-                parsing.read(parsing::Output::Planes(mean.output()), mean.grid(), &self.geometry.warp, true);
-            }
-            None => self.read_into(mean.output(), to_picture, prediction),
+            Some(parsing) => parsing.read(parsing::Output::Planes(mean), grid, &self.geometry.warp, true),
+            None => self.read_into(mean, to_picture, prediction),
         }
     }
 

@@ -4,7 +4,6 @@
 //! and an arm in each `match`.
 
 use crate::align::warp::Warp;
-use crate::augmentation::Averaging;
 use crate::error::Result;
 use crate::geometry::Similarity;
 use crate::tasks::age::Age;
@@ -12,6 +11,17 @@ use crate::tasks::landmarks::Landmarks;
 use crate::tasks::parsing::Parsing;
 use crate::tasks::{age, attributes, expression, landmarks, parsing, recognition};
 use faceptor_nn::manifest::{Task, TaskKind};
+
+/// How outputs of several views are averaged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Averaging {
+    /// Pairs x, y of network coordinates.
+    Points,
+    /// A plane of the network's grid for each class.
+    Planes,
+    /// Numbers without a place.
+    Numbers,
+}
 
 /// What a task says of a face.
 #[derive(Debug, PartialEq)]
