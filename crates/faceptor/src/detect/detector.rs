@@ -27,6 +27,11 @@ pub enum Purpose {
 /// One output of one size.
 struct Grid {
     tensor: TensorId,
+    cells: Cells,
+}
+
+/// The cells of an output, each of `stride` pixels of the input along a side.
+struct Cells {
     stride: usize,
     columns: usize,
     rows: usize,
@@ -94,7 +99,8 @@ impl Detector {
                     Bundle,
                     "finder: output {tensor} has shape {shape:?} instead of {expected:?}"
                 );
-                grids.push(Grid { tensor: engine.output_id(tensor).map_err(Error::network)?, stride, columns, rows });
+                let tensor = engine.output_id(tensor).map_err(Error::network)?;
+                grids.push(Grid { tensor, cells: Cells { stride, columns, rows } });
             }
             sizes.push(Size {
                 input: engine.input_id(&size.input).map_err(Error::network)?,
@@ -174,13 +180,13 @@ fn collect(
 ) -> Result<()> {
     for grid in &size.grids {
         let output = engine.output(grid.tensor).map_err(Error::network)?;
-        decode(output, grid, threshold, |found| candidates.push(to_picture(&found, &size.letterbox, picture)));
+        decode(output, &grid.cells, threshold, |found| candidates.push(to_picture(&found, &size.letterbox, picture)));
     }
     Ok(())
 }
 
 /// Decodes every cell of one output whose score reaches `threshold`, in pixels of the network's input.
-fn decode(output: &[f32], grid: &Grid, threshold: f32, mut found: impl FnMut(Detection)) {
+fn decode(output: &[f32], grid: &Cells, threshold: f32, mut found: impl FnMut(Detection)) {
     let plane = grid.rows * grid.columns;
     let stride = grid.stride as f32;
     for (cell, &logit) in output[..plane].iter().enumerate() {
@@ -218,8 +224,8 @@ mod tests {
     use super::*;
     use crate::image::picture::Picture;
 
-    fn grid() -> Grid {
-        Grid { tensor: "f".into(), stride: 8, columns: 3, rows: 2 }
+    fn grid() -> Cells {
+        Cells { stride: 8, columns: 3, rows: 2 }
     }
 
     #[test]
