@@ -161,5 +161,4 @@ impl Face {
     pub(crate) fn windows(&self) -> &WindowTransforms {
         &self.record.windows
     }
-
 }

@@ -35,8 +35,8 @@ impl Warp {
 
     /// Maps a network coordinate to a frame coordinate.
     #[inline]
-    pub fn to_frame(&self, n: f64) -> f64 {
-        match *self {
+    pub fn to_frame(self, n: f64) -> f64 {
+        match self {
             Warp::Cubic { linear } => {
                 let u = 2.0 * n - 1.0;
                 let v = linear * u + (1.0 - linear) * u * u * u;
@@ -54,8 +54,8 @@ impl Warp {
     /// Maps a frame coordinate to a network coordinate. The cubic is monotone: Cardano's formula gives its one real
     /// root.
     #[inline]
-    pub fn to_network(&self, f: f64) -> f64 {
-        match *self {
+    pub fn to_network(self, f: f64) -> f64 {
+        match self {
             Warp::Cubic { linear } => {
                 let v = 2.0 * f - 1.0;
                 if linear == 1.0 {

@@ -1,6 +1,6 @@
 //! Tracks faces from frame to frame.
 
+pub mod face_track;
 pub mod one_euro;
-pub mod track;
 pub mod track_check;
 pub mod tracker;

@@ -15,7 +15,7 @@
 use crate::align::appearance::AppearanceTemplate;
 use crate::detect::detection::Detection;
 use crate::geometry::{Point, Similarity};
-use crate::track::track::Track;
+use crate::track::face_track::Track;
 use crate::track::track_check::KeypointTemplate;
 
 /// Maximum number of tracks.

@@ -1,7 +1,7 @@
 use super::*;
 use crate::geometry::TRACKING_LANDMARKS;
 use crate::geometry::middle;
-use crate::track::track::MAX_MISSES;
+use crate::track::face_track::MAX_MISSES;
 
 const TEMPLATE: [Point; 5] = [[0.4, 0.43], [0.6, 0.43], [0.5, 0.55], [0.42, 0.67], [0.58, 0.67]];
 const FRAME_S: f32 = 1.0 / 30.0;
