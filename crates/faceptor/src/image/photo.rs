@@ -213,7 +213,7 @@ mod tests {
     }
 
     fn reason(bytes: &[u8]) -> String {
-        format!("{:#}", decode(bytes).err().expect("this file is bad"))
+        format!("{:#}", decode(bytes).expect_err("this file is bad"))
     }
 
     #[test]
