@@ -92,12 +92,12 @@ impl LatencyHistogram {
             let least =
                 if index == BUCKETS - 1 { 1 } else { (us.saturating_sub(upper_end(index))).div_ceil(period_us).max(1) };
             if least <= done {
-                self.buckets[index] += done - least + 1;
+                self.buckets[index] = self.buckets[index].saturating_add(done - least + 1);
                 done = least - 1;
             }
         }
         let waited = u128::from(periods - 1);
-        self.added += periods - 1;
+        self.added = self.added.saturating_add(periods - 1);
         self.sum_us += waited * u128::from(us) - waited * u128::from(periods) / 2 * u128::from(period_us);
         self.min_us = self.min_us.min(us - (periods - 1) * period_us);
     }
@@ -113,6 +113,11 @@ impl LatencyHistogram {
     pub fn reset(&mut self) {
         self.buckets.fill(0);
         (self.count, self.added, self.sum_us, self.min_us, self.max_us) = (0, 0, 0, u64::MAX, 0);
+    }
+
+    /// Returns the number of durations, measured and added.
+    fn all(&self) -> u64 {
+        self.count.saturating_add(self.added)
     }
 
     /// Returns the number of measured durations.
@@ -132,7 +137,7 @@ impl LatencyHistogram {
 
     /// Returns the mean; 0 if there is no duration.
     pub fn mean_us(&self) -> u64 {
-        (self.sum_us / u128::from((self.count + self.added).max(1))) as u64
+        (self.sum_us / u128::from(self.all().max(1))) as u64
     }
 
     /// Returns the smallest recorded value that a share `q` (0..1) of all do not exceed, rounded up by at most 3 %.
@@ -142,12 +147,12 @@ impl LatencyHistogram {
 
     /// Returns the quantiles of several rising shares, in one pass.
     pub fn quantiles_us<const N: usize>(&self, shares: [f64; N]) -> [u64; N] {
-        let all = self.count + self.added;
+        let all = self.all();
         let wanted = shares.map(|q| ((q * all as f64).ceil() as u64).clamp(1, all.max(1)));
         let mut found = [self.max_us; N];
         let (mut seen, mut next) = (0, 0);
         for (index, &here) in self.buckets.iter().enumerate() {
-            seen += here;
+            seen = here.saturating_add(seen);
             while next < N && seen >= wanted[next] {
                 found[next] = upper_end(index).clamp(self.min_us(), self.max_us);
                 next += 1;
