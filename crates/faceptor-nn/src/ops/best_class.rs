@@ -185,6 +185,10 @@ fn best<const N: usize>(results: &[f32], columns: usize, start: usize) -> [u8; N
 
 #[cfg(test)]
 mod tests {
+    use faceptor_test_support::check;
+    use proptest::collection::vec;
+    use proptest::prelude::Strategy;
+
     use super::*;
 
     fn found(kernel: Kernel, op: &BestClass, queries: &[f32], pixels: &[f32]) -> Vec<u8> {
@@ -214,18 +218,12 @@ mod tests {
 
     #[test]
     fn classes_equal_their_definition_on_every_family() {
-        let mut state = 1u32;
-        let mut number = || {
-            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-            (state >> 24) as f32 % 5.0 - 2.0
-        };
+        let numbers = |count: usize| vec((-2..=2i8).prop_map(f32::from), count);
         for (grid, cell, classes, depth) in
             [([7, 9], [2, 2], 19, 5), ([12, 12], [1, 1], 3, 8), ([1, 3], [3, 1], 1, 1), ([11, 13], [1, 2], 2, 33)]
         {
             let cells: usize = grid.iter().product();
             let count = cell[0] * cell[1] * classes;
-            let queries: Vec<f32> = (0..count * depth).map(|_| number()).collect();
-            let pixels: Vec<f32> = (0..cells * depth).map(|_| number()).collect();
             // By pixel of the cell, class, depth; depth first; by class, pixel, depth.
             let by_pixel = [cell[1] * classes * depth, classes * depth, depth, 1];
             let depth_first = [cell[1] * classes, classes, 1, count];
@@ -234,10 +232,12 @@ mod tests {
                 [(by_pixel, [depth, 1]), (depth_first, [depth, 1]), (by_class, [1, cells])]
             {
                 let op = BestClass { grid, cell, classes, depth, query_strides, pixel_strides };
-                let expected = expected(&op, &queries, &pixels);
-                for kernel in Kernel::available() {
-                    assert_eq!(found(kernel, &op, &queries, &pixels), expected, "{} {op:?}", kernel.name());
-                }
+                check(4, (numbers(count * depth), numbers(cells * depth)), |(queries, pixels)| {
+                    let expected = expected(&op, &queries, &pixels);
+                    for kernel in Kernel::available() {
+                        assert_eq!(found(kernel, &op, &queries, &pixels), expected, "{} {op:?}", kernel.name());
+                    }
+                });
             }
         }
     }

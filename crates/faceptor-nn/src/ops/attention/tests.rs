@@ -1,5 +1,11 @@
 //! Attention against its definition, on every family of this CPU.
 
+use faceptor_test_support::check;
+use proptest::array::uniform3;
+use proptest::collection::vec;
+use proptest::prelude::Strategy;
+use proptest::sample::select;
+
 use crate::ops::attention::*;
 use crate::tensor::Quantization;
 
@@ -35,51 +41,59 @@ fn expected(op: &Attention, [q, k, v]: [&[f32]; 3], len: usize) -> Vec<f32> {
     out
 }
 
-#[test]
-fn attention_equals_its_definition_on_every_family() {
-    let mut seed = 0x2545_F491_4F6C_DD1Du64;
-    let mut random = move |end: usize| {
-        seed ^= seed << 13;
-        seed ^= seed >> 7;
-        seed ^= seed << 17;
-        seed as usize % end
-    };
-    for case in 0..60 {
-        let (heads, queries, keys) = (random(3) + 1, random(90) + 1, random(600) + 1);
-        let (depth, columns) = (random(33) + 1, random(33) + 1);
-        // Heads side by side in each row, as a network has them; every third case keys by columns.
+/// An attention with its queries, keys and values.
+#[derive(Debug)]
+struct Case {
+    op: Attention,
+    tensors: [Vec<f32>; 3],
+}
+
+/// Whole thousandths from -1 to 1.
+fn floats(len: usize) -> impl Strategy<Value = Vec<f32>> {
+    vec((-1000..=1000i16).prop_map(|thousandths| f32::from(thousandths) / 1000.0), len)
+}
+
+/// Attentions with heads side by side in each row, as a network has them; a third of them has its keys by columns.
+fn cases() -> impl Strategy<Value = Case> {
+    let shapes = (1..=3usize, 1..=90usize, 1..=600usize, 1..=33usize, 1..=33usize);
+    let kinds = (0..3u8, select(vec![0.3f32, 1.0, 30.0]), uniform3(0..4usize));
+    (shapes, kinds).prop_flat_map(|((heads, queries, keys, depth, columns), (order, scale, starts))| {
         let (pitch_q, pitch_v) = (heads * depth, heads * columns);
-        let by_columns = case % 3 == 0;
         let (key_head, key_key, key_depth) =
-            if by_columns { (depth * keys, 1, keys) } else { (depth, heads * depth, 1) };
-        let mut op = Attention {
+            if order == 0 { (depth * keys, 1, keys) } else { (depth, heads * depth, 1) };
+        let op = Attention {
             outer: vec![reach(heads, depth, key_head, columns, columns)],
             queries: reach(queries, pitch_q, 0, 0, pitch_v),
             keys: reach(keys, 0, key_key, pitch_v, 0),
             depth: reach(depth, 1, key_depth, 0, 0),
             columns: reach(columns, 0, 0, 1, 1),
-            scale: [0.3, 1.0, 30.0][case % 3],
+            scale,
             quantized_output: None,
-            starts: [random(4), random(4), random(4)],
+            starts,
         };
-        let mut floats = |len: usize| (0..len).map(|_| random(2001) as f32 / 1000.0 - 1.0).collect::<Vec<f32>>();
-        let (q, k, v) = (floats(queries * pitch_q + 3), floats(keys * pitch_q + 3), floats(keys * pitch_v + 3));
-        let expected = expected(&op, [&q, &k, &v], queries * pitch_v);
+        let tensors = (floats(queries * pitch_q + 3), floats(keys * pitch_q + 3), floats(keys * pitch_v + 3));
+        tensors.prop_map(move |(q, k, v)| Case { op: op.clone(), tensors: [q, k, v] })
+    })
+}
+
+#[test]
+fn attention_equals_its_definition_on_every_family() {
+    check(60, cases(), |Case { op, tensors: [q, k, v] }| {
+        let expected = expected(&op, [&q, &k, &v], op.queries.len * op.queries.out);
         for kernel in Kernel::available() {
             let mut scratch = vec![f32::NAN; scratch_len(kernel, &op)];
             let mut found = vec![f32::NAN; expected.len()];
-            op.quantized_output = None;
             compute(kernel, &op, [&q, &k, &v], &mut Out::Floats(&mut found), &mut scratch);
             for (found, expected) in found.iter().zip(&expected) {
-                assert!((found - expected).abs() < 2e-5, "{} case {case}: {found} {expected}", kernel.name());
+                assert!((found - expected).abs() < 2e-5, "{}: {found} {expected}", kernel.name());
             }
             let to = Quantization { scale: 0.01, zero_point: 100 };
             let mut bytes = vec![0; expected.len()];
             compute(kernel, &op, [&q, &k, &v], &mut Out::Bytes(&mut bytes, Quantizer::new(to)), &mut scratch);
             for (byte, expected) in bytes.iter().zip(&expected) {
                 let found = (i32::from(*byte) - 100) as f32 * 0.01;
-                assert!((found - expected).abs() < 0.0051, "{} case {case}: {found} {expected}", kernel.name());
+                assert!((found - expected).abs() < 0.0051, "{}: {found} {expected}", kernel.name());
             }
         }
-    }
+    });
 }

@@ -1,33 +1,21 @@
 //! Products against their definition, written out: every family of CPUs, odd shapes, zero points at both ends.
 
+use faceptor_test_support::check;
+use proptest::array::uniform2;
+use proptest::collection::vec;
+use proptest::prelude::{Just, Strategy, any, prop_oneof};
+
 use super::*;
 use crate::ops::product::Residual;
 use crate::ops::quantize::quantize;
 
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0
-    }
-
-    fn below(&mut self, end: usize) -> usize {
-        self.next() as usize % end
-    }
-
-    fn bytes(&mut self, len: usize) -> Vec<u8> {
-        (0..len).map(|_| self.next() as u8).collect()
-    }
-
-    fn floats(&mut self, len: usize) -> Vec<f32> {
-        (0..len).map(|_| (self.next() % 2001) as f32 / 1000.0 - 1.0).collect()
-    }
+/// Whole thousandths from -1 to 1.
+fn floats(len: usize) -> impl Strategy<Value = Vec<f32>> {
+    vec((-1000..=1000i16).prop_map(|thousandths| f32::from(thousandths) / 1000.0), len)
 }
 
 /// One product with its operands.
+#[derive(Debug)]
 struct Case {
     op: Product,
     input: [usize; 4],
@@ -39,45 +27,40 @@ struct Case {
     added: Vec<u8>,
 }
 
-impl Case {
-    fn new(random: &mut Random) -> Case {
-        let pair = |random: &mut Random, end: usize| [random.below(end) + 1, random.below(end) + 1];
-        let [channels, columns] = pair(random, 40);
-        let window = Window {
-            size: pair(random, 3),
-            stride: pair(random, 2),
-            dilation: pair(random, 2),
-            before: [random.below(3), random.below(3)],
-        };
-        let [height, width] = pair(random, 9);
-        let [rows, across] = pair(random, 9);
+/// Convolutions of odd shapes, with zero points at both ends of the range.
+fn cases() -> impl Strategy<Value = Case> {
+    let window = (uniform2(1..=3usize), uniform2(1..=2usize), uniform2(1..=2usize), uniform2(0..=2usize));
+    let window = window.prop_map(|(size, stride, dilation, before)| Window { size, stride, dilation, before });
+    let shapes = (window, uniform2(1..=40usize), uniform2(1..=9usize), uniform2(1..=9usize));
+    shapes.prop_flat_map(|(window, [channels, columns], [height, width], [rows, across])| {
         let depth = window.size[0] * window.size[1] * channels;
-        let extreme = [0, 255, 128, random.next() as u8][random.below(4)];
-        let op = Product {
-            window: Some(window),
-            columns,
-            depth,
-            zero_point: Some(extreme),
-            bias: true,
-            first: [Activation::None, Activation::Relu][random.below(2)],
-            residual: Residual::Quantized(Quantization { scale: 0.25, zero_point: random.next() as u8 }),
-            second: Activation::Relu,
-            float_output: true,
-            quantized_output: Some(Quantization { scale: 0.5, zero_point: random.next() as u8 }),
-        };
         let output = [1, rows, across, columns];
-        Case {
-            input: [1, height, width, channels],
-            output,
-            x: random.bytes(height * width * channels),
-            weights: random.bytes(columns * depth).into_iter().map(|w| w as i8).collect(),
-            scale: random.floats(columns).iter().map(|v| v.abs() / 16.0).collect(),
-            bias: random.floats(columns),
-            added: random.bytes(output.iter().product()),
-            op,
-        }
-    }
+        let zero_points = (prop_oneof![Just(0), Just(255), Just(128), any::<u8>()], any::<u8>(), any::<u8>());
+        let x = vec(any::<u8>(), height * width * channels);
+        let weights = vec(any::<i8>(), columns * depth);
+        let added = vec(any::<u8>(), output.iter().product::<usize>());
+        let numbers = (any::<bool>(), x, weights, floats(columns), floats(columns), added);
+        (zero_points, numbers).prop_map(move |((zero_point, residual, to), numbers)| {
+            let (is_linear, x, weights, scale, bias, added) = numbers;
+            let op = Product {
+                window: Some(window.clone()),
+                columns,
+                depth,
+                zero_point: Some(zero_point),
+                bias: true,
+                first: if is_linear { Activation::None } else { Activation::Relu },
+                residual: Residual::Quantized(Quantization { scale: 0.25, zero_point: residual }),
+                second: Activation::Relu,
+                float_output: true,
+                quantized_output: Some(Quantization { scale: 0.5, zero_point: to }),
+            };
+            let scale = scale.iter().map(|value| value.abs() / 16.0).collect();
+            Case { op, input: [1, height, width, channels], output, x, weights, scale, bias, added }
+        })
+    })
+}
 
+impl Case {
     /// Computes the product by its definition.
     fn expected(&self) -> (Vec<f32>, Vec<u8>) {
         let (op, [_, height, width, channels]) = (&self.op, self.input);
@@ -141,14 +124,12 @@ impl Case {
 
 #[test]
 fn convolutions_equal_their_definition_on_every_family() {
-    let mut random = Random(0x5DEE_CE66_D1CE_4E5B);
-    for number in 0..250 {
-        let case = Case::new(&mut random);
+    check(250, cases(), |case| {
         let (floats, bytes) = case.expected();
         let mut first: Option<(Vec<u32>, Vec<u8>)> = None;
         for kernel in Kernel::available() {
             let (found_floats, found_bytes) = case.found(kernel);
-            let what = format!("case {number}, {}: {:?} {:?} -> {:?}", kernel.name(), case.op, case.input, case.output);
+            let what = format!("{}: {:?} {:?} -> {:?}", kernel.name(), case.op, case.input, case.output);
             // The definition rounds after every operation; a family with fused multiply-add may not.
             let close = |(a, b): (&f32, &f32)| (a - b).abs() <= b.abs().max(1.0) * 1e-5;
             assert!(found_floats.iter().zip(&floats).all(close), "{what}");
@@ -158,5 +139,5 @@ fn convolutions_equal_their_definition_on_every_family() {
             let (first_bits, first_bytes) = first.get_or_insert_with(|| (bits.clone(), found_bytes.clone()));
             assert!(*first_bits == bits && *first_bytes == found_bytes, "{what}: differs from another family");
         }
-    }
+    });
 }
