@@ -39,7 +39,7 @@ paced=(bench control live outputs preview run signals)
 # These run the whole network on a thousand frames of virtual time: minutes of emulation for rules that use no kernel.
 long=(tracking overload)
 # This one counts the page faults of its thread, which include the emulator's: it passes here alone, but not next to other tests.
-faults=what_is_allocated_after_the_heap_was_touched_faults_no_more
+faults=allocations_from_the_touched_heap_fault_no_page
 say "left to make board-test: ${paced[*]}; left to the host: ${long[*]}, $faults"
 for entry in "${tests[@]}"; do
     IFS=$'\t' read -r test folder <<<"$entry"
