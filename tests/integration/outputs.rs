@@ -224,5 +224,5 @@ fn the_service_manager_hears_when_the_loop_is_ready_alive_and_stopping() {
     // The manager is fed every tenth of a second at most, and more than once.
     let fed = heard.iter().filter(|message| message.contains("WATCHDOG=1")).count();
     let most = begun.elapsed().as_millis() / 100 + 2;
-    assert!(fed >= 2 && fed as u128 <= most, "{fed} of at most {most}: {heard:?}");
+    assert!((5..=25).contains(&fed) && fed as u128 <= most, "{fed} of at most {most}: {heard:?}");
 }

@@ -183,7 +183,7 @@ pub struct Analysis {
     pub tasks: TaskList,
     pub faces: Faces,
     pub timing: Timing,
-    /// Of a frame in the live loop; photos have none.
+    /// The deadline of a frame in the live loop; photos have none.
     pub deadline: Option<Deadline>,
 }
 

@@ -38,7 +38,7 @@ impl Analysis {
 #[derive(Clone, Debug)]
 pub struct Face {
     record: analysis::Face,
-    /// Of the pipeline that the record is from.
+    /// The decoders of the pipeline that made the record.
     decoders: Arc<[TaskDecoder]>,
     /// Of the image, pixels.
     size: [usize; 2],

@@ -41,7 +41,7 @@ struct FinalProduct {
     classes: BestClass,
     /// Queries and pixels, with the names that the views read them by.
     factors: [Port; 2],
-    /// Whether the result of the product is in cell order.
+    /// True if the result of the product is in cell order.
     by_cell: bool,
 }
 
@@ -172,7 +172,7 @@ impl FinalProduct {
 /// The factor that an axis piece of the result walks along, with its stride there.
 #[derive(Debug, Clone, Copy)]
 struct FactorStride {
-    /// Whether it is the left factor; `None` if the piece has one step only.
+    /// True if it is the left factor; `None` if the piece has one step only.
     left: Option<bool>,
     stride: usize,
 }

@@ -12,7 +12,7 @@ use crate::bundle::{
 pub(super) enum Hashes {
     /// Those of the header and of every section.
     All,
-    /// That of the header: enough for the network inside the program, which was checked as a whole when it was built in.
+    /// Checks the header alone: enough for the network inside the program, which was checked as a whole when it was built in.
     /// Hashing millions of bytes takes tens of milliseconds of every start on a CPU without instructions for it.
     HeaderOnly,
 }

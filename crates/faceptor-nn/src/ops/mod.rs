@@ -105,7 +105,7 @@ impl<'a> Signature<'a> {
         self.inputs.iter().chain(&self.outputs).all(|value| value.element == Element::F32)
     }
 
-    /// Returns whether all operands have the same element, which is no weight's.
+    /// Returns true if all operands have the same element type and none holds weights.
     pub(crate) fn is_movable(&self) -> bool {
         let element = self.outputs.first().map(|value| value.element);
         element != Some(Element::I8) && self.inputs.iter().all(|value| Some(value.element) == element)

@@ -1,4 +1,4 @@
-//! The same elements in the same order under another shape.
+//! Gives the elements another shape and keeps their order.
 
 use crate::error::Error;
 use crate::ops::context::{Preparation, StepRun};
