@@ -56,7 +56,7 @@ def parser():
     p.add_argument("--tasks", type=names, help="export only these tasks, separated by commas")
     size_options(p)
     p.add_argument("--interleaved", action="store_true", help="TCDCN: landmark coordinates are x1 y1 x2 y2 .. (default x1 x2 .. y1 y2 ..)")
-    p.add_argument("--finder", default=str(FINDER_EXPORT), metavar="DIR", help="face finder to put into the export; '' for none")
+    p.add_argument("--finder", default=str(FINDER_EXPORT), metavar="DIR", help="face detector to put into the export; '' for none")
     p.set_defaults(run=run_import, verb_parser=p)
     p = verbs.add_parser("parity", help="compares a reference folder's outputs with those of its imported checkpoint")
     p.add_argument("folders", nargs="+", metavar="DIR", help="folder with a checkpoint, inputs.npz and outputs.npz")

@@ -49,7 +49,7 @@ pub enum SourceError {
     /// One frame could not be read; the next may be readable.
     #[error("{name}: {reason:#}")]
     Frame { name: String, reason: Error },
-    /// No more frames will arrive.
+    /// The source has ended.
     #[error("{name}: {reason:#}")]
     Lost { name: String, reason: Error },
 }

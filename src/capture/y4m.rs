@@ -141,7 +141,7 @@ fn fraction(text: &str) -> Option<f64> {
     (numerator > 0.0 && denominator > 0.0).then(|| numerator / denominator)
 }
 
-/// What the stream contains next.
+/// The next item of the stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Expected {
     /// The line `FRAME`, or its rest.

@@ -34,7 +34,7 @@ enum Verb {
     Tasks,
     /// Choose tasks, from the next frame on.
     SetTasks {
-        /// Names separated by commas, in order of priority; `all`, or `none` for the finder alone.
+        /// Names separated by commas, in order of priority; `all`, or `none` for the face detector alone.
         #[arg(value_name = "NAMES")]
         names: String,
     },

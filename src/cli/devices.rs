@@ -235,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn table_lists_what_a_camera_offers() {
+    fn table_lists_the_modes_of_a_camera() {
         let range = Rates::Range {
             shortest: Interval { numerator: 1, denominator: 60 },
             longest: Interval { numerator: 1, denominator: 1 },

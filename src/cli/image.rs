@@ -37,7 +37,7 @@ pub struct ImageArguments {
     /// Write parsing masks into this folder: grey PNGs of the photo's size; pixel value = class, 255 = outside the crop.
     #[arg(long, value_name = "DIR")]
     masks: Option<PathBuf>,
-    /// Each photo already is an aligned square crop; the finder is not used.
+    /// Each photo already is an aligned square crop; the face detector is not used.
     #[arg(long)]
     aligned: bool,
     /// Most faces of a photo; those with the highest score are kept.

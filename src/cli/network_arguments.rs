@@ -22,7 +22,7 @@ pub struct NetworkArguments {
 /// Selects its tasks.
 #[derive(Args)]
 pub struct TaskArguments {
-    /// Names separated by commas, `all`, or `none` for the finder alone [default: all but recognition].
+    /// Names separated by commas, `all`, or `none` for the face detector alone [default: all but recognition].
     #[arg(long, value_name = "NAMES")]
     pub tasks: Option<String>,
 }

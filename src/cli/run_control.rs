@@ -35,7 +35,7 @@ pub struct RunControl {
     /// Takes snapshots, if the run has outputs.
     pub pixel_demand: Option<Arc<PixelDemand>>,
     pub heat: Option<Arc<thermal::HeatMonitor>>,
-    /// What the machine grants to a live run, once that is known.
+    /// The scheduling and memory locking that the machine granted to a live run, once known.
     pub granted: Arc<OnceLock<RealtimeGrants>>,
     /// Constant facts: the source and the network.
     pub facts: Value,

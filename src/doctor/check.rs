@@ -23,7 +23,7 @@ pub(crate) struct Check {
     pub check: &'static str,
     pub state: State,
     pub found: String,
-    /// What to do about it.
+    /// Advice: how to mend it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub advice: Option<String>,
 }

@@ -35,14 +35,14 @@ const MARGINAL_PAIRS: [u64; 2] = [20, 200];
 /// Runs of the engine alone, to count its allocations.
 const ENGINE_RUNS: u64 = 10;
 
-/// What is to be measured.
+/// Settings of a measurement.
 #[derive(Clone)]
 pub struct BenchSettings {
     pub tasks: TaskList,
     pub max_faces: usize,
     pub warm_up: u64,
     pub frames: u64,
-    /// What a frame may take; 0 for no deadline.
+    /// Budget of a frame; 0 for no deadline.
     pub budget_us: u64,
     pub threads: Threads,
     /// Commit that the program was built from.
@@ -142,7 +142,7 @@ struct BenchRows {
 }
 
 struct Bench<'a> {
-    /// What the live loop does with a frame, without a limit on its time.
+    /// Does the live loop's work on a frame, without a limit on its time.
     faces: Faces,
     source: &'a mut dyn Source,
     analysis: Analysis,
@@ -259,7 +259,7 @@ impl<'a> Bench<'a> {
         Ok(())
     }
 
-    /// Another photo is another scene, where nobody is followed to.
+    /// Another photo is another scene: no track continues in it.
     fn notice_cut(&mut self) {
         if self.source.path() != self.last_path.as_deref() {
             self.last_path = self.source.path().map(Path::to_owned);
@@ -296,7 +296,7 @@ impl<'a> Bench<'a> {
     }
 }
 
-/// What each chosen task adds: one face with all tasks, and with all but this one, in turns.
+/// Measures what each chosen task adds: one face with all tasks, and with all but this one, in turns.
 fn marginals(
     bundle: &Arc<Bundle>,
     settings: &BenchSettings,
@@ -327,14 +327,14 @@ fn marginals(
     Ok(found)
 }
 
-/// A pipeline of whose answers nothing is drawn, as in a run that only tells them.
+/// Makes a pipeline without masks, as in a run that only prints results.
 pub fn undrawn(bundle: Arc<Bundle>, tasks: &TaskList, threads: &Threads) -> Result<Pipeline> {
     let mut pipeline = Pipeline::with_threads(bundle, tasks, threads)?;
     pipeline.enable_masks(false);
     Ok(pipeline)
 }
 
-/// What the threads gain: one face with all of them, and with one alone, in turns; none where there is only one.
+/// Measures what the threads gain: one face with all of them, and with one alone, in turns; `None` if there is only one.
 fn gain(
     bundle: &Arc<Bundle>,
     settings: &BenchSettings,

@@ -226,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn limits_report_what_exceeds_them() {
+    fn limits_report_the_values_beyond_them() {
         let limit = Limit { mean: 0.1, max: 0.5, flips: 0.01 };
         let good = Difference { n: 9, mean: 0.1, max: 0.5, flips: 1, decisions: 100, ..Difference::default() };
         assert_eq!(limit.violation(&good), None);

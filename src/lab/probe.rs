@@ -16,7 +16,7 @@ const MAX_FACES: usize = 4;
 pub struct Probe {
     bundle: Arc<Bundle>,
     pipeline: Pipeline,
-    /// What a picture is sampled into: one tensor, or one for each group of the manifest.
+    /// The network inputs sampled from a picture: one tensor, or one for each group of the manifest.
     inputs: Vec<StoredTensor>,
 }
 
@@ -80,7 +80,7 @@ impl Probe {
         }
     }
 
-    /// The faces of a picture, as the live loop's finder sees them.
+    /// Returns the faces of a picture, found as in the live loop.
     pub fn find(&mut self, picture: &Picture) -> Result<Vec<ReferenceFace>> {
         let found = self.pipeline.find(&picture.view(), Purpose::Live, MAX_FACES)?;
         let distinct = found.iter().filter(|face| self.pipeline.aligned_frame(&face.keypoints).is_some());

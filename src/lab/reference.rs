@@ -351,7 +351,7 @@ mod tests {
     }
 
     #[test]
-    fn reports_what_is_wrong_with_a_folder() {
+    fn reports_the_fault_of_a_folder() {
         let folder = Folder::new();
         let open = || Reference::open(folder.path(), "abc").expect_err("is not whole");
         assert!(matches!(open(), ReferenceError::NoReference(_)));

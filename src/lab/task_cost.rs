@@ -1,4 +1,4 @@
-//! What each task costs on this machine: the network is run with and without it.
+//! Measures the cost of each task on this machine: the network runs with and without it.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use faceptor::stages::{FaceImage, MAX_TASKS, Observer, Pipeline, Similarity, Ste
 use faceptor_nn::bundle::Bundle;
 use faceptor_nn::thread_pool::Threads;
 
-/// What one task costs.
+/// The cost of one task.
 #[derive(Clone, Debug, Serialize)]
 pub struct Cost {
     /// This task with everything that it needs.

@@ -21,7 +21,7 @@ pub struct Faces {
     policy: Budgeted,
 }
 
-/// What one frame may cost.
+/// Limits of one frame.
 #[derive(Clone, Copy, Debug)]
 pub struct Allowance {
     /// When the loop had the frame.
@@ -39,10 +39,10 @@ impl Allowance {
     }
 }
 
-/// What was done for a frame.
+/// Work that was done for a frame.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Done {
-    /// The face finder ran.
+    /// The face detector ran.
     pub finder_ran: bool,
     /// Results of earlier frames that are reported again.
     pub stale_answers: u64,

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 
-/// What follows the name of a file that is being written.
+/// Suffix of a file that is being written.
 const PART_SUFFIX: &str = ".part";
 
 /// Writes a file by `write`, under another name in the same folder, and renames it to `path` when it is complete. A full

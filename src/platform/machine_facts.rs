@@ -43,7 +43,7 @@ pub(crate) struct MachineFacts {
     pub cpu: String,
     /// Number of CPUs in `/proc/cpuinfo`.
     pub listed_cpus: usize,
-    /// Those of the CPU's features that the compute kernels use.
+    /// The CPU features that the compute kernels use.
     pub cpu_features: Vec<String>,
     /// Release of the running kernel.
     pub kernel: Option<String>,

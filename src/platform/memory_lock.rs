@@ -32,9 +32,9 @@ const HEADROOM: u64 = 64 << 20;
 pub enum Locked {
     #[default]
     Nothing,
-    /// Everything that was mapped at the start.
+    /// Memory that was mapped at the start.
     Present,
-    /// Everything that was mapped at the start or is mapped later.
+    /// Memory that was mapped at the start or is mapped later.
     PresentAndFuture,
 }
 
@@ -191,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn reports_what_is_locked() {
+    fn reports_the_locked_memory() {
         assert!(in_child(|| match lock() {
             Ok(Locked::PresentAndFuture) => {
                 let before = locked_kb();

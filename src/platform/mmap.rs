@@ -103,7 +103,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn reserves_address_space_and_reports_what_the_kernel_refuses() {
+    fn reserves_address_space_and_reports_the_kernels_refusal() {
         let reserved = Mapping::reserve(1 << 20).expect("address space");
         assert_eq!(reserved.length(), 1 << 20);
         assert!(Mapping::reserve(usize::MAX).is_err());

@@ -91,7 +91,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn reports_what_is_ready_and_in_which_entry() -> io::Result<()> {
+    fn reports_ready_entries_by_their_index() -> io::Result<()> {
         let (reader, mut writer) = io::pipe()?;
         let mut entries = [
             PollEntry::UNUSED,

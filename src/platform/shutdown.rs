@@ -106,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn draining_is_no_request_to_end() {
+    fn draining_does_not_request_the_end() {
         let shutdown = Shutdown::default();
         shutdown.drain();
         assert!(!shutdown.is_requested());
@@ -125,7 +125,7 @@ mod tests {
         assert_eq!(shutdown.state(), State::Now);
     }
 
-    // That the second signal ends the process is tested on the program itself, in tests/integration/control.rs.
+    // tests/integration/control.rs tests on the program itself that the second signal ends the process.
     #[test]
     fn first_signal_asks_for_the_end() -> io::Result<()> {
         let shutdown = Shutdown::default();

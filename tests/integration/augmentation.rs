@@ -10,7 +10,7 @@ use crate::program::{Folder, faceptor};
 
 const SIDE: u32 = 216;
 
-/// What is said of one aligned crop, with its mask.
+/// The results for one aligned crop, with its mask.
 struct Said {
     face: Value,
     mask: GrayImage,
@@ -83,7 +83,7 @@ fn unlike(a: &Said, b: &Said) -> f64 {
 }
 
 #[test]
-fn further_looks_say_the_same_of_a_face_and_of_its_mirror_image() {
+fn augmented_results_of_a_face_and_of_its_mirror_image_agree() {
     let folder = Folder::new();
     let (crop, mirrored) = crops();
     let both = |looks: &str| (Said::of(&folder, "a", &crop, looks), Said::of(&folder, "b", &mirrored, looks));

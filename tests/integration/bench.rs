@@ -192,7 +192,7 @@ fn an_answer_that_differs_fails_and_is_named() {
     let xml = fs::read_to_string(&junit).expect("written");
     let xml = roxmltree::Document::parse(&xml).expect("XML");
     assert_eq!(xml.root_element().attribute("failures"), Some("2"));
-    // What is no number fails too.
+    // A value that is no number fails too.
     alter(&folder, "task.age.f32", |bytes| bytes[..4].copy_from_slice(&f32::NAN.to_le_bytes()));
     assert!(verify(&path, &[]).expect(1).out.contains("FAILED stored input, tasks, age: "));
     // An assertion fails by itself, and a wrong one is wrong usage.
@@ -231,7 +231,7 @@ fn a_bad_reference_folder_is_told_apart() {
     bad(&path, "use the same bundle on both machines");
     fs::write(&index, &text[..text.len() / 2]).expect("writable");
     bad(&path, "reference.json: ");
-    // What somebody keeps in a folder is not written over.
+    // A folder with other files is not overwritten.
     folder.write("mine/thesis.txt", b"x");
     let run = faceptor(&["reference", "--out", &folder.file("mine"), "--frames", "1", "--warm-up", "1"]).expect(1);
     assert!(run.err.contains("is not empty"), "{}", run.err);

@@ -24,7 +24,7 @@ pub(crate) struct Run {
 }
 
 impl Run {
-    /// At 30 frames/s, until somebody ends it.
+    /// Runs at 30 frames/s until it is ended.
     pub(crate) fn start(tasks: &str) -> Run {
         Run::with(Folder::new(), &["--fps", "30", "--frames", "1000000", "--json", "--tasks", tasks], true)
     }
@@ -175,7 +175,7 @@ impl Talk {
 }
 
 #[test]
-fn ctl_chooses_what_the_running_loop_decodes() {
+fn ctl_chooses_the_tasks_of_the_running_loop() {
     let run = Run::start("age");
     run.frame_with(&["age"]);
     let chosen = run.ctl(&["set-tasks", "landmarks,expression", "--json"]).expect(0);
@@ -297,7 +297,7 @@ fn budget_status_statistics_and_snapshots() {
     assert!(status["heat"]["level"].is_u64() && status["realtime"]["missing"].is_array(), "{status}");
     let text = run.ctl(&["status"]).expect(0).out;
     assert!(text.contains("frames: ") && text.contains("tasks: age\n"), "{text}");
-    // What is reported may be a second old.
+    // The reported values may be a second old.
     let until = Instant::now() + PATIENCE;
     loop {
         let stats = run.ctl(&["stats", "--json"]).expect(0).json().remove(0);
@@ -336,7 +336,7 @@ fn a_run_with_all_tasks_keeps_below_forty_mebibytes() {
         Run::with(folder, &["--fps", "30", "--frames", "1000000", "--json", "--tasks", "all", "--rt", "auto"], true);
     (0..40).for_each(|_| drop(run.frame()));
     let status = fs::read_to_string(format!("/proc/{}/status", run.child.id())).expect("it runs");
-    let line = status.lines().find(|line| line.starts_with("VmRSS:")).expect("the kernel tells");
+    let line = status.lines().find(|line| line.starts_with("VmRSS:")).expect("the kernel reports it");
     let kib: u64 = line.split_whitespace().nth(1).and_then(|number| number.parse().ok()).expect("a number");
     println!("resident: {kib} KiB");
     assert!(kib < 40 << 10, "{kib} KiB are resident");
@@ -369,7 +369,7 @@ fn a_socket_is_its_owners_alone_and_has_one_loop() {
     assert!(second.err.contains("another faceptor listens there"), "{}", second.err);
     run.frame();
     run.ctl(&["tasks"]).expect(0);
-    // Killed, it leaves its socket behind, which the next one takes over.
+    // After a kill its socket is left, and the next run takes it over.
     run.signal(libc::SIGKILL);
     let (killed, folder) = run.end();
     assert_eq!((killed.status, folder.names("")), (None, vec!["s".to_owned()]));

@@ -42,7 +42,7 @@ fn the_machine_that_runs_the_tests_can_run_the_loop() {
 }
 
 #[test]
-fn what_keeps_the_loop_from_working_is_a_failure_with_advice() {
+fn an_obstacle_to_the_loop_is_a_failure_with_advice() {
     let folder = Folder::new();
     let broken = folder.write("broken.bundle", b"no bundle");
     let run = faceptor(&["doctor", "--model", &broken]).expect(1);

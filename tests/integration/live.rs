@@ -22,7 +22,7 @@ use faceptor_edge::platform::allocations::Count;
 use faceptor_edge::platform::clock;
 use faceptor_edge::platform::shutdown::Shutdown;
 
-/// What the publisher would have got.
+/// The results that the publisher would have received.
 #[derive(Debug, Default)]
 struct Seen {
     number: Option<u64>,

@@ -49,7 +49,7 @@ fn a_recording_has_the_lines_that_are_printed() {
     let file = folder.file("a.jsonl");
     let run = faceptor(&["run", "--frames", "20", "--json", "--tasks", "age", "--record", &file]).expect(0);
     assert_eq!(fs::read_to_string(&file).expect("it is there"), run.out);
-    // Without --json the file has JSON all the same, behind what was there.
+    // Without --json the file has JSON all the same, after what was there.
     let run = faceptor(&["run", "--frames", "5", "--tasks", "age", "--record", &file]).expect(0);
     assert!(run.out.starts_with("frame 0: "));
     let bytes = fs::read(&file).expect("it is there");
@@ -73,7 +73,7 @@ fn a_recording_survives_being_killed_in_the_middle_of_a_write() {
         assert!(found.len() > lines, "round {round}: nothing that was recorded is lost");
         lines = found.len();
     }
-    // What a power loss may leave: half a line, and blocks that were never written.
+    // A power loss may leave half a line, and blocks that were never written.
     let mut bytes = fs::read(&file).expect("it is there");
     bytes.truncate(whole_lines(&bytes).1.as_ptr() as usize - bytes.as_ptr() as usize);
     let whole = bytes.len();
@@ -147,7 +147,7 @@ fn a_recording_keeps_to_its_limit() {
 }
 
 #[test]
-fn what_cannot_be_recorded_to_is_named() {
+fn a_target_that_cannot_be_recorded_to_is_named() {
     let folder = Folder::new();
     let photo = folder.write("photo.jpg", b"\xff\xd8\xff\xe0");
     for (path, reason) in [

@@ -52,7 +52,7 @@ fn cost_us(stage: Stage, now_us: u64) -> u64 {
     fast * slowness(now_us)
 }
 
-/// What came of a frame.
+/// The results of a frame.
 #[derive(Clone, Debug)]
 struct Seen {
     captured_us: u64,
@@ -218,7 +218,7 @@ fn an_overloaded_loop_stays_in_time_gives_up_in_order_and_recovers() -> Result<(
     assert!(end.windows(2).all(|pair| pair[1].skipped == pair[0].skipped + 1), "every second frame is left out");
     assert!(end.windows(2).all(|pair| pair[1].captured_us - pair[0].captured_us <= 4 * PERIOD_US));
     let (first, later) = (end[0], end[end.len() - 1]);
-    assert!(later.finder_runs - first.finder_runs <= 1, "the finder is rarely asked");
+    assert!(later.finder_runs - first.finder_runs <= 1, "the detector runs rarely");
     let longest = end.iter().map(|seen| seen.used_us).max();
     assert!(longest <= Some(3 * PERIOD_US), "{longest:?} us");
     Ok(())

@@ -14,7 +14,7 @@ use faceptor_nn::manifest::TaskKind;
 use faceptor_test_support::{read_floats, repository, skip};
 use serde::Deserialize;
 
-/// What a task may differ, over all crops.
+/// The largest allowed difference of a task, over all crops.
 struct Tolerance {
     /// Mean of the absolute difference, in the task's unit: pixels of the crop, years, probabilities, one minus the cosine;
     /// logits of the parsing in units of their mean magnitude, which differs from one training to the next.

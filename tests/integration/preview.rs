@@ -201,7 +201,7 @@ fn malformed_and_oversized_requests_are_refused() {
 }
 
 #[test]
-fn pictures_and_events_follow_each_other_and_nobody_waits_for_a_slow_reader() {
+fn pictures_and_events_follow_each_other_without_waiting_for_a_slow_reader() {
     let mut stage = Stage::new();
     // One who reads nothing, one who reads pictures, one who reads events.
     let idle: Vec<TcpStream> = (0..5)

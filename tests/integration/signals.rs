@@ -45,7 +45,7 @@ fn stuck() -> Run {
 }
 
 #[test]
-fn one_signal_ends_it_although_nobody_reads() {
+fn one_signal_ends_a_run_whose_output_is_not_read() {
     let run = stuck();
     run.signal(libc::SIGTERM);
     let (ended, folder) = run.end();

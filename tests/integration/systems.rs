@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use crate::program::{Folder, PORTRAIT, faceptor};
 
-/// A bundle of a fixture together with the face finder of this repository, as `faceptor-models import` puts it in.
+/// A bundle of a fixture together with the face detector of this repository, as `faceptor-models import` puts it in.
 fn bundle_with_finder(fixture: &str, folder: &Folder) -> (String, Manifest) {
     let (export, finder) = (support::fixture("systems").join(fixture), support::repository().join("models/edge"));
     let made = folder.path().join("export");
@@ -18,7 +18,7 @@ fn bundle_with_finder(fixture: &str, folder: &Folder) -> (String, Manifest) {
     for file in [&export, &finder].iter().flat_map(|from| fs::read_dir(from).expect("a folder")) {
         let file = file.expect("a file").path();
         let name = file.file_name().expect("a name").to_string_lossy().into_owned();
-        // Of `models/edge` only the finder's files.
+        // Only the detector's files of `models/edge`.
         if name.ends_with(".onnx") && (file.starts_with(&export) || name.starts_with("finder_")) {
             fs::copy(&file, made.join(name)).expect("a copy");
         }
@@ -31,7 +31,7 @@ fn bundle_with_finder(fixture: &str, folder: &Folder) -> (String, Manifest) {
     (path, Manifest::parse(&manifest).expect("a manifest"))
 }
 
-/// Whether a face of the JSON has a task's answer with the names and number of the manifest.
+/// Reports whether a face of the JSON has a task's result with the names and number of the manifest.
 fn assert_answer(face: &Value, task: &faceptor_nn::manifest::Task) {
     let answer = &face[&task.name];
     let names = |value: &Value| -> Vec<String> {

@@ -15,7 +15,7 @@ const FRAME_S: f32 = 1.0 / 30.0;
 /// The frame of the demo clip at which the face begins to go.
 const GOES: u64 = 64;
 
-/// What a frame showed.
+/// The contents of a frame.
 struct Shown {
     ids: Vec<u32>,
     finder_ran: bool,
@@ -179,7 +179,7 @@ fn a_face_that_stays_never_flickers_and_the_finder_is_rarely_asked() -> Result<(
 }
 
 #[test]
-fn light_that_changes_is_no_reason_to_lose_a_face() -> Result<()> {
+fn a_change_of_light_does_not_lose_a_face() -> Result<()> {
     let flicker = |frame: u64, picture: &mut Picture| {
         let light = if (frame / 3).is_multiple_of(2) { 256 } else { 150 };
         picture.bytes_mut().iter_mut().for_each(|value| *value = (u32::from(*value) * light / 256) as u8);

@@ -18,9 +18,9 @@ use crate::stopwatch::Stopwatch;
 /// A step that takes time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
-    /// The face finder ran on a whole image.
+    /// The face detector ran on a whole image.
     Find,
-    /// The face finder prepared a part of an image, or ran on one that was prepared.
+    /// The face detector prepared a part of an image, or ran on one that was prepared.
     FindPart,
     /// A face was sampled into the network's inputs.
     Sample,
@@ -84,7 +84,7 @@ impl Pipeline {
     /// Analyzes a photo: locates its faces and runs the chosen tasks on each.
     ///
     /// # Errors
-    /// When the bundle has no face finder, or the picture of an aligned crop is not square.
+    /// When the bundle has no face detector, or the picture of an aligned crop is not square.
     pub fn analyze(&mut self, picture: &Picture, locate: Locate) -> Result<Analysis, Error> {
         let mut watch = Stopwatch::start();
         let detections = self.locate(picture, locate)?;
@@ -175,7 +175,7 @@ impl Pipeline {
 /// How the faces of a picture are located.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Locate {
-    /// The face finder finds them.
+    /// The face detector finds them.
     Find {
         /// The sizes of faces that it looks for.
         purpose: Purpose,

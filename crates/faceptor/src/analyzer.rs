@@ -74,7 +74,7 @@ impl Analyzer {
         })
     }
 
-    /// Chooses the tasks, in place of those chosen before; none leaves the face finder alone.
+    /// Chooses the tasks, in place of those chosen before; none leaves the face detector alone.
     ///
     /// Every task is a [`Task`] or its name. Nothing is compiled or allocated for another choice.
     ///
@@ -140,13 +140,13 @@ impl Analyzer {
     /// `&image::RgbImage`.
     ///
     /// # Errors
-    /// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) when the bundle has no face finder,
+    /// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) when the bundle has no face detector,
     /// [`ErrorKind::Image`](crate::ErrorKind::Image) when the image has no pixels.
     pub fn analyze<'a>(&mut self, image: impl Into<Image<'a>>) -> Result<Analysis, Error> {
         ensure!(
             self.pipeline.has_finder(),
             Unsupported,
-            "this bundle has no face finder: analyze_aligned takes aligned crops"
+            "this bundle has no face detector: analyze_aligned takes aligned crops"
         );
         let locate = Locate::Find { purpose: Purpose::Photo, limit: self.max_faces };
         self.run(image.into(), locate)

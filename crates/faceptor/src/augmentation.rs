@@ -1,7 +1,7 @@
 //! Test-time augmentation: runs the network on mirrored and rescaled crops, maps each output back, and averages.
 //!
 //! The network's errors on a face and on its mirror image differ, so their mean is closer to the truth; Faceptor's authors
-//! average embeddings in the same way. Rescaled crops act likewise, since a face finder does not measure the size of a face
+//! average embeddings in the same way. Rescaled crops act likewise, since a face detector does not measure the size of a face
 //! exactly. Every view takes as long as the first: photos have that time, the live loop does not. `models/EXPERIMENTS.md`
 //! has the gain of each number of views.
 
@@ -268,7 +268,7 @@ mod tests {
     }
 
     #[test]
-    fn the_nearest_looks_come_last_and_are_the_parsings_alone() {
+    fn the_nearest_views_come_last_and_serve_parsing_alone() {
         let [six, ten] = [Augmentation::Six, Augmentation::Ten].map(Augmentation::further);
         assert_eq!((six.len(), ten.len(), &ten[..5]), (5, 9, six));
         assert!(ten.iter().skip(1).is_sorted_by(|a, b| a.zoom >= b.zoom));
@@ -278,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_shown_lies_about_the_frames_middle() {
+    fn views_are_centred_on_the_aligned_frame() {
         let to_picture = Similarity { a: 100.0, b: 20.0, tx: 7.0, ty: 9.0 };
         for AugmentedView { zoom, mirrored } in VIEWS {
             let shown = AugmentedView { zoom, mirrored }.of(&to_picture);
@@ -291,7 +291,7 @@ mod tests {
     }
 
     #[test]
-    fn a_point_of_the_face_is_the_same_under_every_aspect() {
+    fn a_point_of_the_face_is_the_same_in_every_view() {
         // Where the frame's 0.3, 0.7 lies for the network under each view.
         let warp = Warp::new(0.5).expect("allowed");
         let seen = |view: AugmentedView| {
@@ -306,8 +306,8 @@ mod tests {
     }
 
     #[test]
-    fn a_mask_is_the_same_under_every_aspect_and_its_rim_is_left_to_those_that_see_it() {
-        // Each cell tells where it lies in the face's frame, by a slope that no mirroring leaves as it is.
+    fn a_mask_is_the_same_in_every_view_and_only_views_that_cover_its_rim_decide_it() {
+        // Each cell encodes where it lies in the aligned frame, by a slope that no mirroring leaves as it is.
         let (warp, side) = (Warp::new(0.5).expect("allowed"), 96);
         let place = |i: usize, zoom: f64| 0.5 + (warp.to_frame((i as f64 + 0.5) / side as f64) - 0.5) * zoom;
         let plane = |view: AugmentedView| -> Vec<f32> {
@@ -327,9 +327,9 @@ mod tests {
                 |index: &usize| [index / fine, index % fine].iter().all(|i| (fine / 4..3 * fine / 4).contains(i));
             let (middle, rim): (Vec<_>, Vec<_>) = (0..fine * fine).partition(middle);
             let [middle, rim] = [middle, rim].map(|cells| cells.into_iter().map(off).fold(0.0, f32::max));
-            // What the outer cells' outer halves say is what their middles say.
+            // The outer halves of the outer cells have the values of the cells' middles.
             assert!(middle < 0.005 && rim < 0.02, "{view:?}: {middle}, {rim}");
-            // What the second look says of the rim counts only where it sees it.
+            // The second view counts on the rim only where it covers it.
             let other: Vec<f32> = said.iter().map(|value| value + 1.0).collect();
             let moved = mean(&task, grid, &plain, &[(view, &other)]);
             let shift = |index: usize| moved[index] - first[index];

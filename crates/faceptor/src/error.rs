@@ -5,7 +5,7 @@ use std::fmt;
 /// Result of the library's functions.
 pub(crate) type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// What went wrong.
+/// The kind of failure.
 ///
 /// Its text names the file or value, the reason and, where there is one, the remedy; [`Error::kind`] is for programs.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,7 +24,7 @@ pub enum ErrorKind {
     Task,
     /// The image cannot be read, or its size does not fit.
     Image,
-    /// The bundle lacks what was requested, such as a face finder.
+    /// The bundle lacks what was requested, such as a face detector.
     Unsupported,
     /// The network failed on an image: a defect of the bundle or of this library.
     Network,

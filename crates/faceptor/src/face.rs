@@ -1,4 +1,4 @@
-//! What an analysis gives: the faces of an image with the results of the tasks.
+//! The results of an analysis: the faces of an image with the results of the tasks.
 
 use std::sync::Arc;
 
@@ -40,7 +40,7 @@ pub struct Face {
     record: analysis::Face,
     /// The decoders of the pipeline that made the record.
     decoders: Arc<[TaskDecoder]>,
-    /// Of the image, pixels.
+    /// Size of the image, pixels.
     size: [usize; 2],
 }
 
@@ -63,12 +63,12 @@ impl Face {
         self.record.id
     }
 
-    /// Returns the face finder's score, 0..1.
+    /// Returns the face detector's score, 0..1.
     pub fn score(&self) -> f32 {
         self.record.detection.score
     }
 
-    /// Returns the face finder's box.
+    /// Returns the face detector's box.
     pub fn bounding_box(&self) -> BoundingBox {
         let [x, y, width, height] = self.record.detection.xywh();
         BoundingBox { x, y, width, height }

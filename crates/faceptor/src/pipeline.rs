@@ -21,7 +21,7 @@ use faceptor_nn::cpu::Kernel;
 use faceptor_nn::engine::{Engine, TensorId};
 use faceptor_nn::thread_pool::Threads;
 
-/// What the network's input for a face is filled with.
+/// Source of the pixels of the network's input for a face.
 #[derive(Clone, Copy)]
 pub enum FaceImage<'a> {
     /// A camera's frame. The part of it with a large face is downscaled first, so that detail does not alias and the
@@ -49,7 +49,7 @@ pub struct Pipeline {
     light: Option<Light>,
     /// The task whose landmarks tracking uses, chosen or not.
     tracking_task: Option<u8>,
-    /// Of the face that was sampled last, in the window of that task.
+    /// Appearance of the face that was sampled last, in the window of that task.
     appearance: AppearanceTemplate,
     /// Memory for the part of a frame with a large face.
     downscaled: Downscaled,
@@ -75,7 +75,7 @@ impl Pipeline {
     /// As [`Pipeline::new`], with more threads for the network.
     ///
     /// # Errors
-    /// As of [`Pipeline::new`], and when the threads cannot be started.
+    /// Fails as [`Pipeline::new`] does, and when the threads cannot be started.
     pub fn with_threads(bundle: Arc<Bundle>, tasks: &TaskList, threads: &Threads) -> Result<Pipeline, Error> {
         let engine = Kernel::choose().and_then(|kernel| Engine::with_threads(bundle.clone(), kernel, threads));
         let engine =
@@ -211,9 +211,9 @@ impl Pipeline {
     /// Finds the faces of a picture, best score first, at most `limit`.
     ///
     /// # Errors
-    /// When the bundle has no face finder.
+    /// When the bundle has no face detector.
     pub fn find(&mut self, view: &ImageView, purpose: Purpose, limit: usize) -> Result<Detections, Error> {
-        let missing = || "this bundle has no face finder: give aligned crops with --aligned".to_owned();
+        let missing = || "this bundle has no face detector: give aligned crops with --aligned".to_owned();
         let detector = self.detector.as_mut().or_error(ErrorKind::Unsupported, missing)?;
         each_format!(view, pixels => detector.find(&mut self.engine, pixels, purpose, limit.min(MAX_FACES)))
     }
@@ -228,9 +228,9 @@ impl Pipeline {
     /// Finds the faces in the picture that was prepared over the last frames.
     ///
     /// # Errors
-    /// When the bundle has no face finder.
+    /// When the bundle has no face detector.
     pub fn find_swept(&mut self, view: &ImageView, limit: usize) -> Result<Detections, Error> {
-        let missing = || "this bundle has no face finder".to_owned();
+        let missing = || "this bundle has no face detector".to_owned();
         let detector = self.detector.as_mut().or_error(ErrorKind::Unsupported, missing)?;
         each_format!(view, pixels => detector.find_swept(&mut self.engine, pixels, limit.min(MAX_FACES)))
     }
@@ -315,7 +315,7 @@ impl Pipeline {
     /// parts that were not encoded are computed first.
     ///
     /// # Errors
-    /// As of [`Pipeline::compute`].
+    /// Fails as [`Pipeline::compute`] does.
     pub fn decode(
         &mut self,
         task: usize,

@@ -64,7 +64,7 @@ impl<'a> Scores<'a> {
 
 /// Probabilities of classes that exclude each other; they sum to 1.
 ///
-/// Those of the embedded network: neutral, happiness, surprise, sadness, anger, disgust, fear, contempt.
+/// The embedded network's labels are neutral, happiness, surprise, sadness, anger, disgust, fear, contempt.
 #[derive(Clone, Copy, Debug)]
 pub struct Expression<'a>(Scores<'a>);
 
@@ -87,7 +87,7 @@ impl<'a> Expression<'a> {
 
 /// Probabilities of properties that are independent of each other.
 ///
-/// Those of the embedded network are the 40 of the CelebA data set, such as `Eyeglasses`.
+/// The embedded network's labels are the 40 of the CelebA data set, such as `Eyeglasses`.
 #[derive(Clone, Copy, Debug)]
 pub struct Attributes<'a>(Scores<'a>);
 

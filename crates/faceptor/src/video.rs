@@ -14,14 +14,14 @@ use crate::tasks::smoothing;
 use crate::track::tracker::{MAX_TRACKS, SWEEP_FRAMES, Search, Tracker, TrackerOptions};
 use faceptor_nn::manifest::TaskKind;
 
-/// What a face gets in a frame.
+/// A face's share of the work in a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FaceShare {
     /// The slot of the face.
     pub slot: usize,
     /// Tasks of the manifest, a bit each.
     pub tasks: u32,
-    /// Those of them that run even when time has run out.
+    /// The tasks among them that run even when time has run out.
     pub surely: u32,
 }
 
@@ -36,7 +36,7 @@ pub trait FramePolicy: Observer {
         !tasks.is_empty()
     }
 
-    /// Decides whether the face finder runs half as often where no face is suspicious.
+    /// Decides whether the face detector runs half as often where no face is suspicious.
     fn finds_rarely(&self) -> bool {
         false
     }
@@ -66,10 +66,10 @@ pub trait FramePolicy: Observer {
 
 impl FramePolicy for () {}
 
-/// What was done for a frame.
+/// Work that was done for a frame.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct FrameSummary {
-    /// The face finder ran.
+    /// The face detector ran.
     pub finder_ran: bool,
     /// Results of earlier frames that are reported again.
     pub stale_results: u64,
@@ -205,10 +205,10 @@ impl VideoFaces {
         self.pipeline.track_by(self.tracking_task);
     }
 
-    /// Runs the finder and every task on a frame, so that `policy` learns what they cost; the results are dropped.
+    /// Runs the detector and every task on a frame, so that `policy` learns what they cost; the results are dropped.
     ///
     /// # Errors
-    /// When the network fails, or has no face finder.
+    /// When the network fails, or has no face detector.
     pub fn warm_up(&mut self, view: &ImageView, rounds: u32, policy: &mut impl FramePolicy) -> Result<(), Error> {
         let slot = 0;
         let chosen = self.tasks.clone();
@@ -230,7 +230,7 @@ impl VideoFaces {
     /// Processes a frame, taken `elapsed_s` seconds after the last one.
     ///
     /// # Errors
-    /// When the network fails, or has no face finder.
+    /// When the network fails, or has no face detector.
     pub fn process(
         &mut self,
         view: &ImageView,

@@ -10,7 +10,7 @@ use crate::image::view::ImageView;
 use crate::track::tracker::{MAX_TRACKS, TrackerOptions};
 use crate::video::VideoFaces;
 
-/// Tracks the faces of a video: a face keeps its number from frame to frame, and the face finder rests while landmarks
+/// Tracks the faces of a video: a face keeps its number from frame to frame, and the face detector rests while landmarks
 /// show where the faces are.
 ///
 /// Every face gets every chosen task in every frame, with one view of it. Landmarks are smoothed, and so are age,
@@ -55,7 +55,7 @@ impl Tracker {
     /// Processes the next frame, taken `elapsed` after the last one, and returns its faces.
     ///
     /// # Errors
-    /// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) when the bundle has no face finder.
+    /// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) when the bundle has no face detector.
     pub fn update(&mut self, frame: &ImageView<'_>, elapsed: Duration) -> Result<&Analysis, Error> {
         self.video.process(frame, elapsed.as_secs_f32(), &mut ())?;
         self.video.copy_to(&mut self.record);
@@ -64,7 +64,7 @@ impl Tracker {
         Ok(&self.analysis)
     }
 
-    /// Declares that the next frame shows another scene: earlier results are dropped, and the face finder runs on it.
+    /// Declares that the next frame shows another scene: earlier results are dropped, and the face detector runs on it.
     pub fn cut(&mut self) {
         self.video.cut();
     }

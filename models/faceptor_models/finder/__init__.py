@@ -1,1 +1,1 @@
-"""Trains a tiny anchor-free face finder: network, data, training, evaluation, export."""
+"""Trains a tiny anchor-free face detector: network, data, training, evaluation, export."""

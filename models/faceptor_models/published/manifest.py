@@ -63,7 +63,7 @@ def part_rows(parts, folder):
 
 
 def finder(folder):
-    """Returns the face finder's own rows, {} where there is none."""
+    """Returns the face detector's own rows, {} where there is none."""
     path = Path(folder) / "finder.toml"
     return tomllib.loads(path.read_text()) if path.is_file() else {}
 

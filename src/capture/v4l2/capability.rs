@@ -1,4 +1,4 @@
-//! What a V4L2 node says about itself: who it is and how it delivers frames.
+//! Reads a V4L2 node's capabilities: its identity and how it delivers frames.
 
 use std::io;
 

@@ -20,7 +20,7 @@ pub(crate) const PERIOD_US: u64 = 40_000;
 pub(crate) const DELAY_US: u64 = 10_000;
 pub(crate) const BUFFERS: usize = 4;
 
-/// What the camera does instead of its next frame.
+/// An event that the fake camera produces instead of its next frame.
 #[derive(Clone, Debug)]
 pub(crate) enum Act {
     /// Delivers a frame of these bytes.
@@ -42,7 +42,7 @@ pub(crate) struct World {
     /// When the next frame is taken.
     next_us: u64,
     sequence: u32,
-    /// What happens next. When it is empty, frames of the mode are delivered.
+    /// The next events. When it is empty, frames of the mode are delivered.
     pub script: VecDeque<Act>,
     pub mode: Mode,
     /// True when another program has changed the format.

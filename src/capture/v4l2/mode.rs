@@ -35,7 +35,7 @@ pub(crate) struct PixFormat {
     pub quantization: u32,
 }
 
-/// What the camera delivers, as its driver says.
+/// The mode that the camera delivers, as its driver reports it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Mode {
     pub fourcc: FourCC,

@@ -1,4 +1,4 @@
-//! What a camera offers: pixel formats, frame sizes and frame rates, as its driver lists them.
+//! Lists a camera's modes: pixel formats, frame sizes and frame rates, as its driver reports them.
 
 use v4l::FourCC;
 

@@ -10,7 +10,7 @@ use crate::capture::v4l2::capability::{Identity, Planes};
 use crate::capture::v4l2::offer::{FormatEntry, Rates, Sizes};
 use crate::capture::v4l2::selection::{self, Candidate, Choice, ModeError};
 
-/// What to do about a multi-planar camera whose formats are not supported.
+/// Advice for a multi-planar camera whose formats are not supported.
 const MULTIPLANAR_ADVICE: &str = "this is a multi-planar (MPLANE) camera: it is supported with formats of one plane only; \
     convert its frames: gst-launch-1.0 -q v4l2src device=/dev/videoN ! videoconvert ! video/x-raw,format=I420 ! y4menc ! \
     fdsink | faceptor run --source -";

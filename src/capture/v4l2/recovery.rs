@@ -38,7 +38,7 @@ enum Health {
 /// A failure of a stream.
 #[derive(Debug)]
 pub(crate) enum Trouble {
-    /// No frame arrived within the patience.
+    /// The driver delivered no frame within the patience.
     Silence,
     /// Waiting for a frame or taking it failed.
     Failed(io::Error),
@@ -48,7 +48,7 @@ pub(crate) enum Trouble {
     OtherFormat,
 }
 
-/// What to do with the stream.
+/// The next action on the stream.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Verdict {
     Keep,

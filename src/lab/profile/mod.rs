@@ -1,4 +1,4 @@
-//! What each step of the network costs on this machine, beside the most that its instructions could do.
+//! Measures each step of the network on this machine, beside the peak of its instructions.
 //!
 //! Frames go the loop's way up to the answers of one face; every step has a clock around it. The times are medians, so
 //! that what else the machine did in some frames does not count.
@@ -26,7 +26,7 @@ pub const MAX_FRAMES: u64 = 20_000;
 /// A source that gives nothing for so long is given up.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Everything that `faceptor bench --profile` found.
+/// The report of `faceptor bench --profile`.
 #[derive(Clone, Debug, Serialize)]
 pub struct Profile {
     pub machine: Machine,
@@ -41,11 +41,11 @@ pub struct Profile {
     /// Multiply-accumulates of 8 bit integers, billions a second, that one core does with nothing else to do; measured
     /// before and after the frames, the larger one.
     pub int8_peak_gmacs: f64,
-    /// One face with the chosen tasks, the finder included.
+    /// One face with the chosen tasks, including the detector.
     pub whole: Share,
     /// The part that reads the image.
     pub encoder: Share,
-    /// Those that ran, in the order of the bundle.
+    /// The parts that ran, in the order of the bundle.
     pub parts: Vec<PartProfile>,
     pub valid: bool,
     pub invalid_because: Option<String>,
@@ -57,7 +57,7 @@ pub struct Share {
     pub macs: u64,
     /// Median of one run.
     pub time_us: f64,
-    /// Of the whole, percent.
+    /// Share of the whole, percent.
     pub percent: f64,
     /// Multiply-accumulates of any kind, against the peak; none where there are none.
     pub percent_of_peak: Option<f64>,
@@ -214,7 +214,7 @@ impl Share {
     }
 }
 
-/// None without work, or on a CPU whose peak cannot be told.
+/// None without work, or on a CPU whose peak is unknown.
 fn percent_of_peak(macs: u64, time_us: f64, peak: f64) -> Option<f64> {
     (macs > 0 && time_us > 0.0 && peak > 0.0).then(|| 100.0 * macs as f64 / (time_us * 1e-6) / peak)
 }

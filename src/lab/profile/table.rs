@@ -16,7 +16,7 @@ impl Profile {
         text
     }
 
-    /// What the profile is of, in two lines.
+    /// The network and the machine, in two lines.
     pub(crate) fn heading(&self) -> [String; 2] {
         let model = &self.model;
         let git = self.build.git.map(|git| format!(", commit {git}")).unwrap_or_default();
@@ -93,7 +93,7 @@ pub(crate) fn shape(shape: &[usize]) -> String {
     shape.iter().map(usize::to_string).collect::<Vec<_>>().join("x")
 }
 
-/// A name's end, which tells more than its beginning.
+/// Returns the end of a long name, which says more than its beginning.
 pub(crate) fn short(name: &str, limit: usize) -> String {
     let count = name.chars().count();
     if count <= limit {

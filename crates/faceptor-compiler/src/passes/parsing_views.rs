@@ -295,7 +295,7 @@ mod tests {
     }
 
     #[test]
-    fn the_views_are_what_the_whole_part_says() {
+    fn views_equal_the_output_of_the_whole_part() {
         for (cell, queries_left) in [([2, 2], false), ([1, 1], false), ([1, 1], true), ([2, 3], true), ([3, 1], false)]
         {
             let mut whole = vec![part(cell, queries_left)];
@@ -329,7 +329,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_such_product_or_is_read_by_another_part_stays_whole() {
+    fn other_products_and_outputs_read_by_another_part_stay_whole() {
         let mut graph = part([2, 2], false).graph;
         let last = graph.outputs[0].value;
         let shape = graph.shape(last).to_vec();
@@ -348,7 +348,7 @@ mod tests {
         assert_eq!(parts[0].graph.outputs[0].name, "logits");
     }
 
-    /// The same class on every family as the first largest of that family's own logits, and no more than the labels is run.
+    /// Checks that every family picks the class of its own first largest logit, and that only the labels are computed.
     #[test]
     fn a_network_labels_pixels_as_its_logits_do() {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures/tiny");

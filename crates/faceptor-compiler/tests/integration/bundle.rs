@@ -34,7 +34,7 @@ fn sections(bytes: &[u8]) -> Vec<(usize, usize)> {
     (0..number(bytes, 12, 4)).map(|i| (number(bytes, entry(i) + 8, 8), number(bytes, entry(i) + 16, 8))).collect()
 }
 
-/// Makes all hashes fit again, as somebody would who changes a bundle on purpose.
+/// Corrects all hashes, as in a bundle that was changed on purpose.
 fn rehash(bytes: &mut [u8]) {
     let sections = sections(bytes);
     for (i, (offset, len)) in sections.iter().enumerate() {
@@ -55,7 +55,7 @@ fn refusal(bytes: &[u8]) -> BundleError {
 }
 
 #[test]
-fn what_was_written_is_read() {
+fn a_written_bundle_is_read_back() {
     let bundle = Bundle::from_bytes(compiled()).unwrap();
     assert_eq!(bundle.manifest().name, "tiny fixture");
     assert_eq!(bundle.sha256().len(), 64);
@@ -202,7 +202,7 @@ fn change_contents(bytes: &[u8], after: usize) {
         match Bundle::from_bytes(&changed) {
             Ok(bundle) => {
                 accepted.set(accepted.get() + 1);
-                // Nothing that passes the check may panic when it is prepared and run.
+                // A bundle that passes the check must not panic when it is prepared and run.
                 if let Ok(mut engine) = Engine::with_kernel(bundle.clone(), Kernel::SCALAR) {
                     let small = bundle.parts().map(|p| p.macs).sum::<u64>() < 100_000_000;
                     if small && engine.input("image").is_ok() && accepted.get() % 4 == 0 {

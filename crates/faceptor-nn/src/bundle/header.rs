@@ -10,7 +10,7 @@ use crate::bundle::{
 /// The hashes that are compared with the bytes that they belong to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Hashes {
-    /// Those of the header and of every section.
+    /// SHA-256 sums of the header and of every section.
     All,
     /// Checks the header alone: enough for the network inside the program, which was checked as a whole when it was built in.
     /// Hashing millions of bytes takes tens of milliseconds of every start on a CPU without instructions for it.
@@ -81,7 +81,7 @@ pub(super) fn read_header(file: &[u8], hashes: Hashes) -> Result<(Vec<Section>, 
         let at = FIXED_BYTES + i * ENTRY_BYTES;
         let (kind, number) = (read_u32(file, at), read_u32(file, at + 4));
         let (offset, len) = (read_u64(file, at + 8), read_u64(file, at + 16));
-        let malformed = || BundleError::Malformed(format!("section {i} does not lie behind the one before it"));
+        let malformed = || BundleError::Malformed(format!("section {i} does not lie after the one before it"));
         let offset = usize::try_from(offset).map_err(|_| malformed())?;
         let len = usize::try_from(len).map_err(|_| malformed())?;
         if offset != aligned(used) || offset.checked_add(len).is_none_or(|end| end > file.len()) {

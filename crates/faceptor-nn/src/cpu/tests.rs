@@ -21,7 +21,7 @@ fn compare(a: &[u8], weights: &[i8], [rows, depth, columns]: [usize; 3]) {
         .collect();
     for kernel in Kernel::available() {
         let packed = PackedInt8::new(kernel, weights, columns, depth).expect("as many weights as there are");
-        // What lies after the depth must not matter.
+        // Bytes after the depth must not matter.
         let mut padded = vec![255; rows * packed.depth_padded()];
         for (padded, a) in padded.chunks_exact_mut(packed.depth_padded()).zip(a.chunks_exact(depth)) {
             padded[..depth].copy_from_slice(a);

@@ -1,10 +1,10 @@
-//! The face finder in a manifest.
+//! The face detector in a manifest.
 
 use serde::{Deserialize, Serialize};
 
 use crate::manifest::{Colour, MAX_SIDE, Manifest, ManifestError, check_normalisation};
 
-/// The face finder: one part for each input size.
+/// The face detector: one part for each input size.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Finder {
     /// Name of the finder.

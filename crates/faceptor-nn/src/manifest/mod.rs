@@ -33,7 +33,7 @@ pub enum ManifestError {
     Content(String),
 }
 
-/// A network: its parts, its tasks, its face finder, and the aligned frame that it reads.
+/// A network: its parts, its tasks, its face detector, and the aligned frame that it reads.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Manifest {
     /// Format of the manifest: [`FORMAT`].
@@ -60,7 +60,7 @@ pub struct Manifest {
     /// The tasks.
     #[serde(rename = "task", default, skip_serializing_if = "Vec::is_empty")]
     pub tasks: Vec<Task>,
-    /// The face finder, if the network has one.
+    /// The face detector, if the network has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub finder: Option<Finder>,
 }
@@ -112,7 +112,7 @@ pub struct Frame {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Border {
-    /// Those of the photo that are nearest.
+    /// The photo's nearest pixels.
     #[default]
     Replicate,
 }
@@ -374,7 +374,7 @@ impl Manifest {
                 return fail(format!("task {}: flip has no pair for index {index}", task.name));
             }
             if task.mirror && task.flip.is_empty() && matches!(task.kind, TaskKind::Landmarks | TaskKind::Parsing) {
-                return fail(format!("task {}: mirror needs flip, which tells what trades places", task.name));
+                return fail(format!("task {}: mirror needs flip, which says what trades places", task.name));
             }
         }
         if !self.groups.is_empty() {

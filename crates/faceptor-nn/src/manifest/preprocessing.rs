@@ -95,7 +95,7 @@ pub enum GroupWarp {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum GroupBorder {
-    /// Those of the photo that are nearest.
+    /// The photo's nearest pixels.
     #[default]
     Replicate,
     /// Zero before the normalisation.

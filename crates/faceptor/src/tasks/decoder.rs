@@ -58,7 +58,7 @@ struct ParsingViews {
 #[derive(Clone, Debug)]
 pub struct TaskDecoder {
     task: Task,
-    /// Of the task's output.
+    /// Shape of the task's output.
     shape: Vec<usize>,
     /// The task's output tensor; `None` for a decoder that was given no engine.
     output: Option<TensorId>,

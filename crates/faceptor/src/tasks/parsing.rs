@@ -208,7 +208,7 @@ fn best_class(scores: &[f32]) -> usize {
 /// Pixels that are compared at once.
 const LANES: usize = 16;
 
-/// The same for each pixel of planes of scores, one for each class.
+/// Returns the class with the largest score for each pixel of planes of scores, one plane for each class.
 fn best_in_planes(planes: &[f32], labels: &mut [u8]) {
     let plane = labels.len();
     for (number, labels) in labels.chunks_mut(LANES).enumerate() {

@@ -23,7 +23,7 @@ pub(crate) enum Averaging {
     Numbers,
 }
 
-/// What a task says of a face.
+/// The result of a task for a face.
 #[derive(Debug, PartialEq)]
 pub enum Prediction {
     /// Points.

@@ -14,7 +14,7 @@ pub type TaskList = heapless::Vec<u8, MAX_TASKS>;
 pub enum SelectionError {
     #[error("unknown task '{name}': this bundle has {known} (or all, none)")]
     Unknown { name: String, known: String },
-    #[error("no task is named: give names separated by commas, or all, or none for the finder alone")]
+    #[error("no task is named: give names separated by commas, or all, or none for the face detector alone")]
     Empty,
 }
 

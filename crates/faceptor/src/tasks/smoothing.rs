@@ -76,7 +76,7 @@ mod tests {
     }
 
     #[test]
-    fn scores_still_sum_to_one_and_what_does_not_fit_is_taken_over() {
+    fn blended_scores_sum_to_one_and_a_different_length_replaces_them() {
         let mut result = Prediction::Expression(vec![0.7, 0.3]);
         blend(&mut result, &Prediction::Expression(vec![0.1, 0.9]), 0.25);
         let Prediction::Expression(scores) = &result else { panic!("{result:?}") };

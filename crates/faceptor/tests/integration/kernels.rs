@@ -31,7 +31,7 @@ fn shipped_network_is_equal_on_every_kernel() {
     }
 }
 
-/// The bits of every task's answer and of the finder's outputs, for two inputs in turn.
+/// Returns the bits of every task's output and of the detector's outputs, for two inputs in turn.
 fn bits(kernel: Kernel, count: usize) -> Vec<u32> {
     let bundle = faceptor::stages::embedded_bundle().expect("a network");
     let threads = Threads { count, ..Threads::default() };

@@ -98,7 +98,7 @@ fn threads_and_views_change_the_time_and_not_the_face() -> Result<(), Error> {
 }
 
 #[test]
-fn errors_have_a_kind_and_name_what_is_wrong() {
+fn errors_have_a_kind_and_name_the_cause() {
     let error = |result: Result<Analyzer, Error>| result.err().expect("this is refused");
     let unknown = error(Analyzer::embedded().and_then(|analyzer| analyzer.tasks(["mood"])));
     assert_eq!(unknown.kind(), ErrorKind::Task);

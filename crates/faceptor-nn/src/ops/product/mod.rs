@@ -57,7 +57,7 @@ pub enum Activation {
 /// A value that is added to each result.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub enum Residual {
-    /// Nothing is added.
+    /// No bias is added.
     None,
     /// The last input, float32.
     Float,
