@@ -4,7 +4,7 @@ use crate::align::face_window::WindowTransforms;
 use crate::align::light::Light;
 use crate::detect::detection::Detection;
 use crate::geometry::Similarity;
-use crate::quality::Quality;
+use crate::quality::{ANY_ROLL, Quality};
 use crate::tasks::decoder::{TaskDecoder, TaskResult};
 use crate::tasks::selection::TaskList;
 
@@ -20,6 +20,8 @@ pub struct Face {
     pub windows: WindowTransforms,
     /// Light on the face; `None` before it was sampled.
     pub light: Option<Light>,
+    /// Degrees of roll to which faces were looked for.
+    pub most_roll: f32,
     /// One for each decoder of the pipeline.
     pub results: Vec<TaskResult>,
 }
@@ -30,12 +32,13 @@ impl Face {
         let results = decoders.iter().map(|r| TaskResult { known: false, ..TaskResult::fresh(r.blank()) }).collect();
         let detection = Detection { score: 0.0, edges: [0.0; 4], keypoints: [[0.0; 2]; 5] };
         let to_picture = Similarity::scaling(1.0);
-        Face { id: 0, detection, to_picture, windows: WindowTransforms::same(to_picture), light: None, results }
+        let windows = WindowTransforms::same(to_picture);
+        Face { id: 0, detection, to_picture, windows, light: None, most_roll: ANY_ROLL, results }
     }
 
     /// Measures how well the face can be seen.
     pub fn quality(&self) -> Quality {
-        Quality::of(&self.detection.keypoints, self.light)
+        Quality::of(&self.detection.keypoints, self.light, self.most_roll)
     }
 
     /// Returns the known results with their decoders and indices, in the order of the manifest's tasks.
@@ -56,7 +59,7 @@ impl Clone for Face {
     /// Allocates nothing when both are faces of one pipeline.
     fn clone_from(&mut self, other: &Face) {
         (self.id, self.detection, self.to_picture) = (other.id, other.detection, other.to_picture);
-        (self.windows, self.light) = (other.windows, other.light);
+        (self.windows, self.light, self.most_roll) = (other.windows, other.light, other.most_roll);
         self.results.clone_from(&other.results);
     }
 }

@@ -7,6 +7,7 @@ use crate::error::{Error, Result};
 use crate::geometry::{Similarity, TRACKING_LANDMARKS};
 use crate::image::view::ImageView;
 use crate::pipeline::{FaceImage, Pipeline};
+use crate::quality::LIVE_ROLL;
 use crate::tasks::decoder::{TaskDecoder, TaskResult};
 use crate::tasks::prediction::Prediction;
 use crate::tasks::selection::TaskList;
@@ -102,7 +103,7 @@ impl VideoFaces {
         let decoders = pipeline.decoders();
         let mut faces = VideoFaces {
             tracker: Tracker::new(options, pipeline.template()),
-            faces: (0..options.limit).map(|_| Face::blank(decoders)).collect(),
+            faces: (0..options.limit).map(|_| Face { most_roll: LIVE_ROLL, ..Face::blank(decoders) }).collect(),
             tasks: TaskList::new(),
             tracking_task: None,
             unrequested_task: None,

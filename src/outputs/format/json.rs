@@ -148,12 +148,13 @@ struct QualityEntry(Quality);
 
 impl Serialize for QualityEntry {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let Quality { eyes_px, turn, light } = self.0;
+        let Quality { eyes_px, turn, roll, light, .. } = self.0;
         let mut map = serializer.serialize_map(None)?;
         map.serialize_entry("trusted", &self.0.is_trusted())?;
         map.serialize_entry("why", &Doubts(self.0))?;
         map.serialize_entry("eyes_px", &rounded(eyes_px, 1))?;
         map.serialize_entry("turn", &rounded(turn, 3))?;
+        map.serialize_entry("roll", &rounded(roll, 1))?;
         map.serialize_entry("brightness", &light.map(|light| rounded(light.mean, 1)))?;
         map.serialize_entry("contrast", &light.map(|light| rounded(light.spread, 1)))?;
         map.end()
