@@ -307,7 +307,7 @@ mod tests {
             "{\"path\":\"a.jpg\",\"width\":640,\"height\":480,\"faces\":[{\"id\":1,\"score\":0.97,\
              \"box\":[1.0,2.0,10.0,20.0],\"keypoints\":[[3.23,4.0],[3.23,4.0],[3.23,4.0],[3.23,4.0],[3.23,4.0]],\
              \"quality\":{\"trusted\":false,\"why\":[\"too_small\",\"turned\"],\"eyes_px\":0.0,\"turn\":null,\
-             \"brightness\":null,\"contrast\":null},\
+             \"roll\":0.0,\"brightness\":null,\"contrast\":null},\
              \"age\":{\"years\":31.42,\"std\":5.0},\
              \"expression\":{\"label\":\"happiness\",\"scores\":{\"neutral\":0.25,\"happiness\":0.75}}}],\
              \"timing_us\":{\"capture\":1,\"convert\":2,\"find\":5,\"align\":6,\"encode\":7,\
