@@ -24,7 +24,7 @@ messages=$CARGO_TARGET_DIR/tests.json
 # The network compiler and its tests run on the host only.
 cargo test "${build[@]}" --workspace --exclude faceptor-compiler --lib --tests --no-run --message-format json-render-diagnostics >"$messages"
 mapfile -t tests < <(python3 -c "$list" <"$messages")
-for crate in . crates/faceptor crates/faceptor-nn; do
+for crate in . crates/faceptor crates/faceptor-gallery crates/faceptor-nn; do
     grep -qF "$(printf '\t%s' "$(realpath "$crate")")" <<<"$(printf '%s\n' "${tests[@]}")" ||
         { echo "cross: no tests of $crate were built" >&2; exit 1; }
 done

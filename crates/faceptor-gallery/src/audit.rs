@@ -1,0 +1,62 @@
+//! The audit list: who was enrolled, removed, exported, and when. It holds no names, scores or numbers of embeddings.
+
+use serde::{Deserialize, Serialize};
+
+use crate::person::PersonId;
+
+/// An entry of the audit list.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AuditEntry {
+    /// Unix time, seconds.
+    pub at: u64,
+    /// What happened.
+    pub event: AuditEvent,
+    /// The person, by the number that only this gallery knows; `None` for what concerns the whole gallery.
+    pub person: Option<PersonId>,
+    /// Number of templates that the event concerned.
+    pub templates: u32,
+}
+
+/// What happened to a gallery.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum AuditEvent {
+    /// The gallery was made.
+    Created,
+    /// A person was enrolled.
+    Enrolled,
+    /// A person that was there got further templates.
+    Extended,
+    /// A person was removed by request.
+    Removed,
+    /// A person was removed because the time of the enrolment was over.
+    Expired,
+    /// A person got another name.
+    Renamed,
+    /// All that is held on a person was exported.
+    Exported,
+    /// A person came from an export.
+    Imported,
+    /// A person was joined with another one, who is the same.
+    Merged,
+    /// The gallery got another key.
+    KeyRotated,
+}
+
+impl AuditEvent {
+    /// Returns the word of the event, for lists and JSON.
+    pub fn name(self) -> &'static str {
+        match self {
+            AuditEvent::Created => "created",
+            AuditEvent::Enrolled => "enrolled",
+            AuditEvent::Extended => "extended",
+            AuditEvent::Removed => "removed",
+            AuditEvent::Expired => "expired",
+            AuditEvent::Renamed => "renamed",
+            AuditEvent::Exported => "exported",
+            AuditEvent::Imported => "imported",
+            AuditEvent::Merged => "merged",
+            AuditEvent::KeyRotated => "key_rotated",
+        }
+    }
+}

@@ -1,0 +1,305 @@
+//! The gallery: people in an encrypted file, and whom a face is most similar to.
+
+use std::path::Path;
+
+use crate::audit::{AuditEntry, AuditEvent};
+use crate::decision::{Decision, Match, decide};
+use crate::disk::FileDisk;
+use crate::error::{GalleryError, Result};
+use crate::header::Network;
+use crate::key::{KeySource, PassphraseCost};
+use crate::log::{Member, Notice};
+use crate::person::{Details, Person, PersonId, StoredTemplate, check_name};
+use crate::platform::Platform;
+use crate::search::{Aggregation, SearchIndex};
+use crate::store::{self, Store};
+use crate::template::Template;
+
+/// People with their templates, in an encrypted file.
+///
+/// Many processes may read a gallery while one changes it: each reader has the state that was complete when it opened the
+/// file. A change is on the disk when its function returns; killed at any moment, the file has the state before or after it.
+pub struct Gallery {
+    store: Store,
+    index: SearchIndex,
+}
+
+impl Gallery {
+    /// Makes an empty gallery for a network, and becomes its writer.
+    ///
+    /// # Errors
+    /// When there is a file already, or it cannot be written.
+    pub fn create(
+        path: &Path,
+        key: &KeySource,
+        network: &Network,
+        cost: PassphraseCost,
+        platform: Platform,
+        now: u64,
+    ) -> Result<Gallery, GalleryError> {
+        Store::create(FileDisk::new(path, platform), key, network, cost, platform, now).map(Gallery::with)
+    }
+
+    /// Opens a gallery for reading.
+    ///
+    /// # Errors
+    /// When it cannot be read, the key is another one, or any byte of it has changed.
+    pub fn open(path: &Path, key: &KeySource, platform: Platform) -> Result<Gallery, GalleryError> {
+        Store::open(FileDisk::new(path, platform), key, platform).map(Gallery::with)
+    }
+
+    /// Opens a gallery, and becomes its writer.
+    ///
+    /// # Errors
+    /// As [`Gallery::open`], and [`GalleryError::Busy`] while another process changes it.
+    pub fn open_for_writing(path: &Path, key: &KeySource, platform: Platform) -> Result<Gallery, GalleryError> {
+        Store::open_for_writing(FileDisk::new(path, platform), key, platform).map(Gallery::with)
+    }
+
+    /// Reports whether a gallery's key is a passphrase; needs no key.
+    ///
+    /// # Errors
+    /// When the file is no gallery.
+    pub fn needs_passphrase(path: &Path, platform: Platform) -> Result<bool, GalleryError> {
+        store::needs_passphrase(FileDisk::new(path, platform))
+    }
+
+    pub(crate) fn with(store: Store) -> Gallery {
+        let index = SearchIndex::new(store.network().dimension, store.people());
+        Gallery { store, index }
+    }
+
+    /// Returns the network that the gallery is bound to.
+    pub fn network(&self) -> &Network {
+        self.store.network()
+    }
+
+    /// Checks that the templates are of this network.
+    ///
+    /// # Errors
+    /// [`GalleryError::OtherNetwork`] otherwise.
+    pub fn check_network(&self, network: &Network) -> Result<(), GalleryError> {
+        let own = self.network();
+        if (own.recognition, own.dimension) == (network.recognition, network.dimension) {
+            return Ok(());
+        }
+        let digits = |hash: &[u8; 32]| hash.iter().map(|byte| format!("{byte:02x}")).collect();
+        Err(GalleryError::OtherNetwork {
+            gallery: own.name.clone(),
+            gallery_hash: digits(&own.recognition),
+            network: network.name.clone(),
+            network_hash: digits(&network.recognition),
+        })
+    }
+
+    /// Returns the gallery's identity, which it keeps for its life; not secret.
+    pub fn id(&self) -> [u8; 16] {
+        self.store.id()
+    }
+
+    /// Returns the number of changes so far. An older file put back in place of a newer one has a smaller number.
+    pub fn generation(&self) -> u64 {
+        self.store.generation()
+    }
+
+    /// Checks that the gallery is no older than a generation that was seen before.
+    ///
+    /// # Errors
+    /// [`GalleryError::Older`] otherwise.
+    pub fn check_generation(&self, seen: u64) -> Result<(), GalleryError> {
+        match self.generation() < seen {
+            true => Err(GalleryError::Older { found: self.generation(), seen }),
+            false => Ok(()),
+        }
+    }
+
+    /// Returns what the owner of the file should know about it; empty for a file without blemish.
+    pub fn notices(&self) -> &[Notice] {
+        self.store.notices()
+    }
+
+    /// Returns the people, in the order of their enrolment.
+    pub fn people(&self) -> impl Iterator<Item = &Person> {
+        self.store.people()
+    }
+
+    /// Returns the person of that name.
+    pub fn person(&self, name: &str) -> Option<&Person> {
+        self.people().find(|person| person.name() == name.trim())
+    }
+
+    /// Returns the audit list, oldest entry first.
+    pub fn audit(&self) -> &[AuditEntry] {
+        self.store.audit()
+    }
+
+    /// Returns the number of people whose enrolment is not over.
+    pub fn size(&self, now: u64) -> usize {
+        self.people().filter(|person| !person.is_expired(now)).count()
+    }
+
+    /// Decides whose face an embedding is of. People whose enrolment is over are not considered.
+    ///
+    /// # Errors
+    /// When the embedding does not fit the gallery.
+    pub fn identify(&self, embedding: &[f32], rule: &Decision, now: u64) -> Result<Match<'_>, GalleryError> {
+        let query = Template::of(embedding, self.network().dimension)?;
+        Ok(decide(self.scores(&query, rule.aggregation, now), rule))
+    }
+
+    /// Returns the similarity of a template to every person whose enrolment is not over.
+    pub fn scores(&self, query: &Template, aggregation: Aggregation, now: u64) -> impl Iterator<Item = (&Person, f32)> {
+        let scores = self.people().zip(self.index.scores(query, aggregation));
+        scores.filter(move |(person, _)| !person.is_expired(now)).filter_map(|(person, score)| Some((person, score?)))
+    }
+
+    /// Enrols a person, or adds templates to the person of that name, whose other details then stay. Returns whether the
+    /// person is new.
+    ///
+    /// # Errors
+    /// When the name or another detail cannot be stored, a template does not fit, or the file cannot be written.
+    pub fn enrol(&mut self, details: Details, templates: Vec<StoredTemplate>, now: u64) -> Result<bool, GalleryError> {
+        let details = details.checked()?;
+        self.check_templates(&templates)?;
+        let count = templates.len() as u32;
+        let present = self.person(&details.name).map(Person::id);
+        let event = if present.is_some() { AuditEvent::Extended } else { AuditEvent::Enrolled };
+        match present {
+            Some(id) => self.store.extend(id, templates, entry(now, event, Some(id), count))?,
+            None => {
+                let id = self.store.new_id()?;
+                let person = Person { id, details, templates };
+                self.store.add(person, entry(now, event, Some(id), count))?;
+            }
+        }
+        self.changed();
+        Ok(present.is_none())
+    }
+
+    /// Removes a person: the file is written anew without the person's key and records.
+    ///
+    /// # Errors
+    /// When there is no such person, or the file cannot be written.
+    pub fn remove(&mut self, name: &str, now: u64) -> Result<(), GalleryError> {
+        let person = self.person(name).ok_or(GalleryError::NoSuchPerson)?;
+        let (id, count) = (person.id, person.templates.len() as u32);
+        self.store.rewrite(
+            |members| members.retain(|member| member.person.id != id),
+            &[entry(now, AuditEvent::Removed, Some(id), count)],
+        )?;
+        self.changed();
+        Ok(())
+    }
+
+    /// Removes everyone whose enrolment is over. Returns how many there were.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn remove_expired(&mut self, now: u64) -> Result<usize, GalleryError> {
+        let expired = self.people().filter(|person| person.is_expired(now));
+        let entry = |person: &Person| entry(now, AuditEvent::Expired, Some(person.id), person.templates.len() as u32);
+        let entries: Vec<AuditEntry> = expired.map(entry).collect();
+        if !entries.is_empty() {
+            self.store.rewrite(|members| members.retain(|member| !member.person.is_expired(now)), &entries)?;
+            self.changed();
+        }
+        Ok(entries.len())
+    }
+
+    /// Gives a person another name. The former name does not stay in the file.
+    ///
+    /// # Errors
+    /// When there is no such person, the other name is taken or cannot be stored, or the file cannot be written.
+    pub fn rename(&mut self, name: &str, to: &str, now: u64) -> Result<(), GalleryError> {
+        let to = check_name(to)?.to_owned();
+        let id = self.person(name).ok_or(GalleryError::NoSuchPerson)?.id;
+        if self.person(&to).is_some_and(|other| other.id != id) {
+            return Err(GalleryError::NameTaken);
+        }
+        let rename = |members: &mut Vec<Member>| {
+            members.iter_mut().filter(|m| m.person.id == id).for_each(|m| m.person.details.name.clone_from(&to));
+        };
+        self.store.rewrite(rename, &[entry(now, AuditEvent::Renamed, Some(id), 0)])?;
+        self.changed();
+        Ok(())
+    }
+
+    /// Joins two entries that are one person: the templates of `other` go to `name`, and `other` is removed.
+    ///
+    /// # Errors
+    /// When one of the two does not exist, both are the same, or the file cannot be written.
+    pub fn merge(&mut self, name: &str, other: &str, now: u64) -> Result<(), GalleryError> {
+        let id = self.person(name).ok_or(GalleryError::NoSuchPerson)?.id;
+        let from = self.person(other).ok_or(GalleryError::NoSuchPerson)?;
+        if from.id == id {
+            return Err(GalleryError::Refused("these are one entry already".into()));
+        }
+        let (from, templates) = (from.id, from.templates.clone());
+        let count = templates.len() as u32;
+        let merge = |members: &mut Vec<Member>| {
+            members.retain(|member| member.person.id != from);
+            let target = members.iter_mut().find(|member| member.person.id == id);
+            target.into_iter().for_each(|member| member.person.templates.extend(templates.iter().cloned()));
+        };
+        self.store.rewrite(merge, &[entry(now, AuditEvent::Merged, Some(id), count)])?;
+        self.changed();
+        Ok(())
+    }
+
+    /// Enters into the audit list that all that is held on a person was exported, and returns it.
+    ///
+    /// # Errors
+    /// When there is no such person, or the file cannot be written.
+    pub fn export(&mut self, name: &str, now: u64) -> Result<(&Person, Vec<AuditEntry>), GalleryError> {
+        let person = self.person(name).ok_or(GalleryError::NoSuchPerson)?;
+        let (id, count) = (person.id, person.templates.len() as u32);
+        self.store.note(entry(now, AuditEvent::Exported, Some(id), count))?;
+        let entries = self.audit().iter().filter(|entry| entry.person == Some(id)).copied().collect();
+        let person = self.people().find(|person| person.id == id).ok_or(GalleryError::NoSuchPerson)?;
+        Ok((person, entries))
+    }
+
+    /// Adds a person from an export.
+    ///
+    /// # Errors
+    /// When the name is taken or cannot be stored, a template does not fit, or the file cannot be written.
+    pub fn import(&mut self, details: Details, templates: Vec<StoredTemplate>, now: u64) -> Result<(), GalleryError> {
+        let details = details.checked()?;
+        self.check_templates(&templates)?;
+        if self.person(&details.name).is_some() {
+            return Err(GalleryError::NameTaken);
+        }
+        let (id, count) = (self.store.new_id()?, templates.len() as u32);
+        self.store.add(Person { id, details, templates }, entry(now, AuditEvent::Imported, Some(id), count))?;
+        self.changed();
+        Ok(())
+    }
+
+    /// Writes the file anew under another key. The former key then opens nothing of it.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn rotate_key(&mut self, to: &KeySource, cost: PassphraseCost, now: u64) -> Result<(), GalleryError> {
+        self.store.rotate_key(to, cost, entry(now, AuditEvent::KeyRotated, None, 0))
+    }
+
+    fn check_templates(&self, templates: &[StoredTemplate]) -> Result<()> {
+        if templates.is_empty() {
+            return Err(GalleryError::Refused("a person needs at least one template".into()));
+        }
+        let expected = self.network().dimension;
+        let lengths = templates.iter().map(|stored| stored.template.numbers().len());
+        match lengths.into_iter().find(|length| *length != expected) {
+            Some(found) => Err(GalleryError::Dimension { expected, found }),
+            None => Ok(()),
+        }
+    }
+
+    fn changed(&mut self) {
+        self.index = SearchIndex::new(self.network().dimension, self.store.people());
+    }
+}
+
+fn entry(at: u64, event: AuditEvent, person: Option<PersonId>, templates: u32) -> AuditEntry {
+    AuditEntry { at, event, person, templates }
+}

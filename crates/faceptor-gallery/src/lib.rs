@@ -1,0 +1,38 @@
+#![doc = include_str!("../README.md")]
+#![forbid(unsafe_code)]
+
+mod audit;
+mod cipher;
+#[cfg(test)]
+mod damage_tests;
+mod decision;
+mod disk;
+mod error;
+mod gallery;
+mod header;
+mod impostors;
+mod key;
+#[cfg(test)]
+mod kill_tests;
+mod log;
+mod person;
+mod platform;
+mod record;
+mod search;
+mod store;
+mod template;
+#[cfg(test)]
+mod testing;
+
+pub use audit::{AuditEntry, AuditEvent};
+pub use decision::{Decision, Match, Unknown};
+pub use error::GalleryError;
+pub use gallery::Gallery;
+pub use header::Network;
+pub use impostors::ImpostorScores;
+pub use key::{KeySource, PassphraseCost};
+pub use log::Notice;
+pub use person::{Details, Person, PersonId, StoredTemplate, check_name};
+pub use platform::Platform;
+pub use search::Aggregation;
+pub use template::Template;

@@ -1,0 +1,191 @@
+//! People: what is held on each of them.
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::{GalleryError, Result};
+use crate::template::Template;
+
+/// The most characters of a name.
+const MOST_NAME: usize = 200;
+/// The most characters of a purpose, and of whoever enrols.
+const MOST_TEXT: usize = 500;
+
+/// The number of a person: random, and of no meaning outside of one gallery.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct PersonId([u8; 16]);
+
+impl PersonId {
+    pub(crate) fn from_bytes(bytes: [u8; 16]) -> PersonId {
+        PersonId(bytes)
+    }
+
+    pub(crate) fn bytes(&self) -> &[u8; 16] {
+        &self.0
+    }
+}
+
+impl std::fmt::Display for PersonId {
+    /// Writes the first eight hexadecimal digits.
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0[..4].iter().try_for_each(|byte| write!(formatter, "{byte:02x}"))
+    }
+}
+
+/// Name and circumstances of an enrolment.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Details {
+    /// The name, as [`check_name`] accepts it.
+    pub name: String,
+    /// Unix time of the enrolment, seconds.
+    pub enrolled_at: u64,
+    /// Who enrolled the person: an account of the machine, or what was given.
+    pub enrolled_by: String,
+    /// What the person was enrolled for.
+    pub purpose: String,
+    /// Unix time from which on the person is not matched any more; `None` for never.
+    pub expires_at: Option<u64>,
+}
+
+impl std::fmt::Debug for Details {
+    /// Shows no name, so that none reaches a log.
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str("Details(..)")
+    }
+}
+
+impl Details {
+    /// Checks the texts, and takes spaces at the ends of the name away.
+    pub(crate) fn checked(self) -> Result<Details> {
+        let name = check_name(&self.name)?.to_owned();
+        for (what, text) in [("purpose", &self.purpose), ("enrolling person", &self.enrolled_by)] {
+            if text.chars().count() > MOST_TEXT || text.chars().any(is_control) {
+                return Err(GalleryError::Refused(format!(
+                    "the {what} has more than {MOST_TEXT} characters or control characters"
+                )));
+            }
+        }
+        Ok(Details { name, ..self })
+    }
+}
+
+/// A template with the circumstances of its photo.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct StoredTemplate {
+    /// The embedding.
+    pub template: Template,
+    /// Unix time at which it was added, seconds.
+    pub added_at: u64,
+    /// Pixels between the eyes in the photo.
+    pub eyes_px: f32,
+    /// Reasons against the photo that were overruled; empty for a good one.
+    pub forced: Vec<String>,
+}
+
+/// A person of a gallery.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Person {
+    pub(crate) id: PersonId,
+    pub(crate) details: Details,
+    pub(crate) templates: Vec<StoredTemplate>,
+}
+
+impl Person {
+    /// Returns the number of the person in this gallery.
+    pub fn id(&self) -> PersonId {
+        self.id
+    }
+
+    /// Returns the name.
+    pub fn name(&self) -> &str {
+        &self.details.name
+    }
+
+    /// Returns name and circumstances.
+    pub fn details(&self) -> &Details {
+        &self.details
+    }
+
+    /// Returns the templates, in the order in which they were added.
+    pub fn templates(&self) -> &[StoredTemplate] {
+        &self.templates
+    }
+
+    /// Reports whether the time of the enrolment is over.
+    pub fn is_expired(&self, now: u64) -> bool {
+        self.details.expires_at.is_some_and(|end| end <= now)
+    }
+
+    /// Reports whether a photo was accepted in spite of reasons against it.
+    pub fn is_forced(&self) -> bool {
+        self.templates.iter().any(|stored| !stored.forced.is_empty())
+    }
+}
+
+/// Checks a name: 1 to 200 characters of any script, on one line. Returns it without spaces at its ends.
+///
+/// # Errors
+/// When the name is empty, too long, or has control characters: line ends, or marks that reverse the direction of writing, with
+/// which a name could pose as another.
+pub fn check_name(name: &str) -> Result<&str, GalleryError> {
+    let name = name.trim();
+    if name.is_empty() {
+        return Err(GalleryError::Name("it is empty"));
+    }
+    if name.chars().count() > MOST_NAME {
+        return Err(GalleryError::Name("it has more than 200 characters"));
+    }
+    if name.chars().any(|character| matches!(character, '\n' | '\r' | '\u{2028}' | '\u{2029}' | '\u{85}')) {
+        return Err(GalleryError::Name("it has more than one line"));
+    }
+    if name.chars().any(is_control) {
+        return Err(GalleryError::Name("it has control characters"));
+    }
+    Ok(name)
+}
+
+/// Reports control characters, those of the direction of writing included.
+fn is_control(character: char) -> bool {
+    character.is_control()
+        || matches!(character, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{2028}' | '\u{2029}')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_any_script_are_accepted() {
+        let long = "\u{1d538}".repeat(MOST_NAME);
+        // The last but one has a joiner that Persian needs.
+        for name in ["Eileen Collins", "李小龍", "Ольга", "عائشة", "می\u{200c}خواهم", "O'Brien-Šimić", &long, "7"]
+        {
+            assert_eq!(check_name(name).expect("a name"), name);
+        }
+        assert_eq!(check_name("  Ada Lovelace\u{3000}").expect("a name"), "Ada Lovelace");
+    }
+
+    #[test]
+    fn names_that_cannot_stand_on_a_line_are_refused() {
+        let refused = |name: &str| check_name(name).expect_err("no name").to_string();
+        assert!(refused("").contains("empty") && refused(" \u{3000}\n ").contains("empty"));
+        assert!(refused(&"x".repeat(10_000)).contains("200 characters"));
+        for name in ["Ada\nLovelace", "Ada\r\nLovelace", "Ada\u{2028}Lovelace"] {
+            assert!(refused(name).contains("one line"), "{name:?}");
+        }
+        for name in ["Ada\0", "\u{1b}[31mAda", "Ada\u{202e}ecila", "a\tb"] {
+            assert!(refused(name).contains("control"), "{name:?}");
+        }
+    }
+
+    #[test]
+    fn debug_output_holds_no_name() {
+        let details = Details {
+            name: "Ada".into(),
+            enrolled_at: 1,
+            enrolled_by: "root".into(),
+            purpose: "door".into(),
+            expires_at: None,
+        };
+        assert_eq!(format!("{details:?}"), "Details(..)");
+    }
+}
