@@ -14,12 +14,14 @@ TEST_ARGS ?=
 FRAMES ?= 60
 # Duration of `make soak`.
 MINUTES ?= 60
+# Duration of `make fuzz` for each target.
+FUZZ_SECONDS ?= 120
 DEMO_OUT ?= target/demo.png
 
 # A real board for `make board-test`, as a destination of ssh: BOARD=user@host. Without it, the virtual one.
 BOARD ?=
 
-.PHONY: help demo build test lint models-test behaviour preview-test cross cross-test board-test board-instructions bench bench-peers profile soak sanitize rebuilds release clean tools
+.PHONY: help demo build test lint models-test behaviour preview-test cross cross-test board-test board-instructions bench bench-peers profile soak sanitize fuzz rebuilds release clean tools
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -42,6 +44,9 @@ lint: tools  ## formatting, clippy, documentation and structure, without warning
 	.ci/unit-graph
 	cargo clippy --release --workspace --all-targets $(CARGO_FLAGS) -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --release --workspace --no-deps --quiet $(CARGO_FLAGS)
+
+fuzz: build  ## fuzzes every parser of input from outside, FUZZ_SECONDS (120) each; installs cargo-fuzz when it is missing
+	fuzz/run $(FUZZ_SECONDS)
 
 rebuilds: build  ## checks that only the sources of the network compile it again
 	.ci/rebuilds

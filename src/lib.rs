@@ -19,6 +19,8 @@ pub mod capture;
 pub mod cli;
 pub mod control;
 mod doctor;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 pub mod lab;
 pub mod live;
 pub mod outputs;

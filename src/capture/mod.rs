@@ -16,13 +16,13 @@
 
 pub mod demo_clip;
 pub mod demo_source;
-mod jpeg;
+pub(crate) mod jpeg;
 mod mjpeg;
 pub(crate) mod open;
 mod paced;
 pub(crate) mod photo_files;
 mod photo_source;
 pub mod source;
-mod timed_reader;
+pub(crate) mod timed_reader;
 pub(crate) mod v4l2;
 mod y4m;

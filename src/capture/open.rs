@@ -1,7 +1,7 @@
 //! Opens the source that the command line names.
 
 use std::fs::File;
-use std::io;
+use std::io::{self, Read};
 use std::os::fd::AsFd;
 use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
@@ -59,7 +59,7 @@ fn open_source(name: &str) -> Result<Box<dyn Source>> {
 }
 
 /// Opens a stream; its first byte determines the kind.
-fn sniff(name: &str, mut reader: TimedReader<File>) -> Result<Box<dyn Source>> {
+pub(crate) fn sniff<R: Read + Send + 'static>(name: &str, mut reader: TimedReader<R>) -> Result<Box<dyn Source>> {
     while reader.supply(u64::MAX).context("it cannot be read")? == Supply::Nothing {}
     match reader.bytes().first() {
         None => bail!("it is empty: expected YUV4MPEG2 (ffmpeg -f yuv4mpegpipe) or JPEGs (ffmpeg -f mjpeg)"),

@@ -11,8 +11,8 @@
 //! Tensors are raw little-endian float32.
 
 use std::collections::BTreeMap;
-use std::fs;
-use std::io;
+use std::fs::{self, File};
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -28,6 +28,8 @@ pub const FORMAT: u32 = 1;
 pub const INDEX: &str = "reference.json";
 /// Name of the bench report.
 pub const BENCH: &str = "bench.json";
+/// Longest index in bytes; a longer one is cut, and refused as JSON that ends early.
+const MAX_INDEX_BYTES: u64 = 64 << 20;
 
 /// The reason why a reference folder cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -198,6 +200,17 @@ impl StoredFile {
     }
 }
 
+/// Reads a regular file, at most `most` bytes and one more, which shows that it is longer. A pipe or a device in a folder from
+/// elsewhere must neither block the command nor fill its memory.
+fn read_file(path: &Path, most: u64) -> io::Result<Vec<u8>> {
+    if !path.metadata()?.is_file() {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a regular file"));
+    }
+    let mut bytes = Vec::new();
+    File::open(path)?.take(most.saturating_add(1)).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
 /// A checked reference folder: every file exists with its length and checksum.
 #[derive(Debug)]
 pub struct Reference {
@@ -213,8 +226,8 @@ impl Reference {
     /// When the folder is no reference, belongs to another network, or is not complete.
     pub fn open(folder: &Path, network_sha256: &str) -> Result<Reference, ReferenceError> {
         let path = folder.join(INDEX);
-        let text = match fs::read_to_string(&path) {
-            Ok(text) => text,
+        let text = match read_file(&path, MAX_INDEX_BYTES) {
+            Ok(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 return Err(ReferenceError::NoReference(folder.to_owned()));
             }
@@ -262,13 +275,14 @@ impl Reference {
             let reason = format!("it names the file {name:?} without its length and checksum");
             return Err(ReferenceError::Index { path: self.path(INDEX), reason });
         };
-        let bytes = match fs::read(&path) {
+        let bytes = match read_file(&path, entry.bytes) {
             Ok(bytes) => bytes,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(ReferenceError::Missing(path)),
             Err(error) => return Err(ReferenceError::Io { path, error }),
         };
         let (expected, found) = (entry.bytes, bytes.len() as u64);
         if expected != found {
+            let found = path.metadata().map_or(found, |data| data.len());
             return Err(ReferenceError::Length { path, expected, found });
         }
         if StoredFile::of(&bytes) != *entry {
@@ -370,6 +384,9 @@ mod tests {
         assert!(matches!(open(), ReferenceError::Format { found: 2, .. }));
         fs::write(&path, &text[..40]).expect("writable");
         assert!(matches!(open(), ReferenceError::Index { .. }));
+        fs::remove_file(&path).expect("removable");
+        fs::create_dir(&path).expect("writable");
+        assert!(matches!(open(), ReferenceError::Io { .. }), "a folder in place of the index");
     }
 
     #[test]

@@ -110,7 +110,7 @@ fn find(bytes: &[u8], pattern: &[u8]) -> Option<usize> {
 }
 
 /// Parses a head with its empty line. Returns the request without its body, and the length of the body in bytes.
-fn parse(head: &[u8]) -> Result<(HttpRequest, usize), HttpRefusal> {
+pub(crate) fn parse(head: &[u8]) -> Result<(HttpRequest, usize), HttpRefusal> {
     // httparse also takes a lone line feed as the end of a line; a proxy could understand that head in another way.
     if head.iter().enumerate().any(|(at, &byte)| byte == b'\n' && (at == 0 || head[at - 1] != b'\r')) {
         return Err(MALFORMED);
