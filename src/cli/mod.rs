@@ -2,6 +2,8 @@
 
 mod bench;
 mod compile;
+mod config;
+mod config_file;
 mod ctl;
 mod devices;
 mod doctor;
@@ -18,6 +20,7 @@ pub(crate) mod run_control;
 mod tasks;
 mod verify;
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -47,7 +50,10 @@ enum Verb {
     /// Run the network on photos (JPEG, PNG, WebP) or folders of photos.
     Image(image::ImageArguments),
     /// Run the live loop: frames of a camera or another source through the network, at a fixed latency.
+    #[command(args_override_self = true)]
     Run(Box<run::RunArguments>),
+    /// Check a configuration file of `run`.
+    Config(config::ConfigArguments),
     /// List the cameras of this machine with their formats, sizes and rates.
     Devices(devices::DevicesArguments),
     /// Control a running loop over its socket: tasks, budget, status, statistics, snapshot, quit.
@@ -82,7 +88,16 @@ pub enum Outcome {
 /// Parses the arguments of the process, runs the verb, and returns the exit status. `git` is the commit that the program
 /// was built from, if the build knew it.
 pub fn main(git: Option<&'static str>) -> ExitCode {
-    let arguments = match Arguments::try_parse() {
+    let state_directory = std::env::var_os("STATE_DIRECTORY").map(PathBuf::from);
+    let given = match config_file::expand(std::env::args_os().collect(), state_directory.as_deref()) {
+        Ok(arguments) => arguments,
+        Err(refused) => {
+            logger::start(false, false);
+            log::error!("{refused}");
+            return ExitCode::from(2);
+        }
+    };
+    let arguments = match Arguments::try_parse_from(given) {
         Ok(arguments) => arguments,
         Err(message) => {
             // Help goes to standard output. A closed reader is no failure.
@@ -95,6 +110,7 @@ pub fn main(git: Option<&'static str>) -> ExitCode {
     let result = match arguments.verb {
         Verb::Image(arguments) => image::run(arguments),
         Verb::Run(arguments) => run::run(*arguments),
+        Verb::Config(arguments) => config::run(arguments),
         Verb::Ctl(arguments) => ctl::run(arguments),
         Verb::Bench(arguments) => bench::run(arguments, git),
         Verb::Reference(arguments) => reference::run(arguments, git),

@@ -20,6 +20,9 @@ use faceptor::stages::MAX_TRACKS;
 
 #[derive(Args)]
 pub struct RunArguments {
+    /// Take options from this TOML file: its keys are the long options below. Options of the command line win.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
     /// A camera (/dev/video0), `demo` (the embedded clip), a .y4m or .mjpg file, `-` for such a stream on standard
     /// input, a photo or a folder of photos.
     #[arg(long, value_name = "SOURCE", default_value = "demo")]
