@@ -1,9 +1,13 @@
-//! Concatenated JPEGs as a source: what `ffmpeg -f mjpeg` writes and many network cameras send.
+//! Concatenated JPEGs as a source: what `ffmpeg -f mjpeg` writes and many network cameras send. Between the JPEGs anything
+//! may stand: the boundaries and headers of a multipart stream (`multipart/x-mixed-replace`), as preview pages and
+//! network cameras send it. The JPEGs are found by their own markers, so a boundary inside their data does no harm, and
+//! the lengths in the headers are not needed.
 
 use std::io::{self, Read};
 use std::mem;
 
 use crate::capture::jpeg::FrameDecoder;
+use crate::capture::part_start::PartStart;
 use crate::capture::source::{Poll, Source, SourceCounters, SourceError, Stamp};
 use crate::capture::timed_reader::{Supply, TimedReader};
 use crate::platform::clock;
@@ -11,6 +15,8 @@ use faceptor::stages::{ImageView, JpegEvent, JpegMarkers};
 
 /// First bytes of every JPEG.
 pub(crate) const MAGIC: &[u8] = &[0xff, 0xd8, 0xff];
+/// Longest text before the first JPEG of a multipart stream, bytes.
+const MAX_PREAMBLE_BYTES: usize = 64 << 10;
 /// Longer frames are skipped.
 const MAX_FRAME_BYTES: usize = 64 << 20;
 
@@ -18,6 +24,8 @@ const MAX_FRAME_BYTES: usize = 64 << 20;
 #[derive(Debug, Default)]
 struct Splitter {
     markers: JpegMarkers,
+    /// `None` for JPEGs without text between them.
+    parts: Option<PartStart>,
     /// Number of JPEGs that broke off because the next one started inside them.
     broken_off: u32,
 }
@@ -29,7 +37,13 @@ impl Splitter {
         let mut at = 0;
         while at < bytes.len() {
             let inside = !self.markers.is_outside();
-            let (used, event) = self.markers.next_event(&bytes[at..]);
+            let (mut used, mut event) = self.markers.next_event(&bytes[at..]);
+            let part = self.parts.as_mut().and_then(|parts| parts.find(&bytes[at..at + used]));
+            if let Some(end) = part.filter(|_| inside && out.len() > 2) {
+                self.markers = JpegMarkers::default();
+                event = self.markers.next_event(&MAGIC[..2]).1;
+                used = end - 1;
+            }
             if event == Some(JpegEvent::Start) {
                 self.broken_off += u32::from(inside);
                 out.clear();
@@ -57,29 +71,67 @@ pub(crate) struct Mjpeg<R> {
     decoder: FrameDecoder,
     next: u64,
     ended: bool,
+    /// True when this round has delivered or skipped a frame.
+    has_delivered: bool,
+    /// Number of times that the stream has started over.
+    scene: u64,
     counters: SourceCounters,
+}
+
+/// Returns true if a stream may begin so: with a boundary, perhaps after an empty line or the head of an HTTP response.
+/// `text` may be cut anywhere.
+fn may_be_multipart(text: &[u8]) -> bool {
+    let text = text.trim_ascii_start();
+    [b"--".as_slice(), b"HTTP/"].iter().any(|start| text.iter().zip(*start).all(|(byte, expected)| byte == expected))
+}
+
+/// Consumes the text before the first JPEG of a multipart stream. Returns false when the stream is of another kind.
+fn skip_preamble<R: Read>(reader: &mut TimedReader<R>) -> io::Result<bool> {
+    let mut text = Vec::new();
+    loop {
+        match reader.supply(u64::MAX)? {
+            Supply::Bytes => {}
+            Supply::Nothing => continue,
+            Supply::Ended => return Ok(false),
+        }
+        let end = reader.bytes().iter().position(|&byte| byte == MAGIC[0]);
+        reader.move_to(&mut text, end.unwrap_or(usize::MAX));
+        if !may_be_multipart(&text) || text.len() > MAX_PREAMBLE_BYTES {
+            return Ok(false);
+        }
+        if end.is_some() {
+            return Ok(text.len() > 2);
+        }
+    }
 }
 
 impl<R: Read + Send> Mjpeg<R> {
     /// Checks the first bytes of the stream.
     ///
     /// # Errors
-    /// When the stream does not begin with a JPEG, or cannot be read.
+    /// When the stream begins neither with a JPEG nor as a multipart stream of JPEGs, or cannot be read.
     pub(crate) fn open(name: &str, mut reader: TimedReader<R>) -> anyhow::Result<Mjpeg<R>> {
         while reader.supply(u64::MAX)? == Supply::Nothing {}
         let seen = &reader.bytes()[..reader.bytes().len().min(MAGIC.len())];
-        if seen.is_empty() || !MAGIC.starts_with(seen) {
-            anyhow::bail!("not concatenated JPEGs: it does not begin with one (write it with ffmpeg -f mjpeg)");
+        let is_jpeg = !seen.is_empty() && MAGIC.starts_with(seen);
+        if !is_jpeg && !skip_preamble(&mut reader)? {
+            anyhow::bail!(
+                "not concatenated JPEGs: it begins neither with one nor as a multipart stream of them \
+                 (write it with ffmpeg -f mjpeg)"
+            );
         }
+        let parts = (!is_jpeg).then(PartStart::default);
         Ok(Mjpeg {
             name: name.to_owned(),
             reader,
-            splitter: Splitter::default(),
+            splitter: Splitter { parts, ..Splitter::default() },
             frame: Vec::new(),
             complete: false,
             decoder: FrameDecoder::default(),
             next: 0,
             ended: false,
+            has_delivered: false,
+            scene: 0,
             counters: SourceCounters::default(),
         })
     }
@@ -111,11 +163,17 @@ impl<R: Read + Send> Mjpeg<R> {
                 return Ok(Supply::Bytes);
             }
             if self.frame.len() > MAX_FRAME_BYTES {
-                self.frame.clear();
-                self.splitter = Splitter::default();
+                self.forget();
                 self.damaged("a frame is longer than 64 MiB");
             }
         }
+    }
+
+    /// Drops the frame that is being read.
+    fn forget(&mut self) {
+        let parts = self.splitter.parts.map(|_| PartStart::default());
+        self.splitter = Splitter { parts, ..Splitter::default() };
+        self.frame.clear();
     }
 
     fn damaged(&mut self, what: &str) {
@@ -146,6 +204,7 @@ impl<R: Read + Send> Source for Mjpeg<R> {
             self.next += 1;
             match self.decoder.decode(&self.frame) {
                 Ok(()) => {
+                    self.has_delivered = true;
                     self.counters.frames += 1;
                     return Ok(Poll::Frame(stamp));
                 }
@@ -170,8 +229,23 @@ impl<R: Read + Send> Source for Mjpeg<R> {
     fn skip(&mut self) -> Result<bool, SourceError> {
         let more = !self.ended && self.read(u64::MAX).map_err(|error| self.lost(error))? == Supply::Bytes;
         self.ended |= !more;
+        self.has_delivered |= more;
         self.next += u64::from(more);
         Ok(more)
+    }
+
+    fn rewind(&mut self) -> bool {
+        if !mem::take(&mut self.has_delivered) || !self.reader.restart() {
+            return false;
+        }
+        self.forget();
+        (self.complete, self.ended) = (false, false);
+        self.scene += 1;
+        true
+    }
+
+    fn scene(&self) -> u64 {
+        self.scene
     }
 }
 
@@ -211,6 +285,62 @@ mod tests {
         }
     }
 
+    /// Returns a part of a multipart stream.
+    fn part(head: &str, jpeg: &[u8]) -> Vec<u8> {
+        [format!("--frame\r\n{head}\r\n\r\n").as_bytes(), jpeg, b"\r\n"].concat()
+    }
+
+    #[test]
+    fn multipart_streams_are_read_with_and_without_lengths() {
+        let (one, other) = (jpeg(32, 24, 40), jpeg(64, 48, 220));
+        let length = |jpeg: &[u8]| format!("Content-Type: image/jpeg\r\nContent-Length: {}", jpeg.len());
+        let exact = [part(&length(&one), &one), part(&length(&other), &other), b"--frame--\r\n".to_vec()].concat();
+        // A header may be wrong, and a boundary may stand inside the data: in a comment, and as entropy-coded bytes.
+        let comment = [&[0xff, 0xfe, 0, 11], b"--frame\r\n".as_slice()].concat();
+        let inside = [&one[..2], &comment, &one[2..]].concat();
+        let bare = [part("Content-Type: image/jpeg", &inside), part("Content-Length: 7", &other)].concat();
+        let response = b"HTTP/1.1 200 OK\r\nContent-Type: multipart/x-mixed-replace; boundary=frame\r\n\r\n";
+        for stream in [&exact, &bare, &[b"\r\n", exact.as_slice()].concat(), &[response, bare.as_slice()].concat()] {
+            for piece in [1, 7, 8192] {
+                let (shades, counters) = play(stream, piece);
+                near(&shades, &[40, 220]);
+                assert_eq!((counters.frames, counters.decode_errors), (2, 0));
+            }
+        }
+    }
+
+    #[test]
+    fn a_cut_part_costs_no_other_frame() {
+        let (good, last) = (jpeg(64, 48, 40), jpeg(64, 48, 200));
+        for cut in (4..good.len() - 2).step_by(13) {
+            let parts = [part("a: b", &good), part("a: b", &good[..cut]), part("a: b", &last), part("a: b", &last)];
+            let (shades, counters) = play(&parts.concat(), 500);
+            near(&shades, &[40, 200, 200]);
+            assert_eq!(counters.decode_errors, 1, "{cut}");
+        }
+    }
+
+    #[test]
+    fn a_file_starts_over_with_its_damaged_frames() -> anyhow::Result<()> {
+        let root = faceptor_test_support::Folder::new();
+        let good = jpeg(64, 48, 40);
+        let whole = [&good, &good[..good.len() / 2], &good].concat();
+        let open = |bytes: &[u8]| -> anyhow::Result<_> {
+            let path = root.write("film.mjpg", bytes);
+            Mjpeg::open("film.mjpg", TimedReader::of_file(std::fs::File::open(path)?))
+        };
+        let mut source = open(&whole)?;
+        for round in 0..3 {
+            assert!(matches!(source.poll(0)?, Poll::Frame(stamp) if stamp.sequence == 2 * round));
+            assert!(source.skip()? && !source.skip()?);
+            assert_eq!((source.scene(), source.counters().decode_errors), (round, round + 1));
+            assert!(source.rewind());
+        }
+        let mut source = open(&good[..good.len() / 2])?;
+        assert_eq!((source.poll(0)?, source.rewind()), (Poll::Ended, false), "there is nothing to show again");
+        Ok(())
+    }
+
     #[test]
     fn thumbnails_are_not_frames_and_padding_is_dropped() {
         let (outer, inner) = (jpeg(32, 24, 40), jpeg(16, 16, 220));
@@ -238,7 +368,9 @@ mod tests {
 
     #[test]
     fn streams_without_jpegs_are_refused() {
-        for bytes in [b"".as_slice(), b"YUV4MPEG2 W4 H4\n", b"\xff\xd9\xff"] {
+        let text = [b"--frame\r\n".as_slice(), &[b'x'; 70_000], MAGIC].concat();
+        let garbage = [b"HTTX/1.1 200 OK\r\n\r\n".as_slice(), b"--\r\n", b"\r\n", b"--a\r\n\r\nno picture", &text];
+        for bytes in garbage.into_iter().chain([b"".as_slice(), b"YUV4MPEG2 W4 H4\n", b"\xff\xd9\xff"]) {
             let error = Mjpeg::open("stream", TimedReader::new(bytes, 99)).err().map(|error| error.to_string());
             assert!(error.is_some_and(|text| text.starts_with("not concatenated JPEGs")), "{bytes:?}");
         }

@@ -5,7 +5,7 @@
 //! ```text
 //! open           name -> source
 //!   v4l2           cameras
-//!   y4m, mjpeg     video files and pipes      read through timed_reader
+//!   y4m, mjpeg     video files and pipes      read through timed_reader; part_start for multipart streams
 //!   photo_source   photos                     listed by photo_files
 //!   demo_source    the demo clip              drawn by demo_clip
 //!   paced          plays any of them but cameras at a fixed rate
@@ -20,6 +20,7 @@ pub(crate) mod jpeg;
 mod mjpeg;
 pub(crate) mod open;
 mod paced;
+mod part_start;
 pub(crate) mod photo_files;
 mod photo_source;
 pub mod source;

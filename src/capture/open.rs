@@ -49,7 +49,13 @@ fn open_source(name: &str) -> Result<Box<dyn Source>> {
             "it does not exist: use /dev/videoN, demo, a .y4m or .mjpg file, a photo, a folder, or - for standard input"
         );
     }
-    let file = || File::open(path).context("it cannot be read").map(TimedReader::of_file);
+    let file = || {
+        let file = File::open(path).context("it cannot be read")?;
+        match file.metadata() {
+            Ok(data) if data.is_file() && data.len() == 0 => bail!("it is empty"),
+            _ => Ok(TimedReader::of_file(file)),
+        }
+    };
     match extension.as_str() {
         "y4m" => Ok(Box::new(Y4m::open(name, file()?)?)),
         "mjpg" | "mjpeg" => Ok(Box::new(Mjpeg::open(name, file()?)?)),
@@ -64,7 +70,10 @@ pub(crate) fn sniff<R: Read + Send + 'static>(name: &str, mut reader: TimedReade
     match reader.bytes().first() {
         None => bail!("it is empty: expected YUV4MPEG2 (ffmpeg -f yuv4mpegpipe) or JPEGs (ffmpeg -f mjpeg)"),
         Some(first) if *first == y4m::MAGIC[0] => Ok(Box::new(Y4m::open(name, reader)?)),
-        Some(first) if *first == mjpeg::MAGIC[0] => Ok(Box::new(Mjpeg::open(name, reader)?)),
+        // Multipart streams begin with a boundary, an empty line or the head of an HTTP response.
+        Some(first) if [mjpeg::MAGIC[0], b'-', b'\r', b'\n', b'H'].contains(first) => {
+            Ok(Box::new(Mjpeg::open(name, reader)?))
+        }
         Some(_) => bail!("neither YUV4MPEG2 (ffmpeg -f yuv4mpegpipe) nor JPEGs (ffmpeg -f mjpeg)"),
     }
 }

@@ -97,6 +97,10 @@ impl<S: Source> Source for Paced<S> {
     fn rewind(&mut self) -> bool {
         self.source.rewind()
     }
+
+    fn scene(&self) -> u64 {
+        self.source.scene()
+    }
 }
 
 #[cfg(test)]

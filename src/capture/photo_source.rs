@@ -17,7 +17,7 @@ pub(crate) struct PhotoSource {
     /// Frame count over all rounds.
     sequence: u64,
     shown: Option<usize>,
-    /// True when this round has delivered a frame.
+    /// True when this round has delivered or skipped a photo.
     has_delivered: bool,
     picture: Picture,
     counters: SourceCounters,
@@ -95,12 +95,17 @@ impl Source for PhotoSource {
         }
         self.at += 1;
         self.sequence += 1;
+        self.has_delivered = true;
         Ok(true)
     }
 
     fn rewind(&mut self) -> bool {
         self.at = 0;
         std::mem::take(&mut self.has_delivered)
+    }
+
+    fn scene(&self) -> u64 {
+        self.shown.map_or(0, |index| index as u64)
     }
 }
 
@@ -133,6 +138,20 @@ mod tests {
         assert!(source.rewind());
         assert!(source.poll(0).is_err());
         assert_eq!((sequence(&mut source), source.counters().decode_errors), (3, 2));
+        Ok(())
+    }
+
+    #[test]
+    fn photos_that_were_only_skipped_are_shown_again() -> Result<()> {
+        let root = faceptor_test_support::Folder::new();
+        let path = root.write("a.jpg", include_bytes!("../../models/demo/astronaut.jpg"));
+        let mut source = PhotoSource::open(Path::new(&path));
+        for _ in 0..2 {
+            // A slow reader skips the only photo of a round.
+            assert!(source.skip()? && !source.skip()?);
+            assert!(source.rewind());
+        }
+        assert_eq!(sequence(&mut source), 2);
         Ok(())
     }
 

@@ -122,6 +122,12 @@ pub trait Source: Send {
     fn rewind(&mut self) -> bool {
         false
     }
+
+    /// Returns the number of the scene that the last frame belongs to. It changes where the source knows of a cut: a film
+    /// has started over, another film or photo begins, a camera was opened again. The demo clip continues without a cut.
+    fn scene(&self) -> u64 {
+        0
+    }
 }
 
 impl<F: Source + ?Sized> Source for Box<F> {
@@ -155,5 +161,9 @@ impl<F: Source + ?Sized> Source for Box<F> {
 
     fn rewind(&mut self) -> bool {
         (**self).rewind()
+    }
+
+    fn scene(&self) -> u64 {
+        (**self).scene()
     }
 }

@@ -1,7 +1,7 @@
 //! Reads a file or a pipe with a time limit, because the writer of a pipe may pause.
 
 use std::fs::File;
-use std::io::{self, Read};
+use std::io::{self, Read, Seek, SeekFrom};
 use std::os::fd::{AsRawFd, RawFd};
 use std::time::Duration;
 
@@ -22,9 +22,14 @@ pub(crate) enum Supply {
     Ended,
 }
 
+/// Moves a reader back to where it was opened.
+type Restart<R> = Box<dyn FnMut(&mut R) -> io::Result<()> + Send>;
+
 /// A buffered reader with a time limit.
 pub(crate) struct TimedReader<R> {
     reader: R,
+    /// `None` for pipes, whose bytes are gone once they are read.
+    restart: Option<Restart<R>>,
     /// The descriptor to wait for; `None` for regular files, which never block.
     pipe: Option<RawFd>,
     buffer: Box<[u8]>,
@@ -35,10 +40,15 @@ pub(crate) struct TimedReader<R> {
 
 impl TimedReader<File> {
     /// Reads an open file or pipe.
-    pub(crate) fn of_file(file: File) -> TimedReader<File> {
+    pub(crate) fn of_file(mut file: File) -> TimedReader<File> {
         let regular = file.metadata().is_ok_and(|data| data.file_type().is_file());
         let pipe = (!regular).then(|| file.as_raw_fd());
-        TimedReader { pipe, ..TimedReader::new(file, BUFFER_BYTES) }
+        // Standard input may be a file of which another program has read the beginning.
+        let begin = if regular { file.stream_position().ok() } else { None };
+        let restart = begin.map(|begin| -> Restart<File> {
+            Box::new(move |file: &mut File| file.seek(SeekFrom::Start(begin)).map(drop))
+        });
+        TimedReader { pipe, restart, ..TimedReader::new(file, BUFFER_BYTES) }
     }
 }
 
@@ -46,7 +56,7 @@ impl<R: Read> TimedReader<R> {
     /// Reads a reader that never blocks, `piece` bytes at a time.
     pub(crate) fn new(reader: R, piece: usize) -> TimedReader<R> {
         let buffer = vec![0; piece.max(1)].into_boxed_slice();
-        TimedReader { reader, pipe: None, buffer, start: 0, end: 0, ended: false }
+        TimedReader { reader, restart: None, pipe: None, buffer, start: 0, end: 0, ended: false }
     }
 
     /// Returns the bytes that have been read but not consumed.
@@ -64,6 +74,15 @@ impl<R: Read> TimedReader<R> {
         let count = self.bytes().len().min(most);
         out.extend_from_slice(&self.bytes()[..count]);
         self.consume(count);
+    }
+
+    /// Moves back to the first byte. Returns false for a pipe, and for a file that cannot be read again.
+    pub(crate) fn restart(&mut self) -> bool {
+        let moved = self.restart.as_mut().is_some_and(|restart| restart(&mut self.reader).is_ok());
+        if moved {
+            (self.start, self.end, self.ended) = (0, 0, false);
+        }
+        moved
     }
 
     /// Waits until at least one byte is available, at most until `until_us` of the monotonic clock.
@@ -123,6 +142,22 @@ mod tests {
         drop(writer);
         reader.move_to(&mut out, 9);
         assert_eq!((reader.supply(u64::MAX)?, reader.supply(0)?), (Supply::Ended, Supply::Ended));
+        assert!(!reader.restart(), "the bytes of a pipe are gone");
+        Ok(())
+    }
+
+    #[test]
+    fn a_file_is_read_again_from_where_it_was_opened() -> io::Result<()> {
+        let root = faceptor_test_support::Folder::new();
+        let mut file = File::open(root.write("digits", b"0123456789"))?;
+        file.seek(SeekFrom::Start(4))?;
+        let mut reader = TimedReader::of_file(file);
+        for _ in 0..2 {
+            assert_eq!((reader.supply(0)?, reader.bytes()), (Supply::Bytes, b"456789".as_slice()));
+            reader.consume(6);
+            assert_eq!(reader.supply(0)?, Supply::Ended);
+            assert!(reader.restart());
+        }
         Ok(())
     }
 }

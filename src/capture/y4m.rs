@@ -161,6 +161,10 @@ pub(crate) struct Y4m<R> {
     bytes: Vec<u8>,
     next: u64,
     ended: bool,
+    /// True when this round has delivered a frame.
+    has_delivered: bool,
+    /// Number of headers before the current one.
+    scene: u64,
     counters: SourceCounters,
 }
 
@@ -183,12 +187,23 @@ impl<R: Read + Send> Y4m<R> {
             bytes: Vec::new(),
             next: 0,
             ended: false,
+            has_delivered: false,
+            scene: 0,
             counters: SourceCounters::default(),
         })
     }
 
+    /// Takes the header of another film that follows, or of this one when it starts over.
+    fn begin_film(&mut self, header: Header) {
+        self.header = header;
+        self.expected = Expected::Line;
+        self.line.clear();
+        self.bytes.clear();
+        self.scene += 1;
+    }
+
     /// Reads until a frame is complete (`Bytes`), the time is up or the stream has ended. Counts and skips a last frame
-    /// that is cut off.
+    /// that is cut off. Films may follow each other, each with a header of its own.
     fn read(&mut self, until_us: u64) -> Result<Supply, Y4mError> {
         loop {
             match self.reader.supply(until_us)? {
@@ -197,7 +212,9 @@ impl<R: Read + Send> Y4m<R> {
                 Supply::Ended => {
                     if self.expected == Expected::Planes || !self.line.is_empty() {
                         self.counters.decode_errors += 1;
-                        log::warn!("{}: its last frame is cut off", self.name);
+                        if self.counters.decode_errors.is_power_of_two() {
+                            log::warn!("{}: its last frame is cut off", self.name);
+                        }
                     }
                     return Ok(Supply::Ended);
                 }
@@ -205,6 +222,15 @@ impl<R: Read + Send> Y4m<R> {
             match self.expected {
                 Expected::Line => {
                     let complete = take_line(&mut self.reader, &mut self.line)?;
+                    if self.line.first() == MAGIC.first()
+                        && MAGIC.starts_with(&self.line[..self.line.len().min(MAGIC.len())])
+                    {
+                        if complete {
+                            let header = Header::parse(&self.line)?;
+                            self.begin_film(header);
+                        }
+                        continue;
+                    }
                     let known = self.line.len().min(FRAME.len());
                     let other = self.line[..known] != FRAME[..known] || (complete && known < FRAME.len());
                     if other || self.line.get(FRAME.len()).is_some_and(|&byte| byte != b' ') {
@@ -248,6 +274,7 @@ impl<R: Read + Send> Source for Y4m<R> {
         }
         let stamp = Stamp { sequence: self.next, captured_us: clock::now_us(), stale_dropped: 0 };
         self.next += 1;
+        self.has_delivered = true;
         self.counters.frames += 1;
         Ok(Poll::Frame(stamp))
     }
@@ -265,6 +292,27 @@ impl<R: Read + Send> Source for Y4m<R> {
         let Header { width, height, format, fps, .. } = self.header;
         let rate = fps.map(|fps| format!(", made for {} frames/s", (fps * 100.0).round() / 100.0));
         format!("{}: YUV4MPEG2 {} {width} x {height}{}", self.name, format.fourcc(), rate.unwrap_or_default())
+    }
+
+    fn rewind(&mut self) -> bool {
+        if !std::mem::take(&mut self.has_delivered) || !self.reader.restart() {
+            return false;
+        }
+        match Header::read(&mut self.reader) {
+            Ok(header) => {
+                self.begin_film(header);
+                self.ended = false;
+                true
+            }
+            Err(error) => {
+                log::warn!("{}: it cannot start over: {error}", self.name);
+                false
+            }
+        }
+    }
+
+    fn scene(&self) -> u64 {
+        self.scene
     }
 }
 
@@ -368,6 +416,49 @@ mod tests {
         let (count, end, counters) = frames(b"YUV4MPEG2 W16384 H8192\nFRAME\nabc");
         assert_eq!((count, counters.decode_errors), (0, 1));
         assert!(matches!(end, Ok(Poll::Ended)));
+    }
+
+    #[test]
+    fn a_film_starts_over_and_another_one_may_follow_it() -> anyhow::Result<()> {
+        let root = faceptor_test_support::Folder::new();
+        let small = b"YUV4MPEG2 W2 H2 Cmono\nFRAME\nabcd".as_slice();
+        let path = root.write("two.y4m", &[stream().as_slice(), small].concat());
+        let mut source = Y4m::open("two.y4m", TimedReader::of_file(std::fs::File::open(path)?))?;
+        let mut seen = Vec::new();
+        for _ in 0..2 {
+            while let Poll::Frame(stamp) = source.poll(0)? {
+                seen.push((stamp.sequence, source.scene(), source.view().width()));
+            }
+            assert!(source.rewind());
+        }
+        assert_eq!(seen, [(0, 0, 4), (1, 0, 4), (2, 0, 4), (3, 1, 2), (4, 2, 4), (5, 2, 4), (6, 2, 4), (7, 3, 2)]);
+        assert!(!source.rewind(), "no frame since it started over");
+        Ok(())
+    }
+
+    #[test]
+    fn films_without_frames_and_pipes_do_not_start_over() -> anyhow::Result<()> {
+        let root = faceptor_test_support::Folder::new();
+        for bytes in [b"YUV4MPEG2 W4 H2\n".as_slice(), b"YUV4MPEG2 W4 H2\nFRAME\nabc"] {
+            let path = root.write("none.y4m", bytes);
+            let mut source = Y4m::open("none.y4m", TimedReader::of_file(std::fs::File::open(path)?))?;
+            assert_eq!((source.poll(0)?, source.rewind()), (Poll::Ended, false));
+        }
+        let bytes = stream();
+        let mut source = Y4m::open("pipe", TimedReader::new(bytes.as_slice(), 64))?;
+        while matches!(source.poll(0)?, Poll::Frame(_)) {}
+        assert!(!source.rewind());
+        Ok(())
+    }
+
+    #[test]
+    fn a_second_header_that_is_wrong_is_named() {
+        for (header, expected) in [("YUV4MPEG2 W4\n", "no width"), ("YUV4MPEG3 W4 H4\n", "instead of FRAME")] {
+            let (count, end, _) = frames(&[stream().as_slice(), header.as_bytes()].concat());
+            assert_eq!(count, 3);
+            let text = end.expect_err("a wrong header").to_string();
+            assert!(text.contains(expected), "{text}");
+        }
     }
 
     #[test]

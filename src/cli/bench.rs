@@ -21,7 +21,8 @@ use faceptor::stages::select_tasks;
 /// Latency of the loop's stages on this machine: quantiles, misses, memory, allocations.
 #[derive(Args)]
 pub struct BenchArguments {
-    /// `demo` (the embedded clip), a camera, a film, a photo or a folder of photos.
+    /// `demo` (the embedded clip), a camera, a film, a photo or a folder of photos. What ends before --warm-up and --frames
+    /// are reached starts over.
     #[arg(long, value_name = "SOURCE", default_value = "demo")]
     source: String,
     /// Play the source at this rate, as a camera would [default: as fast as frames are processed].

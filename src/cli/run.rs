@@ -99,6 +99,13 @@ pub fn run(arguments: RunArguments) -> Result<Outcome> {
     if ending.report.published == 0 && counters.frames == 0 && !asked {
         bail!("source {} gave no frame", arguments.source);
     }
+    let frames = counters.frames + counters.bad_frames;
+    if let Some(wanted) = arguments.frames.filter(|wanted| frames < *wanted && !asked) {
+        bail!(
+            "source {} ended after {frames} of {wanted} frames and cannot start over (a pipe cannot; save it as a file)",
+            arguments.source
+        );
+    }
     Ok(if counters.bad_frames > 0 { Outcome::SomeFailed } else { Outcome::Done })
 }
 

@@ -24,7 +24,8 @@ pub struct RunArguments {
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
     /// A camera (/dev/video0), `demo` (the embedded clip), a .y4m or .mjpg file, `-` for such a stream on standard
-    /// input, a photo or a folder of photos.
+    /// input (a multipart stream too: curl http://ADDRESS/stream.mjpg | faceptor run --source -), a photo or a folder of
+    /// photos.
     #[arg(long, value_name = "SOURCE", default_value = "demo")]
     pub source: String,
     #[command(flatten)]
@@ -33,7 +34,8 @@ pub struct RunArguments {
     pub tasks: TaskArguments,
     #[command(flatten)]
     pub network: NetworkArguments,
-    /// End after this many frames; the source starts over when it ends [default: the whole source once].
+    /// End after this many frames. A source that ends before starts over; a pipe cannot, so the run ends with status 1
+    /// [default: the whole source once].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub frames: Option<u64>,
     #[command(flatten)]

@@ -155,6 +155,7 @@ struct Bench<'a> {
     allocated_by_source: Count,
     sampled_us: u64,
     period_s: f32,
+    last_scene: u64,
     last_path: Option<PathBuf>,
     /// A frame with a face, and where that is.
     kept: Option<(OwnedFrame, WindowTransforms)>,
@@ -185,6 +186,7 @@ impl<'a> Bench<'a> {
             allocated_by_source: Count::default(),
             sampled_us: 0,
             period_s: period_us.map_or(NOMINAL_PERIOD_S, |us| us as f32 / 1e6),
+            last_scene: 0,
             last_path: None,
             kept: None,
         }
@@ -222,7 +224,7 @@ impl<'a> Bench<'a> {
             match self.source.poll(give_up_us) {
                 Ok(Poll::Frame(stamp)) => return Ok(stamp.captured_us),
                 Ok(Poll::Ended) if self.source.rewind() => {}
-                Ok(Poll::Ended) => bail!("{}: no frame", self.source.describe()),
+                Ok(Poll::Ended) => bail!(no_more_frames(&*self.source)),
                 Ok(Poll::Nothing) => {}
                 Err(error @ SourceError::Frame { .. }) => log::warn!("{error}"),
                 Err(error) => return Err(error.into()),
@@ -259,11 +261,15 @@ impl<'a> Bench<'a> {
         Ok(())
     }
 
-    /// Another photo is another scene: no track continues in it.
+    /// Ends the tracks where the source knows of a cut, as the live loop does.
     fn notice_cut(&mut self) {
-        if self.source.path() != self.last_path.as_deref() {
-            self.last_path = self.source.path().map(Path::to_owned);
+        let another_file = self.source.path() != self.last_path.as_deref();
+        if another_file || self.source.scene() != self.last_scene {
             self.faces.cut();
+        }
+        self.last_scene = self.source.scene();
+        if another_file {
+            self.last_path = self.source.path().map(Path::to_owned);
         }
     }
 
@@ -293,6 +299,17 @@ impl<'a> Bench<'a> {
         }
         self.deadlines.record(frame_us);
         self.seen += self.analysis.faces.len() as u64;
+    }
+}
+
+/// Returns the message for a source that ended and does not start over.
+pub fn no_more_frames(source: &dyn Source) -> String {
+    match source.counters().frames {
+        0 => format!("{}: no frame", source.describe()),
+        frames => format!(
+            "{}: it ended after {frames} frames and cannot start over (a pipe cannot; save it as a file)",
+            source.describe()
+        ),
     }
 }
 

@@ -90,6 +90,8 @@ pub struct LiveLoop<'a> {
     counters: Counters,
     number: u64,
     last: Option<Stamp>,
+    /// The scene and the file of the last frame.
+    last_scene: u64,
     last_path: Option<PathBuf>,
     source_ended: bool,
     counters_us: u64,
@@ -123,6 +125,7 @@ impl<'a> LiveLoop<'a> {
             counters: Counters::default(),
             number: 0,
             last: None,
+            last_scene: 0,
             last_path: None,
             source_ended: false,
         })
@@ -141,7 +144,7 @@ impl<'a> LiveLoop<'a> {
             let grabbed_us = self.clock.now_us();
             let allowance = self.allowance(grabbed_us);
             let elapsed_s = self.elapsed_s(&stamp);
-            self.reset_between_photos(source);
+            self.notice_cut(source);
             let watched = (self.links.wants_pixels)();
             self.faces.enable_masks(watched);
             let done = self.faces.process(&source.view(), elapsed_s, &allowance)?;
@@ -225,11 +228,16 @@ impl<'a> LiveLoop<'a> {
         elapsed_s.clamp(1e-4, LONGEST_PAUSE_S)
     }
 
-    /// Resets the tracks between photos, which show different scenes.
-    fn reset_between_photos(&mut self, source: &dyn Source) {
-        if let Some(path) = source.path().filter(|path| self.last_path.as_deref() != Some(*path)) {
-            self.last_path = Some(path.to_owned());
+    /// Ends the tracks where the source knows of a cut: between photos, where a film starts over, after a camera was lost.
+    fn notice_cut(&mut self, source: &dyn Source) {
+        let scene = source.scene();
+        let another_file = source.path().filter(|path| self.last_path.as_deref() != Some(*path));
+        if another_file.is_some() || scene != self.last_scene {
             self.faces.cut();
+        }
+        self.last_scene = scene;
+        if let Some(path) = another_file {
+            self.last_path = Some(path.to_owned());
         }
     }
 

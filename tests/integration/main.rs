@@ -14,6 +14,7 @@ mod capture;
 mod control;
 mod devices;
 mod doctor;
+mod films;
 mod live;
 mod outputs;
 mod overload;

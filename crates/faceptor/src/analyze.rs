@@ -106,6 +106,7 @@ impl Pipeline {
             (face.id, face.detection, face.to_picture) = (faces.len() as u32 + 1, *detection, to_picture);
             face.windows = self.windows(&to_picture, Some(detection).filter(|_| locate != Locate::Aligned));
             self.analyze_face(&pyramid, &mut face, &mut observer)?;
+            face.detection = face.detection.clipped([picture.width(), picture.height()]);
             faces.push(face);
         }
         Ok(Analysis { tasks: self.tasks().clone(), faces, timing: observer.timing, deadline: None })

@@ -90,6 +90,8 @@ pub struct VideoFaces {
     /// The chosen tasks, and the tracking task if it is not one of them.
     run_tasks: TaskList,
     limit: usize,
+    /// Width and height of the last frame, pixels.
+    size: [usize; 2],
     deferred: TaskList,
     /// Time constant of smoothed results, seconds; 0 leaves them as they are.
     smoothing_s: f32,
@@ -109,6 +111,7 @@ impl VideoFaces {
             unrequested_task: None,
             run_tasks: TaskList::new(),
             limit: options.limit,
+            size: [0; 2],
             deferred: TaskList::new(),
             smoothing_s: smoothing::TIME_CONSTANT_S,
             unsmoothed: decoders.iter().map(TaskDecoder::blank).collect(),
@@ -239,6 +242,10 @@ impl VideoFaces {
         policy: &mut impl FramePolicy,
     ) -> Result<FrameSummary, Error> {
         self.deferred.clear();
+        self.size = [view.width(), view.height()];
+        if self.tracker.resize(self.size) {
+            self.forget_results();
+        }
         self.faces.iter_mut().flat_map(|face| &mut face.results).for_each(|result| result.since_s += elapsed_s);
         self.choose_tracking(policy);
         let finder_ran = self.find(view, elapsed_s, policy)?;
@@ -374,7 +381,7 @@ impl VideoFaces {
             if let Some(track) = self.tracker.get(slot) {
                 analysis.faces.push_copy(&self.faces[slot]);
                 if let Some(face) = analysis.faces.last_mut() {
-                    face.detection = track.detection();
+                    face.detection = track.detection().clipped(self.size);
                 }
             }
         }

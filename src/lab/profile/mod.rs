@@ -170,7 +170,7 @@ fn perceive(pipeline: &mut Pipeline, source: &mut dyn Source, face: &mut Face) -
         match source.poll(give_up_us) {
             Ok(Poll::Frame(_)) => break,
             Ok(Poll::Ended) if source.rewind() => {}
-            Ok(Poll::Ended) => bail!("{}: no frame", source.describe()),
+            Ok(Poll::Ended) => bail!(bench::no_more_frames(source)),
             Ok(Poll::Nothing) => {}
             Err(error @ SourceError::Frame { .. }) => log::warn!("{error}"),
             Err(error) => return Err(error.into()),

@@ -31,6 +31,29 @@ impl Detection {
         [left, top, right - left, bottom - top]
     }
 
+    /// Returns the detection with its box clipped to a picture of `size` pixels, for reports. Keypoints stay as they are: they
+    /// may lie outside, and say so.
+    pub fn clipped(&self, size: [usize; 2]) -> Detection {
+        let [width, height] = size.map(|side| side as f32);
+        let [left, top, right, bottom] = self.edges;
+        let across = [left, right].map(|edge| edge.clamp(0.0, width));
+        let down = [top, bottom].map(|edge| edge.clamp(0.0, height));
+        Detection { edges: [across[0], down[0], across[1], down[1]], ..*self }
+    }
+
+    /// Returns the share of the box that lies in a picture of `size` pixels, 0..1. Where the box is larger than the picture,
+    /// it is the share of what has room there.
+    pub(crate) fn share_inside(&self, size: [usize; 2]) -> f32 {
+        let [left, top, right, bottom] = self.edges;
+        let along = |low: f32, high: f32, side: usize| {
+            let room = (high - low).min(side as f32);
+            let inside = high.min(side as f32) - low.max(0.0);
+            // Coordinates that are not numbers compare as false.
+            if high > low { inside.max(0.0) / room } else { 0.0 }
+        };
+        along(left, right, size[0]) * along(top, bottom, size[1])
+    }
+
     fn area(&self) -> f32 {
         let [_, _, width, height] = self.xywh();
         width.max(0.0) * height.max(0.0)
@@ -163,6 +186,19 @@ mod tests {
         assert_eq!(one.overlap(&face(1.0, 20.0, 0.0, 10.0)), 0.0);
         assert!((one.overlap(&face(1.0, 5.0, 0.0, 10.0)) - 1.0 / 3.0).abs() < 1e-6);
         assert_eq!(face(1.0, 0.0, 0.0, 0.0).overlap(&face(1.0, 0.0, 0.0, 0.0)), 0.0);
+    }
+
+    #[test]
+    fn boxes_are_clipped_to_the_picture() {
+        let one = face(1.0, -4.0, 15.0, 10.0);
+        assert_eq!(one.clipped([100, 20]).edges, [0.0, 15.0, 6.0, 20.0]);
+        assert!((one.share_inside([100, 20]) - 0.3).abs() < 1e-6);
+        assert_eq!(face(1.0, 3.0, 4.0, 10.0).share_inside([100, 20]), 1.0);
+        assert_eq!(face(1.0, -20.0, 4.0, 10.0).clipped([100, 20]).xywh(), [0.0, 4.0, 0.0, 10.0]);
+        assert_eq!(face(1.0, -20.0, 4.0, 10.0).share_inside([100, 20]), 0.0);
+        // A face that is larger than the picture and fills it.
+        assert_eq!(face(1.0, -50.0, -50.0, 200.0).share_inside([100, 20]), 1.0);
+        assert_eq!(face(1.0, f32::NAN, 0.0, 10.0).share_inside([100, 20]), 0.0);
     }
 
     #[test]

@@ -32,6 +32,9 @@ const UNSEEN_LOOKS: u32 = 15;
 const SAME_FACE: f32 = 0.3;
 /// Overlap above which one of two tracks is a duplicate.
 const DUPLICATE: f32 = 0.55;
+/// Share of the box that must lie in the picture for a track to begin, and to go on: a face at the edge does not flicker.
+const INSIDE_TO_BEGIN: f32 = 0.6;
+const INSIDE_TO_STAY: f32 = 0.5;
 
 /// Settings of a tracker.
 #[derive(Clone, Copy, Debug)]
@@ -63,8 +66,8 @@ pub struct Tracker {
     frames_since_check: u32,
     /// Parts prepared for the next detector run, one in each frame.
     prepared: u32,
-    /// The frame shows another scene than the last one.
-    cut: bool,
+    /// Width and height of the picture in pixels; `None` before the first frame.
+    size: Option<[usize; 2]>,
 }
 
 impl Tracker {
@@ -79,7 +82,7 @@ impl Tracker {
             // The first frame is always searched.
             frames_since_check: 2 * CHECK_FRAMES,
             prepared: 0,
-            cut: false,
+            size: None,
         }
     }
 
@@ -98,9 +101,25 @@ impl Tracker {
         self.iter().count()
     }
 
-    /// Announces that the next frame shows another scene, in which no track is where it was.
+    /// Announces that the next frame shows another scene: every track ends, and the detector runs.
     pub fn cut(&mut self) {
-        self.cut = true;
+        self.slots.fill(None);
+        (self.frames_since_check, self.prepared) = (2 * CHECK_FRAMES, 0);
+    }
+
+    /// Takes the size of the frame in pixels. A frame of another size than the last one shows another scene; returns true
+    /// then.
+    pub fn resize(&mut self, size: [usize; 2]) -> bool {
+        let changed = self.size.replace(size).is_some_and(|last| last != size);
+        if changed {
+            self.cut();
+        }
+        changed
+    }
+
+    /// Returns true if at least `share` of a face's box lies in the picture.
+    fn is_inside(&self, face: &Detection, share: f32) -> bool {
+        self.size.is_none_or(|size| face.share_inside(size) >= share)
     }
 
     /// Begins a frame that was captured `elapsed_s` after the last one, and predicts every track.
@@ -112,7 +131,7 @@ impl Tracker {
     /// Returns the detector's work in this frame. The input of a scheduled run is prepared over the frames before it,
     /// so that no frame takes much longer than the others.
     pub fn search(&mut self, guided: bool, rarely: bool) -> Search {
-        let calm = guided && !self.cut && self.count() > 0 && !self.iter().any(|(_, face)| face.is_doubtful());
+        let calm = guided && self.count() > 0 && !self.iter().any(|(_, face)| face.is_doubtful());
         if self.needs_finder(guided, rarely) {
             let prepared = std::mem::take(&mut self.prepared);
             return if calm && prepared == SWEEP_FRAMES { Search::Prepared } else { Search::Whole };
@@ -131,7 +150,7 @@ impl Tracker {
     /// Returns true if the detector must run on this frame. `guided`: faces are tracked by landmarks. `rarely` (under
     /// overload): half as often when no track is under suspicion.
     pub fn needs_finder(&self, guided: bool, rarely: bool) -> bool {
-        if self.cut || self.iter().any(|(_, track)| track.is_doubtful()) {
+        if self.iter().any(|(_, track)| track.is_doubtful()) {
             return true;
         }
         let wait = match guided {
@@ -146,7 +165,6 @@ impl Tracker {
     /// each new face while there are fewer than `limit`.
     pub fn check(&mut self, found: &[Detection], guided: bool, limit: usize) {
         self.frames_since_check = 0;
-        let cut = std::mem::take(&mut self.cut);
         let mut seen = [false; MAX_TRACKS];
         for detection in found {
             match self.known_as(detection) {
@@ -154,7 +172,7 @@ impl Tracker {
                 Some(slot) if seen[slot] => {}
                 Some(slot) => {
                     if let Some(track) = &mut self.slots[slot] {
-                        track.confirm(detection, cut || !guided);
+                        track.confirm(detection, !guided);
                         if !guided {
                             // No landmarks follow that would refine its position in this frame.
                             track.arrive();
@@ -173,7 +191,7 @@ impl Tracker {
             if let Some(track) = place.as_mut().filter(|_| !seen[slot]) {
                 track.misses += 1;
                 let lost = if guided { track.lost_score() >= 1.0 } else { track.misses >= UNSEEN_LOOKS };
-                if cut || lost {
+                if lost {
                     *place = None;
                 }
             }
@@ -194,7 +212,10 @@ impl Tracker {
                         seen[slot] = true;
                     }
                 }
-                None => agrees &= self.count() >= limit.min(self.options.limit),
+                None => {
+                    let may_begin = self.is_inside(detection, INSIDE_TO_BEGIN);
+                    agrees &= !may_begin || self.count() >= limit.min(self.options.limit);
+                }
             }
         }
         agrees &= self.iter().all(|(slot, _)| seen[slot]);
@@ -209,7 +230,7 @@ impl Tracker {
     }
 
     fn admit(&mut self, detection: &Detection, limit: usize) -> Option<usize> {
-        if self.count() >= limit.min(self.options.limit) {
+        if self.count() >= limit.min(self.options.limit) || !self.is_inside(detection, INSIDE_TO_BEGIN) {
             return None;
         }
         let slot = self.slots.iter().position(Option::is_none)?;
@@ -240,8 +261,14 @@ impl Tracker {
         }
     }
 
-    /// Ends the frame: removes the younger of two tracks in one place, and the youngest ones beyond `limit`.
+    /// Ends the frame: removes faces that have slid out of the picture, the younger of two tracks in one place, and the
+    /// youngest ones beyond `limit`.
     pub fn settle(&mut self, limit: usize) {
+        for slot in 0..self.slots.len() {
+            if self.get(slot).is_some_and(|track| !self.is_inside(&track.detection(), INSIDE_TO_STAY)) {
+                self.slots[slot] = None;
+            }
+        }
         for one in 0..self.slots.len() {
             for other in 0..self.slots.len() {
                 let pair = self.get(one).zip(self.get(other)).filter(|(a, b)| a.id < b.id);

@@ -296,10 +296,62 @@ fn without_landmarks_the_finder_runs_on_every_second_frame_and_faces_are_moved_o
 }
 
 #[test]
-fn a_cut_forgets_everything_that_is_not_seen_again() {
+fn a_cut_ends_every_track() {
     let mut tracks = tracks(2);
     frame(&mut tracks, &[(0.0, 0.0), (400.0, 0.0)]);
     tracks.cut();
-    assert!(frame(&mut tracks, &[(400.0, 10.0)]));
-    assert_eq!(tracks.iter().map(|(_, f)| f.id).collect::<Vec<_>>(), [2]);
+    // A face in the same place is another person's.
+    assert!(frame(&mut tracks, &[(400.0, 0.0)]));
+    assert_eq!(ids(&tracks), [3]);
+}
+
+fn ids(tracks: &Tracker) -> Vec<u32> {
+    tracks.iter().map(|(_, track)| track.id).collect()
+}
+
+#[test]
+fn tracks_end_when_the_size_of_the_picture_changes() {
+    let mut tracks = tracks(2);
+    assert!(!tracks.resize([640, 480]));
+    frame(&mut tracks, &[(0.0, 0.0)]);
+    assert!(!tracks.resize([640, 480]) && tracks.count() == 1);
+    for size in [[640, 360], [641, 360]] {
+        assert!(tracks.resize(size));
+        assert!(frame(&mut tracks, &[(0.0, 0.0)]), "the finder runs at once");
+    }
+    assert_eq!(ids(&tracks), [3]);
+}
+
+#[test]
+fn a_face_that_slides_out_of_the_picture_ends_its_track() {
+    for (step, steps) in [([-9.0, 0.0], 11), ([9.0, 0.0], 22), ([0.0, -9.0], 12), ([0.0, 9.0], 21), ([-9.0, -9.0], 9)] {
+        let mut tracks = tracks(2);
+        let mut last = 0;
+        for number in 0..60 {
+            tracks.resize([300, 300]);
+            let at = step.map(|step| step * number as f32);
+            frame(&mut tracks, &[(at[0], at[1])]);
+            if let Some((_, track)) = tracks.iter().next() {
+                last = number;
+                assert!(track.id == 1 && track.detection().share_inside([300, 300]) >= 0.5, "{step:?}: {number}");
+            }
+        }
+        assert_eq!(last, steps, "{step:?}");
+    }
+}
+
+#[test]
+fn a_face_that_is_mostly_outside_begins_no_track_and_calls_no_finder() {
+    let mut tracks = tracks(2);
+    tracks.resize([300, 300]);
+    // The box is 100 pixels wide; its left half is outside.
+    frame(&mut tracks, &[(100.0, 0.0), (-100.0, 0.0)]);
+    assert_eq!(ids(&tracks), [1]);
+    tracks.compare(&[detection(100.0, 0.0, 0.9), detection(-100.0, 0.0, 0.9)], 2);
+    tracks.begin(FRAME_S);
+    assert!(!tracks.needs_finder(true, false));
+    // A face larger than the picture stays.
+    tracks.resize([40, 30]);
+    frame(&mut tracks, &[(-80.0, -90.0)]);
+    assert_eq!(ids(&tracks), [2]);
 }
