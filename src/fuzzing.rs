@@ -84,7 +84,7 @@ impl LoopControl for IdleLoop {
     fn stats(&self) -> Value {
         json!({})
     }
-    fn snapshot(&self, file: &Path) -> Result<PendingResult, Refusal> {
+    fn snapshot(&self, file: &Path, _: bool) -> Result<PendingResult, Refusal> {
         assert!(file.is_absolute());
         Ok(Box::new(|| Some(Ok(json!({})))))
     }

@@ -6,6 +6,7 @@
 //! live       the live loop: budget, schedule, fixed latency  -> FrameResult, by the library `faceptor`
 //! outputs    JSON, text, recordings, a display, a preview page
 //! control    the socket of `faceptor ctl`
+//! files      the one function that writes files, and the recognition of own results
 //! doctor     checks of a machine
 //! lab        bench, profile, reference and verify
 //! platform   system calls and files of the kernel
@@ -19,6 +20,7 @@ pub mod capture;
 pub mod cli;
 pub mod control;
 mod doctor;
+pub mod files;
 #[cfg(fuzzing)]
 pub mod fuzzing;
 pub mod lab;

@@ -4,31 +4,43 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-const EXTENSIONS: [&str; 5] = ["jpg", "jpeg", "png", "webp", "gif"];
+use crate::files::png_mark;
+
+const EXTENSIONS: [&str; 13] =
+    ["jpg", "jpeg", "jpe", "jfif", "pjpeg", "mpo", "png", "apng", "webp", "gif", "bmp", "tif", "tiff"];
+
+/// The path that stands for standard input.
+pub(crate) const STANDARD_INPUT: &str = "-";
 
 /// The photos below some paths.
 pub(crate) struct Listing {
     pub photos: Vec<PathBuf>,
+    /// Number of results of this program that were passed over.
+    results: usize,
     /// Path and reason of each folder that cannot be read or contains no photo.
     pub failures: Vec<(PathBuf, anyhow::Error)>,
 }
 
 /// Lists every photo below `paths`. A file is listed whatever its name. A folder is walked with its subfolders, and files
-/// with the extension of a photo are listed, sorted by path. Hidden files and the folders `except`, to which results are
-/// written, are skipped. Links to folders are not followed, so that a cycle of links cannot trap the walk.
+/// with the extension of a photo are listed, sorted by path. Hidden files, pictures that this program wrote, and the folders
+/// `except`, to which results are written, are skipped. The path `-` is standard input. Links to folders are not followed, so that a cycle of links cannot trap the walk.
 pub(crate) fn list(paths: &[PathBuf], except: &[PathBuf]) -> Listing {
     let except: Vec<PathBuf> = except.iter().filter_map(|path| path.canonicalize().ok()).collect();
-    let mut listing = Listing { photos: Vec::new(), failures: Vec::new() };
+    let mut listing = Listing { photos: Vec::new(), results: 0, failures: Vec::new() };
     for path in paths {
-        if !path.is_dir() {
+        if path == Path::new(STANDARD_INPUT) || !path.is_dir() {
             listing.photos.push(path.clone());
             continue;
         }
-        let (before, failed_before) = (listing.photos.len(), listing.failures.len());
+        let (before, results_before, failed_before) = (listing.photos.len(), listing.results, listing.failures.len());
         walk(path, &except, &mut listing);
         listing.photos[before..].sort();
         if listing.photos.len() == before && listing.failures.len() == failed_before {
-            listing.failures.push((path.clone(), anyhow::anyhow!("no JPEG, PNG or WebP in this folder")));
+            let reason = match listing.results > results_before {
+                true => "only pictures that faceptor wrote are in this folder; name the files themselves to read them",
+                false => "no JPEG, PNG or WebP in this folder",
+            };
+            listing.failures.push((path.clone(), anyhow::anyhow!(reason)));
         }
     }
     listing
@@ -55,7 +67,13 @@ fn try_walk(folder: &Path, except: &[PathBuf], listing: &mut Listing) -> io::Res
                 walk(&path, except, listing);
             }
         } else if path.is_file() && has_photo_extension(&path) {
-            listing.photos.push(path);
+            match png_mark::read(&path).is_some() {
+                true => {
+                    log::debug!("{}: written by faceptor, skipped", path.display());
+                    listing.results += 1;
+                }
+                false => listing.photos.push(path),
+            }
         } else {
             log::debug!("{}: not a photo, skipped", path.display());
         }
@@ -78,7 +96,8 @@ mod tests {
     fn folders_are_walked_in_order() -> Result<()> {
         let root = faceptor_test_support::Folder::new();
         fs::create_dir_all(root.path().join("b/results"))?;
-        for name in ["b/2.JPG", "b/1.png", "a.webp", "notes.txt", ".hidden.jpg", "b/results/1.png"] {
+        for name in ["b/2.JPG", "b/1.png", "a.webp", "notes.txt", ".hidden.jpg", "b/results/1.png", "jpg", "c.jpg.txt"]
+        {
             fs::write(root.path().join(name), b"x")?;
         }
         let listing = list(&[root.path().to_owned()], &[root.path().join("b/results")]);

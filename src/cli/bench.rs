@@ -9,9 +9,13 @@ use serde_json::Value;
 
 use crate::capture;
 use crate::capture::source::SourceRequest;
+use crate::cli::force_argument::ForceArgument;
 use crate::cli::measure_arguments::MeasureArguments;
 use crate::cli::network_arguments::{NetworkArguments, TaskArguments};
 use crate::cli::{Outcome, UsageError, output};
+use crate::files::inputs::Inputs;
+use crate::files::output_file::{self, OutputRules};
+use crate::files::result_kind::ResultKind;
 use crate::lab::assertion::{Assertion, Scope};
 use crate::lab::bench;
 use crate::lab::profile;
@@ -41,6 +45,8 @@ pub struct BenchArguments {
     /// Write the report as JSON; `-` writes it to standard output instead of the table.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
+    #[command(flatten)]
+    force: ForceArgument,
     /// Compare with another report written by `--json`.
     #[arg(long, value_name = "FILE")]
     reference: Option<PathBuf>,
@@ -53,10 +59,11 @@ pub struct BenchArguments {
 pub fn run(arguments: BenchArguments, git: Option<&'static str>) -> Result<Outcome> {
     // Read first: a wrong name is reported before minutes are spent.
     let reference = arguments.reference.as_deref().map(read_report).transpose()?;
+    let rules = arguments.checked_rules()?;
     let mut source =
         capture::open::open(&arguments.source, &SourceRequest { fps: arguments.fps, ..SourceRequest::default() })?;
     if let Some(picture) = &arguments.profile {
-        return profile(&arguments, picture.as_deref(), &mut *source, reference.as_ref(), git);
+        return profile(&arguments, &rules, picture.as_deref(), &mut *source, reference.as_ref(), git);
     }
     let report = bench::measure(
         || arguments.network.open(),
@@ -70,8 +77,9 @@ pub fn run(arguments: BenchArguments, git: Option<&'static str>) -> Result<Outco
     match &arguments.json {
         Some(path) if path == Path::new("-") => output::print_json(&report)?,
         Some(path) => {
-            write_json(path, &report)?;
+            // What took minutes is shown also when the file cannot be written.
             output::print(&report.table(reference.as_ref()))?;
+            write_json(path, &report, &rules)?;
         }
         None => output::print(&report.table(reference.as_ref()))?,
     }
@@ -85,9 +93,25 @@ pub fn run(arguments: BenchArguments, git: Option<&'static str>) -> Result<Outco
     decide(&arguments.assertions, &scope, report.valid)
 }
 
+impl BenchArguments {
+    /// Returns what the outputs may replace, and checks them before minutes are spent.
+    fn checked_rules(&self) -> Result<OutputRules> {
+        let inputs = [Some(Path::new(&self.source)), self.reference.as_deref(), self.network.model.as_deref()];
+        let rules = self.force.rules(inputs.into_iter().flatten().collect::<Inputs>());
+        if let Some(path) = self.json.as_deref().filter(|path| *path != Path::new("-")) {
+            output_file::check(path, ResultKind::Report, &rules)?;
+        }
+        if let Some(Some(path)) = &self.profile {
+            output_file::check(path, ResultKind::Profile, &rules)?;
+        }
+        Ok(rules)
+    }
+}
+
 /// Profiles the steps of the network.
 fn profile(
     arguments: &BenchArguments,
+    rules: &OutputRules,
     picture: Option<&Path>,
     source: &mut dyn capture::source::Source,
     reference: Option<&Value>,
@@ -107,16 +131,16 @@ fn profile(
         },
         source,
     )?;
-    if let Some(path) = picture {
-        fs::write(path, found.picture()).with_context(|| format!("cannot write {}", path.display()))?;
-    }
     match &arguments.json {
         Some(path) if path == Path::new("-") => output::print_json(&found)?,
-        Some(path) => {
-            write_json(path, &found)?;
-            output::print(&found.table())?;
-        }
-        None => output::print(&found.table())?,
+        _ => output::print(&found.table())?,
+    }
+    if let Some(path) = picture {
+        let text = found.picture();
+        output_file::write(path, ResultKind::Profile, rules, |file| Ok(file.write_all(text.as_bytes())?))?;
+    }
+    if let Some(path) = arguments.json.as_deref().filter(|path| *path != Path::new("-")) {
+        write_json(path, &found, rules)?;
     }
     let value = serde_json::to_value(&found).context("the profile cannot be written as JSON")?;
     decide(&arguments.assertions, &Scope { report: &value, shortcuts: &[], reference: None }, found.valid)
@@ -157,7 +181,7 @@ pub fn read_report(path: &Path) -> Result<Value> {
 ///
 /// # Errors
 /// When the file cannot be written.
-pub fn write_json(path: &Path, report: &impl serde::Serialize) -> Result<()> {
+pub(crate) fn write_json(path: &Path, report: &impl serde::Serialize, rules: &OutputRules) -> Result<()> {
     let text = serde_json::to_string_pretty(report).context("the report cannot be written as JSON")? + "\n";
-    fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))
+    output_file::write(path, ResultKind::Report, rules, |file| Ok(file.write_all(text.as_bytes())?))
 }

@@ -5,8 +5,12 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 use clap::Args;
 
+use crate::cli::force_argument::ForceArgument;
 use crate::cli::{Outcome, network_arguments, output};
-use faceptor_nn::bundle::TensorInfo;
+use crate::files::inputs::Inputs;
+use crate::files::output_file::{self, OutputRules};
+use crate::files::result_kind::ResultKind;
+use faceptor_nn::bundle::{Bundle, TensorInfo};
 use faceptor_nn::{PACKINGS, Packing};
 
 #[derive(Args)]
@@ -17,6 +21,8 @@ pub struct CompileArguments {
     /// The bundle to write.
     #[arg(long, value_name = "BUNDLE", requires = "folder")]
     out: Option<PathBuf>,
+    #[command(flatten)]
+    force: ForceArgument,
     /// Pack the weights for a family of CPUs (`avx512vnni`, `sdot`, ...; the names of FACEPTOR_KERNEL), which then uses them
     /// in place. Other CPUs also run the bundle, and start a little slower.
     #[arg(long, value_name = "FAMILY", requires = "folder", value_parser = packing)]
@@ -28,32 +34,39 @@ pub struct CompileArguments {
 
 pub fn run(arguments: CompileArguments) -> Result<Outcome> {
     if let (Some(folder), Some(out)) = (&arguments.folder, &arguments.out) {
-        compile(folder, out, arguments.kernel)?;
-        output::print(&info(out)?)?;
+        let rules = arguments.force.rules(inputs(folder));
+        // Reported before the network is compiled, which takes a while.
+        output_file::check(out, ResultKind::Bundle, &rules)?;
+        let bundle = compile(folder, out, arguments.kernel, &rules)?;
+        output::print(&info(&bundle))?;
     }
     if let Some(path) = &arguments.info {
-        output::print(&info(path)?)?;
+        output::print(&info(&*network_arguments::open(path)?))?;
     }
     Ok(Outcome::Done)
 }
 
+/// Returns the files of an export folder. A bundle that an earlier command wrote there is none.
+fn inputs(folder: &Path) -> Inputs {
+    let files = std::fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
+    files.filter(|path| !(path.is_file() && ResultKind::Bundle.is_in(path))).collect()
+}
+
+/// Compiles a folder, writes the bundle and returns it.
 #[cfg(feature = "compiler")]
-fn compile(folder: &Path, out: &Path, packing: Option<Packing>) -> Result<()> {
-    use std::io::Write;
-
+fn compile(folder: &Path, out: &Path, packing: Option<Packing>, rules: &OutputRules) -> Result<Bundle> {
     use anyhow::Context;
-
-    use crate::platform::atomic_file;
 
     let mut bytes = faceptor_compiler::compile_folder(folder).with_context(|| format!("{}", folder.display()))?;
     if packing.is_some() {
         bytes = faceptor_nn::bundle::Bundle::from_bytes(&bytes).and_then(|bundle| bundle.repacked(packing))?;
     }
-    atomic_file::write(out, |file| Ok(file.write_all(&bytes)?))
+    output_file::write(out, ResultKind::Bundle, rules, |file| Ok(file.write_all(&bytes)?))?;
+    Ok(Bundle::from_bytes(&bytes)?)
 }
 
 #[cfg(not(feature = "compiler"))]
-fn compile(_: &Path, _: &Path, _: Option<Packing>) -> Result<()> {
+fn compile(_: &Path, _: &Path, _: Option<Packing>, _: &OutputRules) -> Result<Bundle> {
     anyhow::bail!("this program was built without the compiler (cargo feature `compiler`): compile on the host")
 }
 
@@ -63,8 +76,7 @@ fn packing(name: &str) -> Result<Packing, String> {
 }
 
 /// Describes a bundle: its name, tasks, finder and parts.
-fn info(path: &Path) -> Result<String> {
-    let bundle = network_arguments::open(path)?;
+fn info(bundle: &Bundle) -> String {
     let manifest = bundle.manifest();
     let mut text = format!("{} {}, {:.2} MB\n", manifest.name, manifest.version, bundle.len_bytes() as f64 / 1e6);
     text += &format!("sha256   {}\n", bundle.sha256());
@@ -92,7 +104,7 @@ fn info(path: &Path) -> Result<String> {
             ports(&part.outputs)
         );
     }
-    Ok(text)
+    text
 }
 
 /// Lists tensor names with their shapes.

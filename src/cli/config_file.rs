@@ -18,7 +18,9 @@ use clap::{ArgAction, Args, Command};
 use toml::{Spanned, Value};
 
 use crate::cli::run_arguments::RunArguments;
-use crate::platform::atomic_file;
+use crate::files::inputs::Inputs;
+use crate::files::output_file::{self, OutputRules};
+use crate::files::result_kind::ResultKind;
 
 /// The option that names the file.
 const OPTION: &str = "config";
@@ -70,10 +72,11 @@ impl ConfigFile {
         let copy = state_directory.map(|folder| folder.join(LAST_GOOD));
         let refused = match ConfigFile::open(path) {
             Ok(file) => {
+                // The folder belongs to the service.
+                let rules = OutputRules { force: true, inputs: Inputs::from_iter([path]) };
                 if let Some(copy) = copy
                     && fs::read_to_string(&copy).ok().as_ref() != Some(&file.text)
-                    && let Err(error) = atomic_file::write(&copy, |out| {
-                        use std::io::Write;
+                    && let Err(error) = output_file::write(&copy, ResultKind::Configuration, &rules, |out| {
                         Ok(out.write_all(file.text.as_bytes())?)
                     })
                 {

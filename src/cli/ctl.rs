@@ -51,6 +51,9 @@ enum Verb {
     Snapshot {
         #[arg(value_name = "FILE")]
         file: PathBuf,
+        /// Overwrite a file that faceptor did not write. Inputs of the loop are never overwritten.
+        #[arg(long)]
+        force: bool,
     },
     /// End the loop.
     Quit,
@@ -87,13 +90,17 @@ fn request(verb: &Verb) -> Result<Value> {
         },
         Verb::Status => json!({"verb": "status"}),
         Verb::Stats => json!({"verb": "stats"}),
-        Verb::Snapshot { file } => {
+        Verb::Snapshot { file, force } => {
             // The loop may run in another folder.
             let file = std::path::absolute(file).with_context(|| format!("cannot write {}", file.display()))?;
             let Some(file) = file.to_str() else {
                 bail!(UsageError(format!("{}: the path is not UTF-8", file.display())));
             };
-            json!({"verb": "snapshot", "file": file})
+            match force {
+                // Loops of earlier versions do not know the key.
+                false => json!({"verb": "snapshot", "file": file}),
+                true => json!({"verb": "snapshot", "file": file, "force": true}),
+            }
         }
         Verb::Quit => json!({"verb": "quit"}),
     })

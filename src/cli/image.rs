@@ -1,25 +1,35 @@
 //! `faceptor image`: runs the network on photos and folders of photos.
 
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use anyhow::Result;
+use anyhow::{Context, Result, ensure};
 use clap::Args;
 
-use crate::capture::photo_files;
-use crate::cli::Outcome;
+use crate::capture::photo_files::{self, STANDARD_INPUT};
+use crate::cli::force_argument::ForceArgument;
 use crate::cli::network_arguments::{NetworkArguments, TaskArguments};
 use crate::cli::output;
-use crate::outputs::draw::{mask, overlay, png};
-use crate::outputs::format::json::{JsonLine, Origin, OuterTiming};
-use crate::outputs::format::text;
-use crate::outputs::output_paths::OutputPaths;
+use crate::cli::photo_results::PhotoResults;
+use crate::cli::{Outcome, UsageError};
+use crate::files::inputs::Inputs;
+use crate::files::png_mark::SourceId;
+use crate::outputs::format::json::{self, JsonLine, OuterTiming};
+use crate::outputs::format::{terminal, text};
+use crate::outputs::output_paths::Origin;
 use crate::platform::clock::Stopwatch;
 use crate::platform::network_threads::ThreadArguments;
-use faceptor::stages::{Analysis, Augmentation, Locate, MAX_FACES, Picture, Pipeline, Pixels, Purpose, read_photo};
+use faceptor::Photo;
+use faceptor::stages::{Augmentation, Locate, MAX_FACES, Pipeline, Pixels, Purpose, read_photo};
+use faceptor_nn::manifest::TaskKind;
+
+/// Longest photo on standard input.
+const MAX_INPUT_BYTES: u64 = 256 << 20;
 
 #[derive(Args)]
 pub struct ImageArguments {
-    /// Photos (JPEG, PNG, WebP, first frame of a GIF) or folders, which are walked in sorted order.
+    /// Photos (JPEG, PNG, WebP, first frame of a GIF), `-` for one on standard input, or folders, which are walked in sorted
+    /// order without the pictures that faceptor wrote.
     #[arg(required = true, value_name = "PATH")]
     paths: Vec<PathBuf>,
     #[command(flatten)]
@@ -31,12 +41,15 @@ pub struct ImageArguments {
     /// Print one JSON object a photo, each on a line.
     #[arg(long)]
     json: bool,
-    /// Write annotated PNGs into this folder.
+    /// Write annotated PNGs into this folder, each of its photo's size. The result of an earlier command on the same photo is
+    /// replaced; other files are not, and the new one gets a number.
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
     /// Write parsing masks into this folder: grey PNGs of the photo's size; pixel value = class, 255 = outside the crop.
     #[arg(long, value_name = "DIR")]
     masks: Option<PathBuf>,
+    #[command(flatten)]
+    force: ForceArgument,
     /// Each photo already is an aligned square crop; the face detector is not used.
     #[arg(long)]
     aligned: bool,
@@ -59,34 +72,32 @@ fn looks(text: &str) -> Result<Augmentation, &'static str> {
     }
 }
 
-/// The paths of annotated pictures and masks.
-struct Destination {
-    annotated: Option<OutputPaths>,
-    masks: Option<OutputPaths>,
-}
-
 pub fn run(arguments: ImageArguments) -> Result<Outcome> {
     let bundle = arguments.network.open()?;
     let mut pipeline = arguments.tasks.pipeline(&bundle, &arguments.threads.threads()?)?;
+    arguments.check(&pipeline)?;
     pipeline.enable_masks(arguments.out.is_some() || arguments.masks.is_some());
     pipeline.set_augmentation(arguments.looks);
-    let results: Vec<PathBuf> = [&arguments.out, &arguments.masks].into_iter().flatten().cloned().collect();
-    let listing = photo_files::list(&arguments.paths, &results);
+    let folders: Vec<PathBuf> = [&arguments.out, &arguments.masks].into_iter().flatten().cloned().collect();
+    let listing = photo_files::list(&arguments.paths, &folders);
     let mut outcome = Outcome::Done;
     for (path, reason) in &listing.failures {
         log::error!("{}: {reason:#}", path.display());
         outcome = Outcome::SomeFailed;
     }
-    let names = |folder: &Option<PathBuf>| folder.as_ref().map(|f| OutputPaths::new(f, &listing.photos)).transpose();
-    let mut destination = Destination { annotated: names(&arguments.out)?, masks: names(&arguments.masks)? };
+    let inputs = listing.photos.iter().chain(&arguments.network.model).collect::<Inputs>();
+    let rules = arguments.force.rules(inputs);
+    let mut results = PhotoResults::new(arguments.out.as_deref(), arguments.masks.as_deref(), &rules)?;
     let locate = match arguments.aligned {
         true => Locate::Aligned,
         false => Locate::Find { purpose: Purpose::Photo, limit: usize::from(arguments.max_faces) },
     };
     for path in &listing.photos {
-        let described = process(path, locate, &mut pipeline, &mut destination, arguments.json);
-        match described {
-            Ok(description) => output::print(&description)?,
+        match process(path, locate, &mut pipeline, &mut results, arguments.json) {
+            Ok(Described { text, is_complete }) => {
+                output::write(&text)?;
+                outcome = if is_complete { outcome } else { Outcome::SomeFailed };
+            }
             Err(reason) => {
                 log::error!("{}: {reason:#}", path.display());
                 outcome = Outcome::SomeFailed;
@@ -96,58 +107,78 @@ pub fn run(arguments: ImageArguments) -> Result<Outcome> {
     Ok(outcome)
 }
 
-/// Processes one photo: writes its files and returns its text.
+impl ImageArguments {
+    /// Checks that the requested files can be written and named.
+    fn check(&self, pipeline: &Pipeline) -> Result<()> {
+        let is_parsing = |&task: &u8| pipeline.decoders()[usize::from(task)].task().kind == TaskKind::Parsing;
+        if self.masks.is_some() && !pipeline.tasks().iter().any(is_parsing) {
+            return Err(
+                UsageError("--masks: no parsing task was chosen; add one to --tasks (parsing)".to_owned()).into()
+            );
+        }
+        let folders = [("--out", &self.out), ("--masks", &self.masks)];
+        for (option, folder) in folders.into_iter().filter(|_| self.json) {
+            if let Some(folder) = folder.as_ref().filter(|folder| folder.to_str().is_none()) {
+                let folder = folder.display();
+                let reason = format!("{option} {folder}: JSON cannot name files in this folder, its name is not UTF-8");
+                return Err(UsageError(reason).into());
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Reads a photo, and what its results are named after.
+fn read(path: &Path) -> Result<(Photo, Origin<'_>)> {
+    if path != Path::new(STANDARD_INPUT) {
+        return Ok((read_photo(path)?, Origin::File(path)));
+    }
+    let mut bytes = Vec::new();
+    let read = std::io::stdin().lock().take(MAX_INPUT_BYTES + 1).read_to_end(&mut bytes);
+    read.context("standard input cannot be read")?;
+    ensure!(bytes.len() as u64 <= MAX_INPUT_BYTES, "the photo is longer than {} MiB", MAX_INPUT_BYTES >> 20);
+    Ok((Photo::decode(&bytes)?, Origin::Content(SourceId::of_bytes(&bytes))))
+}
+
+/// The text or JSON of a photo.
+struct Described {
+    text: String,
+    /// False when a file could not be written.
+    is_complete: bool,
+}
+
+/// Processes one photo: writes its files and describes its results, also when a file could not be written.
 fn process(
     path: &Path,
     locate: Locate,
     pipeline: &mut Pipeline,
-    destination: &mut Destination,
+    results: &mut PhotoResults,
     json: bool,
-) -> Result<String> {
+) -> Result<Described> {
     let (mut whole, mut stage) = (Stopwatch::start(), Stopwatch::start());
-    let photo = read_photo(path)?;
+    let (photo, origin) = read(path)?;
     if photo.is_animated() {
         log::warn!("{}: animated, its first frame is used", path.display());
     }
     let picture = photo.into_picture();
     let mut outer_timing = OuterTiming { capture_us: stage.lap_us(), ..OuterTiming::default() };
     let analysis = pipeline.analyze(&picture, locate)?;
+    if analysis.faces.len() == MAX_FACES && analysis.faces_left_out > 0 {
+        let more = analysis.faces_left_out;
+        log::warn!("{}: at least {more} more faces are left out, {MAX_FACES} is the most of a photo", path.display());
+    }
     stage.lap_us();
-    let masks = write_files(path, &picture, &analysis, pipeline, destination)?;
+    let (files, failures) = results.write(&origin, &picture, &analysis, pipeline);
+    failures.iter().for_each(|reason| log::error!("{}: {reason:#}", path.display()));
     outer_timing.present_us = stage.lap_us();
     outer_timing.total_us = whole.lap_us();
-    let name = path.to_string_lossy().into_owned();
-    if !json {
-        return Ok(text::describe(&name, picture.width(), picture.height(), &analysis, pipeline.decoders()));
-    }
-    let origin = Origin { path: Some(name), width: picture.width(), height: picture.height(), frame: None };
-    let line =
-        JsonLine { origin: &origin, decoders: pipeline.decoders(), analysis: &analysis, masks: &masks, outer_timing };
-    Ok(serde_json::to_string(&line)? + "\n")
-}
-
-/// Writes the requested annotated picture and masks. Returns the masks' paths by face and task.
-fn write_files(
-    path: &Path,
-    picture: &Picture,
-    analysis: &Analysis,
-    pipeline: &Pipeline,
-    destination: &mut Destination,
-) -> Result<Vec<Vec<Option<String>>>> {
-    let mut paths = vec![vec![None; pipeline.decoders().len()]; analysis.faces.len()];
-    if let Some(names) = &mut destination.masks {
-        for (face, row) in analysis.faces.iter().zip(&mut paths) {
-            for (index, parsing) in mask::parsings(face) {
-                let decoder = &pipeline.decoders()[index];
-                let target = names.claim(path, &format!(".face{}.{}.png", face.id, decoder.task().name));
-                let labels = mask::labels(parsing, decoder, face, picture);
-                png::write_grey(&target, &labels, picture.width(), picture.height())?;
-                row[index] = Some(target.to_string_lossy().into_owned());
-            }
-        }
-    }
-    if let Some(names) = &mut destination.annotated {
-        png::write_picture(&names.claim(path, ".png"), &overlay::annotate(picture, analysis, pipeline))?;
-    }
-    Ok(paths)
+    let (name, size) = (path.to_string_lossy().into_owned(), [picture.width(), picture.height()]);
+    let text = if json {
+        let origin = json::Origin { path: Some(name), width: size[0], height: size[1], frame: None };
+        let decoders = pipeline.decoders();
+        output::json_line(&JsonLine { origin: &origin, decoders, analysis: &analysis, files: &files, outer_timing })?
+    } else {
+        terminal::lines(&text::describe(&name, size, &analysis, pipeline.decoders(), &files)).into_owned()
+    };
+    Ok(Described { text, is_complete: failures.is_empty() })
 }

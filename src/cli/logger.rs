@@ -4,6 +4,8 @@ use std::io::Write;
 
 use log::{Level, LevelFilter, Log, Metadata, Record};
 
+use crate::outputs::format::terminal;
+
 struct Stderr;
 
 static LOGGER: Stderr = Stderr;
@@ -23,9 +25,9 @@ impl Log for Stderr {
             Level::Warn => "warning: ",
             Level::Debug | Level::Trace => "debug: ",
         };
-        // One line a message. A closed standard error is no failure.
+        // One line a message, whatever names it contains. A closed standard error is no failure.
         let text = record.args().to_string().replace(['\n', '\r'], " ");
-        let _ = writeln!(std::io::stderr().lock(), "faceptor: {kind}{text}");
+        let _ = writeln!(std::io::stderr().lock(), "faceptor: {kind}{}", terminal::one_line(&text));
     }
 
     fn flush(&self) {}

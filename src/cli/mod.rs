@@ -7,11 +7,13 @@ mod config_file;
 mod ctl;
 mod devices;
 mod doctor;
+mod force_argument;
 mod image;
 mod logger;
 mod measure_arguments;
 pub(crate) mod network_arguments;
 pub(crate) mod output;
+mod photo_results;
 mod reference;
 mod report_text;
 mod run;
@@ -20,12 +22,15 @@ pub(crate) mod run_control;
 mod tasks;
 mod verify;
 
+use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
 use crate::lab::assertion::AssertionError;
+use crate::outputs::format::terminal;
+use crate::platform::limits;
 use faceptor::stages::SelectionError;
 
 /// Reads faces with one small quantized network: landmarks, parsing, age, expression, attributes, recognition.
@@ -101,12 +106,18 @@ pub fn main(git: Option<&'static str>) -> ExitCode {
         Ok(arguments) => arguments,
         Err(message) => {
             // Help goes to standard output. A closed reader is no failure.
-            let _ = message.print();
+            let text = message.render().to_string();
+            let text = terminal::lines(&text);
+            let _ = match message.use_stderr() {
+                true => std::io::stderr().write_all(text.as_bytes()),
+                false => std::io::stdout().write_all(text.as_bytes()),
+            };
             return ExitCode::from(message.exit_code() as u8);
         }
     };
     let git = git.filter(|commit| !commit.is_empty());
     logger::start(arguments.verbose, arguments.quiet);
+    limits::ignore_file_size_signal();
     let result = match arguments.verb {
         Verb::Image(arguments) => image::run(arguments),
         Verb::Run(arguments) => run::run(*arguments),

@@ -10,10 +10,11 @@ use clap::Args;
 use crate::capture::demo_clip::{self, DemoClip};
 use crate::capture::demo_source::DemoSource;
 use crate::capture::photo_files;
-use crate::cli::bench::write_json;
+use crate::cli::force_argument::ForceArgument;
 use crate::cli::measure_arguments::MeasureArguments;
 use crate::cli::network_arguments::{NetworkArguments, TaskArguments};
 use crate::cli::{Outcome, output};
+use crate::files::inputs::Inputs;
 use crate::lab::bench;
 use crate::lab::compare::Limit;
 use crate::lab::probe::Probe;
@@ -31,6 +32,8 @@ pub struct ReferenceArguments {
     /// The folder to write; it is created, or an older reference in it is replaced.
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
+    #[command(flatten)]
+    force: ForceArgument,
     /// Photos or folders besides the demo clip. They are copied into the folder, with their results.
     #[arg(value_name = "PATH")]
     paths: Vec<PathBuf>,
@@ -49,11 +52,12 @@ pub fn run(arguments: ReferenceArguments, git: Option<&'static str>) -> Result<O
     let bundle = arguments.network.open()?;
     let chosen = select_tasks(bundle.manifest(), arguments.tasks.tasks.as_deref())?;
     let settings = arguments.measure.settings(chosen, git)?;
-    let mut writer = ReferenceWriter::create(&arguments.out)?;
+    let photos = photo_files::list(&arguments.paths, std::slice::from_ref(&arguments.out)).photos;
+    let inputs = photos.iter().chain(&arguments.network.model).collect::<Inputs>();
+    let mut writer = ReferenceWriter::create(&arguments.out, arguments.force.rules(inputs))?;
     let mut source = DemoSource::new()?;
     let report = bench::measure(|| arguments.network.open(), |_| Ok(settings), &mut source)?;
-    write_json(&writer.path(BENCH), &report)?;
-    writer.enter(BENCH)?;
+    writer.bytes(BENCH, (serde_json::to_string_pretty(&report)? + "\n").as_bytes())?;
     let (pictures, outcome) = collect(&arguments)?;
     let index = answer(&bundle, &pictures, &mut writer, &report)?;
     let faces: usize = index.pictures.iter().map(|picture| picture.faces.len()).sum();
@@ -115,8 +119,9 @@ fn answer(
     let mut golden = Vec::new();
     for (number, (origin, picture)) in pictures.iter().enumerate() {
         let file = format!("{number:03}.png");
-        png::write_picture(&writer.path(&file), picture)?;
-        writer.enter(&file)?;
+        let mut bytes = Vec::new();
+        png::encode_picture(&mut bytes, picture, None)?;
+        writer.bytes(&file, &bytes)?;
         let faces = probe.find(picture)?;
         for face in &faces {
             probe.look(picture, face)?;

@@ -16,15 +16,18 @@ use crate::cli::run_control::RunControl;
 use crate::cli::{Outcome, output};
 use crate::control::server::ControlServer;
 use crate::control::signals::Signals;
+use crate::files::output_file::{self, OutputRules};
+use crate::files::result_kind::ResultKind;
 use crate::live::frame::Faces;
 use crate::live::frame_pool::FramePool;
 use crate::live::frame_result::{self, Counters};
 use crate::live::live_loop::{self, Command, LiveLoop};
 use crate::live::ring::{self, Ring};
 use crate::live::run_stats::RunStats;
-use crate::outputs::draw::overlay::{Annotator, Legend, readable_size};
+use crate::outputs::draw::overlay::{Annotator, Legend, own_size};
 use crate::outputs::draw::png;
 use crate::outputs::fan_out::{Outputs, RunFacts};
+use crate::outputs::format::terminal;
 use crate::outputs::publisher::{self, Ending, Printing, Publisher};
 use crate::platform::scheduling::{RealtimeGrants, ThreadRole};
 use crate::platform::sensors::Sensors;
@@ -50,6 +53,10 @@ impl<F: Fn()> Drop for AtEnd<F> {
 }
 
 pub fn run(arguments: RunArguments) -> Result<Outcome> {
+    let rules = arguments.rules();
+    if let Some(path) = &arguments.outputs.out {
+        output_file::check(path, ResultKind::Picture, &rules)?;
+    }
     let mut source = open::open(&arguments.source, &arguments.request())?;
     let bundle = arguments.network.open()?;
     let live = source.period_us().is_some();
@@ -81,7 +88,7 @@ pub fn run(arguments: RunArguments) -> Result<Outcome> {
         set_tasks: Arc::new(move |names| chooser.choose(names).map(drop).map_err(|refusal| refusal.to_string())),
         shutdown: control.shutdown.clone(),
     };
-    let outputs = Outputs::start(arguments.outputs.options(live), facts)?;
+    let outputs = Outputs::start(arguments.outputs.options(live, &rules), facts)?;
     control.pixel_demand = outputs.pixel_demand();
     control.heat = live.then(|| Arc::new(thermal::HeatMonitor::start(Sensors::of_this_machine())));
     let run_stats = control.run_stats.clone();
@@ -95,7 +102,12 @@ pub fn run(arguments: RunArguments) -> Result<Outcome> {
     let run = Run { arguments: &arguments, control, outputs, legend: legend.clone(), heat: heat_level };
     let (counters, ending, asked) = run.through(pipeline, settings, &mut *source, commands, &mut obtained)?;
     drop(server);
-    report(&arguments, &legend, &ending)?;
+    let reported = report(&arguments, &rules, &legend, &ending);
+    // The recording has said what it lost. A reader of standard output that has left does not excuse it.
+    if !ending.outputs.recording_complete && reported.as_ref().is_err_and(|error| error.is::<output::Closed>()) {
+        return Ok(Outcome::SomeFailed);
+    }
+    reported?;
     if ending.report.published == 0 && counters.frames == 0 && !asked {
         bail!("source {} gave no frame", arguments.source);
     }
@@ -106,7 +118,8 @@ pub fn run(arguments: RunArguments) -> Result<Outcome> {
             arguments.source
         );
     }
-    Ok(if counters.bad_frames > 0 { Outcome::SomeFailed } else { Outcome::Done })
+    let failed = counters.bad_frames > 0 || !ending.outputs.recording_complete;
+    Ok(if failed { Outcome::SomeFailed } else { Outcome::Done })
 }
 
 /// Parts of a run, moved to its threads.
@@ -190,24 +203,34 @@ impl Run<'_> {
     }
 }
 
-/// Writes the last frame and prints the table.
-fn report(arguments: &RunArguments, legend: &Arc<Legend>, ending: &Ending) -> Result<()> {
+/// Writes the last frame and prints the table, also when the frame cannot be written.
+fn report(arguments: &RunArguments, rules: &OutputRules, legend: &Arc<Legend>, ending: &Ending) -> Result<()> {
+    let written = write_last(arguments, rules, legend, ending);
+    print_table(arguments, ending).and(written)
+}
+
+fn write_last(arguments: &RunArguments, rules: &OutputRules, legend: &Arc<Legend>, ending: &Ending) -> Result<()> {
     if let (Some(path), Some(last)) = (&arguments.outputs.out, &ending.last) {
         match &last.still {
             Some(still) => {
                 let mut annotator = Annotator::new(legend.clone());
-                png::write_picture(path, annotator.draw(&still.view(), &last.analysis, readable_size))?;
+                let picture = annotator.draw(&still.view(), &last.analysis, own_size);
+                output_file::write(path, ResultKind::Picture, rules, |file| png::encode_picture(file, picture, None))?;
             }
             None => bail!("the last frame was not kept, so {} is not written", path.display()),
         }
     }
-    if !ending.stdout_complete {
+    Ok(())
+}
+
+fn print_table(arguments: &RunArguments, ending: &Ending) -> Result<()> {
+    if !ending.outputs.stdout_complete {
         return Err(output::Closed.into());
     }
     if ending.report.published > 0 {
         match arguments.outputs.json {
-            // Standard output holds JSON only. A closed standard error is no failure.
-            true => drop(std::io::stderr().write_all(ending.report.table().as_bytes())),
+            // Standard output holds JSON only.
+            true => print_on_stderr(&ending.report.table()),
             false => output::print(&ending.report.table())?,
         }
     }
@@ -216,5 +239,10 @@ fn report(arguments: &RunArguments, legend: &Arc<Legend>, ending: &Ending) -> Re
 
 /// Prints the table on standard error, for SIGUSR1.
 fn print_report(run_stats: &RunStats) {
-    drop(std::io::stderr().write_all(run_stats.read().table().as_bytes()));
+    print_on_stderr(&run_stats.read().table());
+}
+
+/// Prints lines on standard error. A closed standard error is no failure.
+fn print_on_stderr(text: &str) {
+    drop(std::io::stderr().write_all(terminal::lines(text).as_bytes()));
 }

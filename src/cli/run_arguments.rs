@@ -5,10 +5,14 @@ use std::path::PathBuf;
 use clap::Args;
 use v4l::FourCC;
 
+use crate::capture::photo_files;
 use crate::capture::source::SourceRequest;
+use crate::cli::force_argument::ForceArgument;
 use crate::cli::network_arguments::{NetworkArguments, TaskArguments};
 use crate::control::socket::SocketError;
 use crate::control::socket_paths;
+use crate::files::inputs::Inputs;
+use crate::files::output_file::OutputRules;
 use crate::live::live_loop::LoopSettings;
 use crate::outputs::fan_out::OutputOptions;
 use crate::outputs::sinks::display::parse_display;
@@ -110,6 +114,8 @@ pub struct OutputArguments {
     /// Number of files kept of a recording.
     #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=1000), requires = "record")]
     record_files: u32,
+    #[command(flatten)]
+    pub force: ForceArgument,
     /// Show annotated frames on a framebuffer: fb:/dev/fb0.
     #[arg(long, value_name = "fb:DEVICE", value_parser = parse_display)]
     display: Option<PathBuf>,
@@ -162,6 +168,19 @@ impl RunArguments {
         SourceRequest { fps, size, fourcc, exit_on_lost: self.pace.exit_on_lost }
     }
 
+    /// Returns what the outputs may replace.
+    pub fn rules(&self) -> OutputRules {
+        let mut inputs = Inputs::default();
+        let source = std::path::Path::new(&self.source);
+        match self.source.as_str() {
+            "-" => inputs.add(std::path::Path::new("/dev/stdin")),
+            _ if source.is_dir() => inputs.extend(photo_files::list(&[source.to_owned()], &[]).photos),
+            _ => inputs.add(source),
+        }
+        inputs.extend(&self.network.model);
+        self.outputs.force.rules(inputs)
+    }
+
     /// Returns the settings of the loop.
     pub fn settings(&self) -> LoopSettings {
         LoopSettings {
@@ -182,14 +201,16 @@ impl FollowArguments {
 
 impl OutputArguments {
     /// Returns the outputs. `live`: the source has a rate and does not wait.
-    pub fn options(&self, live: bool) -> OutputOptions {
+    pub fn options(&self, live: bool, rules: &OutputRules) -> OutputOptions {
         let record = self.record.as_ref().map(|path| RecordingOptions {
             path: path.clone(),
             limit_bytes: (self.record_limit_mb * 1e6) as u64,
             files: self.record_files,
+            rules: rules.clone(),
         });
         let (display, preview) = (self.display.clone(), self.preview);
-        OutputOptions { print: true, record, display, preview, source_waits: !live }
+        let inputs = rules.inputs.clone();
+        OutputOptions { print: true, record, display, preview, source_waits: !live, inputs }
     }
 
     /// Returns the path of the control socket, if there is one.

@@ -111,10 +111,10 @@ impl LoopControl for RunControl {
         self.run_stats.read().stats()
     }
 
-    fn snapshot(&self, file: &Path) -> Result<PendingResult, Refusal> {
+    fn snapshot(&self, file: &Path, force: bool) -> Result<PendingResult, Refusal> {
         let demand =
             self.pixel_demand.as_ref().ok_or_else(|| Refusal::Failed("this run takes no snapshots".to_owned()))?;
-        let ticket = demand.snapshot(file.to_owned()).map_err(|_| Refusal::Busy)?;
+        let ticket = demand.snapshot(file.to_owned(), force).map_err(|_| Refusal::Busy)?;
         let (file, until) = (file.to_owned(), Instant::now() + SNAPSHOT_PATIENCE);
         Ok(Box::new(move || match ticket.outcome() {
             Some(Ok(())) => Some(Ok(json!({ "file": file, "written": true }))),

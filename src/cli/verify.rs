@@ -10,9 +10,12 @@ use serde_json::Value;
 
 use crate::capture::demo_source::DemoSource;
 use crate::cli::bench::write_json;
+use crate::cli::force_argument::ForceArgument;
 use crate::cli::measure_arguments::MeasureArguments;
 use crate::cli::network_arguments::NetworkArguments;
 use crate::cli::{Outcome, output};
+use crate::files::output_file::{self, OutputRules};
+use crate::files::result_kind::ResultKind;
 use crate::lab::assertion::{Assertion, Scope};
 use crate::lab::bench;
 use crate::lab::junit;
@@ -47,6 +50,8 @@ pub struct VerifyArguments {
     /// Write the checks as JUnit XML.
     #[arg(long, value_name = "FILE")]
     junit: Option<PathBuf>,
+    #[command(flatten)]
+    force: ForceArgument,
     /// Fail unless this holds, besides the limits of the reference: `landmarks.max < 0.1`, `age.flips == 0`,
     /// `ratio(encode.p50_us) < 30` (this machine's time by the reference's). May be given several times.
     #[arg(long = "assert", value_name = "EXPR")]
@@ -54,6 +59,7 @@ pub struct VerifyArguments {
 }
 
 pub fn run(arguments: VerifyArguments, git: Option<&'static str>) -> Result<Outcome> {
+    let rules = arguments.checked_rules()?;
     let bundle = arguments.network.open()?;
     let reference = Reference::open(&arguments.reference, bundle.sha256())?;
     let there: Value = serde_json::from_slice(&reference.bytes(BENCH)?)
@@ -73,19 +79,35 @@ pub fn run(arguments: VerifyArguments, git: Option<&'static str>) -> Result<Outc
         checks.push(VerifyCheck { group: "assertions", name: assertion.to_string(), passed, message });
     }
     let passed = checks.iter().all(|check| check.passed);
-    if let Some(path) = &arguments.junit {
-        junit::write(path, "faceptor-verify", &checks)?;
-    }
     let json = with_checks(value, &checks, passed)?;
     match &arguments.json {
         Some(path) if path == Path::new("-") => output::print_json(&json)?,
-        Some(path) => {
-            write_json(path, &json)?;
-            output::print(&text(&reference, &verification, report.as_ref(), &there, &checks))?;
-        }
-        None => output::print(&text(&reference, &verification, report.as_ref(), &there, &checks))?,
+        _ => output::print(&text(&reference, &verification, report.as_ref(), &there, &checks))?,
+    }
+    if let Some(path) = &arguments.junit {
+        let xml = junit::to_xml("faceptor-verify", &checks);
+        output_file::write(path, ResultKind::Checks, &rules, |file| Ok(file.write_all(xml.as_bytes())?))?;
+    }
+    if let Some(path) = arguments.json.as_deref().filter(|path| *path != Path::new("-")) {
+        write_json(path, &json, &rules)?;
     }
     Ok(if passed { Outcome::Done } else { Outcome::SomeFailed })
+}
+
+impl VerifyArguments {
+    /// Returns what the outputs may replace, and checks them before minutes are spent.
+    fn checked_rules(&self) -> Result<OutputRules> {
+        let entries = std::fs::read_dir(&self.reference).into_iter().flatten().flatten();
+        let inputs = entries.map(|entry| entry.path()).chain(self.network.model.clone());
+        let rules = self.force.rules(inputs.collect());
+        if let Some(path) = self.json.as_deref().filter(|path| *path != Path::new("-")) {
+            output_file::check(path, ResultKind::Report, &rules)?;
+        }
+        if let Some(path) = &self.junit {
+            output_file::check(path, ResultKind::Checks, &rules)?;
+        }
+        Ok(rules)
+    }
 }
 
 /// Runs the bench with the settings of the reference's.

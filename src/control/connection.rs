@@ -4,9 +4,7 @@ use std::io::{self, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
-use serde_json::Value;
-
-use crate::control::protocol::{self, MAX_REQUEST, Refusal, Reply};
+use crate::control::protocol::{self, MAX_REQUEST, Refusal, Reply, RequestId};
 use crate::control::{LoopControl, PendingResult};
 use crate::platform::poll::Events;
 
@@ -34,7 +32,7 @@ pub struct Connection {
     output: Vec<u8>,
     sent: usize,
     /// The `id` of the request whose result is pending, and the result.
-    waiting: Option<(Value, PendingResult)>,
+    waiting: Option<(RequestId, PendingResult)>,
     /// When the last byte was sent or received.
     moved: Instant,
     /// When the current request or response began.
@@ -173,7 +171,7 @@ impl Connection {
 
     /// Sends the reason why the connection is closed, and closes it.
     pub fn refuse(&mut self, refusal: &Refusal, now: Instant) {
-        (self.output, self.sent) = (protocol::response(&Value::Null, &Err(refusal.clone())), 0);
+        (self.output, self.sent) = (protocol::response(&RequestId::default(), &Err(refusal.clone())), 0);
         (self.closing, self.begun) = (true, Some(now));
     }
 

@@ -43,8 +43,9 @@ pub trait LoopControl: Send {
     /// Returns latency statistics.
     fn stats(&self) -> Value;
 
-    /// Writes the next frame, annotated, as a PNG file. The result comes when the file has been written.
-    fn snapshot(&self, file: &Path) -> Result<PendingResult, Refusal>;
+    /// Writes the next frame, annotated, as a PNG file; with `force` also over a file that this program did not write. The
+    /// result comes when the file has been written.
+    fn snapshot(&self, file: &Path, force: bool) -> Result<PendingResult, Refusal>;
 
     /// Ends the loop after the current frame.
     fn quit(&self) -> Result<Value, Refusal>;

@@ -2,8 +2,9 @@
 
 use std::path::PathBuf;
 
-use serde::Deserialize;
-use serde_json::{Value, json};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use serde_json::value::RawValue;
 
 use crate::control::{LoopControl, PendingResult};
 
@@ -49,15 +50,45 @@ impl Refusal {
     }
 }
 
+/// The `id` of a request, which is returned unchanged: its text as the client wrote it, because a number may have more
+/// digits than any number of this program.
+#[derive(Clone, Debug, Default)]
+pub struct RequestId(Option<Box<RawValue>>);
+
+impl RequestId {
+    /// Reads the id of a request, if it has one.
+    fn of(line: &[u8]) -> RequestId {
+        #[derive(Deserialize)]
+        struct Head<'a> {
+            #[serde(borrow)]
+            id: Option<&'a RawValue>,
+        }
+        RequestId(serde_json::from_slice::<Head>(line).ok().and_then(|head| head.id).map(ToOwned::to_owned))
+    }
+
+    /// Returns true for none, null, a number and a text.
+    fn is_allowed(&self) -> bool {
+        let first = self.0.as_ref().and_then(|id| id.get().bytes().next());
+        first.is_none_or(|first| matches!(first, b'n' | b'"' | b'-' | b'0'..=b'9'))
+    }
+
+    /// Returns the id, if it is not null.
+    fn given(&self) -> Option<&RawValue> {
+        self.0.as_deref().filter(|id| id.get() != "null")
+    }
+}
+
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct ControlRequest {
-    #[serde(default)]
-    id: Value,
+    /// Read by [`RequestId::of`].
+    #[serde(default, rename = "id")]
+    _id: serde::de::IgnoredAny,
     verb: String,
     tasks: Option<TaskNames>,
     ms: Option<f64>,
     file: Option<PathBuf>,
+    force: Option<bool>,
 }
 
 #[derive(Deserialize)]
@@ -83,15 +114,13 @@ pub enum Reply {
     /// The response, with its newline.
     Now(Vec<u8>),
     /// The result is pending. The response is [`response`] of this `id` and the result.
-    Pending(Value, PendingResult),
+    Pending(RequestId, PendingResult),
 }
 
 /// Carries out one request line.
 pub fn answer(line: &[u8], target: &dyn LoopControl) -> Reply {
-    let (id, result) = match serde_json::from_slice::<Value>(line) {
-        Ok(value) => (value.get("id").cloned().unwrap_or(Value::Null), request(value, target)),
-        Err(reason) => (Value::Null, Err(Refusal::Malformed(format!("this line is not JSON: {reason}")))),
-    };
+    let id = RequestId::of(line);
+    let result = request(line, &id, target);
     let result = match result {
         Ok(Done::Pending(later)) => return Reply::Pending(id, later),
         Ok(Done::Now(value)) => Ok(value),
@@ -105,15 +134,26 @@ pub fn answer(line: &[u8], target: &dyn LoopControl) -> Reply {
 }
 
 /// Returns a response line.
-pub fn response(id: &Value, result: &Result<Value, Refusal>) -> Vec<u8> {
-    let mut object = match result {
-        Ok(result) => json!({"ok": true, "result": result}),
-        Err(refusal) => json!({"ok": false, "error": {"code": refusal.code(), "message": refusal.to_string()}}),
-    };
-    if !id.is_null() {
-        object["id"] = id.clone();
+pub fn response(id: &RequestId, result: &Result<Value, Refusal>) -> Vec<u8> {
+    #[derive(Serialize)]
+    struct Response<'a> {
+        #[serde(skip_serializing_if = "Option::is_none")]
+        id: Option<&'a RawValue>,
+        ok: bool,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        result: Option<&'a Value>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        error: Option<ErrorEntry>,
     }
-    let mut line = object.to_string().into_bytes();
+    #[derive(Serialize)]
+    struct ErrorEntry {
+        code: &'static str,
+        message: String,
+    }
+    let error = result.as_ref().err().map(|refusal| ErrorEntry { code: refusal.code(), message: refusal.to_string() });
+    let response = Response { id: id.given(), ok: error.is_none(), result: result.as_ref().ok(), error };
+    // Texts and values that came from JSON can be written as JSON.
+    let mut line = serde_json::to_vec(&response).unwrap_or_default();
     line.push(b'\n');
     line
 }
@@ -124,21 +164,28 @@ enum Done {
     Pending(PendingResult),
 }
 
-fn request(value: Value, target: &dyn LoopControl) -> Result<Done, Refusal> {
-    let request: ControlRequest =
-        serde_json::from_value(value).map_err(|reason| Refusal::Malformed(format!("not a request: {reason}")))?;
-    if !matches!(request.id, Value::Null | Value::Number(_) | Value::String(_)) {
+fn request(line: &[u8], id: &RequestId, target: &dyn LoopControl) -> Result<Done, Refusal> {
+    let request: ControlRequest = serde_json::from_slice(line).map_err(|reason| {
+        let what = if reason.is_data() { "not a request" } else { "this line is not JSON" };
+        Refusal::Malformed(format!("{what}: {reason}"))
+    })?;
+    if !id.is_allowed() {
         return Err(Refusal::Malformed("an id is a number or a text".to_owned()));
     }
     let wrong = |what: &str| Refusal::BadArgument(format!("{}: {what}", request.verb));
-    let given = [("tasks", request.tasks.is_some()), ("ms", request.ms.is_some()), ("file", request.file.is_some())];
-    let taken = match request.verb.as_str() {
-        "set-tasks" => "tasks",
-        "budget" => "ms",
-        "snapshot" => "file",
-        _ => "",
+    let given = [
+        ("tasks", request.tasks.is_some()),
+        ("ms", request.ms.is_some()),
+        ("file", request.file.is_some()),
+        ("force", request.force.is_some()),
+    ];
+    let taken: &[&str] = match request.verb.as_str() {
+        "set-tasks" => &["tasks"],
+        "budget" => &["ms"],
+        "snapshot" => &["file", "force"],
+        _ => &[],
     };
-    if let Some((name, _)) = given.iter().find(|(name, is_given)| *is_given && *name != taken) {
+    if let Some((name, _)) = given.iter().find(|(name, is_given)| *is_given && !taken.contains(name)) {
         return Err(wrong(&format!("takes no {name}")));
     }
     let result = match request.verb.as_str() {
@@ -155,7 +202,9 @@ fn request(value: Value, target: &dyn LoopControl) -> Result<Done, Refusal> {
         "status" => Ok(target.status()),
         "stats" => Ok(target.stats()),
         "snapshot" => match &request.file {
-            Some(file) if file.is_absolute() => return target.snapshot(file).map(Done::Pending),
+            Some(file) if file.is_absolute() => {
+                return target.snapshot(file, request.force.unwrap_or(false)).map(Done::Pending);
+            }
             Some(file) => Err(wrong(&format!("{} is not an absolute path", file.display()))),
             None => Err(wrong("file is missing, the absolute path of a PNG")),
         },
@@ -169,6 +218,8 @@ fn request(value: Value, target: &dyn LoopControl) -> Result<Done, Refusal> {
 pub mod tests {
     use std::path::Path;
     use std::sync::{Arc, Mutex};
+
+    use serde_json::json;
 
     use super::*;
 
@@ -212,8 +263,9 @@ pub mod tests {
         fn stats(&self) -> Value {
             json!({"stages": {}})
         }
-        fn snapshot(&self, file: &Path) -> Result<PendingResult, Refusal> {
-            let result = self.record(format!("snapshot {}", file.display()))?;
+        fn snapshot(&self, file: &Path, force: bool) -> Result<PendingResult, Refusal> {
+            let forced = if force { " by force" } else { "" };
+            let result = self.record(format!("snapshot {}{forced}", file.display()))?;
             let mut asked = 0;
             Ok(Box::new(move || {
                 asked += 1;
@@ -247,6 +299,7 @@ pub mod tests {
             (r#"{"verb": "set-tasks", "tasks": []}"#, Value::Null),
             (r#"{"id": 1.5, "verb": "budget", "ms": 12.5}"#, json!(1.5)),
             (r#"{"verb": "snapshot", "file": "/tmp/a b.png"}"#, Value::Null),
+            (r#"{"verb": "snapshot", "file": "/b.png", "force": true}"#, Value::Null),
             (r#"{"verb": "quit", "id": null}"#, Value::Null),
         ];
         for (line, id) in lines {
@@ -256,8 +309,45 @@ pub mod tests {
         let commands = target.commands.lock().expect("no test panics with it").clone();
         assert_eq!(
             commands,
-            ["tasks age,parsing", "tasks all", "tasks none", "budget 12.5", "snapshot /tmp/a b.png", "quit"]
+            [
+                "tasks age,parsing",
+                "tasks all",
+                "tasks none",
+                "budget 12.5",
+                "snapshot /tmp/a b.png",
+                "snapshot /b.png by force",
+                "quit"
+            ]
         );
+    }
+
+    #[test]
+    fn ids_are_returned_digit_by_digit() {
+        let target = FakeLoop::default();
+        let ids = [
+            "12345678901234567890123",
+            "-9007199254740993",
+            "18446744073709551616",
+            "1e400",
+            "1.10",
+            "0.1000000000000000055511151231257827",
+            r#""\u00e9 12345678901234567890123""#,
+        ];
+        for id in ids {
+            for verb in ["tasks", "reboot"] {
+                let line = format!(r#"{{"verb": "{verb}", "id": {id}}}"#);
+                let Reply::Now(response) = answer(line.as_bytes(), &target) else { panic!("nothing is pending") };
+                let response = String::from_utf8(response).expect("UTF-8");
+                assert!(response.starts_with(&format!("{{\"id\":{id},\"ok\":")), "{response}");
+            }
+        }
+        let line = r#"{"verb": "snapshot", "file": "/a.png", "id": 12345678901234567890123}"#;
+        let Reply::Pending(id, _) = answer(line.as_bytes(), &target) else { panic!("it is pending") };
+        assert!(response(&id, &Ok(json!({}))).starts_with(b"{\"id\":12345678901234567890123,"));
+        for id in ["[1]", "{}", "true"] {
+            let response = ask(&target, &format!(r#"{{"verb": "tasks", "id": {id}}}"#));
+            assert_eq!(response["error"]["message"], json!("an id is a number or a text"), "{id}");
+        }
     }
 
     #[test]

@@ -1,10 +1,6 @@
 //! Writes checks as JUnit XML, which a CI system shows as tests.
 
 use std::fmt::Write as _;
-use std::fs;
-use std::path::Path;
-
-use anyhow::{Context, Result};
 
 use crate::lab::verify::VerifyCheck;
 
@@ -38,14 +34,6 @@ pub fn to_xml(name: &str, checks: &[VerifyCheck]) -> String {
     xml
 }
 
-/// Writes the checks to a file.
-///
-/// # Errors
-/// When the file cannot be written.
-pub fn write(path: &Path, name: &str, checks: &[VerifyCheck]) -> Result<()> {
-    fs::write(path, to_xml(name, checks)).with_context(|| format!("cannot write {}", path.display()))
-}
-
 /// Returns the attributes that count the results of a suite.
 fn counts<'a>(checks: impl Iterator<Item = &'a VerifyCheck>) -> String {
     let (tests, failures) =
@@ -77,6 +65,8 @@ impl std::fmt::Display for Escaped<'_> {
 
 #[cfg(test)]
 mod tests {
+    use anyhow::Result;
+
     use super::*;
 
     fn check(group: &'static str, name: &str, passed: bool, message: &str) -> VerifyCheck {

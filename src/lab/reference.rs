@@ -10,7 +10,7 @@
 //! ```
 //! Tensors are raw little-endian float32.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -18,6 +18,8 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use crate::files::output_file::{self, OutputRules};
+use crate::files::result_kind::ResultKind;
 use crate::lab::compare::Limit;
 use faceptor::stages::{Detection, Point};
 use faceptor_nn::bundle::hexadecimal;
@@ -52,6 +54,9 @@ pub enum ReferenceError {
     OtherNetwork { name: String, there: String, here: String },
     #[error("{}: {error}", .path.display())]
     Io { path: PathBuf, error: io::Error },
+    /// The text names the file.
+    #[error("{0:#}")]
+    Write(anyhow::Error),
 }
 
 /// The content of `reference.json`.
@@ -134,40 +139,54 @@ pub struct StoredFile {
 pub struct ReferenceWriter {
     folder: PathBuf,
     files: BTreeMap<String, StoredFile>,
+    rules: OutputRules,
+    /// Files of the reference that is replaced.
+    old: BTreeSet<String>,
 }
 
 impl ReferenceWriter {
-    /// Makes the folder. An existing reference is overwritten.
+    /// Makes the folder. An existing reference is overwritten; with `--force`, files of others too.
     ///
     /// # Errors
     /// When the folder holds other files or cannot be written.
-    pub fn create(folder: &Path) -> Result<ReferenceWriter, ReferenceError> {
+    pub fn create(folder: &Path, rules: OutputRules) -> Result<ReferenceWriter, ReferenceError> {
         let io = |error| ReferenceError::Io { path: folder.to_owned(), error };
         fs::create_dir_all(folder).map_err(io)?;
         let index = folder.join(INDEX);
+        let refuse = |reason: &str| {
+            let reason = format!("{reason}: name another one, or add --force to write into it");
+            Err(ReferenceError::Index { path: folder.to_owned(), reason })
+        };
+        let mut old = BTreeSet::new();
         if index.exists() {
+            match names_of(&index) {
+                Some(names) => old = names,
+                None if rules.force => {}
+                None => return refuse("its reference.json is no index of a reference"),
+            }
+            // Until the new one is complete the folder is no reference.
             fs::remove_file(&index).map_err(|error| ReferenceError::Io { path: index, error })?;
-        } else if fs::read_dir(folder).map_err(io)?.next().is_some() {
-            let reason = "the folder is not empty and holds no reference: name another one".to_owned();
-            return Err(ReferenceError::Index { path: folder.to_owned(), reason });
+        } else if !rules.force && fs::read_dir(folder).map_err(io)?.next().is_some() {
+            return refuse("the folder is not empty and holds no reference");
         }
-        Ok(ReferenceWriter { folder: folder.to_owned(), files: BTreeMap::new() })
+        Ok(ReferenceWriter { folder: folder.to_owned(), files: BTreeMap::new(), rules, old })
     }
 
-    /// Returns the path of a file that the caller writes and then passes to [`ReferenceWriter::enter`].
-    pub fn path(&self, name: &str) -> PathBuf {
-        self.folder.join(name)
-    }
-
-    /// Adds a file that the caller has written to the index.
+    /// Writes a file and adds it to the index.
     ///
     /// # Errors
-    /// When the file cannot be read.
-    pub fn enter(&mut self, name: &str) -> Result<(), ReferenceError> {
-        let path = self.path(name);
-        let bytes = fs::read(&path).map_err(|error| ReferenceError::Io { path, error })?;
-        self.files.insert(name.to_owned(), StoredFile::of(&bytes));
+    /// When the file cannot be written.
+    pub fn bytes(&mut self, name: &str, bytes: &[u8]) -> Result<(), ReferenceError> {
+        self.put(name, bytes)?;
+        self.files.insert(name.to_owned(), StoredFile::of(bytes));
         Ok(())
+    }
+
+    fn put(&self, name: &str, bytes: &[u8]) -> Result<(), ReferenceError> {
+        let rules = OutputRules { force: self.rules.force || self.old.contains(name), ..self.rules.clone() };
+        let path = self.folder.join(name);
+        output_file::write(&path, ResultKind::ReferenceFile, &rules, |file| Ok(file.write_all(bytes)?))
+            .map_err(ReferenceError::Write)
     }
 
     /// Writes a tensor file.
@@ -176,22 +195,36 @@ impl ReferenceWriter {
     /// When the file cannot be written.
     pub fn floats(&mut self, name: &str, numbers: &[f32]) -> Result<(), ReferenceError> {
         let bytes: Vec<u8> = numbers.iter().flat_map(|number| number.to_le_bytes()).collect();
-        let path = self.path(name);
-        fs::write(&path, &bytes).map_err(|error| ReferenceError::Io { path, error })?;
-        self.files.insert(name.to_owned(), StoredFile::of(&bytes));
-        Ok(())
+        self.bytes(name, &bytes)
     }
 
-    /// Writes the index, which completes the folder.
+    /// Removes what is left of the reference before, and writes the index, which completes the folder.
     ///
     /// # Errors
     /// When the index cannot be written.
     pub fn finish(self, index: ReferenceIndex) -> Result<(), ReferenceError> {
-        let index = ReferenceIndex { files: self.files, ..index };
-        let path = self.folder.join(INDEX);
+        for name in self.old.iter().filter(|name| !self.files.contains_key(*name)) {
+            // It may be gone already. What stays is no part of the new index.
+            let _ = fs::remove_file(self.folder.join(name));
+        }
+        let index = ReferenceIndex { files: self.files.clone(), ..index };
         let text = serde_json::to_string_pretty(&index).map_err(io::Error::from);
-        text.and_then(|text| fs::write(&path, text + "\n")).map_err(|error| ReferenceError::Io { path, error })
+        let text = text.map_err(|error| ReferenceError::Io { path: self.folder.join(INDEX), error })?;
+        self.put(INDEX, (text + "\n").as_bytes())
     }
+}
+
+/// Returns the names in an index of any format; `None` if it is none.
+fn names_of(index: &Path) -> Option<BTreeSet<String>> {
+    #[derive(Deserialize)]
+    struct Names {
+        #[serde(rename = "network_sha256")]
+        _network: String,
+        files: BTreeMap<String, serde::de::IgnoredAny>,
+    }
+    let names: Names = serde_json::from_slice(&fs::read(index).ok()?).ok()?;
+    // Names with folders are none that this program gave.
+    Some(names.files.into_keys().filter(|name| Path::new(name).components().count() == 1 && name != "..").collect())
 }
 
 impl StoredFile {
@@ -345,7 +378,11 @@ mod tests {
     }
 
     fn write(folder: &Path) -> Result<(), ReferenceError> {
-        let mut writer = ReferenceWriter::create(folder)?;
+        write_by(folder, OutputRules::default())
+    }
+
+    fn write_by(folder: &Path, rules: OutputRules) -> Result<(), ReferenceError> {
+        let mut writer = ReferenceWriter::create(folder, rules)?;
         writer.floats(INPUT, &[1.5, -2.0])?;
         writer.floats(BENCH, &[0.0])?;
         writer.finish(index())
@@ -395,5 +432,27 @@ mod tests {
         fs::write(folder.path().join("thesis.txt"), "x").expect("writable");
         assert!(write(folder.path()).is_err());
         assert!(folder.path().join("thesis.txt").exists());
+        let forced = OutputRules { force: true, ..OutputRules::default() };
+        write_by(folder.path(), forced.clone()).expect("on request");
+        assert_eq!(fs::read(folder.path().join("thesis.txt")).expect("untouched"), b"x");
+        // Files of others beside a reference, and an index of another program.
+        let mut writer = ReferenceWriter::create(folder.path(), OutputRules::default()).expect("a reference");
+        let error = writer.bytes("thesis.txt", b"y").expect_err("not its own").to_string();
+        assert!(error.contains("thesis.txt") && error.contains("--force"), "{error}");
+        fs::write(folder.path().join(INDEX), "{\"files\": {\"thesis.txt\": 1}}").expect("writable");
+        let error = ReferenceWriter::create(folder.path(), OutputRules::default()).err().expect("refused").to_string();
+        assert!(error.contains("is no index"), "{error}");
+        assert!(folder.path().join(INDEX).exists());
+        ReferenceWriter::create(folder.path(), forced).expect("on request");
+    }
+
+    #[test]
+    fn leaves_nothing_of_the_reference_before() {
+        let folder = Folder::new();
+        let mut writer = ReferenceWriter::create(folder.path(), OutputRules::default()).expect("is made");
+        writer.floats("old.f32", &[1.0]).expect("is written");
+        writer.finish(index()).expect("is written");
+        write(folder.path()).expect("is written");
+        assert_eq!(folder.names(""), [BENCH, INPUT, INDEX]);
     }
 }

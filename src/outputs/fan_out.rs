@@ -5,12 +5,14 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::Receiver;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, anyhow};
 
+use crate::files::inputs::Inputs;
 use crate::outputs::draw::overlay::{Annotator, Legend};
 use crate::outputs::shared_frame::SharedFrame;
 use crate::outputs::sinks::display::DisplaySink;
@@ -46,6 +48,8 @@ pub struct OutputOptions {
     pub preview: Option<SocketAddr>,
     /// The source waits until its results are taken (photos and files without a rate), so no line is lost.
     pub source_waits: bool,
+    /// Files that no output replaces.
+    pub inputs: Inputs,
 }
 
 /// The facts of the run that the outputs need.
@@ -72,12 +76,22 @@ pub struct PublishedFrame<'a> {
     pub published_us: u64,
 }
 
+/// How the outputs ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OutputsEnd {
+    /// The reader of standard output took everything.
+    pub stdout_complete: bool,
+    /// Every line that was to be recorded is on the disk; true without a recording.
+    pub recording_complete: bool,
+}
+
 /// All sinks of a run.
 #[derive(Default)]
 pub struct Outputs {
     stdout: Option<SinkThread<Vec<u8>>>,
     stdout_end: Arc<OnceLock<StdoutEnd>>,
     recording: Option<SinkThread<Vec<u8>>>,
+    recording_incomplete: Arc<AtomicBool>,
     display: Option<SinkThread<SharedFrame>>,
     preview: Option<SinkThread<SharedFrame>>,
     preview_server: Option<PreviewServer>,
@@ -105,6 +119,7 @@ impl Outputs {
         outputs.service_manager = ServiceManager::from_environment()?;
         if let Some(options) = options.record {
             let sink = RecordingSink::open(options)?;
+            outputs.recording_incomplete = sink.incomplete();
             outputs.recording = Some(SinkThread::start("record", RECORDING_DEPTH, Loss::Matters, Vec::new, sink)?);
         }
         if let Some(path) = options.display {
@@ -125,7 +140,7 @@ impl Outputs {
             log::info!("preview: http://{}/", server.address());
             outputs.preview_server = Some(server);
         }
-        let snapshots = SnapshotSink::new(Annotator::new(legend));
+        let snapshots = SnapshotSink::new(Annotator::new(legend), options.inputs);
         outputs.snapshots = Some(SinkThread::start("snapshot", 2, Loss::Expected, SnapshotFrame::default, snapshots)?);
         outputs.pixel_demand = Some(demand);
         if options.print {
@@ -213,17 +228,19 @@ impl Outputs {
     /// The shared shutdown state is left as it is: the end of the outputs is no request to end.
     ///
     /// # Errors
-    /// When lines could not be written to standard output. A reader that has closed its end is `Ok(false)`.
-    pub fn finish(mut self) -> Result<bool> {
+    /// When lines could not be written to standard output. A reader that has closed its end is no error.
+    pub fn finish(mut self) -> Result<OutputsEnd> {
         if let Some(manager) = &mut self.service_manager {
             manager.stop();
         }
-        for lines in [self.stdout.take(), self.recording.take()].into_iter().flatten() {
-            match self.source_waits {
-                true => lines.finish(&self.shutdown, FLUSH_LIMIT),
-                false => lines.finish_within(FLUSH_LIMIT),
-            };
-        }
+        let end = |lines: SinkThread<Vec<u8>>| match self.source_waits {
+            true => lines.finish(&self.shutdown, FLUSH_LIMIT),
+            false => lines.finish_within(FLUSH_LIMIT),
+        };
+        self.stdout.take().map(end);
+        let recording = self.recording.take().map(|lines| (lines.counters().clone(), end(lines)));
+        let took_all = recording.is_none_or(|(counters, ended)| ended && counters.lost() == 0);
+        let recording_complete = took_all && !self.recording_incomplete.load(Ordering::Acquire);
         let deadline = Instant::now() + FLUSH_LIMIT;
         let left = || deadline.saturating_duration_since(Instant::now());
         if let Some(snapshots) = self.snapshots.take() {
@@ -234,8 +251,8 @@ impl Outputs {
         }
         drop(self.preview_server.take());
         match self.stdout_end.get() {
-            None => Ok(true),
-            Some(StdoutEnd::Closed) => Ok(false),
+            None => Ok(OutputsEnd { stdout_complete: true, recording_complete }),
+            Some(StdoutEnd::Closed) => Ok(OutputsEnd { stdout_complete: false, recording_complete }),
             Some(StdoutEnd::Failed(error)) => Err(anyhow!("cannot write to standard output: {error}")),
         }
     }
@@ -269,7 +286,7 @@ mod tests {
         for source_waits in [false, true] {
             let shutdown = Shutdown::default();
             let outputs = Outputs::start(OutputOptions { source_waits, ..OutputOptions::default() }, facts(&shutdown))?;
-            assert!(outputs.finish()?);
+            assert_eq!(outputs.finish()?, OutputsEnd { stdout_complete: true, recording_complete: true });
             assert!(shutdown.is_running());
         }
         Ok(())

@@ -15,9 +15,9 @@ use crate::live::ring::RingReader;
 use crate::live::run_stats::{RunReport, RunStats};
 use crate::live::statistics::{Deadlines, StageRow, StageTable};
 use crate::outputs::draw::overlay::Legend;
-use crate::outputs::fan_out::{Outputs, PublishedFrame};
+use crate::outputs::fan_out::{Outputs, OutputsEnd, PublishedFrame};
 use crate::outputs::format::json::{JsonLine, Origin, OuterTiming};
-use crate::outputs::format::text;
+use crate::outputs::format::{ResultFiles, text};
 use crate::platform::clock::{self, Stopwatch};
 use crate::platform::shutdown::Shutdown;
 
@@ -69,8 +69,8 @@ pub struct Ending {
     pub report: RunReport,
     /// The last result, if it was to be kept.
     pub last: Option<Box<FrameResult>>,
-    /// The reader of standard output took everything.
-    pub stdout_complete: bool,
+    /// How the outputs ended.
+    pub outputs: OutputsEnd,
 }
 
 impl<'a> Publisher<'a> {
@@ -121,8 +121,8 @@ impl<'a> Publisher<'a> {
             }
         }
         self.update_run_stats();
-        let stdout_complete = self.outputs.finish()?;
-        Ok(Ending { report: self.report, last: self.last, stdout_complete })
+        let outputs = self.outputs.finish()?;
+        Ok(Ending { report: self.report, last: self.last, outputs })
     }
 
     fn take(&mut self, mut result: Box<FrameResult>) {
@@ -190,7 +190,8 @@ impl<'a> Publisher<'a> {
         };
         let (capture_us, total_us) = (result.capture_us, result.capture_us + result.used_us());
         let outer_timing = OuterTiming { capture_us, total_us, ..OuterTiming::default() };
-        let line = JsonLine { origin: &origin, decoders, analysis: &result.analysis, masks: &[], outer_timing };
+        let files = ResultFiles::default();
+        let line = JsonLine { origin: &origin, decoders, analysis: &result.analysis, files: &files, outer_timing };
         match serde_json::to_writer(&mut self.json, &line) {
             Ok(()) => self.json.push(b'\n'),
             Err(error) => {

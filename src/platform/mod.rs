@@ -4,7 +4,6 @@
 #![allow(unsafe_code)]
 
 pub mod allocations;
-pub(crate) mod atomic_file;
 pub mod clock;
 pub(crate) mod device_nodes;
 pub(crate) mod limits;

@@ -31,7 +31,10 @@ impl Run {
 
     pub(crate) fn with(folder: Folder, arguments: &[&str], is_read: bool) -> Run {
         let socket = folder.file("s");
-        let mut run = command(&["run", "--source", "demo", "--control", &socket]);
+        let mut run = command(&["run", "--control", &socket]);
+        if !arguments.contains(&"--source") {
+            run.args(["--source", "demo"]);
+        }
         if !arguments.contains(&"--rt") {
             run.args(["--rt", "off"]);
         }

@@ -185,6 +185,8 @@ pub struct Analysis {
     /// The chosen tasks.
     pub tasks: TaskList,
     pub faces: Faces,
+    /// Faces of a photo that were found and left out because of the limit: at least as many, in a crowd.
+    pub faces_left_out: usize,
     pub timing: Timing,
     /// The deadline of a frame in the live loop; photos have none.
     pub deadline: Option<Deadline>,
@@ -201,13 +203,15 @@ impl Analysis {
 impl Clone for Analysis {
     fn clone(&self) -> Analysis {
         let (faces, timing) = (self.faces.clone(), self.timing.clone());
-        Analysis { tasks: self.tasks.clone(), faces, timing, deadline: self.deadline.clone() }
+        let (tasks, faces_left_out) = (self.tasks.clone(), self.faces_left_out);
+        Analysis { tasks, faces, faces_left_out, timing, deadline: self.deadline.clone() }
     }
 
     /// Allocates nothing when there is room for the faces.
     fn clone_from(&mut self, other: &Analysis) {
         self.tasks.clone_from(&other.tasks);
         self.faces.clone_from(&other.faces);
+        self.faces_left_out = other.faces_left_out;
         self.timing.clone_from(&other.timing);
         self.deadline.clone_from(&other.deadline);
     }

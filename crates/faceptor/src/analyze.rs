@@ -88,6 +88,7 @@ impl Pipeline {
     pub fn analyze(&mut self, picture: &Picture, locate: Locate) -> Result<Analysis, Error> {
         let mut watch = Stopwatch::start();
         let detections = self.locate(picture, locate)?;
+        let faces_left_out = if locate == Locate::Aligned { 0 } else { self.left_out() };
         let timing = Timing { find_us: watch.lap_us(), ..Timing::new(self.decoders().len()) };
         let mut observer = TimingObserver { watch, timing };
         let pyramid = Pyramid::new(picture);
@@ -109,7 +110,7 @@ impl Pipeline {
             face.detection = face.detection.clipped([picture.width(), picture.height()]);
             faces.push(face);
         }
-        Ok(Analysis { tasks: self.tasks().clone(), faces, timing: observer.timing, deadline: None })
+        Ok(Analysis { tasks: self.tasks().clone(), faces, faces_left_out, timing: observer.timing, deadline: None })
     }
 
     fn locate(&mut self, picture: &Picture, locate: Locate) -> Result<Detections> {

@@ -17,11 +17,14 @@ use crate::tasks::landmarks::Landmarks;
 pub struct Analysis {
     /// Best score first; of a [`Tracker`](crate::Tracker), in the order of their numbers.
     pub faces: Vec<Face>,
+    /// Faces of a photo that were found and left out because of the limit: at least as many, in a crowd.
+    pub faces_left_out: usize,
 }
 
 impl Analysis {
     /// Copies a pipeline's record of an image of `size` pixels, into the memory of the faces that are there.
     pub(crate) fn copy_from(&mut self, from: &analysis::Analysis, decoders: &Arc<[TaskDecoder]>, size: [usize; 2]) {
+        self.faces_left_out = from.faces_left_out;
         self.faces.truncate(from.faces.len());
         for (face, record) in self.faces.iter_mut().zip(&from.faces) {
             face.record.clone_from(record);

@@ -218,6 +218,11 @@ impl Pipeline {
         each_format!(view, pixels => detector.find(&mut self.engine, pixels, purpose, limit.min(MAX_FACES)))
     }
 
+    /// Returns how many faces the last [`Pipeline::find`] left out because of its limit: at least as many, in a crowd.
+    pub fn left_out(&self) -> usize {
+        self.detector.as_ref().map_or(0, Detector::left_out)
+    }
+
     /// Prepares one of `parts` parts of [`Pipeline::find_swept`], in a frame each.
     pub fn sweep(&mut self, view: &ImageView, part: usize, parts: usize) {
         if let Some(detector) = &mut self.detector {

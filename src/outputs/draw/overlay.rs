@@ -14,10 +14,6 @@ use crate::outputs::draw::text_layout::{CaptionPlacer, TextLayout};
 use crate::outputs::format::caption;
 use faceptor::stages::{Analysis, Face, ImageView, OUTSIDE, Picture, Pipeline, Pixels, Prediction, TaskDecoder};
 
-/// Small pictures are magnified by a whole factor to about this side, so that captions are readable, px.
-const READABLE_SIDE: usize = 480;
-/// Largest magnification.
-const MAX_FACTOR: usize = 8;
 /// Weight of a parsing colour, of 256. The background is not coloured.
 const TINT: u32 = 110;
 
@@ -86,17 +82,14 @@ impl Scale {
     }
 }
 
-/// Returns the size at which captions are readable on a picture: its own, or a whole multiple if it is small.
-pub fn readable_size(picture: &Picture) -> [usize; 2] {
-    let longer = picture.width().max(picture.height()).max(1);
-    let factor = ((READABLE_SIDE + longer / 2) / longer).clamp(1, MAX_FACTOR);
-    [picture.width() * factor, picture.height() * factor]
+/// Returns the size of a picture, at which the coordinates of its results fit the drawing.
+pub fn own_size(picture: &Picture) -> [usize; 2] {
+    [picture.width(), picture.height()]
 }
 
-/// Draws an analysis on a copy of the picture.
+/// Draws an analysis on a copy of the picture, of the same size.
 pub fn annotate(picture: &Picture, analysis: &Analysis, pipeline: &Pipeline) -> Picture {
-    let mut canvas = Canvas::new(Picture::default());
-    Resizer::default().resize(picture, readable_size(picture), canvas.picture_mut());
+    let mut canvas = Canvas::new(picture.clone());
     draw(&mut canvas, picture, analysis, pipeline.decoders(), &mut Vec::new());
     canvas.into_picture()
 }
@@ -238,16 +231,18 @@ mod tests {
 
     #[test]
     fn sizes_follow_the_picture() {
-        let scale = |width, height| {
+        let magnified = |width, height, factor| {
             let picture = Picture::filled(width, height, [0; 3]);
-            Scale::of(&picture, readable_size(&picture))
+            Scale::of(&picture, own_size(&picture).map(|side| side * factor))
         };
-        let (crop, camera, photo) = (scale(96, 96), scale(640, 480), scale(4000, 3000));
+        let scale = |width, height| magnified(width, height, 1);
+        let (crop, camera, photo) = (magnified(96, 96, 5), scale(640, 480), scale(4000, 3000));
         assert_eq!((crop.factor, camera.factor, photo.factor), (5.0, 1.0, 1.0));
+        assert_eq!((scale(96, 96).factor, scale(1, 1).factor), (1.0, 1.0));
         let height = |scale: &Scale| scale.text_layout.character().height;
         assert!(height(&crop) >= 10 && height(&camera) == 15);
         assert!((80..110).contains(&height(&photo)), "{}", height(&photo));
-        assert_eq!(scale(1, 1).factor, MAX_FACTOR as f32);
+        assert_eq!(magnified(1, 1, 8).factor, 8.0);
         assert_eq!(height(&scale(20_000, 10)), 10);
         assert_eq!(crop.place(0.0), 2);
         assert_eq!(camera.place(17.0), 17);

@@ -1,58 +1,73 @@
-//! Writes PNG files, whole or not at all.
+//! Encodes PNGs with the mark of this program.
 
-use std::path::Path;
+use std::io::Write;
 
 use anyhow::Result;
-use image::codecs::png::PngEncoder;
-use image::{ExtendedColorType, ImageEncoder};
+use png::{BitDepth, ColorType, Compression, Encoder, Filter};
 
-use crate::platform::atomic_file;
+use crate::files::png_mark::{PngMark, SourceId};
 use faceptor::stages::{Picture, Pixels};
 
-/// Writes an RGB picture.
+/// Encodes an RGB picture. `source`: what it was made of, if that has a name.
 ///
 /// # Errors
-/// When the file cannot be written; the message names it.
-pub fn write_picture(path: &Path, picture: &Picture) -> Result<()> {
-    write(path, picture.bytes(), picture.width(), picture.height(), ExtendedColorType::Rgb8)
+/// When it cannot be written.
+pub(crate) fn encode_picture(file: impl Write, picture: &Picture, source: Option<&SourceId>) -> Result<()> {
+    encode(file, picture.bytes(), [picture.width(), picture.height()], ColorType::Rgb, source)
 }
 
-/// Writes 8-bit grey values, such as class numbers.
+/// Encodes 8-bit grey values, such as class numbers.
 ///
 /// # Errors
-/// When the file cannot be written; the message names it.
-pub fn write_grey(path: &Path, values: &[u8], width: usize, height: usize) -> Result<()> {
-    write(path, values, width, height, ExtendedColorType::L8)
+/// When they cannot be written.
+pub(crate) fn encode_grey(file: impl Write, values: &[u8], size: [usize; 2], source: Option<&SourceId>) -> Result<()> {
+    encode(file, values, size, ColorType::Grayscale, source)
 }
 
-fn write(path: &Path, bytes: &[u8], width: usize, height: usize, colour: ExtendedColorType) -> Result<()> {
-    atomic_file::write(path, |file| {
-        Ok(PngEncoder::new(file).write_image(bytes, width as u32, height as u32, colour)?)
-    })
+fn encode(
+    file: impl Write,
+    bytes: &[u8],
+    size: [usize; 2],
+    colour: ColorType,
+    source: Option<&SourceId>,
+) -> Result<()> {
+    let [width, height] = size.map(|side| side as u32);
+    let mut encoder = Encoder::new(file, width, height);
+    encoder.set_color(colour);
+    encoder.set_depth(BitDepth::Eight);
+    encoder.set_compression(Compression::Fast);
+    encoder.set_filter(Filter::Adaptive);
+    for (keyword, text) in (PngMark { source: source.cloned() }).texts() {
+        encoder.add_text_chunk(keyword.to_owned(), text)?;
+    }
+    let mut writer = encoder.write_header()?;
+    writer.write_image_data(bytes)?;
+    Ok(writer.finish()?)
 }
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
-
     use anyhow::Context;
 
     use super::*;
+    use crate::files::png_mark;
+    use faceptor::stages::read_photo;
 
     #[test]
-    fn written_picture_is_read_back() -> Result<()> {
+    fn written_picture_is_read_back_with_its_mark() -> Result<()> {
         let folder = faceptor_test_support::Folder::new();
-        let path = folder.path().join("a.png");
         let picture = Picture::from_rgb(2, 1, vec![1, 2, 3, 4, 5, 6]).context("six bytes")?;
-        write_picture(&path, &picture)?;
-        assert_eq!(faceptor::stages::read_photo(&path)?.into_picture(), picture);
-        assert_eq!(fs::read_dir(folder.path())?.count(), 1);
+        for source in [None, Some(SourceId::of_bytes(b"a"))] {
+            let mut bytes = Vec::new();
+            encode_picture(&mut bytes, &picture, source.as_ref())?;
+            let path = folder.write("a.png", &bytes);
+            assert_eq!(read_photo(path.as_ref())?.into_picture(), picture);
+            assert_eq!(png_mark::read(path.as_ref()), Some(PngMark { source }));
+        }
+        let mut bytes = Vec::new();
+        encode_grey(&mut bytes, &[7, 9], [1, 2], None)?;
+        let path = folder.write("b.png", &bytes);
+        assert_eq!(image::open(path)?.into_luma8().into_raw(), [7, 9]);
         Ok(())
-    }
-
-    #[test]
-    fn missing_folder_is_named() {
-        let error = write_grey(Path::new("/nonexistent/a.png"), &[0], 1, 1).expect_err("no such folder");
-        assert!(format!("{error:#}").starts_with("cannot write /nonexistent/a.png: "), "{error:#}");
     }
 }

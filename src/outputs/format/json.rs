@@ -2,8 +2,10 @@
 
 use serde::ser::{Serialize, SerializeMap, Serializer};
 
+use crate::outputs::format::{ResultFiles, terminal};
 use faceptor::stages::{Analysis, Deadline, Face, Point, Prediction, Quality, TaskDecoder, TaskResult, largest};
 use faceptor_nn::manifest::Task;
+use serde_json::value::RawValue;
 
 /// The origin of a picture.
 #[derive(Clone, Debug, Default)]
@@ -25,12 +27,12 @@ pub struct OuterTiming {
     pub total_us: u64,
 }
 
-/// Serializes one line of output. `masks`: the file of the mask, by face and decoder.
+/// Serializes one line of output. `files`: what was written for the picture.
 pub struct JsonLine<'a> {
     pub origin: &'a Origin,
     pub decoders: &'a [TaskDecoder],
     pub analysis: &'a Analysis,
-    pub masks: &'a [Vec<Option<String>>],
+    pub files: &'a ResultFiles,
     pub outer_timing: OuterTiming,
 }
 
@@ -38,7 +40,7 @@ impl Serialize for JsonLine<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut map = serializer.serialize_map(None)?;
         if let Some(path) = &self.origin.path {
-            map.serialize_entry("path", path)?;
+            map.serialize_entry("path", &Name(path))?;
         }
         map.serialize_entry("width", &self.origin.width)?;
         map.serialize_entry("height", &self.origin.height)?;
@@ -47,12 +49,32 @@ impl Serialize for JsonLine<'_> {
             map.serialize_entry("sequence", &sequence)?;
             map.serialize_entry("captured_us", &captured_us)?;
         }
+        if let Some(annotated) = &self.files.annotated {
+            map.serialize_entry("annotated", &annotated.as_deref().map(Name))?;
+        }
         map.serialize_entry("faces", &FacesEntry { line: self })?;
+        if self.analysis.faces_left_out > 0 {
+            map.serialize_entry("faces_left_out", &self.analysis.faces_left_out)?;
+        }
         if let Some(deadline) = &self.analysis.deadline {
             map.serialize_entry("deadline", &DeadlineEntry { deadline, decoders: self.decoders })?;
         }
         map.serialize_entry("timing_us", &TimingEntry { line: self })?;
         map.end()
+    }
+}
+
+/// The name of a file. Characters that JSON allows and a terminal obeys are escaped.
+struct Name<'a>(&'a str);
+
+impl Serialize for Name<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        if !terminal::is_risky_in_json(self.0) {
+            return serializer.serialize_str(self.0);
+        }
+        let text = serde_json::to_string(self.0).map_err(serde::ser::Error::custom)?;
+        let text = RawValue::from_string(terminal::json(&text).into_owned()).map_err(serde::ser::Error::custom)?;
+        text.serialize(serializer)
     }
 }
 
@@ -64,10 +86,11 @@ struct FacesEntry<'a> {
 
 impl Serialize for FacesEntry<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let JsonLine { decoders, analysis, masks, .. } = self.line;
-        let entries = analysis.faces.iter().enumerate().map(|(index, face)| {
-            let masks = masks.get(index).map(Vec::as_slice).unwrap_or_default();
-            FaceEntry { face, decoders, masks }
+        let JsonLine { decoders, analysis, files, .. } = self.line;
+        let entries = analysis.faces.iter().enumerate().map(|(index, face)| FaceEntry {
+            face,
+            decoders,
+            masks: files.masks_of(index),
         });
         serializer.collect_seq(entries)
     }
@@ -186,7 +209,7 @@ impl Serialize for PredictionEntry<'_> {
             Prediction::Parsing(parsing) => {
                 map.serialize_entry("classes", labels)?;
                 map.serialize_entry("share", &Sequence(&parsing.share, |&share| rounded(share, 4)))?;
-                map.serialize_entry("mask", &self.mask)?;
+                map.serialize_entry("mask", &self.mask.map(Name))?;
             }
             Prediction::Age(age) => {
                 map.serialize_entry("years", &rounded(age.years, 2))?;
@@ -300,7 +323,13 @@ mod tests {
         analysis.faces.push(face);
         let origin = Origin { path: Some("a.jpg".into()), width: 640, height: 480, frame: None };
         let outer_timing = OuterTiming { capture_us: 1, convert_us: 2, present_us: 3, total_us: 41 };
-        let line = JsonLine { origin: &origin, decoders: &decoders, analysis: &analysis, masks: &[], outer_timing };
+        let line = JsonLine {
+            origin: &origin,
+            decoders: &decoders,
+            analysis: &analysis,
+            files: &ResultFiles::default(),
+            outer_timing,
+        };
         let text = serde_json::to_string(&line).expect("numbers and texts");
         assert_eq!(
             text,
@@ -326,7 +355,13 @@ mod tests {
         let deferred = TaskList::from_slice(&[1, 0]).expect("few");
         analysis.deadline = Some(Deadline { budget_us: 9, used_us: 10, missed: true, deferred });
         let (origin, outer_timing) = (Origin::default(), OuterTiming::default());
-        let line = JsonLine { origin: &origin, decoders: &decoders, analysis: &analysis, masks: &[], outer_timing };
+        let line = JsonLine {
+            origin: &origin,
+            decoders: &decoders,
+            analysis: &analysis,
+            files: &ResultFiles::default(),
+            outer_timing,
+        };
         let value = serde_json::to_value(&line).expect("numbers and texts");
         let face = &value["faces"][0];
         assert_eq!((&face["stale_frames"], face.get("mood")), (&serde_json::json!({"age": 3}), None));
@@ -342,7 +377,7 @@ mod tests {
             origin: &origin,
             decoders: &[],
             analysis: &analysis,
-            masks: &[],
+            files: &ResultFiles::default(),
             outer_timing: OuterTiming::default(),
         };
         let value = serde_json::to_value(&line).expect("numbers and texts");

@@ -2,4 +2,8 @@
 
 pub mod caption;
 pub mod json;
+mod result_files;
+pub(crate) mod terminal;
 pub mod text;
+
+pub use result_files::ResultFiles;

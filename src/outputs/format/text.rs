@@ -2,23 +2,39 @@
 
 use std::fmt::Write as _;
 
-use crate::outputs::format::caption;
+use crate::outputs::format::{ResultFiles, caption, terminal};
 use faceptor::stages::{Analysis, Face, Parsing, Prediction, TaskDecoder};
 
 /// Least share of a parsing class that is named.
 const VISIBLE_SHARE: f32 = 0.01;
 
-/// Formats the results of a picture: a heading with name and size, then a block for each face.
-pub fn describe(name: &str, width: usize, height: usize, analysis: &Analysis, decoders: &[TaskDecoder]) -> String {
+/// Formats the results of a picture: a heading with name and size, then a block for each face, and the files written.
+pub fn describe(
+    name: &str,
+    [width, height]: [usize; 2],
+    analysis: &Analysis,
+    decoders: &[TaskDecoder],
+    files: &ResultFiles,
+) -> String {
     let count = match analysis.faces.len() {
         0 => "no face".to_owned(),
         1 => "1 face".to_owned(),
         many => format!("{many} faces"),
     };
-    let mut text = format!("{name}: {width} x {height}, {count}\n");
-    for face in &analysis.faces {
+    let left_out = match analysis.faces_left_out {
+        0 => String::new(),
+        more => format!(", at least {more} more left out"),
+    };
+    let mut text = format!("{}: {width} x {height}, {count}{left_out}\n", terminal::one_line(name));
+    for (index, face) in analysis.faces.iter().enumerate() {
         // Writing to a String cannot fail.
         let _ = describe_face(&mut text, face, decoders);
+        for mask in files.masks_of(index).iter().flatten() {
+            let _ = writeln!(text, "    mask: {}", terminal::one_line(mask));
+        }
+    }
+    if let Some(Some(annotated)) = &files.annotated {
+        let _ = writeln!(text, "  annotated: {}", terminal::one_line(annotated));
     }
     text
 }
@@ -32,7 +48,10 @@ pub fn describe_frame(number: u64, path: Option<&str>, analysis: &Analysis, deco
     });
     let faces: Vec<String> = faces.collect();
     let name = path.map(|path| format!(" {path}")).unwrap_or_default();
-    format!("frame {number}{name}: {}\n", if faces.is_empty() { "no face".to_owned() } else { faces.join("; ") })
+    let faces = if faces.is_empty() { "no face".to_owned() } else { faces.join("; ") };
+    let line = format!("frame {number}{name}: {faces}");
+    // Names of files, and labels of a bundle.
+    terminal::one_line(&line).into_owned() + "\n"
 }
 
 fn describe_face(text: &mut String, face: &Face, decoders: &[TaskDecoder]) -> std::fmt::Result {
@@ -77,7 +96,14 @@ mod tests {
 
     #[test]
     fn picture_without_a_face_is_one_line() {
-        assert_eq!(describe("a.jpg", 4, 3, &Analysis::default(), &[]), "a.jpg: 4 x 3, no face\n");
+        let text = |name, analysis, files| describe(name, [4, 3], &analysis, &[], &files);
+        assert_eq!(text("a.jpg", Analysis::default(), ResultFiles::default()), "a.jpg: 4 x 3, no face\n");
+        let files = ResultFiles { annotated: Some(Some("out/a\u{1b}.png".to_owned())), ..ResultFiles::default() };
+        let analysis = Analysis { faces_left_out: 7, ..Analysis::default() };
+        assert_eq!(
+            text("a\n\u{1b}[2J.jpg", analysis, files),
+            "a\\n\\u{1b}[2J.jpg: 4 x 3, no face, at least 7 more left out\n  annotated: out/a\\u{1b}.png\n"
+        );
     }
 
     #[test]

@@ -5,6 +5,7 @@ pub mod framebuffer;
 pub mod pixel_demand;
 pub mod preview;
 pub mod recording;
+mod recording_file;
 mod recording_recovery;
 pub mod service_manager;
 pub mod sink;

@@ -41,6 +41,8 @@ impl Ticket {
 #[derive(Debug)]
 pub struct SnapshotRequest {
     pub path: PathBuf,
+    /// Replace a file that this program did not write.
+    pub force: bool,
     pub(super) ticket: Ticket,
 }
 
@@ -77,10 +79,10 @@ impl PixelDemand {
     ///
     /// # Errors
     /// When too many requests are waiting.
-    pub fn snapshot(&self, path: PathBuf) -> Result<Ticket, Busy> {
+    pub fn snapshot(&self, path: PathBuf, force: bool) -> Result<Ticket, Busy> {
         self.waiting.fetch_add(1, Ordering::Relaxed);
         let ticket = Ticket::default();
-        match self.requests.try_send(SnapshotRequest { path, ticket: ticket.clone() }) {
+        match self.requests.try_send(SnapshotRequest { path, force, ticket: ticket.clone() }) {
             Ok(()) => Ok(ticket),
             Err(_) => {
                 self.served();
@@ -110,9 +112,9 @@ mod tests {
         viewers.store(0, Ordering::Relaxed);
         let mut tickets = Vec::new();
         for number in 0..MAX_WAITING {
-            tickets.push(demand.snapshot(format!("{number}.png").into()).expect("there is room"));
+            tickets.push(demand.snapshot(format!("{number}.png").into(), false).expect("there is room"));
         }
-        assert!(matches!(demand.snapshot("more.png".into()), Err(Busy)));
+        assert!(matches!(demand.snapshot("more.png".into(), false), Err(Busy)));
         for (number, ticket) in tickets.iter().enumerate() {
             assert!(demand.wants_pixels());
             let request = asked.try_recv().expect("it waits");

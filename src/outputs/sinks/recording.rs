@@ -4,17 +4,22 @@
 //! each is written by one call, and a partial line is cut off: after a failed call at once, after a power loss when the
 //! file is opened again. The format is described in `docs/outputs.md`.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io::{self, ErrorKind, Write};
 use std::ops::ControlFlow;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, ensure};
 
+use crate::files::output_file::OutputRules;
+use crate::outputs::sinks::recording_file::{
+    check_recording, create, not_a_recording, numbered, open_locked, real_path, sync_folder,
+};
 use crate::outputs::sinks::recording_recovery;
 use crate::outputs::sinks::sink::Sink;
-use crate::platform::limits;
 
 /// Longest time after which a recorded line is on the disk.
 const SYNC_EVERY: Duration = Duration::from_secs(1);
@@ -29,6 +34,8 @@ pub struct RecordingOptions {
     pub limit_bytes: u64,
     /// Number of files kept, the newest included; at least 1.
     pub files: u32,
+    /// What may be replaced, besides recordings.
+    pub rules: OutputRules,
 }
 
 /// Counts of lines.
@@ -68,27 +75,38 @@ pub struct RecordingSink {
     lost_in_trouble: u64,
     sync_failed: bool,
     counters: RecordingCounters,
+    incomplete: Arc<AtomicBool>,
 }
 
 impl RecordingSink {
     /// Opens the file, cuts off a partial last line and continues after it.
     ///
     /// # Errors
-    /// When the file cannot be written, is in use by another recording, or is not a recording.
-    pub fn open(options: RecordingOptions) -> Result<RecordingSink> {
+    /// When the file cannot be written, is in use by another recording, or it or a file that it would be renamed to is not a
+    /// recording.
+    pub fn open(mut options: RecordingOptions) -> Result<RecordingSink> {
+        options.path = real_path(&options.path)?;
         let path = &options.path;
-        limits::ignore_file_size_signal();
         let file = open_locked(path)?;
-        let kind = file.metadata().with_context(|| format!("cannot record to {}", path.display()))?.file_type();
+        let data = file.metadata().with_context(|| format!("cannot record to {}", path.display()))?;
+        let kind = data.file_type();
         let mut counters = RecordingCounters::default();
         let mut length = 0;
         if kind.is_file() {
+            ensure!(
+                !options.rules.inputs.contain(&data),
+                "cannot record to {}: it is an input of the run",
+                path.display()
+            );
+            (1..options.files).try_for_each(|number| check_recording(&numbered(path, number), &options.rules))?;
+            if options.rules.force && !recording_recovery::is_recording(&file).unwrap_or(false) {
+                file.set_len(0).with_context(|| format!("cannot empty {}", path.display()))?;
+            }
+            check_recording(path, &options.rules)?;
             let found = file.metadata().map(|metadata| metadata.len()).unwrap_or(0);
             length = recording_recovery::whole_lines(&file, found)
                 .with_context(|| format!("cannot read {}", path.display()))?
-                .with_context(|| {
-                    format!("{} is not a recording, so it is not touched; choose another file", path.display())
-                })?;
+                .with_context(|| not_a_recording(path))?;
             counters.cut_bytes = found - length;
             if length < found {
                 file.set_len(length).with_context(|| format!("cannot cut a partial line off {}", path.display()))?;
@@ -110,12 +128,18 @@ impl RecordingSink {
             lost_in_trouble: 0,
             sync_failed: false,
             counters,
+            incomplete: Arc::default(),
         })
     }
 
     /// Returns the counts so far.
     pub fn counters(&self) -> RecordingCounters {
         self.counters
+    }
+
+    /// Returns the flag that is set when a line was lost, or the disk did not confirm one.
+    pub fn incomplete(&self) -> Arc<AtomicBool> {
+        self.incomplete.clone()
     }
 
     /// Writes one line, which ends with a line feed. A line that cannot be written is lost and counted; writing is tried
@@ -143,6 +167,7 @@ impl RecordingSink {
     }
 
     fn lose(&mut self) {
+        self.incomplete.store(true, Ordering::Release);
         self.counters.lost += 1;
         self.lost_in_trouble += 1;
     }
@@ -210,7 +235,7 @@ impl RecordingSink {
             self.file.set_len(0)?;
         } else {
             // The old file keeps its lock until its last descriptor closes here.
-            self.file = create(&path)?;
+            self.file = create(&path, self.file.metadata()?.permissions())?;
         }
         sync_folder(&path);
         self.length = 0;
@@ -229,6 +254,7 @@ impl RecordingSink {
                 log::error!("{}: the disk does not confirm what was written: {error}", self.options.path.display());
             }
             self.sync_failed = true;
+            self.incomplete.store(true, Ordering::Release);
         }
     }
 }
@@ -264,56 +290,19 @@ impl Trouble {
     }
 }
 
-/// Returns `FILE.1` and so on.
-fn numbered(path: &Path, number: u32) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(format!(".{number}"));
-    PathBuf::from(name)
-}
-
-fn create(path: &Path) -> io::Result<File> {
-    // Every write goes to the end, also after a cut. Reading is for finding the last whole line.
-    let file = OpenOptions::new().read(true).append(true).create(true).open(path)?;
-    let _ = file.try_lock();
-    Ok(file)
-}
-
-/// Opens the file and locks it, so that no other program records to it.
-fn open_locked(path: &Path) -> Result<File> {
-    if let Ok(metadata) = fs::metadata(path) {
-        use std::os::unix::fs::FileTypeExt;
-        let kind = metadata.file_type();
-        if !kind.is_file() && !kind.is_char_device() {
-            bail!("cannot record to {}: it is not a file", path.display());
-        }
-    }
-    let file = OpenOptions::new().read(true).append(true).create(true).open(path);
-    let file = file.with_context(|| format!("cannot record to {}", path.display()))?;
-    match file.try_lock() {
-        Err(fs::TryLockError::WouldBlock) => bail!("{} is being recorded to by another program", path.display()),
-        // Some file systems have no locks.
-        Err(fs::TryLockError::Error(_)) | Ok(()) => Ok(file),
-    }
-}
-
-/// Puts the directory entries of the file's folder on the disk.
-fn sync_folder(path: &Path) {
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    // File systems that cannot do it lose names at worst, not lines.
-    let _ = File::open(folder).and_then(|folder| folder.sync_all());
-}
-
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
     use faceptor_test_support::Folder;
 
     fn options(path: PathBuf) -> RecordingOptions {
-        RecordingOptions { path, limit_bytes: 1 << 20, files: 3 }
+        RecordingOptions { path, limit_bytes: 1 << 20, files: 3, rules: OutputRules::default() }
     }
 
     fn line(number: u32) -> Vec<u8> {
-        format!("{{\"frame\":{number:>6}}}\n").into_bytes()
+        format!("{{\"faces\":{number:>6}}}\n").into_bytes()
     }
 
     #[test]
@@ -359,7 +348,7 @@ mod tests {
     fn partial_line_is_cut_off_and_other_files_are_refused() -> Result<()> {
         let folder = Folder::new();
         let path = folder.path().join("a.jsonl");
-        fs::write(&path, [line(1), line(2), b"{\"frame\":    ".to_vec()].concat())?;
+        fs::write(&path, [line(1), line(2), b"{\"faces\":    ".to_vec()].concat())?;
         let mut recorder = RecordingSink::open(options(path.clone()))?;
         assert_eq!(recorder.counters().cut_bytes, 13);
         recorder.write(&line(3));
@@ -377,10 +366,59 @@ mod tests {
     }
 
     #[test]
+    fn files_of_others_are_not_cut_renamed_or_replaced() -> Result<()> {
+        let folder = Folder::new();
+        let path = folder.path().join("a.jsonl");
+        let forced = |path: &Path| RecordingOptions {
+            rules: OutputRules { force: true, ..OutputRules::default() },
+            ..options(path.to_owned())
+        };
+        for text in ["{\"name\":1}", "{\"name\":1}\n{\"name\":2}", "{\n  \"faces\": 1\n}\n", "[]", "{}\n"] {
+            fs::write(&path, text)?;
+            let error = RecordingSink::open(options(path.clone())).err().context(text)?;
+            assert!(error.to_string().contains("is not a recording"), "{error}");
+            assert_eq!(fs::read_to_string(&path)?, text);
+            let mut recorder = RecordingSink::open(forced(&path))?;
+            recorder.write(&line(1));
+            assert_eq!(fs::read(&path)?, line(1));
+        }
+        fs::write(&path, line(1))?;
+        fs::write(folder.path().join("a.jsonl.2"), "mine")?;
+        let error = RecordingSink::open(options(path.clone())).err().context("it would be renamed over")?;
+        assert!(error.to_string().contains("a.jsonl.2 is not a recording"), "{error}");
+        RecordingSink::open(RecordingOptions { files: 2, ..options(path.clone()) })?;
+        let inputs = [&path].into_iter().collect();
+        let rules = OutputRules { force: true, inputs };
+        let error =
+            RecordingSink::open(RecordingOptions { rules, ..options(path.clone()) }).err().context("an input")?;
+        assert!(error.to_string().ends_with("it is an input of the run"), "{error}");
+        assert_eq!(fs::read(&path)?, line(1));
+        Ok(())
+    }
+
+    #[test]
+    fn full_file_behind_a_link_is_renamed_and_not_the_link() -> Result<()> {
+        use std::os::unix::fs::PermissionsExt;
+
+        let folder = Folder::new();
+        fs::create_dir(folder.path().join("disk"))?;
+        let (link, real) = (folder.path().join("a.jsonl"), folder.path().join("disk/b.jsonl"));
+        std::os::unix::fs::symlink("disk/b.jsonl", &link)?;
+        let mut recorder = RecordingSink::open(RecordingOptions { limit_bytes: 40, ..options(link.clone()) })?;
+        fs::set_permissions(&real, PermissionsExt::from_mode(0o640))?;
+        (0..5).for_each(|number| recorder.write(&line(number)));
+        assert!(fs::symlink_metadata(&link)?.is_symlink());
+        assert_eq!(folder.names("disk"), ["b.jsonl", "b.jsonl.1", "b.jsonl.2"]);
+        assert_eq!((fs::read(&link)?, fs::metadata(&real)?.permissions().mode() & 0o777), (line(4), 0o640));
+        Ok(())
+    }
+
+    #[test]
     fn full_disk_is_counted() -> Result<()> {
         let mut recorder = RecordingSink::open(options("/dev/full".into()))?;
         (0..10).for_each(|number| recorder.write(&line(number)));
         assert_eq!(recorder.counters(), RecordingCounters { lost: 10, ..RecordingCounters::default() });
+        assert!(recorder.incomplete().load(Ordering::Acquire));
         assert_eq!(recorder.trouble, Some(Trouble::NoRoom));
         Ok(())
     }

@@ -2,7 +2,10 @@
 
 use std::ops::ControlFlow;
 
-use crate::outputs::draw::overlay::{Annotator, readable_size};
+use crate::files::inputs::Inputs;
+use crate::files::output_file::{self, OutputRules};
+use crate::files::result_kind::ResultKind;
+use crate::outputs::draw::overlay::{Annotator, own_size};
 use crate::outputs::draw::png;
 use crate::outputs::shared_frame::SharedFrame;
 use crate::outputs::sinks::pixel_demand::SnapshotRequest;
@@ -18,22 +21,27 @@ pub struct SnapshotFrame {
 /// Draws and writes snapshots.
 pub struct SnapshotSink {
     annotator: Annotator,
+    /// Files that no snapshot replaces.
+    inputs: Inputs,
 }
 
 impl SnapshotSink {
-    pub fn new(annotator: Annotator) -> SnapshotSink {
-        SnapshotSink { annotator }
+    pub(crate) fn new(annotator: Annotator, inputs: Inputs) -> SnapshotSink {
+        SnapshotSink { annotator, inputs }
     }
 }
 
 impl Sink<SnapshotFrame> for SnapshotSink {
     fn take(&mut self, snapshot: &mut SnapshotFrame) -> ControlFlow<()> {
-        if let (Some(SnapshotRequest { path, ticket }), Some(still)) =
+        if let (Some(SnapshotRequest { path, force, ticket }), Some(still)) =
             (snapshot.request.take(), snapshot.frame.still.take())
         {
-            let picture = self.annotator.draw(&still.view(), &snapshot.frame.analysis, readable_size);
+            let picture = self.annotator.draw(&still.view(), &snapshot.frame.analysis, own_size);
             drop(still);
-            let written = png::write_picture(&path, picture).map_err(|reason| format!("{reason:#}"));
+            let rules = OutputRules { force, inputs: self.inputs.clone() };
+            let written =
+                output_file::write(&path, ResultKind::Picture, &rules, |file| png::encode_picture(file, picture, None));
+            let written = written.map_err(|reason| format!("{reason:#}"));
             match &written {
                 Ok(()) => log::info!("snapshot written to {}", path.display()),
                 Err(reason) => log::error!("snapshot: {reason}"),

@@ -87,12 +87,17 @@ impl Ord for Detection {
 pub struct Candidates {
     heap: BinaryHeap<Detection, Min, MAX_CANDIDATES>,
     sorted: Vec<Detection>,
+    /// Faces beyond the limit of the last suppression.
+    left_out: Vec<Detection>,
+    /// True when candidates were dropped for lack of room.
+    crowded: bool,
 }
 
 impl Default for Candidates {
     /// Allocates for a crowd at once, so that the first crowd does not delay a frame.
     fn default() -> Candidates {
-        Candidates { heap: BinaryHeap::new(), sorted: Vec::with_capacity(MAX_CANDIDATES) }
+        let list = || Vec::with_capacity(MAX_CANDIDATES);
+        Candidates { heap: BinaryHeap::new(), sorted: list(), left_out: list(), crowded: false }
     }
 }
 
@@ -100,11 +105,13 @@ impl Candidates {
     /// Forgets the candidates of the last picture.
     pub fn clear(&mut self) {
         self.heap.clear();
+        self.crowded = false;
     }
 
     /// Adds a candidate; at full capacity the one with the lowest score is dropped.
     pub fn push(&mut self, candidate: Detection) {
         let Err(candidate) = self.heap.push(candidate) else { return };
+        self.crowded = true;
         if self.heap.peek().is_some_and(|worst| worst.score < candidate.score) {
             self.heap.pop();
             // There is room now.
@@ -116,6 +123,7 @@ impl Candidates {
     /// averaged with those of its group that almost coincide with it.
     pub fn suppress(&mut self, overlap: f32, limit: usize) -> Detections {
         self.sorted.clear();
+        self.left_out.clear();
         self.sorted.extend(self.heap.iter());
         self.sorted.sort_unstable_by(|a, b| b.cmp(a));
         let mut kept = Detections::new();
@@ -129,12 +137,20 @@ impl Candidates {
                 // There is room: checked just now, and both lists grow together.
                 let _ = kept.push(*candidate);
                 let _ = means.push(Mean::of(candidate));
+            } else if shared <= overlap && self.left_out.iter().all(|other| other.overlap(candidate) <= overlap) {
+                self.left_out.push(*candidate);
             }
         }
         for (face, mean) in kept.iter_mut().zip(&means) {
             mean.settle(face);
         }
         kept
+    }
+
+    /// Returns how many faces the last suppression left out because of its limit. If there were too many candidates to
+    /// consider, this is a lower bound, at least 1.
+    pub fn left_out(&self) -> usize {
+        self.left_out.len().max(usize::from(self.crowded))
     }
 }
 
@@ -209,7 +225,26 @@ mod tests {
         }
         let kept = candidates.suppress(0.4, MAX_FACES);
         assert_eq!(kept.iter().map(|d| d.score).collect::<Vec<_>>(), [0.9, 0.7]);
-        assert_eq!(candidates.suppress(0.4, 1).len(), 1);
+        assert_eq!((kept.len(), candidates.left_out()), (2, 0));
+        assert_eq!((candidates.suppress(0.4, 1).len(), candidates.left_out()), (1, 1));
+    }
+
+    #[test]
+    fn faces_beyond_the_limit_are_counted_once() {
+        let mut candidates = Candidates::default();
+        for i in 0..300 {
+            // Three cells a face.
+            candidates.push(face(0.9 - i as f32 / 1000.0, 20.0 * (i / 3) as f32, (i % 3) as f32, 10.0));
+        }
+        assert_eq!((candidates.suppress(0.4, MAX_FACES).len(), candidates.left_out()), (MAX_FACES, 100 - MAX_FACES));
+        assert_eq!((candidates.suppress(0.4, 3).len(), candidates.left_out()), (3, 97));
+        candidates.clear();
+        assert_eq!((candidates.suppress(0.4, MAX_FACES).len(), candidates.left_out()), (0, 0));
+        // Many cells of a few faces: what was dropped may have been a face.
+        for i in 0..=MAX_CANDIDATES {
+            candidates.push(face(0.5, 20.0 * (i % 2) as f32, 0.0, 10.0));
+        }
+        assert_eq!((candidates.suppress(0.4, MAX_FACES).len(), candidates.left_out()), (2, 1));
     }
 
     #[test]

@@ -146,6 +146,11 @@ impl Detector {
         Ok(self.candidates.suppress(self.overlap, limit))
     }
 
+    /// Returns how many faces the last search left out because of its limit: at least as many, in a crowd.
+    pub fn left_out(&self) -> usize {
+        self.candidates.left_out()
+    }
+
     /// Prepares one of `parts` parts of a later [`Detector::find_swept`], from the top down, so that the work is
     /// spread over several frames. Moving faces are skewed a little, far less than the detector tolerates.
     pub fn sweep(&mut self, picture: &impl Pixels, part: usize, parts: usize) {
