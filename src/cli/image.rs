@@ -20,7 +20,7 @@ use crate::outputs::output_paths::Origin;
 use crate::platform::clock::Stopwatch;
 use crate::platform::network_threads::ThreadArguments;
 use faceptor::Photo;
-use faceptor::stages::{Augmentation, Locate, MAX_FACES, Pipeline, Pixels, Purpose, read_photo};
+use faceptor::stages::{Augmentation, Locate, MAX_FACES, PhotoSearch, Pipeline, Pixels, Purpose, read_photo};
 use faceptor_nn::manifest::TaskKind;
 
 /// Longest photo on standard input.
@@ -56,10 +56,23 @@ pub struct ImageArguments {
     /// Most faces of a photo; those with the highest score are kept.
     #[arg(long, value_name = "N", default_value_t = MAX_FACES as u16, value_parser = clap::value_parser!(u16).range(1..=MAX_FACES as i64))]
     max_faces: u16,
+    /// Smallest faces to look for: longer side of the face in pixels of the photo. Large photos are searched in parts for them;
+    /// the time grows with the photo's area and falls with the square of this size.
+    #[arg(long, value_name = "PX", default_value_t = 24.0, value_parser = face_size)]
+    min_face: f32,
+    /// Look for upright faces only, turned by up to about 35 degrees: the search takes less than half the time.
+    #[arg(long)]
+    upright: bool,
     /// Test-time augmentation: number of crops of each face that are averaged. 1: the face alone, as in `run`; 2: also
     /// mirrored; 6: both also from nearer and farther; 10: both also from nearer still, for parsing only.
     #[arg(long, value_name = "N", default_value = "10", value_parser = looks)]
     looks: Augmentation,
+}
+
+fn face_size(text: &str) -> Result<f32, String> {
+    let range = 16.0..=10_000.0;
+    let size = text.parse().ok().filter(|size| range.contains(size));
+    size.ok_or_else(|| format!("{} to {} pixels are needed", range.start(), range.end()))
 }
 
 fn looks(text: &str) -> Result<Augmentation, &'static str> {
@@ -78,6 +91,7 @@ pub fn run(arguments: ImageArguments) -> Result<Outcome> {
     arguments.check(&pipeline)?;
     pipeline.enable_masks(arguments.out.is_some() || arguments.masks.is_some());
     pipeline.set_augmentation(arguments.looks);
+    pipeline.set_photo_search(PhotoSearch { min_face_px: arguments.min_face, upright_only: arguments.upright });
     let folders: Vec<PathBuf> = [&arguments.out, &arguments.masks].into_iter().flatten().cloned().collect();
     let listing = photo_files::list(&arguments.paths, &folders);
     let mut outcome = Outcome::Done;

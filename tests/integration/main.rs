@@ -16,6 +16,7 @@ mod devices;
 mod doctor;
 mod files;
 mod films;
+mod finding;
 mod live;
 mod outputs;
 mod overload;

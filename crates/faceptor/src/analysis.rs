@@ -190,6 +190,8 @@ pub struct Analysis {
     pub timing: Timing,
     /// The deadline of a frame in the live loop; photos have none.
     pub deadline: Option<Deadline>,
+    /// Longer side of the smallest faces that a photo was searched for, pixels.
+    pub searched_from_px: Option<f32>,
 }
 
 impl Analysis {
@@ -203,8 +205,14 @@ impl Analysis {
 impl Clone for Analysis {
     fn clone(&self) -> Analysis {
         let (faces, timing) = (self.faces.clone(), self.timing.clone());
-        let (tasks, faces_left_out) = (self.tasks.clone(), self.faces_left_out);
-        Analysis { tasks, faces, faces_left_out, timing, deadline: self.deadline.clone() }
+        Analysis {
+            tasks: self.tasks.clone(),
+            faces,
+            faces_left_out: self.faces_left_out,
+            searched_from_px: self.searched_from_px,
+            timing,
+            deadline: self.deadline.clone(),
+        }
     }
 
     /// Allocates nothing when there is room for the faces.
@@ -214,5 +222,6 @@ impl Clone for Analysis {
         self.faces_left_out = other.faces_left_out;
         self.timing.clone_from(&other.timing);
         self.deadline.clone_from(&other.deadline);
+        self.searched_from_px = other.searched_from_px;
     }
 }

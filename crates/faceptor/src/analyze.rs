@@ -9,6 +9,7 @@ use crate::analysis::{Analysis, Face, Faces, Timing};
 use crate::augmentation::AugmentedView;
 use crate::detect::detection::{Detection, Detections};
 use crate::detect::detector::Purpose;
+use crate::detect::search::PhotoFaces;
 use crate::error::{Error, Result, ensure};
 use crate::geometry::Similarity;
 use crate::image::picture::{Picture, Pixels, Pyramid};
@@ -87,11 +88,10 @@ impl Pipeline {
     /// When the bundle has no face detector, or the picture of an aligned crop is not square.
     pub fn analyze(&mut self, picture: &Picture, locate: Locate) -> Result<Analysis, Error> {
         let mut watch = Stopwatch::start();
-        let detections = self.locate(picture, locate)?;
-        let faces_left_out = if locate == Locate::Aligned { 0 } else { self.left_out() };
+        let pyramid = Pyramid::new(picture);
+        let PhotoFaces { faces: detections, left_out, searched_from_px } = self.locate(picture, &pyramid, locate)?;
         let timing = Timing { find_us: watch.lap_us(), ..Timing::new(self.decoders().len()) };
         let mut observer = TimingObserver { watch, timing };
-        let pyramid = Pyramid::new(picture);
         let mut faces = Faces::default();
         for detection in &detections {
             let to_picture = match locate {
@@ -110,12 +110,18 @@ impl Pipeline {
             face.detection = face.detection.clipped([picture.width(), picture.height()]);
             faces.push(face);
         }
-        Ok(Analysis { tasks: self.tasks().clone(), faces, faces_left_out, timing: observer.timing, deadline: None })
+        let tasks = self.tasks().clone();
+        let timing = observer.timing;
+        Ok(Analysis { tasks, faces, faces_left_out: left_out, searched_from_px, timing, deadline: None })
     }
 
-    fn locate(&mut self, picture: &Picture, locate: Locate) -> Result<Detections> {
+    fn locate(&mut self, picture: &Picture, pyramid: &Pyramid, locate: Locate) -> Result<PhotoFaces> {
         match locate {
-            Locate::Find { purpose, limit } => self.find(&picture.view(), purpose, limit),
+            Locate::Find { purpose: Purpose::Photo, limit } => self.search_photo(pyramid, limit),
+            Locate::Find { purpose, limit } => {
+                let faces = self.find(&picture.view(), purpose, limit)?;
+                Ok(PhotoFaces { faces, left_out: self.left_out(), searched_from_px: None })
+            }
             Locate::Aligned => {
                 let (width, height) = (picture.width(), picture.height());
                 ensure!(
@@ -126,7 +132,7 @@ impl Pipeline {
                 let side = width as f32;
                 let keypoints = self.template().map(|[x, y]| [x * side, y * side]);
                 let whole = Detection { score: 1.0, edges: [0.0, 0.0, side, side], keypoints };
-                Ok(Detections::from_iter([whole]))
+                Ok(PhotoFaces { faces: Detections::from_iter([whole]), left_out: 0, searched_from_px: None })
             }
         }
     }

@@ -19,12 +19,16 @@ pub struct Analysis {
     pub faces: Vec<Face>,
     /// Faces of a photo that were found and left out because of the limit: at least as many, in a crowd.
     pub faces_left_out: usize,
+    /// Longer side of the smallest faces that an image was searched for, pixels; `None` for aligned crops and videos. See
+    /// [`Analyzer::min_face`](crate::Analyzer::min_face).
+    pub searched_from_px: Option<f32>,
 }
 
 impl Analysis {
     /// Copies a pipeline's record of an image of `size` pixels, into the memory of the faces that are there.
     pub(crate) fn copy_from(&mut self, from: &analysis::Analysis, decoders: &Arc<[TaskDecoder]>, size: [usize; 2]) {
         self.faces_left_out = from.faces_left_out;
+        self.searched_from_px = from.searched_from_px;
         self.faces.truncate(from.faces.len());
         for (face, record) in self.faces.iter_mut().zip(&from.faces) {
             face.record.clone_from(record);
@@ -77,7 +81,7 @@ impl Face {
         BoundingBox { x, y, width, height }
     }
 
-    /// Returns eyes, nose tip and mouth corners, left to right in the image.
+    /// Returns eyes, nose tip and mouth corners, left to right in the image when the face is upright.
     pub fn keypoints(&self) -> &[Point; 5] {
         &self.record.detection.keypoints
     }

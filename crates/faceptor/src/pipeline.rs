@@ -8,6 +8,7 @@ use crate::align::light::Light;
 use crate::augmentation::{self, Augmentation, AugmentedView, OutputMean};
 use crate::detect::detection::{Detection, Detections, MAX_FACES};
 use crate::detect::detector::{Detector, Purpose};
+use crate::detect::search::{PhotoFaces, PhotoSearch};
 use crate::error::{Error, ErrorKind, OrError, Result, ensure};
 use crate::geometry::{Point, Similarity};
 use crate::image::downscaled::Downscaled;
@@ -59,6 +60,7 @@ pub struct Pipeline {
     tasks: TaskList,
     masks: bool,
     augmentation: Augmentation,
+    photo_search: PhotoSearch,
     /// The mean output over the views of a photo's face, for each task.
     means: Vec<OutputMean>,
 }
@@ -114,6 +116,7 @@ impl Pipeline {
             tasks: TaskList::new(),
             masks: true,
             augmentation: Augmentation::Off,
+            photo_search: PhotoSearch::default(),
             means: (0..count).map(|_| OutputMean::default()).collect(),
             engine,
             detector,
@@ -145,6 +148,11 @@ impl Pipeline {
     /// manifest entry lacks `mirror` has one view in any case.
     pub fn set_augmentation(&mut self, augmentation: Augmentation) {
         self.augmentation = augmentation;
+    }
+
+    /// Sets what [`Pipeline::analyze`] searches photos for: faces from 24 pixels on at every roll at first.
+    pub fn set_photo_search(&mut self, search: PhotoSearch) {
+        self.photo_search = search;
     }
 
     /// Returns the chosen tasks.
@@ -208,7 +216,7 @@ impl Pipeline {
         WindowTransforms::at(&self.windows, to_picture, found)
     }
 
-    /// Finds the faces of a picture, best score first, at most `limit`.
+    /// Finds the upright faces of a whole picture, best score first, at most `limit`.
     ///
     /// # Errors
     /// When the bundle has no face detector.
@@ -221,6 +229,16 @@ impl Pipeline {
     /// Returns how many faces the last [`Pipeline::find`] left out because of its limit: at least as many, in a crowd.
     pub fn left_out(&self) -> usize {
         self.detector.as_ref().map_or(0, Detector::left_out)
+    }
+
+    /// Finds the faces of a photo at every roll and of every size that [`Pipeline::set_photo_search`] asks for.
+    ///
+    /// # Errors
+    /// When the bundle has no face finder.
+    pub(crate) fn search_photo(&mut self, photo: &Pyramid, limit: usize) -> Result<PhotoFaces, Error> {
+        let missing = || "this bundle has no face finder: give aligned crops with --aligned".to_owned();
+        let detector = self.detector.as_mut().or_error(ErrorKind::Unsupported, missing)?;
+        detector.search(&mut self.engine, photo, &self.photo_search, limit)
     }
 
     /// Prepares one of `parts` parts of [`Pipeline::find_swept`], in a frame each.

@@ -13,6 +13,7 @@ pub use crate::analysis::{Analysis, Deadline, Face, Timing};
 pub use crate::analyze::{Locate, Observer, Step};
 pub use crate::detect::detection::{Detection, MAX_FACES};
 pub use crate::detect::detector::Purpose;
+pub use crate::detect::search::PhotoSearch;
 pub use crate::embedded::{bundle as embedded_bundle, named as embedded_network};
 pub use crate::geometry::{Similarity, keypoints_of_landmarks};
 pub use crate::image::jpeg_markers::{JpegEvent, JpegMarkers};

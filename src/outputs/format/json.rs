@@ -52,6 +52,9 @@ impl Serialize for JsonLine<'_> {
         if let Some(annotated) = &self.files.annotated {
             map.serialize_entry("annotated", &annotated.as_deref().map(Name))?;
         }
+        if let Some(px) = self.analysis.searched_from_px {
+            map.serialize_entry("searched_from_px", &rounded(px, 1))?;
+        }
         map.serialize_entry("faces", &FacesEntry { line: self })?;
         if self.analysis.faces_left_out > 0 {
             map.serialize_entry("faces_left_out", &self.analysis.faces_left_out)?;

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use crate::outputs::format::{ResultFiles, caption, terminal};
-use faceptor::stages::{Analysis, Face, Parsing, Prediction, TaskDecoder};
+use faceptor::stages::{Analysis, Face, Parsing, PhotoSearch, Prediction, TaskDecoder};
 
 /// Least share of a parsing class that is named.
 const VISIBLE_SHARE: f32 = 0.01;
@@ -25,7 +25,13 @@ pub fn describe(
         0 => String::new(),
         more => format!(", at least {more} more left out"),
     };
-    let mut text = format!("{}: {width} x {height}, {count}{left_out}\n", terminal::one_line(name));
+    let searched = match analysis.searched_from_px {
+        Some(px) if analysis.faces.is_empty() || px > PhotoSearch::default().min_face_px => {
+            format!(", searched for faces of {px:.0} pixels and more")
+        }
+        _ => String::new(),
+    };
+    let mut text = format!("{}: {width} x {height}, {count}{left_out}{searched}\n", terminal::one_line(name));
     for (index, face) in analysis.faces.iter().enumerate() {
         // Writing to a String cannot fail.
         let _ = describe_face(&mut text, face, decoders);
@@ -104,6 +110,17 @@ mod tests {
             text("a\n\u{1b}[2J.jpg", analysis, files),
             "a\\n\\u{1b}[2J.jpg: 4 x 3, no face, at least 7 more left out\n  annotated: out/a\\u{1b}.png\n"
         );
+    }
+
+    #[test]
+    fn what_was_not_looked_for_is_said() {
+        let text = |analysis: &Analysis| describe("a.jpg", [4, 3], analysis, &[], &ResultFiles::default());
+        let mut analysis = Analysis { searched_from_px: Some(24.0), ..Analysis::default() };
+        assert_eq!(text(&analysis), "a.jpg: 4 x 3, no face, searched for faces of 24 pixels and more\n");
+        analysis.faces.push(Face::blank(&[]));
+        assert!(text(&analysis).starts_with("a.jpg: 4 x 3, 1 face\n"));
+        analysis.searched_from_px = Some(60.0);
+        assert!(text(&analysis).starts_with("a.jpg: 4 x 3, 1 face, searched for faces of 60 pixels and more\n"));
     }
 
     #[test]

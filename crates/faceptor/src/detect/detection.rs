@@ -54,18 +54,50 @@ impl Detection {
         along(left, right, size[0]) * along(top, bottom, size[1])
     }
 
+    /// Returns the longer side of the box.
+    pub fn side(&self) -> f32 {
+        let [_, _, width, height] = self.xywh();
+        width.max(height)
+    }
+
+    /// Returns the middle of the box.
+    pub fn middle(&self) -> Point {
+        let [left, top, right, bottom] = self.edges;
+        [(left + right) / 2.0, (top + bottom) / 2.0]
+    }
+
+    /// Returns the degrees, -180 to 180, by which the keypoints are turned clockwise from those of an upright face.
+    pub fn roll(&self) -> f32 {
+        let [left_eye, right_eye, _, left_mouth, right_mouth] = self.keypoints;
+        // The face's direction to the right, and downwards turned into the same direction.
+        let right = |axis: usize| right_eye[axis] - left_eye[axis] + right_mouth[axis] - left_mouth[axis];
+        let down = |axis: usize| (left_mouth[axis] + right_mouth[axis] - left_eye[axis] - right_eye[axis]) / 2.0;
+        (right(1) - down(0)).atan2(right(0) + down(1)).to_degrees()
+    }
+
     fn area(&self) -> f32 {
         let [_, _, width, height] = self.xywh();
         width.max(0.0) * height.max(0.0)
     }
 
-    /// Returns the intersection over union of the two boxes, 0..1.
-    pub fn overlap(&self, other: &Detection) -> f32 {
+    fn intersection(&self, other: &Detection) -> f32 {
         let (a, b) = (self.edges, other.edges);
         let width = (a[2].min(b[2]) - a[0].max(b[0])).max(0.0);
         let height = (a[3].min(b[3]) - a[1].max(b[1])).max(0.0);
-        let union = self.area() + other.area() - width * height;
-        if union > 0.0 { width * height / union } else { 0.0 }
+        width * height
+    }
+
+    /// Returns the part of the smaller box that lies in the other, 0..1.
+    pub fn shared_part(&self, other: &Detection) -> f32 {
+        let smaller = self.area().min(other.area());
+        if smaller > 0.0 { self.intersection(other) / smaller } else { 0.0 }
+    }
+
+    /// Returns the intersection over union of the two boxes, 0..1.
+    pub fn overlap(&self, other: &Detection) -> f32 {
+        let shared = self.intersection(other);
+        let union = self.area() + other.area() - shared;
+        if union > 0.0 { shared / union } else { 0.0 }
     }
 }
 
@@ -215,6 +247,27 @@ mod tests {
         // A face that is larger than the picture and fills it.
         assert_eq!(face(1.0, -50.0, -50.0, 200.0).share_inside([100, 20]), 1.0);
         assert_eq!(face(1.0, f32::NAN, 0.0, 10.0).share_inside([100, 20]), 0.0);
+    }
+
+    #[test]
+    fn roll_is_that_of_the_keypoints() {
+        let upright = [[40.0, 42.0], [60.0, 42.0], [50.0, 54.0], [42.0, 66.0], [58.0, 66.0]];
+        for degrees in [0.0f32, 30.0, -45.0, 90.0, 135.0, -170.0] {
+            let (sin, cos) = degrees.to_radians().sin_cos();
+            let keypoints = upright.map(|[x, y]| [cos * x - sin * y + 7.0, sin * x + cos * y]);
+            let roll = Detection { keypoints, ..face(0.9, 0.0, 0.0, 1.0) }.roll();
+            assert!((roll - degrees).abs() < 0.1, "{roll} instead of {degrees}");
+        }
+    }
+
+    #[test]
+    fn a_box_inside_another_is_shared_wholly() {
+        let (large, small) = (face(0.9, 0.0, 0.0, 100.0), face(0.8, 20.0, 30.0, 10.0));
+        assert_eq!((large.shared_part(&small), small.shared_part(&large)), (1.0, 1.0));
+        assert_eq!(face(0.8, 95.0, 0.0, 10.0).shared_part(&large), 0.5);
+        assert_eq!(face(0.8, 0.0, 0.0, 0.0).shared_part(&large), 0.0);
+        let cut = face(0.9, -5.0, 90.0, 20.0).clipped([100, 100]);
+        assert_eq!((cut.side(), cut.middle()), (15.0, [7.5, 95.0]));
     }
 
     #[test]

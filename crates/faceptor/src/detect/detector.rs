@@ -1,11 +1,12 @@
 //! Detects faces: runs the finder network on the picture at a few sizes and decodes its cells into boxes and
 //! keypoints.
 
-use crate::detect::detection::{Candidates, Detection, Detections};
+use crate::detect::detection::{Candidates, Detection, Detections, MAX_FACES};
 use crate::detect::letterbox::Letterbox;
+use crate::detect::placement::Placement;
 use crate::error::{Error, ErrorKind, OrError, Result, ensure};
 use crate::image::normalization::Normalization;
-use crate::image::picture::Pixels;
+use crate::image::picture::{Picture, Pixels, Pyramid};
 use faceptor_nn::engine::{Engine, TensorId};
 use faceptor_nn::manifest;
 
@@ -13,7 +14,7 @@ use faceptor_nn::manifest;
 const CHANNELS: usize = 15;
 /// A size that magnifies the picture more than this is skipped, unless it is the smallest: it would show no detail
 /// that the smaller size lacks. `models/faceptor_models/finder/evaluate.py` does the same.
-const MAX_MAGNIFICATION: f64 = 1.25;
+pub(super) const MAX_MAGNIFICATION: f64 = 1.25;
 
 /// What faces are detected for: the manifest may reserve some sizes for photos and some for the live loop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,12 +39,12 @@ struct Cells {
 }
 
 /// The detector at one input size.
-struct Size {
+pub(super) struct Size {
     input: TensorId,
     letterbox: Letterbox,
     grids: Vec<Grid>,
-    width: usize,
-    height: usize,
+    pub(super) width: usize,
+    pub(super) height: usize,
     photo: bool,
     live: bool,
     /// The input of [`Detector::sweep`]; empty if the size is not used in the live loop.
@@ -58,6 +59,11 @@ impl Size {
         }
     }
 
+    /// Returns the shorter side of the input.
+    pub(super) fn shorter_side(&self) -> usize {
+        self.width.min(self.height)
+    }
+
     /// Returns true if this size would magnify the picture needlessly.
     fn magnifies(&self, picture: &impl Pixels) -> bool {
         let fit = |side: usize, of: usize| side as f64 / of as f64;
@@ -67,11 +73,14 @@ impl Size {
 
 /// Runs a bundle's finder network; keeps its buffers from picture to picture.
 pub struct Detector {
-    sizes: Vec<Size>,
+    /// By their areas.
+    pub(super) sizes: Vec<Size>,
     normalization: Normalization,
-    threshold: f32,
-    overlap: f32,
+    pub(super) threshold: f32,
+    pub(super) overlap: f32,
     candidates: Box<Candidates>,
+    /// Those of a photo whose scores are below the threshold.
+    weak: Box<Candidates>,
 }
 
 impl Detector {
@@ -121,6 +130,7 @@ impl Detector {
             threshold: spec.score_threshold,
             overlap: spec.nms_iou,
             candidates: Box::default(),
+            weak: Box::default(),
         })
     }
 
@@ -141,7 +151,8 @@ impl Detector {
             }
             size.letterbox.set_sparse(purpose == Purpose::Live);
             size.letterbox.fill(picture, &self.normalization, engine.input(size.input).map_err(Error::network)?);
-            collect(size, self.threshold, engine, picture, &mut self.candidates)?;
+            let candidates = &mut self.candidates;
+            collect(size, self.threshold, engine, picture, |found| candidates.push(found))?;
         }
         Ok(self.candidates.suppress(self.overlap, limit))
     }
@@ -149,6 +160,66 @@ impl Detector {
     /// Returns how many faces the last search left out because of its limit: at least as many, in a crowd.
     pub fn left_out(&self) -> usize {
         self.candidates.left_out()
+    }
+
+    /// Returns the sizes for photos that do not magnify a photo needlessly, the smallest in any case.
+    pub(super) fn photo_sizes(&self, photo: &Picture) -> Vec<usize> {
+        let serving = (0..self.sizes.len()).filter(|&size| self.sizes[size].photo);
+        serving
+            .enumerate()
+            .filter(|&(nth, size)| nth == 0 || !self.sizes[size].magnifies(photo))
+            .map(|(_, size)| size)
+            .collect()
+    }
+
+    /// Returns the size for photos whose input is as long as `pixels` on its shorter side, or else the largest.
+    pub(super) fn photo_size_of(&self, pixels: f64) -> Option<usize> {
+        let mut serving = (0..self.sizes.len()).filter(|&size| self.sizes[size].photo);
+        let fits = |&size: &usize| self.sizes[size].shorter_side() as f64 >= pixels;
+        serving.clone().find(fits).or_else(|| serving.next_back())
+    }
+
+    /// Finds the upright faces of a whole photo as [`Detector::find`] does, and returns them with those whose scores only
+    /// reach `weak`.
+    pub(super) fn find_upright(
+        &mut self,
+        engine: &mut Engine,
+        photo: &Picture,
+        weak: f32,
+    ) -> Result<(Detections, Detections)> {
+        self.candidates.clear();
+        self.weak.clear();
+        for index in self.photo_sizes(photo) {
+            let (size, threshold) = (&mut self.sizes[index], self.threshold);
+            size.letterbox.set_sparse(false);
+            size.letterbox.fill(photo, &self.normalization, engine.input(size.input).map_err(Error::network)?);
+            let (candidates, others) = (&mut self.candidates, &mut self.weak);
+            collect(size, weak, engine, photo, |found| match found.score >= threshold {
+                true => candidates.push(found),
+                false => others.push(found),
+            })?;
+        }
+        Ok((self.candidates.suppress(self.overlap, MAX_FACES), self.weak.suppress(self.overlap, MAX_FACES)))
+    }
+
+    /// Runs the network at a size on a part of a photo, and returns the faces with scores from `threshold` on, in pixels
+    /// of the input.
+    pub(super) fn look(
+        &mut self,
+        engine: &mut Engine,
+        photo: &Pyramid,
+        size: usize,
+        place: &Placement,
+        threshold: f32,
+    ) -> Result<Detections> {
+        self.candidates.clear();
+        let (size, candidates) = (&self.sizes[size], &mut self.candidates);
+        place.fill(photo, &self.normalization, engine.input(size.input).map_err(Error::network)?);
+        for grid in &size.grids {
+            let output = engine.output(grid.tensor).map_err(Error::network)?;
+            decode(output, &grid.cells, threshold, |found| candidates.push(found));
+        }
+        Ok(self.candidates.suppress(self.overlap, MAX_FACES))
     }
 
     /// Prepares one of `parts` parts of a later [`Detector::find_swept`], from the top down, so that the work is
@@ -169,23 +240,24 @@ impl Detector {
                 continue;
             }
             engine.input(size.input).map_err(Error::network)?.copy_from_slice(&size.swept);
-            collect(size, self.threshold, engine, picture, &mut self.candidates)?;
+            let candidates = &mut self.candidates;
+            collect(size, self.threshold, engine, picture, |found| candidates.push(found))?;
         }
         Ok(self.candidates.suppress(self.overlap, limit))
     }
 }
 
-/// Runs one size on its input and collects the candidates.
+/// Runs one size on its input and hands over every cell whose score reaches `threshold`.
 fn collect(
     size: &Size,
     threshold: f32,
     engine: &mut Engine,
     picture: &impl Pixels,
-    candidates: &mut Candidates,
+    mut candidate: impl FnMut(Detection),
 ) -> Result<()> {
     for grid in &size.grids {
         let output = engine.output(grid.tensor).map_err(Error::network)?;
-        decode(output, &grid.cells, threshold, |found| candidates.push(to_picture(&found, &size.letterbox, picture)));
+        decode(output, &grid.cells, threshold, |found| candidate(to_picture(&found, &size.letterbox, picture)));
     }
     Ok(())
 }
@@ -213,21 +285,14 @@ fn to_picture(found: &Detection, letterbox: &Letterbox, picture: &impl Pixels) -
     let [left, top, right, bottom] = found.edges;
     let [left, top] = letterbox.to_picture(left, top);
     let [right, bottom] = letterbox.to_picture(right, bottom);
-    let inside = |v: f32, side: usize| v.clamp(0.0, side as f32);
-    let edges = [
-        inside(left, picture.width()),
-        inside(top, picture.height()),
-        inside(right, picture.width()),
-        inside(bottom, picture.height()),
-    ];
     let keypoints = found.keypoints.map(|[x, y]| letterbox.to_picture(x, y));
-    Detection { score: found.score, edges, keypoints }
+    let placed = Detection { score: found.score, edges: [left, top, right, bottom], keypoints };
+    placed.clipped([picture.width(), picture.height()])
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::image::picture::Picture;
 
     fn grid() -> Cells {
         Cells { stride: 8, columns: 3, rows: 2 }

@@ -3,3 +3,6 @@
 pub mod detection;
 pub mod detector;
 pub mod letterbox;
+pub mod placement;
+pub mod search;
+pub mod tiles;

@@ -1,5 +1,6 @@
 //! Images: views of frames in the format in which they came, pixels, photos.
 
+pub mod bilinear;
 pub mod colour;
 pub mod downscaled;
 pub mod formats;
