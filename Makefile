@@ -28,7 +28,7 @@ help:  ## this list
 
 demo: build  ## the network on the embedded clip: results, latency table, an annotated picture
 	@mkdir -p $(dir $(DEMO_OUT))
-	cargo run --release --quiet $(CARGO_FLAGS) -- run --source demo --tasks all --frames $(FRAMES) --out $(DEMO_OUT)
+	cargo run --release --quiet $(CARGO_FLAGS) -- run --source demo --tasks all --frames $(FRAMES) --out $(DEMO_OUT) --force
 	@echo "The last frame, annotated: $(DEMO_OUT)"
 
 build: tools  ## the program `faceptor`, with the network embedded

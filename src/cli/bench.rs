@@ -9,11 +9,10 @@ use serde_json::Value;
 
 use crate::capture;
 use crate::capture::source::SourceRequest;
-use crate::cli::force_argument::ForceArgument;
 use crate::cli::measure_arguments::MeasureArguments;
 use crate::cli::network_arguments::{NetworkArguments, TaskArguments};
+use crate::cli::output_rules::{self, ForceArgument};
 use crate::cli::{Outcome, UsageError, output};
-use crate::files::inputs::Inputs;
 use crate::files::output_file::{self, OutputRules};
 use crate::files::result_kind::ResultKind;
 use crate::lab::assertion::{Assertion, Scope};
@@ -96,8 +95,8 @@ pub fn run(arguments: BenchArguments, git: Option<&'static str>) -> Result<Outco
 impl BenchArguments {
     /// Returns what the outputs may replace, and checks them before minutes are spent.
     fn checked_rules(&self) -> Result<OutputRules> {
-        let inputs = [Some(Path::new(&self.source)), self.reference.as_deref(), self.network.model.as_deref()];
-        let rules = self.force.rules(inputs.into_iter().flatten().collect::<Inputs>());
+        let inputs = [output_rules::source_files(&self.source), output_rules::network_files(&self.network)];
+        let rules = self.force.rules(inputs.iter().flatten().chain(&self.reference));
         if let Some(path) = self.json.as_deref().filter(|path| *path != Path::new("-")) {
             output_file::check(path, ResultKind::Report, &rules)?;
         }

@@ -5,9 +5,8 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 use clap::Args;
 
-use crate::cli::force_argument::ForceArgument;
+use crate::cli::output_rules::{self, ForceArgument};
 use crate::cli::{Outcome, network_arguments, output};
-use crate::files::inputs::Inputs;
 use crate::files::output_file::{self, OutputRules};
 use crate::files::result_kind::ResultKind;
 use faceptor_nn::bundle::{Bundle, TensorInfo};
@@ -34,7 +33,7 @@ pub struct CompileArguments {
 
 pub fn run(arguments: CompileArguments) -> Result<Outcome> {
     if let (Some(folder), Some(out)) = (&arguments.folder, &arguments.out) {
-        let rules = arguments.force.rules(inputs(folder));
+        let rules = arguments.force.rules(output_rules::export_files(folder));
         // Reported before the network is compiled, which takes a while.
         output_file::check(out, ResultKind::Bundle, &rules)?;
         let bundle = compile(folder, out, arguments.kernel, &rules)?;
@@ -44,12 +43,6 @@ pub fn run(arguments: CompileArguments) -> Result<Outcome> {
         output::print(&info(&*network_arguments::open(path)?))?;
     }
     Ok(Outcome::Done)
-}
-
-/// Returns the files of an export folder. A bundle that an earlier command wrote there is none.
-fn inputs(folder: &Path) -> Inputs {
-    let files = std::fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
-    files.filter(|path| !(path.is_file() && ResultKind::Bundle.is_in(path))).collect()
 }
 
 /// Compiles a folder, writes the bundle and returns it.

@@ -7,12 +7,11 @@ use anyhow::{Context, Result, ensure};
 use clap::Args;
 
 use crate::capture::photo_files::{self, STANDARD_INPUT};
-use crate::cli::force_argument::ForceArgument;
 use crate::cli::network_arguments::{NetworkArguments, TaskArguments};
 use crate::cli::output;
+use crate::cli::output_rules::{self, ForceArgument};
 use crate::cli::photo_results::PhotoResults;
 use crate::cli::{Outcome, UsageError};
-use crate::files::inputs::Inputs;
 use crate::files::png_mark::SourceId;
 use crate::outputs::format::json::{self, JsonLine, OuterTiming};
 use crate::outputs::format::{terminal, text};
@@ -99,8 +98,8 @@ pub fn run(arguments: ImageArguments) -> Result<Outcome> {
         log::error!("{}: {reason:#}", path.display());
         outcome = Outcome::SomeFailed;
     }
-    let inputs = listing.photos.iter().chain(&arguments.network.model).collect::<Inputs>();
-    let rules = arguments.force.rules(inputs);
+    let network = output_rules::network_files(&arguments.network);
+    let rules = arguments.force.rules(listing.photos.iter().chain(&network));
     let mut results = PhotoResults::new(arguments.out.as_deref(), arguments.masks.as_deref(), &rules)?;
     let locate = match arguments.aligned {
         true => Locate::Aligned,

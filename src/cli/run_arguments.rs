@@ -5,13 +5,11 @@ use std::path::PathBuf;
 use clap::Args;
 use v4l::FourCC;
 
-use crate::capture::photo_files;
 use crate::capture::source::SourceRequest;
-use crate::cli::force_argument::ForceArgument;
 use crate::cli::network_arguments::{NetworkArguments, TaskArguments};
+use crate::cli::output_rules::{self, ForceArgument};
 use crate::control::socket::SocketError;
 use crate::control::socket_paths;
-use crate::files::inputs::Inputs;
 use crate::files::output_file::OutputRules;
 use crate::live::live_loop::LoopSettings;
 use crate::outputs::fan_out::OutputOptions;
@@ -170,15 +168,8 @@ impl RunArguments {
 
     /// Returns what the outputs may replace.
     pub fn rules(&self) -> OutputRules {
-        let mut inputs = Inputs::default();
-        let source = std::path::Path::new(&self.source);
-        match self.source.as_str() {
-            "-" => inputs.add(std::path::Path::new("/dev/stdin")),
-            _ if source.is_dir() => inputs.extend(photo_files::list(&[source.to_owned()], &[]).photos),
-            _ => inputs.add(source),
-        }
-        inputs.extend(&self.network.model);
-        self.outputs.force.rules(inputs)
+        let inputs = [output_rules::source_files(&self.source), output_rules::network_files(&self.network)];
+        self.outputs.force.rules(inputs.iter().flatten().chain(&self.config))
     }
 
     /// Returns the settings of the loop.

@@ -10,9 +10,9 @@ use serde_json::Value;
 
 use crate::capture::demo_source::DemoSource;
 use crate::cli::bench::write_json;
-use crate::cli::force_argument::ForceArgument;
 use crate::cli::measure_arguments::MeasureArguments;
 use crate::cli::network_arguments::NetworkArguments;
+use crate::cli::output_rules::{self, ForceArgument};
 use crate::cli::{Outcome, output};
 use crate::files::output_file::{self, OutputRules};
 use crate::files::result_kind::ResultKind;
@@ -97,9 +97,8 @@ pub fn run(arguments: VerifyArguments, git: Option<&'static str>) -> Result<Outc
 impl VerifyArguments {
     /// Returns what the outputs may replace, and checks them before minutes are spent.
     fn checked_rules(&self) -> Result<OutputRules> {
-        let entries = std::fs::read_dir(&self.reference).into_iter().flatten().flatten();
-        let inputs = entries.map(|entry| entry.path()).chain(self.network.model.clone());
-        let rules = self.force.rules(inputs.collect());
+        let inputs = [output_rules::folder_files(&self.reference), output_rules::network_files(&self.network)];
+        let rules = self.force.rules(inputs.iter().flatten());
         if let Some(path) = self.json.as_deref().filter(|path| *path != Path::new("-")) {
             output_file::check(path, ResultKind::Report, &rules)?;
         }

@@ -136,8 +136,16 @@ fn no_output_replaces_an_input_or_a_file_of_others() {
     }
     faceptor(&["run", "--tasks", "none", "--source", &photo, "--record", &photo, "--force"]).expect(1);
     let model = folder.write("m.bundle", b"FACEPTOR but not a bundle");
-    let ended = faceptor(&["run", "--model", &model, "--out", &model, "--force"]).expect(1);
-    assert!(ended.err.contains("it is an input"), "{}", ended.err);
+    let config = folder.write("c.toml", b"frames = 1\n");
+    let part = folder.write("export/encoder.onnx", b"weights");
+    for (option, input, out) in
+        [("--model", &model, &model), ("--model", &folder.file("export"), &part), ("--config", &config, &config)]
+    {
+        let before = fs::read(out).expect("an input");
+        let ended = faceptor(&["run", option, input, "--out", out, "--force"]).expect(1);
+        assert!(ended.err.contains("it is an input"), "{}", ended.err);
+        assert_eq!(fs::read(out).expect("an input"), before);
+    }
     assert!([&photo, &link, &hard, &inside].iter().all(|path| fs::read(path).expect("untouched") == plain()));
     assert_eq!(fs::read(&text).expect("untouched"), b"mine");
     // What the program wrote is replaced, and everything else on request.

@@ -191,7 +191,7 @@ fn draw_face(canvas: &mut Canvas, face: &Face, area: Rectangle, scale: &Scale) -
     Ok(())
 }
 
-/// Draws the caption beside the face, at most as high as the face. Without room there, the only face of a picture has its
+/// Draws the caption beside the face, at most as high as the face. Without room there, the only face of a picture has a short
 /// caption in a corner of the picture; one of several faces gets a few small words below it.
 fn draw_caption(
     canvas: &mut Canvas,
@@ -208,8 +208,14 @@ fn draw_caption(
     let mut lines = vec![format!("{} {:.0} %", face.id, face.detection.score * 100.0)];
     lines.extend(phrases.iter().cloned());
     lines.truncate(room.max(1));
-    let block = text_layout.block(&lines);
-    let whole_block = placer.beside(area, block).or_else(|| alone.then(|| placer.corner(block)));
+    let mut whole_block = placer.beside(area, text_layout.block(&lines));
+    if whole_block.is_none() && alone {
+        // It covers the face: what is too wide is left out, and so is what needs more than a third of the picture.
+        let canvas = canvas.size();
+        lines.retain(|line| text_layout.block(std::slice::from_ref(line)).width <= canvas.width);
+        lines.truncate((canvas.height / 3 / text_layout.character().height).max(1) as usize);
+        whole_block = Some(placer.corner(text_layout.block(&lines)));
+    }
     if let Some(place) = whole_block.filter(|_| alone || room >= 3) {
         placer.take(place);
         return text_layout.draw(canvas, &lines, place.top_left);
@@ -227,6 +233,9 @@ fn draw_caption(
 
 #[cfg(test)]
 mod tests {
+    use faceptor::stages::TaskResult;
+    use faceptor_nn::manifest::{Task, TaskKind};
+
     use super::*;
 
     #[test]
@@ -246,6 +255,27 @@ mod tests {
         assert_eq!(height(&scale(20_000, 10)), 10);
         assert_eq!(crop.place(0.0), 2);
         assert_eq!(camera.place(17.0), 17);
+    }
+
+    #[test]
+    fn caption_leaves_most_of_a_small_crop_free() {
+        let picture = Picture::filled(96, 96, [200; 3]);
+        let task = Task {
+            name: "attributes".into(),
+            labels: ["Smiling", "Wearing_Necklace", "Young", "Bangs", "Bald"].map(String::from).into(),
+            ..Task::of_kind(TaskKind::Attributes)
+        };
+        let decoders = vec![TaskDecoder::new(&task, &[1, 5]).expect("five numbers")];
+        let mut face = Face::blank(&decoders);
+        face.detection.edges = [0.0, 0.0, 95.0, 95.0];
+        face.results[0] = TaskResult::fresh(Prediction::Attributes(vec![0.9; 5]));
+        let mut analysis = Analysis::default();
+        analysis.faces.push(face);
+        let mut annotator = Annotator::new(Arc::new(Legend { decoders }));
+        let drawn = annotator.draw(&picture.view(), &analysis, own_size);
+        let covered =
+            drawn.bytes().chunks_exact(3).filter(|pixel| *pixel != [200; 3] && *pixel != [70, 220, 110]).count();
+        assert!((300..96 * 96 * 2 / 5).contains(&covered), "{covered} of 9216 pixels");
     }
 
     #[test]
