@@ -1,73 +1,110 @@
 //! Decodes the JPEG frames of webcams and `.mjpg` files, one after the other, into the same picture.
-
-use std::panic::{self, AssertUnwindSafe};
+//!
+//! Frames with the usual sampling of webcams go through the fast decoder zune-jpeg, which does not report what it lacks.
+//! They are prepared so that it fails when their data ends early. All others, and those that it refuses, go through the
+//! library's [`JpegDecoder`], which reads every layout and counts what was there.
 
 use zune_core::bytestream::ZCursor;
 use zune_core::colorspace::ColorSpace;
 use zune_core::options::DecoderOptions;
-use zune_jpeg::JpegDecoder;
 
-use faceptor::stages::{ImageView, JpegEvent, JpegMarkers, Picture};
+use faceptor::stages::{ImageView, JpegContents, JpegDecoder, JpegEvent, JpegMarkers, Picture, contain_panic};
 
-/// Longest side that is decoded, pixels.
-const MAX_SIDE: usize = 8192;
-/// Number of consecutive frames that break the JPEG standard after which decoding becomes lenient.
+/// Most pixels of a frame.
+const MAX_PIXELS: u64 = 64 << 20;
+/// Number of consecutive frames with missing parts after which decoding becomes lenient.
 const MAX_REFUSED: u32 = 30;
-/// The DHT marker.
-const HUFFMAN_TABLES: u8 = 0xc4;
-/// APP0 segment of AVI files. It makes the decoder use the Huffman tables of the standard where a frame has none.
+/// APP0 segment of AVI files. It makes zune-jpeg use the Huffman tables of the standard where a frame has none.
 const AVI1: [u8; 12] = [0xff, 0xe0, 0, 10, b'A', b'V', b'I', b'1', 0, 0, 0, 0];
+/// So many zero bytes in a row are not the work of a camera's encoder.
+const ZERO_BYTES: usize = 64;
 
 /// Reason why a frame could not be decoded.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum JpegError {
     #[error("not a JPEG")]
     NotJpeg,
-    #[error("the frame is cut off")]
-    CutOff,
+    #[error("the frame is cut off: {0} % of it is there")]
+    CutOff(u32),
     #[error("{0}")]
     Broken(String),
 }
 
-/// What precedes the entropy-coded data.
-struct Headers {
-    /// Offset of the entropy-coded data, bytes.
+/// What the markers of a frame say.
+#[derive(Debug, Default)]
+struct Outline {
+    /// Offset of the entropy-coded data and its length, bytes; the markers of restarts belong to it.
     data: usize,
+    length: usize,
     has_huffman: bool,
+    /// True for a baseline frame with one scan and the sampling of webcams, 4:2:2 or 4:2:0.
+    is_usual: bool,
+    /// True when the end marker follows the data.
+    has_end: bool,
 }
 
-impl Headers {
-    fn read(bytes: &[u8]) -> Result<Headers, JpegError> {
+impl Outline {
+    fn read(bytes: &[u8]) -> Result<Outline, JpegError> {
         if !bytes.starts_with(&[0xff, 0xd8]) {
             return Err(JpegError::NotJpeg);
         }
         let mut markers = JpegMarkers::default();
-        let (mut data, mut has_huffman) = (0, false);
+        let mut outline = Outline::default();
+        let mut at = 0;
         loop {
-            let (used, event) = markers.next_event(&bytes[data..]);
-            data += used;
+            let (used, event) = markers.next_event(&bytes[at..]);
+            at += used;
             match event {
-                Some(JpegEvent::Data) => return Ok(Headers { data, has_huffman }),
-                Some(JpegEvent::Segment(marker)) => has_huffman |= marker == HUFFMAN_TABLES,
-                Some(JpegEvent::Start) => {}
-                Some(JpegEvent::End) | None => return Err(JpegError::CutOff),
+                Some(JpegEvent::Data) if outline.data == 0 => outline.data = at,
+                Some(JpegEvent::Segment(_) | JpegEvent::Data | JpegEvent::Start) if outline.data > 0 => {
+                    // Another scan, or another picture: not the usual.
+                    outline.is_usual = false;
+                    return Ok(outline);
+                }
+                Some(JpegEvent::Segment(0xc4)) => outline.has_huffman = true,
+                Some(JpegEvent::Segment(0xc0)) => outline.is_usual = has_usual_sampling(bytes.get(at + 2..)),
+                Some(JpegEvent::Segment(_) | JpegEvent::Start | JpegEvent::Data) => {}
+                Some(JpegEvent::End) if outline.data > 0 => {
+                    outline.has_end = true;
+                    outline.length = at - 2 - outline.data;
+                    return Ok(outline);
+                }
+                Some(JpegEvent::End) | None if outline.data == 0 => return Err(JpegError::CutOff(0)),
+                Some(JpegEvent::End) | None => {
+                    outline.is_usual = false;
+                    return Ok(outline);
+                }
             }
         }
     }
 }
 
-/// Decodes frames and reuses its own memory; the JPEG library allocates for itself.
+/// Reads a baseline frame header: 8 bits, three components, of which luma has two samples across, and one or two down, for
+/// one of chroma.
+fn has_usual_sampling(body: Option<&[u8]>) -> bool {
+    let Some(&[8, _, _, _, _, 3, _, luma, _, _, u, _, _, v, ..]) = body else { return false };
+    matches!(luma, 0x21 | 0x22) && u == 0x11 && v == 0x11
+}
+
+/// Reports whether `data` has a run of at least `ZERO_BYTES` zero bytes. It may also find one of half that length.
+fn has_zeros(data: &[u8]) -> bool {
+    data.chunks_exact(ZERO_BYTES / 2).any(|chunk| chunk.iter().all(|&byte| byte == 0))
+}
+
+/// Decodes frames and reuses its own memory; zune-jpeg allocates for itself.
 #[derive(Debug)]
 pub(crate) struct FrameDecoder {
     picture: Picture,
-    patched: Vec<u8>,
+    prepared: Vec<u8>,
+    decoder: JpegDecoder,
     strict: bool,
     refused: u32,
 }
 
 impl Default for FrameDecoder {
     fn default() -> FrameDecoder {
-        FrameDecoder { picture: Picture::default(), patched: Vec::new(), strict: true, refused: 0 }
+        let decoder = JpegDecoder::new(MAX_PIXELS);
+        FrameDecoder { picture: Picture::default(), prepared: Vec::new(), decoder, strict: true, refused: 0 }
     }
 }
 
@@ -75,55 +112,80 @@ impl FrameDecoder {
     /// Decodes a frame and ignores the bytes after its end. After an error the picture must not be shown.
     ///
     /// # Errors
-    /// When the frame is cut off (a decoder would fill the missing part with grey) or cannot be decoded. Damage that
+    /// When a part of the frame is missing (a decoder would fill it with grey) or the frame cannot be decoded. Damage that
     /// is valid code is not detected; drivers flag frames of which they lost a part.
     pub(crate) fn decode(&mut self, bytes: &[u8]) -> Result<(), JpegError> {
-        let headers = Headers::read(bytes)?;
-        // The search for the end marker starts at the end of the buffer, where cameras write zeros after the frame.
-        // Entropy-coded data contains no end marker.
-        let data = bytes.get(headers.data..).ok_or(JpegError::CutOff)?;
-        let end = data.windows(2).rposition(|pair| pair == [0xff, 0xd9]).ok_or(JpegError::CutOff)?;
-        let whole = &bytes[..headers.data + end + 2];
-        let decoded = if headers.has_huffman {
-            decode_into(whole, self.strict, &mut self.picture)
-        } else {
-            self.patched.clear();
-            self.patched.extend_from_slice(&whole[..2]);
-            self.patched.extend_from_slice(&AVI1);
-            self.patched.extend_from_slice(&whole[2..]);
-            decode_into(&self.patched, self.strict, &mut self.picture)
-        };
-        self.refused = if decoded.is_err() { self.refused + 1 } else { 0 };
-        if self.strict && self.refused == MAX_REFUSED {
-            log::warn!("{MAX_REFUSED} consecutive frames break the JPEG standard: decoding leniently from now on");
-            self.strict = false;
+        let outline = Outline::read(bytes)?;
+        let data = bytes.get(outline.data..).and_then(|rest| rest.get(..outline.length)).unwrap_or_default();
+        let is_usual = outline.is_usual && outline.has_end && !has_zeros(data);
+        if is_usual && self.decode_usual(bytes, &outline).is_ok() {
+            self.refused = 0;
+            return Ok(());
         }
-        decoded
+        let decoded = self.decoder.decode(bytes, &mut self.picture);
+        let contents = decoded.map_err(|error| JpegError::Broken(error.to_string()))?;
+        self.judge(&contents)
+    }
+
+    /// Refuses a frame of which a part is missing, unless all frames are like that.
+    fn judge(&mut self, contents: &JpegContents) -> Result<(), JpegError> {
+        if contents.read >= 1.0 && contents.detail >= 1.0 {
+            self.refused = 0;
+            return Ok(());
+        }
+        let percent = (contents.read.min(contents.detail) * 100.0) as u32;
+        self.refused = self.refused.saturating_add(1);
+        if self.strict && self.refused == MAX_REFUSED {
+            log::warn!(
+                "{MAX_REFUSED} consecutive frames are cut off ({percent} % of this one is there): showing such frames from \
+                 now on"
+            );
+            self.strict = false;
+        } else if !self.strict && percent > 0 {
+            if self.refused.is_power_of_two() {
+                log::warn!(
+                    "{percent} % of the frame is there, the rest is grey ({} such frames in a row)",
+                    self.refused
+                );
+            }
+            return Ok(());
+        }
+        Err(JpegError::CutOff(percent))
+    }
+
+    /// Decodes a frame of the usual kind by zune-jpeg, without its end marker: where that follows, zune-jpeg supplies zeros
+    /// for what is missing, but it fails at the end of the bytes.
+    fn decode_usual(&mut self, bytes: &[u8], outline: &Outline) -> Result<(), JpegError> {
+        self.prepared.clear();
+        self.prepared.extend_from_slice(&bytes[..2]);
+        if !outline.has_huffman {
+            self.prepared.extend_from_slice(&AVI1);
+        }
+        self.prepared.extend_from_slice(&bytes[2..outline.data + outline.length]);
+        let options = DecoderOptions::default()
+            .jpeg_set_out_colorspace(ColorSpace::RGB)
+            .set_max_width(usize::from(u16::MAX))
+            .set_max_height(usize::from(u16::MAX))
+            .set_strict_mode(true);
+        let (prepared, picture) = (&self.prepared, &mut self.picture);
+        let decode = || {
+            let broken = |error| JpegError::Broken(format!("{error:?}"));
+            let mut decoder = zune_jpeg::JpegDecoder::new_with_options(ZCursor::new(prepared), options);
+            decoder.decode_headers().map_err(broken)?;
+            let info = decoder.info().ok_or(JpegError::NotJpeg)?;
+            if u64::from(info.width) * u64::from(info.height) > MAX_PIXELS {
+                return Err(JpegError::Broken("the frame is too large".to_owned()));
+            }
+            picture.reshape(usize::from(info.width), usize::from(info.height));
+            decoder.decode_into(picture.bytes_mut()).map_err(broken)
+        };
+        contain_panic(decode).unwrap_or_else(|| Err(JpegError::Broken("the decoder failed".to_owned())))
     }
 
     /// Returns the last decoded frame; one black pixel before the first one.
     pub(crate) fn view(&self) -> ImageView<'_> {
         self.picture.view()
     }
-}
-
-fn decode_into(bytes: &[u8], strict: bool, picture: &mut Picture) -> Result<(), JpegError> {
-    let options = DecoderOptions::default()
-        .jpeg_set_out_colorspace(ColorSpace::RGB)
-        .set_max_width(MAX_SIDE)
-        .set_max_height(MAX_SIDE)
-        .set_strict_mode(strict);
-    // The input is untrusted. If the library panics on a frame, that frame is lost and the run continues.
-    let decode = || {
-        let broken = |error| JpegError::Broken(format!("{error:?}"));
-        let mut decoder = JpegDecoder::new_with_options(ZCursor::new(bytes), options);
-        decoder.decode_headers().map_err(broken)?;
-        let info = decoder.info().ok_or(JpegError::CutOff)?;
-        picture.reshape(usize::from(info.width), usize::from(info.height));
-        decoder.decode_into(picture.bytes_mut()).map_err(broken)
-    };
-    panic::catch_unwind(AssertUnwindSafe(decode))
-        .unwrap_or_else(|_| Err(JpegError::Broken("the decoder failed".to_owned())))
 }
 
 /// JPEG files for tests.
@@ -174,7 +236,7 @@ mod tests {
 
     /// Returns the frame with twenty bytes of ones in its data.
     fn damaged(file: &[u8]) -> Vec<u8> {
-        let at = Headers::read(file).expect("whole").data + 100;
+        let at = Outline::read(file).expect("whole").data + 100;
         [&file[..at], &[0xff, 0x00].repeat(20), &file[at + 40..]].concat()
     }
 
@@ -208,12 +270,72 @@ mod tests {
     fn decoding_continues_after_cut_and_damaged_frames() {
         let file = jpeg(160, 120, 50);
         let mut decoder = FrameDecoder::default();
-        assert_eq!(decoder.decode(&file[..file.len() / 2]), Err(JpegError::CutOff));
-        assert_eq!(decoder.decode(&file[..100]), Err(JpegError::CutOff));
+        assert!(matches!(decoder.decode(&file[..file.len() / 2]), Err(JpegError::CutOff(1..=99))));
+        assert_eq!(decoder.decode(&file[..100]), Err(JpegError::CutOff(0)));
         assert_eq!(decoder.decode(&[]), Err(JpegError::NotJpeg));
         assert_eq!(decoder.decode(&[0; 5000]), Err(JpegError::NotJpeg));
-        assert!(matches!(decoder.decode(&damaged(&file)), Err(JpegError::Broken(_))), "no code is all ones");
+        assert!(matches!(decoder.decode(&damaged(&file)), Err(JpegError::CutOff(1..=99))), "no code is all ones");
         assert_eq!(decoder.decode(&file), Ok(()));
+    }
+
+    /// Returns 4:2:0 and 4:2:2 frames of the fixtures, which zune-jpeg decodes, and others, which it does not.
+    fn fixtures() -> Vec<(String, Vec<u8>)> {
+        let folder = faceptor_test_support::fixture("jpeg");
+        let files = std::fs::read_dir(folder).expect("the fixtures are there");
+        let paths =
+            files.map(|file| file.expect("readable").path()).filter(|path| path.extension() == Some("jpg".as_ref()));
+        let named = |path: std::path::PathBuf| (path.display().to_string(), std::fs::read(&path).expect("readable"));
+        paths.map(named).collect()
+    }
+
+    #[test]
+    fn frames_of_every_layout_are_those_of_the_library() {
+        let mut frames = FrameDecoder::default();
+        let (mut decoder, mut picture) = (JpegDecoder::new(MAX_PIXELS), Picture::default());
+        let fixtures = fixtures();
+        assert!(fixtures.len() > 20);
+        let mut usual = 0;
+        for (name, file) in fixtures {
+            let whole = decoder.decode(&file, &mut picture).is_ok_and(|contents| contents.damage().is_none());
+            assert_eq!(frames.decode(&file).is_ok(), whole, "{name}");
+            if whole {
+                let outline = Outline::read(&file).expect("whole");
+                if outline.is_usual {
+                    assert_eq!(frames.decode_usual(&file, &outline), Ok(()), "{name}");
+                    usual += 1;
+                }
+                let farthest = frames.picture.bytes().iter().zip(picture.bytes()).map(|(a, b)| a.abs_diff(*b)).max();
+                // zune-jpeg rounds in other places.
+                assert!(farthest <= Some(6), "{name}: {farthest:?}");
+            }
+        }
+        assert!(usual >= 4, "{usual}");
+    }
+
+    #[test]
+    fn frames_whose_data_ends_early_are_refused_whatever_follows() {
+        let mut decoder = FrameDecoder::default();
+        for (name, file) in fixtures() {
+            let Ok(outline) = Outline::read(&file) else { continue };
+            if decoder.decode(&file).is_err() || !outline.has_end {
+                continue;
+            }
+            let keep = outline.data + outline.length / 2;
+            let zeros = vec![0; outline.length - outline.length / 2];
+            let mut tall = file.clone();
+            let header = file.windows(2).position(|pair| matches!(pair, [0xff, 0xc0..=0xc2])).expect("a frame header");
+            tall[header + 5] = 4;
+            for (what, bytes) in [
+                ("the end marker", [&file[..keep], &[0xff, 0xd9]].concat()),
+                ("zeros and the end marker", [&file[..keep], &zeros, &[0xff, 0xd9]].concat()),
+                ("another picture", [&file[..keep], file.as_slice()].concat()),
+                ("nothing, because the height is too large", tall),
+            ] {
+                let seen = decoder.decode(&bytes);
+                assert!(matches!(seen, Err(JpegError::CutOff(0..=99))), "{name}, followed by {what}: {seen:?}");
+            }
+            assert_eq!(decoder.decode(&[&file, file.as_slice(), &[0; 300]].concat()), Ok(()), "{name} twice");
+        }
     }
 
     #[test]

@@ -55,7 +55,12 @@ impl Source for PhotoSource {
         self.at += 1;
         self.sequence += 1;
         match read {
-            Ok(photo) => self.picture = photo.into_picture(),
+            Ok(photo) => {
+                for warning in photo.warnings() {
+                    log::warn!("{}: {warning}", path.display());
+                }
+                self.picture = photo.into_picture();
+            }
             Err(reason) => {
                 self.counters.decode_errors += 1;
                 return Err(SourceError::Frame {

@@ -18,8 +18,8 @@ use crate::outputs::format::{terminal, text};
 use crate::outputs::output_paths::Origin;
 use crate::platform::clock::Stopwatch;
 use crate::platform::network_threads::ThreadArguments;
-use faceptor::Photo;
-use faceptor::stages::{Augmentation, Locate, MAX_FACES, PhotoSearch, Pipeline, Pixels, Purpose, read_photo};
+use faceptor::stages::{Augmentation, Locate, MAX_FACES, PhotoSearch, Pipeline, Pixels, Purpose, read_photo_within};
+use faceptor::{Photo, PhotoOptions};
 use faceptor_nn::manifest::TaskKind;
 
 /// Longest photo on standard input.
@@ -27,7 +27,7 @@ const MAX_INPUT_BYTES: u64 = 256 << 20;
 
 #[derive(Args)]
 pub struct ImageArguments {
-    /// Photos (JPEG, PNG, WebP, first frame of a GIF), `-` for one on standard input, or folders, which are walked in sorted
+    /// Photos (JPEG, PNG, WebP, TIFF, BMP, first frame of a GIF), `-` for one on standard input, or folders, which are walked in sorted
     /// order without the pictures that faceptor wrote.
     #[arg(required = true, value_name = "PATH")]
     paths: Vec<PathBuf>,
@@ -62,6 +62,9 @@ pub struct ImageArguments {
     /// Look for upright faces only, turned by up to about 35 degrees: the search takes less than half the time.
     #[arg(long)]
     upright: bool,
+    /// Most pixels of a photo; larger ones are refused. Decoding takes at most 12 bytes a pixel.
+    #[arg(long, value_name = "N", default_value_t = PhotoOptions::default().max_pixels, value_parser = clap::value_parser!(u64).range(1..))]
+    max_pixels: u64,
     /// Test-time augmentation: number of crops of each face that are averaged. 1: the face alone, as in `run`; 2: also
     /// mirrored; 6: both also from nearer and farther; 10: both also from nearer still, for parsing only.
     #[arg(long, value_name = "N", default_value = "10", value_parser = looks)]
@@ -105,8 +108,9 @@ pub fn run(arguments: ImageArguments) -> Result<Outcome> {
         true => Locate::Aligned,
         false => Locate::Find { purpose: Purpose::Photo, limit: usize::from(arguments.max_faces) },
     };
+    let limits = PhotoOptions::default().with_max_pixels(arguments.max_pixels);
     for path in &listing.photos {
-        match process(path, locate, &mut pipeline, &mut results, arguments.json) {
+        match process(path, &limits, locate, &mut pipeline, &mut results, arguments.json) {
             Ok(Described { text, is_complete }) => {
                 output::write(&text)?;
                 outcome = if is_complete { outcome } else { Outcome::SomeFailed };
@@ -142,15 +146,15 @@ impl ImageArguments {
 }
 
 /// Reads a photo, and what its results are named after.
-fn read(path: &Path) -> Result<(Photo, Origin<'_>)> {
+fn read<'a>(path: &'a Path, limits: &PhotoOptions) -> Result<(Photo, Origin<'a>)> {
     if path != Path::new(STANDARD_INPUT) {
-        return Ok((read_photo(path)?, Origin::File(path)));
+        return Ok((read_photo_within(path, limits)?, Origin::File(path)));
     }
     let mut bytes = Vec::new();
     let read = std::io::stdin().lock().take(MAX_INPUT_BYTES + 1).read_to_end(&mut bytes);
     read.context("standard input cannot be read")?;
     ensure!(bytes.len() as u64 <= MAX_INPUT_BYTES, "the photo is longer than {} MiB", MAX_INPUT_BYTES >> 20);
-    Ok((Photo::decode(&bytes)?, Origin::Content(SourceId::of_bytes(&bytes))))
+    Ok((Photo::decode_within(&bytes, limits)?, Origin::Content(SourceId::of_bytes(&bytes))))
 }
 
 /// The text or JSON of a photo.
@@ -163,15 +167,20 @@ struct Described {
 /// Processes one photo: writes its files and describes its results, also when a file could not be written.
 fn process(
     path: &Path,
+    limits: &PhotoOptions,
     locate: Locate,
     pipeline: &mut Pipeline,
     results: &mut PhotoResults,
     json: bool,
 ) -> Result<Described> {
     let (mut whole, mut stage) = (Stopwatch::start(), Stopwatch::start());
-    let (photo, origin) = read(path)?;
+    let (photo, origin) = read(path, limits)?;
     if photo.is_animated() {
         log::warn!("{}: animated, its first frame is used", path.display());
+    }
+    let warnings = photo.warnings().to_vec();
+    for warning in &warnings {
+        log::warn!("{}: {warning}", path.display());
     }
     let picture = photo.into_picture();
     let mut outer_timing = OuterTiming { capture_us: stage.lap_us(), ..OuterTiming::default() };
@@ -187,7 +196,7 @@ fn process(
     outer_timing.total_us = whole.lap_us();
     let (name, size) = (path.to_string_lossy().into_owned(), [picture.width(), picture.height()]);
     let text = if json {
-        let origin = json::Origin { path: Some(name), width: size[0], height: size[1], frame: None };
+        let origin = json::Origin { path: Some(name), width: size[0], height: size[1], frame: None, warnings };
         let decoders = pipeline.decoders();
         output::json_line(&JsonLine { origin: &origin, decoders, analysis: &analysis, files: &files, outer_timing })?
     } else {

@@ -52,7 +52,7 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Verb {
-    /// Run the network on photos (JPEG, PNG, WebP) or folders of photos.
+    /// Run the network on photos (JPEG, PNG, WebP, TIFF, BMP) or folders of photos.
     Image(image::ImageArguments),
     /// Run the live loop: frames of a camera or another source through the network, at a fixed latency.
     #[command(args_override_self = true)]

@@ -187,6 +187,7 @@ impl<'a> Publisher<'a> {
             width: result.width,
             height: result.height,
             frame: Some([number, result.stamp.sequence, result.stamp.captured_us]),
+            warnings: Vec::new(),
         };
         let (capture_us, total_us) = (result.capture_us, result.capture_us + result.used_us());
         let outer_timing = OuterTiming { capture_us, total_us, ..OuterTiming::default() };

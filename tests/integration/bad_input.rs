@@ -18,7 +18,7 @@ fn each_bad_file_gets_one_line_and_the_others_are_processed() {
         ("cut.png", cut_png[..cut_png.len() / 2].to_vec(), "broken PNG"),
         ("cut.webp", webp[..webp.len() / 2].to_vec(), "WebP"),
         ("empty.jpg", Vec::new(), "the file is empty"),
-        ("text.png", b"no picture at all".to_vec(), "not a JPEG, PNG or WebP picture"),
+        ("text.png", b"no picture at all".to_vec(), "not a JPEG, PNG, WebP, GIF, BMP or TIFF picture"),
         ("head.jpg", whole[..20].to_vec(), "JPEG"),
     ];
     let mut arguments = ["image", "--json", "--tasks", "none"].map(String::from).to_vec();
@@ -54,6 +54,8 @@ fn unusual_pictures_show_the_same_face() {
         ("deep.png", png(deep)),
         ("deep_grey.png", png(deep_grey)),
         ("alpha.png", png(clear)),
+        ("plain.bmp", encode(portrait.clone(), image::ImageFormat::Bmp)),
+        ("plain.tiff", encode(portrait.clone(), image::ImageFormat::Tiff)),
         ("still.webp", encode(portrait.clone(), image::ImageFormat::WebP)),
         ("still.gif", encode(portrait.clone(), image::ImageFormat::Gif)),
         ("moving.webp", animated_webp(&portrait, &other)),

@@ -37,7 +37,7 @@ pub use face::{Analysis, BoundingBox, Face};
 pub use geometry::Point;
 pub use image::colour::Colour;
 #[cfg(feature = "photo")]
-pub use image::photo::Photo;
+pub use image::photo::{Photo, PhotoOptions};
 pub use image::view::{ImageView, PixelFormat, ShortFrame};
 pub use quality::Quality;
 pub use results::{Attributes, Embedding, Expression, Parsing, TaskOutput};

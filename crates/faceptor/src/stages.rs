@@ -16,9 +16,11 @@ pub use crate::detect::detector::Purpose;
 pub use crate::detect::search::PhotoSearch;
 pub use crate::embedded::{bundle as embedded_bundle, named as embedded_network};
 pub use crate::geometry::{Similarity, keypoints_of_landmarks};
+pub use crate::image::containment::contain as contain_panic;
+pub use crate::image::jpeg::{JpegContents, JpegDecoder};
 pub use crate::image::jpeg_markers::{JpegEvent, JpegMarkers};
 #[cfg(feature = "photo")]
-pub use crate::image::photo::{decode as decode_photo, read as read_photo};
+pub use crate::image::photo::{decode as decode_photo, read as read_photo, read_within as read_photo_within};
 pub use crate::image::picture::{Picture, Pixels};
 pub use crate::image::view::OwnedFrame;
 pub use crate::pipeline::{FaceImage, Pipeline};

@@ -15,6 +15,8 @@ pub struct Origin {
     pub height: usize,
     /// Number of the frame in a run, its sequence number and its time of capture, us. `None` for photos.
     pub frame: Option<[u64; 3]>,
+    /// What is wrong with the picture although it could be read.
+    pub warnings: Vec<String>,
 }
 
 /// Times of the stages around the analysis, us.
@@ -44,6 +46,9 @@ impl Serialize for JsonLine<'_> {
         }
         map.serialize_entry("width", &self.origin.width)?;
         map.serialize_entry("height", &self.origin.height)?;
+        if !self.origin.warnings.is_empty() {
+            map.serialize_entry("warnings", &self.origin.warnings)?;
+        }
         if let Some([frame, sequence, captured_us]) = self.origin.frame {
             map.serialize_entry("frame", &frame)?;
             map.serialize_entry("sequence", &sequence)?;
@@ -324,7 +329,7 @@ mod tests {
         let tasks = TaskList::from_slice(&[0, 1]).expect("few");
         let mut analysis = Analysis { tasks, timing, ..Analysis::default() };
         analysis.faces.push(face);
-        let origin = Origin { path: Some("a.jpg".into()), width: 640, height: 480, frame: None };
+        let origin = Origin { path: Some("a.jpg".into()), width: 640, height: 480, ..Origin::default() };
         let outer_timing = OuterTiming { capture_us: 1, convert_us: 2, present_us: 3, total_us: 41 };
         let line = JsonLine {
             origin: &origin,
@@ -374,7 +379,7 @@ mod tests {
 
     #[test]
     fn live_frame_has_numbers_and_no_path() {
-        let origin = Origin { path: None, width: 4, height: 3, frame: Some([12, 13, 1_234_567]) };
+        let origin = Origin { path: None, width: 4, height: 3, frame: Some([12, 13, 1_234_567]), warnings: Vec::new() };
         let analysis = Analysis::default();
         let line = JsonLine {
             origin: &origin,

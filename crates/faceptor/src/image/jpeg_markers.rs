@@ -138,20 +138,6 @@ impl JpegMarkers {
     }
 }
 
-/// Returns true when the EOI marker of the image itself is there. Decoders fill what is missing with grey, which the
-/// network would read as a face.
-#[cfg(feature = "photo")]
-pub(crate) fn reaches_end(mut bytes: &[u8]) -> bool {
-    let mut markers = JpegMarkers::default();
-    loop {
-        match markers.next_event(bytes) {
-            (_, Some(JpegEvent::End)) => return true,
-            (_, None) => return false,
-            (used, Some(_)) => bytes = &bytes[used..],
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -173,24 +159,6 @@ mod tests {
             }
         }
         events
-    }
-
-    #[cfg(feature = "photo")]
-    #[test]
-    fn end_inside_a_thumbnail_does_not_count() {
-        let mut file = [HEADER.as_slice(), &DATA].concat();
-        assert!(!reaches_end(&file));
-        file.extend([0xff, 0xd9]);
-        assert!(reaches_end(&file));
-        file.extend([1, 2, 3]);
-        assert!(reaches_end(&file), "cameras append their own data after the end");
-    }
-
-    #[cfg(feature = "photo")]
-    #[test]
-    fn no_bytes_and_a_cut_segment_have_no_end() {
-        assert!(!reaches_end(&[]));
-        assert!(!reaches_end(&[0xff, 0xd8, 0xff, 0xe0, 0x00]));
     }
 
     #[test]

@@ -1,36 +1,56 @@
-//! Decodes photos (JPEG, PNG, WebP, and the first frame of a GIF) to an upright RGB picture.
+//! Decodes photos (JPEG, PNG, WebP, TIFF, BMP, and the first frame of a GIF) to an upright RGB picture.
 //!
 //! Grey, CMYK and 16-bit pictures become 8-bit RGB; transparency is composited over white; the EXIF orientation is
 //! applied. The format is recognized by the content, not by the file name.
 
 use std::fs::File;
-use std::io::{Cursor, Read};
+use std::io::Read;
 use std::path::Path;
 
-use image::codecs::{gif::GifDecoder, jpeg::JpegDecoder, png::PngDecoder, webp::WebPDecoder};
 use image::metadata::Orientation;
-use image::{AnimationDecoder, DynamicImage, ImageDecoder, ImageError, ImageFormat, Limits};
+use image::{DynamicImage, RgbImage};
 
 use crate::error::{Error, ErrorKind, Result, bail};
-use crate::image::jpeg_markers;
+use crate::image::containment::contain;
+use crate::image::photo_formats::{self, Decoded, MAX_PIXELS};
 use crate::image::picture::{Picture, Pixels};
 
-/// Pictures with more pixels are refused before anything is allocated for them.
-pub const MAX_PIXELS: u64 = 64 << 20;
-/// Maximum allocation of a decoder.
-const MAX_DECODER_BYTES: u64 = 512 << 20;
 /// Longer files are refused without reading them to the end.
 const MAX_FILE_BYTES: u64 = 256 << 20;
+
+/// Limits of reading a photo.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct PhotoOptions {
+    /// Most pixels: photos with more are refused from their header. Decoding takes at most 12 bytes a pixel beside the
+    /// file. The default is 64 Mi (67,108,864).
+    pub max_pixels: u64,
+}
+
+impl Default for PhotoOptions {
+    fn default() -> PhotoOptions {
+        PhotoOptions { max_pixels: MAX_PIXELS }
+    }
+}
+
+impl PhotoOptions {
+    /// Returns the options with another limit of pixels.
+    pub fn with_max_pixels(mut self, max_pixels: u64) -> PhotoOptions {
+        self.max_pixels = max_pixels;
+        self
+    }
+}
 
 /// A decoded photo: upright RGB, 8 bits a channel.
 #[derive(Clone, Debug)]
 pub struct Photo {
     picture: Picture,
     animated: bool,
+    warnings: Vec<String>,
 }
 
 impl Photo {
-    /// Reads and decodes a JPEG, PNG, WebP or GIF file, whatever its name says.
+    /// Reads and decodes a JPEG, PNG, WebP, GIF, TIFF or BMP file, whatever its name says.
     ///
     /// Grey, CMYK and 16-bit images become 8-bit RGB, transparency is laid over white, the EXIF orientation is applied;
     /// the first frame of an animation is taken.
@@ -39,8 +59,16 @@ impl Photo {
     /// [`ErrorKind::Image`] when the file cannot be read, is in another format or broken, or has more than 64 million
     /// pixels; the text names the file.
     pub fn open(path: impl AsRef<Path>) -> Result<Photo, Error> {
+        Photo::open_within(path, &PhotoOptions::default())
+    }
+
+    /// Reads and decodes such a file within other limits.
+    ///
+    /// # Errors
+    /// As of [`Photo::open`].
+    pub fn open_within(path: impl AsRef<Path>, options: &PhotoOptions) -> Result<Photo, Error> {
         let path = path.as_ref();
-        read(path).map_err(|reason| reason.within(path.display()))
+        read_within(path, options).map_err(|reason| reason.within(path.display()))
     }
 
     /// Decodes the bytes of such a file.
@@ -49,6 +77,14 @@ impl Photo {
     /// As of [`Photo::open`].
     pub fn decode(bytes: &[u8]) -> Result<Photo, Error> {
         decode(bytes)
+    }
+
+    /// Decodes the bytes of such a file within other limits.
+    ///
+    /// # Errors
+    /// As of [`Photo::open`].
+    pub fn decode_within(bytes: &[u8], options: &PhotoOptions) -> Result<Photo, Error> {
+        decode_within(bytes, options)
     }
 
     /// Returns the width in pixels, at least 1.
@@ -71,6 +107,12 @@ impl Photo {
         self.animated
     }
 
+    /// Returns what is wrong with the photo although it could be decoded, such as a part that is missing; empty for a
+    /// sound file.
+    pub fn warnings(&self) -> &[String] {
+        &self.warnings
+    }
+
     /// Returns the pixels for the steps of [`stages`](crate::stages).
     pub fn picture(&self) -> &Picture {
         &self.picture
@@ -82,13 +124,13 @@ impl Photo {
     }
 }
 
-/// Makes an error about a photo.
-fn unreadable(reason: impl Into<String>) -> Error {
-    Error::new(ErrorKind::Image, reason)
+/// Reads and decodes one file within the default limits. The error states the reason without naming the file.
+pub fn read(path: &Path) -> Result<Photo> {
+    read_within(path, &PhotoOptions::default())
 }
 
 /// Reads and decodes one file. The error states the reason without naming the file.
-pub fn read(path: &Path) -> Result<Photo> {
+pub fn read_within(path: &Path, options: &PhotoOptions) -> Result<Photo> {
     let file = File::open(path).map_err(|error| plain(&error))?;
     if file.metadata().is_ok_and(|data| data.is_dir()) {
         bail!(Image, "a folder, not a photo");
@@ -98,111 +140,54 @@ pub fn read(path: &Path) -> Result<Photo> {
     if bytes.len() as u64 > MAX_FILE_BYTES {
         bail!(Image, "the file is longer than {} MiB", MAX_FILE_BYTES >> 20);
     }
-    decode(&bytes)
+    decode_within(&bytes, options)
 }
 
 /// "No such file or directory" without the number that Rust appends.
 fn plain(error: &std::io::Error) -> Error {
     let text = error.to_string();
     let end = text.find(" (os error").unwrap_or(text.len());
-    unreadable(text[..end].to_lowercase())
+    Error::new(ErrorKind::Image, text[..end].to_lowercase())
+}
+
+/// Decodes a photo from memory within the default limits.
+pub fn decode(bytes: &[u8]) -> Result<Photo> {
+    decode_within(bytes, &PhotoOptions::default())
 }
 
 /// Decodes a photo from memory.
-pub fn decode(bytes: &[u8]) -> Result<Photo> {
+fn decode_within(bytes: &[u8], options: &PhotoOptions) -> Result<Photo> {
     if bytes.is_empty() {
         bail!(Image, "the file is empty");
     }
-    let reader = Cursor::new(bytes);
-    let limits = limits();
-    match image::guess_format(bytes) {
-        Ok(ImageFormat::Jpeg) => {
-            let decoder = JpegDecoder::new(reader).map_err(|error| broken("JPEG", &error))?;
-            check_size(&decoder)?;
-            if !jpeg_markers::reaches_end(bytes) {
-                bail!(Image, "truncated JPEG: its end is missing");
-            }
-            develop(decoder, "JPEG", false)
+    let decoded = contain(|| photo_formats::decode(bytes, options.max_pixels).and_then(upright));
+    decoded.unwrap_or_else(|| Err(Error::new(ErrorKind::Image, "the decoder failed: the picture is damaged")))
+}
+
+/// Applies the orientation.
+fn upright(decoded: Decoded) -> Result<Photo> {
+    let Decoded { mut picture, orientation, animated, warnings } = decoded;
+    if orientation != Orientation::NoTransforms {
+        let (width, height) = (picture.width() as u32, picture.height() as u32);
+        let stored = RgbImage::from_raw(width, height, picture.into_bytes()).map(DynamicImage::from);
+        let turned = stored.and_then(|mut image| {
+            image.apply_orientation(orientation);
+            let (width, height) = (image.width() as usize, image.height() as usize);
+            Picture::from_rgb(width, height, image.into_rgb8().into_raw())
+        });
+        match turned {
+            Some(turned) => picture = turned,
+            None => bail!(Image, "the decoder gave another size than it announced"),
         }
-        Ok(ImageFormat::Png) => {
-            let decoder = PngDecoder::with_limits(reader, limits).map_err(|error| broken("PNG", &error))?;
-            let animated = decoder.is_apng().unwrap_or(false);
-            develop(decoder, "PNG", animated)
-        }
-        Ok(ImageFormat::WebP) => {
-            let decoder = WebPDecoder::new(reader).map_err(|error| broken("WebP", &error))?;
-            let animated = decoder.has_animation();
-            develop(decoder, "WebP", animated)
-        }
-        Ok(ImageFormat::Gif) => {
-            let decoder = GifDecoder::new(reader.clone()).map_err(|error| broken("GIF", &error))?;
-            check_size(&decoder)?;
-            let frames = GifDecoder::new(reader).map(|decoder| decoder.into_frames());
-            let animated = frames.is_ok_and(|mut frames| frames.nth(1).is_some());
-            develop(decoder, "GIF", animated)
-        }
-        Ok(other) => bail!(Image, "{other:?} pictures are not read: save it as JPEG, PNG or WebP"),
-        Err(_) => bail!(Image, "not a JPEG, PNG or WebP picture"),
     }
-}
-
-/// What the decoder found, in its own words and once: its errors repeat those that caused them.
-fn broken(format: &str, error: &ImageError) -> Error {
-    let mut cause: &dyn std::error::Error = error;
-    while let Some(deeper) = cause.source() {
-        cause = deeper;
-    }
-    unreadable(format!("broken {format}: {cause}"))
-}
-
-fn limits() -> Limits {
-    let mut limits = Limits::default();
-    limits.max_alloc = Some(MAX_DECODER_BYTES);
-    limits
-}
-
-fn check_size(decoder: &impl ImageDecoder) -> Result<()> {
-    let (width, height) = decoder.dimensions();
-    if u64::from(width) * u64::from(height) > MAX_PIXELS {
-        bail!(
-            Image,
-            "{width} x {height} pixels are more than the {} million that are read: scale it down",
-            MAX_PIXELS >> 20
-        );
-    }
-    if width == 0 || height == 0 {
-        bail!(Image, "the picture has no pixels");
-    }
-    Ok(())
-}
-
-fn develop(mut decoder: impl ImageDecoder, format: &str, animated: bool) -> Result<Photo> {
-    check_size(&decoder)?;
-    let too_large = |reason: ImageError| unreadable(format!("this {format} needs too much memory: {reason}"));
-    decoder.set_limits(limits()).map_err(too_large)?;
-    let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
-    let mut image = DynamicImage::from_decoder(decoder).map_err(|error| broken(format, &error))?;
-    image.apply_orientation(orientation);
-    let (width, height) = (image.width() as usize, image.height() as usize);
-    let rgb = if image.color().has_alpha() { over_white(&image) } else { image.into_rgb8().into_raw() };
-    let picture = Picture::from_rgb(width, height, rgb);
-    let picture = picture.ok_or_else(|| unreadable("the decoder gave another size than it announced"))?;
-    Ok(Photo { picture, animated })
-}
-
-/// Composites transparency over white, as a web page would show it.
-fn over_white(image: &DynamicImage) -> Vec<u8> {
-    let blend = |value: u8, alpha: u8| {
-        let (value, alpha) = (u32::from(value), u32::from(alpha));
-        ((value * alpha + 255 * (255 - alpha) + 127) / 255) as u8
-    };
-    let rgba = image.to_rgba8();
-    rgba.pixels().flat_map(|p| [blend(p[0], p[3]), blend(p[1], p[3]), blend(p[2], p[3])]).collect()
+    Ok(Photo { picture, animated, warnings })
 }
 
 #[cfg(test)]
 mod tests {
-    use image::{ImageBuffer, ImageEncoder, Luma, LumaA, Rgba};
+    use std::io::Cursor;
+
+    use image::{ImageBuffer, ImageEncoder, ImageFormat, Luma, LumaA, Rgba};
 
     use super::*;
 
@@ -230,8 +215,9 @@ mod tests {
     #[test]
     fn bad_files_say_what_is_wrong() {
         assert_eq!(reason(&[]), "the file is empty");
-        assert_eq!(reason(b"hello, this is text"), "not a JPEG, PNG or WebP picture");
-        assert!(reason(b"II*\0 a tiff file").contains("are not read"), "{}", reason(b"II*\0 a tiff file"));
+        assert_eq!(reason(b"hello, this is text"), "not a JPEG, PNG, WebP, GIF, BMP or TIFF picture");
+        assert!(reason(b"8BPS a Photoshop file").contains("are not read"), "{}", reason(b"8BPS a Photoshop file"));
+        assert!(reason(b"II*\0 a tiff file").starts_with("broken TIFF"), "{}", reason(b"II*\0 a tiff file"));
         let whole = png(ImageBuffer::from_pixel(40, 40, Rgba([1u8, 2, 3, 255])));
         assert!(reason(&whole[..whole.len() / 2]).starts_with("broken PNG"), "{}", reason(&whole[..whole.len() / 2]));
     }
@@ -260,6 +246,10 @@ mod tests {
             .write_image(&pixels, 64, 64, image::ExtendedColorType::Rgb8)
             .expect("writing to memory");
         assert!(decode(&file).is_ok());
-        assert_eq!(reason(&file[..file.len() * 2 / 3]), "truncated JPEG: its end is missing");
+        let cut = reason(&file[..file.len() * 2 / 3]);
+        assert!(
+            cut.starts_with("truncated JPEG: its end is missing, ") && cut.ends_with(" % of the picture is there"),
+            "{cut}"
+        );
     }
 }

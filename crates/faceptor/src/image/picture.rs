@@ -55,9 +55,25 @@ impl Picture {
         self.rgb.resize(width * height * 3, 0);
     }
 
+    /// Does the same, but returns false when the memory does not suffice.
+    pub(crate) fn try_reshape(&mut self, width: usize, height: usize) -> bool {
+        let Some(length) = width.checked_mul(height).and_then(|pixels| pixels.checked_mul(3)) else { return false };
+        let more = length.saturating_sub(self.rgb.len());
+        if self.rgb.try_reserve_exact(more).is_err() {
+            return false;
+        }
+        self.reshape(width, height);
+        true
+    }
+
     /// Returns the bytes, row by row, three a pixel.
     pub fn bytes(&self) -> &[u8] {
         &self.rgb
+    }
+
+    /// Returns the bytes without a copy.
+    pub fn into_bytes(self) -> Vec<u8> {
+        self.rgb
     }
 
     /// Returns the bytes for writing.
