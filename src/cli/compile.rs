@@ -1,6 +1,7 @@
 //! `faceptor compile`: compiles an export folder to a bundle, and prints what a bundle holds.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::Result;
 use clap::Args;
@@ -40,14 +41,15 @@ pub fn run(arguments: CompileArguments) -> Result<Outcome> {
         output::print(&info(&bundle))?;
     }
     if let Some(path) = &arguments.info {
-        output::print(&info(&*network_arguments::open(path)?))?;
+        let bundle = network_arguments::open(path)?;
+        output::print(&info(&bundle))?;
     }
     Ok(Outcome::Done)
 }
 
 /// Compiles a folder, writes the bundle and returns it.
 #[cfg(feature = "compiler")]
-fn compile(folder: &Path, out: &Path, packing: Option<Packing>, rules: &OutputRules) -> Result<Bundle> {
+fn compile(folder: &Path, out: &Path, packing: Option<Packing>, rules: &OutputRules) -> Result<Arc<Bundle>> {
     use anyhow::Context;
 
     let mut bytes = faceptor_compiler::compile_folder(folder).with_context(|| format!("{}", folder.display()))?;
@@ -59,7 +61,7 @@ fn compile(folder: &Path, out: &Path, packing: Option<Packing>, rules: &OutputRu
 }
 
 #[cfg(not(feature = "compiler"))]
-fn compile(_: &Path, _: &Path, _: Option<Packing>, _: &OutputRules) -> Result<Bundle> {
+fn compile(_: &Path, _: &Path, _: Option<Packing>, _: &OutputRules) -> Result<Arc<Bundle>> {
     anyhow::bail!("this program was built without the compiler (cargo feature `compiler`): compile on the host")
 }
 
