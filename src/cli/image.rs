@@ -185,7 +185,9 @@ fn process(
     let picture = photo.into_picture();
     let mut outer_timing = OuterTiming { capture_us: stage.lap_us(), ..OuterTiming::default() };
     let analysis = pipeline.analyze(&picture, locate)?;
-    if analysis.faces.len() == MAX_FACES && analysis.faces_left_out > 0 {
+    // A smaller limit was asked for.
+    let has_default_limit = matches!(locate, Locate::Find { limit: MAX_FACES, .. });
+    if has_default_limit && analysis.faces_left_out > 0 {
         let more = analysis.faces_left_out;
         log::warn!("{}: at least {more} more faces are left out, {MAX_FACES} is the most of a photo", path.display());
     }
