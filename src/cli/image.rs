@@ -200,7 +200,14 @@ fn process(
     let text = if json {
         let origin = json::Origin { path: Some(name), width: size[0], height: size[1], frame: None, warnings };
         let decoders = pipeline.decoders();
-        output::json_line(&JsonLine { origin: &origin, decoders, analysis: &analysis, files: &files, outer_timing })?
+        output::json_line(&JsonLine {
+            origin: &origin,
+            decoders,
+            analysis: &analysis,
+            files: &files,
+            identities: &[],
+            outer_timing,
+        })?
     } else {
         terminal::lines(&text::describe(&name, size, &analysis, pipeline.decoders(), &files)).into_owned()
     };

@@ -7,6 +7,10 @@ mod config_file;
 mod ctl;
 mod devices;
 mod doctor;
+mod enroll;
+mod gallery;
+mod gallery_arguments;
+mod identify;
 mod image;
 mod logger;
 mod measure_arguments;
@@ -14,6 +18,7 @@ pub(crate) mod network_arguments;
 pub(crate) mod output;
 pub(crate) mod output_rules;
 mod photo_results;
+mod progress;
 mod reference;
 mod report_text;
 mod run;
@@ -54,6 +59,12 @@ struct Arguments {
 enum Verb {
     /// Run the network on photos (JPEG, PNG, WebP, TIFF, BMP) or folders of photos.
     Image(image::ImageArguments),
+    /// Add a person to a gallery, from photos that are good enough.
+    Enroll(enroll::EnrollArguments),
+    /// Say who is on photos, or that a face is of no one in the gallery.
+    Identify(identify::IdentifyArguments),
+    /// Show what a gallery holds, and change it.
+    Gallery(gallery::GalleryVerbArguments),
     /// Run the live loop: frames of a camera or another source through the network, at a fixed latency.
     #[command(args_override_self = true)]
     Run(Box<run::RunArguments>),
@@ -120,6 +131,9 @@ pub fn main(git: Option<&'static str>) -> ExitCode {
     limits::ignore_file_size_signal();
     let result = match arguments.verb {
         Verb::Image(arguments) => image::run(arguments),
+        Verb::Enroll(arguments) => enroll::run(arguments),
+        Verb::Identify(arguments) => identify::run(arguments),
+        Verb::Gallery(arguments) => gallery::run(arguments),
         Verb::Run(arguments) => run::run(*arguments),
         Verb::Config(arguments) => config::run(arguments),
         Verb::Ctl(arguments) => ctl::run(arguments),

@@ -29,6 +29,8 @@ pub(crate) enum ResultKind {
     ReferenceFile,
     /// The copy of the last good configuration, in the service's own folder.
     Configuration,
+    /// The newest generations of galleries; whoever writes one has read it before.
+    Counter,
 }
 
 impl ResultKind {
@@ -44,7 +46,7 @@ impl ResultKind {
             ResultKind::Bundle => head(path, 8) == b"FACEPTOR",
             ResultKind::Report => is_report(&head(path, MAX_REPORT_BYTES)),
             ResultKind::Profile => starts("<svg ", "One face, found and read: "),
-            ResultKind::ReferenceFile | ResultKind::Configuration => false,
+            ResultKind::ReferenceFile | ResultKind::Configuration | ResultKind::Counter => false,
             ResultKind::Checks => starts("<?xml ", "<testsuites name=\"faceptor-verify\""),
         }
     }
@@ -60,6 +62,7 @@ impl fmt::Display for ResultKind {
             ResultKind::Checks => "a list of checks",
             ResultKind::ReferenceFile => "a file of this reference",
             ResultKind::Configuration => "a copy of a configuration",
+            ResultKind::Counter => "a counter of generations",
         })
     }
 }

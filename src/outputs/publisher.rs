@@ -192,7 +192,14 @@ impl<'a> Publisher<'a> {
         let (capture_us, total_us) = (result.capture_us, result.capture_us + result.used_us());
         let outer_timing = OuterTiming { capture_us, total_us, ..OuterTiming::default() };
         let files = ResultFiles::default();
-        let line = JsonLine { origin: &origin, decoders, analysis: &result.analysis, files: &files, outer_timing };
+        let line = JsonLine {
+            origin: &origin,
+            decoders,
+            analysis: &result.analysis,
+            files: &files,
+            identities: &[],
+            outer_timing,
+        };
         match serde_json::to_writer(&mut self.json, &line) {
             Ok(()) => self.json.push(b'\n'),
             Err(error) => {

@@ -6,13 +6,16 @@
 pub mod allocations;
 pub mod clock;
 pub(crate) mod device_nodes;
+pub(crate) mod key_file;
 pub(crate) mod limits;
 pub mod machine;
 pub(crate) mod machine_facts;
 pub mod memory_lock;
 pub(crate) mod mmap;
 pub mod network_threads;
+pub(crate) mod passphrase;
 pub(crate) mod poll;
+pub(crate) mod random;
 pub mod scheduling;
 pub(crate) mod screen_info;
 pub mod sensors;

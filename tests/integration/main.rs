@@ -18,6 +18,7 @@ mod doctor;
 mod files;
 mod films;
 mod finding;
+mod gallery;
 mod jpeg_layouts;
 mod live;
 mod outputs;

@@ -37,7 +37,7 @@ pub enum GalleryError {
     #[error("the gallery's header is damaged: {0}; restore the file from a copy")]
     DamagedHeader(&'static str),
     /// The header is intact and was sealed with another key.
-    #[error("wrong key: this gallery was made with another one")]
+    #[error("wrong key or passphrase: this gallery was made with another one")]
     WrongKey,
     /// The gallery's key comes from another kind of source.
     #[error("this gallery is opened with {expected}, not with {found}")]

@@ -138,6 +138,12 @@ impl Gallery {
         self.people().filter(|person| !person.is_expired(now)).count()
     }
 
+    /// Returns the number of comparisons with a stranger: the templates of all people whose enrolment is not over. The
+    /// threshold follows from it ([`ImpostorScores::threshold`](crate::ImpostorScores::threshold)).
+    pub fn comparisons(&self, now: u64) -> usize {
+        self.people().filter(|person| !person.is_expired(now)).map(|person| person.templates.len()).sum()
+    }
+
     /// Decides whose face an embedding is of. People whose enrolment is over are not considered.
     ///
     /// # Errors

@@ -45,19 +45,20 @@ impl ImpostorScores {
         (low + (wanted - from) / (to - from) * (high - low)).min(1.0) as f32
     }
 
-    /// Returns the threshold with which a stranger gets the name of one of so many people with probability `fpir`.
+    /// Returns the threshold with which a stranger gets a name with probability `fpir`, the false positive identification rate.
     ///
-    /// FPIR is the false positive identification rate. A stranger is compared with each person, so that each comparison may
-    /// fail with probability 1 - (1 - FPIR)^(1 / people).
-    pub fn threshold(&self, fpir: f64, people: usize) -> f32 {
-        self.score_at(rate_of_one(fpir, people))
+    /// A stranger is compared with so many templates, so that each comparison may fail with probability
+    /// 1 - (1 - FPIR)^(1 / comparisons). Templates of one person resemble each other, which makes the true rate a little
+    /// smaller; `docs/identity.md` has it measured.
+    pub fn threshold(&self, fpir: f64, comparisons: usize) -> f32 {
+        self.score_at(rate_of_one(fpir, comparisons))
     }
 }
 
-/// Returns the probability of a false match in one comparison, if it is `fpir` in `people` of them.
-fn rate_of_one(fpir: f64, people: usize) -> f64 {
+/// Returns the probability of a false match in one comparison, if it is `fpir` in so many of them.
+fn rate_of_one(fpir: f64, comparisons: usize) -> f64 {
     // 1 - (1 - f)^(1/n), without the loss of digits for small f.
-    -((-fpir.clamp(0.0, 1.0 - f64::EPSILON)).ln_1p() / people.max(1) as f64).exp_m1()
+    -((-fpir.clamp(0.0, 1.0 - f64::EPSILON)).ln_1p() / comparisons.max(1) as f64).exp_m1()
 }
 
 #[cfg(test)]
@@ -79,13 +80,13 @@ mod tests {
     }
 
     #[test]
-    fn more_people_need_a_higher_threshold() {
+    fn more_comparisons_need_a_higher_threshold() {
         let table = table();
         assert!((rate_of_one(0.01, 100) - 1.005e-4).abs() < 1e-7);
         assert!((rate_of_one(0.01, 1) - 0.01).abs() < 1e-12 && rate_of_one(0.0, 5) == 0.0);
         assert!((table.threshold(0.01, 1) - 0.3).abs() < 1e-5);
         assert!((table.threshold(0.01, 100) - 0.4998).abs() < 1e-3);
-        let thresholds: Vec<f32> = [0, 1, 10, 100, 10_000].map(|people| table.threshold(0.01, people)).into();
+        let thresholds: Vec<f32> = [0, 1, 10, 100, 10_000].map(|count| table.threshold(0.01, count)).into();
         assert!(thresholds.is_sorted() && thresholds[0] == thresholds[1], "{thresholds:?}");
     }
 

@@ -2,6 +2,7 @@
 
 use serde::ser::{Serialize, SerializeMap, Serializer};
 
+use crate::outputs::format::identity::Identity;
 use crate::outputs::format::{ResultFiles, terminal};
 use faceptor::stages::{Analysis, Deadline, Face, Point, Prediction, Quality, TaskDecoder, TaskResult, largest};
 use faceptor_nn::manifest::Task;
@@ -29,12 +30,14 @@ pub struct OuterTiming {
     pub total_us: u64,
 }
 
-/// Serializes one line of output. `files`: what was written for the picture.
+/// Serializes one line of output. `files`: what was written for the picture. `identities`: a gallery's answer, by face; empty
+/// without a gallery.
 pub struct JsonLine<'a> {
     pub origin: &'a Origin,
     pub decoders: &'a [TaskDecoder],
     pub analysis: &'a Analysis,
     pub files: &'a ResultFiles,
+    pub identities: &'a [Identity],
     pub outer_timing: OuterTiming,
 }
 
@@ -94,11 +97,12 @@ struct FacesEntry<'a> {
 
 impl Serialize for FacesEntry<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let JsonLine { decoders, analysis, files, .. } = self.line;
+        let JsonLine { decoders, analysis, files, identities, .. } = self.line;
         let entries = analysis.faces.iter().enumerate().map(|(index, face)| FaceEntry {
             face,
             decoders,
             masks: files.masks_of(index),
+            identity: identities.get(index),
         });
         serializer.collect_seq(entries)
     }
@@ -153,6 +157,7 @@ struct FaceEntry<'a> {
     face: &'a Face,
     decoders: &'a [TaskDecoder],
     masks: &'a [Option<String>],
+    identity: Option<&'a Identity>,
 }
 
 impl Serialize for FaceEntry<'_> {
@@ -166,7 +171,10 @@ impl Serialize for FaceEntry<'_> {
         map.serialize_entry("quality", &QualityEntry(self.face.quality()))?;
         for (index, decoder, result) in self.face.known(self.decoders) {
             let (task, mask) = (decoder.task(), self.masks.get(index).and_then(Option::as_deref));
-            map.serialize_entry(&task.name, &PredictionEntry { task, answer: &result.prediction, mask })?;
+            map.serialize_entry(
+                &task.name,
+                &PredictionEntry { task, answer: &result.prediction, mask, identity: self.identity },
+            )?;
         }
         if self.face.known(self.decoders).any(is_stale) {
             map.serialize_entry("stale_frames", &StaleEntry { face: self.face, decoders: self.decoders })?;
@@ -204,6 +212,7 @@ struct PredictionEntry<'a> {
     task: &'a Task,
     answer: &'a Prediction,
     mask: Option<&'a str>,
+    identity: Option<&'a Identity>,
 }
 
 impl Serialize for PredictionEntry<'_> {
@@ -234,9 +243,14 @@ impl Serialize for PredictionEntry<'_> {
             }
             Prediction::Recognition(embedding) => {
                 map.serialize_entry("embedding", &Sequence(embedding, |&value| rounded(value, 6)))?;
-                // Names and similarities need a gallery; without one they are null.
-                map.serialize_entry("name", &None::<&str>)?;
-                map.serialize_entry("similarity", &None::<f32>)?;
+                match self.identity {
+                    Some(identity) => identity.serialize_into(&mut map)?,
+                    None => {
+                        // Names and similarities need a gallery; without one they are null.
+                        map.serialize_entry("name", &None::<&str>)?;
+                        map.serialize_entry("similarity", &None::<f32>)?;
+                    }
+                }
             }
         }
         map.end()
@@ -336,6 +350,7 @@ mod tests {
             decoders: &decoders,
             analysis: &analysis,
             files: &ResultFiles::default(),
+            identities: &[],
             outer_timing,
         };
         let text = serde_json::to_string(&line).expect("numbers and texts");
@@ -368,6 +383,7 @@ mod tests {
             decoders: &decoders,
             analysis: &analysis,
             files: &ResultFiles::default(),
+            identities: &[],
             outer_timing,
         };
         let value = serde_json::to_value(&line).expect("numbers and texts");
@@ -386,6 +402,7 @@ mod tests {
             decoders: &[],
             analysis: &analysis,
             files: &ResultFiles::default(),
+            identities: &[],
             outer_timing: OuterTiming::default(),
         };
         let value = serde_json::to_value(&line).expect("numbers and texts");

@@ -15,6 +15,7 @@ mod encoding;
 mod header;
 mod packing;
 mod reader;
+mod task_identity;
 mod writer;
 
 use serde::{Deserialize, Serialize};

@@ -51,7 +51,21 @@ impl Bundle {
     /// # Errors
     /// If the result would be larger than a bundle may be.
     pub fn repacked(&self, packing: Option<Packing>) -> Result<Vec<u8>, BundleError> {
-        let mut writer = Writer::new(&self.manifest_text);
+        self.rewritten(&self.manifest_text, packing)
+    }
+
+    /// Returns a plain bundle of the same parts with another manifest, such as one with a measured table of impostor scores.
+    /// It has an identity of its own.
+    ///
+    /// # Errors
+    /// If the manifest does not fit the parts, or the result would be larger than a bundle may be.
+    pub fn with_manifest(&self, text: &str) -> Result<Vec<u8>, BundleError> {
+        let bytes = self.rewritten(text, None)?;
+        Bundle::from_bytes(&bytes).map(|_| bytes)
+    }
+
+    fn rewritten(&self, manifest: &str, packing: Option<Packing>) -> Result<Vec<u8>, BundleError> {
+        let mut writer = Writer::new(manifest);
         let mut wide = Vec::new();
         // Tensors that share their bytes share them in the copy too: old place to new place.
         let mut places: HashMap<u64, u64> = HashMap::new();

@@ -3,6 +3,7 @@
 //! The exporter writes it beside the ONNX files as `manifest.toml`; a bundle holds the same TOML text.
 
 mod finder;
+mod impostors;
 mod preprocessing;
 
 use std::collections::HashSet;
@@ -10,6 +11,7 @@ use std::collections::HashSet;
 use serde::{Deserialize, Serialize};
 
 pub use finder::{Finder, FinderSize};
+pub use impostors::Impostors;
 pub use preprocessing::{Align, Group, GroupBorder, GroupColour, GroupFrame, GroupWarp};
 
 /// The manifest format that this version reads.
@@ -63,6 +65,9 @@ pub struct Manifest {
     /// The face detector, if the network has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub finder: Option<Finder>,
+    /// The scores of impostors, if they were measured: thresholds of recognition follow from them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub impostors: Option<Impostors>,
 }
 
 /// The input tensor of the face network: `[1, 3, size, size]`.
@@ -399,6 +404,9 @@ impl Manifest {
         }
         if let Some(finder) = &self.finder {
             finder.check(self)?;
+        }
+        if let Some(impostors) = &self.impostors {
+            impostors.check(self)?;
         }
         Ok(())
     }

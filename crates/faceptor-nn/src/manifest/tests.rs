@@ -86,3 +86,30 @@ fn a_warp_or_border_that_the_runtime_lacks_is_refused() {
         assert!(matches!(found, Err(ManifestError::Content(t)) if t.contains("warp_linear")), "{linear}");
     }
 }
+
+#[test]
+fn table_of_impostor_scores_is_optional_and_checked() {
+    let input = "[input]\ntensor='image'\nsize=8\nmean=[0,0,0]\nstd=[1,1,1]";
+    let frame = "[frame]\ntemplate=[[0.4,0.4],[0.6,0.4],[0.5,0.5],[0.4,0.6],[0.6,0.6]]";
+    let task = |kind: &str| format!("[[task]]\nname='who'\nkind='{kind}'\npart='p'\noutput='y'");
+    let read = |kind: &str, table: &str| {
+        Manifest::parse(&format!("{MINIMAL}\n{input}\n{frame}\n{}\n[impostors]\ntask='who'\n{table}", task(kind)))
+    };
+    let found = read("recognition", "rates=[0.1, 0.01]\nscores=[0.2, 0.3]").unwrap().impostors.unwrap();
+    assert_eq!((found.rates, found.scores, found.people), (vec![0.1, 0.01], vec![0.2, 0.3], 0));
+    assert!(Manifest::parse(MINIMAL).is_ok_and(|manifest| manifest.impostors.is_none()));
+    for (kind, table, reason) in [
+        ("age", "rates=[0.1, 0.01]\nscores=[0.2, 0.3]", "no recognition task"),
+        ("recognition", "rates=[0.1]\nscores=[0.2]", "two or more"),
+        ("recognition", "rates=[0.1, 0.01]\nscores=[0.2]", "two or more"),
+        ("recognition", "rates=[0.01, 0.1]\nscores=[0.2, 0.3]", "rates do not fall"),
+        ("recognition", "rates=[0.1, 0.0]\nscores=[0.2, 0.3]", "rates do not fall"),
+        ("recognition", "rates=[0.1, nan]\nscores=[0.2, 0.3]", "rates do not fall"),
+        ("recognition", "rates=[0.1, 0.01]\nscores=[0.3, 0.2]", "scores do not rise"),
+        ("recognition", "rates=[0.1, 0.01]\nscores=[0.3, 1.2]", "scores do not rise"),
+        ("recognition", "rates=[0.1, 0.01]\nscores=[nan, 0.2]", "scores do not rise"),
+    ] {
+        let found = read(kind, table);
+        assert!(matches!(&found, Err(ManifestError::Content(t)) if t.contains(reason)), "{table}: {found:?}");
+    }
+}

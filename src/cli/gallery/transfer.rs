@@ -1,0 +1,165 @@
+//! Export of all that is held on a person, and import.
+
+use std::fs::{self, File};
+use std::io::{Read, Write};
+use std::path::Path;
+
+use anyhow::{Context, Result, ensure};
+use serde::{Deserialize, Serialize};
+
+use super::change;
+use crate::cli::gallery_arguments::GalleryArguments;
+use crate::cli::{UsageError, output};
+use crate::platform::key_file;
+use crate::recognition::dates;
+use faceptor_gallery::{AuditEntry, Details, Network, Person, StoredTemplate, Template, check_name};
+
+/// The format that this program reads and writes.
+const FORMAT: u32 = 1;
+/// The most bytes of an export.
+const MOST_BYTES: u64 = 256 << 20;
+
+/// All that is held on a person.
+#[derive(Serialize, Deserialize)]
+struct Export {
+    format: u32,
+    network: String,
+    /// Identity of the network's recognition.
+    recognition: String,
+    name: String,
+    /// The same times in words.
+    #[serde(default)]
+    enrolled: String,
+    #[serde(default)]
+    expires: Option<String>,
+    /// Unix time, seconds.
+    enrolled_at: u64,
+    enrolled_by: String,
+    purpose: String,
+    expires_at: Option<u64>,
+    templates: Vec<ExportedTemplate>,
+    #[serde(default)]
+    audit: Vec<ExportedEvent>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct ExportedTemplate {
+    numbers: Vec<i8>,
+    added_at: u64,
+    eyes_px: f32,
+    forced: Vec<String>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct ExportedEvent {
+    at: String,
+    event: String,
+    templates: u32,
+}
+
+fn digits(network: &Network) -> String {
+    network.recognition.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+impl Export {
+    fn new(network: &Network, person: &Person, audit: &[AuditEntry]) -> Export {
+        let details = person.details();
+        let templates = person.templates().iter().map(|stored| ExportedTemplate {
+            numbers: stored.template.numbers().to_vec(),
+            added_at: stored.added_at,
+            eyes_px: stored.eyes_px,
+            forced: stored.forced.clone(),
+        });
+        let audit = audit.iter().map(|entry| ExportedEvent {
+            at: dates::text(entry.at),
+            event: entry.event.name().to_owned(),
+            templates: entry.templates,
+        });
+        Export {
+            format: FORMAT,
+            network: network.name.clone(),
+            recognition: digits(network),
+            name: details.name.clone(),
+            enrolled: dates::text(details.enrolled_at),
+            expires: details.expires_at.map(dates::text),
+            enrolled_at: details.enrolled_at,
+            enrolled_by: details.enrolled_by.clone(),
+            purpose: details.purpose.clone(),
+            expires_at: details.expires_at,
+            templates: templates.collect(),
+            audit: audit.collect(),
+        }
+    }
+}
+
+pub(super) fn export(arguments: &GalleryArguments, name: &str, out: Option<&Path>, now: u64) -> Result<()> {
+    // The destination first: the audit list must not say that something was exported which could not be written.
+    let file =
+        out.map(|out| key_file::create_new_private(out).with_context(|| format!("cannot write {}", out.display())));
+    let file = file.transpose()?;
+    let mut text = String::new();
+    let exported = change(arguments, now, |gallery| {
+        let network = gallery.network().clone();
+        let (person, audit) = gallery.export(name, now)?;
+        text = serde_json::to_string(&Export::new(&network, person, &audit))? + "\n";
+        Ok(())
+    });
+    let (Some(out), Some(mut file)) = (out, file) else {
+        exported?;
+        return output::print(&text);
+    };
+    let mut write = || file.write_all(text.as_bytes()).and_then(|()| file.sync_all());
+    let written = exported.and_then(|()| write().with_context(|| format!("cannot write {}", out.display())));
+    if written.is_err() {
+        // What was written of it is of no use; nothing more can be done when this fails too.
+        let _ = fs::remove_file(out);
+    }
+    written?;
+    output::print(&format!("{}: all that is held on the person, readable by its owner alone\n", out.display()))
+}
+
+pub(super) fn import(arguments: &GalleryArguments, file: &Path, now: u64, json: bool) -> Result<()> {
+    let within = || format!("{}", file.display());
+    let export = read(file).with_context(within)?;
+    check_name(&export.name).map_err(|reason| UsageError(reason.to_string())).with_context(within)?;
+    change(arguments, now, |gallery| {
+        let network = gallery.network().clone();
+        ensure!(
+            export.recognition == digits(&network),
+            "{}: its templates are of another network ({}) than the gallery's ({})",
+            file.display(),
+            export.network,
+            network.name
+        );
+        let template = |template: ExportedTemplate| -> Result<StoredTemplate> {
+            let ExportedTemplate { numbers, added_at, eyes_px, forced } = template;
+            let template = Template::from_numbers(numbers, network.dimension)?;
+            Ok(StoredTemplate { template, added_at, eyes_px, forced })
+        };
+        let templates = export.templates.into_iter().map(template).collect::<Result<Vec<_>>>().with_context(within)?;
+        let details = Details {
+            name: export.name,
+            enrolled_at: export.enrolled_at,
+            enrolled_by: export.enrolled_by,
+            purpose: export.purpose,
+            expires_at: export.expires_at,
+        };
+        Ok(gallery.import(details, templates, now)?)
+    })?;
+    match json {
+        true => output::print_json(&serde_json::json!({ "imported": true })),
+        false => output::print("imported\n"),
+    }
+}
+
+fn read(file: &Path) -> Result<Export> {
+    ensure!(fs::metadata(file).context("cannot be read")?.is_file(), "is no regular file");
+    let mut text = String::new();
+    File::open(file).and_then(|file| file.take(MOST_BYTES).read_to_string(&mut text)).context("cannot be read")?;
+    // The reason names a place in the text, and no content.
+    let export: Export = serde_json::from_str(&text).map_err(|error| {
+        anyhow::anyhow!("no export of a gallery (line {}, column {})", error.line(), error.column())
+    })?;
+    ensure!(export.format == FORMAT, "an export of format {}, this program reads format {FORMAT}", export.format);
+    Ok(export)
+}

@@ -1,0 +1,172 @@
+//! The gallery of a command, and where its key comes from.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use clap::Args;
+
+use crate::cli::UsageError;
+use crate::platform::{key_file, passphrase, random};
+use crate::recognition::counter;
+use faceptor_gallery::{Gallery, ImpostorScores, KeySource, Network, PassphraseCost, Platform};
+
+/// What the gallery needs of this machine.
+pub(crate) const PLATFORM: Platform = Platform { random: random::fill, create: key_file::create_private };
+
+/// Names the gallery and its key.
+#[derive(Args)]
+pub struct GalleryArguments {
+    /// The gallery: one encrypted file.
+    #[arg(long, value_name = "FILE", global = true)]
+    gallery: Option<PathBuf>,
+    /// The file that holds the gallery's key (`faceptor gallery make-key FILE` makes one); only its owner may read it. Without
+    /// this option: $CREDENTIALS_DIRECTORY/faceptor.key of a systemd service, then the passphrase in $FACEPTOR_PASSPHRASE,
+    /// then a passphrase typed on the terminal for a gallery that has one.
+    #[arg(long, visible_alias = "key-file", value_name = "FILE", global = true)]
+    key: Option<PathBuf>,
+    /// The gallery has a passphrase: that of $FACEPTOR_PASSPHRASE, or typed on the terminal.
+    #[arg(long, global = true, conflicts_with = "key")]
+    passphrase: bool,
+    /// Keep the newest generation of the gallery in this file, better on another disk: an older gallery file that is put back
+    /// is then refused.
+    #[arg(long, value_name = "FILE", global = true)]
+    counter: Option<PathBuf>,
+}
+
+/// Prints results as JSON.
+#[derive(Args, Clone, Copy)]
+pub struct JsonArguments {
+    /// Print JSON objects, each on a line.
+    #[arg(long, global = true)]
+    pub json: bool,
+}
+
+/// Decides how similar is similar enough.
+#[derive(Args, Clone, Copy)]
+pub struct ThresholdArguments {
+    /// The share of strangers that may get a name (false positive identification rate). With the size of the gallery and the
+    /// network's table of impostor scores it gives the threshold.
+    #[arg(long, value_name = "RATE", default_value = "0.01", value_parser = rate)]
+    pub fpir: f64,
+    /// The least cosine similarity for a name, in place of --fpir.
+    #[arg(long, value_name = "COSINE", conflicts_with = "fpir", value_parser = cosine)]
+    pub threshold: Option<f32>,
+}
+
+fn rate(text: &str) -> Result<f64, &'static str> {
+    text.parse().ok().filter(|rate| *rate > 0.0 && *rate < 1.0).ok_or("a rate above 0 and below 1 is needed")
+}
+
+fn cosine(text: &str) -> Result<f32, &'static str> {
+    text.parse().ok().filter(|cosine| (-1.0..=1.0).contains(cosine)).ok_or("a number from -1 to 1 is needed")
+}
+
+impl ThresholdArguments {
+    /// Returns the threshold for so many comparisons; `None` where neither option nor table gives one.
+    pub fn threshold(&self, impostors: Option<&ImpostorScores>, comparisons: usize) -> Option<f32> {
+        self.threshold.or_else(|| impostors.map(|table| table.threshold(self.fpir, comparisons)))
+    }
+}
+
+impl GalleryArguments {
+    /// Returns the gallery's path.
+    ///
+    /// # Errors
+    /// Without `--gallery`.
+    pub fn path(&self) -> Result<&Path> {
+        let path = self.gallery.as_deref();
+        Ok(path.ok_or_else(|| UsageError("--gallery FILE is needed: the gallery to use".into()))?)
+    }
+
+    /// Opens the gallery for reading.
+    ///
+    /// # Errors
+    /// When the key or the gallery cannot be read, or the gallery is older than it was.
+    pub fn open(&self) -> Result<Gallery> {
+        self.opened(Gallery::open)
+    }
+
+    /// Opens the gallery as its writer.
+    ///
+    /// # Errors
+    /// As [`GalleryArguments::open`], and while another process changes it.
+    pub fn open_for_writing(&self) -> Result<Gallery> {
+        self.opened(Gallery::open_for_writing)
+    }
+
+    /// Opens the gallery as its writer; `None` if there is no such file.
+    ///
+    /// # Errors
+    /// As [`GalleryArguments::open_for_writing`].
+    pub fn open_if_present(&self) -> Result<Option<Gallery>> {
+        match self.path()?.symlink_metadata() {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            _ => self.open_for_writing().map(Some),
+        }
+    }
+
+    /// Makes an empty gallery.
+    ///
+    /// # Errors
+    /// When the key cannot be read, or the file cannot be made.
+    pub fn create(&self, key: &KeySource, network: &Network, now: u64) -> Result<Gallery> {
+        let path = self.path()?;
+        let gallery = Gallery::create(path, key, network, PassphraseCost::default(), PLATFORM, now);
+        gallery.with_context(|| format!("{}", path.display()))
+    }
+
+    /// Enters the gallery's generation after a change.
+    ///
+    /// # Errors
+    /// When the counter cannot be written.
+    pub fn count(&self, gallery: &Gallery) -> Result<()> {
+        match &self.counter {
+            Some(counter) => counter::check(counter, gallery),
+            None => Ok(()),
+        }
+    }
+
+    /// Finds the gallery's key; `is_new`: for a gallery that is to be made.
+    ///
+    /// # Errors
+    /// When there is none, or it cannot be used.
+    pub fn key(&self, is_new: bool) -> Result<KeySource> {
+        if let Some(path) = &self.key {
+            let content = key_file::read(path)?;
+            return KeySource::from_file_content(&content).with_context(|| format!("the key {}", path.display()));
+        }
+        if !self.passphrase
+            && let Some(content) = key_file::read_credential()?
+        {
+            return KeySource::from_file_content(&content).context("the credential faceptor.key");
+        }
+        if let Some(text) = passphrase::from_environment() {
+            return Ok(KeySource::from_passphrase(&text)?);
+        }
+        if self.passphrase || (!is_new && Gallery::needs_passphrase(self.path()?, PLATFORM).unwrap_or(false)) {
+            return Ok(KeySource::from_passphrase(&passphrase::ask(is_new)?)?);
+        }
+        Err(UsageError(format!(
+            "a key is needed: --key FILE (`faceptor gallery make-key FILE` makes one), --passphrase, ${} or a systemd \
+             credential named faceptor.key",
+            passphrase::VARIABLE
+        ))
+        .into())
+    }
+
+    fn opened(
+        &self,
+        open: impl FnOnce(&Path, &KeySource, Platform) -> Result<Gallery, faceptor_gallery::GalleryError>,
+    ) -> Result<Gallery> {
+        let path = self.path()?;
+        let within = || format!("{}", path.display());
+        // What is no gallery is reported as such, before a key is asked for.
+        Gallery::needs_passphrase(path, PLATFORM).with_context(within)?;
+        let gallery = open(path, &self.key(false)?, PLATFORM).with_context(within)?;
+        self.count(&gallery).with_context(within)?;
+        for notice in gallery.notices() {
+            log::warn!("{}: {notice}", path.display());
+        }
+        Ok(gallery)
+    }
+}

@@ -1,0 +1,124 @@
+//! Files that hold a secret: only their owner may read them.
+
+use std::fs::{self, File};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail, ensure};
+use zeroize::Zeroizing;
+
+/// The most bytes that are read of a key file.
+const MOST_BYTES: u64 = 4096;
+/// Name of the key among the credentials of a systemd service.
+const CREDENTIAL: &str = "faceptor.key";
+
+/// Creates a file that only its owner may read and write, or empties the one that is there.
+pub(crate) fn create_private(path: &Path) -> io::Result<File> {
+    File::options().read(true).write(true).create(true).truncate(true).mode(0o600).open(path)
+}
+
+/// Creates a file that only its owner may read and write.
+///
+/// # Errors
+/// When there is a file already, or it cannot be made.
+pub(crate) fn create_new_private(path: &Path) -> io::Result<File> {
+    File::options().write(true).create_new(true).mode(0o600).open(path)
+}
+
+/// Writes a new key of 64 hexadecimal digits, which only its owner may read.
+///
+/// # Errors
+/// When there is a file already, or it cannot be written.
+pub(crate) fn make(path: &Path) -> Result<()> {
+    let mut key = Zeroizing::new([0u8; 32]);
+    super::random::fill(&mut *key).context("cannot get random numbers")?;
+    let mut text = Zeroizing::new(key.iter().map(|byte| format!("{byte:02x}")).collect::<String>());
+    text.push('\n');
+    let written = File::options().write(true).create_new(true).mode(0o400).open(path).and_then(|mut file| {
+        file.write_all(text.as_bytes())?;
+        file.sync_all()
+    });
+    written.with_context(|| format!("cannot write the key {}", path.display()))
+}
+
+/// Reads a key file of mode 0400 or 0600.
+///
+/// # Errors
+/// When it cannot be read, is no regular file, or others than its owner may read it.
+pub(crate) fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>> {
+    // The group may not read it either.
+    read_unless(path, 0o077).with_context(|| format!("the key {}", path.display()))
+}
+
+/// Reads the key among the credentials of a systemd service (`LoadCredential=faceptor.key:...` or
+/// `LoadCredentialEncrypted=`). Returns `None` outside of a service, or without such a credential.
+///
+/// # Errors
+/// When there is one that cannot be read.
+pub(crate) fn read_credential() -> Result<Option<Zeroizing<Vec<u8>>>> {
+    let Some(folder) = std::env::var_os("CREDENTIALS_DIRECTORY").filter(|folder| !folder.is_empty()) else {
+        return Ok(None);
+    };
+    let path = PathBuf::from(folder).join(CREDENTIAL);
+    if !path.exists() {
+        return Ok(None);
+    }
+    // systemd lets the service's user read it by an access list, which shows as rights of the group.
+    read_unless(&path, 0o007).map(Some).with_context(|| format!("the credential {}", path.display()))
+}
+
+/// Reads a file that none of the permissions `forbidden` are given to.
+fn read_unless(path: &Path, forbidden: u32) -> Result<Zeroizing<Vec<u8>>> {
+    let kind = fs::metadata(path).context("cannot be read")?;
+    ensure!(kind.is_file(), "is no regular file");
+    let file = File::open(path).context("cannot be read")?;
+    // Of the file that is open, not of what may have taken its place.
+    let mode = file.metadata().context("cannot be read")?.mode() & 0o7777;
+    if mode & forbidden != 0 {
+        bail!("can be read by others than its owner (mode {mode:04o}): chmod 0400 {}", path.display());
+    }
+    let mut content = Zeroizing::new(Vec::new());
+    file.take(MOST_BYTES + 1).read_to_end(&mut content).context("cannot be read")?;
+    ensure!(content.len() as u64 <= MOST_BYTES, "has more than {MOST_BYTES} bytes");
+    Ok(content)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+    use faceptor_test_support::Folder;
+
+    #[test]
+    fn key_is_made_once_and_read_by_its_owner_alone() -> Result<()> {
+        let folder = Folder::new();
+        let path = folder.path().join("key");
+        make(&path)?;
+        assert_eq!(fs::metadata(&path)?.mode() & 0o7777, 0o400);
+        let key = read(&path)?;
+        assert!(key.len() == 65 && key[..64].iter().all(u8::is_ascii_hexdigit));
+        let error = make(&path).expect_err("it is there");
+        assert!(format!("{error:#}").contains("cannot write the key"), "{error:#}");
+        assert_eq!(*read(&path)?, *key);
+        for mode in [0o440, 0o404, 0o644, 0o660, 0o410, 0o602] {
+            fs::set_permissions(&path, fs::Permissions::from_mode(mode))?;
+            let error = format!("{:#}", read(&path).expect_err("others may read it"));
+            assert!(error.contains(&format!("mode {mode:04o}")) && error.contains("chmod 0400"), "{error}");
+        }
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600))?;
+        assert_eq!(*read(&path)?, *key);
+        Ok(())
+    }
+
+    #[test]
+    fn what_is_no_key_file_is_named() {
+        let folder = Folder::new();
+        assert!(format!("{:#}", read(folder.path()).expect_err("a folder")).contains("no regular file"));
+        assert!(format!("{:#}", read(Path::new("/dev/zero")).expect_err("a device")).contains("no regular file"));
+        let path = folder.write("long", &[b'a'; 5000]);
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).expect("own file");
+        assert!(format!("{:#}", read(Path::new(&path)).expect_err("too long")).contains("4096"));
+    }
+}

@@ -1,0 +1,106 @@
+//! Faces of photos with their embeddings.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::{Context, Result, anyhow};
+
+use faceptor::stages::{
+    Analysis, Augmentation, Face, Locate, MAX_FACES, Picture, Pipeline, Pixels, Prediction, Purpose, TaskDecoder,
+    TaskList, read_photo,
+};
+use faceptor_gallery::{ImpostorScores, Network};
+use faceptor_nn::bundle::{Bundle, TensorName};
+use faceptor_nn::manifest::TaskKind;
+use faceptor_nn::thread_pool::Threads;
+
+/// A network's recognition, ready for photos.
+pub(crate) struct Embedder {
+    pipeline: Pipeline,
+    task: usize,
+    network: Network,
+    impostors: Option<ImpostorScores>,
+    locate: Locate,
+}
+
+/// The faces of a photo.
+pub(crate) struct PhotoFaces {
+    pub width: usize,
+    pub height: usize,
+    pub analysis: Analysis,
+    /// What was wrong with the file, although it could be read.
+    pub warnings: Vec<String>,
+}
+
+impl Embedder {
+    /// Prepares the recognition of a bundle; `aligned` photos are crops of one face.
+    ///
+    /// # Errors
+    /// When the bundle has no recognition, or cannot be run.
+    pub fn new(bundle: &Arc<Bundle>, threads: &Threads, aligned: bool) -> Result<Embedder> {
+        let manifest = bundle.manifest();
+        let recognition = |task: &&faceptor_nn::manifest::Task| task.kind == TaskKind::Recognition;
+        let task = manifest.tasks.iter().position(|task| recognition(&task));
+        let task =
+            task.ok_or_else(|| anyhow!("this network has no recognition task: name another one with --model"))?;
+        let own = &manifest.tasks[task];
+        let mut tensors = bundle.parts().flat_map(|part| &part.outputs);
+        let output = tensors.find(|tensor| TensorName::parse(&tensor.name).tensor == own.output);
+        let dimension = output.map_or(0, |tensor| tensor.shape.iter().product());
+        let network = Network {
+            name: format!("{} {}", manifest.name, manifest.version),
+            recognition: bundle.task_identity(own),
+            dimension,
+        };
+        let table = manifest.impostors.as_ref().filter(|table| table.task == own.name);
+        let impostors = table.map(|table| ImpostorScores::new(&table.rates, &table.scores)).transpose()?;
+        let tasks = TaskList::from_iter([task as u8]);
+        let mut pipeline = Pipeline::with_threads(bundle.clone(), &tasks, threads)?;
+        pipeline.enable_masks(false);
+        // As `faceptor image` by default, and as the table of impostor scores was measured.
+        pipeline.set_augmentation(Augmentation::Six);
+        let locate = match aligned {
+            true => Locate::Aligned,
+            false => Locate::Find { purpose: Purpose::Photo, limit: MAX_FACES },
+        };
+        Ok(Embedder { pipeline, task, network, impostors, locate })
+    }
+
+    /// Returns the network that the embeddings are of.
+    pub fn network(&self) -> &Network {
+        &self.network
+    }
+
+    /// Returns the scores of impostors, where they were measured.
+    pub fn impostors(&self) -> Option<&ImpostorScores> {
+        self.impostors.as_ref()
+    }
+
+    /// Returns the decoders of the results.
+    pub fn decoders(&self) -> &[TaskDecoder] {
+        self.pipeline.decoders()
+    }
+
+    /// Finds the faces of a photo and embeds each of them.
+    ///
+    /// # Errors
+    /// When the photo cannot be read.
+    pub fn faces(&mut self, path: &Path) -> Result<PhotoFaces> {
+        let photo = read_photo(path)?;
+        let warnings = photo.warnings().to_vec();
+        for warning in &warnings {
+            log::warn!("{}: {warning}", path.display());
+        }
+        let picture: Picture = photo.into_picture();
+        let analysis = self.pipeline.analyze(&picture, self.locate).context("the network failed")?;
+        Ok(PhotoFaces { width: picture.width(), height: picture.height(), analysis, warnings })
+    }
+
+    /// Returns the embedding of a face.
+    pub fn embedding<'a>(&self, face: &'a Face) -> &'a [f32] {
+        match face.results.get(self.task).map(|result| &result.prediction) {
+            Some(Prediction::Recognition(numbers)) => numbers,
+            _ => &[],
+        }
+    }
+}
