@@ -6,7 +6,7 @@ use crate::template::{Template, dot, inverse_length};
 /// How the scores of a person's templates become one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Aggregation {
-    /// The best of them: better on LFW than the mean (`docs/identity.md`).
+    /// The best of them: on LFW as good as the mean of the best two, and possible with one (`docs/identity.md`).
     #[default]
     Best,
     /// The mean of the best ones, at most so many.
