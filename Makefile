@@ -21,7 +21,7 @@ DEMO_OUT ?= target/demo.png
 # A real board for `make board-test`, as a destination of ssh: BOARD=user@host. Without it, the virtual one.
 BOARD ?=
 
-.PHONY: help demo build test lint models-test behaviour preview-test cross cross-test board-test board-instructions bench bench-peers profile soak sanitize fuzz rebuilds release clean tools
+.PHONY: help demo build test lint models-test behaviour preview-test cross cross-test board-test board-instructions bench bench-cores bench-peers profile soak sanitize fuzz rebuilds release clean tools
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -91,6 +91,10 @@ board-test: build  ## the camera loop on an arm64 board: a virtual one, or BOARD
 board-instructions: build  ## instructions of one face on the virtual board, compared with plain tract's; compiles tract for arm64 once
 	cross/toolchain.sh
 	cross/board/instructions.sh
+
+bench-cores:  ## what LLVM's machine models predict for the inner loops on ten ARM cores: the tables of docs/engine.md (some minutes)
+	cross/toolchain.sh
+	benches/cores/run
 
 bench-peers: build  ## a comparison with other engines on the same network, interleaved: a table; installs them (about 1 GB)
 	benches/peers/run

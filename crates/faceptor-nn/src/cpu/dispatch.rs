@@ -10,6 +10,9 @@ use crate::cpu::{avx2, avx512, avxvnni};
 #[cfg(target_arch = "aarch64")]
 use crate::cpu::{i8mm, neon, neon_float, sdot};
 
+/// What turns an unsigned byte into the signed one that is less by 128.
+const SIGN: u8 = 0x80;
+
 impl Kernel {
     /// Runs a closure compiled for the family's instructions; only what is inlined into it profits.
     #[inline(always)]
@@ -28,7 +31,32 @@ impl Kernel {
         }
     }
 
-    /// Computes `out[row, column] = sum of a[row, k] w[column, k]` for `rows` rows of unsigned activations.
+    /// Returns whether the family multiplies signed bytes: it reads activations that [`Kernel::shift`] has changed.
+    #[inline(always)]
+    pub(crate) fn reads_shifted(self) -> bool {
+        match self.family() {
+            #[cfg(target_arch = "aarch64")]
+            Family::Neon | Family::Sdot => true,
+            _ => false,
+        }
+    }
+
+    /// Shifts activations by 128, from unsigned to signed bytes, if the family reads them so. Done once for a block of rows,
+    /// not for each panel of weights.
+    pub(crate) fn shift(self, a: &mut [u8]) {
+        if self.reads_shifted() {
+            a.iter_mut().for_each(|a| *a ^= SIGN);
+        }
+    }
+
+    /// Copies activations and shifts the copy, as [`Kernel::shift`] does.
+    pub(crate) fn copy_shifted(self, from: &[u8], to: &mut [u8]) {
+        let sign = if self.reads_shifted() { SIGN } else { 0 };
+        to.iter_mut().zip(from).for_each(|(to, from)| *to = from ^ sign);
+    }
+
+    /// Computes `out[row, column] = sum of a[row, k] w[column, k]` for `rows` rows of unsigned activations, prepared by
+    /// [`Kernel::shift`].
     ///
     /// `a` has [`PackedInt8::depth_padded`] elements a row (those after the depth do not matter), `out`
     /// [`PackedInt8::columns_padded`].

@@ -26,6 +26,7 @@ fn compare(a: &[u8], weights: &[i8], [rows, depth, columns]: [usize; 3]) {
         for (padded, a) in padded.chunks_exact_mut(packed.depth_padded()).zip(a.chunks_exact(depth)) {
             padded[..depth].copy_from_slice(a);
         }
+        kernel.shift(&mut padded);
         let mut out = vec![-1; rows * packed.columns_padded()];
         kernel.multiply_int8(&padded, rows, &packed, &mut out);
         for row in 0..rows {

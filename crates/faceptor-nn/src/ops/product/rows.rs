@@ -114,11 +114,18 @@ impl Geometry {
         let mut first = rows.start;
         while first < rows.end {
             let count = self.block.min(rows.end - first);
-            let gathered = if self.is_dense() {
-                &x[first * self.pitch..][..count * self.pitch]
+            let dense = || &x[first * self.pitch..][..count * self.pitch];
+            let gathered = if self.is_dense() && !kernel.reads_shifted() {
+                dense()
             } else {
-                self.gather(x, first, count, zero_point, &mut scratch.bytes);
-                &scratch.bytes[..count * self.pitch]
+                let bytes = &mut scratch.bytes[..count * self.pitch];
+                if self.is_dense() {
+                    kernel.copy_shifted(dense(), bytes);
+                } else {
+                    self.gather(x, first, count, zero_point, bytes);
+                    kernel.shift(bytes);
+                }
+                bytes
             };
             let sums = &mut scratch.sums[..count * columns];
             kernel.multiply_int8(gathered, count, weights, sums);
