@@ -74,8 +74,12 @@ def main():
         predictions = {(core, id(loop)): predicted for (core, loop), predicted in zip(jobs, results)}
     tables = "\n\n".join(table(family, here, predictions) for family, here in found.items())
     print(tables)
-    above = [job for job in jobs if job[1].family in (machine.CORES[job[0]], "float") and not predictions[job[0], id(job[1])].is_within(job[0])]
-    print(f"\n{len(jobs)} predictions; above the bound: {', '.join(f'{short(c)} {l.family} {l.title()}' for c, l in above) or 'none'}")
+    above = [
+        f"{short(core)} {loop.family} {loop.title()}"
+        for core, loop in jobs
+        if loop.family in (machine.CORES[core], "float") and not predictions[core, id(loop)].is_within(core)
+    ]
+    print(f"\n{len(jobs)} predictions; above the bound where the family is chosen: {', '.join(above) or 'none'}")
     if options.page:
         options.page.write_text(replace(options.page.read_text(), tables))
 
