@@ -35,9 +35,13 @@ impl Kernel {
     #[inline(always)]
     pub(crate) fn reads_shifted(self) -> bool {
         match self.family() {
+            Family::Scalar => false,
+            #[cfg(target_arch = "x86_64")]
+            Family::Avx2 | Family::AvxVnni | Family::Avx512Vnni => false,
             #[cfg(target_arch = "aarch64")]
             Family::Neon | Family::Sdot => true,
-            _ => false,
+            #[cfg(target_arch = "aarch64")]
+            Family::I8mm => false,
         }
     }
 

@@ -38,24 +38,26 @@ pub(super) unsafe fn multiply_int8(a: &[u8], rows: usize, weights: &PackedInt8, 
             // SAFETY: `here` rows are left; there are two panels of WIDTH x depth weights.
             unsafe {
                 if here <= 2 {
-                    let sums = one_pair(a, here, w, depth);
-                    store(&sums[..PARTS], &sums[PARTS..], here, out, pitch);
+                    store(one_pair(a, here, w, depth), here, out, pitch);
                 } else {
-                    let sums = two_pairs(a, here, w, depth);
-                    store(&sums[..PARTS], &sums[2 * PARTS..3 * PARTS], 2, out, pitch);
-                    store(&sums[PARTS..2 * PARTS], &sums[3 * PARTS..], here - 2, out.add(2 * pitch), pitch);
+                    let [upper, lower] = two_pairs(a, here, w, depth);
+                    store(upper, 2, out, pitch);
+                    store(lower, here - 2, out.add(2 * pitch), pitch);
                 }
             }
         }
     }
 }
 
-/// Stores one or two rows of sixteen columns. Each sum holds two columns of the upper row, then of the lower one.
+/// The sums of a pair of rows and sixteen columns: each has two columns of the upper row, then of the lower one.
+type Sums = [int32x4_t; PANELS * PARTS];
+
+/// Stores one or two rows of sixteen columns.
 #[inline]
 #[target_feature(enable = "neon")]
-unsafe fn store(left: &[int32x4_t], right: &[int32x4_t], rows: usize, out: *mut i32, pitch: usize) {
-    for (i, sums) in left.chunks_exact(2).chain(right.chunks_exact(2)).enumerate() {
-        let (left, right) = (vreinterpretq_s64_s32(sums[0]), vreinterpretq_s64_s32(sums[1]));
+unsafe fn store(sums: Sums, rows: usize, out: *mut i32, pitch: usize) {
+    for i in 0..PARTS {
+        let (left, right) = (vreinterpretq_s64_s32(sums[2 * i]), vreinterpretq_s64_s32(sums[2 * i + 1]));
         // SAFETY: four columns of either row lie within `out`; a row that was taken twice is not stored.
         unsafe {
             let to = out.add(i * 4);
@@ -103,21 +105,21 @@ macro_rules! two_pairs_step {
     ($x1:expr, $x2:expr, $x3:expr, $x5:expr, $x6:expr, $x7:expr, $x9:expr, $x10:expr, $x11:expr,
         $x12:expr, $x13:expr, $x14:expr, $x15:expr, $x16:expr, $zip1:expr, $x17:expr, $zip2:expr) => {
         concat!(
-            products!(0 24 16, 4 25 16), $x1, products!(1 24 17, 5 25 17), $x2, products!(2 24 18, 6 25 18),
-            $x3, products!(3 24 19, 7 25 19), columns!(16 "p"), products!(8 24 20, 12 25 20), $x5, products!(9 24 21, 13 25 21),
-            $x6, products!(10 24 22, 14 25 22), $x7, products!(11 24 23, 15 25 23), columns!(20 "q"), products!(0 26 16, 4 27 16),
-            $x9, products!(1 26 17, 5 27 17), $x10, products!(2 26 18, 6 27 18), $x11, products!(3 26 19, 7 27 19),
-            $x12, products!(8 26 20, 12 27 20), $x13, products!(9 26 21, 13 27 21), $x14, products!(10 26 22, 14 27 22),
-            $x15, products!(11 26 23, 15 27 23), $x16, $zip1, $x17, $zip2,
+            products!(0 24 16, 8 25 16), $x1, products!(1 24 17, 9 25 17), $x2, products!(2 24 18, 10 25 18),
+            $x3, products!(3 24 19, 11 25 19), columns!(16 "p"), products!(4 24 20, 12 25 20), $x5, products!(5 24 21, 13 25 21),
+            $x6, products!(6 24 22, 14 25 22), $x7, products!(7 24 23, 15 25 23), columns!(20 "q"), products!(0 26 16, 8 27 16),
+            $x9, products!(1 26 17, 9 27 17), $x10, products!(2 26 18, 10 27 18), $x11, products!(3 26 19, 11 27 19),
+            $x12, products!(4 26 20, 12 27 20), $x13, products!(5 26 21, 13 27 21), $x14, products!(6 26 22, 14 27 22),
+            $x15, products!(7 26 23, 15 27 23), $x16, $zip1, $x17, $zip2,
         )
     };
 }
 
-/// Three or four rows by sixteen columns; of three, the last is taken twice. Returns the sums of the pairs of rows, panel by panel.
+/// Three or four rows by sixteen columns; of three, the last is taken twice. Returns the sums of either pair.
 #[inline]
 #[target_feature(enable = "neon,i8mm")]
-unsafe fn two_pairs(a: *const u8, rows: usize, w: *const i8, depth: usize) -> [int32x4_t; 4 * PARTS] {
-    let mut s = [vdupq_n_s32(0); 4 * PARTS];
+unsafe fn two_pairs(a: *const u8, rows: usize, w: *const i8, depth: usize) -> [Sums; 2] {
+    let mut s = [vdupq_n_s32(0); 2 * PANELS * PARTS];
     // SAFETY: reads `rows` rows of `depth` bytes, a multiple of sixteen and not zero, and two panels of eight columns of as many
     // weights. The last step loads nothing ahead.
     unsafe {
@@ -161,7 +163,7 @@ unsafe fn two_pairs(a: *const u8, rows: usize, w: *const i8, depth: usize) -> [i
             options(nostack, readonly),
         );
     }
-    s
+    [std::array::from_fn(|i| s[i]), std::array::from_fn(|i| s[PANELS * PARTS + i])]
 }
 
 /// One step of a pair of rows. The two halves of the depth have sums of their own: eight alone would wait for their own
@@ -177,11 +179,11 @@ macro_rules! one_pair_step {
     };
 }
 
-/// One or two rows by sixteen columns; one row is taken twice. Returns the sums of the pair, panel by panel.
+/// One or two rows by sixteen columns; one row is taken twice.
 #[inline]
 #[target_feature(enable = "neon,i8mm")]
-unsafe fn one_pair(a: *const u8, rows: usize, w: *const i8, depth: usize) -> [int32x4_t; 2 * PARTS] {
-    let mut s = [vdupq_n_s32(0); 4 * PARTS];
+unsafe fn one_pair(a: *const u8, rows: usize, w: *const i8, depth: usize) -> Sums {
+    let mut s = [vdupq_n_s32(0); 2 * PANELS * PARTS];
     // SAFETY: as for `two_pairs`.
     unsafe {
         asm!(
@@ -224,7 +226,7 @@ unsafe fn one_pair(a: *const u8, rows: usize, w: *const i8, depth: usize) -> [in
             options(nostack, readonly),
         );
     }
-    std::array::from_fn(|i| vaddq_s32(s[i], s[i + 2 * PARTS]))
+    std::array::from_fn(|i| vaddq_s32(s[i], s[i + PANELS * PARTS]))
 }
 
 /// Adds the products of two unsigned rows with two signed columns, each eight deep: row by row.

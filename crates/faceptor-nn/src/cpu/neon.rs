@@ -2,8 +2,9 @@
 //!
 //! Activations arrive shifted by 128 to signed bytes; what that takes from each sum is 128 times the column's weights.
 //!
-//! The loops are in assembly and do two steps of depth in a round, in an order that was searched for with `make bench-cores`:
-//! an in-order Cortex-A53 has a product six cycles after its start, so six of them are under way at a time.
+//! The loops of two rows are in assembly and do two steps of depth in a round. Cortex-A53 executes in order and has a product six
+//! cycles after its start, so six of them are under way at a time; a search over the predictions of `llvm-mca` found the
+//! order (`make bench-cores`).
 
 use std::arch::aarch64::*;
 use std::arch::asm;
