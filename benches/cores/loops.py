@@ -15,7 +15,7 @@ MACS = {
 }
 # The instructions whose first operand is a sum of the results.
 SUMS = {"sdot", "usmmla", "sadalp", "fmla"}
-# Rows and columns of a tile, from the registers of sums of its loop; float tiles have many shapes.
+# Columns of a tile; float tiles have many shapes.
 COLUMNS = {"neon": 8, "sdot": 16, "i8mm": 16}
 MODULE = re.compile(r"\bcpu::(neon_float|neon|sdot|i8mm)::")
 
@@ -71,9 +71,9 @@ class Loop:
         return len({i.operands.split(".")[0] for i in self.body if i.mnemonic in SUMS})
 
     def title(self):
-        """Returns rows, columns and depth of a round; of a float loop, the registers of sums and the depth."""
+        """Returns rows, columns and depth of a round; of a float loop, its products and its registers of sums."""
         if self.family not in COLUMNS:
-            return f"{self.sums()} sums x {self.macs() // (4 * self.sums())}"
+            return f"{self.macs()} ({self.sums()} sums)"
         columns = COLUMNS[self.family]
         # A loop of sdot and i8mm is one step of sixteen; the sums of neon are one for each row and column.
         rows = self.sums() // columns if self.family == "neon" else self.macs() // (columns * 16)

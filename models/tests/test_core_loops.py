@@ -74,7 +74,7 @@ def test_titles_name_the_shape_of_a_round():
     additions = [f"sadalp v{sum}.4s, v26.8h" for sum in range(16)]
     assert loop("neon", *narrow, *additions).title() == "2 x 8 x 16"
     assert loop("neon", *narrow, *additions, *additions).title() == "2 x 8 x 16 wide"
-    assert loop("float", "fmla v0.4s, v20.4s, v24.s[0]", "fmla v1.4s, v21.4s, v24.s[0]").title() == "2 sums x 1"
+    assert loop("float", "fmla v0.4s, v20.4s, v24.s[0]", "fmla v1.4s, v21.4s, v24.s[0]").title() == "8 (2 sums)"
 
 
 def test_the_report_of_llvm_mca_is_read():

@@ -328,15 +328,12 @@ unsafe fn across<const M: usize, const N: usize>(
     rows: float32x4_t,
     sums: &mut [[float32x4_t; N]; M],
 ) {
-    let [s0, s1, s2, s3] = &mut sums[first..first + LANES] else {
-        return;
-    };
-    for (n, (((s0, s1), s2), s3)) in s0.iter_mut().zip(s1).zip(s2).zip(s3).enumerate() {
+    for n in 0..N {
         // SAFETY: the caller's panel has its columns there.
         let column = unsafe { vld1q_f32(b.add(n * LANES)) };
-        *s0 = vfmaq_laneq_f32::<0>(*s0, column, rows);
-        *s1 = vfmaq_laneq_f32::<1>(*s1, column, rows);
-        *s2 = vfmaq_laneq_f32::<2>(*s2, column, rows);
-        *s3 = vfmaq_laneq_f32::<3>(*s3, column, rows);
+        sums[first][n] = vfmaq_laneq_f32::<0>(sums[first][n], column, rows);
+        sums[first + 1][n] = vfmaq_laneq_f32::<1>(sums[first + 1][n], column, rows);
+        sums[first + 2][n] = vfmaq_laneq_f32::<2>(sums[first + 2][n], column, rows);
+        sums[first + 3][n] = vfmaq_laneq_f32::<3>(sums[first + 3][n], column, rows);
     }
 }
