@@ -129,9 +129,7 @@ impl ImageArguments {
     fn check(&self, pipeline: &Pipeline) -> Result<()> {
         let is_parsing = |&task: &u8| pipeline.decoders()[usize::from(task)].task().kind == TaskKind::Parsing;
         if self.masks.is_some() && !pipeline.tasks().iter().any(is_parsing) {
-            return Err(
-                UsageError("--masks: no parsing task was chosen; add one to --tasks (parsing)".to_owned()).into()
-            );
+            log::warn!("--masks: no mask is written, because no parsing task is chosen; add one to --tasks (parsing)");
         }
         let folders = [("--out", &self.out), ("--masks", &self.masks)];
         for (option, folder) in folders.into_iter().filter(|_| self.json) {

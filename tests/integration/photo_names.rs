@@ -146,13 +146,16 @@ fn results_of_names_that_are_not_text_exist_under_the_path_in_the_json() {
 }
 
 #[test]
-fn masks_need_a_task_that_makes_them() {
+fn masks_without_a_task_that_makes_them_are_warned_of() {
     let folder = Folder::new();
+    let masks = folder.file("masks");
     for tasks in ["age", "none", "age,expression"] {
-        let run = faceptor(&["image", "--tasks", tasks, "--masks", &folder.file("masks"), PORTRAIT]).expect(2);
-        assert!(run.err.contains("--masks") && run.err.contains("--tasks") && run.out.is_empty(), "{run:?}");
+        let run = faceptor(&["image", "--tasks", tasks, "--masks", &masks, PORTRAIT]).expect(0);
+        assert!(run.line_about("--masks").contains("warning: --masks: no mask is written"), "{}", run.err);
     }
-    assert_eq!(folder.names(""), [""; 0]);
+    assert_eq!(folder.names("masks"), [""; 0]);
+    let run = faceptor(&["image", "--tasks", "age,parsing", "--masks", &masks, PORTRAIT]).expect(0);
+    assert_eq!((run.err.as_str(), folder.names("masks").len()), ("", 1));
 }
 
 #[test]

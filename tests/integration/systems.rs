@@ -149,3 +149,21 @@ fn every_verb_runs_an_import_of_dml_csr() {
 fn every_verb_runs_an_import_of_tcdcn() {
     walk("tcdcn");
 }
+
+#[test]
+fn a_bundle_replaces_a_bundle_and_is_written_to_a_device() {
+    let folder = Folder::new();
+    let (bundle, _) = bundle_with_finder("tcdcn", &folder);
+    let first = fs::read(&bundle).expect("a bundle");
+    let (export, link) = (folder.file("export"), folder.file("link"));
+    faceptor(&["compile", &export, "--out", &bundle]).expect(0);
+    assert!(fs::read(&bundle).expect("a bundle") == first);
+    // A bundle in the folder is no part of the export, also the second time.
+    for _ in 0..2 {
+        faceptor(&["compile", &export, "--out", &folder.file("export/own.bundle")]).expect(0);
+    }
+    std::os::unix::fs::symlink("/dev/null", &link).expect("a link");
+    let compiled = faceptor(&["compile", &export, "--out", &link]).expect(0);
+    assert!(compiled.out.contains("inputs -> outputs"), "{}", compiled.out);
+    assert!(fs::symlink_metadata(&link).expect("it is there").is_symlink());
+}
