@@ -26,6 +26,8 @@ const ROWS: usize = 4;
 /// # Safety
 /// The CPU has NEON and the matrix product; `a` has `rows` rows of `depth_padded`, a multiple of 16 above 0, `out` `rows`
 /// rows of `columns_padded`.
+// Its symbol is where `make bench-cores` looks for the loops.
+#[inline(never)]
 #[target_feature(enable = "neon,i8mm")]
 pub(super) unsafe fn multiply_int8(a: &[u8], rows: usize, weights: &PackedInt8, out: &mut [i32]) {
     let (depth, pitch) = (weights.depth_padded(), weights.columns_padded());

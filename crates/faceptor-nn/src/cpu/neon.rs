@@ -23,6 +23,8 @@ const PANELS: usize = 2;
 /// # Safety
 /// The CPU has NEON; `a` has `rows` rows of `depth_padded` signed bytes, a multiple of 16 above 0, `out` `rows` rows of
 /// `columns_padded`.
+// Its symbol is where `make bench-cores` looks for the loops.
+#[inline(never)]
 #[target_feature(enable = "neon")]
 pub(super) unsafe fn multiply_int8(a: &[u8], rows: usize, weights: &PackedInt8, out: &mut [i32]) {
     for first in (0..weights.columns_padded()).step_by(PANELS * WIDTH) {

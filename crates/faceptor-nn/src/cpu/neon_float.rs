@@ -12,6 +12,8 @@ const LANES: usize = 4;
 
 /// # Safety
 /// The CPU has NEON; the lengths fit, as `Kernel::multiply_float` asserts.
+// Its symbol is where `make bench-cores` looks for the loops.
+#[inline(never)]
 #[target_feature(enable = "neon")]
 pub(super) unsafe fn multiply_float(a: Strided<'_>, rows: usize, depth: usize, b: &[f32], out: &mut [f32]) {
     let columns = b.len() / depth;
