@@ -150,3 +150,72 @@ fn every_face_of_a_large_collage_is_found_once() {
     }
     assert_eq!(faces(line).len(), places.len(), "{line}");
 }
+
+/// A film of grey frames of 640 x 480 pixels, 30 a second.
+fn film(frames: impl Iterator<Item = RgbImage>) -> Vec<u8> {
+    let mut film = b"YUV4MPEG2 W640 H480 F30:1 Ip A1:1 Cmono\n".to_vec();
+    for frame in frames {
+        film.extend(b"FRAME\n");
+        film.extend(imageops::grayscale(&frame).into_raw());
+    }
+    film
+}
+
+/// The portrait, turned clockwise, with the middle of its face in the middle of a frame; and where its points lie in the portrait.
+fn rolled_frame(degrees: f64) -> (RgbImage, Rolled) {
+    let (sin, cos) = degrees.to_radians().sin_cos();
+    let turn = Rolled { sin, cos, from: [224.0, 122.0], to: [320.0, 240.0] };
+    let whole = portrait();
+    let frame = RgbImage::from_fn(640, 480, |x, y| {
+        let [x, y] = turn.back([f64::from(x), f64::from(y)]);
+        imageops::interpolate_bilinear(&whole, x as f32, y as f32).unwrap_or(Rgb([110; 3]))
+    });
+    (frame, turn)
+}
+
+fn run(name: &str, film: &[u8], frames: usize) -> Vec<Value> {
+    let folder = Folder::new();
+    let file = folder.write(name, film);
+    let frames = frames.to_string();
+    faceptor(&["run", "--source", &file, "--frames", &frames, "--json", "--tasks", "landmarks"]).expect(0).json()
+}
+
+#[test]
+fn the_live_loop_finds_faces_up_to_sixty_degrees_of_roll() {
+    let upright = &ask("landmarks", &[], &[PORTRAIT.to_owned()])[0]["faces"][0];
+    let expected = points(&upright["landmarks"]["points"]);
+    let eyes = (expected[36][0] - expected[45][0]).hypot(expected[36][1] - expected[45][1]);
+    for degrees in [0.0, 30.0, 45.0, 60.0, -45.0, -60.0] {
+        let (frame, turn) = rolled_frame(degrees);
+        let lines = run("rolled.y4m", &film(std::iter::repeat_n(frame, 24)), 24);
+        // A new face is looked for at three rolls in four frames, and its keypoints settle in a few.
+        for line in &lines[10..] {
+            assert_eq!(faces(line).len(), 1, "{degrees} degrees: {line}");
+            let face = &line["faces"][0];
+            let found: Vec<Point> =
+                points(&face["landmarks"]["points"]).into_iter().map(|point| turn.back(point)).collect();
+            let error = apart(&found, &expected) / eyes;
+            assert!(error < 0.05, "{degrees} degrees: landmarks {error:.3} eye distances off");
+            assert_eq!(
+                (&face["id"], &face["quality"]["why"]),
+                (&1.into(), &serde_json::json!([])),
+                "{degrees}: {line}"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_face_that_rolls_on_in_the_live_loop_is_doubted() {
+    let film = film((0..60).map(|frame| rolled_frame(f64::from(frame.min(40)) * 2.0).0));
+    let lines = run("rolling.y4m", &film, 60);
+    for (frame, line) in lines.iter().enumerate() {
+        let face = &line["faces"][0];
+        assert_eq!(face["id"], 1, "frame {frame}: {line}");
+        let doubted = face["quality"]["why"].as_array().is_some_and(|why| why.contains(&"rolled".into()));
+        let degrees = frame.min(40) * 2;
+        // The portrait itself is turned by five degrees.
+        assert!(doubted || degrees < 66, "frame {frame}: {line}");
+        assert!(!doubted || degrees > 46, "frame {frame}: {line}");
+    }
+}

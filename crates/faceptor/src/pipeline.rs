@@ -241,6 +241,16 @@ impl Pipeline {
         detector.search(&mut self.engine, photo, &self.photo_search, limit)
     }
 
+    /// Finds the faces of a frame that are turned by about `roll` degrees clockwise. Faces in the corners are left out.
+    ///
+    /// # Errors
+    /// When the bundle has no face detector.
+    pub(crate) fn find_rolled(&mut self, view: &ImageView, roll: f32, limit: usize) -> Result<Detections, Error> {
+        let missing = || "this bundle has no face detector".to_owned();
+        let detector = self.detector.as_mut().or_error(ErrorKind::Unsupported, missing)?;
+        each_format!(view, pixels => detector.find_rolled(&mut self.engine, pixels, roll, limit.min(MAX_FACES)))
+    }
+
     /// Prepares one of `parts` parts of [`Pipeline::find_swept`], in a frame each.
     pub fn sweep(&mut self, view: &ImageView, part: usize, parts: usize) {
         if let Some(detector) = &mut self.detector {

@@ -2,6 +2,7 @@
 
 use crate::analysis::{Analysis, Face};
 use crate::analyze::{Observer, Step};
+use crate::detect::detection::Detections;
 use crate::detect::detector::Purpose;
 use crate::error::{Error, Result};
 use crate::geometry::{Similarity, TRACKING_LANDMARKS};
@@ -12,6 +13,7 @@ use crate::tasks::decoder::{TaskDecoder, TaskResult};
 use crate::tasks::prediction::Prediction;
 use crate::tasks::selection::TaskList;
 use crate::tasks::smoothing;
+use crate::track::search_roll::SearchRoll;
 use crate::track::tracker::{MAX_TRACKS, SWEEP_FRAMES, Search, Tracker, TrackerOptions};
 use faceptor_nn::manifest::TaskKind;
 
@@ -80,6 +82,7 @@ pub struct FrameSummary {
 pub struct VideoFaces {
     pipeline: Pipeline,
     tracker: Tracker,
+    search_roll: SearchRoll,
     /// For each slot of `tracker`.
     faces: Vec<Face>,
     tasks: TaskList,
@@ -105,6 +108,7 @@ impl VideoFaces {
         let decoders = pipeline.decoders();
         let mut faces = VideoFaces {
             tracker: Tracker::new(options, pipeline.template()),
+            search_roll: SearchRoll::default(),
             faces: (0..options.limit).map(|_| Face { most_roll: LIVE_ROLL, ..Face::blank(decoders) }).collect(),
             tasks: TaskList::new(),
             tracking_task: None,
@@ -271,7 +275,7 @@ impl VideoFaces {
                 return Ok(false);
             }
             Search::Prepared => self.pipeline.find_swept(view, self.limit)?,
-            Search::Whole => self.pipeline.find(view, Purpose::Live, self.limit)?,
+            Search::Whole => self.search_whole(view)?,
         };
         let limit = policy.face_limit(self.limit);
         if search == Search::Whole {
@@ -290,6 +294,18 @@ impl VideoFaces {
             }
         }
         Ok(true)
+    }
+
+    /// Runs the detector on a whole frame, at the roll whose turn it is.
+    fn search_whole(&mut self, view: &ImageView) -> Result<Detections> {
+        let roll = self.search_roll.choose(self.tracker.iter().map(|(_, track)| track));
+        let mut found = match roll {
+            0.0 => self.pipeline.find(view, Purpose::Live, self.limit)?,
+            _ => self.pipeline.find_rolled(view, roll, self.limit)?,
+        };
+        self.search_roll.retain(&mut found, self.tracker.iter().map(|(_, track)| track));
+        self.tracker.searched_at(roll);
+        Ok(found)
     }
 
     fn plan(&mut self, policy: &mut impl FramePolicy) -> Plan {

@@ -20,6 +20,7 @@ from faceptor_models.common.labels import EXPRESSIONS
 from faceptor_models.common.metrics import landmark_error
 from faceptor_models.common.paths import PORTRAIT
 
+from . import searching
 from .accuracy import ask
 from .breakdown import table
 from .development import Development
@@ -275,6 +276,10 @@ def main():
         }
         if args.faces and (Path(args.faces) / "dev" / "labels.npz").is_file():
             parts["light"] = lambda: by_light(Development(args.faces), args.binary, args.model)
+        parts["area"] = lambda: searching.by_area(args.binary, args.model)
+        if args.faces and (Path(args.faces) / "scenes" / "dev.json").is_file():
+            parts["roll"] = lambda: searching.by_roll(args.faces, args.binary, args.model)
+            parts["canvas"] = lambda: searching.by_canvas(args.faces, args.binary, args.model)
         made = {}
         for name, make in parts.items():
             made[name] = make()

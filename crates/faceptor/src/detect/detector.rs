@@ -157,6 +157,31 @@ impl Detector {
         Ok(self.candidates.suppress(self.overlap, limit))
     }
 
+    /// Returns the faces of a frame that are turned by about `roll` degrees, for the live loop. They are searched at the scale
+    /// of upright ones, so that the corners of the frame are not seen.
+    pub fn find_rolled(
+        &mut self,
+        engine: &mut Engine,
+        picture: &impl Pixels,
+        roll: f32,
+        limit: usize,
+    ) -> Result<Detections> {
+        self.candidates.clear();
+        let mut smallest = true;
+        for size in self.sizes.iter().filter(|size| size.live) {
+            if !std::mem::take(&mut smallest) && size.magnifies(picture) {
+                continue;
+            }
+            let place = Placement::middle([picture.width(), picture.height()], roll, [size.width, size.height]);
+            place.fill_sparse(picture, &self.normalization, engine.input(size.input).map_err(Error::network)?);
+            for grid in &size.grids {
+                let output = engine.output(grid.tensor).map_err(Error::network)?;
+                decode(output, &grid.cells, self.threshold, |found| self.candidates.push(place.to_picture(&found)));
+            }
+        }
+        Ok(self.candidates.suppress(self.overlap, limit))
+    }
+
     /// Returns how many faces the last search left out because of its limit: at least as many, in a crowd.
     pub fn left_out(&self) -> usize {
         self.candidates.left_out()

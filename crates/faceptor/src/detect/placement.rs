@@ -12,6 +12,9 @@ use crate::image::picture::{Pixels, Pyramid};
 /// A halved copy of the photo is sampled where its pixels are at most this much larger than the input's, as a power of 2.
 const LEVEL_BIAS: f64 = 0.35;
 
+/// Most pixels of a camera's frame along each side for a pixel of the input.
+const MAX_SAMPLES: usize = 3;
+
 /// The place of an input of `width` x `height` pixels in a photo.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Placement {
@@ -42,6 +45,12 @@ impl Placement {
         Placement::around(middle, step_across.max(step_down), roll, [width, height])
     }
 
+    /// Places an input on the middle of a picture at the scale at which the whole upright picture fits.
+    pub fn middle(picture: [usize; 2], roll: f32, size: [usize; 2]) -> Placement {
+        let step = Placement::whole(picture, 0.0, size).step();
+        Placement::around(picture.map(|side| (side as f64 - 1.0) / 2.0), step, roll, size)
+    }
+
     /// Returns photo pixels for each pixel of the input.
     pub fn step(&self) -> f64 {
         self.to_picture.scale()
@@ -70,6 +79,34 @@ impl Placement {
                     let (to, value) = normalization.apply(channel, value as f32 / 65536.0);
                     input[to * plane + at] = value;
                 }
+            }
+        }
+    }
+
+    /// Fills `input` from a camera's frame at its own resolution, with the mean of a few pixels for each pixel of the input.
+    pub fn fill_sparse(&self, frame: &impl Pixels, normalization: &Normalization, input: &mut [f32]) {
+        let count = ((self.step() * 0.75).round() as usize).clamp(1, MAX_SAMPLES);
+        let share = 1.0 / (count * count) as f32;
+        let offset = |sample: usize| (sample as f64 + 0.5) / count as f64 - 0.5;
+        let (last_x, last_y) = (frame.width() as f64 - 1.0, frame.height() as f64 - 1.0);
+        let plane = self.width * self.height;
+        for at in 0..plane {
+            let (column, row) = ((at % self.width) as f64, (at / self.width) as f64);
+            let (x, y) = self.to_picture.apply(column, row);
+            if !((-0.5..=last_x + 0.5).contains(&x) && (-0.5..=last_y + 0.5).contains(&y)) {
+                (0..3).for_each(|channel| input[channel * plane + at] = 0.0);
+                continue;
+            }
+            let mut sum = [0u32; 3];
+            for index in 0..count * count {
+                let (x, y) = self.to_picture.apply(column + offset(index % count), row + offset(index / count));
+                let stored = frame.stored(x.round().clamp(0.0, last_x) as usize, y.round().clamp(0.0, last_y) as usize);
+                sum.iter_mut().zip(stored).for_each(|(sum, value)| *sum += u32::from(value));
+            }
+            let rgb = frame.mean_rgb(sum.map(|value| value as f32 * share));
+            for (channel, value) in rgb.into_iter().enumerate() {
+                let (to, value) = normalization.apply(channel, value);
+                input[to * plane + at] = value;
             }
         }
     }
@@ -144,6 +181,29 @@ mod tests {
         // The photo is 20 columns wide in the input, in its middle.
         assert_eq!((input[3200 + 20 * 40 + 5], input[3200 + 20 * 40 + 35]), (0.0, 0.0));
         assert_eq!(input[3200 + 20 * 40 + 20], 200.0);
+    }
+
+    #[test]
+    fn a_frame_is_sampled_at_the_same_place() {
+        let picture = ramp(240, 180);
+        for roll in [0.0f32, 45.0, -60.0] {
+            let placement = Placement::middle([240, 180], roll, [40, 30]);
+            assert_eq!(placement.step(), 6.0);
+            let mut input = vec![9.0; 3 * 1200];
+            placement.fill_sparse(&picture, &PLAIN, &mut input);
+            for (x, y) in [(20, 15), (12, 18), (25, 11)] {
+                let (px, py) = placement.to_picture.apply(x as f64, y as f64);
+                let seen = [input[y * 40 + x], input[1200 + y * 40 + x]].map(f64::from);
+                assert!((seen[0] - px).abs() < 0.6 && (seen[1] - py).abs() < 0.6, "{roll}: {seen:?} {px} {py}");
+            }
+        }
+        let mut input = vec![9.0; 3 * 1200];
+        Placement::middle([240, 180], 90.0, [40, 30]).fill_sparse(&picture, &PLAIN, &mut input);
+        assert_eq!(
+            (input[0], input[39], input[2400 + 15 * 40 + 20]),
+            (0.0, 0.0, 200.0),
+            "beyond the frame, and inside"
+        );
     }
 
     #[test]

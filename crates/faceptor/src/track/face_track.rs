@@ -17,6 +17,9 @@ const SPEED_SHARE: f32 = 0.5;
 /// Distance between detected and predicted keypoints, in box sides, above which the face is elsewhere.
 const ELSEWHERE: f32 = 0.1;
 
+/// Score below which a new face may be a turned one, which is then looked for at two other rolls.
+const SURELY_UPRIGHT: f32 = 0.9;
+
 /// One tracked face.
 #[derive(Clone, Debug)]
 pub struct Track {
@@ -46,6 +49,8 @@ pub struct Track {
     appearance_when_found: Option<AppearanceTemplate>,
     /// Seconds since the last observation.
     elapsed_s: f32,
+    /// Rolls at which the face is still to be looked for, because it may be a turned one: 2, 1 or 0.
+    pub(crate) untried_rolls: u8,
 }
 
 impl Track {
@@ -65,6 +70,7 @@ impl Track {
             landmarks: heapless::Vec::new(),
             appearance_when_found: None,
             elapsed_s: 0.0,
+            untried_rolls: if found.score < SURELY_UPRIGHT { 2 } else { 0 },
         }
     }
 
@@ -193,6 +199,6 @@ impl Track {
 
     /// Returns true if the detector should run on the next frame.
     pub(crate) fn is_doubtful(&self) -> bool {
-        self.suspicion > Suspicion::None || self.misses > 0
+        self.suspicion > Suspicion::None || self.misses > 0 || self.untried_rolls > 0
     }
 }

@@ -2,5 +2,6 @@
 
 pub mod face_track;
 pub mod one_euro;
+pub mod search_roll;
 pub mod track_check;
 pub mod tracker;

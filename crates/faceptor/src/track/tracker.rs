@@ -16,6 +16,7 @@ use crate::align::appearance::AppearanceTemplate;
 use crate::detect::detection::Detection;
 use crate::geometry::{Point, Similarity};
 use crate::track::face_track::Track;
+use crate::track::search_roll::{is_rolled, judges};
 use crate::track::track_check::KeypointTemplate;
 
 /// Maximum number of tracks.
@@ -68,6 +69,8 @@ pub struct Tracker {
     prepared: u32,
     /// Width and height of the picture in pixels; `None` before the first frame.
     size: Option<[usize; 2]>,
+    /// The roll at which this frame was searched, degrees.
+    search_roll: f32,
 }
 
 impl Tracker {
@@ -83,11 +86,12 @@ impl Tracker {
             frames_since_check: 2 * CHECK_FRAMES,
             prepared: 0,
             size: None,
+            search_roll: 0.0,
         }
     }
 
     /// Returns the tracks with their slots.
-    pub fn iter(&self) -> impl Iterator<Item = (usize, &Track)> {
+    pub fn iter(&self) -> impl Iterator<Item = (usize, &Track)> + Clone {
         self.slots.iter().enumerate().filter_map(|(slot, track)| Some((slot, track.as_ref()?)))
     }
 
@@ -131,7 +135,9 @@ impl Tracker {
     /// Returns the detector's work in this frame. The input of a scheduled run is prepared over the frames before it,
     /// so that no frame takes much longer than the others.
     pub fn search(&mut self, guided: bool, rarely: bool) -> Search {
-        let calm = guided && self.count() > 0 && !self.iter().any(|(_, face)| face.is_doubtful());
+        // The input of a later run is prepared upright.
+        let disturbs = |face: &Track| face.is_doubtful() || is_rolled(&face.detection());
+        let calm = guided && self.count() > 0 && !self.iter().any(|(_, face)| disturbs(face));
         if self.needs_finder(guided, rarely) {
             let prepared = std::mem::take(&mut self.prepared);
             return if calm && prepared == SWEEP_FRAMES { Search::Prepared } else { Search::Whole };
@@ -161,10 +167,22 @@ impl Tracker {
         self.frames_since_check >= if rarely { 2 * wait } else { wait }
     }
 
+    /// Announces that the detections of this frame come from a search at a roll, for [`Tracker::check`].
+    pub(crate) fn searched_at(&mut self, roll: f32) {
+        self.search_roll = roll;
+        if roll != 0.0 {
+            self.slots
+                .iter_mut()
+                .flatten()
+                .for_each(|track| track.untried_rolls = track.untried_rolls.saturating_sub(1));
+        }
+    }
+
     /// Takes the detections of this frame, best first. Ends tracks that were missed too often, and starts a track for
     /// each new face while there are fewer than `limit`.
     pub fn check(&mut self, found: &[Detection], guided: bool, limit: usize) {
         self.frames_since_check = 0;
+        let roll = std::mem::take(&mut self.search_roll);
         let mut seen = [false; MAX_TRACKS];
         for detection in found {
             match self.known_as(detection) {
@@ -188,7 +206,7 @@ impl Tracker {
             }
         }
         for (slot, place) in self.slots.iter_mut().enumerate() {
-            if let Some(track) = place.as_mut().filter(|_| !seen[slot]) {
+            if let Some(track) = place.as_mut().filter(|track| !seen[slot] && judges(roll, &track.detection())) {
                 track.misses += 1;
                 let lost = if guided { track.lost_score() >= 1.0 } else { track.misses >= UNSEEN_LOOKS };
                 if lost {
