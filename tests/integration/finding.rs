@@ -104,6 +104,18 @@ fn upright_faces_are_the_same_with_and_without_the_search_for_turned_ones() {
 }
 
 #[test]
+fn a_face_that_the_edge_of_a_photo_cuts_is_found() {
+    let folder = Folder::new();
+    // The eyes lie above the upper edge, or the right half of the face beyond the left one.
+    let cut = [(0, 112, 512, 400), (240, 0, 272, 400)].map(|(x, y, width, height)| {
+        folder.write(&format!("{x}-{y}.png"), &png(imageops::crop_imm(&portrait(), x, y, width, height).to_image()))
+    });
+    for (line, edge) in ask("none", &[], &cut).iter().zip([[176.0, 0.0, 274.0, 78.0], [0.0, 60.0, 34.0, 190.0]]) {
+        assert!(faces(line).iter().any(|face| overlap(&face["box"], edge) > 0.5), "{line}");
+    }
+}
+
+#[test]
 fn a_small_face_in_a_wide_picture_is_found() {
     let folder = Folder::new();
     // As a photo of 12000 x 2000 pixels with a face of 155 x 200 px at its end, at half the size.

@@ -256,7 +256,7 @@ impl Search<'_> {
         }
         match own.filter(|_| score >= self.detector.threshold) {
             Some(own) if own.roll.abs() > STRAIGHT => Ok(Finding::Turned(own.found)),
-            None if face.score < CERTAIN => Ok(Finding::NoFace),
+            None if face.score < CERTAIN && !self.is_at_edge(face) => Ok(Finding::NoFace),
             _ => Ok(Finding::Upright),
         }
     }
@@ -329,8 +329,18 @@ impl Search<'_> {
         Ok(kept)
     }
 
+    /// Reports whether the photo's edge may cut a face: a look from nearby shows no more of it.
+    fn is_at_edge(&self, face: &Detection) -> bool {
+        let [left, top, right, bottom] = face.edges;
+        let [width, height] = self.size.map(|side| side as f32 - 1.0);
+        left < 1.0 || top < 1.0 || right > width || bottom > height
+    }
+
     /// Reports whether a look from nearby shows the same face.
     fn is_confirmed(&mut self, face: &Detection) -> Result<bool> {
+        if self.is_at_edge(face) {
+            return Ok(true);
+        }
         let look = self.look_at(face.middle(), face.side(), face.roll(), LOOKED_AT_PX)?;
         let score = CONFIRMED.max(self.detector.threshold);
         Ok(look.is_some_and(|look| look.found.score >= score && look.found.overlap(face) > self.detector.overlap))
