@@ -18,10 +18,14 @@ MINUTES ?= 60
 FUZZ_SECONDS ?= 120
 DEMO_OUT ?= target/demo.png
 
+TARGET = $(or $(CARGO_TARGET_DIR),target)
+# The program of `make cross`.
+ARM64 = $(TARGET)/cross/aarch64-unknown-linux-gnu/release/faceptor
+
 # A real board for `make board-test`, as a destination of ssh: BOARD=user@host. Without it, the virtual one.
 BOARD ?=
 
-.PHONY: help demo build test lint models-test behaviour preview-test cross cross-test board-test board-instructions bench bench-cores bench-peers profile soak sanitize fuzz rebuilds release clean tools
+.PHONY: help demo build test lint deb apt-repo deb-test models-test behaviour preview-test cross cross-test board-test board-instructions bench bench-cores bench-peers profile soak sanitize fuzz rebuilds release clean tools
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -60,12 +64,25 @@ behaviour:  ## the tables of docs/behaviour.md: jitter, lag and stability of a r
 preview-test: build  ## the preview page in headless Chromium, with screenshots; installs Chromium when it is missing
 	tests/preview_page.py
 
-release: build cross  ## the release in dist/, with SHA-256 sums: programs for x86-64 and arm64, bundles, licences
+release: deb  ## the release in dist/, with SHA-256 sums: programs and Debian packages for x86-64 and arm64, bundles, licences
 	.ci/release
 
 cross: build  ## the program for arm64 (glibc at most 2.35); installs the cross toolchain when it is missing
 	cross/toolchain.sh
 	cross/build.sh
+
+deb: build cross  ## Debian packages for amd64 and arm64, in packages/ of the target folder; docs/packages.md
+	cargo build --release $(CARGO_FLAGS) --example manual
+	rm -rf $(TARGET)/manual $(TARGET)/packages
+	$(TARGET)/release/examples/manual $(TARGET)/manual
+	packaging/deb.sh --manual $(TARGET)/manual --out $(TARGET)/packages amd64=$(TARGET)/release/faceptor arm64=$(ARM64)
+
+apt-repo: deb  ## a signed apt repository of these packages, in apt-repo/ of the target folder; APT_KEY=FINGERPRINT signs with your key
+	packaging/apt-repo.sh --out $(TARGET)/apt-repo $(TARGET)/packages/*.deb
+
+deb-test: deb  ## lintian; install, upgrade, remove, purge in a clean Debian; with BOARD=1 also under systemd on the virtual board
+	packaging/test.sh --packages $(TARGET)/packages --manual $(TARGET)/manual --program $(TARGET)/release/faceptor
+	$(if $(BOARD),packaging/board/test.sh --packages $(TARGET)/packages)
 
 bench: build  ## the latency figures of docs/bench.md on this machine, as Markdown (10 minutes; FRAMES=1000 SECONDS=10 is quicker)
 	cargo bench $(CARGO_FLAGS) --bench figures --quiet

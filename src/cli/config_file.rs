@@ -23,7 +23,7 @@ use crate::files::output_file::{self, OutputRules};
 use crate::files::result_kind::ResultKind;
 
 /// The option that names the file.
-const OPTION: &str = "config";
+pub(crate) const OPTION: &str = "config";
 /// Name of the copy of the last good file, in the service's state directory.
 const LAST_GOOD: &str = "last-good.toml";
 /// Longest file, bytes.
@@ -125,7 +125,7 @@ pub(crate) fn expand(arguments: Vec<OsString>, state_directory: Option<&Path>) -
 }
 
 /// The options of `run`.
-fn command() -> Command {
+pub(crate) fn command() -> Command {
     RunArguments::augment_args(Command::new("run").no_binary_name(true))
 }
 
@@ -181,8 +181,10 @@ fn scalar(value: &Value) -> Option<String> {
 /// Describes an unknown key, with the nearest option.
 fn unknown(key: &str, name: &str, command: &Command) -> String {
     let options = command.get_arguments().filter_map(|argument| argument.get_long()).filter(|long| *long != OPTION);
-    let nearest = options.map(|long| (strsim::jaro_winkler(name, long), long)).max_by(|a, b| a.0.total_cmp(&b.0));
-    match nearest.filter(|(likeness, _)| *likeness > 0.7) {
+    // The one measure favours a common beginning, the other finds two letters that traded places.
+    let likeness = |long| strsim::jaro_winkler(name, long).max(strsim::normalized_damerau_levenshtein(name, long));
+    let nearest = options.map(|long| (likeness(long), long)).max_by(|a, b| a.0.total_cmp(&b.0));
+    match nearest.filter(|(likeness, _)| *likeness > 0.65) {
         Some((_, long)) => format!("there is no option {key:?}: is {long} meant?"),
         None => format!("there is no option {key:?}: `faceptor run --help` lists them"),
     }
@@ -241,6 +243,7 @@ mod tests {
 
     #[test]
     fn a_mistake_is_named_with_its_line_and_the_nearest_option() {
+        assert_eq!(refused("fsp = 20\n"), "1: there is no option \"fsp\": is fps meant?");
         assert_eq!(refused("json = true\nmax-face = 2\n"), "2: there is no option \"max-face\": is max-faces meant?");
         assert_eq!(refused("\n\nzzz = 1"), "3: there is no option \"zzz\": `faceptor run --help` lists them");
         assert!(refused("json = true\nfps = -3\n").starts_with("2: fps cannot be \"-3\": a number above 0"));

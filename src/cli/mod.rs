@@ -3,6 +3,7 @@
 mod bench;
 mod compile;
 mod config;
+mod config_example;
 mod config_file;
 mod ctl;
 mod devices;
@@ -31,12 +32,14 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::lab::assertion::AssertionError;
 use crate::outputs::format::terminal;
 use crate::platform::limits;
 use faceptor::stages::SelectionError;
+
+pub use config_example::example_configuration;
 
 /// Reads faces with one small quantized network: landmarks, parsing, age, expression, attributes, recognition.
 ///
@@ -68,7 +71,7 @@ enum Verb {
     /// Run the live loop: frames of a camera or another source through the network, at a fixed latency.
     #[command(args_override_self = true)]
     Run(Box<run::RunArguments>),
-    /// Check a configuration file of `run`.
+    /// Check a configuration file of `run`, or print an example.
     Config(config::ConfigArguments),
     /// List the cameras of this machine with their formats, sizes and rates.
     Devices(devices::DevicesArguments),
@@ -99,6 +102,12 @@ pub enum Outcome {
     Done,
     /// Some inputs failed and were reported; the others were processed. Exit status 1.
     SomeFailed,
+}
+
+/// Returns the definition of the command line. The manual pages, the completions and the configuration file of the packages
+/// are made from it (`examples/manual.rs`).
+pub fn command() -> clap::Command {
+    Arguments::command()
 }
 
 /// Parses the arguments of the process, runs the verb, and returns the exit status. `git` is the commit that the program
@@ -159,10 +168,8 @@ pub fn main(git: Option<&'static str>) -> ExitCode {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-
     #[test]
     fn arguments_are_consistent() {
-        super::Arguments::command().debug_assert();
+        super::command().debug_assert();
     }
 }

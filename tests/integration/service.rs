@@ -1,29 +1,66 @@
-//! The unit for systemd, as systemd itself reads it.
+//! The units of the Debian package, as systemd itself reads them.
 
 use std::fs;
-use std::process::Command;
+use std::process::{Command, Output};
 
 use faceptor_test_support::skip;
 
 use crate::program::Folder;
 
-#[test]
-fn the_unit_has_nothing_that_systemd_complains_about() {
-    let unit = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/faceptor.service")).expect("the unit");
-    assert!(unit.contains("ExecStart=/usr/local/bin/faceptor run "));
-    // The program need not be installed here.
-    let unit = unit.replace("/usr/local/bin/faceptor", env!("CARGO_BIN_EXE_faceptor"));
-    let folder = Folder::new();
-    let path = folder.write("faceptor.service", unit.as_bytes());
-    let mut verify = Command::new("systemd-analyze");
-    verify.args(["verify", "--man=no", &path]);
-    let output = match verify.output() {
-        Ok(output) => output,
-        Err(error) => {
-            return skip(format_args!("systemd-analyze cannot be started (package systemd): {error}"));
-        }
+const UNITS: [&str; 2] = ["faceptor.service", "faceptor@.service"];
+
+/// Copies the units with their shared settings to a folder, as the package installs them.
+fn installed() -> Folder {
+    let source = |name: &str| {
+        let path = format!("{}/packaging/debian/{name}", env!("CARGO_MANIFEST_DIR"));
+        fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path}: {error}"))
     };
-    let said = String::from_utf8_lossy(&output.stderr);
-    let about_it: Vec<&str> = said.lines().filter(|line| line.contains("faceptor")).collect();
-    assert!(output.status.success() && about_it.is_empty(), "{said}");
+    let folder = Folder::new();
+    for name in UNITS {
+        let unit = source(name);
+        assert!(unit.contains("ExecStart=/usr/bin/faceptor run --config "), "{name}");
+        // The program need not be installed here.
+        folder.write(name, unit.replace("/usr/bin/faceptor", env!("CARGO_BIN_EXE_faceptor")).as_bytes());
+        fs::create_dir(folder.path().join(format!("{name}.d"))).expect("writable");
+        folder.write(&format!("{name}.d/10-sandbox.conf"), source("sandbox.conf").as_bytes());
+    }
+    folder
+}
+
+/// Runs systemd-analyze; `None` where it is missing.
+fn analyze(arguments: &[&str]) -> Option<Output> {
+    match Command::new("systemd-analyze").args(arguments).output() {
+        Ok(output) => Some(output),
+        Err(error) => {
+            skip(format_args!("systemd-analyze cannot be started (package systemd): {error}"));
+            None
+        }
+    }
+}
+
+#[test]
+fn the_units_have_nothing_that_systemd_complains_about() {
+    let folder = installed();
+    for name in UNITS {
+        let path = folder.path().join(name).to_string_lossy().into_owned();
+        let Some(output) = analyze(&["verify", "--man=no", &path]) else { return };
+        let said = String::from_utf8_lossy(&output.stderr);
+        let about_it: Vec<&str> = said.lines().filter(|line| line.contains("faceptor")).collect();
+        assert!(output.status.success() && about_it.is_empty(), "{name}: {said}");
+    }
+}
+
+#[test]
+fn the_units_reach_little() {
+    let folder = installed();
+    for name in UNITS {
+        let path = folder.path().join(name).to_string_lossy().into_owned();
+        // The threshold is ten times the exposure that is shown.
+        let Some(output) = analyze(&["security", "--offline=true", "--threshold=19", "--no-pager", &path]) else {
+            return;
+        };
+        let report = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success(), "{name}: {report}{}", String::from_utf8_lossy(&output.stderr));
+        assert!(report.contains("Overall exposure level"), "{name}: {report}");
+    }
 }
