@@ -164,7 +164,8 @@ impl Search<'_> {
             last = step;
         }
         faces.sort_by(|one, other| other.cmp(one));
-        left_out += faces.len().saturating_sub(MAX_FACES);
+        // The tiles find some of those again.
+        left_out = left_out.max(faces.len().saturating_sub(MAX_FACES));
         faces.truncate(MAX_FACES);
         faces = self.put_right(faces)?;
         if !self.upright_only {
