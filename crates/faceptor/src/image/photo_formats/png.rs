@@ -3,7 +3,7 @@
 use std::io::Cursor;
 
 use image::metadata::Orientation;
-use png::{BitDepth, ColorType, Decoder, Limits, Transformations};
+use png::{BitDepth, ColorType, DecodeOptions, Decoder, Limits, Transformations};
 
 use super::{Decoded, cause, check_size, narrow, over_white, rgb_buffer};
 use crate::error::{Error, ErrorKind, Result, bail};
@@ -28,7 +28,10 @@ pub(super) fn decode(bytes: &[u8], max_pixels: u64) -> Result<Decoded> {
     let broken = |error: &png::DecodingError| Error::new(ErrorKind::Image, format!("broken PNG: {}", cause(error)));
     // The limit covers metadata and a few rows.
     let limit = usize::try_from(max_pixels).unwrap_or(usize::MAX).saturating_add(64 << 20);
-    let mut decoder = Decoder::new_with_limits(Cursor::new(bytes), Limits { bytes: limit });
+    let mut options = DecodeOptions::default();
+    options.set_ignore_adler32(false);
+    let mut decoder = Decoder::new_with_options(Cursor::new(bytes), options);
+    decoder.set_limits(Limits { bytes: limit });
     decoder.set_ignore_text_chunk(true);
     decoder.set_transformations(Transformations::EXPAND);
     let header = decoder.read_header_info().map_err(|error| broken(&error))?;
@@ -53,6 +56,9 @@ pub(super) fn decode(bytes: &[u8], max_pixels: u64) -> Result<Decoded> {
             _ => bail!(Image, "broken PNG: {depth:?} bits of {colour:?}"),
         }
     }
+    // What follows the last row shows whether all of them are right: the end of the data and its checksum.
+    let rest = reader.next_row().map(|_| ());
+    let warnings = rest.err().map(|error| format!("damaged PNG: {}, after its last row", cause(&error)));
     let info = reader.info();
     let orientation = info.exif_metadata.as_deref().and_then(Orientation::from_exif_chunk);
     let animated = info.animation_control.is_some();
@@ -61,7 +67,7 @@ pub(super) fn decode(bytes: &[u8], max_pixels: u64) -> Result<Decoded> {
         picture,
         orientation: orientation.unwrap_or(Orientation::NoTransforms),
         animated,
-        warnings: Vec::new(),
+        warnings: warnings.into_iter().collect(),
     })
 }
 
