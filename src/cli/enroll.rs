@@ -96,6 +96,10 @@ pub fn run(arguments: EnrollArguments) -> Result<Outcome> {
         gallery.check_network(embedder.network()).context(arguments.gallery.path()?.display().to_string())?;
     }
 
+    let is_present = gallery.as_ref().and_then(|gallery| gallery.person(name)).is_some_and(|one| !one.is_expired(now));
+    if is_present && (expires_at.is_some() || !arguments.purpose.is_empty()) {
+        log::warn!("this person is enrolled already: --expires and --purpose change nothing (remove the person first)");
+    }
     let listing = photo_files::list(&arguments.paths, &[]);
     for (path, reason) in &listing.failures {
         log::error!("{}: {reason:#}", path.display());

@@ -293,6 +293,7 @@ impl Gallery {
         if templates.is_empty() {
             return Err(GalleryError::Refused("a person needs at least one template".into()));
         }
+        templates.iter().try_for_each(StoredTemplate::check)?;
         let expected = self.network().dimension;
         let lengths = templates.iter().map(|stored| stored.template.numbers().len());
         match lengths.into_iter().find(|length| *length != expected) {

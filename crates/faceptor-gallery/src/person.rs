@@ -81,6 +81,21 @@ pub struct StoredTemplate {
     pub forced: Vec<String>,
 }
 
+impl StoredTemplate {
+    /// The most reasons of a template, and the most characters of each.
+    const MOST_REASONS: [usize; 2] = [32, 100];
+
+    /// Checks the reasons, which come from outside where a person is imported.
+    pub(crate) fn check(&self) -> Result<()> {
+        let [count, length] = StoredTemplate::MOST_REASONS;
+        let is_bad = |reason: &String| reason.chars().count() > length || reason.chars().any(is_control);
+        match self.forced.len() > count || self.forced.iter().any(is_bad) {
+            true => Err(GalleryError::Refused("a template has reasons that cannot be shown".into())),
+            false => Ok(()),
+        }
+    }
+}
+
 /// A person of a gallery.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Person {

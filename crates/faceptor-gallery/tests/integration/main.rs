@@ -197,7 +197,14 @@ fn people_are_renamed_merged_exported_and_imported() {
     other.import(details.clone(), templates.clone(), NOW).expect("imported");
     let there = other.person("Ada").expect("imported");
     assert_eq!((there.details(), there.templates()), (&details, &templates[..]));
-    assert!(other.import(details, Vec::new(), NOW).is_err());
+    let other_name = Details { name: "Grace".into(), ..details };
+    assert!(other.import(other_name.clone(), Vec::new(), NOW).is_err());
+    // Reasons from outside must not forge lines of a list.
+    for reason in ["two\nlines".to_owned(), "x".repeat(101)] {
+        let forged = StoredTemplate { forced: vec![reason], ..stored([1.0, 0.0, 0.0]) };
+        assert!(matches!(other.import(other_name.clone(), vec![forged], NOW), Err(GalleryError::Refused(_))));
+    }
+    other.import(other_name, vec![stored([1.0, 0.0, 0.0])], NOW).expect("imported");
 }
 
 #[test]
