@@ -122,10 +122,22 @@ mod tests {
             let place = text.lines().position(at).unwrap_or_else(|| panic!("--{name} is missing"));
             let before = text.lines().nth(place - 1).unwrap_or_default();
             assert!(before.len() > 2 && before.starts_with("# "), "--{name} is not explained");
-            let with: Vec<&str> =
-                text.lines().map(|line| if at(line) { line.trim_start_matches("# ") } else { line }).collect();
-            fs::write(&path, with.join("\n")).expect("writable");
-            if let Err(error) = ConfigFile::open(&path) {
+            // An option that needs another is set with it.
+            let mut chosen = vec![name.to_owned()];
+            let refused = loop {
+                let is_chosen = |line: &str| chosen.iter().any(|name| line.starts_with(&format!("# {name} = ")));
+                let with: Vec<&str> =
+                    text.lines().map(|line| if is_chosen(line) { &line[2..] } else { line }).collect();
+                fs::write(&path, with.join("\n")).expect("writable");
+                let Err(error) = ConfigFile::open(&path) else { break None };
+                let error = error.to_string();
+                let needed = error.split_once("an option that needs ").and_then(|(_, rest)| rest.split(' ').next());
+                match needed.filter(|needed| !chosen.iter().any(|name| name == needed)) {
+                    Some(needed) => chosen.push(needed.to_owned()),
+                    None => break Some(error),
+                }
+            };
+            if let Some(error) = refused {
                 panic!("--{name}: give it a value in VALUES of src/cli/config_example.rs: {error}");
             }
         }
