@@ -35,6 +35,7 @@ mod systems;
 mod tasks;
 mod threads;
 mod tracking;
+mod trust;
 
 /// Counts the allocations of each thread by itself, so tests beside each other do not disturb the counts.
 #[global_allocator]

@@ -6,6 +6,7 @@ use crate::detect::detection::Detection;
 use crate::geometry::Similarity;
 use crate::quality::{ANY_ROLL, Quality};
 use crate::tasks::decoder::{TaskDecoder, TaskResult};
+use crate::tasks::prediction::Prediction;
 use crate::tasks::selection::TaskList;
 
 /// A face with the results of the tasks.
@@ -20,8 +21,14 @@ pub struct Face {
     pub windows: WindowTransforms,
     /// Light on the face; `None` before it was sampled.
     pub light: Option<Light>,
+    /// Sharpness of the face, about 1 when it is sharp; `None` before it was sampled.
+    pub sharpness: Option<f32>,
+    /// Probability that it is a face, 0..=1; `None` before a task has run.
+    pub likeness: Option<f32>,
     /// Degrees of roll to which faces were looked for.
     pub most_roll: f32,
+    /// Width and height of the picture, pixels; `None` where they are not known.
+    pub picture: Option<[usize; 2]>,
     /// One for each decoder of the pipeline.
     pub results: Vec<TaskResult>,
 }
@@ -33,12 +40,33 @@ impl Face {
         let detection = Detection { score: 0.0, edges: [0.0; 4], keypoints: [[0.0; 2]; 5] };
         let to_picture = Similarity::scaling(1.0);
         let windows = WindowTransforms::same(to_picture);
-        Face { id: 0, detection, to_picture, windows, light: None, most_roll: ANY_ROLL, results }
+        Face {
+            id: 0,
+            detection,
+            to_picture,
+            windows,
+            light: None,
+            sharpness: None,
+            likeness: None,
+            most_roll: ANY_ROLL,
+            picture: None,
+            results,
+        }
     }
 
     /// Measures how well the face can be seen.
     pub fn quality(&self) -> Quality {
-        Quality::of(&self.detection.keypoints, self.light, self.most_roll)
+        let keypoints = &self.detection.keypoints;
+        let (sharpness, likeness) = (self.sharpness, self.likeness);
+        let quality = Quality { sharpness, likeness, ..Quality::of(keypoints, self.light, self.most_roll) };
+        let Some(size) = self.picture else { return quality };
+        // Landmarks of an earlier frame say nothing about this one.
+        let results = self.results.iter().filter(|result| result.known && result.stale_frames == 0);
+        let mut landmarks = results.filter_map(|result| match &result.prediction {
+            Prediction::Landmarks(landmarks) => Some(landmarks.points.as_slice()),
+            _ => None,
+        });
+        quality.in_picture(keypoints, landmarks.next().unwrap_or_default(), size)
     }
 
     /// Returns the known results with their decoders and indices, in the order of the manifest's tasks.
@@ -60,6 +88,7 @@ impl Clone for Face {
     fn clone_from(&mut self, other: &Face) {
         (self.id, self.detection, self.to_picture) = (other.id, other.detection, other.to_picture);
         (self.windows, self.light, self.most_roll) = (other.windows, other.light, other.most_roll);
+        (self.sharpness, self.likeness, self.picture) = (other.sharpness, other.likeness, other.picture);
         self.results.clone_from(&other.results);
     }
 }

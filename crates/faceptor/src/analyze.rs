@@ -79,6 +79,9 @@ impl Pipeline {
             observer.ended(Step::Task(usize::from(index)));
             ran |= 1 << index;
         }
+        if ran != 0 {
+            self.check_face()?;
+        }
         Ok(ran)
     }
 
@@ -105,6 +108,7 @@ impl Pipeline {
             };
             let mut face = Face::blank(self.decoders());
             (face.id, face.detection, face.to_picture) = (faces.len() as u32 + 1, *detection, to_picture);
+            face.picture = Some([picture.width(), picture.height()]);
             face.windows = self.windows(&to_picture, Some(detection).filter(|_| locate != Locate::Aligned));
             self.analyze_face(&pyramid, &mut face, &mut observer)?;
             face.detection = face.detection.clipped([picture.width(), picture.height()]);
@@ -148,7 +152,7 @@ impl Pipeline {
         let averages = |pipeline: &Pipeline, task: usize| !further.is_empty() && has_views(pipeline, task);
         let averaged = self.tasks().iter().filter(|&&task| averages(self, usize::from(task)));
         let averaged = averaged.fold(0u32, |bits, task| bits | 1 << task);
-        let Face { windows, results, light, .. } = face;
+        let Face { windows, results, light, sharpness, likeness, .. } = face;
         let tasks = self.tasks().clone();
         self.run_face(FaceImage::Photo(photo, AugmentedView::PLAIN), windows, tasks, observer, |pipeline, task| {
             if averaged >> task & 1 == 1 {
@@ -157,7 +161,7 @@ impl Pipeline {
             results[task].known = true;
             pipeline.decode(task, windows, &mut results[task].prediction)
         })?;
-        *light = self.light();
+        (*light, *sharpness, *likeness) = (self.light(), self.sharpness(), self.likeness());
         if averaged == 0 {
             return Ok(());
         }

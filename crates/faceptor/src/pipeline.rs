@@ -10,6 +10,7 @@ use crate::detect::detection::{Detection, Detections, MAX_FACES};
 use crate::detect::detector::{Detector, Purpose};
 use crate::detect::search::{PhotoFaces, PhotoSearch};
 use crate::error::{Error, ErrorKind, OrError, Result, ensure};
+use crate::face_check::FaceCheck;
 use crate::geometry::{Point, Similarity};
 use crate::image::downscaled::Downscaled;
 use crate::image::picture::Pyramid;
@@ -48,6 +49,10 @@ pub struct Pipeline {
     window_of: Vec<usize>,
     /// On the face that was sampled last.
     light: Option<Light>,
+    sharpness: Option<f32>,
+    face_check: Option<FaceCheck>,
+    /// Probability that the face which was run last is one.
+    likeness: Option<f32>,
     /// The task whose landmarks tracking uses, chosen or not.
     tracking_task: Option<u8>,
     /// Appearance of the face that was sampled last, in the window of that task.
@@ -111,6 +116,9 @@ impl Pipeline {
             template,
             window_of,
             light: None,
+            sharpness: None,
+            face_check: manifest.face_check.as_ref().map(|spec| FaceCheck::new(spec, &engine)).transpose()?,
+            likeness: None,
             shared,
             shared_tensors,
             tasks: TaskList::new(),
@@ -273,7 +281,7 @@ impl Pipeline {
     /// # Errors
     /// When the bundle contradicts itself.
     pub fn sample(&mut self, image: FaceImage<'_>, windows: &WindowTransforms) -> Result<(), Error> {
-        self.light = None;
+        (self.light, self.sharpness, self.likeness) = (None, None, None);
         for index in 0..self.windows.len() {
             if !self.is_needed(index) {
                 continue;
@@ -296,6 +304,7 @@ impl Pipeline {
                 FaceImage::Grey => input.fill(0.0),
             }
             self.light = self.light.or_else(|| window.light(input));
+            self.sharpness = self.sharpness.or_else(|| window.sharpness(input));
             if self.tracking_task.is_some_and(|task| self.window_of[usize::from(task)] == index) {
                 self.appearance = window.glance(input);
             }
@@ -317,6 +326,28 @@ impl Pipeline {
     /// Returns the light on the face that was sampled last.
     pub fn light(&self) -> Option<Light> {
         self.light
+    }
+
+    /// Returns the sharpness of the face that was sampled last: about 1 when it is sharp; `None` where it was not measured.
+    pub fn sharpness(&self) -> Option<f32> {
+        self.sharpness
+    }
+
+    /// Checks whether the face that was sampled last is one, by features that a task has needed.
+    ///
+    /// # Errors
+    /// When the network's input was not filled.
+    pub(crate) fn check_face(&mut self) -> Result<()> {
+        if let Some(check) = &self.face_check {
+            self.likeness = Some(check.probability(&mut self.engine)?);
+        }
+        Ok(())
+    }
+
+    /// Returns the probability, 0..=1, that the face which was run last is one; `None` where no task has run, or the bundle
+    /// cannot say.
+    pub fn likeness(&self) -> Option<f32> {
+        self.likeness
     }
 
     /// Returns how the face that was sampled last looks, for tracking.

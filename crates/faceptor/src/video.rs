@@ -247,6 +247,7 @@ impl VideoFaces {
     ) -> Result<FrameSummary, Error> {
         self.deferred.clear();
         self.size = [view.width(), view.height()];
+        self.faces.iter_mut().for_each(|face| face.picture = Some(self.size));
         if self.tracker.resize(self.size) {
             self.forget_results();
         }
@@ -288,7 +289,7 @@ impl VideoFaces {
         for (slot, track) in self.tracker.iter() {
             let face = &mut self.faces[slot];
             if face.id != track.id {
-                (face.id, face.light) = (track.id, None);
+                (face.id, face.light, face.sharpness, face.likeness) = (track.id, None, None, None);
                 face.results.iter_mut().for_each(|result| result.known = false);
                 policy.face_appeared(slot);
             }
@@ -344,7 +345,7 @@ impl VideoFaces {
     /// Runs the tasks of a share, that of tracking first.
     fn run_share(&mut self, share: &FaceShare, view: &ImageView, policy: &mut impl FramePolicy) -> Result<u32> {
         let VideoFaces { pipeline, faces, tasks, unsmoothed, tracking_task, smoothing_s, .. } = self;
-        let Face { windows, results, light, .. } = &mut faces[share.slot];
+        let Face { windows, results, light, sharpness, likeness, .. } = &mut faces[share.slot];
         let others = tasks.iter().filter(|task| Some(**task) != *tracking_task);
         let order = tracking_task.iter().chain(others).copied().filter(|task| share.tasks >> task & 1 == 1);
         policy.share_begins(share);
@@ -361,7 +362,9 @@ impl VideoFaces {
             (result.known, result.stale_frames, result.since_s) = (tasks.contains(&(task as u8)), 0, 0.0);
             Ok(())
         })?;
-        *light = pipeline.light();
+        (*light, *sharpness) = (pipeline.light(), pipeline.sharpness());
+        // Without a task in this frame, the last probability stands.
+        *likeness = pipeline.likeness().or(*likeness);
         Ok(ran)
     }
 

@@ -249,9 +249,9 @@ def by_light(dev, binary, model):
     return table([*head, f"age UTK years ({counts[2]})", "trusted %"], out)
 
 
-def put(text, name, made):
+def put(text, name, made, marks=MARKS):
     """Replaces what stands in `text` between the marks of `name`."""
-    first, last = (mark.format(name) for mark in MARKS)
+    first, last = (mark.format(name) for mark in marks)
     before, rest = text.split(first)
     return before + first + "\n" + made.strip() + "\n" + last + rest.split(last)[1]
 

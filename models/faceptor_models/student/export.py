@@ -85,8 +85,8 @@ def sha256(path):
     return hashlib.sha256(Path(path).read_bytes()).hexdigest()
 
 
-def manifest(name, version, size, parts, folder, finder):
-    """Builds manifest.toml as a dict; `finder` is the finder's own finder.toml."""
+def manifest(name, version, size, parts, folder, finder, check=None):
+    """Builds manifest.toml as a dict; `finder` is the finder's own finder.toml, `check` the face_check.toml of the export."""
     tasks, first = [], 0
     kinds = {"landmarks": [], "parsing": labels.PARSING, "age": [], "expression": labels.EXPRESSIONS, "attributes": labels.ATTRIBUTES}
     for task, queries in QUERIES.items():
@@ -127,6 +127,7 @@ def manifest(name, version, size, parts, folder, finder):
         "part": rows,
         "task": tasks,
         "finder": finder["finder"],
+        **(check or {}),
     }
 
 
@@ -175,7 +176,10 @@ def main(arguments=None):
         source, target = finder_folder / row["file"], out / row["file"]
         if source.resolve() != target.resolve():
             shutil.copyfile(source, target)
-    text = tomli_w.dumps(manifest(args.name, args.release, args.px, parts, out, finder))
+    # It was fitted to these features: after a new training `make face-check` fits it again.
+    fitted = out / "face_check.toml"
+    check = tomllib.loads(fitted.read_text()) if fitted.exists() else {}
+    text = tomli_w.dumps(manifest(args.name, args.release, args.px, parts, out, finder, check))
     (out / "manifest.toml").write_text(text)
     size = sum(f.stat().st_size for f in out.glob("*.onnx"))
     print(f"{out}: {len(list(out.glob('*.onnx')))} parts, {size / 1e6:.2f} MB, manifest sha256 {sha256(out / 'manifest.toml')[:16]}")

@@ -187,7 +187,7 @@ struct QualityEntry(Quality);
 
 impl Serialize for QualityEntry {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let Quality { eyes_px, turn, roll, light, .. } = self.0;
+        let Quality { eyes_px, turn, roll, light, sharpness, likeness, visibility, .. } = self.0;
         let mut map = serializer.serialize_map(None)?;
         map.serialize_entry("trusted", &self.0.is_trusted())?;
         map.serialize_entry("why", &Doubts(self.0))?;
@@ -196,6 +196,10 @@ impl Serialize for QualityEntry {
         map.serialize_entry("roll", &rounded(roll, 1))?;
         map.serialize_entry("brightness", &light.map(|light| rounded(light.mean, 1)))?;
         map.serialize_entry("contrast", &light.map(|light| rounded(light.spread, 1)))?;
+        map.serialize_entry("sharpness", &sharpness.map(|sharpness| rounded(sharpness, 2)))?;
+        map.serialize_entry("likeness", &likeness.map(|likeness| rounded(likeness, 3)))?;
+        map.serialize_entry("visible", &rounded(visibility.area, 3))?;
+        map.serialize_entry("landmarks_visible", &visibility.landmarks.map(|share| rounded(share, 3)))?;
         map.end()
     }
 }
@@ -359,7 +363,7 @@ mod tests {
             "{\"path\":\"a.jpg\",\"width\":640,\"height\":480,\"faces\":[{\"id\":1,\"score\":0.97,\
              \"box\":[1.0,2.0,10.0,20.0],\"keypoints\":[[3.23,4.0],[3.23,4.0],[3.23,4.0],[3.23,4.0],[3.23,4.0]],\
              \"quality\":{\"trusted\":false,\"why\":[\"too_small\",\"turned\"],\"eyes_px\":0.0,\"turn\":null,\
-             \"roll\":0.0,\"brightness\":null,\"contrast\":null},\
+             \"roll\":0.0,\"brightness\":null,\"contrast\":null,\"sharpness\":null,\"likeness\":null,\"visible\":1.0,\"landmarks_visible\":null},\
              \"age\":{\"years\":31.42,\"std\":5.0},\
              \"expression\":{\"label\":\"happiness\",\"scores\":{\"neutral\":0.25,\"happiness\":0.75}}}],\
              \"timing_us\":{\"capture\":1,\"convert\":2,\"find\":5,\"align\":6,\"encode\":7,\

@@ -2,6 +2,7 @@
 //!
 //! The exporter writes it beside the ONNX files as `manifest.toml`; a bundle holds the same TOML text.
 
+mod face_check;
 mod finder;
 mod impostors;
 mod preprocessing;
@@ -10,6 +11,7 @@ use std::collections::HashSet;
 
 use serde::{Deserialize, Serialize};
 
+pub use face_check::FaceCheck;
 pub use finder::{Finder, FinderSize};
 pub use impostors::Impostors;
 pub use preprocessing::{Align, Group, GroupBorder, GroupColour, GroupFrame, GroupWarp};
@@ -68,6 +70,9 @@ pub struct Manifest {
     /// The scores of impostors, if they were measured: thresholds of recognition follow from them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub impostors: Option<Impostors>,
+    /// The check whether a crop shows a face, if the network has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub face_check: Option<FaceCheck>,
 }
 
 /// The input tensor of the face network: `[1, 3, size, size]`.
@@ -407,6 +412,9 @@ impl Manifest {
         }
         if let Some(impostors) = &self.impostors {
             impostors.check(self)?;
+        }
+        if let Some(check) = &self.face_check {
+            check.check(self)?;
         }
         Ok(())
     }

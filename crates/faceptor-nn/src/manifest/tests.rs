@@ -113,3 +113,20 @@ fn table_of_impostor_scores_is_optional_and_checked() {
         assert!(matches!(&found, Err(ManifestError::Content(t)) if t.contains(reason)), "{table}: {found:?}");
     }
 }
+
+#[test]
+fn face_check_names_a_tensor_and_has_finite_weights() {
+    let read = |more: &str| Manifest::parse(&format!("{MINIMAL}\n[face_check]\n{more}"));
+    let good = read("tensor='y'\nbias=-1.5\nweights=[0.25, 2]").unwrap();
+    let check = good.face_check.as_ref().unwrap();
+    assert_eq!((check.tensor.as_str(), check.bias, check.weights.as_slice()), ("y", -1.5, [0.25, 2.0].as_slice()));
+    assert!(Manifest::parse(MINIMAL).unwrap().face_check.is_none());
+    for (more, problem) in [
+        ("tensor='z'\nbias=0\nweights=[1]", "no part makes \"z\""),
+        ("tensor='y'\nbias=0\nweights=[]", "0 weights"),
+        ("tensor='y'\nbias=nan\nweights=[1]", "not finite"),
+        ("tensor='y'\nbias=0\nweights=[inf]", "not finite"),
+    ] {
+        assert!(matches!(read(more), Err(ManifestError::Content(t)) if t.contains(problem)), "{more}");
+    }
+}

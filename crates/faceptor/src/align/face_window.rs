@@ -9,6 +9,7 @@ use std::sync::Arc;
 use crate::align::appearance::AppearanceTemplate;
 use crate::align::crop::Crop;
 use crate::align::light::Light;
+use crate::align::sharpness::SharpnessGrid;
 use crate::align::warp::{Unwarp, Warp};
 use crate::detect::detection::Detection;
 use crate::error::{Error, ErrorKind, OrError, Result, ensure};
@@ -54,6 +55,12 @@ impl WindowGeometry {
     /// Creates the geometry; `in_frame` maps the window's frame to the aligned frame.
     pub fn new(warp: Warp, in_frame: Similarity) -> WindowGeometry {
         WindowGeometry { warp, unwarp: Unwarp::new(&warp), in_frame }
+    }
+
+    /// Maps a point of the aligned frame to network coordinates.
+    pub(crate) fn to_network(&self, x: f64, y: f64) -> [f64; 2] {
+        let (x, y) = self.in_frame.inverse().apply(x, y);
+        [x, y].map(|v| self.warp.to_network(v))
     }
 }
 
@@ -121,6 +128,8 @@ pub struct FaceWindow {
     size: usize,
     /// Indices of the measured points in a plane of the tensor.
     light_points: Vec<usize>,
+    /// Where sharpness is measured; `None` where too little of a face lies in the input.
+    sharpness: Option<SharpnessGrid>,
     colour: LumaFrom,
 }
 
@@ -145,6 +154,7 @@ impl FaceWindow {
         let crop = Crop::new(input.size, warp, normalization);
         let geometry = Arc::new(WindowGeometry::new(warp, Similarity::scaling(1.0)));
         let light_points = light_points(&geometry, input.size);
+        let sharpness = SharpnessGrid::new(&geometry, input.size);
         let (size, colour) = (input.size, LumaFrom::Three(normalization));
         Ok(FaceWindow {
             tensor: input.tensor.clone(),
@@ -154,6 +164,7 @@ impl FaceWindow {
             fit: FrameFit::Frame,
             size,
             light_points,
+            sharpness,
             colour,
         })
     }
@@ -199,7 +210,8 @@ impl FaceWindow {
         let geometry = Arc::new(WindowGeometry::new(warp, in_frame));
         let light_points = light_points(&geometry, group.size);
         let (tensor, size) = (group.tensor.clone(), group.size);
-        Ok(FaceWindow { tensor, input, crop, geometry, fit, size, light_points, colour })
+        let sharpness = SharpnessGrid::new(&geometry, size);
+        Ok(FaceWindow { tensor, input, crop, geometry, fit, size, light_points, sharpness, colour })
     }
 
     /// Returns the side of its input, pixels.
@@ -220,10 +232,23 @@ impl FaceWindow {
         }))
     }
 
+    /// Measures the sharpness of a face that was sampled into `input`, in its green or its luma plane.
+    pub(crate) fn sharpness(&self, input: &[f32]) -> Option<f32> {
+        let unit = match &self.colour {
+            LumaFrom::Three(normalization) => 1.0 / normalization.std[1],
+            LumaFrom::Grey { std, .. } => 1.0 / std,
+        };
+        self.sharpness.as_ref()?.measure(self.middle_plane(input), unit)
+    }
+
     /// Computes the appearance of a sampled face, from its green or its luma plane.
     pub(crate) fn glance(&self, input: &[f32]) -> AppearanceTemplate {
-        let plane = self.size * self.size;
-        AppearanceTemplate::of(input.chunks_exact(plane).nth(1).unwrap_or(input), self.size)
+        AppearanceTemplate::of(self.middle_plane(input), self.size)
+    }
+
+    /// Returns the green plane, or the only one.
+    fn middle_plane<'a>(&self, input: &'a [f32]) -> &'a [f32] {
+        input.chunks_exact(self.size * self.size).nth(1).unwrap_or(input)
     }
 
     /// Creates all windows of a bundle, and the keypoint template of its aligned frame: that of `[frame]`, otherwise

@@ -4,4 +4,5 @@ pub mod appearance;
 pub mod crop;
 pub mod face_window;
 pub mod light;
+pub mod sharpness;
 pub mod warp;
