@@ -122,7 +122,7 @@ fn a_small_face_in_a_wide_picture_is_found() {
     let mut wide = RgbImage::from_pixel(6000, 1000, Rgb([128; 3]));
     imageops::replace(&mut wide, &imageops::resize(&portrait(), 457, 457, FilterType::Triangle), 5400, 450);
     let file = folder.write("wide.png", &png(wide));
-    let line = &ask("none", &[], &[file.clone()])[0];
+    let line = &ask("none", &[], std::slice::from_ref(&file))[0];
     let scale = 457.0 / 512.0;
     let [left, top, right, bottom] = FACE.map(|edge| edge * scale);
     let at = [left + 5400.0, top + 450.0, right + 5400.0, bottom + 450.0];

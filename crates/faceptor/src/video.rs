@@ -169,6 +169,7 @@ impl VideoFaces {
     /// Declares that the next frame shows another scene.
     pub fn cut(&mut self) {
         self.tracker.cut();
+        self.search_roll.restart();
         // A face in the same place is another person's.
         self.forget_results();
     }
@@ -249,6 +250,7 @@ impl VideoFaces {
         self.size = [view.width(), view.height()];
         self.faces.iter_mut().for_each(|face| face.picture = Some(self.size));
         if self.tracker.resize(self.size) {
+            self.search_roll.restart();
             self.forget_results();
         }
         self.faces.iter_mut().flat_map(|face| &mut face.results).for_each(|result| result.since_s += elapsed_s);

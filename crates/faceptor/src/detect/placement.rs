@@ -112,7 +112,7 @@ impl Placement {
     }
 
     /// Maps a detection in the input to the photo. The box of a turned face is that of the ellipse in its box.
-    pub fn to_picture(&self, found: &Detection) -> Detection {
+    pub fn to_picture(self, found: &Detection) -> Detection {
         let [left, top, right, bottom] = found.edges;
         let [x, y] = self.to_picture.apply_point([(left + right) / 2.0, (top + bottom) / 2.0]);
         let (half_width, half_height) = (f64::from(right - left) / 2.0, f64::from(bottom - top) / 2.0);

@@ -33,6 +33,11 @@ pub(crate) struct SearchRoll {
 }
 
 impl SearchRoll {
+    /// Begins with an upright search again: the next frame shows another scene.
+    pub fn restart(&mut self) {
+        self.searches = 0;
+    }
+
     /// Returns the roll of the next search, degrees clockwise.
     pub fn choose<'a>(&mut self, tracks: impl Iterator<Item = &'a Track> + Clone) -> f32 {
         let turn = self.searches as usize;
@@ -104,6 +109,10 @@ mod tests {
     fn rolls_take_turns_without_tracks_and_follow_them() {
         assert_eq!(rolls(&[], 6), [0.0, 45.0, 0.0, -45.0, 0.0, 45.0]);
         assert_eq!(rolls(&[Track::new(1, &face(0.97, 10.0))], 3), [0.0; 3]);
+        let mut cut = SearchRoll::default();
+        cut.choose([].iter());
+        cut.restart();
+        assert_eq!(cut.choose([].iter()), 0.0, "another scene is searched upright first");
         let rolled = rolls(&[Track::new(1, &face(0.97, -80.0)), Track::new(2, &face(0.97, 0.0))], 3);
         assert_eq!(rolled, [0.0, -60.0, 0.0]);
         let mut unsure = Track::new(1, &face(0.8, 0.0));

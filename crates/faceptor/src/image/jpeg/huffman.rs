@@ -240,7 +240,7 @@ mod tests {
         for (next, expected) in [
             (0b1010 << 12, Some((4, 0x00))),
             (0b00 << 14, Some((2, 0x01))),
-            (0b1111_1111_001 << 5, Some((11, 0xf0))),
+            (0b111_1111_1001 << 5, Some((11, 0xf0))),
             (0xfffe, Some((16, 0xfa))),
             (0xffff, None),
         ] {
