@@ -27,15 +27,13 @@ fn installed() -> Folder {
     folder
 }
 
-/// Runs systemd-analyze; `None` where it is missing.
-fn analyze(arguments: &[&str]) -> Option<Output> {
-    match Command::new("systemd-analyze").args(arguments).output() {
-        Ok(output) => Some(output),
-        Err(error) => {
-            skip(format_args!("systemd-analyze cannot be started (package systemd): {error}"));
-            None
-        }
-    }
+/// Runs systemd-analyze.
+///
+/// # Errors
+/// The reason for which a test cannot run here.
+fn analyze(arguments: &[&str]) -> Result<Output, String> {
+    let missing = |error| format!("systemd-analyze cannot be started (package systemd): {error}");
+    Command::new("systemd-analyze").args(arguments).output().map_err(missing)
 }
 
 #[test]
@@ -43,7 +41,10 @@ fn the_units_have_nothing_that_systemd_complains_about() {
     let folder = installed();
     for name in UNITS {
         let path = folder.path().join(name).to_string_lossy().into_owned();
-        let Some(output) = analyze(&["verify", "--man=no", &path]) else { return };
+        let output = match analyze(&["verify", "--man=no", &path]) {
+            Ok(output) => output,
+            Err(missing) => return skip(missing),
+        };
         let said = String::from_utf8_lossy(&output.stderr);
         let about_it: Vec<&str> = said.lines().filter(|line| line.contains("faceptor")).collect();
         assert!(output.status.success() && about_it.is_empty(), "{name}: {said}");
@@ -56,8 +57,9 @@ fn the_units_reach_little() {
     for name in UNITS {
         let path = folder.path().join(name).to_string_lossy().into_owned();
         // The threshold is ten times the exposure that is shown.
-        let Some(output) = analyze(&["security", "--offline=true", "--threshold=19", "--no-pager", &path]) else {
-            return;
+        let output = match analyze(&["security", "--offline=true", "--threshold=19", "--no-pager", &path]) {
+            Ok(output) => output,
+            Err(missing) => return skip(missing),
         };
         let report = String::from_utf8_lossy(&output.stdout);
         assert!(output.status.success(), "{name}: {report}{}", String::from_utf8_lossy(&output.stderr));
