@@ -10,7 +10,7 @@ ALLOWED = {
     "common": set(),
     "finder": {"common"},
     "prepare": {"common"},
-    "student": {"common"},
+    "student": {"common", "finder"},
     "published": {"common", "student"},
 }
 
