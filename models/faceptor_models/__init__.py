@@ -1,5 +1,5 @@
 """Trains, exports and measures the networks of Faceptor Edge.
 
 `common` lies under the others. `student` is our own network, `published` the systems of published papers, `finder` the face
-finder, and `prepare` turns data sets into crops with labels.
+detector, and `prepare` turns data sets into crops with labels.
 """
