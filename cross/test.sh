@@ -36,8 +36,9 @@ read -ra emulator <<<"$CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUNNER"
 # These need a rate that emulation cannot reach: a hundred frames a second. make board-test tests the loop on arm64;
 # the unit tests, which do run here, test its rules with a virtual clock.
 paced=(bench control live outputs preview run signals)
-# These run the whole network on a thousand frames of virtual time: minutes of emulation for rules that use no kernel.
-long=(tracking overload)
+# These run the network on a thousand frames or on dozens of photos, most of them at many rolls and sizes: hours of emulation for rules
+# that use no kernel. `files` and `photo_names` start the program a hundred times.
+long=(tracking overload films files finding gallery photo_names trust)
 # This one counts the page faults of its thread, which include the emulator's: it passes here alone, but not next to other tests.
 faults=allocations_from_the_touched_heap_fault_no_page
 say "left to make board-test: ${paced[*]}; left to the host: ${long[*]}, $faults"
