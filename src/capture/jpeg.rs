@@ -30,7 +30,7 @@ pub(crate) enum JpegError {
     Broken(String),
 }
 
-/// What the markers of a frame say.
+/// Facts from the markers of a frame.
 #[derive(Debug, Default)]
 struct Outline {
     /// Offset of the entropy-coded data and its length, bytes; the markers of restarts belong to it.

@@ -7,11 +7,9 @@ use clap::Args;
 use serde::Serialize;
 
 use crate::capture::photo_files;
-use crate::cli::gallery_arguments::{GalleryArguments, JsonArguments, ThresholdArguments};
-use crate::cli::network_arguments::NetworkArguments;
+use crate::cli::gallery_arguments::{EmbedderArguments, GalleryArguments, JsonArguments, ThresholdArguments};
 use crate::cli::progress::Progress;
 use crate::cli::{Outcome, UsageError, output};
-use crate::platform::network_threads::ThreadArguments;
 use crate::recognition::dates;
 use crate::recognition::embedder::Embedder;
 use crate::recognition::enrolment::{self, Candidate, Limits};
@@ -30,19 +28,14 @@ pub struct EnrollArguments {
     #[command(flatten)]
     json: JsonArguments,
     #[command(flatten)]
-    network: NetworkArguments,
-    #[command(flatten)]
-    threads: ThreadArguments,
+    embedder: EmbedderArguments,
     #[command(flatten)]
     threshold: ThresholdArguments,
-    /// Each photo already is an aligned square crop; the finder is not used.
-    #[arg(long)]
-    aligned: bool,
     /// End of the enrolment: 12h, 30d, 2w, 6m, 1y from now, a date such as 2027-01-31, or never. After it the person is not
     /// matched any more, and the next change of the gallery removes the person. For a new person only.
     #[arg(long, value_name = "TIME", default_value = "never")]
     expires: String,
-    /// What the person is enrolled for; stored with the enrolment. For a new person only.
+    /// Purpose of the enrolment; stored with the enrolment. For a new person only.
     #[arg(long, value_name = "TEXT", default_value = "")]
     purpose: String,
     /// Who enrols the person; stored with the enrolment [default: the account's name].
@@ -74,7 +67,7 @@ struct Report<'a> {
     expires: Option<String>,
 }
 
-/// What became of a photo.
+/// The outcome for a photo.
 enum Fate {
     Unreadable,
     Refused(&'static str),
@@ -90,8 +83,7 @@ pub fn run(arguments: EnrollArguments) -> Result<Outcome> {
     // What is wrong with the gallery or its key is reported before the photos are read.
     let mut gallery = arguments.gallery.open_if_present()?;
     let key = if gallery.is_none() { Some(arguments.gallery.key(true)?) } else { None };
-    let bundle = arguments.network.open()?;
-    let mut embedder = Embedder::new(&bundle, &arguments.threads.threads()?, arguments.aligned)?;
+    let mut embedder = arguments.embedder.open()?;
     if let Some(gallery) = &gallery {
         gallery.check_network(embedder.network()).context(arguments.gallery.path()?.display().to_string())?;
     }

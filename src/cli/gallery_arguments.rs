@@ -6,11 +6,14 @@ use anyhow::{Context, Result};
 use clap::Args;
 
 use crate::cli::UsageError;
+use crate::cli::network_arguments::NetworkArguments;
+use crate::platform::network_threads::ThreadArguments;
 use crate::platform::{key_file, passphrase, random};
 use crate::recognition::counter;
+use crate::recognition::embedder::Embedder;
 use faceptor_gallery::{Gallery, ImpostorScores, KeySource, Network, PassphraseCost, Platform};
 
-/// What the gallery needs of this machine.
+/// Random bytes and file creation of this machine, for the gallery.
 pub(crate) const PLATFORM: Platform = Platform { random: random::fill, create: key_file::create_private };
 
 /// Names the gallery and its key.
@@ -31,6 +34,28 @@ pub struct GalleryArguments {
     /// is then refused.
     #[arg(long, value_name = "FILE", global = true)]
     counter: Option<PathBuf>,
+}
+
+/// Selects the network that embeds the faces of photos.
+#[derive(Args)]
+pub struct EmbedderArguments {
+    #[command(flatten)]
+    network: NetworkArguments,
+    #[command(flatten)]
+    threads: ThreadArguments,
+    /// Each photo already is an aligned square crop; the face detector is not used.
+    #[arg(long)]
+    aligned: bool,
+}
+
+impl EmbedderArguments {
+    /// Opens the network.
+    ///
+    /// # Errors
+    /// When it cannot be opened, or has no recognition.
+    pub fn open(&self) -> Result<Embedder> {
+        Embedder::new(&self.network.open()?, &self.threads.threads()?, self.aligned)
+    }
 }
 
 /// Prints results as JSON.

@@ -6,15 +6,13 @@ use anyhow::{Context, Result, anyhow};
 use clap::Args;
 
 use crate::capture::photo_files;
-use crate::cli::gallery_arguments::{GalleryArguments, JsonArguments, ThresholdArguments};
-use crate::cli::network_arguments::NetworkArguments;
+use crate::cli::gallery_arguments::{EmbedderArguments, GalleryArguments, JsonArguments, ThresholdArguments};
 use crate::cli::{Outcome, UsageError, output};
 use crate::outputs::format::ResultFiles;
 use crate::outputs::format::identity::Identity;
 use crate::outputs::format::json::{JsonLine, Origin, OuterTiming};
 use crate::outputs::format::terminal;
 use crate::platform::clock::Stopwatch;
-use crate::platform::network_threads::ThreadArguments;
 use crate::recognition::dates;
 use crate::recognition::embedder::{Embedder, PhotoFaces};
 use faceptor_gallery::{Decision, Gallery};
@@ -29,17 +27,12 @@ pub struct IdentifyArguments {
     #[command(flatten)]
     json: JsonArguments,
     #[command(flatten)]
-    network: NetworkArguments,
-    #[command(flatten)]
-    threads: ThreadArguments,
+    embedder: EmbedderArguments,
     #[command(flatten)]
     threshold: ThresholdArguments,
     /// The least distance between the best and the second-best person; below it the answer is `unknown`.
     #[arg(long, value_name = "COSINE", default_value_t = Decision::MARGIN)]
     margin: f32,
-    /// Each photo already is an aligned square crop; the finder is not used.
-    #[arg(long)]
-    aligned: bool,
 }
 
 pub fn run(arguments: IdentifyArguments) -> Result<Outcome> {
@@ -48,8 +41,7 @@ pub fn run(arguments: IdentifyArguments) -> Result<Outcome> {
         return Err(UsageError("--margin: a number from 0 to 2 is needed".into()).into());
     }
     let gallery = arguments.gallery.open()?;
-    let bundle = arguments.network.open()?;
-    let mut embedder = Embedder::new(&bundle, &arguments.threads.threads()?, arguments.aligned)?;
+    let mut embedder = arguments.embedder.open()?;
     gallery.check_network(embedder.network()).context(arguments.gallery.path()?.display().to_string())?;
     let threshold = arguments.threshold.threshold(embedder.impostors(), gallery.comparisons(now));
     let threshold = threshold.ok_or_else(|| {

@@ -1,4 +1,4 @@
-//! What the outputs of a command may replace: the option `--force`, and the inputs, which are never replaced.
+//! Rules for the files that the outputs of a command may replace: the option `--force`, and the inputs, which are never replaced.
 
 use std::fs;
 use std::path::{Path, PathBuf};

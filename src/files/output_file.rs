@@ -21,7 +21,7 @@ use crate::files::result_kind::ResultKind;
 /// Attempts to find a place while other programs take one after the other.
 const MAX_ATTEMPTS: usize = 1000;
 
-/// What an output may replace.
+/// Rules for the files that an output may replace.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct OutputRules {
     /// Replace files that this program did not write.
@@ -33,7 +33,7 @@ pub struct OutputRules {
 /// Checks that [`write`] would accept the path, so that a mistake is reported before the work.
 ///
 /// # Errors
-/// As of [`write`], as far as they can be known; the message names `path`.
+/// Fails as [`write`] does, as far as that can be known before writing; the message names `path`.
 pub(crate) fn check(path: &Path, kind: ResultKind, rules: &OutputRules) -> Result<()> {
     let checked = || {
         let destination = permitted(path, kind, rules)?;

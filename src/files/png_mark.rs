@@ -52,7 +52,7 @@ fn relative(path: &Path, folder: &Path) -> PathBuf {
 /// The mark of a picture.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct PngMark {
-    /// What it was made of; `None` for frames of a run.
+    /// The source of the picture; `None` for frames of a run.
     pub(crate) source: Option<SourceId>,
 }
 

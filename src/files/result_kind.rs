@@ -29,7 +29,7 @@ pub(crate) enum ResultKind {
     ReferenceFile,
     /// The copy of the last good configuration, in the service's own folder.
     Configuration,
-    /// The newest generations of galleries; whoever writes one has read it before.
+    /// The newest generations of galleries; a program that writes one has read it before.
     Counter,
 }
 

@@ -15,7 +15,7 @@ use crate::files::png_mark::{self, SourceId};
 /// Longest name of a photo in the name of its result: file systems allow 255 bytes with number and ending.
 const MAX_STEM_BYTES: usize = 180;
 
-/// What a result was made of.
+/// The source of a result.
 #[derive(Clone, Debug)]
 pub(crate) enum Origin<'a> {
     File(&'a Path),

@@ -28,7 +28,7 @@ pub(crate) struct PhotoFaces {
     pub width: usize,
     pub height: usize,
     pub analysis: Analysis,
-    /// What was wrong with the file, although it could be read.
+    /// Faults of a file that could be read.
     pub warnings: Vec<String>,
 }
 

@@ -1,4 +1,4 @@
-//! `faceptor doctor`, and what `faceptor ctl` says when nobody listens.
+//! `faceptor doctor`, and `faceptor ctl` without a running loop.
 
 use std::os::unix::net::UnixListener;
 

@@ -280,7 +280,7 @@ fn what_is_held_on_a_person_is_exported_and_imported() {
     assert_eq!(fs::metadata(&file).expect("written").permissions().mode() & 0o777, 0o600);
     place.run(&["gallery", "export", "Eileen Collins", "--out", &file]).expect(1);
     let none = place.folder.file("none.json");
-    place.run(&["gallery", "export", "Nobody", "--out", &none]).expect(1);
+    place.run(&["gallery", "export", "Absent", "--out", &none]).expect(1);
     assert!(!fs::exists(&none).expect("readable"));
     place.run(&["gallery", "import", &file]).expect(1);
     place.run(&["gallery", "remove", "Eileen Collins"]).expect(0);

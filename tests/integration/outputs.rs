@@ -189,7 +189,7 @@ fn a_run_that_is_told_to_end_does_not_wait_for_a_reader_that_has_stopped() {
     let run = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("it starts");
     let mut run = Running(run);
     let out = run.0.stdout.take().expect("piped");
-    // The pipe is full, and so are all queues behind it.
+    // The pipe is full, and so are all queues after it.
     thread::sleep(Duration::from_secs(2));
     let process = run.0.id() as i32;
     // SAFETY: a signal to our own child, which has not been waited for.

@@ -105,7 +105,7 @@ fn walk(fixture: &str) {
     assert_eq!(lines.len(), 5);
     lines.iter().for_each(|line| tasks.iter().for_each(|task| assert_answer(&line["faces"][0], task)));
 
-    // A reference with an input for each group, and this machine beside it; a changed answer is told.
+    // A reference with an input for each group, and this machine beside it; a changed answer is reported.
     let (reference, frames) = (folder.file("reference"), ["--frames", "3", "--warm-up", "1"]);
     let write = ["reference", "--model", &bundle, "--out", &reference, "--pictures", "2"];
     faceptor(&[&write[..], &frames].concat()).expect(0);

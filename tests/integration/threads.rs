@@ -12,7 +12,7 @@ fn more_threads_than_cpus_are_refused() {
     // The program inherits the CPUs of the thread that starts it: here one, whatever the machine has.
     let start = || {
         let cpu = allowed_cpus()[0];
-        // SAFETY: all zeros is an empty set, and `cpu` was in one; the kernel reads a set of the size that it is told.
+        // SAFETY: all zeros is an empty set, and `cpu` was in one; the kernel reads a set of the given size.
         let limited = unsafe {
             let mut set: libc::cpu_set_t = mem::zeroed();
             libc::CPU_SET(cpu, &mut set);

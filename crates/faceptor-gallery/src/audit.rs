@@ -9,7 +9,7 @@ use crate::person::PersonId;
 pub struct AuditEntry {
     /// Unix time, seconds.
     pub at: u64,
-    /// What happened.
+    /// The event.
     pub event: AuditEvent,
     /// The person, by the number that only this gallery knows; `None` for what concerns the whole gallery.
     pub person: Option<PersonId>,
@@ -17,7 +17,7 @@ pub struct AuditEntry {
     pub templates: u32,
 }
 
-/// What happened to a gallery.
+/// An event in the life of a gallery.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum AuditEvent {

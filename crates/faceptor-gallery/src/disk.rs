@@ -10,9 +10,9 @@ use std::path::{Path, PathBuf};
 use crate::error::{GalleryError, Result};
 use crate::platform::Platform;
 
-/// What follows the name of a file that is being written.
+/// Suffix of a file that is being written.
 const PART_SUFFIX: &str = ".part";
-/// What follows the name of the file that a writer locks. It stays empty.
+/// Suffix of the file that a writer locks. It stays empty.
 const LOCK_SUFFIX: &str = ".lock";
 /// The largest gallery, bytes.
 const MOST_BYTES: u64 = 8 << 30;

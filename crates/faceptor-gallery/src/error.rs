@@ -14,7 +14,7 @@ pub enum GalleryError {
     /// The file cannot be read or written.
     #[error("{action}: {reason}")]
     Io {
-        /// What was attempted, such as `cannot write the gallery`.
+        /// The attempted action, such as `cannot write the gallery`.
         action: &'static str,
         /// The reason of the operating system.
         reason: io::Error,
@@ -54,7 +54,7 @@ pub enum GalleryError {
         record: u64,
         /// Place in the file.
         at: u64,
-        /// What does not fit.
+        /// The mismatch.
         reason: &'static str,
     },
     /// A record lies where another belongs.

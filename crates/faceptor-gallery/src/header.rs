@@ -46,7 +46,7 @@ pub struct Network {
     pub dimension: usize,
 }
 
-/// What does not change between two writes of the whole file.
+/// Fields that do not change between two writes of the whole file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Header {
     pub gallery_id: [u8; ID],

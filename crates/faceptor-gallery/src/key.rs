@@ -37,7 +37,7 @@ impl std::fmt::Debug for Key {
     }
 }
 
-/// What opens a gallery: the content of a key file, or a passphrase. It is erased from memory when it is dropped.
+/// The secret that opens a gallery: the content of a key file, or a passphrase. It is erased from memory when it is dropped.
 #[derive(Clone)]
 pub struct KeySource(Source);
 
@@ -121,7 +121,7 @@ impl KeySource {
     }
 }
 
-/// What argon2id spends on a passphrase.
+/// Cost parameters of argon2id for a passphrase.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PassphraseCost {
     /// Memory, KiB.

@@ -7,7 +7,7 @@ use crate::template::Template;
 
 /// The most characters of a name.
 const MOST_NAME: usize = 200;
-/// The most characters of a purpose, and of whoever enrols.
+/// Longest purpose and longest name of the enrolling person, characters.
 const MOST_TEXT: usize = 500;
 
 /// The number of a person: random, and of no meaning outside of one gallery.
@@ -40,7 +40,7 @@ pub struct Details {
     pub enrolled_at: u64,
     /// Who enrolled the person: an account of the machine, or what was given.
     pub enrolled_by: String,
-    /// What the person was enrolled for.
+    /// Purpose of the enrolment.
     pub purpose: String,
     /// Unix time from which on the person is not matched any more; `None` for never.
     pub expires_at: Option<u64>,

@@ -1,4 +1,4 @@
-//! What the crate needs of the operating system and cannot have from the standard library.
+//! Functions of the operating system that the standard library lacks.
 
 use std::fs::File;
 use std::io;

@@ -26,7 +26,7 @@ const OWN_KEY: &[u8] = b"key";
 pub(crate) const DETAILS: &[u8] = b"details";
 pub(crate) const TEMPLATES: &[u8] = b"templates";
 
-/// What a record says. What belongs to a person is sealed once more by that person's own key.
+/// The content of a record. Data of a person is sealed once more by that person's own key.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) enum Content {
     /// A person begins: the own key, sealed by the gallery's.

@@ -1,12 +1,12 @@
 //! Measures the share of a face that lies inside the picture.
 //!
-//! Outside the picture its edge is repeated, so that the network reports a whole face all the same: landmarks, an age, an
-//! expression of what it has not seen.
+//! Beyond its border the picture is continued by its outermost pixels, so the network reports a whole face, also
+//! the landmarks, age and expression of parts that the picture does not show.
 
 use crate::geometry::{Point, Similarity};
 
-/// Centre and half axes of a face in the aligned frame, from the hairline to the chin and from jaw to jaw: the mean landmarks
-/// of the 1,200 training photos with points by people, and a forehead as high as the nose is long.
+/// Centre and half axes of the face oval in the aligned frame. It reaches from hairline to chin and from jaw to jaw. They come from
+/// the mean landmarks of the 1,200 training photos that were annotated by hand; the forehead is as high as the nose is long.
 const CENTRE: [f64; 2] = [0.503, 0.535];
 const HALF: [f64; 2] = [0.243, 0.285];
 /// Measured points along each axis.

@@ -27,7 +27,7 @@ struct Export {
     /// Identity of the network's recognition.
     recognition: String,
     name: String,
-    /// The same times in words.
+    /// These times as text.
     #[serde(default)]
     enrolled: String,
     #[serde(default)]

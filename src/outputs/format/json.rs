@@ -16,7 +16,7 @@ pub struct Origin {
     pub height: usize,
     /// Number of the frame in a run, its sequence number and its time of capture, us. `None` for photos.
     pub frame: Option<[u64; 3]>,
-    /// What is wrong with the picture although it could be read.
+    /// Faults of a picture that could be read.
     pub warnings: Vec<String>,
 }
 

@@ -34,7 +34,7 @@ pub struct RecordingOptions {
     pub limit_bytes: u64,
     /// Number of files kept, the newest included; at least 1.
     pub files: u32,
-    /// What may be replaced, besides recordings.
+    /// Rules for files that may be replaced, besides recordings.
     pub rules: OutputRules,
 }
 

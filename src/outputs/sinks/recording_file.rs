@@ -1,4 +1,4 @@
-//! The files of a recording: opened, locked, numbered, and told apart from files of others.
+//! The files of a recording: opened, locked, numbered, and distinguished from files of others.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind};

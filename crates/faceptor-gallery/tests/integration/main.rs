@@ -60,7 +60,7 @@ fn people_are_named_or_unknown_with_a_reason() {
     assert_eq!((found.person, found.unknown, found.similarity), (None, Some(Unknown::EmptyGallery), None));
     assert!(gallery.enrol(details("Ada"), vec![stored([1.0, 0.0, 0.0])], NOW).expect("enrolled"));
     assert!(gallery.enrol(details("Grace"), vec![stored([0.0, 1.0, 0.0])], NOW).expect("enrolled"));
-    // The same name again: a further template, and the person is not new.
+    // A second enrolment under the name adds a template to the person.
     assert!(!gallery.enrol(details(" Ada "), vec![stored([0.8, 0.0, 0.6])], NOW).expect("enrolled"));
     assert_eq!((gallery.people().count(), gallery.person("Ada").map(|ada| ada.templates().len())), (2, Some(2)));
     let decide = |embedding, rule: &Decision, now| {
@@ -183,7 +183,7 @@ fn people_are_renamed_merged_exported_and_imported() {
         gallery.enrol(details(name), vec![stored(embedding)], NOW).expect("enrolled");
     }
     assert!(matches!(gallery.rename("Ada", "Grace", NOW), Err(GalleryError::NameTaken)));
-    assert!(matches!(gallery.rename("Nobody", "Grace", NOW), Err(GalleryError::NoSuchPerson)));
+    assert!(matches!(gallery.rename("Absent", "Grace", NOW), Err(GalleryError::NoSuchPerson)));
     assert!(matches!(gallery.rename("Ada", "two\nlines", NOW), Err(GalleryError::Name(_))));
     assert!(gallery.merge("Ada", "Ada", NOW).is_err());
     gallery.merge("Ada", "A. Lovelace", NOW).expect("merged");

@@ -10,7 +10,7 @@ use crate::cpu::{avx2, avx512, avxvnni};
 #[cfg(target_arch = "aarch64")]
 use crate::cpu::{i8mm, neon, neon_float, sdot};
 
-/// What turns an unsigned byte into the signed one that is less by 128.
+/// Mask that turns an unsigned byte into the signed one that is less by 128.
 const SIGN: u8 = 0x80;
 
 impl Kernel {

@@ -14,7 +14,7 @@ use crate::cpu::{i8mm, neon, neon_float, sdot};
 ///
 /// ```compile_fail,E0423
 /// // The field is private: a kernel cannot be made without detection.
-/// let kernel = faceptor_nn::Kernel(todo!());
+/// let kernel = faceptor_nn::Kernel(panic!());
 /// ```
 ///
 /// ```compile_fail,E0616

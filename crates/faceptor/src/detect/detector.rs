@@ -16,7 +16,7 @@ const CHANNELS: usize = 15;
 /// that the smaller size lacks. `models/faceptor_models/finder/evaluate.py` does the same.
 pub(super) const MAX_MAGNIFICATION: f64 = 1.25;
 
-/// What faces are detected for: the manifest may reserve some sizes for photos and some for the live loop.
+/// The purpose of a detection: the manifest may reserve some sizes for photos and some for the live loop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Purpose {
     /// Runs every size for which the photo has enough detail; small faces count more than time.
@@ -79,7 +79,7 @@ pub struct Detector {
     pub(super) threshold: f32,
     pub(super) overlap: f32,
     candidates: Box<Candidates>,
-    /// Those of a photo whose scores are below the threshold.
+    /// Candidates of a photo whose scores are below the threshold.
     weak: Box<Candidates>,
 }
 
@@ -157,8 +157,8 @@ impl Detector {
         Ok(self.candidates.suppress(self.overlap, limit))
     }
 
-    /// Returns the faces of a frame that are turned by about `roll` degrees, for the live loop. They are searched at the scale
-    /// of upright ones, so that the corners of the frame are not seen.
+    /// Returns the faces of a frame that are turned by about `roll` degrees, for the live loop. The scale is that of the
+    /// upright search, so the input does not cover the corners of the frame.
     pub fn find_rolled(
         &mut self,
         engine: &mut Engine,
@@ -227,8 +227,8 @@ impl Detector {
         Ok((self.candidates.suppress(self.overlap, MAX_FACES), self.weak.suppress(self.overlap, MAX_FACES)))
     }
 
-    /// Runs the network at a size on a part of a photo, and returns the faces with scores from `threshold` on, in pixels
-    /// of the input.
+    /// Runs the network at a size on a part of a photo, and returns the faces whose scores reach `threshold`.
+    /// Their coordinates are pixels of the input.
     pub(super) fn look(
         &mut self,
         engine: &mut Engine,

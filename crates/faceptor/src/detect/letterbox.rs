@@ -194,14 +194,9 @@ mod tests {
 
     const PLAIN: Normalization = Normalization { mean: [0.0; 3], std: [1.0; 3], bgr: false };
 
-    fn ramp(width: usize, height: usize) -> Picture {
-        let bytes = (0..height * width).flat_map(|i| [(i % width) as u8, (i / width) as u8, 200]).collect();
-        Picture::from_rgb(width, height, bytes).expect("three bytes a pixel")
-    }
-
     #[test]
     fn shrinking_takes_the_mean_of_the_area() {
-        let picture = ramp(120, 60);
+        let picture = Picture::ramp(120, 60);
         let mut small = Letterbox::new(40, 40);
         let mut input = vec![9.0; 3 * 1600];
         small.fill(&picture, &PLAIN, &mut input);
@@ -227,7 +222,7 @@ mod tests {
 
     #[test]
     fn parts_make_the_whole() {
-        let picture = ramp(120, 90);
+        let picture = Picture::ramp(120, 90);
         let mut small = Letterbox::new(40, 40);
         let (mut whole, mut parts) = (vec![9.0; 4800], vec![9.0; 4800]);
         small.fill(&picture, &PLAIN, &mut whole);
@@ -237,7 +232,7 @@ mod tests {
 
     #[test]
     fn a_few_pixels_stand_for_a_large_area_when_told_to() {
-        let picture = ramp(256, 256);
+        let picture = Picture::ramp(256, 256);
         let mut small = Letterbox::new(16, 16);
         let (mut whole, mut sparse) = (vec![0.0; 768], vec![0.0; 768]);
         small.fill(&picture, &PLAIN, &mut whole);
@@ -251,14 +246,14 @@ mod tests {
         assert_eq!(whole, sparse);
         // Areas of few pixels are read in full.
         small.set_sparse(true);
-        small.fill(&ramp(100, 100), &PLAIN, &mut sparse);
+        small.fill(&Picture::ramp(100, 100), &PLAIN, &mut sparse);
         assert_eq!(small.across.stride, 1);
     }
 
     #[test]
     fn points_come_back_at_pixel_centres() {
         let mut small = Letterbox::new(40, 40);
-        small.fill(&ramp(120, 60), &PLAIN, &mut vec![0.0; 4800]);
+        small.fill(&Picture::ramp(120, 60), &PLAIN, &mut vec![0.0; 4800]);
         assert_eq!(small.to_picture(0.0, 5.0), [1.0, 16.0]);
     }
 
@@ -266,7 +261,7 @@ mod tests {
     fn growing_is_linear_and_a_single_pixel_fills_a_square() {
         let mut large = Letterbox::new(8, 8);
         let mut input = vec![0.0; 192];
-        large.fill(&ramp(4, 4), &PLAIN, &mut input);
+        large.fill(&Picture::ramp(4, 4), &PLAIN, &mut input);
         assert!((input[3] - 1.25).abs() < 1e-5, "{}", input[3]);
         large.fill(&Picture::filled(1, 1, [10, 20, 30]), &PLAIN, &mut input);
         assert_eq!((input[63], input[64], input[191]), (10.0, 20.0, 30.0));

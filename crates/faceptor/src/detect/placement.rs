@@ -134,12 +134,6 @@ mod tests {
 
     const PLAIN: Normalization = Normalization { mean: [0.0; 3], std: [1.0; 3], bgr: false };
 
-    /// Returns a picture whose red is the column and whose green is the row.
-    fn ramp(width: usize, height: usize) -> Picture {
-        let bytes = (0..height * width).flat_map(|i| [(i % width) as u8, (i / width) as u8, 200]).collect();
-        Picture::from_rgb(width, height, bytes).expect("three bytes a pixel")
-    }
-
     fn filled(picture: &Picture, placement: &Placement) -> Vec<f32> {
         let mut input = vec![9.0; 3 * placement.width * placement.height];
         placement.fill(&Pyramid::new(picture), &PLAIN, &mut input);
@@ -148,7 +142,7 @@ mod tests {
 
     #[test]
     fn every_pixel_of_the_input_shows_its_place_at_every_roll() {
-        let picture = ramp(200, 160);
+        let picture = Picture::ramp(200, 160);
         for roll in [0.0f32, 45.0, 90.0, -120.0, 180.0] {
             for step in [0.5, 1.0, 2.5] {
                 let placement = Placement::around([100.0, 80.0], step, roll, [20, 16]);
@@ -168,7 +162,7 @@ mod tests {
 
     #[test]
     fn the_whole_photo_fits_at_every_roll_and_the_rest_is_zero() {
-        let picture = ramp(120, 60);
+        let picture = Picture::ramp(120, 60);
         for roll in [0.0f32, 30.0, 90.0, 135.0, 180.0, -90.0] {
             let placement = Placement::whole([120, 60], roll, [40, 40]);
             let to_input = placement.to_picture.inverse();
@@ -185,7 +179,7 @@ mod tests {
 
     #[test]
     fn a_frame_is_sampled_at_the_same_place() {
-        let picture = ramp(240, 180);
+        let picture = Picture::ramp(240, 180);
         for roll in [0.0f32, 45.0, -60.0] {
             let placement = Placement::middle([240, 180], roll, [40, 30]);
             assert!((placement.step() - 6.0).abs() < 1e-9, "{}", placement.step());

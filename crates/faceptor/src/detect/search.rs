@@ -9,7 +9,7 @@
 //!   in eight rolls, in the smallest input. The right one wins clearly; the face is looked at again at its own roll, so that
 //!   its keypoints are as good as those of an upright face.
 //!
-//! A look from nearby also shows that a doubtful upright detection is no face.
+//! A second detection at a larger scale also rejects doubtful upright detections.
 //!
 //! `docs/behaviour.md` has the measured recall and cost.
 
@@ -24,7 +24,7 @@ use faceptor_nn::engine::Engine;
 /// Longer side of the smallest faces, in pixels of the input, that are found as often as those a little larger.
 const LEAST_INPUT_PX: f64 = 20.0;
 /// Longer side of a face, in pixels of the input, below which its detection is doubted where there are tiles: it is replaced
-/// by that of a tile, or looked at from nearby.
+/// by that of a tile, or detected a second time at a larger scale.
 const COARSE_PX: f64 = 32.0;
 /// Score from which a face of a tile is believed at once, and that of a look at it from which it is otherwise. Real faces reach it
 /// nearly always, others hardly ever.
@@ -56,7 +56,7 @@ const SAME_PLACE: f32 = 0.6;
 const MAX_PLACES: usize = 128;
 const MAX_TILES: usize = 1024;
 
-/// What a photo is searched for.
+/// Settings of the search of a photo.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct PhotoSearch {
     /// Longer side of the smallest faces, pixels of the photo. The smaller, the longer the search takes in large photos.
@@ -105,7 +105,7 @@ impl Detector {
     }
 }
 
-/// A face that was looked at from nearby.
+/// A face that was detected a second time, at a larger scale.
 #[derive(Clone, Copy, Debug)]
 struct Look {
     found: Detection,
@@ -115,13 +115,13 @@ struct Look {
     roll: f32,
 }
 
-/// What a look at an upright face shows.
+/// Result of a second detection at an upright face.
 enum Finding {
     /// The face as it was found.
     Upright,
     /// The face at its own roll.
     Turned(Detection),
-    /// What is no face from nearby.
+    /// The second detection finds no face.
     NoFace,
 }
 
@@ -299,8 +299,8 @@ impl Search<'_> {
     }
 
     /// Adds the upright faces of a level's tiles to those of coarser levels. Faces below `coarse_px` were hardly seen there:
-    /// that of a tile, which has more pixels, replaces them, and those that no tile shows are looked at from nearby.
-    /// Those that a look does not show become places.
+    /// a tile has more pixels of the face, so its detection replaces theirs. Faces that no tile shows are detected a second time
+    /// at a larger scale; those that are not found again become places.
     fn merge(
         &mut self,
         faces: Vec<Detection>,

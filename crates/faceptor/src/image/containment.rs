@@ -30,7 +30,7 @@ fn install_hook() {
 
 /// Runs a decoder. Returns `None` when it panics; nothing is printed then.
 ///
-/// What the decoder was writing to must not be used after a panic.
+/// After a panic, the decoder's target must not be used.
 pub fn contain<T>(decode: impl FnOnce() -> T) -> Option<T> {
     install_hook();
     let outer = DECODING.replace(true);

@@ -7,7 +7,7 @@ const START_OF_IMAGE: u8 = 0xd8;
 const END_OF_IMAGE: u8 = 0xd9;
 const START_OF_SCAN: u8 = 0xda;
 
-/// What [`JpegMarkers::next_event`] has reached.
+/// An event reported by [`JpegMarkers::next_event`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum JpegEvent {
     /// SOI has been read. A second one without [`JpegEvent::End`] before it means that the image broke off.

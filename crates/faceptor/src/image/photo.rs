@@ -65,7 +65,7 @@ impl Photo {
     /// Reads and decodes such a file within other limits.
     ///
     /// # Errors
-    /// As of [`Photo::open`].
+    /// Fails as [`Photo::open`] does.
     pub fn open_within(path: impl AsRef<Path>, options: &PhotoOptions) -> Result<Photo, Error> {
         let path = path.as_ref();
         read_within(path, options).map_err(|reason| reason.within(path.display()))
@@ -74,7 +74,7 @@ impl Photo {
     /// Decodes the bytes of such a file.
     ///
     /// # Errors
-    /// As of [`Photo::open`].
+    /// Fails as [`Photo::open`] does.
     pub fn decode(bytes: &[u8]) -> Result<Photo, Error> {
         decode(bytes)
     }
@@ -82,7 +82,7 @@ impl Photo {
     /// Decodes the bytes of such a file within other limits.
     ///
     /// # Errors
-    /// As of [`Photo::open`].
+    /// Fails as [`Photo::open`] does.
     pub fn decode_within(bytes: &[u8], options: &PhotoOptions) -> Result<Photo, Error> {
         decode_within(bytes, options)
     }

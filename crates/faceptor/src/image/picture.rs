@@ -154,6 +154,15 @@ impl<'a> Pyramid<'a> {
 }
 
 #[cfg(test)]
+impl Picture {
+    /// Returns a picture whose red is the column and whose green is the row.
+    pub(crate) fn ramp(width: usize, height: usize) -> Picture {
+        let bytes = (0..height * width).flat_map(|i| [(i % width) as u8, (i / width) as u8, 200]).collect();
+        Picture::from_rgb(width, height, bytes).expect("three bytes a pixel")
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
 

@@ -118,7 +118,7 @@ fn a_prepared_look_that_disagrees_changes_nothing_but_calls_for_a_whole_one() {
         tracks.begin(FRAME_S);
         assert_eq!(tracks.search(true, true), Search::Whole);
     }
-    // Beyond the limit nobody is missing.
+    // A face beyond the limit does not count as missing.
     let mut tracks = tracks(1);
     frame(&mut tracks, &[(0.0, 0.0)]);
     tracks.begin(FRAME_S);

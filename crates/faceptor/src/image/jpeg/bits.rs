@@ -15,7 +15,7 @@ pub(crate) struct Bits<'a> {
     zeros: usize,
 }
 
-/// What follows the data.
+/// The end of the entropy-coded data.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Mark {
     /// Restart marker of this number, 0..=7.

@@ -1,4 +1,4 @@
-//! What becomes of decoded blocks: samples at once when the only scan holds all components, else coefficients that are
+//! Stores decoded blocks: as samples at once when the only scan holds all components, else coefficients that are
 //! kept until the last scan.
 
 use super::bits::Bits;

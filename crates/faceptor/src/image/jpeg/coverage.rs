@@ -16,7 +16,7 @@ struct Seen {
     any: f32,
 }
 
-/// What the scans have brought so far.
+/// Coefficients that the scans have set so far.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Coverage {
     components: ShortVec<Seen, MAX_COMPONENTS>,

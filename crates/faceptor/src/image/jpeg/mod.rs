@@ -44,7 +44,7 @@ use scan::{Scan, walk};
 /// Most scans of a picture. A progressive picture has about ten; thousands of empty ones would take hours.
 const MAX_SCANS: usize = 200;
 
-/// What a decoded JPEG contained.
+/// Measured contents of a decoded JPEG.
 #[derive(Clone, Debug, PartialEq)]
 pub struct JpegContents {
     /// Share of the picture whose data was there, 0..=1. The rest of the pixels is filling.
@@ -90,7 +90,7 @@ pub struct JpegDecoder {
     max_pixels: u64,
 }
 
-/// What the segments before the current one have set.
+/// State set by the segments before the current one.
 #[derive(Debug, Default)]
 struct Header {
     frame: Option<Frame>,
@@ -262,7 +262,7 @@ impl JpegDecoder {
     }
 }
 
-/// Reads the next marker and, if it has one, its segment; `at` moves behind it. Bytes between segments are passed over.
+/// Reads the next marker and, if it has one, its segment; `at` moves past it. Bytes between segments are skipped.
 fn next_segment<'a>(bytes: &'a [u8], at: &mut usize) -> Option<(u8, &'a [u8])> {
     loop {
         *at += bytes.get(*at..)?.iter().position(|&byte| byte == 0xff)?;

@@ -14,7 +14,7 @@ pub(crate) enum ColourModel {
     YCbCr,
     /// Cyan, magenta, yellow and black, stored inverted.
     Cmyk,
-    /// The same, with C, M and Y as luma and chroma.
+    /// CMYK whose C, M and Y are stored as luma and chroma.
     Ycck,
 }
 

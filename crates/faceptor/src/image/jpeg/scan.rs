@@ -89,7 +89,7 @@ pub(crate) trait BlockCoder {
     fn reset(&mut self);
 
     /// Decodes the block at column and row `place` of the scan's component `slot`, whose index in the frame is `index`.
-    /// Returns whether the data set anything that is not zero.
+    /// Returns true if the data set a coefficient that is not zero.
     fn block(&mut self, bits: &mut Bits, slot: usize, index: usize, place: [usize; 2]) -> Result<bool, BadCode>;
 
     /// Takes note that a block cannot be decoded.
@@ -99,7 +99,7 @@ pub(crate) trait BlockCoder {
     fn end_row(&mut self, row: usize);
 }
 
-/// What a scan contained.
+/// Measured contents of a scan.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Contents {
     /// MCUs decoded and MCUs that the frame header promises.

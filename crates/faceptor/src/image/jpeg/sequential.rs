@@ -27,7 +27,7 @@ pub(crate) fn dc_difference(bits: &mut Bits, table: &HuffmanTable) -> Result<i32
 }
 
 /// Decodes a block into zeroed coefficients. Returns the index, in zigzag order, of the last one that was set, and
-/// whether the data set anything but small differences of brightness.
+/// true if the data set more than small differences of brightness.
 #[inline(always)]
 pub(crate) fn decode_block(
     bits: &mut Bits,

@@ -21,7 +21,7 @@ pub(crate) struct Decoded {
     pub picture: Picture,
     pub orientation: Orientation,
     pub animated: bool,
-    /// What the user should know about the picture.
+    /// A warning about the picture for the user.
     pub warnings: Vec<String>,
 }
 
