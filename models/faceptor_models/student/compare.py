@@ -26,12 +26,13 @@ from faceptor_models.common.metrics import landmark_error, parsing_scores
 from faceptor_models.common.packed_crops import Labels, pack
 
 from . import losses
+from .average import Average
 from .development import Development
 from .evaluate import label_map
 from .loader import mask_chances
 from .network import Student, soft_argmax
 from .pretrained_encoder import load_encoder
-from .train import Average, schedule
+from .train import schedule
 
 COLUMNS = ["start", "seed", "step", "samples", "loss", "landmarks_nme_percent", "parsing_f1", "parameters", "size", "px", "batch", "rate"]
 # Number of times that a run is measured.

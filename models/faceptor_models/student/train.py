@@ -24,6 +24,7 @@ from faceptor_models.common.packed_crops import Labels, more, pack, table
 from faceptor_models.common.sync_batch_norm import synchronise
 
 from . import losses
+from .average import Average
 from .identities import Identities
 from .inner_maps import InnerHead, InnerMaps
 from .loader import Batches
@@ -34,27 +35,6 @@ from .pretrained_encoder import load_encoder
 from .quantized import Rounding
 from .training_model import TrainingModel
 from .tutor import Tutor
-
-
-class Average:
-    """Keeps an exponential moving average of the weights and batch-norm statistics, debiased by a growing decay."""
-
-    def __init__(self, net, decay=0.999):
-        self.decay, self.steps = decay, 0
-        self.state = {k: v.detach().clone() for k, v in net.state_dict().items()}
-
-    @torch.no_grad()
-    def update(self, net):
-        self.steps += 1
-        decay = min(self.decay, (1 + self.steps) / (20 + self.steps))
-        mine, theirs = [], []
-        for k, v in net.state_dict().items():
-            if v.dtype.is_floating_point:
-                mine.append(self.state[k])
-                theirs.append(v)
-            else:
-                self.state[k].copy_(v)
-        torch._foreach_lerp_(mine, theirs, 1 - decay)
 
 
 def schedule(progress, warmup=0.02):
