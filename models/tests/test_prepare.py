@@ -18,6 +18,7 @@ from faceptor_models.common.geometry import TEMPLATE
 from faceptor_models.common.labels import ATTRIBUTES, EXPRESSIONS, PARSING
 from faceptor_models.common.packed_crops import Labels, more, table
 from faceptor_models.prepare import align, build, screen
+from faceptor_models.prepare.sets import aaf
 from faceptor_models.student.loader import Batches, shares
 
 PHOTO = Path(__file__).parent.parent / "demo/astronaut.jpg"
@@ -367,3 +368,33 @@ def test_the_real_networks_align_the_demo_portrait(photo, tmp_path):
     placed = train["keypoints"][0] / 8192
     assert np.abs(placed - TEMPLATE).max() < 0.04
     assert train["landmarks_source"][0] in (0, 2) and abs(float((train["embedding"][0].astype(np.float32) ** 2).sum()) - 1) < 1e-2
+
+
+def test_all_age_faces_have_years_and_sex_and_only_named_photos_are_taken(networks, photo, tmp_path, capsys):
+    folder = tmp_path / "All-Age-Faces Dataset"
+    for i, name in enumerate(("00000A02", "07380A33", "07381A80", "note")):
+        save(tinted(photo, i), folder / "original images" / f"{name}.jpg")
+    save(photo, folder / "aglined faces" / "00000A02.jpg")
+    assert prepare([f"aaf={tmp_path}"], tmp_path / "all", *networks) == 0
+    labels = table(tmp_path / "all/train/labels.npz")
+    assert [str(p) for p in labels["path"]] == ["aaf/00000A02.webp", "aaf/07380A33.webp", "aaf/07381A80.webp"]
+    assert labels["age"].tolist() == [2, 33, 80] and labels["male"].tolist() == [0, 0, 1]
+    (tmp_path / "names.txt").write_text("07381A80\n00000A02\nother\n")
+    assert prepare([f"aaf={folder}"], tmp_path / "some", "--only", str(tmp_path / "names.txt"), *networks) == 0
+    assert [str(p) for p in table(tmp_path / "some/train/labels.npz")["path"]] == ["aaf/00000A02.webp", "aaf/07381A80.webp"]
+    # The owners of UTKFace's larger set add to its names.
+    utk = tmp_path / "utk"
+    for i, name in enumerate(("31_0_0_20170112213500902", "32_1_0_20170112213500903")):
+        save(tinted(photo, i), utk / f"{name}.jpg.chip.jpg")
+    (tmp_path / "names.txt").write_text("32_1_0_20170112213500903\n")
+    assert prepare([f"utk={utk}"], tmp_path / "new", "--only", str(tmp_path / "names.txt"), *networks) == 0
+    split = [table(tmp_path / f"new/{split}/labels.npz") for split in ("train", "dev")]
+    assert [float(v) for labels in split for v in labels["age"]] == [32]
+    for text, said in ((None, "cannot read"), ("\n", "names no photo")):
+        (tmp_path / "names.txt").unlink(missing_ok=True)
+        if text:
+            (tmp_path / "names.txt").write_text(text)
+        assert prepare([f"aaf={folder}"], tmp_path / "none", "--only", str(tmp_path / "names.txt"), *networks) == 1
+        assert said in capsys.readouterr().err
+    with pytest.raises(Refused, match="holds no original images"):
+        list(aaf.photos(utk))

@@ -21,7 +21,7 @@ from faceptor_models.common.errors import Refused
 from faceptor_models.common.paths import MODELS
 
 from ..average import Average
-from . import layout, losses, options
+from . import evaluate, layout, losses, options
 from .crops import VECTORS, Packed
 from .tower import SIZES, Tower
 from .views import Batches
@@ -150,8 +150,6 @@ class Training:
 
     def test(self, px):
         """Measures the averaged weights on the dev split at the side that the run has reached."""
-        from . import evaluate
-
         found = evaluate.lfw(self.dev, evaluate.answers_of(self.averaged(), px, self.layout, self.device), self.out)
         row = {"step": self.step, "samples": self.step * self.settings.batch, "minutes": round(self.used / 60, 2), "px": px} | found
         self.dev_rows.append(row)
