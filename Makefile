@@ -25,7 +25,7 @@ ARM64 = $(TARGET)/cross/aarch64-unknown-linux-gnu/release/faceptor
 # A real board for `make board-test`, as a destination of ssh: BOARD=user@host. Without it, the virtual one.
 BOARD ?=
 
-.PHONY: help demo build test lint deb apt-repo deb-test models-test behaviour preview-test cross cross-test board-test board-instructions bench bench-cores bench-peers profile soak sanitize fuzz rebuilds release clean tools
+.PHONY: help demo build test lint deb apt-repo deb-test models-test behaviour preview-test cross cross-test board-test board-instructions bench bench-cores bench-peers bench-python profile soak sanitize fuzz rebuilds release wheel wheel-arm64 test-python-wheel test-python-wheel-arm64 clean tools
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -112,6 +112,23 @@ board-instructions: build  ## instructions of one face on the virtual board, com
 bench-cores:  ## what LLVM's machine models predict for the inner loops on ten ARM cores: the tables of docs/engine.md (some minutes)
 	cross/toolchain.sh
 	benches/cores/run
+
+wheel: $(if $(FACEPTOR_BUNDLE),,build)  ## the Python package as a wheel for x86-64 (glibc 2.28), in wheels/ of the target folder; docs/python.md
+	crates/faceptor-python/wheel.sh x86_64
+
+wheel-arm64: $(if $(FACEPTOR_BUNDLE),,build)  ## the wheel for arm64 (glibc 2.28)
+	cross/toolchain.sh
+	crates/faceptor-python/wheel.sh aarch64
+
+test-python-wheel: build wheel  ## installs the wheel into a fresh environment and tests it against the program
+	crates/faceptor-python/test.sh
+
+test-python-wheel-arm64: build wheel-arm64  ## the arm64 wheel under QEMU's user emulation, with Debian's Python for arm64 (some minutes)
+	crates/faceptor-python/test-arm64.sh
+
+bench-python: build wheel  ## `analyze` of the wheel compared with the library itself, interleaved: a table (a minute)
+	cargo build --release $(CARGO_FLAGS) --example library_time
+	crates/faceptor-python/test.sh --bench $(TARGET)/release/examples/library_time
 
 bench-peers: build  ## a comparison with other engines on the same network, interleaved: a table; installs them (about 1 GB)
 	benches/peers/run

@@ -3,7 +3,7 @@
 from report import Case
 
 WIDTH, HEIGHT = 640, 480  # of the camera
-# Colours of src/outputs/draw/overlay.rs: a face's box and its landmarks.
+# Colours of crates/faceptor-results/src/overlay.rs: a face's box and its landmarks.
 BOX, DOT = (70, 220, 110), (255, 240, 80)
 
 

@@ -55,7 +55,7 @@ impl PhotoResults {
             }
         }
         if let Some(names) = &mut self.annotated {
-            let drawn = overlay::annotate(picture, analysis, pipeline);
+            let drawn = overlay::annotate(picture, analysis, pipeline.decoders());
             files.annotated =
                 Some(name(names.write(origin, ".png", |file, source| png::encode_picture(file, &drawn, Some(source)))));
         }

@@ -1,10 +1,5 @@
 //! Results as text: JSON lines, plain lines, captions.
 
-pub mod caption;
-pub mod identity;
-pub mod json;
-mod result_files;
-pub(crate) mod terminal;
 pub mod text;
 
-pub use result_files::ResultFiles;
+pub use faceptor_results::{ResultFiles, caption, identity, json, terminal};

@@ -11,7 +11,7 @@ pub struct ResultFiles {
 
 impl ResultFiles {
     /// Returns the masks of a face, by decoder.
-    pub(crate) fn masks_of(&self, face: usize) -> &[Option<String>] {
+    pub fn masks_of(&self, face: usize) -> &[Option<String>] {
         self.masks.get(face).map(Vec::as_slice).unwrap_or_default()
     }
 }

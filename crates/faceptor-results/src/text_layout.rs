@@ -9,7 +9,7 @@ use embedded_graphics::prelude::{Drawable, Point, Size};
 use embedded_graphics::primitives::Rectangle;
 use embedded_graphics::text::{Baseline, Text};
 
-use crate::outputs::draw::canvas::{Canvas, Magnified};
+use crate::canvas::{Canvas, Magnified};
 
 /// Weight of the dark background of a caption, of 256.
 const SHADE: u32 = 150;

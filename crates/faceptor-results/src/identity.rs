@@ -19,7 +19,7 @@ pub struct Identity {
 
 impl Identity {
     /// Writes the keys of the answer into the JSON object of a recognition.
-    pub(super) fn serialize_into<M: SerializeMap>(&self, map: &mut M) -> Result<(), M::Error> {
+    pub(crate) fn serialize_into<M: SerializeMap>(&self, map: &mut M) -> Result<(), M::Error> {
         let rounded = |value: f32| (f64::from(value) * 1e4).round() / 1e4;
         map.serialize_entry("name", &self.name)?;
         map.serialize_entry("similarity", &self.similarity.map(rounded))?;

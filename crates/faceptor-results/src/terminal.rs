@@ -29,17 +29,17 @@ fn escaped(text: &str, is_kept: impl Fn(char) -> bool) -> Cow<'_, str> {
 }
 
 /// Returns a text as one line, with escapes such as `\u{1b}` and `\n` in place of control characters.
-pub(crate) fn one_line(text: &str) -> Cow<'_, str> {
+pub fn one_line(text: &str) -> Cow<'_, str> {
     escaped(text, |_| false)
 }
 
 /// Returns a text like [`one_line`], with its line feeds and tabs.
-pub(crate) fn lines(text: &str) -> Cow<'_, str> {
+pub fn lines(text: &str) -> Cow<'_, str> {
     escaped(text, |character| matches!(character, '\n' | '\t'))
 }
 
 /// Returns whether JSON of a text holds characters that a terminal obeys.
-pub(crate) fn is_risky_in_json(text: &str) -> bool {
+pub fn is_risky_in_json(text: &str) -> bool {
     text.contains(is_obeyed_in_json)
 }
 
@@ -49,7 +49,7 @@ fn is_obeyed_in_json(character: char) -> bool {
 }
 
 /// Returns JSON with `\u009b` and the like in place of the characters that JSON allows in a string and a terminal obeys.
-pub(crate) fn json(text: &str) -> Cow<'_, str> {
+pub fn json(text: &str) -> Cow<'_, str> {
     if !is_risky_in_json(text) {
         return Cow::Borrowed(text);
     }

@@ -2,8 +2,8 @@
 
 use serde::ser::{Serialize, SerializeMap, Serializer};
 
-use crate::outputs::format::identity::Identity;
-use crate::outputs::format::{ResultFiles, terminal};
+use crate::identity::Identity;
+use crate::{ResultFiles, terminal};
 use faceptor::stages::{Analysis, Deadline, Face, Point, Prediction, Quality, TaskDecoder, TaskResult, largest};
 use faceptor_nn::manifest::Task;
 use serde_json::value::RawValue;

@@ -7,11 +7,11 @@ use embedded_graphics::pixelcolor::Rgb888;
 use embedded_graphics::prelude::{Drawable, OriginDimensions, Point, Primitive};
 use embedded_graphics::primitives::{Circle, PrimitiveStyle, Rectangle};
 
-use crate::outputs::draw::canvas::Canvas;
-use crate::outputs::draw::mask;
-use crate::outputs::draw::resize::Resizer;
-use crate::outputs::draw::text_layout::{CaptionPlacer, TextLayout};
-use crate::outputs::format::caption;
+use crate::canvas::Canvas;
+use crate::caption;
+use crate::mask;
+use crate::resize::Resizer;
+use crate::text_layout::{CaptionPlacer, TextLayout};
 use faceptor::stages::{Analysis, Face, ImageView, OUTSIDE, Picture, Pipeline, Pixels, Prediction, TaskDecoder};
 
 /// Weight of a parsing colour, of 256. The background is not coloured.
@@ -88,9 +88,9 @@ pub fn own_size(picture: &Picture) -> [usize; 2] {
 }
 
 /// Draws an analysis on a copy of the picture, of the same size.
-pub fn annotate(picture: &Picture, analysis: &Analysis, pipeline: &Pipeline) -> Picture {
+pub fn annotate(picture: &Picture, analysis: &Analysis, decoders: &[TaskDecoder]) -> Picture {
     let mut canvas = Canvas::new(picture.clone());
-    draw(&mut canvas, picture, analysis, pipeline.decoders(), &mut Vec::new());
+    draw(&mut canvas, picture, analysis, decoders, &mut Vec::new());
     canvas.into_picture()
 }
 

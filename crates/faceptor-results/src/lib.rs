@@ -1,0 +1,15 @@
+#![doc = include_str!("../README.md")]
+#![forbid(unsafe_code)]
+
+mod canvas;
+pub mod caption;
+pub mod identity;
+pub mod json;
+pub mod mask;
+pub mod overlay;
+pub mod resize;
+mod result_files;
+pub mod terminal;
+mod text_layout;
+
+pub use result_files::ResultFiles;
