@@ -2,8 +2,8 @@
 
     python -m faceptor_models.student.recognition.evaluate CHECKPOINT.pt|NETWORK.onnx ... [--faces ../../shared/faces] [--mirror]
 
-A checkpoint is of recognition.train (its average), an ONNX file an ArcFace network such as the teacher. Embeddings are rounded to 8 bits,
-as galleries hold them. The folds' threshold comes from the other folds; a gallery's from the other half of the people.
+A checkpoint is of recognition.train or gpu_train (its average), an ONNX file an ArcFace network such as the teacher. Embeddings are
+rounded to 8 bits, as galleries hold them. The folds' threshold comes from the other folds; a gallery's from the other half of the people.
 """
 
 import argparse
@@ -103,11 +103,13 @@ def lfw(faces, run, cache=None, divisions=10):
     return {name: round(value, 3) for name, value in measures(photos, fold_pairs, strangers, divisions).items()}
 
 
-def loaded(checkpoint):
-    """Returns the tower with the average of a checkpoint."""
+def loaded(checkpoint, size=None):
+    """Returns the tower with the average of a checkpoint, which must be of a `size` where one is given."""
     state = torch.load(checkpoint, map_location="cpu", weights_only=True)
     if not {"size", "average"} <= state.keys():
         raise Refused(f"{checkpoint} is no checkpoint of recognition.train")
+    if size and state["size"] != size:
+        raise Refused(f"{checkpoint} is of the size {state['size']}, not {size}")
     net = Tower(state["size"])
     net.load_state_dict(state["average"])
     return LAYOUTS["f32-channels-last"].arrange(net).eval()

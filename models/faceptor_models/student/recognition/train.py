@@ -37,7 +37,7 @@ def network_input(images, device):
 class Training:
     """Holds one run: network, optimizer, average, and the faces that it knows."""
 
-    def __init__(self, size, settings, packed, out, how="auto", device="cpu", save_minutes=4.0, dev=None, dev_minutes=30.0, workers=1):
+    def __init__(self, size, settings, packed, out, how="auto", device="cpu", save_minutes=4.0, dev=None, dev_minutes=30.0, workers=1, start=None):
         self.settings, self.packed_folder, self.out = settings, packed, Path(out)
         self.device, self.workers = torch.device(device), workers
         self.save_minutes, self.dev, self.dev_minutes = save_minutes, dev, dev_minutes
@@ -52,6 +52,8 @@ class Training:
             self.step, self.used, self.log, self.dev_rows = state["step"], state["used_seconds"], state["log"], state["dev"]
             known = state["shards"]
             self.net.load_state_dict(state["net"])
+        elif start:
+            self.net.load_state_dict(evaluate.loaded(start, size).state_dict())
         self.layout = layout.chosen(how, self.net, settings.px_at(self.step), self.device)
         self.net = self.layout.arrange(self.net).train()
         weights = [p for p in self.net.parameters() if p.dim() > 1]
@@ -176,6 +178,7 @@ def main(arguments=None):
     p.add_argument("--recipe", default=str(RECIPE))
     p.add_argument("--packed", required=True, help="folder that recognition.pack wrote")
     p.add_argument("--out", required=True, help="folder for the checkpoint and the logs, outside the checkout")
+    p.add_argument("--start-from", metavar="WEIGHTS", help="averaged weights of an earlier run, here or on a GPU, to begin with")
     p.add_argument("--dev", metavar="FACES", help="research crops: their LFW dev photos are measured from time to time")
     p.add_argument("--dev-minutes", type=float, default=30.0)
     p.add_argument("--save-minutes", type=float, default=4.0)
@@ -191,8 +194,9 @@ def main(arguments=None):
     try:
         settings = options.read(args.recipe, args.size, args.changes)
         training = Training(
-            args.size, settings, args.packed, args.out, args.layout, args.device, args.save_minutes, args.dev, args.dev_minutes, args.workers
-        )
+            args.size, settings, args.packed, args.out, args.layout, args.device, args.save_minutes, args.dev, args.dev_minutes, args.workers,
+            args.start_from,
+        )  # fmt: skip
         (training.out / "settings.json").write_text(json.dumps(dataclasses.asdict(settings), indent=1))
         print(f"{args.size}: {len(training.packed)} faces, {training.layout.name}, step {training.step} of {settings.steps}", flush=True)
         training.run()
