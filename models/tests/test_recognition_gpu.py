@@ -32,9 +32,9 @@ def test_the_folder_holds_what_fits_with_targets_and_faces_of_the_same_rows(pack
     whole = gpu.fill(packed, 1.0)
     assert len(whole[0]) == 50 and whole[1].dtype == np.int8
     size = sum(map(len, whole[0][:20])) + 20 * 264
-    images, targets = gpu.fill(packed, size / 1024**2)
+    images, targets, directions = gpu.fill(packed, size / 1024**2)
     assert len(images) == 20 == len(targets)
-    gpu.write(images, targets, tmp_path / "out")
+    gpu.write(images, targets, directions, 50, tmp_path / "out")
     faces, unit_targets = gpu_train.faces_of(tmp_path / "out")
     assert faces.shape == (20, 112, 112, 3) and np.allclose(np.linalg.norm(unit_targets, axis=1), 1, atol=1e-5)
     rows = gpu.order(packed, np.random.default_rng(0))[:20]
@@ -56,12 +56,12 @@ def test_a_folder_of_something_else_is_not_replaced(packed, tmp_path):
     other.mkdir()
     (other / "mine.txt").write_text("mine")
     with pytest.raises(Refused, match="is no folder of"):
-        gpu.write(*gpu.fill(packed, 1.0), other)
+        gpu.write(*gpu.fill(packed, 2.0), 50, other)
     assert (other / "mine.txt").exists()
 
 
 def test_the_folder_trains_alone_and_goes_on_where_it_stopped(packed, tmp_path):
-    gpu.main(["--packed", str(packed.folder), "--out", str(tmp_path / "gpu"), "--mib", "1"])
+    gpu.main(["--packed", str(packed.folder), "--out", str(tmp_path / "gpu"), "--mib", "2"])
     command = [sys.executable, "-I", str(tmp_path / "gpu/train.py"), "--out", str(tmp_path / "run"), "--size", "nano", "--batch", "8"]
     command += ["--minutes", "0.004", "--device", "cpu"]
     for end in (["--end-at", "0.00001"], []):
@@ -84,7 +84,7 @@ def test_the_folder_trains_alone_and_goes_on_where_it_stopped(packed, tmp_path):
 
 def made(packed, tmp_path, out="run"):
     if not (tmp_path / "gpu").exists():
-        gpu.write(*gpu.fill(packed, 1.0), tmp_path / "gpu")
+        gpu.write(*gpu.fill(packed, 2.0), 50, tmp_path / "gpu")
     return gpu_train.Training(tmp_path / "gpu", tmp_path / out, "nano", batch=8, bank=16, small_px=32, device="cpu")
 
 

@@ -14,7 +14,6 @@ from .sizes import NUMBERS
 
 SHARD = 512
 FACES, VECTORS = ".faces.npy", ".vectors.npy"
-DIRECTIONS = "directions.npy"
 
 
 def save(path, array):
@@ -70,13 +69,10 @@ class Packed:
         return self.faces[shard][row - self.first[shard]]
 
     def directions(self):
-        """Returns the folder's main directions [256, 512]; the first caller computes them, and later shards do not change them."""
-        path = self.folder / DIRECTIONS
-        if not path.exists():
-            # Pictures of 48 px lie elsewhere than faces of cameras do.
-            sharp = self.vectors[self.source != "ferplus"]
-            save(path, main_directions(sharp if len(sharp) else self.vectors))
-        return np.load(path)
+        """Returns the main directions [256, 512] of the teacher's vectors."""
+        # Pictures of 48 px lie elsewhere than faces of cameras do.
+        sharp = self.vectors[self.source != "ferplus"]
+        return main_directions(sharp if len(sharp) else self.vectors)
 
     def targets(self, directions):
         """Returns the teacher's vectors along the directions, unit vectors float32 [n, numbers]."""

@@ -40,8 +40,8 @@ gpu_train.main(folder=HERE)
 '''
 # A grey face of 48 px is worth less than this share of the others.
 THINNED = {"ferplus": 0.4}
-# Of the index, the code and the folder's own entries.
-OVERHEAD = 512 * 1024
+# Of the directions, the index, the code and the folder's own entries.
+OVERHEAD = 1024 * 1024
 
 
 def encoded(face, px, quality):
@@ -58,8 +58,9 @@ def order(packed, rng):
 
 
 def fill(packed, mib, px=112, quality=60, seed=0):
-    """Returns (faces as WebP, their targets as int8) of as many faces as the size takes."""
-    targets = packed.targets(packed.directions())
+    """Returns (faces as WebP, their targets as int8, the main directions) of as many faces as the size takes."""
+    directions = packed.directions()
+    targets = packed.targets(directions)
     room, images, kept = mib * 1024**2 - OVERHEAD, [], []
     for row in order(packed, np.random.default_rng(seed)):
         image = encoded(packed.face(row), px, quality)
@@ -72,10 +73,10 @@ def fill(packed, mib, px=112, quality=60, seed=0):
     if not images:
         raise Refused(f"{mib} MiB hold no face")
     scale = 127 / np.abs(targets[kept]).max(1, keepdims=True)
-    return images, np.round(targets[kept] * scale).astype(np.int8)
+    return images, np.round(targets[kept] * scale).astype(np.int8), directions
 
 
-def write(images, targets, out):
+def write(images, targets, directions, fitted, out):
     """Writes the folder; an earlier one is replaced."""
     out = Path(out)
     if out.exists() and any(out.iterdir()) and not (out / "index.npz").exists():
@@ -86,7 +87,8 @@ def write(images, targets, out):
         shutil.copyfile(PACKAGE / name, out / "code/faceptor_models" / name)
     (out / "train.py").write_text(START)
     (out / "faces.bin").write_bytes(b"".join(images))
-    np.savez(out / "index.npz", ends=np.cumsum([len(image) for image in images]), targets=targets)
+    ends = np.cumsum([len(image) for image in images])
+    np.savez(out / "index.npz", ends=ends, targets=targets, directions=directions, fitted=fitted)
 
 
 def main(arguments=None):
@@ -100,8 +102,8 @@ def main(arguments=None):
     cv2.setNumThreads(0)
     try:
         packed = Packed(args.packed)
-        images, targets = fill(packed, args.mib, args.px, args.quality)
-        write(images, targets, args.out)
+        images, targets, directions = fill(packed, args.mib, args.px, args.quality)
+        write(images, targets, directions, len(packed), args.out)
     except (Refused, OSError) as error:
         raise SystemExit(f"recognition.gpu: {error}") from None
     size = sum(file.stat().st_size for file in Path(args.out).rglob("*") if file.is_file())

@@ -55,6 +55,9 @@ class Training:
         self.out.mkdir(parents=True, exist_ok=True)
         faces, targets = faces_of(folder)
         self.faces, self.targets = torch.from_numpy(faces).to(self.device), torch.from_numpy(targets).to(self.device)
+        index = np.load(Path(folder) / "index.npz")
+        # Whoever trains on from these weights needs to know what their numbers mean.
+        self.meaning = {"directions": torch.from_numpy(index["directions"]), "fitted": int(index["fitted"])}
         torch.manual_seed(seed)
         self.net = Tower(size).to(self.device).to(memory_format=torch.channels_last).train()
         groups = [
@@ -82,6 +85,7 @@ class Training:
         """Writes the state and the log."""
         head = {"step": self.step, "used_seconds": self.used}
         weights = head | {"size": self.net.size, "average": self.average.state, "average_steps": self.average.steps, "log": self.log}
+        weights |= self.meaning
         parts = (weights, head | {"net": self.net.state_dict()}, head | {"optimizer": self.optimizer.state_dict()})
         for name, state in zip(PARTS, parts):
             torch.save(state, self.out / f"{name}.part")

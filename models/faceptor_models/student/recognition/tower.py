@@ -42,6 +42,23 @@ class Head(nn.Module):
         return self.norm(self.linear(x.flatten(1)))
 
 
+def turned(state, rotation):
+    """Returns a tower's state whose embeddings are those of `state` turned by a matrix [256, 256].
+
+    The norm's statistics are exact where the embedding's numbers are uncorrelated, and near enough for training elsewhere.
+    """
+    names = {name: f"head.norm.{name}" for name in ("weight", "bias", "running_mean", "running_var")}
+    weight, bias, mean, variance = (state[name].double() for name in names.values())
+    rotation, eps = rotation.to(weight), nn.BatchNorm1d(1).eps
+    gain = weight / (variance + eps).sqrt()
+    spread = rotation.square() @ (gain.square() * variance)
+    new = {
+        "head.linear.weight": rotation @ (gain[:, None] * state["head.linear.weight"].double()), names["weight"]: (spread + eps).sqrt(),
+        names["bias"]: rotation @ bias, names["running_mean"]: rotation @ (gain * mean), names["running_var"]: spread,
+    }  # fmt: skip
+    return dict(state) | {name: value.to(state[name].dtype) for name, value in new.items()}
+
+
 class Tower(nn.Module):
     """Maps images [B, 3, S, S], (x - 127.5) / 127.5, to embeddings [B, 256] of any length."""
 

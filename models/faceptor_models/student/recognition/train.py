@@ -2,7 +2,8 @@
 
     python -m faceptor_models.student.recognition.train edge --packed PACKED --out OUT [--dev ../../shared/faces] [--threads 1]
 
-The folder may still be filling: faces that came since the last checkpoint are taken in at the next one.
+The folder may still be filling: faces that came since the last checkpoint are taken in at the next one. Whenever they are twice as many as
+before, the main directions are computed anew, and the head is turned so that it goes on where it was.
 """
 
 import argparse
@@ -23,7 +24,7 @@ from faceptor_models.common.paths import MODELS
 from ..average import Average
 from . import evaluate, layout, losses, options
 from .crops import VECTORS, Packed
-from .tower import SIZES, Tower
+from .tower import SIZES, Tower, turned
 from .views import Batches
 
 RECIPE = MODELS / "recipes" / "recognition.toml"
@@ -54,6 +55,9 @@ class Training:
             self.net.load_state_dict(state["net"])
         elif start:
             self.net.load_state_dict(evaluate.loaded(start, size).state_dict())
+            state = torch.load(start, map_location="cpu", weights_only=True)
+        # Those of the weights, which follow them when faces come.
+        self.directions, self.fitted = (state["directions"].cpu(), state["fitted"]) if state else (None, 0)
         self.layout = layout.chosen(how, self.net, settings.px_at(self.step), self.device)
         self.net = self.layout.arrange(self.net).train()
         weights = [p for p in self.net.parameters() if p.dim() > 1]
@@ -61,7 +65,7 @@ class Training:
         groups = [{"params": weights, "weight_decay": settings.decay}, {"params": others, "weight_decay": 0.0}]
         self.optimizer = torch.optim.AdamW(groups, settings.rate, fused=True)
         self.average = Average(self.net)
-        if state:
+        if self.checkpoint.exists():
             self.optimizer.load_state_dict(state["optimizer"])
             self.average.state, self.average.steps = state["average"], state["average_steps"]
         self.sums, self.counted = {}, 0
@@ -75,11 +79,22 @@ class Training:
     def take_in(self, known):
         """Opens the packed faces; shards that the run knows keep their places."""
         self.packed = Packed(self.packed_folder, known)
-        directions = self.packed.directions()
-        self.target = torch.from_numpy(self.packed.targets(directions)).to(self.device)
+        if len(self.packed) >= 2 * self.fitted:
+            self.turn(torch.from_numpy(self.packed.directions()))
+        self.target = torch.from_numpy(self.packed.targets(self.directions.numpy())).to(self.device)
         self.teacher = torch.from_numpy(self.packed.vectors).to(self.device)
-        self.directions = torch.from_numpy(directions)
         self.batches = Batches(self.packed, self.settings.batch, self.settings.weigh)
+
+    def turn(self, directions):
+        """Takes new main directions; the head keeps what it knows of the old ones."""
+        if self.directions is not None:
+            rotation = directions @ self.directions.T
+            self.net.load_state_dict(turned(self.net.state_dict(), rotation))
+            for name, value in turned(self.average.state, rotation).items():
+                self.average.state[name].copy_(value)
+            for weights in (self.net.head.linear.weight, self.net.head.norm.weight, self.net.head.norm.bias):
+                self.optimizer.state.pop(weights, None)
+        self.directions, self.fitted = directions, len(self.packed)
 
     def grown(self):
         """Returns true where shards have come since the faces were opened."""
@@ -162,7 +177,7 @@ class Training:
         state = {
             "size": self.net.size, "step": self.step, "used_seconds": self.used, "log": self.log, "dev": self.dev_rows,
             "shards": self.packed.names, "net": self.net.state_dict(), "optimizer": self.optimizer.state_dict(),
-            "average": self.average.state, "average_steps": self.average.steps, "directions": self.directions,
+            "average": self.average.state, "average_steps": self.average.steps, "directions": self.directions, "fitted": self.fitted,
         }  # fmt: skip
         part = self.out / "checkpoint.part"
         torch.save(state, part)
