@@ -114,10 +114,11 @@ pub fn command() -> clap::Command {
 /// was built from, if the build knew it.
 pub fn main(git: Option<&'static str>) -> ExitCode {
     let state_directory = std::env::var_os("STATE_DIRECTORY").map(PathBuf::from);
+    // Started before the configuration is read, which may have a mistake to report. The arguments set the level later.
+    logger::start(false, false);
     let given = match config_file::expand(std::env::args_os().collect(), state_directory.as_deref()) {
         Ok(arguments) => arguments,
         Err(refused) => {
-            logger::start(false, false);
             log::error!("{refused}");
             return ExitCode::from(2);
         }

@@ -5,7 +5,7 @@ use std::process::{Command, Output};
 
 use faceptor_test_support::skip;
 
-use crate::program::Folder;
+use crate::program::{Folder, command, finish};
 
 const UNITS: [&str; 2] = ["faceptor.service", "faceptor@.service"];
 
@@ -65,4 +65,24 @@ fn the_units_reach_little() {
         assert!(output.status.success(), "{name}: {report}{}", String::from_utf8_lossy(&output.stderr));
         assert!(report.contains("Overall exposure level"), "{name}: {report}");
     }
+}
+
+#[test]
+fn a_service_reports_a_mistake_and_goes_on_with_the_last_good_configuration() {
+    let folder = Folder::new();
+    fs::create_dir(folder.path().join("state")).expect("writable");
+    let path = folder.file("faceptor.toml");
+    let run = |text: &str| {
+        folder.write("faceptor.toml", text.as_bytes());
+        let mut service = command(&["run", "--config", &path, "--source", "demo"]);
+        service.env("STATE_DIRECTORY", folder.path().join("state"));
+        finish(service)
+    };
+    let good = run("frames = 1\ntasks = [\"none\"]\njson = true\n").expect(0);
+    assert_eq!((good.json().len(), good.err.contains("faceptor.toml")), (1, false), "{}", good.err);
+    let mistaken = run("frames = 1\ntaks = [\"none\"]\n").expect(0);
+    assert_eq!(mistaken.json().len(), 1, "as the last good one asks");
+    let reported = mistaken.line_about("faceptor.toml:2");
+    assert!(reported.ends_with("there is no option \"taks\": is tasks meant?"), "{reported}");
+    assert!(mistaken.err.contains("the last good configuration is used instead"), "{}", mistaken.err);
 }
