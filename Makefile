@@ -22,10 +22,13 @@ TARGET = $(or $(CARGO_TARGET_DIR),target)
 # The program of `make cross`.
 ARM64 = $(TARGET)/cross/aarch64-unknown-linux-gnu/release/faceptor
 
+# Name of the container images.
+IMAGE ?= faceptor
+
 # A real board for `make board-test`, as a destination of ssh: BOARD=user@host. Without it, the virtual one.
 BOARD ?=
 
-.PHONY: help demo build test lint deb apt-repo deb-test models-test behaviour preview-test cross cross-test board-test board-instructions bench bench-cores bench-peers bench-python profile soak sanitize fuzz rebuilds release wheel wheel-arm64 test-python-wheel test-python-wheel-arm64 clean tools
+.PHONY: help demo build test lint container container-test deb apt-repo deb-test models-test behaviour preview-test cross cross-test board-test board-instructions bench bench-cores bench-peers bench-python profile soak sanitize fuzz rebuilds release wheel wheel-arm64 test-python-wheel test-python-wheel-arm64 clean tools
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -83,6 +86,17 @@ apt-repo: deb  ## a signed apt repository of these packages, in apt-repo/ of the
 deb-test: deb  ## lintian; install, upgrade, remove, purge in a clean Debian; with BOARD=1 also under systemd on the virtual board
 	packaging/test.sh --packages $(TARGET)/packages --manual $(TARGET)/manual --program $(TARGET)/release/faceptor
 	$(if $(BOARD),packaging/board/test.sh --packages $(TARGET)/packages)
+
+container: cross  ## container images for amd64 and arm64, without the network compiler; needs Docker; docs/container.md
+	mkdir -p $(TARGET)/container
+	$(TARGET)/release/faceptor compile models/edge --out $(TARGET)/container/edge.bundle --force
+	FACEPTOR_BUNDLE=$(abspath $(TARGET))/container/edge.bundle cargo build --release $(CARGO_FLAGS) --no-default-features --features embedded
+	cp $(TARGET)/release/faceptor $(TARGET)/container/faceptor
+	cargo build --release $(CARGO_FLAGS)
+	packaging/container/build.sh --tag $(IMAGE) amd64=$(TARGET)/container/faceptor arm64=$(ARM64)
+
+container-test: container  ## runs the image: demo clip, pipe, photo, read-only root without network and capabilities
+	packaging/container/test.sh $(IMAGE):latest
 
 bench: build  ## the latency figures of docs/bench.md on this machine, as Markdown (10 minutes; FRAMES=1000 SECONDS=10 is quicker)
 	cargo bench $(CARGO_FLAGS) --bench figures --quiet
