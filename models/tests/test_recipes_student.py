@@ -9,7 +9,7 @@ import torch
 from faceptor_models.common import batch_stream, edge_criterion
 from faceptor_models.common.packed_crops import SOURCES, Table
 from faceptor_models.published.recipes import command as recipe_command
-from faceptor_models.student import losses, parsing_cycles, recipe, train, training_model
+from faceptor_models.student import layout, losses, parsing_cycles, recipe, train, training_model
 from faceptor_models.student.loader import Batches
 from faceptor_models.student.network import SIZES, Student
 from faceptor_models.student.options import parsed
@@ -290,3 +290,25 @@ def test_two_processes_train_one_student(made_up, tmp_path):
     assert all(torch.equal(v, held[1][k]) for k, v in held[0].items())
     fresh = training_model.TrainingModel(Student("nano"), True).state_dict()
     assert held[0].keys() == fresh.keys() and (tmp_path / "run/held_out.csv").exists()
+
+
+def test_every_layout_trains_alike_and_the_fastest_may_be_chosen(made_up, tmp_path, monkeypatch):
+    ends = {}
+    for name in ("f32-contiguous", "f32-channels-last"):
+        train.train(arguments(tmp_path / name, "--steps", "2", "--layout", name))
+        ends[name] = torch.load(tmp_path / name / "checkpoint.pt", weights_only=True)["log"][-1]
+    for term, value in ends["f32-contiguous"].items():
+        if term != "minutes":
+            assert ends["f32-channels-last"][term] == pytest.approx(value, rel=2e-3, abs=2e-3), term
+    asked = []
+
+    def measured(net, px):
+        asked.append((type(net).__name__, px))
+        return {"f32-contiguous": 1.0, "f32-channels-last": 2.0, "bf16-contiguous": 1.5}
+
+    monkeypatch.setattr(layout, "measured", measured)
+    chosen = train.Training(arguments(tmp_path / "auto", "--layout", "auto"), train.World.start("cpu"))
+    assert chosen.layout == layout.LAYOUTS["f32-channels-last"] and asked == [("Encoder", SIZE)]
+    assert chosen.net.encoder.stem[0].weight.is_contiguous(memory_format=torch.channels_last)
+    plain = train.Training(arguments(tmp_path / "plain", "--precision", "f32"), train.World.start("cpu"))
+    assert plain.layout == layout.LAYOUTS["f32-contiguous"] and len(asked) == 1

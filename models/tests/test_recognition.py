@@ -13,8 +13,10 @@ from torch.nn import functional as F
 
 from faceptor_models.common.errors import Refused
 from faceptor_models.common.geometry import ARCFACE_112, TEMPLATE
+from faceptor_models.student import layout
 from faceptor_models.student.identity import Photos
-from faceptor_models.student.recognition import crops, evaluate, layout, losses, options, pack, tower, train, views, windows
+from faceptor_models.student.network import Encoder
+from faceptor_models.student.recognition import crops, evaluate, losses, options, pack, tower, train, views, windows
 
 torch.set_num_threads(1)
 # Later tests fork: OpenCV's threads in this process would leave their locks in the children.
@@ -221,7 +223,8 @@ def test_layouts_agree_and_the_fastest_is_taken(monkeypatch):
         with torch.no_grad(), how.products(image.device):
             out = how.arrange(net)(how.placed(image)).float()
         assert F.cosine_similarity(out, plain).min() > (0.99 if how.half else 0.9999)
-    assert layout.measured(tower.Tower("nano"), 16, 2, 1).keys() == layout.LAYOUTS.keys()
+    for made, px in ((tower.Tower("nano"), 16), (Encoder((16, 16, 16, 16), (0, 0, 1)), 32)):
+        assert layout.measured(made, px, 2, 1).keys() == layout.LAYOUTS.keys()
     monkeypatch.setattr(layout, "measured", lambda *a: {"f32-contiguous": 2.0, "bf16-channels-last": 3.0, "f32-channels-last": 1.0})
     said = []
     assert layout.chosen("auto", net, 48, torch.device("cpu"), said.append).name == "bf16-channels-last" and "3.0" in said[0]

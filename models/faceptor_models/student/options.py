@@ -11,6 +11,7 @@ from faceptor_models.common import geometry
 from faceptor_models.common.early_stopping import StoppingSettings
 
 from . import losses
+from .layout import LAYOUTS
 from .network import SIZES
 
 RULE = StoppingSettings()
@@ -90,6 +91,11 @@ class TrainingOptions:
     seed: int = option(2048)
     device: str = option(default_device)
     precision: str = option("auto", "of products; auto: bf16 where the device is made for it", choices=["auto", "bf16", "f32"])
+    layout: str = option(
+        "precision",
+        "of products and maps; precision: that of --precision, contiguous maps; auto: the fastest by measuring the encoder at the start",
+        choices=["precision", "auto", *LAYOUTS],
+    )
     threads: int = option(2)
     workers: int = option(1)
     save_minutes: float = option(4.0)

@@ -10,6 +10,7 @@ import csv
 import json
 import math
 import time
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -23,7 +24,7 @@ from faceptor_models.common.distributed import World, step_seed
 from faceptor_models.common.packed_crops import Labels, more, pack, table
 from faceptor_models.common.sync_batch_norm import synchronise
 
-from . import losses
+from . import layout, losses
 from .average import Average
 from .identities import Identities
 from .inner_maps import InnerHead, InnerMaps
@@ -152,7 +153,6 @@ class Training:
         sets = read_sets(args, world)
         inner = InnerMaps(args.inner_maps) if args.inner_maps else None
         self.batches = Batches(sets, args.batch // world.size, args.small_px, args.shares, hold_out, args.light, args.poses, inner)
-        self.half = args.precision == "bf16" or (args.precision == "auto" and half_is_fast(world.device))
         self.net = Student(args.size, args.levels).to(world.device)
         if args.start_from:
             self.net.load_average(torch.load(args.start_from, map_location=world.device, weights_only=True)["average"])
@@ -163,6 +163,8 @@ class Training:
         inner_head = InnerHead(SIZES[self.net.size]["widths"][2], inner.channels) if inner else None
         self.tutor = Tutor(args.tutor, world.device) if args.tutor else None
         self.model = TrainingModel(self.net, args.edges, identities, inner_head, self.tutor).to(world.device)
+        self.layout = self.layout_of(args, world.device)
+        self.layout.arrange(self.model)
         self.model.hold(args.only)
         if self.tutor:
             self.tutor.compare(self.net)
@@ -173,12 +175,18 @@ class Training:
         # `number` is the step that comes next; `sums` are the terms since the last row of the log.
         self.number, self.used, self.log, self.sums, self.counted = 0, 0.0, [], {}, 0
 
+    def layout_of(self, args, device):
+        """Returns the layout that the options ask for."""
+        if args.layout == "precision":
+            return layout.Layout(args.precision == "bf16" or (args.precision == "auto" and half_is_fast(device)), False)
+        return layout.chosen(args.layout, self.net.encoder, args.full_px, device, partial(print, flush=True))
+
     def make_optimizer(self):
         """Returns AdamW; only matrices and kernels have weight decay."""
         learning = [p for p in self.model.parameters() if p.requires_grad]
         matrices, vectors = ([p for p in learning if (p.ndim > 1) == wide] for wide in (True, False))
         groups = [{"params": matrices, "weight_decay": self.args.decay}, {"params": vectors, "weight_decay": 0.0}]
-        return torch.optim.AdamW(groups, lr=self.args.rate, betas=(0.9, 0.99))
+        return torch.optim.AdamW(groups, lr=self.args.rate, betas=(0.9, 0.99), fused=True)
 
     def progress(self, number):
         """Returns the share of the run that has passed after a step."""
@@ -275,7 +283,8 @@ class Training:
         if self.cycles and self.cycles.n:
             batch["soft"] = self.cycles.soft(batch)
         stopped = (*(self.rule.stopped if self.rule else ()), *self.unweighted)
-        with torch.autocast(self.world.device.type, torch.bfloat16, enabled=self.half):
+        batch["image"] = self.layout.placed(batch["image"])
+        with self.layout.products(self.world.device):
             terms = wrapped(batch, self.landmark_limit, stopped, self.cycles.n if self.cycles else 0)
         loss = losses.total(terms, self.weights)
         values = self.world.mean(torch.stack([loss, *terms.values()]).float())

@@ -18,8 +18,8 @@ from faceptor_models.common.metrics import verification
 
 from ..development import Development
 from ..identity import FPIR, Photos, name_of, pairs, rounded, search
+from ..layout import LAYOUTS
 from .crops import save
-from .layout import LAYOUTS
 from .sizes import INPUT
 from .tower import Tower
 from .windows import middle, window

@@ -21,8 +21,9 @@ from faceptor_models.common.csv_rows import write_rows
 from faceptor_models.common.errors import Refused
 from faceptor_models.common.paths import MODELS
 
+from .. import layout
 from ..average import Average
-from . import evaluate, layout, losses, options
+from . import evaluate, losses, options
 from .crops import VECTORS, Packed
 from .tower import SIZES, Tower, turned
 from .views import Batches
