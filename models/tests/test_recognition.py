@@ -215,6 +215,12 @@ def test_towers_keep_their_budget_and_take_small_pictures(size, products, weight
     assert all(width % 16 == 0 for width in tower.SIZES[size]["widths"])
 
 
+def test_the_costs_are_printed(capsys):
+    tower.main()
+    macs, numbers = tower.cost("edge")
+    assert f"| edge | {macs / 1e6:.1f} | {numbers:,} |" in capsys.readouterr().out.splitlines()
+
+
 def test_layouts_agree_and_the_fastest_is_taken(monkeypatch):
     torch.manual_seed(0)
     net, image = tower.Tower("nano").eval(), torch.rand(2, 3, 48, 48)
@@ -249,8 +255,8 @@ def test_a_turned_tower_gives_turned_embeddings():
 SETTINGS = options.TowerSettings(samples=48, batch=8, small_px=32, bank=8, warm=8, seed=3)
 
 
-def training(packed, out, settings=SETTINGS, **more):
-    return train.Training("nano", settings, packed, out, how="f32-channels-last", workers=0, **more)
+def training(packed, out, settings=SETTINGS, workers=0, **more):
+    return train.Training("nano", settings, packed, out, how="f32-channels-last", workers=workers, **more)
 
 
 def test_a_run_that_is_cut_ends_like_one_that_is_not(packed, tmp_path, monkeypatch):
@@ -274,6 +280,14 @@ def test_a_run_that_is_cut_ends_like_one_that_is_not(packed, tmp_path, monkeypat
         assert torch.equal(value, again.average.state[name]), name
     log = (tmp_path / "whole" / "log.csv").read_text().splitlines()
     assert log[0].startswith("step,samples,minutes,px,faces,rate,a_second,cosine,relation,naming") and log[-1].startswith("6,48,")
+
+
+def test_views_of_another_process_make_the_same_run(packed, tmp_path):
+    settings = dataclasses.replace(SETTINGS, samples=16)
+    runs = [training(packed, tmp_path / str(workers), settings, workers) for workers in (0, 1)]
+    for run in runs:
+        run.run()
+    assert all(torch.equal(value, runs[1].net.state_dict()[name]) for name, value in runs[0].net.state_dict().items())
 
 
 def test_a_run_takes_in_faces_that_come(packed, tmp_path, monkeypatch):

@@ -56,7 +56,7 @@ class Training:
         faces, targets = faces_of(folder)
         self.faces, self.targets = torch.from_numpy(faces).to(self.device), torch.from_numpy(targets).to(self.device)
         index = np.load(Path(folder) / "index.npz")
-        # Whoever trains on from these weights needs to know what their numbers mean.
+        # A run that starts from these weights reads here what their numbers mean.
         self.meaning = {"directions": torch.from_numpy(index["directions"]), "fitted": int(index["fitted"])}
         torch.manual_seed(seed)
         self.net = Tower(size).to(self.device).to(memory_format=torch.channels_last).train()

@@ -1,5 +1,9 @@
 """Defines the recognition tower: plain 3x3 residual convolutions on the ArcFace crop, to an embedding of 256 numbers.
 
+    python -m faceptor_models.student.recognition.tower
+
+prints what a face costs and how many weights there are.
+
 It has no part in common with the student, so it runs only when recognition is asked for, and what it learns takes nothing from the
 other tasks. Widths are multiples of 16, as the engine's products like them.
 """
@@ -91,3 +95,14 @@ def cost(size):
     with torch.no_grad():
         net(torch.zeros(1, 3, INPUT, INPUT))
     return sum(products), sum(p.numel() for p in net.parameters())
+
+
+def main():
+    print("| tower | MMAC | weights |\n|---|---|---|")
+    for size in SIZES:
+        products, weights = cost(size)
+        print(f"| {size} | {products / 1e6:.1f} | {weights:,} |")
+
+
+if __name__ == "__main__":
+    main()
