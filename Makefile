@@ -28,7 +28,7 @@ IMAGE ?= faceptor
 # A real board for `make board-test`, as a destination of ssh: BOARD=user@host. Without it, the virtual one.
 BOARD ?=
 
-.PHONY: help demo build test lint container container-test deb apt-repo deb-test models-test behaviour preview-test cross cross-test board-test board-instructions bench bench-cores bench-peers bench-python profile soak sanitize fuzz rebuilds release wheel wheel-arm64 test-python-wheel test-python-wheel-arm64 clean tools
+.PHONY: help demo build test lint container container-test deb apt-repo deb-test models-test behaviour preview-test cross cross-test board-test board-instructions bench bench-cores bench-peers bench-python profile soak sanitize fuzz rebuilds release capi test-capi wheel wheel-arm64 test-python-wheel test-python-wheel-arm64 clean tools
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -126,6 +126,12 @@ board-instructions: build  ## instructions of one face on the virtual board, com
 bench-cores:  ## what LLVM's machine models predict for the inner loops on ten ARM cores: the tables of docs/engine.md (some minutes)
 	cross/toolchain.sh
 	benches/cores/run
+
+capi: $(if $(FACEPTOR_BUNDLE),,build)  ## the C library in capi/out of the target folder: faceptor.h, libfaceptor.so and .a, faceptor.pc; docs/c.md
+	crates/faceptor-capi/library.sh $(TARGET)/capi/out
+
+test-capi: build capi  ## tests the C library as programs see it: strict compilation, answers, misuse, valgrind, examples
+	crates/faceptor-capi/test.sh $(TARGET)/capi/out
 
 wheel: $(if $(FACEPTOR_BUNDLE),,build)  ## the Python package as a wheel for x86-64 (glibc 2.28), in wheels/ of the target folder; docs/python.md
 	crates/faceptor-python/wheel.sh x86_64

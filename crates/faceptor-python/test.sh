@@ -15,7 +15,7 @@ source "$here/tools.sh"
 python_tools
 wheel=$(echo "$target"/wheels/faceptor-*_"$(uname -m)".whl)
 [ -e "$wheel" ] || { echo "test: no wheel in $target/wheels: run 'make wheel' first" >&2; exit 1; }
-library=$(realpath -m "${2:-}")
+library=$(realpath -m -- "${2:-.}")
 installed=$(mktemp -d)
 trap 'rm -rf "$installed"' EXIT
 "$tools/bin/python" -m pip install --quiet --disable-pip-version-check --no-deps --target "$installed" "$wheel"
