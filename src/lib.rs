@@ -5,7 +5,7 @@
 //! capture    cameras, video streams, photos, the demo clip   -> ImageView: a frame in its own pixel format
 //! live       the live loop: budget, schedule, fixed latency  -> FrameResult, by the library `faceptor`
 //! outputs    JSON, text, recordings, a display, a preview page
-//! recognition embeddings of photos, and which of them may be enrolled
+//! recognition embeddings of photos, which of them may be enrolled, and names of tracks
 //! control    the socket of `faceptor ctl`
 //! files      the one function that writes files, and the recognition of own results
 //! doctor     checks of a machine
@@ -28,4 +28,4 @@ pub mod lab;
 pub mod live;
 pub mod outputs;
 pub mod platform;
-mod recognition;
+pub mod recognition;

@@ -91,6 +91,21 @@ impl ThresholdArguments {
     pub fn threshold(&self, impostors: Option<&ImpostorScores>, comparisons: usize) -> Option<f32> {
         self.threshold.or_else(|| impostors.map(|table| table.threshold(self.fpir, comparisons)))
     }
+
+    /// Returns the threshold for so many comparisons.
+    ///
+    /// # Errors
+    /// Where neither option nor table gives one.
+    pub fn needed(&self, impostors: Option<&ImpostorScores>, comparisons: usize) -> Result<f32> {
+        let threshold = self.threshold(impostors, comparisons);
+        Ok(threshold.ok_or_else(|| {
+            UsageError(
+                "this network has no table of impostor scores, so --fpir gives no threshold: give --threshold, or a \
+                 network whose manifest has the table (docs/identity.md)"
+                    .into(),
+            )
+        })?)
+    }
 }
 
 impl GalleryArguments {
@@ -101,6 +116,23 @@ impl GalleryArguments {
     pub fn path(&self) -> Result<&Path> {
         let path = self.gallery.as_deref();
         Ok(path.ok_or_else(|| UsageError("--gallery FILE is needed: the gallery to use".into()))?)
+    }
+
+    /// Reports whether a gallery is named.
+    pub fn is_named(&self) -> bool {
+        self.gallery.is_some()
+    }
+
+    /// Returns an option that has no meaning without `--gallery`, if one is given.
+    pub fn option_without_gallery(&self) -> Option<&'static str> {
+        let given =
+            [("--key", self.key.is_some()), ("--passphrase", self.passphrase), ("--counter", self.counter.is_some())];
+        given.into_iter().find(|(_, is_given)| *is_given && !self.is_named()).map(|(option, _)| option)
+    }
+
+    /// Returns the files of the gallery, which no output of a command may replace.
+    pub fn files(&self) -> impl Iterator<Item = &PathBuf> {
+        self.gallery.iter().chain(&self.key).chain(&self.counter)
     }
 
     /// Opens the gallery for reading.

@@ -43,14 +43,7 @@ pub fn run(arguments: IdentifyArguments) -> Result<Outcome> {
     let gallery = arguments.gallery.open()?;
     let mut embedder = arguments.embedder.open()?;
     gallery.check_network(embedder.network()).context(arguments.gallery.path()?.display().to_string())?;
-    let threshold = arguments.threshold.threshold(embedder.impostors(), gallery.comparisons(now));
-    let threshold = threshold.ok_or_else(|| {
-        UsageError(
-            "this network has no table of impostor scores, so --fpir gives no threshold: give --threshold, or a network \
-             whose manifest has the table (docs/identity.md)"
-                .into(),
-        )
-    })?;
+    let threshold = arguments.threshold.needed(embedder.impostors(), gallery.comparisons(now))?;
     let rule = Decision { margin: arguments.margin, ..Decision::at(threshold) };
 
     let listing = photo_files::list(&arguments.paths, &[]);
@@ -83,17 +76,17 @@ fn identify(
 ) -> Result<String> {
     let mut watch = Stopwatch::start();
     let PhotoFaces { width, height, analysis, warnings } = embedder.faces(path)?;
-    let identity = |face| -> Result<Identity> {
+    let identity = |face| -> Result<Identity<'_>> {
         let found = gallery.identify(embedder.embedding(face), rule, now).map_err(|reason| anyhow!(reason))?;
         Ok(Identity {
-            name: found.person.map(|person| person.name().to_owned()),
+            name: found.person.map(|person| person.name()),
             similarity: found.similarity,
             unknown: found.unknown.map(|reason| reason.name()),
             second: found.second,
             threshold: found.threshold,
         })
     };
-    let identities = analysis.faces.iter().map(identity).collect::<Result<Vec<Identity>>>()?;
+    let identities = analysis.faces.iter().map(identity).collect::<Result<Vec<Identity<'_>>>>()?;
     let name = path.to_string_lossy().into_owned();
     if json {
         let outer_timing = OuterTiming { total_us: watch.lap_us(), ..OuterTiming::default() };

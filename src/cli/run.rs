@@ -33,6 +33,7 @@ use crate::platform::scheduling::{RealtimeGrants, ThreadRole};
 use crate::platform::sensors::Sensors;
 use crate::platform::shutdown::Shutdown;
 use crate::platform::thermal;
+use crate::recognition::track_names::TrackNames;
 use faceptor::stages::{Pipeline, TrackerOptions};
 
 /// Most commands that wait for the next frame.
@@ -61,7 +62,9 @@ pub fn run(arguments: RunArguments) -> Result<Outcome> {
     let bundle = arguments.network.open()?;
     let live = source.period_us().is_some();
     let threads = if live { arguments.threads.live(&arguments.realtime) } else { arguments.threads.threads() }?;
-    let pipeline = arguments.tasks.pipeline(&bundle, &threads)?;
+    let tasks = arguments.naming.tasks(&arguments.tasks, &bundle)?;
+    let names = arguments.naming.names(&bundle)?;
+    let pipeline = Pipeline::with_threads(bundle.clone(), &tasks, &threads)?;
     let legend = Arc::new(Legend::of(&pipeline));
     // Files and photos have no deadline, so priority would not help.
     let mut obtained = if live { arguments.realtime.process() } else { RealtimeGrants::default() };
@@ -100,7 +103,7 @@ pub fn run(arguments: RunArguments) -> Result<Outcome> {
 
     let heat_level = control.heat.as_ref().map(|watch| watch.level()).unwrap_or_default();
     let run = Run { arguments: &arguments, control, outputs, legend: legend.clone(), heat: heat_level };
-    let (counters, ending, asked) = run.through(pipeline, settings, &mut *source, commands, &mut obtained)?;
+    let (counters, ending, asked) = run.through(pipeline, names, settings, &mut *source, commands, &mut obtained)?;
     drop(server);
     let reported = report(&arguments, &rules, &legend, &ending);
     // The recording has said what it lost. A reader of standard output that has left does not excuse it.
@@ -136,6 +139,7 @@ impl Run<'_> {
     fn through(
         self,
         pipeline: Pipeline,
+        names: Option<TrackNames>,
         settings: live_loop::LoopSettings,
         source: &mut dyn Source,
         commands: Receiver<Command>,
@@ -192,7 +196,7 @@ impl Run<'_> {
                     frame_pool: FramePool::new(ring::DEPTH + SHARED_FRAMES, 0),
                 };
                 let options = TrackerOptions { limit, smoothing: !arguments.following.no_smoothing };
-                let faces = Faces::new(pipeline, options).smoothed(arguments.following.steady_s());
+                let faces = Faces::new(pipeline, options).smoothed(arguments.following.steady_s()).named(names);
                 LiveLoop::new(faces, settings, period_us, links).and_then(|live| live.run(source))
             };
             let asked = self.control.shutdown.is_requested();
@@ -214,7 +218,7 @@ fn write_last(arguments: &RunArguments, rules: &OutputRules, legend: &Arc<Legend
         match &last.still {
             Some(still) => {
                 let mut annotator = Annotator::new(legend.clone());
-                let picture = annotator.draw(&still.view(), &last.analysis, own_size);
+                let picture = annotator.draw(&still.view(), &last.analysis, &last.identities.list(), own_size);
                 output_file::write(path, ResultKind::Picture, rules, |file| png::encode_picture(file, picture, None))?;
             }
             None => bail!("the last frame was not kept, so {} is not written", path.display()),

@@ -8,6 +8,7 @@ use v4l::FourCC;
 use crate::capture::source::SourceRequest;
 use crate::cli::network_arguments::{NetworkArguments, TaskArguments};
 use crate::cli::output_rules::{self, ForceArgument};
+use crate::cli::run_gallery::RunGalleryArguments;
 use crate::control::socket::SocketError;
 use crate::control::socket_paths;
 use crate::files::output_file::OutputRules;
@@ -44,6 +45,8 @@ pub struct RunArguments {
     pub pace: PaceArguments,
     #[command(flatten)]
     pub following: FollowArguments,
+    #[command(flatten)]
+    pub naming: RunGalleryArguments,
     #[command(flatten)]
     pub outputs: OutputArguments,
     #[command(flatten)]
@@ -169,7 +172,8 @@ impl RunArguments {
     /// Returns what the outputs may replace.
     pub fn rules(&self) -> OutputRules {
         let inputs = [output_rules::source_files(&self.source), output_rules::network_files(&self.network)];
-        self.outputs.force.rules(inputs.iter().flatten().chain(&self.config))
+        let gallery = self.naming.gallery.files();
+        self.outputs.force.rules(inputs.iter().flatten().chain(&self.config).chain(gallery))
     }
 
     /// Returns the settings of the loop.

@@ -1,14 +1,20 @@
 //! The faces of the live loop: the library's driver with a budget for each frame, and costs that are learnt while it runs.
 
+use std::sync::Arc;
+
 use anyhow::Result;
 
 use crate::live::budget::Costs;
 use crate::live::schedule::{self, Schedule};
 use crate::live::virtual_clock::{LoopClock, Stage};
+use crate::recognition::dates;
+use crate::recognition::identities::Identities;
+use crate::recognition::track_names::TrackNames;
 use faceptor::stages::{
     Analysis, Deadline, FaceShare, FramePolicy, ImageView, Observer, Pipeline, Plan, Step, TaskList, Timing,
     TrackerOptions, VideoFaces,
 };
+use faceptor_gallery::Roster;
 
 /// Landmarks that were not requested are decoded for tracking when they cost at most so many halves of a detector run,
 /// and no longer when they cost more than so many.
@@ -19,6 +25,8 @@ const TRACKING_KEPT_HALVES: u64 = 5;
 pub struct Faces {
     video: VideoFaces,
     policy: Budgeted,
+    /// Names of the tracks, with a gallery.
+    names: Option<TrackNames>,
 }
 
 /// Limits of one frame.
@@ -161,7 +169,25 @@ impl Faces {
             since_us: 0,
             surely: 0,
         };
-        Faces { video: VideoFaces::new(pipeline, options), policy }
+        Faces { video: VideoFaces::new(pipeline, options), policy, names: None }
+    }
+
+    /// Names the tracks by a gallery.
+    pub fn named(mut self, names: Option<TrackNames>) -> Faces {
+        self.names = names;
+        self
+    }
+
+    /// Takes another state of the gallery from the next frame on, without freeing or allocating anything.
+    pub fn set_roster(&mut self, roster: Arc<Roster>) {
+        if let Some(names) = &mut self.names {
+            names.set_roster(roster);
+        }
+    }
+
+    /// Returns the gallery's answers for the faces of the last frame that was copied.
+    pub fn identities(&self) -> Option<&Identities> {
+        self.names.as_ref().map(TrackNames::identities)
     }
 
     /// Sets the time constant of expression, age and attributes, seconds; 0 leaves them as the network gives them.
@@ -219,6 +245,9 @@ impl Faces {
     /// Declares that the next frame shows another scene.
     pub fn cut(&mut self) {
         self.video.cut();
+        if let Some(names) = &mut self.names {
+            names.cut();
+        }
     }
 
     /// Chooses the tasks from the next frame on, without compiling or allocating anything.
@@ -242,9 +271,10 @@ impl Faces {
         Ok(Done { finder_ran: summary.finder_ran, stale_answers: summary.stale_results })
     }
 
-    /// Copies the results of this frame, faces in the order of their numbers, without allocating.
-    pub fn copy_to(&self, analysis: &mut Analysis, allowance: &Allowance) {
+    /// Copies the results of this frame, faces in the order of their numbers, and finds their names, without allocating.
+    pub fn copy_to(&mut self, analysis: &mut Analysis, allowance: &Allowance) {
         self.video.copy_to(analysis);
+        self.identify(analysis);
         analysis.timing.clone_from(&self.policy.timing);
         analysis.deadline = allowance.budget_us.map(|budget_us| {
             let used_us = self.policy.time.now_us() - allowance.started_us;
@@ -252,7 +282,19 @@ impl Faces {
         });
     }
 
-    /// Records what copying and handing over a result took.
+    /// Compares the faces with the gallery. The time is part of the recognition's.
+    fn identify(&mut self, analysis: &Analysis) {
+        let Some(names) = &mut self.names else { return };
+        let mut since_us = self.policy.time.now_us();
+        let tracks = self.video.visible().zip(analysis.faces.iter());
+        names.update(tracks.map(|((slot, _, suspicion), face)| (slot, face, suspicion)), dates::now());
+        let us = self.policy.time.lap_us(&mut since_us, Stage::Identify);
+        if let Some(total_us) = self.policy.timing.decode_us.get_mut(names.task()) {
+            *total_us += us;
+        }
+    }
+
+    /// Records what copying and handing over a result took, with the comparison with the gallery.
     pub fn record_hand_over(&mut self, us: u64) {
         self.policy.costs.hand_over.record(us);
     }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use crate::capture::source::{SourceCounters, Stamp};
+use crate::recognition::identities::Identities;
 use faceptor::stages::{Analysis, OwnedFrame, TaskDecoder};
 
 /// Counts of a run since its start.
@@ -45,6 +46,8 @@ pub struct FrameResult {
     pub path: Option<String>,
     /// The faces with their results.
     pub analysis: Analysis,
+    /// The gallery's answers for the faces.
+    pub identities: Identities,
     /// When the loop had the frame.
     pub grabbed_us: u64,
     /// When the loop handed this result over.

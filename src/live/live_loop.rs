@@ -23,6 +23,7 @@ use crate::live::ring::{self, RingWriter};
 use crate::live::virtual_clock::{LoopClock, Stage};
 use crate::platform::shutdown::Shutdown;
 use faceptor::stages::{Picture, TaskList};
+use faceptor_gallery::Roster;
 
 /// How long the loop waits for a frame before it takes commands again.
 const PATIENCE_US: u64 = 100_000;
@@ -36,12 +37,15 @@ const LONGEST_PAUSE_S: f32 = 0.5;
 const WARM_UP_ROUNDS: u32 = 5;
 
 /// A command to the loop. Commands come through a bounded channel, and the loop takes them at the start of a frame.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub enum Command {
     /// Selects the tasks from the next frame on, in this order of priority.
     SetTasks(TaskList),
     /// Sets the budget of a frame in microseconds.
     SetBudgetUs(u64),
+    /// Takes another state of the gallery. Its sender keeps the former one until no frame refers to it, because the loop frees
+    /// no memory.
+    SetRoster(Arc<Roster>),
 }
 
 /// The settings of a run.
@@ -169,6 +173,7 @@ impl<'a> LiveLoop<'a> {
             match command {
                 Command::SetTasks(tasks) => self.faces.choose(&tasks),
                 Command::SetBudgetUs(us) => self.budget_us = Some(us),
+                Command::SetRoster(roster) => self.faces.set_roster(roster),
             }
         }
     }
@@ -269,6 +274,9 @@ impl<'a> LiveLoop<'a> {
         result.capture_us = capture_us;
         result.publish_at_us = self.latency.us().filter(|_| self.live).map(|latency| stamp.captured_us + latency);
         self.faces.copy_to(&mut result.analysis, allowance);
+        if let Some(identities) = self.faces.identities() {
+            result.identities.clone_from(identities);
+        }
         result.counters = self.counters;
         result.grabbed_us = allowance.started_us;
         let copied_us = self.clock.lap_us(&mut copied_from_us, Stage::HandOver);

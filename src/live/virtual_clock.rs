@@ -21,6 +21,8 @@ pub enum Stage {
     Part(usize),
     /// A task, by its index in the manifest.
     Task(usize),
+    /// Comparing the faces with the gallery.
+    Identify,
     /// Copying the result.
     HandOver,
 }

@@ -28,6 +28,7 @@ use crate::outputs::sinks::sink::{Loss, SinkCounters, SinkThread};
 use crate::outputs::sinks::snapshot::{SnapshotFrame, SnapshotSink};
 use crate::outputs::sinks::stdout_sink::{StdoutEnd, StdoutSink};
 use crate::platform::shutdown::Shutdown;
+use crate::recognition::identities::Identities;
 use faceptor::stages::{Analysis, OwnedFrame};
 
 /// Lines that wait for the reader of standard output: about two seconds of a camera.
@@ -70,6 +71,7 @@ pub struct PublishedFrame<'a> {
     /// The JSON line with its line feed; may be empty when [`Outputs::needs_json`] is false.
     pub json: &'a [u8],
     pub analysis: &'a Analysis,
+    pub identities: &'a Identities,
     /// The frame's pixels, when [`PixelDemand::wants_pixels`] was true.
     pub still: Option<&'a Arc<OwnedFrame>>,
     pub captured_us: u64,
@@ -262,6 +264,7 @@ impl PublishedFrame<'_> {
     fn copy_to(&self, shared: &mut SharedFrame) {
         shared.still = self.still.cloned();
         shared.analysis.clone_from(self.analysis);
+        shared.identities.clone_from(self.identities);
         shared.json.clear();
         shared.json.extend_from_slice(self.json);
         (shared.captured_us, shared.published_us) = (self.captured_us, self.published_us);

@@ -161,6 +161,7 @@ impl<'a> Publisher<'a> {
             },
             json: &self.json,
             analysis: &result.analysis,
+            identities: &result.identities,
             still: result.still.as_ref(),
             captured_us: result.stamp.captured_us,
             published_us,
@@ -175,8 +176,9 @@ impl<'a> Publisher<'a> {
     fn make_lines(&mut self, result: &mut FrameResult) {
         let decoders = &self.legend.decoders;
         let number = result.number.unwrap_or_default();
+        let identities = result.identities.list();
         if self.printing == Printing::Text {
-            self.text = text::describe_frame(number, result.path.as_deref(), &result.analysis, decoders);
+            self.text = text::describe_frame(number, result.path.as_deref(), &result.analysis, decoders, &identities);
         }
         self.json.clear();
         if self.printing != Printing::Json && !self.outputs.needs_json() {
@@ -197,7 +199,7 @@ impl<'a> Publisher<'a> {
             decoders,
             analysis: &result.analysis,
             files: &files,
-            identities: &[],
+            identities: &identities,
             outer_timing,
         };
         match serde_json::to_writer(&mut self.json, &line) {

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::recognition::identities::Identities;
 use faceptor::stages::{Analysis, OwnedFrame};
 
 /// A published frame for a sink that draws. Buffers are reused.
@@ -10,6 +11,8 @@ pub struct SharedFrame {
     /// The frame's pixels, if an output needed them when it was captured.
     pub still: Option<Arc<OwnedFrame>>,
     pub analysis: Analysis,
+    /// The gallery's answers for the faces.
+    pub identities: Identities,
     /// The frame's JSON line.
     pub json: Vec<u8>,
     pub captured_us: u64,

@@ -3,15 +3,15 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result};
 
+use crate::recognition::recognizer::Recognizer;
 use faceptor::stages::{
     Analysis, Augmentation, Face, Locate, MAX_FACES, Picture, Pipeline, Pixels, Prediction, Purpose, TaskDecoder,
     TaskList, read_photo,
 };
 use faceptor_gallery::{ImpostorScores, Network};
-use faceptor_nn::bundle::{Bundle, TensorName};
-use faceptor_nn::manifest::TaskKind;
+use faceptor_nn::bundle::Bundle;
 use faceptor_nn::thread_pool::Threads;
 
 /// A network's recognition, ready for photos.
@@ -38,22 +38,7 @@ impl Embedder {
     /// # Errors
     /// When the bundle has no recognition, or cannot be run.
     pub fn new(bundle: &Arc<Bundle>, threads: &Threads, aligned: bool) -> Result<Embedder> {
-        let manifest = bundle.manifest();
-        let recognition = |task: &&faceptor_nn::manifest::Task| task.kind == TaskKind::Recognition;
-        let task = manifest.tasks.iter().position(|task| recognition(&task));
-        let task =
-            task.ok_or_else(|| anyhow!("this network has no recognition task: name another one with --model"))?;
-        let own = &manifest.tasks[task];
-        let mut tensors = bundle.parts().flat_map(|part| &part.outputs);
-        let output = tensors.find(|tensor| TensorName::parse(&tensor.name).tensor == own.output);
-        let dimension = output.map_or(0, |tensor| tensor.shape.iter().product());
-        let network = Network {
-            name: format!("{} {}", manifest.name, manifest.version),
-            recognition: bundle.task_identity(own),
-            dimension,
-        };
-        let table = manifest.impostors.as_ref().filter(|table| table.task == own.name);
-        let impostors = table.map(|table| ImpostorScores::new(&table.rates, &table.scores)).transpose()?;
+        let Recognizer { task, network, impostors } = Recognizer::of(bundle)?;
         let tasks = TaskList::from_iter([task as u8]);
         let mut pipeline = Pipeline::with_threads(bundle.clone(), &tasks, threads)?;
         pipeline.enable_masks(false);

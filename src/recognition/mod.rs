@@ -1,6 +1,11 @@
-//! Who is it: embeddings of photos, which of them may be enrolled, and dates of enrolments.
+//! Who is it: embeddings of photos, which of them may be enrolled, dates of enrolments, and names of tracks.
 
 pub(crate) mod counter;
 pub(crate) mod dates;
 pub(crate) mod embedder;
 pub(crate) mod enrolment;
+pub mod identities;
+pub(crate) mod recognizer;
+pub mod track_names;
+#[cfg(test)]
+mod track_names_tests;

@@ -21,6 +21,10 @@ use faceptor_edge::platform::allocations;
 use faceptor_edge::platform::allocations::Count;
 use faceptor_edge::platform::clock;
 use faceptor_edge::platform::shutdown::Shutdown;
+use faceptor_edge::recognition::track_names::TrackNames;
+use faceptor_gallery::Roster;
+
+use crate::names::roster;
 
 /// The results that the publisher would have received.
 #[derive(Debug, Default)]
@@ -30,6 +34,8 @@ struct Seen {
     ids: Vec<u32>,
     tasks: TaskList,
     known: usize,
+    /// Faces that the gallery gave an answer for.
+    answers: usize,
     deferred: usize,
     /// From the source's frame to the copied result.
     used_us: u64,
@@ -45,6 +51,7 @@ impl From<&FrameResult> for Seen {
             ids: faces.iter().map(|face| face.id).collect(),
             tasks: outcome.analysis.tasks.clone(),
             known: faces.iter().flat_map(|face| &face.results).filter(|held| held.known).count(),
+            answers: (0..faces.len()).filter(|&face| outcome.identities.answer(face).is_some()).count(),
             deferred: outcome.analysis.deadline.as_ref().map_or(0, |deadline| deadline.deferred.len()),
             used_us: outcome.handed_over_us - outcome.grabbed_us,
             counters: outcome.counters,
@@ -58,13 +65,14 @@ struct Setup {
     heat: u8,
     time: LoopClock,
     commands: Receiver<Command>,
+    names: Option<TrackNames>,
 }
 
 impl Setup {
     fn new(tasks: &'static str, frames: Option<u64>) -> (Setup, SyncSender<Command>) {
         let (sender, commands) = sync_channel(16);
         let settings = LoopSettings { frames, ..LoopSettings::default() };
-        (Setup { tasks, settings, heat: 0, time: LoopClock::Machine, commands }, sender)
+        (Setup { tasks, settings, heat: 0, time: LoopClock::Machine, commands, names: None }, sender)
     }
 }
 
@@ -103,6 +111,7 @@ fn run(source: &mut dyn Source, setup: Setup) -> (Result<Counters>, Vec<Seen>) {
             frame_pool: FramePool::new(0, 0),
         };
         let faces = Faces::new(pipeline, TrackerOptions { limit: 4, smoothing: true }).in_time(setup.time);
+        let faces = faces.named(setup.names);
         let counters =
             LiveLoop::new(faces, setup.settings, source.period_us(), links).and_then(|live| live.run(source));
         ended.store(true, Ordering::Release);
@@ -190,6 +199,28 @@ fn frames_take_no_memory_whatever_comes_and_whatever_is_asked() {
 }
 
 #[test]
+fn names_take_no_memory_also_when_the_gallery_changes() {
+    let manifest_task = list("recognition")[0];
+    let (mut setup, sender) = Setup::new("landmarks,recognition", Some(300));
+    let rosters: [Arc<Roster>; 2] = [roster(3), roster(200)].map(Arc::new);
+    setup.names = Some(TrackNames::new(usize::from(manifest_task), rosters[0].clone()));
+    let kept = rosters.clone();
+    let mut source = Probe::new(150..200, move |frame| {
+        if frame % 20 == 19 {
+            let next = kept[(frame / 20) as usize % 2].clone();
+            sender.try_send(Command::SetRoster(next)).expect("there is room");
+        }
+    });
+    let (counters, seen) = run(&mut source, setup);
+    assert_eq!(counters.expect("it runs").frames, 300);
+    assert!(seen[140].answers == 1 && seen[190].answers == 0 && seen[230].answers == 1, "one a face");
+    let steady = source.counts[299].since(source.counts[2]);
+    assert_eq!(steady, Count::default(), "ours and the engine's together");
+    // The states of the gallery are still there: the loop freed neither.
+    assert!(rosters.iter().all(|roster| Arc::strong_count(roster) >= 1));
+}
+
+#[test]
 fn a_thousand_switches_cost_no_memory_and_no_time() {
     let (mut setup, sender) = Setup::new("landmarks", Some(4000));
     let lists = [list("landmarks"), list("landmarks,age,expression")];
@@ -201,6 +232,7 @@ fn a_thousand_switches_cost_no_memory_and_no_time() {
         Stage::Align => 300,
         Stage::Part(part) => 1000 + 7 * part as u64,
         Stage::Task(task) => 500 + 11 * task as u64,
+        Stage::Identify => 5,
         Stage::HandOver => 10,
     });
     setup.time = LoopClock::Virtual(clock);

@@ -21,6 +21,7 @@ mod finding;
 mod gallery;
 mod jpeg_layouts;
 mod live;
+mod names;
 mod outputs;
 mod overload;
 mod parity;

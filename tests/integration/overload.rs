@@ -47,6 +47,7 @@ fn cost_us(stage: Stage, now_us: u64) -> u64 {
         Stage::Align => 300,
         Stage::Part(_) => 250,
         Stage::Task(task) => 350 - 20 * task as u64,
+        Stage::Identify => 5,
         Stage::HandOver => 10,
     };
     fast * slowness(now_us)

@@ -62,6 +62,7 @@ impl Stage {
             printed: b"",
             json: json.as_bytes(),
             analysis: &self.analysis,
+            identities: &Default::default(),
             still: still.as_ref(),
             captured_us: 1000 * self.frame,
             published_us: 1000 * self.frame + 500,

@@ -39,6 +39,7 @@ fn faces_at(names: &str, task_us: u64) -> Result<Faces> {
         Stage::Align => 300,
         Stage::Part(_) => 350,
         Stage::Task(_) => task_us,
+        Stage::Identify => 5,
         Stage::HandOver => 10,
     });
     let mut faces = faces.in_time(LoopClock::Virtual(script));

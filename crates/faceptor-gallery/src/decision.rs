@@ -62,27 +62,54 @@ impl Unknown {
     }
 }
 
-/// Decides from the scores of all people.
-pub(crate) fn decide<'a>(scores: impl Iterator<Item = (&'a Person, f32)>, rule: &Decision) -> Match<'a> {
-    let mut best: Option<(&Person, f32)> = None;
-    let mut second: Option<f32> = None;
+/// The two most similar people, and how similar they are.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Ranking<T> {
+    /// The most similar person.
+    pub best: Option<(T, f32)>,
+    /// Similarity of the second-best person.
+    pub second: Option<f32>,
+}
+
+impl<T: Copy> Ranking<T> {
+    /// Returns the reason for the lack of a name; `None` where the best person gets the name.
+    pub fn unknown(&self, rule: &Decision) -> Option<Unknown> {
+        match self.best {
+            None => Some(Unknown::EmptyGallery),
+            // A similarity that is no number gives no name.
+            Some((_, similarity)) if similarity.is_nan() || similarity < rule.threshold => {
+                Some(Unknown::BelowThreshold)
+            }
+            Some((_, similarity)) if self.second.is_some_and(|second| similarity - second < rule.margin) => {
+                Some(Unknown::Ambiguous)
+            }
+            Some(_) => None,
+        }
+    }
+}
+
+/// Finds the two best of all scores.
+pub(crate) fn rank<T: Copy>(scores: impl Iterator<Item = (T, f32)>) -> Ranking<T> {
+    let mut ranking = Ranking { best: None, second: None };
     for (person, score) in scores {
-        match best {
-            Some((_, most)) if score <= most => second = Some(second.map_or(score, |second| second.max(score))),
+        match ranking.best {
+            Some((_, most)) if score <= most => {
+                ranking.second = Some(ranking.second.map_or(score, |second| second.max(score)));
+            }
             _ => {
-                second = best.map(|(_, score)| score);
-                best = Some((person, score));
+                ranking.second = ranking.best.map(|(_, score)| score);
+                ranking.best = Some((person, score));
             }
         }
     }
-    let unknown = match best {
-        None => Some(Unknown::EmptyGallery),
-        Some((_, similarity)) if similarity < rule.threshold => Some(Unknown::BelowThreshold),
-        Some((_, similarity)) if second.is_some_and(|second| similarity - second < rule.margin) => {
-            Some(Unknown::Ambiguous)
-        }
-        Some(_) => None,
-    };
-    let person = best.map(|(person, _)| person).filter(|_| unknown.is_none());
-    Match { person, unknown, similarity: best.map(|(_, score)| score), second, threshold: rule.threshold }
+    ranking
+}
+
+/// Decides from the scores of all people.
+pub(crate) fn decide<'a>(scores: impl Iterator<Item = (&'a Person, f32)>, rule: &Decision) -> Match<'a> {
+    let ranking = rank(scores);
+    let unknown = ranking.unknown(rule);
+    let person = ranking.best.map(|(person, _)| person).filter(|_| unknown.is_none());
+    let similarity = ranking.best.map(|(_, score)| score);
+    Match { person, unknown, similarity, second: ranking.second, threshold: rule.threshold }
 }

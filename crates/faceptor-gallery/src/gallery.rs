@@ -13,7 +13,7 @@ use crate::person::{Details, Person, PersonId, StoredTemplate, check_name};
 use crate::platform::Platform;
 use crate::search::{Aggregation, SearchIndex};
 use crate::store::{self, Store};
-use crate::template::Template;
+use crate::template::{Template, inverse_length};
 
 /// People with their templates, in an encrypted file.
 ///
@@ -155,7 +155,8 @@ impl Gallery {
 
     /// Returns the similarity of a template to every person whose enrolment is not over.
     pub fn scores(&self, query: &Template, aggregation: Aggregation, now: u64) -> impl Iterator<Item = (&Person, f32)> {
-        let scores = self.people().zip(self.index.scores(query, aggregation));
+        let scores =
+            self.people().zip(self.index.scores(query.numbers(), inverse_length(query.numbers()), aggregation));
         scores.filter(move |(person, _)| !person.is_expired(now)).filter_map(|(person, score)| Some((person, score?)))
     }
 

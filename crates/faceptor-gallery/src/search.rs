@@ -1,7 +1,9 @@
 //! Exact search: a query against every template.
 
+use std::ops::Range;
+
 use crate::person::Person;
-use crate::template::{Template, dot, inverse_length};
+use crate::template::{dot, inverse_length};
 
 /// How the scores of a person's templates become one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -38,27 +40,55 @@ impl SearchIndex {
         index
     }
 
-    /// Returns the score of each person; `None` for one without templates.
-    pub fn scores(&self, query: &Template, aggregation: Aggregation) -> impl Iterator<Item = Option<f32>> {
-        let scale = inverse_length(query.numbers());
+    /// Returns the length of a template.
+    pub fn dimension(&self) -> usize {
+        self.dimension
+    }
+
+    /// Returns the number of templates.
+    pub fn templates(&self) -> usize {
+        self.inverse.len()
+    }
+
+    /// Returns the score of each person for a query of one over the length `scale`; `None` for one without templates. Allocates
+    /// only for the mean of several scores.
+    pub fn scores(&self, query: &[i8], scale: f32, aggregation: Aggregation) -> impl Iterator<Item = Option<f32>> {
         let mut from = 0;
         let mut best = Vec::new();
         self.ends.iter().map(move |&end| {
-            let numbers = &self.numbers[from * self.dimension..end * self.dimension];
-            let inverse = &self.inverse[from..end];
+            let score = self.score_within(from..end, query, scale, aggregation, &mut best);
             from = end;
-            let scores = numbers.chunks_exact(self.dimension).zip(inverse);
-            let scores = scores.map(|(template, inverse)| dot(template, query.numbers()) as f32 * inverse * scale);
-            match aggregation {
-                Aggregation::Best => scores.reduce(f32::max),
-                Aggregation::MeanOfBest(most) => {
-                    best.clear();
-                    best.extend(scores);
-                    best.sort_unstable_by(|a, b| b.total_cmp(a));
-                    best.truncate(usize::from(most.max(1)));
-                    (!best.is_empty()).then(|| best.iter().sum::<f32>() / best.len() as f32)
-                }
-            }
+            score
         })
+    }
+
+    /// Returns the score of one person by place.
+    pub fn score_of(&self, place: usize, query: &[i8], scale: f32, aggregation: Aggregation) -> Option<f32> {
+        let end = *self.ends.get(place)?;
+        let from = if place == 0 { 0 } else { self.ends[place - 1] };
+        self.score_within(from..end, query, scale, aggregation, &mut Vec::new())
+    }
+
+    fn score_within(
+        &self,
+        templates: Range<usize>,
+        query: &[i8],
+        scale: f32,
+        aggregation: Aggregation,
+        best: &mut Vec<f32>,
+    ) -> Option<f32> {
+        let numbers = &self.numbers[templates.start * self.dimension..templates.end * self.dimension];
+        let scores = numbers.chunks_exact(self.dimension.max(1)).zip(&self.inverse[templates]);
+        let scores = scores.map(|(template, inverse)| dot(template, query) as f32 * inverse * scale);
+        match aggregation {
+            Aggregation::Best => scores.reduce(f32::max),
+            Aggregation::MeanOfBest(most) => {
+                best.clear();
+                best.extend(scores);
+                best.sort_unstable_by(|a, b| b.total_cmp(a));
+                best.truncate(usize::from(most.max(1)));
+                (!best.is_empty()).then(|| best.iter().sum::<f32>() / best.len() as f32)
+            }
+        }
     }
 }

@@ -26,11 +26,11 @@ impl Template {
         if embedding.len() != dimension {
             return Err(wrong(embedding.len()));
         }
-        let most = embedding.iter().fold(0.0f32, |most, value| most.max(value.abs()));
-        if !(most > 0.0 && embedding.iter().all(|value| value.is_finite())) {
-            return Err(wrong(0));
+        let mut numbers = vec![0; dimension];
+        match round_into(embedding, &mut numbers) {
+            true => Ok(Template(numbers)),
+            false => Err(wrong(0)),
         }
-        Ok(Template(embedding.iter().map(|value| (value / most * 127.0).round() as i8).collect()))
     }
 
     /// Takes numbers that were exported.
@@ -54,6 +54,19 @@ impl Template {
     pub fn similarity(&self, other: &Template) -> f32 {
         dot(&self.0, &other.0) as f32 * inverse_length(&self.0) * inverse_length(&other.0)
     }
+}
+
+/// Rounds an embedding to the numbers of a template, without allocating. Returns false when the two differ in length, or the
+/// embedding has no direction: all 0, or a number that is not finite.
+pub fn round_into(embedding: &[f32], numbers: &mut [i8]) -> bool {
+    let most = embedding.iter().fold(0.0f32, |most, value| most.max(value.abs()));
+    if embedding.len() != numbers.len() || !(most > 0.0 && embedding.iter().all(|value| value.is_finite())) {
+        return false;
+    }
+    for (number, value) in numbers.iter_mut().zip(embedding) {
+        *number = (value / most * 127.0).round() as i8;
+    }
+    true
 }
 
 /// Returns the sum of the products; the compiler turns the loop into vector instructions.

@@ -1,5 +1,6 @@
 //! Results of a face in a few words, the most important first: for captions and plain text.
 
+use crate::identity::Identity;
 use faceptor::stages::{Face, Prediction, TaskDecoder, largest};
 
 /// Least probability of an attribute that is named.
@@ -9,9 +10,10 @@ const MOST_ATTRIBUTES: usize = 5;
 
 /// Returns a short text for each result: `31 y ±5`, `happiness 87 %`, likely attributes one by one. The text of an earlier
 /// frame's result has its age in frames: `31 y ±5 (-3)`. If a task does not have its kind's usual name, the text begins
-/// with its name, to distinguish two tasks of a kind.
-pub fn phrases(face: &Face, decoders: &[TaskDecoder]) -> Vec<String> {
+/// with its name, to distinguish two tasks of a kind. The gallery's answer comes first.
+pub fn phrases(face: &Face, decoders: &[TaskDecoder], identity: Option<&Identity<'_>>) -> Vec<String> {
     let mut phrases = Vec::new();
+    phrases.extend(identity.map(Identity::phrase));
     for (_, decoder, result) in face.known(decoders) {
         let task = decoder.task();
         let usual = ["age", "expression", "attributes"].contains(&task.name.as_str());
@@ -60,9 +62,9 @@ mod tests {
         let decoders = [TaskDecoder::new(&task, &[1, 2]).expect("two numbers")];
         let mut face = Face::blank(&decoders);
         face.results[0] = TaskResult::fresh(Prediction::Expression(vec![0.2, 0.8]));
-        assert_eq!(phrases(&face, &decoders), ["anger 80 %"]);
+        assert_eq!(phrases(&face, &decoders, None), ["anger 80 %"]);
         face.results[0].stale_frames = 3;
-        assert_eq!(phrases(&face, &decoders), ["anger 80 % (-3)"]);
+        assert_eq!(phrases(&face, &decoders, None), ["anger 80 % (-3)"]);
     }
 
     #[test]

@@ -37,7 +37,7 @@ pub struct JsonLine<'a> {
     pub decoders: &'a [TaskDecoder],
     pub analysis: &'a Analysis,
     pub files: &'a ResultFiles,
-    pub identities: &'a [Identity],
+    pub identities: &'a [Identity<'a>],
     pub outer_timing: OuterTiming,
 }
 
@@ -75,8 +75,8 @@ impl Serialize for JsonLine<'_> {
     }
 }
 
-/// The name of a file. Characters that JSON allows and a terminal obeys are escaped.
-struct Name<'a>(&'a str);
+/// The name of a file or a person. Characters that JSON allows and a terminal obeys are escaped.
+pub(crate) struct Name<'a>(pub &'a str);
 
 impl Serialize for Name<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
@@ -157,7 +157,7 @@ struct FaceEntry<'a> {
     face: &'a Face,
     decoders: &'a [TaskDecoder],
     masks: &'a [Option<String>],
-    identity: Option<&'a Identity>,
+    identity: Option<&'a Identity<'a>>,
 }
 
 impl Serialize for FaceEntry<'_> {
@@ -216,7 +216,7 @@ struct PredictionEntry<'a> {
     task: &'a Task,
     answer: &'a Prediction,
     mask: Option<&'a str>,
-    identity: Option<&'a Identity>,
+    identity: Option<&'a Identity<'a>>,
 }
 
 impl Serialize for PredictionEntry<'_> {

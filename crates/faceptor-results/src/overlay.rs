@@ -9,6 +9,7 @@ use embedded_graphics::primitives::{Circle, PrimitiveStyle, Rectangle};
 
 use crate::canvas::Canvas;
 use crate::caption;
+use crate::identity::Identity;
 use crate::mask;
 use crate::resize::Resizer;
 use crate::text_layout::{CaptionPlacer, TextLayout};
@@ -90,7 +91,7 @@ pub fn own_size(picture: &Picture) -> [usize; 2] {
 /// Draws an analysis on a copy of the picture, of the same size.
 pub fn annotate(picture: &Picture, analysis: &Analysis, decoders: &[TaskDecoder]) -> Picture {
     let mut canvas = Canvas::new(picture.clone());
-    draw(&mut canvas, picture, analysis, decoders, &mut Vec::new());
+    draw(&mut canvas, picture, &Results { analysis, identities: &[], decoders }, &mut Vec::new());
     canvas.into_picture()
 }
 
@@ -114,17 +115,27 @@ impl Annotator {
         &mut self,
         view: &ImageView,
         analysis: &Analysis,
+        identities: &[Identity<'_>],
         size: impl FnOnce(&Picture) -> [usize; 2],
     ) -> &Picture {
         view.to_picture(&mut self.source);
         self.resizer.resize(&self.source, size(&self.source), self.canvas.picture_mut());
-        draw(&mut self.canvas, &self.source, analysis, &self.legend.decoders, &mut self.mask);
+        let results = Results { analysis, identities, decoders: &self.legend.decoders };
+        draw(&mut self.canvas, &self.source, &results, &mut self.mask);
         self.canvas.picture()
     }
 }
 
-/// Draws an analysis on a canvas that shows `picture` at any size.
-fn draw(canvas: &mut Canvas, picture: &Picture, analysis: &Analysis, decoders: &[TaskDecoder], mask: &mut Vec<u8>) {
+/// What is drawn.
+struct Results<'a> {
+    analysis: &'a Analysis,
+    identities: &'a [Identity<'a>],
+    decoders: &'a [TaskDecoder],
+}
+
+/// Draws results on a canvas that shows `picture` at any size.
+fn draw(canvas: &mut Canvas, picture: &Picture, results: &Results<'_>, mask: &mut Vec<u8>) {
+    let Results { analysis, identities, decoders } = *results;
     let scale = Scale::of(picture, [canvas.picture().width(), canvas.picture().height()]);
     for face in &analysis.faces {
         for (task, parsing) in mask::parsings(face) {
@@ -138,9 +149,10 @@ fn draw(canvas: &mut Canvas, picture: &Picture, analysis: &Analysis, decoders: &
         let Ok(()) = draw_face(canvas, face, *area, &scale);
     }
     let mut placer = CaptionPlacer::new(canvas.size(), &boxes);
-    for (face, area) in analysis.faces.iter().zip(&boxes) {
+    for (index, (face, area)) in analysis.faces.iter().zip(&boxes).enumerate() {
         let alone = boxes.len() == 1;
-        let Ok(()) = draw_caption(canvas, face, decoders, area, &mut placer, alone, scale.text_layout);
+        let phrases = caption::phrases(face, decoders, identities.get(index));
+        let Ok(()) = draw_caption(canvas, face, &phrases, area, &mut placer, alone, scale.text_layout);
     }
 }
 
@@ -196,13 +208,12 @@ fn draw_face(canvas: &mut Canvas, face: &Face, area: Rectangle, scale: &Scale) -
 fn draw_caption(
     canvas: &mut Canvas,
     face: &Face,
-    decoders: &[TaskDecoder],
+    phrases: &[String],
     area: &Rectangle,
     placer: &mut CaptionPlacer,
     alone: bool,
     text_layout: TextLayout,
 ) -> Result<(), Infallible> {
-    let phrases = caption::phrases(face, decoders);
     let room = (area.size.height / text_layout.character().height) as usize;
     let words: Vec<&str> = phrases.iter().take(2).filter_map(|phrase| phrase.split(' ').next()).collect();
     let mut lines = vec![format!("{} {:.0} %", face.id, face.detection.score * 100.0)];
@@ -272,7 +283,7 @@ mod tests {
         let mut analysis = Analysis::default();
         analysis.faces.push(face);
         let mut annotator = Annotator::new(Arc::new(Legend { decoders }));
-        let drawn = annotator.draw(&picture.view(), &analysis, own_size);
+        let drawn = annotator.draw(&picture.view(), &analysis, &[], own_size);
         let covered =
             drawn.bytes().chunks_exact(3).filter(|pixel| *pixel != [200; 3] && *pixel != [70, 220, 110]).count();
         assert!((300..96 * 96 * 2 / 5).contains(&covered), "{covered} of 9216 pixels");
@@ -288,9 +299,12 @@ mod tests {
         let legend = Arc::new(Legend { decoders: Vec::new() });
         let mut annotator = Annotator::new(legend.clone());
         for size in [[64, 48], [320, 240], [32, 24], [320, 240]] {
-            let drawn = annotator.draw(&picture.view(), &analysis, |_| size).clone();
+            let drawn = annotator.draw(&picture.view(), &analysis, &[], |_| size).clone();
             assert_eq!([drawn.width(), drawn.height()], size);
-            assert_eq!(Annotator::new(legend.clone()).draw(&picture.view(), &analysis, |_| size), &drawn);
+            assert_eq!(
+                Annotator::new(legend.clone()).draw(&picture.view(), &analysis, &[], |_| size),
+                &drawn
+            );
             let green = drawn.bytes().chunks_exact(3).filter(|pixel| *pixel == [70, 220, 110]).count();
             assert!(green > size[0] / 2, "the box is on it: {green} pixels");
         }

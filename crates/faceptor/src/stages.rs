@@ -28,5 +28,6 @@ pub use crate::tasks::decoder::{TaskDecoder, TaskResult, largest};
 pub use crate::tasks::parsing::{OUTSIDE, Parsing};
 pub use crate::tasks::prediction::Prediction;
 pub use crate::tasks::selection::{MAX_TASKS, SelectionError, SharedPart, TaskList, parts_of, select as select_tasks};
+pub use crate::track::track_check::Suspicion;
 pub use crate::track::tracker::{MAX_TRACKS, TrackerOptions};
 pub use crate::video::{FaceShare, FramePolicy, FrameSummary, Plan, VideoFaces};

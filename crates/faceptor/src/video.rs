@@ -14,6 +14,7 @@ use crate::tasks::prediction::Prediction;
 use crate::tasks::selection::TaskList;
 use crate::tasks::smoothing;
 use crate::track::search_roll::SearchRoll;
+use crate::track::track_check::Suspicion;
 use crate::track::tracker::{MAX_TRACKS, SWEEP_FRAMES, Search, Tracker, TrackerOptions};
 use faceptor_nn::manifest::TaskKind;
 
@@ -390,17 +391,24 @@ impl VideoFaces {
         stale
     }
 
-    /// Copies the tasks and the faces of this frame, in the order of their numbers, without allocating.
-    pub fn copy_to(&self, analysis: &mut Analysis) {
-        analysis.tasks.clone_from(&self.tasks);
-        analysis.faces.clear();
+    /// Returns the faces of this frame with their slots and the suspicion against their tracks, in the order of their numbers,
+    /// as [`copy_to`](VideoFaces::copy_to) copies them. Allocates nothing.
+    pub fn visible(&self) -> impl Iterator<Item = (usize, &Face, Suspicion)> {
         let guided = self.tracking_task.is_some();
         let mut order: heapless::Vec<(u32, usize), MAX_TRACKS> =
             self.tracker.iter().map(|(slot, track)| (track.id, slot)).collect();
         order.sort_unstable();
-        for (_, slot) in order.into_iter().filter(|(_, slot)| self.tracker.is_visible(*slot, guided)) {
+        let visible = order.into_iter().filter(move |(_, slot)| self.tracker.is_visible(*slot, guided));
+        visible.filter_map(|(_, slot)| Some((slot, &self.faces[slot], self.tracker.get(slot)?.suspicion())))
+    }
+
+    /// Copies the tasks and the faces of this frame, in the order of their numbers, without allocating.
+    pub fn copy_to(&self, analysis: &mut Analysis) {
+        analysis.tasks.clone_from(&self.tasks);
+        analysis.faces.clear();
+        for (slot, face, _) in self.visible() {
             if let Some(track) = self.tracker.get(slot) {
-                analysis.faces.push_copy(&self.faces[slot]);
+                analysis.faces.push_copy(face);
                 if let Some(face) = analysis.faces.last_mut() {
                     face.detection = track.detection().clipped(self.size);
                 }

@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use crate::outputs::format::identity::Identity;
 use crate::outputs::format::{ResultFiles, caption, terminal};
 use faceptor::stages::{Analysis, Face, Parsing, PhotoSearch, Prediction, TaskDecoder};
 
@@ -45,10 +46,16 @@ pub fn describe(
     text
 }
 
-/// Formats the results of a frame of a run as one line.
-pub fn describe_frame(number: u64, path: Option<&str>, analysis: &Analysis, decoders: &[TaskDecoder]) -> String {
-    let faces = analysis.faces.iter().map(|face| {
-        let phrases = caption::phrases(face, decoders);
+/// Formats the results of a frame of a run as one line. `identities`: a gallery's answers by face; empty without a gallery.
+pub fn describe_frame(
+    number: u64,
+    path: Option<&str>,
+    analysis: &Analysis,
+    decoders: &[TaskDecoder],
+    identities: &[Identity<'_>],
+) -> String {
+    let faces = analysis.faces.iter().enumerate().map(|(index, face)| {
+        let phrases = caption::phrases(face, decoders, identities.get(index));
         let [x, y, width, height] = face.detection.xywh();
         format!("face {} at {x:.0},{y:.0} {width:.0} x {height:.0}: {}", face.id, phrases.join(", "))
     });
@@ -68,7 +75,7 @@ fn describe_face(text: &mut String, face: &Face, decoders: &[TaskDecoder]) -> st
     if !warnings.is_empty() {
         writeln!(text, "    not to be trusted: {}", warnings.join(", "))?;
     }
-    let phrases = caption::phrases(face, decoders);
+    let phrases = caption::phrases(face, decoders, None);
     if !phrases.is_empty() {
         writeln!(text, "    {}", phrases.join(", "))?;
     }

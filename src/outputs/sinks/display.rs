@@ -39,7 +39,7 @@ impl Sink<SharedFrame> for DisplaySink {
         let Some(still) = scene.still.take() else { return ControlFlow::Continue(()) };
         let room = [self.screen.geometry().width, self.screen.geometry().height];
         let size = |picture: &Picture| fitting([picture.width(), picture.height()], room, true);
-        let picture = self.annotator.draw(&still.view(), &scene.analysis, size);
+        let picture = self.annotator.draw(&still.view(), &scene.analysis, &scene.identities.list(), size);
         let shown = self.screen.show(picture);
         let path = self.screen.path().display();
         match &shown {

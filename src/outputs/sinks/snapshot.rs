@@ -36,7 +36,8 @@ impl Sink<SnapshotFrame> for SnapshotSink {
         if let (Some(SnapshotRequest { path, force, ticket }), Some(still)) =
             (snapshot.request.take(), snapshot.frame.still.take())
         {
-            let picture = self.annotator.draw(&still.view(), &snapshot.frame.analysis, own_size);
+            let SharedFrame { analysis, identities, .. } = &snapshot.frame;
+            let picture = self.annotator.draw(&still.view(), analysis, &identities.list(), own_size);
             drop(still);
             let rules = OutputRules { force, inputs: self.inputs.clone() };
             let written =

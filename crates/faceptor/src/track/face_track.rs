@@ -192,6 +192,11 @@ impl Track {
         self.anchor_is_new = false;
     }
 
+    /// Returns the suspicion since the detector last found the face.
+    pub fn suspicion(&self) -> Suspicion {
+        self.suspicion
+    }
+
     /// Returns true if both the landmarks and the detector deny the face.
     pub(crate) fn is_denied(&self) -> bool {
         self.suspicion == Suspicion::Shape && self.misses > 0

@@ -1,0 +1,220 @@
+//! Names in the live loop: `faceptor run --gallery` on films of the portrait.
+
+use std::fs::{self, File};
+use std::io::Read;
+
+use faceptor_gallery::{
+    Decision, Details, Gallery, KeySource, Network, PassphraseCost, Platform, Roster, StoredTemplate, Template,
+};
+use image::{RgbImage, imageops};
+use serde_json::Value;
+
+use crate::pictures::{gradient, jpeg, portrait};
+use crate::program::{Folder, Output, PORTRAIT, faceptor};
+
+/// The gallery of so many people whose templates are made up, in memory.
+pub fn roster(people: u32) -> Roster {
+    let folder = Folder::new();
+    let platform = Platform {
+        random: |bytes| File::open("/dev/urandom")?.read_exact(bytes),
+        create: |path| File::options().read(true).write(true).create(true).truncate(true).open(path),
+    };
+    let key = KeySource::from_file_content(&std::array::from_fn::<u8, 32, _>(|index| index as u8)).expect("a key");
+    let network = Network { name: "test".into(), recognition: [7; 32], dimension: 128 };
+    let path = folder.path().join("gallery");
+    let cost = PassphraseCost { memory_kib: 8, passes: 1 };
+    let mut gallery = Gallery::create(&path, &key, &network, cost, platform, 0).expect("a new file");
+    for person in 0..people {
+        let numbers: Vec<f32> = (0..128u32).map(|index| ((person * 131 + index * 37) % 97) as f32 - 48.0).collect();
+        let template = Template::of(&numbers, 128).expect("a direction");
+        let stored = StoredTemplate { template, added_at: 0, eyes_px: 60.0, forced: Vec::new() };
+        let (name, by) = (format!("person {person}"), "test".to_owned());
+        let details = Details { name, enrolled_at: 0, enrolled_by: by, purpose: String::new(), expires_at: None };
+        gallery.enrol(details, vec![stored], 0).expect("enrolled");
+    }
+    gallery.roster(Decision::at(0.6), 0)
+}
+
+/// A folder with a key, a gallery that holds the portrait, and films.
+struct Place {
+    folder: Folder,
+    gallery: String,
+    key: String,
+}
+
+impl Place {
+    fn new() -> Place {
+        let folder = Folder::new();
+        let (gallery, key) = (folder.file("people.gallery"), folder.file("key"));
+        faceptor(&["gallery", "make-key", &key]).expect(0);
+        let place = Place { folder, gallery, key };
+        place.with(&["enroll", "Eileen Collins", PORTRAIT, "--threshold", "0.5"]).expect(0);
+        place
+    }
+
+    /// Runs a verb on the gallery.
+    fn with(&self, arguments: &[&str]) -> Output {
+        faceptor(&[arguments, &["--gallery", &self.gallery, "--key", &self.key]].concat())
+    }
+
+    fn film(&self, name: &str, pictures: &[RgbImage]) -> String {
+        self.folder.write(name, &pictures.iter().flat_map(jpeg).collect::<Vec<u8>>())
+    }
+
+    /// Runs a film with a threshold of its own, because the embedded network may have no table of impostor scores.
+    fn run(&self, film: &str, more: &[&str]) -> Output {
+        self.with(&[&["run", "--json", "--source", film, "--threshold", "0.5"], more].concat())
+    }
+}
+
+/// So many frames of the portrait, which moves to and fro and gets lighter and darker.
+fn moving(frames: u32) -> Vec<RgbImage> {
+    let frame = |number: u32| {
+        let swing = |period: f32| (number as f32 * std::f32::consts::TAU / period).sin();
+        let mut picture = imageops::crop_imm(&portrait(), (60.0 + 20.0 * swing(25.0)) as u32, 0, 320, 256).to_image();
+        let light = 1.0 + 0.15 * swing(17.0);
+        picture.pixels_mut().for_each(|pixel| pixel.0 = pixel.0.map(|value| (f32::from(value) * light) as u8));
+        picture
+    };
+    (0..frames).map(frame).collect()
+}
+
+/// The recognition of the only face of a frame.
+fn recognition(line: &Value) -> &Value {
+    &line["faces"][0]["recognition"]
+}
+
+fn name_of(line: &Value) -> Option<&str> {
+    recognition(line)["name"].as_str()
+}
+
+#[test]
+fn a_name_appears_after_some_frames_and_stays() {
+    let place = Place::new();
+    let film = place.film("film.mjpg", &moving(60));
+    let lines = place.run(&film, &[]).expect(0).json();
+    assert_eq!(lines.len(), 60);
+    let first = lines.iter().position(|line| name_of(line).is_some()).expect("it is named");
+    assert!((3..20).contains(&first), "frame {first}");
+    for line in &lines[..first] {
+        let found = recognition(line);
+        assert_eq!((&found["name"], &found["unknown"]), (&Value::Null, &"too_little_evidence".into()));
+    }
+    assert!(lines[first..].iter().all(|line| name_of(line) == Some("Eileen Collins")), "it flickers");
+    let found = recognition(&lines[59]);
+    assert!(found["similarity"].as_f64() > Some(0.6) && found["threshold"] == 0.5, "{found}");
+    assert_eq!((&found["unknown"], &found["second_similarity"]), (&Value::Null, &Value::Null));
+    // With a gallery the recognition runs beside the tasks that run without one.
+    assert!(lines[9]["faces"][0]["age"].is_object() && lines[9]["faces"][0]["landmarks"].is_object());
+    // Without JSON the name stands in the line, and on the picture.
+    let out = place.folder.file("last.png");
+    let run = place.with(&["run", "--source", &film, "--threshold", "0.5", "--tasks", "recognition", "--out", &out]);
+    let run = run.expect(0);
+    let line = run.out.lines().find(|line| line.starts_with("frame 50:")).expect("a line a frame");
+    assert!(line.contains(": Eileen Collins 0."), "{line}");
+    assert!(run.out.lines().next().is_some_and(|line| line.contains("unknown: too little evidence")), "{run:?}");
+    let plain = place.folder.file("plain.png");
+    faceptor(&["run", "--source", &film, "--tasks", "recognition", "--out", &plain]).expect(0);
+    assert_ne!(fs::read(&out).expect("written"), fs::read(&plain).expect("written"), "the name is on the picture");
+}
+
+#[test]
+fn strangers_and_empty_galleries_give_a_reason() {
+    let place = Place::new();
+    let film = place.film("film.mjpg", &moving(25));
+    let reasons = |more: &[&str]| {
+        let lines = place.with(&[&["run", "--json", "--source", &film, "--tasks", "recognition"], more].concat());
+        let lines = lines.expect(0).json();
+        assert!(lines.iter().all(|line| recognition(line)["name"].is_null()), "{more:?}");
+        recognition(&lines[24])["unknown"].as_str().map(str::to_owned)
+    };
+    assert_eq!(reasons(&["--threshold", "0.9999"]).as_deref(), Some("below_threshold"));
+    place.with(&["gallery", "remove", "Eileen Collins"]).expect(0);
+    assert_eq!(reasons(&["--threshold", "0.5"]).as_deref(), Some("empty_gallery"));
+}
+
+#[test]
+fn a_cut_ends_the_name() {
+    let place = Place::new();
+    let mut pictures = moving(30);
+    let length = pictures.len();
+    pictures.extend(vec![gradient(320, 256); 12]);
+    pictures.extend(moving(30));
+    let film = place.film("film.mjpg", &pictures);
+    let lines = place.run(&film, &["--tasks", "recognition"]).expect(0).json();
+    assert_eq!(name_of(&lines[length - 1]), Some("Eileen Collins"));
+    let again = (length..lines.len()).find(|&frame| name_of(&lines[frame]).is_some()).expect("it is named again");
+    assert!(again >= length + 15, "frame {again}: the evidence of the former scene is gone");
+    // A film that starts over is another scene too.
+    let lines = place.run(&film, &["--tasks", "recognition", "--frames", "80"]).expect(0).json();
+    assert!(name_of(&lines[71]).is_some() && name_of(&lines[72]).is_none(), "{:?}", recognition(&lines[72]));
+}
+
+#[test]
+fn the_recognition_is_chosen_or_its_lack_is_named() {
+    let place = Place::new();
+    let film = place.film("film.mjpg", &moving(2));
+    for tasks in ["age", "none", "landmarks,age"] {
+        let run = place.run(&film, &["--tasks", tasks]).expect(2);
+        assert!(run.err.contains("needs the task recognition") && run.err.contains("--tasks"), "{run:?}");
+    }
+    for tasks in ["all", "recognition", "age,recognition"] {
+        place.run(&film, &["--tasks", tasks]).expect(0);
+    }
+    for option in [&["--key", &place.key][..], &["--passphrase"], &["--counter", &place.key], &["--threshold", "0.5"]] {
+        let run = faceptor(&[&["run", "--source", &film], option].concat()).expect(2);
+        assert!(run.err.contains(&format!("{} needs --gallery", option[0])), "{run:?}");
+    }
+}
+
+#[test]
+fn galleries_that_cannot_be_used_end_the_run_before_it_begins() {
+    let place = Place::new();
+    let film = place.film("film.mjpg", &moving(2));
+    let other = place.folder.file("other");
+    faceptor(&["gallery", "make-key", &other]).expect(0);
+    let folder = place.folder.file("");
+    for (gallery, key, reason) in [
+        (place.gallery.as_str(), other.as_str(), "wrong key"),
+        (&folder, &place.key, "folder"),
+        ("/dev/null", &place.key, "device"),
+        (&film, &place.key, "not a Faceptor gallery"),
+        ("/nonexistent/people.gallery", &place.key, "No such file"),
+    ] {
+        let run = faceptor(&["run", "--source", &film, "--gallery", gallery, "--key", key, "--threshold", "0.5"]);
+        let run = run.expect(1);
+        assert!(run.err.contains(reason) && run.out.is_empty(), "{run:?}");
+    }
+    // No output replaces the gallery or its key.
+    for file in [&place.gallery, &place.key] {
+        let before = fs::read(file).expect("readable");
+        for output in ["--record", "--out"] {
+            place.run(&film, &[output, file, "--force"]).expect(1);
+            assert_eq!(fs::read(file).expect("readable"), before, "{output}");
+        }
+    }
+}
+
+#[test]
+fn no_log_line_of_a_run_holds_a_name() {
+    let place = Place::new();
+    let film = place.film("film.mjpg", &moving(25));
+    let record = place.folder.file("faces.jsonl");
+    let run = place.run(&film, &["--verbose", "--record", &record]).expect(0);
+    assert!(run.out.contains("Eileen") && !run.err.contains("Eileen") && !run.err.contains("Collins"), "{}", run.err);
+    assert!(run.err.contains("gallery: 1 people with 1 templates"), "{}", run.err);
+    assert!(fs::read_to_string(&record).expect("recorded").contains("Eileen Collins"));
+}
+
+#[test]
+fn the_gallery_is_a_key_of_the_configuration() {
+    let place = Place::new();
+    let film = place.film("film.mjpg", &moving(25));
+    let text = format!(
+        "source = \"{film}\"\ngallery = \"{}\"\nkey = \"{}\"\nthreshold = 0.5\njson = true\n",
+        place.gallery, place.key
+    );
+    let config = place.folder.write("faceptor.toml", text.as_bytes());
+    let run = faceptor(&["run", "--config", &config]).expect(0);
+    assert_eq!(name_of(&run.json()[24]), Some("Eileen Collins"));
+}
