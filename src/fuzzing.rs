@@ -11,7 +11,7 @@ use crate::capture::open::sniff;
 use crate::capture::source::Poll;
 use crate::capture::timed_reader::TimedReader;
 use crate::control::protocol::{self, Reply};
-use crate::control::{LoopControl, PendingResult, Refusal};
+use crate::control::{Enrolment, LoopControl, PendingResult, Refusal};
 use crate::lab::reference::{INDEX, Reference};
 use crate::outputs::sinks::preview::request;
 
@@ -86,6 +86,15 @@ impl LoopControl for IdleLoop {
     fn stats(&self) -> Value {
         json!({})
     }
+    fn reload_gallery(&self) -> Result<PendingResult, Refusal> {
+        Ok(Box::new(|| Some(Ok(Value::Null))))
+    }
+
+    fn enrol(&self, enrolment: Enrolment) -> Result<PendingResult, Refusal> {
+        let name = enrolment.name;
+        Ok(Box::new(move || Some(Ok(Value::from(name.as_str())))))
+    }
+
     fn snapshot(&self, file: &Path, _: bool) -> Result<PendingResult, Refusal> {
         assert!(file.is_absolute());
         Ok(Box::new(|| Some(Ok(json!({})))))

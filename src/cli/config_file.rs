@@ -181,11 +181,16 @@ fn scalar(value: &Value) -> Option<String> {
 /// Describes an unknown key, with the nearest option.
 fn unknown(key: &str, name: &str, command: &Command) -> String {
     let options = command.get_arguments().filter_map(|argument| argument.get_long()).filter(|long| *long != OPTION);
-    // The one measure favours a common beginning, the other finds two letters that traded places.
-    let likeness = |long| strsim::jaro_winkler(name, long).max(strsim::normalized_damerau_levenshtein(name, long));
-    let nearest = options.map(|long| (likeness(long), long)).max_by(|a, b| a.0.total_cmp(&b.0));
-    match nearest.filter(|(likeness, _)| *likeness > 0.65) {
-        Some((_, long)) => format!("there is no option {key:?}: is {long} meant?"),
+    // The one measure favours a common beginning, the other finds two letters that traded places. Their sum chooses among options
+    // that both find near.
+    let measures = |long| [strsim::jaro_winkler(name, long), strsim::normalized_damerau_levenshtein(name, long)];
+    let nearest = options.max_by(|a, b| {
+        let [a, b] = [a, b].map(|long| measures(long).iter().sum::<f64>());
+        a.total_cmp(&b)
+    });
+    let nearest = nearest.filter(|long| measures(long).iter().any(|likeness| *likeness > 0.65));
+    match nearest {
+        Some(long) => format!("there is no option {key:?}: is {long} meant?"),
         None => format!("there is no option {key:?}: `faceptor run --help` lists them"),
     }
 }

@@ -11,9 +11,13 @@ use serde_json::{Value, json};
 use crate::cli::{Outcome, UsageError, output, report_text};
 use crate::control::protocol::MAX_RESPONSE;
 use crate::control::{socket, socket_paths};
+use crate::platform::account;
+use faceptor_gallery::check_name;
 
 /// Longest wait for the loop.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// Longest wait for the gallery: a key from a passphrase takes time on a board.
+const GALLERY_PATIENCE: Duration = Duration::from_secs(40);
 
 #[derive(Args)]
 pub struct CtlArguments {
@@ -55,14 +59,44 @@ enum Verb {
         #[arg(long)]
         force: bool,
     },
+    /// Do something with the loop's gallery.
+    Gallery {
+        #[command(subcommand)]
+        verb: GalleryVerb,
+    },
+    /// Enrol the one face in view in the loop's gallery; refused with its reason when there is none, or it cannot be seen well.
+    Enroll {
+        /// The person's name, of any script, on one line. If the gallery holds the person already, the view is added.
+        #[arg(value_name = "NAME")]
+        name: String,
+        /// End of the enrolment: 12h, 30d, 2w, 6m, 1y from now, a date such as 2027-01-31, or never. For a new person only.
+        #[arg(long, value_name = "TIME", default_value = "never")]
+        expires: String,
+        /// Purpose of the enrolment; stored with it. For a new person only.
+        #[arg(long, value_name = "TEXT", default_value = "")]
+        purpose: String,
+        /// Who enrols the person; stored with the enrolment [default: the account's name].
+        #[arg(long, value_name = "TEXT")]
+        by: Option<String>,
+    },
     /// End the loop.
     Quit,
+}
+
+#[derive(Subcommand)]
+enum GalleryVerb {
+    /// Read the gallery anew, after a change by another command.
+    Reload,
 }
 
 pub fn run(arguments: CtlArguments) -> Result<Outcome> {
     let request = request(&arguments.verb)?;
     let path = arguments.control.unwrap_or_else(socket_paths::path_to_connect_to);
-    let mut response = ask(&path, &request)?;
+    let patience = match arguments.verb {
+        Verb::Gallery { .. } | Verb::Enroll { .. } => GALLERY_PATIENCE,
+        _ => PATIENCE,
+    };
+    let mut response = ask(&path, &request, patience)?;
     if response["ok"] == true {
         match arguments.json {
             true => output::print_json(&response["result"])?,
@@ -102,15 +136,21 @@ fn request(verb: &Verb) -> Result<Value> {
                 true => json!({"verb": "snapshot", "file": file, "force": true}),
             }
         }
+        Verb::Gallery { verb: GalleryVerb::Reload } => json!({"verb": "reload-gallery"}),
+        Verb::Enroll { name, expires, purpose, by } => {
+            let name = check_name(name).map_err(|reason| UsageError(reason.to_string()))?;
+            let by = by.clone().unwrap_or_else(account::name);
+            json!({"verb": "enroll", "name": name, "by": by, "purpose": purpose, "expires": expires})
+        }
         Verb::Quit => json!({"verb": "quit"}),
     })
 }
 
 /// Sends one request and waits for its response.
-fn ask(path: &Path, request: &Value) -> Result<Value> {
+fn ask(path: &Path, request: &Value, patience: Duration) -> Result<Value> {
     let stream = socket::connect(path, PATIENCE).map_err(|error| unreachable(path, &error))?;
     let failed = || format!("no answer from the loop at {}", path.display());
-    stream.set_read_timeout(Some(PATIENCE)).with_context(failed)?;
+    stream.set_read_timeout(Some(patience)).with_context(failed)?;
     stream.set_write_timeout(Some(PATIENCE)).with_context(failed)?;
     // A connection that is refused at once (too many clients) has an answer, although the request could not be written.
     let written = (&stream).write_all(format!("{request}\n").as_bytes());
@@ -123,7 +163,7 @@ fn ask(path: &Path, request: &Value) -> Result<Value> {
         Ok(0) => bail!("{}: it ended without one", failed()),
         Ok(_) => serde_json::from_str(&line).with_context(|| format!("{}: this is not one", failed())),
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-            bail!("{} within {} s", failed(), PATIENCE.as_secs())
+            bail!("{} within {} s", failed(), patience.as_secs())
         }
         Err(error) => Err(error).with_context(failed),
     }

@@ -10,6 +10,7 @@ use crate::capture::photo_files;
 use crate::cli::gallery_arguments::{EmbedderArguments, GalleryArguments, JsonArguments, ThresholdArguments};
 use crate::cli::progress::Progress;
 use crate::cli::{Outcome, UsageError, output};
+use crate::platform::account;
 use crate::recognition::dates;
 use crate::recognition::embedder::Embedder;
 use crate::recognition::enrolment::{self, Candidate, Limits};
@@ -84,6 +85,7 @@ pub fn run(arguments: EnrollArguments) -> Result<Outcome> {
     let mut gallery = arguments.gallery.open_if_present()?;
     let key = if gallery.is_none() { Some(arguments.gallery.key(true)?) } else { None };
     let mut embedder = arguments.embedder.open()?;
+    embedder.measure_pose();
     if let Some(gallery) = &gallery {
         gallery.check_network(embedder.network()).context(arguments.gallery.path()?.display().to_string())?;
     }
@@ -102,7 +104,7 @@ pub fn run(arguments: EnrollArguments) -> Result<Outcome> {
     let templates = templates(&candidates, arguments.force);
     let (added, mut new) = (templates.len(), false);
     if added > 0 {
-        let enrolled_by = arguments.by.clone().unwrap_or_else(account);
+        let enrolled_by = arguments.by.clone().unwrap_or_else(account::name);
         let (name, purpose) = (name.to_owned(), arguments.purpose.clone());
         let details = Details { name, enrolled_at: now, enrolled_by, purpose, expires_at };
         let mut writer = match (gallery.take(), &key) {
@@ -235,11 +237,4 @@ fn summary(report: &Report, gallery: Option<&Gallery>, now: u64) -> String {
         plural(*added, "photo", "photos"),
         plural(people, "person", "people")
     )
-}
-
-/// Returns the name of the account that runs the program, or its number.
-fn account() -> String {
-    let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
-    let named = ["SUDO_USER", "USER", "LOGNAME"].into_iter().find_map(variable);
-    named.unwrap_or_else(|| format!("user {}", rustix::process::getuid().as_raw()))
 }

@@ -17,7 +17,7 @@ use faceptor_gallery::{Gallery, ImpostorScores, KeySource, Network, PassphraseCo
 pub(crate) const PLATFORM: Platform = Platform { random: random::fill, create: key_file::create_private };
 
 /// Names the gallery and its key.
-#[derive(Args)]
+#[derive(Args, Clone)]
 pub struct GalleryArguments {
     /// The gallery: one encrypted file.
     #[arg(long, value_name = "FILE", global = true)]
@@ -143,6 +143,25 @@ impl GalleryArguments {
         self.opened(Gallery::open)
     }
 
+    /// Opens the gallery for reading, and also returns its key.
+    ///
+    /// # Errors
+    /// As [`GalleryArguments::open`].
+    pub fn open_with_key(&self) -> Result<(Gallery, KeySource)> {
+        self.check_kind()?;
+        let key = self.key(false)?;
+        Ok((self.opened_by(Gallery::open, &key)?, key))
+    }
+
+    /// Opens the gallery again: with a key that is read anew, or with the passphrase that was typed before.
+    ///
+    /// # Errors
+    /// As [`GalleryArguments::open`] and [`GalleryArguments::open_for_writing`].
+    pub fn reopen(&self, former: &KeySource, for_writing: bool) -> Result<Gallery> {
+        let key = if former.is_passphrase() { former.clone() } else { self.key(false)? };
+        self.opened_by(if for_writing { Gallery::open_for_writing } else { Gallery::open }, &key)
+    }
+
     /// Opens the gallery as its writer.
     ///
     /// # Errors
@@ -215,11 +234,24 @@ impl GalleryArguments {
         &self,
         open: impl FnOnce(&Path, &KeySource, Platform) -> Result<Gallery, faceptor_gallery::GalleryError>,
     ) -> Result<Gallery> {
+        self.check_kind()?;
+        self.opened_by(open, &self.key(false)?)
+    }
+
+    /// Checks that the file is a gallery, so that what is none is reported as such before a key is asked for.
+    fn check_kind(&self) -> Result<()> {
+        let path = self.path()?;
+        Gallery::needs_passphrase(path, PLATFORM).map(drop).with_context(|| format!("{}", path.display()))
+    }
+
+    fn opened_by(
+        &self,
+        open: impl FnOnce(&Path, &KeySource, Platform) -> Result<Gallery, faceptor_gallery::GalleryError>,
+        key: &KeySource,
+    ) -> Result<Gallery> {
         let path = self.path()?;
         let within = || format!("{}", path.display());
-        // What is no gallery is reported as such, before a key is asked for.
-        Gallery::needs_passphrase(path, PLATFORM).with_context(within)?;
-        let gallery = open(path, &self.key(false)?, PLATFORM).with_context(within)?;
+        let gallery = open(path, key, PLATFORM).with_context(within)?;
         self.count(&gallery).with_context(within)?;
         for notice in gallery.notices() {
             log::warn!("{}: {notice}", path.display());

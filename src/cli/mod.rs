@@ -25,7 +25,7 @@ mod report_text;
 mod run;
 mod run_arguments;
 pub(crate) mod run_control;
-mod run_gallery;
+pub(crate) mod run_gallery;
 mod tasks;
 mod verify;
 

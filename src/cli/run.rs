@@ -28,7 +28,7 @@ use crate::outputs::draw::overlay::{Annotator, Legend, own_size};
 use crate::outputs::draw::png;
 use crate::outputs::fan_out::{Outputs, RunFacts};
 use crate::outputs::format::terminal;
-use crate::outputs::publisher::{self, Ending, Printing, Publisher};
+use crate::outputs::publisher::{self, Ending, FrameObserver, Printing, Publisher};
 use crate::platform::scheduling::{RealtimeGrants, ThreadRole};
 use crate::platform::sensors::Sensors;
 use crate::platform::shutdown::Shutdown;
@@ -63,13 +63,13 @@ pub fn run(arguments: RunArguments) -> Result<Outcome> {
     let live = source.period_us().is_some();
     let threads = if live { arguments.threads.live(&arguments.realtime) } else { arguments.threads.threads() }?;
     let tasks = arguments.naming.tasks(&arguments.tasks, &bundle)?;
-    let names = arguments.naming.names(&bundle)?;
     let pipeline = Pipeline::with_threads(bundle.clone(), &tasks, &threads)?;
     let legend = Arc::new(Legend::of(&pipeline));
     // Files and photos have no deadline, so priority would not help.
     let mut obtained = if live { arguments.realtime.process() } else { RealtimeGrants::default() };
 
     let (sender, commands) = sync_channel(COMMANDS);
+    let (names, gallery) = arguments.naming.open(&bundle, sender.clone())?.unzip();
     let mut control = RunControl {
         commands: sender,
         run_stats: Arc::default(),
@@ -77,6 +77,7 @@ pub fn run(arguments: RunArguments) -> Result<Outcome> {
         budget_us: Arc::default(),
         shutdown: Shutdown::default(),
         pixel_demand: None,
+        gallery,
         heat: None,
         granted: Arc::default(),
         facts: json!({ "source": source.describe(), "network": bundle.manifest().name, "sha256": bundle.sha256() }),
@@ -157,6 +158,12 @@ impl Run<'_> {
             ended: ended.clone(),
             shutdown: self.control.shutdown.clone(),
             run_stats: self.control.run_stats.clone(),
+            observer: self.control.gallery.clone().map(|gallery| -> FrameObserver {
+                Box::new(move |analysis| {
+                    let (view, task) = gallery.view();
+                    view.observe(analysis, task);
+                })
+            }),
         };
         let printing = if arguments.outputs.json { Printing::Json } else { Printing::Text };
         let keep_last = arguments.outputs.out.is_some();

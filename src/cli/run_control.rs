@@ -8,8 +8,9 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
+use crate::cli::run_gallery::RunGallery;
 use crate::control::protocol::Refusal;
-use crate::control::{LoopControl, PendingResult};
+use crate::control::{Enrolment, LoopControl, PendingResult};
 use crate::live::live_loop::Command;
 use crate::live::run_stats::RunStats;
 use crate::outputs::sinks::pixel_demand::PixelDemand;
@@ -34,6 +35,8 @@ pub struct RunControl {
     pub shutdown: Shutdown,
     /// Takes snapshots, if the run has outputs.
     pub pixel_demand: Option<Arc<PixelDemand>>,
+    /// The gallery, if faces are named.
+    pub gallery: Option<RunGallery>,
     pub heat: Option<Arc<thermal::HeatMonitor>>,
     /// The scheduling and memory locking that the machine granted to a live run, once known.
     pub granted: Arc<OnceLock<RealtimeGrants>>,
@@ -47,6 +50,11 @@ impl RunControl {
             TrySendError::Full(_) => Refusal::Busy,
             TrySendError::Disconnected(_) => Refusal::Failed("the loop has ended".to_owned()),
         })
+    }
+
+    fn gallery(&self) -> Result<&RunGallery, Refusal> {
+        let missing = || Refusal::Failed("this run has no gallery: start it with --gallery FILE".to_owned());
+        self.gallery.as_ref().ok_or_else(missing)
     }
 
     fn names(&self, list: &TaskList) -> Vec<&str> {
@@ -122,6 +130,14 @@ impl LoopControl for RunControl {
             None if Instant::now() < until => None,
             None => Some(Ok(json!({ "file": file, "written": false }))),
         }))
+    }
+
+    fn reload_gallery(&self) -> Result<PendingResult, Refusal> {
+        self.gallery()?.reload()
+    }
+
+    fn enrol(&self, enrolment: Enrolment) -> Result<PendingResult, Refusal> {
+        self.gallery()?.enrol(enrolment)
     }
 
     fn quit(&self) -> Result<Value, Refusal> {

@@ -21,6 +21,24 @@ pub use crate::control::server::ControlServer;
 /// A pending result: called repeatedly until it returns one. Each call returns at once.
 pub type PendingResult = Box<dyn FnMut() -> Option<Result<Value, Refusal>> + Send>;
 
+/// An enrolment of the face in view.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Enrolment {
+    pub name: String,
+    /// Who enrols the person.
+    pub by: String,
+    pub purpose: String,
+    /// End of the enrolment, as for `faceptor enroll --expires`.
+    pub expires: String,
+}
+
+impl std::fmt::Debug for Enrolment {
+    /// Shows no name, so that it reaches no log.
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str("Enrolment(..)")
+    }
+}
+
 /// Controls a running loop. Called from the server's thread; every method returns at once.
 ///
 /// The values are JSON objects, which become the `result` of a response.
@@ -46,6 +64,12 @@ pub trait LoopControl: Send {
     /// Writes the next frame, annotated, as a PNG file; with `force` also over a file that this program did not write. The
     /// result comes when the file has been written.
     fn snapshot(&self, file: &Path, force: bool) -> Result<PendingResult, Refusal>;
+
+    /// Reads the gallery anew. The result comes when the loop has the new state.
+    fn reload_gallery(&self) -> Result<PendingResult, Refusal>;
+
+    /// Enrols the one face in view. The result comes when the gallery is written and the loop has its new state.
+    fn enrol(&self, enrolment: Enrolment) -> Result<PendingResult, Refusal>;
 
     /// Ends the loop after the current frame.
     fn quit(&self) -> Result<Value, Refusal>;

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use crate::control::{LoopControl, PendingResult};
+use crate::control::{Enrolment, LoopControl, PendingResult};
 
 /// Longest request in bytes, without its newline.
 pub const MAX_REQUEST: usize = 4096;
@@ -20,7 +20,7 @@ pub const MAX_BUDGET_MS: f64 = 60_000.0;
 pub enum Refusal {
     #[error("{0}")]
     Malformed(String),
-    #[error("there is no verb {0}: tasks, set-tasks, budget, status, stats, snapshot, quit")]
+    #[error("there is no verb {0}: tasks, set-tasks, budget, status, stats, snapshot, reload-gallery, enroll, quit")]
     UnknownVerb(String),
     #[error("{0}")]
     BadArgument(String),
@@ -89,6 +89,10 @@ struct ControlRequest {
     ms: Option<f64>,
     file: Option<PathBuf>,
     force: Option<bool>,
+    name: Option<String>,
+    by: Option<String>,
+    purpose: Option<String>,
+    expires: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -178,11 +182,16 @@ fn request(line: &[u8], id: &RequestId, target: &dyn LoopControl) -> Result<Done
         ("ms", request.ms.is_some()),
         ("file", request.file.is_some()),
         ("force", request.force.is_some()),
+        ("name", request.name.is_some()),
+        ("by", request.by.is_some()),
+        ("purpose", request.purpose.is_some()),
+        ("expires", request.expires.is_some()),
     ];
     let taken: &[&str] = match request.verb.as_str() {
         "set-tasks" => &["tasks"],
         "budget" => &["ms"],
         "snapshot" => &["file", "force"],
+        "enroll" => &["name", "by", "purpose", "expires"],
         _ => &[],
     };
     if let Some((name, _)) = given.iter().find(|(name, is_given)| *is_given && !taken.contains(name)) {
@@ -207,6 +216,19 @@ fn request(line: &[u8], id: &RequestId, target: &dyn LoopControl) -> Result<Done
             }
             Some(file) => Err(wrong(&format!("{} is not an absolute path", file.display()))),
             None => Err(wrong("file is missing, the absolute path of a PNG")),
+        },
+        "reload-gallery" => return target.reload_gallery().map(Done::Pending),
+        "enroll" => match request.name {
+            Some(name) => {
+                let enrolment = Enrolment {
+                    name,
+                    by: request.by.unwrap_or_else(|| "the control socket".to_owned()),
+                    purpose: request.purpose.unwrap_or_default(),
+                    expires: request.expires.unwrap_or_else(|| "never".to_owned()),
+                };
+                return target.enrol(enrolment).map(Done::Pending);
+            }
+            None => Err(wrong("name is missing, that of the person in view")),
         },
         "quit" => target.quit(),
         other => Err(Refusal::UnknownVerb(other.chars().take(40).collect())),
@@ -272,6 +294,15 @@ pub mod tests {
                 (asked > 2).then(|| Ok(result.clone()))
             }))
         }
+        fn reload_gallery(&self) -> Result<PendingResult, Refusal> {
+            let result = self.record("reload".to_owned())?;
+            Ok(Box::new(move || Some(Ok(result.clone()))))
+        }
+        fn enrol(&self, enrolment: Enrolment) -> Result<PendingResult, Refusal> {
+            let Enrolment { name, by, purpose, expires } = enrolment;
+            let result = self.record(format!("enroll {name} by {by} for {purpose:?} until {expires}"))?;
+            Ok(Box::new(move || Some(Ok(result.clone()))))
+        }
         fn quit(&self) -> Result<Value, Refusal> {
             self.record("quit".to_owned())
         }
@@ -300,6 +331,9 @@ pub mod tests {
             (r#"{"id": 1.5, "verb": "budget", "ms": 12.5}"#, json!(1.5)),
             (r#"{"verb": "snapshot", "file": "/tmp/a b.png"}"#, Value::Null),
             (r#"{"verb": "snapshot", "file": "/b.png", "force": true}"#, Value::Null),
+            (r#"{"verb": "reload-gallery"}"#, Value::Null),
+            (r#"{"verb": "enroll", "name": "Ada", "by": "root", "purpose": "door", "expires": "1y"}"#, Value::Null),
+            (r#"{"verb": "enroll", "name": "Ada"}"#, Value::Null),
             (r#"{"verb": "quit", "id": null}"#, Value::Null),
         ];
         for (line, id) in lines {
@@ -316,6 +350,9 @@ pub mod tests {
                 "budget 12.5",
                 "snapshot /tmp/a b.png",
                 "snapshot /b.png by force",
+                "reload",
+                "enroll Ada by root for \"door\" until 1y",
+                "enroll Ada by the control socket for \"\" until never",
                 "quit"
             ]
         );

@@ -20,6 +20,7 @@ use crate::outputs::format::json::{JsonLine, Origin, OuterTiming};
 use crate::outputs::format::{ResultFiles, text};
 use crate::platform::clock::{self, Stopwatch};
 use crate::platform::shutdown::Shutdown;
+use faceptor::stages::Analysis;
 
 /// Time between two updates of the run statistics.
 const REPORT_US: u64 = 1_000_000;
@@ -35,6 +36,9 @@ pub enum Printing {
     Nothing,
 }
 
+/// Takes notice of the faces of each frame, on the publisher's thread.
+pub type FrameObserver = Box<dyn Fn(&Analysis) + Send>;
+
 /// The connections of the publisher to the rest of the program.
 pub struct PublisherLinks<'a> {
     pub results: RingReader<'a, FrameResult>,
@@ -45,6 +49,8 @@ pub struct PublisherLinks<'a> {
     /// Drained when standard output takes no more lines.
     pub shutdown: Shutdown,
     pub run_stats: Arc<RunStats>,
+    /// Takes notice of the faces of each frame.
+    pub observer: Option<FrameObserver>,
 }
 
 /// The publisher with its state.
@@ -128,6 +134,9 @@ impl<'a> Publisher<'a> {
     fn take(&mut self, mut result: Box<FrameResult>) {
         self.report.counters = result.counters;
         if result.number.is_some() {
+            if let Some(observer) = &self.links.observer {
+                observer(&result.analysis);
+            }
             self.publish(&mut result);
         }
         if clock::now_us() >= self.report.reported_us + REPORT_US {

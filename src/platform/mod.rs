@@ -3,6 +3,7 @@
 //! Each system call is made in one place, here or in `capture::v4l2`; no other folder has unsafe code.
 #![allow(unsafe_code)]
 
+pub(crate) mod account;
 pub mod allocations;
 pub mod clock;
 pub(crate) mod device_nodes;

@@ -12,6 +12,7 @@ use faceptor::stages::{
 };
 use faceptor_gallery::{ImpostorScores, Network};
 use faceptor_nn::bundle::Bundle;
+use faceptor_nn::manifest::TaskKind;
 use faceptor_nn::thread_pool::Threads;
 
 /// A network's recognition, ready for photos.
@@ -49,6 +50,14 @@ impl Embedder {
             false => Locate::Find { purpose: Purpose::Photo, limit: MAX_FACES },
         };
         Ok(Embedder { pipeline, task, network, impostors, locate })
+    }
+
+    /// Also measures the pose of each head, where the network has landmarks for it.
+    pub fn measure_pose(&mut self) {
+        let is_landmarks = |decoder: &TaskDecoder| decoder.task().kind == TaskKind::Landmarks;
+        let landmarks = self.pipeline.decoders().iter().position(is_landmarks);
+        let tasks = landmarks.into_iter().chain([self.task]).map(|task| task as u8);
+        self.pipeline.choose(&tasks.collect());
     }
 
     /// Returns the network that the embeddings are of.

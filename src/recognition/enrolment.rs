@@ -1,6 +1,6 @@
 //! Which photos may be enrolled: each refusal has its reason.
 
-use faceptor::stages::Face;
+use faceptor::stages::{Face, Pose};
 use faceptor_gallery::{Aggregation, Gallery, ImpostorScores, StoredTemplate, Template};
 
 use crate::recognition::embedder::{Embedder, PhotoFaces};
@@ -9,6 +9,10 @@ use crate::recognition::embedder::{Embedder, PhotoFaces};
 const RATE_OF_LIKE: f64 = 0.05;
 /// Similarity above which two templates come from the same photo.
 const SAME_PHOTO: f32 = 0.995;
+
+/// Degrees of yaw and of pitch beyond which a photo is no view for an enrolment.
+const MOST_YAW: f32 = 45.0;
+const MOST_PITCH: f32 = 35.0;
 
 /// The similarities that decide on an enrolment.
 #[derive(Clone, Copy, Debug)]
@@ -49,12 +53,20 @@ pub(crate) fn candidate(embedder: &Embedder, faces: &PhotoFaces, now: u64) -> Re
     let face = largest.ok_or("no_face")?;
     let quality = face.quality();
     let mut reasons: Vec<&'static str> = quality.warnings().collect();
+    if face.pose().is_some_and(|pose| is_turned(&pose)) && !reasons.contains(&"turned") {
+        reasons.push("turned");
+    }
     if faces.analysis.faces.len() > 1 {
         reasons.push("several_faces");
     }
     let template = Template::of(embedder.embedding(face), embedder.network().dimension).map_err(|_| "no_embedding")?;
     let stored = StoredTemplate { template, added_at: now, eyes_px: quality.eyes_px, forced: Vec::new() };
     Ok(Candidate { stored, reasons, is_known: false })
+}
+
+/// Reports whether a head is turned or tilted too far for an enrolment.
+fn is_turned(pose: &Pose) -> bool {
+    pose.yaw_deg.abs() > MOST_YAW || pose.pitch_deg.abs() > MOST_PITCH
 }
 
 /// Compares the photos of a person with each other, with those that the gallery has of the person, and with other people.

@@ -15,6 +15,7 @@ mod control;
 mod damaged_photos;
 mod devices;
 mod doctor;
+mod enrolment;
 mod files;
 mod films;
 mod finding;

@@ -9,8 +9,9 @@ use faceptor_gallery::{
 use image::{RgbImage, imageops};
 use serde_json::Value;
 
-use crate::pictures::{gradient, jpeg, portrait};
-use crate::program::{Folder, Output, PORTRAIT, faceptor};
+use crate::control::Run;
+use crate::pictures::{contact_sheet, gradient, jpeg, portrait};
+use crate::program::{Folder, Output, PATIENCE, PORTRAIT, faceptor};
 
 /// The gallery of so many people whose templates are made up, in memory.
 pub fn roster(people: u32) -> Roster {
@@ -217,4 +218,102 @@ fn the_gallery_is_a_key_of_the_configuration() {
     let config = place.folder.write("faceptor.toml", text.as_bytes());
     let run = faceptor(&["run", "--config", &config]).expect(0);
     assert_eq!(name_of(&run.json()[24]), Some("Eileen Collins"));
+}
+
+/// Runs the loop on a film that starts over, at 30 frames a second, with a control socket.
+fn live(place: &Place, film: &str, more: &[&str]) -> Run {
+    let arguments = ["--fps", "30", "--frames", "1000000", "--json", "--tasks", "recognition", "--source", film];
+    let gallery = ["--gallery", &place.gallery, "--key", &place.key, "--threshold", "0.5"];
+    Run::with(Folder::new(), &[&arguments[..], &gallery, more].concat(), true)
+}
+
+/// Frames until one has this name, or none.
+fn frame_named(run: &Run, name: Option<&str>) {
+    let until = std::time::Instant::now() + PATIENCE;
+    loop {
+        let frame = run.frame();
+        let is_there = recognition(&frame).is_object();
+        if is_there
+            && name_of(&frame) == name
+            && (name.is_some() || recognition(&frame)["unknown"] != "too_little_evidence")
+        {
+            return;
+        }
+        assert!(std::time::Instant::now() < until, "no frame with the name {name:?}: {frame}");
+    }
+}
+
+#[test]
+fn a_running_loop_takes_changes_of_the_gallery() {
+    let place = Place::new();
+    let film = place.film("film.mjpg", &moving(60));
+    let run = live(&place, &film, &[]);
+    frame_named(&run, Some("Eileen Collins"));
+    place.with(&["gallery", "rename", "Eileen Collins", "E. Collins"]).expect(0);
+    let report = run.ctl(&["gallery", "reload", "--json"]).expect(0).json().remove(0);
+    assert_eq!((&report["people"], &report["templates"]), (&1.into(), &1.into()));
+    frame_named(&run, Some("E. Collins"));
+    place.with(&["gallery", "remove", "E. Collins"]).expect(0);
+    run.ctl(&["gallery", "reload"]).expect(0);
+    frame_named(&run, None);
+    // The face in view is enrolled, and its name appears.
+    let report =
+        run.ctl(&["enroll", "Colonel Collins", "--purpose", "a test", "--expires", "1y", "--by", "me", "--json"]);
+    let report = report.expect(0).json().remove(0);
+    assert_eq!((&report["new"], &report["people"], &report["templates"]), (&true.into(), &1.into(), &1.into()));
+    frame_named(&run, Some("Colonel Collins"));
+    let shown = place.with(&["gallery", "show", "Colonel Collins", "--json"]).expect(0).json().remove(0);
+    assert_eq!((&shown["purpose"], &shown["enrolled_by"]), (&"a test".into(), &"me".into()));
+    assert!(shown["expires"].is_string());
+    // One face under two names is refused, and so are names that cannot be stored.
+    let refused = run.ctl(&["enroll", "Another Name"]).expect(1);
+    assert!(refused.err.contains("like another person"), "{refused:?}");
+    for name in ["", "two\nlines", &"x".repeat(10_000)] {
+        run.ctl(&["enroll", name]).expect(2);
+    }
+    run.ctl(&["enroll", "Ada", "--expires", "yesterday"]).expect(2);
+    // A gallery that cannot be read leaves the loop with what it had.
+    let content = fs::read(&place.gallery).expect("readable");
+    fs::write(&place.gallery, b"no gallery").expect("writable");
+    let refused = run.ctl(&["gallery", "reload"]).expect(1);
+    assert!(refused.err.contains("not a Faceptor gallery"), "{refused:?}");
+    frame_named(&run, Some("Colonel Collins"));
+    fs::write(&place.gallery, content).expect("writable");
+    // Without the recognition no face can be enrolled.
+    run.ctl(&["set-tasks", "age"]).expect(0);
+    let refused = run.ctl(&["enroll", "Ada"]).expect(1);
+    assert!(refused.err.contains("recognition not chosen"), "{refused:?}");
+    run.ctl(&["quit"]).expect(0);
+    let (ended, _) = run.end();
+    assert!(!ended.err.contains("Collins") && !ended.err.contains("Ada"), "{}", ended.err);
+}
+
+#[test]
+fn faces_that_cannot_be_enrolled_are_refused_with_their_reason() {
+    let place = Place::new();
+    place.with(&["gallery", "remove", "Eileen Collins"]).expect(0);
+    let small = imageops::resize(&portrait(), 130, 130, imageops::FilterType::Triangle);
+    for (name, picture, reason) in [
+        ("none", gradient(320, 240), "no face"),
+        ("many", contact_sheet(2, 1), "several faces"),
+        ("small", small, "too small"),
+    ] {
+        let film = place.film(&format!("{name}.mjpg"), &vec![picture; 30]);
+        let run = live(&place, &film, &[]);
+        run.frame();
+        let refused = run.ctl(&["enroll", "Eileen Collins"]).expect(1);
+        assert!(refused.err.contains("nothing was enrolled") && refused.err.contains(reason), "{name}: {refused:?}");
+        run.ctl(&["quit"]).expect(0);
+        run.end();
+    }
+    let list = place.with(&["gallery", "list", "--json"]).expect(0).json().remove(0);
+    assert!(list["people"].as_array().is_some_and(Vec::is_empty), "{list}");
+    // A run without a gallery says so.
+    let run = Run::start("landmarks");
+    for verb in [&["gallery", "reload"][..], &["enroll", "Ada"]] {
+        let refused = run.ctl(verb).expect(1);
+        assert!(refused.err.contains("--gallery"), "{refused:?}");
+    }
+    run.ctl(&["quit"]).expect(0);
+    run.end();
 }

@@ -95,6 +95,11 @@ impl KeySource {
         Ok(KeySource(Source::Passphrase(Zeroizing::new(passphrase.to_owned()))))
     }
 
+    /// Reports whether the secret is a passphrase.
+    pub fn is_passphrase(&self) -> bool {
+        matches!(self.0, Source::Passphrase(_))
+    }
+
     /// Returns the kind of source in words.
     pub(crate) fn kind(&self) -> &'static str {
         match self.0 {

@@ -4,7 +4,7 @@ use serde::ser::{Serialize, SerializeMap, Serializer};
 
 use crate::identity::Identity;
 use crate::{ResultFiles, terminal};
-use faceptor::stages::{Analysis, Deadline, Face, Point, Prediction, Quality, TaskDecoder, TaskResult, largest};
+use faceptor::stages::{Analysis, Deadline, Face, Point, Pose, Prediction, Quality, TaskDecoder, TaskResult, largest};
 use faceptor_nn::manifest::Task;
 use serde_json::value::RawValue;
 
@@ -169,6 +169,9 @@ impl Serialize for FaceEntry<'_> {
         map.serialize_entry("box", &found.xywh().map(|v| rounded(v, 2)))?;
         map.serialize_entry("keypoints", &found.keypoints.map(rounded_point))?;
         map.serialize_entry("quality", &QualityEntry(self.face.quality()))?;
+        if let Some(pose) = self.face.pose() {
+            map.serialize_entry("pose", &PoseEntry(pose))?;
+        }
         for (index, decoder, result) in self.face.known(self.decoders) {
             let (task, mask) = (decoder.task(), self.masks.get(index).and_then(Option::as_deref));
             map.serialize_entry(
@@ -200,6 +203,18 @@ impl Serialize for QualityEntry {
         map.serialize_entry("likeness", &likeness.map(|likeness| rounded(likeness, 3)))?;
         map.serialize_entry("visible", &rounded(visibility.area, 3))?;
         map.serialize_entry("landmarks_visible", &visibility.landmarks.map(|share| rounded(share, 3)))?;
+        map.end()
+    }
+}
+
+struct PoseEntry(Pose);
+
+impl Serialize for PoseEntry {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(None)?;
+        map.serialize_entry("yaw_deg", &rounded(self.0.yaw_deg, 1))?;
+        map.serialize_entry("pitch_deg", &rounded(self.0.pitch_deg, 1))?;
+        map.serialize_entry("roll_deg", &rounded(self.0.roll_deg, 1))?;
         map.end()
     }
 }

@@ -301,10 +301,7 @@ mod tests {
         for size in [[64, 48], [320, 240], [32, 24], [320, 240]] {
             let drawn = annotator.draw(&picture.view(), &analysis, &[], |_| size).clone();
             assert_eq!([drawn.width(), drawn.height()], size);
-            assert_eq!(
-                Annotator::new(legend.clone()).draw(&picture.view(), &analysis, &[], |_| size),
-                &drawn
-            );
+            assert_eq!(Annotator::new(legend.clone()).draw(&picture.view(), &analysis, &[], |_| size), &drawn);
             let green = drawn.bytes().chunks_exact(3).filter(|pixel| *pixel == [70, 220, 110]).count();
             assert!(green > size[0] / 2, "the box is on it: {green} pixels");
         }

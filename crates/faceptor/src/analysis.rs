@@ -3,7 +3,8 @@
 use crate::align::face_window::WindowTransforms;
 use crate::align::light::Light;
 use crate::detect::detection::Detection;
-use crate::geometry::Similarity;
+use crate::geometry::{Point, Similarity};
+use crate::pose::Pose;
 use crate::quality::{ANY_ROLL, Quality};
 use crate::tasks::decoder::{TaskDecoder, TaskResult};
 use crate::tasks::prediction::Prediction;
@@ -60,13 +61,21 @@ impl Face {
         let (sharpness, likeness) = (self.sharpness, self.likeness);
         let quality = Quality { sharpness, likeness, ..Quality::of(keypoints, self.light, self.most_roll) };
         let Some(size) = self.picture else { return quality };
-        // Landmarks of an earlier frame say nothing about this one.
+        quality.in_picture(keypoints, self.fresh_landmarks().next().unwrap_or_default(), size)
+    }
+
+    /// Returns the pose of the head; `None` without 68 landmarks of this picture.
+    pub fn pose(&self) -> Option<Pose> {
+        self.fresh_landmarks().find_map(Pose::of_landmarks)
+    }
+
+    /// Returns the landmarks of each task. Those of an earlier frame say nothing about this one.
+    fn fresh_landmarks(&self) -> impl Iterator<Item = &[Point]> {
         let results = self.results.iter().filter(|result| result.known && result.stale_frames == 0);
-        let mut landmarks = results.filter_map(|result| match &result.prediction {
+        results.filter_map(|result| match &result.prediction {
             Prediction::Landmarks(landmarks) => Some(landmarks.points.as_slice()),
             _ => None,
-        });
-        quality.in_picture(keypoints, landmarks.next().unwrap_or_default(), size)
+        })
     }
 
     /// Returns the known results with their decoders and indices, in the order of the manifest's tasks.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use crate::align::face_window::WindowTransforms;
 use crate::analysis;
 use crate::geometry::Point;
+use crate::pose::Pose;
 use crate::quality::Quality;
 use crate::results::{Attributes, Embedding, Expression, Parsing, TaskOutput};
 use crate::tasks::age::Age;
@@ -89,6 +90,11 @@ impl Face {
     /// Returns how well the face can be seen: size, turn, light.
     pub fn quality(&self) -> Quality {
         self.record.quality()
+    }
+
+    /// Returns the pose of the head; `None` without the 68 landmarks.
+    pub fn pose(&self) -> Option<Pose> {
+        self.record.pose()
     }
 
     /// Returns the landmarks, if a task for them was chosen.

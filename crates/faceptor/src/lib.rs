@@ -18,7 +18,9 @@ mod face;
 mod face_check;
 mod geometry;
 mod image;
+mod mean_face;
 mod pipeline;
+mod pose;
 mod quality;
 mod results;
 pub mod stages;
@@ -41,6 +43,7 @@ pub use image::colour::Colour;
 #[cfg(feature = "photo")]
 pub use image::photo::{Photo, PhotoOptions};
 pub use image::view::{ImageView, PixelFormat, ShortFrame};
+pub use pose::Pose;
 pub use quality::Quality;
 pub use results::{Attributes, Embedding, Expression, Parsing, TaskOutput};
 pub use task::Task;

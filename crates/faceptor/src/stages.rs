@@ -6,7 +6,7 @@
 //! within what a [`FramePolicy`] allows. `faceptor run` is such a program.
 
 #[doc(no_inline)]
-pub use crate::{Age, Augmentation, Colour, ImageView, PixelFormat, Point, Quality, ShortFrame};
+pub use crate::{Age, Augmentation, Colour, ImageView, PixelFormat, Point, Pose, Quality, ShortFrame};
 
 pub use crate::align::face_window::WindowTransforms;
 pub use crate::analysis::{Analysis, Deadline, Face, Timing};

@@ -5,6 +5,7 @@ python -m faceptor_models.student.export CHECKPOINT --cache CACHE --out edge
 
 import argparse
 import hashlib
+import re
 import shutil
 import tempfile
 import tomllib
@@ -85,6 +86,18 @@ def sha256(path):
     return hashlib.sha256(Path(path).read_bytes()).hexdigest()
 
 
+def table_of(out):
+    """Returns the text of the table of impostor scores in an export's manifest; empty without one."""
+    path = out / "manifest.toml"
+    found = re.search(r"(?m)^\[impostors\]\n(?:(?!\[).*\n?)*", path.read_text() if path.exists() else "")
+    return found.group().rstrip() + "\n" if found else ""
+
+
+def recognizer(out):
+    """Returns the hashes of the parts that recognition uses: a table of impostor scores belongs to them."""
+    return [sha256(path) if path.exists() else None for path in (out / "encoder.onnx", out / "task_recognition.onnx")]
+
+
 def manifest(name, version, size, parts, folder, finder, check=None):
     """Builds manifest.toml as a dict; `finder` is the finder's own finder.toml, `check` the face_check.toml of the export."""
     tasks, first = [], 0
@@ -162,6 +175,7 @@ def main(arguments=None):
         return
     out = Path(args.out)
     out.mkdir(parents=True, exist_ok=True)
+    impostors, measured = table_of(out), recognizer(out)
     parts = cut(net, args.px)
     tensors = run(parts, calibration_images(args.faces, args.cache, args.px))
     with tempfile.TemporaryDirectory() as folder:
@@ -180,6 +194,10 @@ def main(arguments=None):
     fitted = out / "face_check.toml"
     check = tomllib.loads(fitted.read_text()) if fitted.exists() else {}
     text = tomli_w.dumps(manifest(args.name, args.release, args.px, parts, out, finder, check))
+    if impostors and recognizer(out) == measured:
+        text += "\n" + impostors
+    elif impostors:
+        print(f"{out}: the recognition has changed, so its table of impostor scores is left out: measure it (make identity)")
     (out / "manifest.toml").write_text(text)
     size = sum(f.stat().st_size for f in out.glob("*.onnx"))
     print(f"{out}: {len(list(out.glob('*.onnx')))} parts, {size / 1e6:.2f} MB, manifest sha256 {sha256(out / 'manifest.toml')[:16]}")

@@ -10,6 +10,7 @@ import argparse
 import json
 import subprocess
 import tempfile
+from itertools import pairwise
 from pathlib import Path
 
 import cv2
@@ -81,7 +82,7 @@ def described(shown, owners):
         found["right"] += owner is not None and owner in given
         found["wrong"] += any(name != owner for name in given)
         # One change is the name's appearance.
-        found["changes"] += max(sum(a != b for a, b in zip(names, names[1:], strict=False)) - bool(given), 0)
+        found["changes"] += max(sum(a != b for a, b in pairwise(names)) - bool(given), 0)
         if owner in given:
             found["first"].append(names.index(owner) + 1)
     return found
