@@ -7,6 +7,7 @@ use clap::Args;
 use serde::Serialize;
 
 use crate::capture::photo_files;
+use crate::cli::enroll_source;
 use crate::cli::gallery_arguments::{EmbedderArguments, GalleryArguments, JsonArguments, ThresholdArguments};
 use crate::cli::progress::Progress;
 use crate::cli::{Outcome, UsageError, output};
@@ -22,8 +23,11 @@ pub struct EnrollArguments {
     #[arg(value_name = "NAME")]
     name: String,
     /// Photos (JPEG, PNG, WebP) of this person alone, or folders of them.
-    #[arg(required = true, value_name = "PATH")]
+    #[arg(required_unless_present = "source", conflicts_with = "source", value_name = "PATH")]
     paths: Vec<PathBuf>,
+    /// Look at a camera (/dev/video0) or film until there are good views of the person, and say what is missing.
+    #[arg(long, value_name = "SOURCE")]
+    source: Option<String>,
     #[command(flatten)]
     gallery: GalleryArguments,
     #[command(flatten)]
@@ -68,8 +72,11 @@ struct Report<'a> {
     expires: Option<String>,
 }
 
+/// Photos or views, the outcome of each, and those that show a face.
+pub(super) type Looked = (Vec<PathBuf>, Vec<Fate>, Vec<Candidate>);
+
 /// The outcome for a photo.
-enum Fate {
+pub(super) enum Fate {
     Unreadable,
     Refused(&'static str),
     Candidate(usize),
@@ -98,7 +105,10 @@ pub fn run(arguments: EnrollArguments) -> Result<Outcome> {
     for (path, reason) in &listing.failures {
         log::error!("{}: {reason:#}", path.display());
     }
-    let (fates, mut candidates) = look(&listing.photos, &mut embedder, now);
+    let (photos, fates, mut candidates) = match &arguments.source {
+        Some(source) => enroll_source::look(source, &mut embedder, now)?,
+        None => look(listing.photos, &mut embedder, now),
+    };
     let limits = limits(&arguments, &embedder, gallery.as_ref(), now);
     enrolment::compare(&mut candidates, gallery.as_ref(), name, limits, now);
     let templates = templates(&candidates, arguments.force);
@@ -118,7 +128,7 @@ pub fn run(arguments: EnrollArguments) -> Result<Outcome> {
         gallery = Some(writer);
     }
 
-    let refused = report_photos(&listing.photos, &fates, &candidates, &arguments)?;
+    let refused = report_photos(&photos, &fates, &candidates, &arguments)?;
     if added == 0 && refused > 0 {
         log::error!("nothing was enrolled");
     }
@@ -135,7 +145,7 @@ pub fn run(arguments: EnrollArguments) -> Result<Outcome> {
 }
 
 /// Embeds the face of each photo. Returns what became of each, and the photos that show a face.
-fn look(photos: &[PathBuf], embedder: &mut Embedder, now: u64) -> (Vec<Fate>, Vec<Candidate>) {
+fn look(photos: Vec<PathBuf>, embedder: &mut Embedder, now: u64) -> Looked {
     let mut candidates = Vec::new();
     let mut progress = Progress::of(photos.len());
     let fate = |path: &PathBuf| {
@@ -153,7 +163,8 @@ fn look(photos: &[PathBuf], embedder: &mut Embedder, now: u64) -> (Vec<Fate>, Ve
         }
         Fate::Candidate(candidates.len() - 1)
     };
-    (photos.iter().map(fate).collect(), candidates)
+    let fates = photos.iter().map(fate).collect();
+    (photos, fates, candidates)
 }
 
 /// Returns the similarities that decide; `None` where neither the network nor the user gives any.

@@ -9,6 +9,7 @@ mod ctl;
 mod devices;
 mod doctor;
 mod enroll;
+mod enroll_source;
 mod gallery;
 mod gallery_arguments;
 mod identify;

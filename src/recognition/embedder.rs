@@ -7,8 +7,8 @@ use anyhow::{Context, Result};
 
 use crate::recognition::recognizer::Recognizer;
 use faceptor::stages::{
-    Analysis, Augmentation, Face, Locate, MAX_FACES, Picture, Pipeline, Pixels, Prediction, Purpose, TaskDecoder,
-    TaskList, read_photo,
+    Analysis, Augmentation, Face, ImageView, Locate, MAX_FACES, Picture, Pipeline, Pixels, Prediction, Purpose,
+    TaskDecoder, TaskList, read_photo,
 };
 use faceptor_gallery::{ImpostorScores, Network};
 use faceptor_nn::bundle::Bundle;
@@ -88,6 +88,18 @@ impl Embedder {
         let picture: Picture = photo.into_picture();
         let analysis = self.pipeline.analyze(&picture, self.locate).context("the network failed")?;
         Ok(PhotoFaces { width: picture.width(), height: picture.height(), analysis, warnings })
+    }
+
+    /// Finds the faces of a frame and embeds each of them.
+    ///
+    /// # Errors
+    /// When the network fails.
+    pub fn faces_in(&mut self, view: &ImageView) -> Result<PhotoFaces> {
+        let mut picture = Picture::default();
+        view.to_picture(&mut picture);
+        let locate = Locate::Find { purpose: Purpose::Live, limit: MAX_FACES };
+        let analysis = self.pipeline.analyze(&picture, locate).context("the network failed")?;
+        Ok(PhotoFaces { width: picture.width(), height: picture.height(), analysis, warnings: Vec::new() })
     }
 
     /// Returns the embedding of a face.

@@ -11,3 +11,4 @@ pub(crate) mod roster_keeper;
 pub mod track_names;
 #[cfg(test)]
 mod track_names_tests;
+pub(crate) mod views;

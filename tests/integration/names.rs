@@ -317,3 +317,40 @@ fn faces_that_cannot_be_enrolled_are_refused_with_their_reason() {
     run.ctl(&["quit"]).expect(0);
     run.end();
 }
+
+#[test]
+fn a_person_before_a_camera_is_enrolled_from_views_or_told_what_is_missing() {
+    let place = Place::new();
+    place.with(&["gallery", "remove", "Eileen Collins"]).expect(0);
+    let enrol =
+        |film: &str| place.with(&["enroll", "Eileen Collins", "--source", film, "--threshold", "0.5", "--json"]);
+    // The portrait looks at the camera only, so other views are asked for.
+    let film = place.film("film.mjpg", &moving(30));
+    let run = enrol(&film).expect(0);
+    assert!(
+        run.err.contains("turn your head a little to your") && run.err.contains("fewer views than wanted"),
+        "{run:?}"
+    );
+    assert!(!run.err.contains("Collins"), "{run:?}");
+    let report = run.json().pop().expect("a summary");
+    assert!(report["added"].as_u64() >= Some(1) && report["refused"] == 0, "{report}");
+    let lines = place.run(&film, &["--tasks", "recognition"]).expect(0).json();
+    assert_eq!(name_of(&lines[29]), Some("Eileen Collins"));
+    for (name, picture, advice) in [
+        ("none", gradient(320, 240), "step before the camera"),
+        ("many", contact_sheet(2, 1), "one person alone"),
+        ("dark", darkened(&moving(1)[0]), "too dark"),
+    ] {
+        let run = enrol(&place.film(&format!("{name}.mjpg"), &vec![picture; 4])).expect(1);
+        assert!(run.err.contains("no good view") && run.err.contains(advice), "{name}: {run:?}");
+    }
+    place.with(&["enroll", "Ada", "--source", "/nonexistent.mjpg", "--threshold", "0.5"]).expect(1);
+    place.with(&["enroll", "Ada", "--threshold", "0.5"]).expect(2);
+    place.with(&["enroll", "Ada", PORTRAIT, "--source", &film, "--threshold", "0.5"]).expect(2);
+}
+
+fn darkened(picture: &RgbImage) -> RgbImage {
+    let mut dark = picture.clone();
+    dark.pixels_mut().for_each(|pixel| pixel.0 = pixel.0.map(|value| value / 9));
+    dark
+}
