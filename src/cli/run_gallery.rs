@@ -174,7 +174,7 @@ impl Inner {
         let threshold = self.threshold.needed(self.recognizer.impostors.as_ref(), gallery.comparisons(now))?;
         let roster = gallery.roster(Decision::at(threshold), now);
         let (people, templates) = (roster.size(), roster.templates());
-        log::info!("gallery: {people} people with {templates} templates, similarity of a name at least {threshold:.2}");
+        log::info!("gallery: {people} enrolled, {templates} templates, a name from a similarity of {threshold:.2} on");
         Ok(roster)
     }
 

@@ -203,7 +203,7 @@ fn no_log_line_of_a_run_holds_a_name() {
     let record = place.folder.file("faces.jsonl");
     let run = place.run(&film, &["--verbose", "--record", &record]).expect(0);
     assert!(run.out.contains("Eileen") && !run.err.contains("Eileen") && !run.err.contains("Collins"), "{}", run.err);
-    assert!(run.err.contains("gallery: 1 people with 1 templates"), "{}", run.err);
+    assert!(run.err.contains("gallery: 1 enrolled, 1 templates"), "{}", run.err);
     assert!(fs::read_to_string(&record).expect("recorded").contains("Eileen Collins"));
 }
 

@@ -2,8 +2,7 @@
 
 use serde::ser::SerializeMap;
 
-use crate::json::Name;
-use crate::terminal;
+use crate::terminal::{self, Name};
 
 /// The answer of a gallery for one face.
 #[derive(Clone, Copy, Debug, PartialEq)]

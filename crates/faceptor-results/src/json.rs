@@ -2,11 +2,11 @@
 
 use serde::ser::{Serialize, SerializeMap, Serializer};
 
+use crate::ResultFiles;
 use crate::identity::Identity;
-use crate::{ResultFiles, terminal};
+use crate::terminal::Name;
 use faceptor::stages::{Analysis, Deadline, Face, Point, Pose, Prediction, Quality, TaskDecoder, TaskResult, largest};
 use faceptor_nn::manifest::Task;
-use serde_json::value::RawValue;
 
 /// The origin of a picture.
 #[derive(Clone, Debug, Default)]
@@ -72,20 +72,6 @@ impl Serialize for JsonLine<'_> {
         }
         map.serialize_entry("timing_us", &TimingEntry { line: self })?;
         map.end()
-    }
-}
-
-/// The name of a file or a person. Characters that JSON allows and a terminal obeys are escaped.
-pub(crate) struct Name<'a>(pub &'a str);
-
-impl Serialize for Name<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        if !terminal::is_risky_in_json(self.0) {
-            return serializer.serialize_str(self.0);
-        }
-        let text = serde_json::to_string(self.0).map_err(serde::ser::Error::custom)?;
-        let text = RawValue::from_string(terminal::json(&text).into_owned()).map_err(serde::ser::Error::custom)?;
-        text.serialize(serializer)
     }
 }
 

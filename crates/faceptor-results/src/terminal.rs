@@ -3,6 +3,9 @@
 
 use std::borrow::Cow;
 
+use serde::ser::{Error, Serialize, Serializer};
+use serde_json::value::RawValue;
+
 /// Returns whether a terminal obeys the character instead of showing it: control characters, separators of lines, and
 /// characters that reverse the direction of the text after them.
 fn is_obeyed(character: char) -> bool {
@@ -61,6 +64,20 @@ pub fn json(text: &str) -> Cow<'_, str> {
         }
     }
     Cow::Owned(safe)
+}
+
+/// The name of a file or a person. Characters that JSON allows and a terminal obeys are escaped.
+pub(crate) struct Name<'a>(pub &'a str);
+
+impl Serialize for Name<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        if !is_risky_in_json(self.0) {
+            return serializer.serialize_str(self.0);
+        }
+        let text = serde_json::to_string(self.0).map_err(Error::custom)?;
+        let text = RawValue::from_string(json(&text).into_owned()).map_err(Error::custom)?;
+        text.serialize(serializer)
+    }
 }
 
 #[cfg(test)]
