@@ -118,7 +118,9 @@ mod tests {
         assert_eq!((kept.len(), missing), (1, TURNS.to_vec()));
         // Without landmarks every view counts as one from the front.
         let mut blind = Views::default();
-        (0..40).for_each(|frame| drop(blind.take(frame, seen(50.0, &[]).map(|(candidate, _)| (candidate, None)))));
+        for frame in 0..40 {
+            blind.take(frame, seen(50.0, &[]).map(|(candidate, _)| (candidate, None)));
+        }
         assert_eq!(blind.into_parts().0.len(), WANTED[0]);
     }
 }

@@ -4,6 +4,7 @@
 
 /// The 68 points; their mean is 0.
 #[rustfmt::skip]
+#[allow(clippy::approx_constant, reason = "measured numbers, some of which are near constants of mathematics")]
 pub(crate) const MEAN_FACE: [[f64; 3]; 68] = [
     [-1.145, -0.5376, 1.048],
     [-1.133, -0.243, 0.9808],
