@@ -144,7 +144,7 @@ impl Drop for Run {
 
 /// The tasks that the face of a frame has answers of; `None` without a face.
 fn answers(frame: &Value) -> Option<BTreeSet<String>> {
-    const OTHERS: [&str; 6] = ["id", "score", "box", "keypoints", "quality", "stale_frames"];
+    const OTHERS: [&str; 7] = ["id", "score", "box", "keypoints", "quality", "pose", "stale_frames"];
     let face = frame["faces"].as_array().expect("a list").first()?.as_object().expect("an object");
     Some(face.keys().filter(|key| !OTHERS.contains(&key.as_str())).cloned().collect())
 }
