@@ -12,6 +12,7 @@ mod bad_input;
 mod bench;
 mod capture;
 mod control;
+mod cuts;
 mod damaged_photos;
 mod devices;
 mod doctor;

@@ -5,14 +5,15 @@ use crate::analyze::{Observer, Step};
 use crate::detect::detection::Detections;
 use crate::detect::detector::Purpose;
 use crate::error::{Error, Result};
-use crate::geometry::{Similarity, TRACKING_LANDMARKS};
-use crate::image::view::ImageView;
+use crate::geometry::{Point, Similarity, TRACKING_LANDMARKS};
+use crate::image::view::{ImageView, each_format};
 use crate::pipeline::{FaceImage, Pipeline};
 use crate::quality::LIVE_ROLL;
 use crate::tasks::decoder::{TaskDecoder, TaskResult};
 use crate::tasks::prediction::Prediction;
 use crate::tasks::selection::TaskList;
 use crate::tasks::smoothing;
+use crate::track::likeness::Likeness;
 use crate::track::search_roll::SearchRoll;
 use crate::track::track_check::Suspicion;
 use crate::track::tracker::{MAX_TRACKS, SWEEP_FRAMES, Search, Tracker, TrackerOptions};
@@ -157,9 +158,10 @@ impl VideoFaces {
         &self.deferred
     }
 
-    /// Returns how many faces are tracked.
+    /// Returns how many faces are tracked and shown.
     pub fn count(&self) -> usize {
-        self.tracker.count()
+        let guided = self.tracking_task.is_some();
+        self.tracker.iter().filter(|(slot, _)| self.tracker.is_visible(*slot, guided)).count()
     }
 
     /// Returns the most faces.
@@ -262,6 +264,8 @@ impl VideoFaces {
             let ran = self.process_face(share, view, policy)?;
             policy.share_ended(share.slot, &self.run_tasks, ran);
         }
+        let template = *self.pipeline.template();
+        self.tracker.memorize(&|keypoints| likeness(view, keypoints, &template));
         let stale_results = self.settle(&plan, policy);
         Ok(FrameSummary { finder_ran, stale_results })
     }
@@ -270,6 +274,11 @@ impl VideoFaces {
         let guided = self.tracking_task.is_some();
         self.tracker.begin(elapsed_s);
         policy.begin();
+        let template = *self.pipeline.template();
+        let look = |keypoints: &[Point; 5]| likeness(view, keypoints, &template);
+        if self.tracker.look(&look) {
+            self.search_roll.restart();
+        }
         let search = self.tracker.search(guided, policy.finds_rarely());
         let found = match search {
             Search::Nothing => return Ok(false),
@@ -283,6 +292,7 @@ impl VideoFaces {
         };
         let limit = policy.face_limit(self.limit);
         if search == Search::Whole {
+            self.tracker.end_cut(&found, &look);
             self.tracker.check(&found, guided, limit);
             policy.ended(Step::Find);
         } else {
@@ -415,4 +425,10 @@ impl VideoFaces {
             }
         }
     }
+}
+
+/// Samples what a frame shows of the face with these keypoints.
+fn likeness(view: &ImageView, keypoints: &[Point; 5], template: &[Point; 5]) -> Option<Likeness> {
+    let to_picture = Similarity::fit(keypoints, template)?.inverse();
+    Some(each_format!(view, pixels => Likeness::sample(pixels, &to_picture)))
 }

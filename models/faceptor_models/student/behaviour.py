@@ -54,11 +54,11 @@ class Scene:
         return light * seen
 
 
-def write_clip(path, frames, noise, seed=1):
+def write_clip(path, frames, noise, seed=1, size=(WIDTH, HEIGHT), rate=RATE):
     """Writes RGB floats as YUV4MPEG2, each with Gaussian noise of `noise` grey levels on every channel."""
     rng = np.random.default_rng(seed)
     with open(path, "wb") as file:
-        file.write(f"YUV4MPEG2 W{WIDTH} H{HEIGHT} F{RATE}:1 Ip A1:1 C420jpeg\n".encode())
+        file.write(f"YUV4MPEG2 W{size[0]} H{size[1]} F{rate}:1 Ip A1:1 C420jpeg\n".encode())
         for frame in frames:
             seen = frame + noise * rng.standard_normal(frame.shape, dtype=np.float32)
             pixels = np.clip(np.rint(seen), 0, 255).astype(np.uint8)
@@ -68,11 +68,11 @@ def write_clip(path, frames, noise, seed=1):
 class Runner:
     """Runs `faceptor run` on clips in a folder of its own."""
 
-    def __init__(self, binary, model, folder):
-        self.binary, self.model, self.clip = binary, model, Path(folder) / "clip.y4m"
+    def __init__(self, binary, model, folder, width=WIDTH, height=HEIGHT):
+        self.binary, self.model, self.clip, self.size = binary, model, Path(folder) / "clip.y4m", (width, height)
 
-    def film(self, frames, noise=NOISE):
-        write_clip(self.clip, frames, noise)
+    def film(self, frames, noise=NOISE, rate=RATE):
+        write_clip(self.clip, frames, noise, size=self.size, rate=rate)
 
     def run(self, *options):
         """Returns the lines for the clip that was written last."""
@@ -262,6 +262,7 @@ def main():
     p.add_argument("--model", help="a bundle instead of the one inside the program")
     p.add_argument("--faces", help="the research photos, for the table by light")
     p.add_argument("--seconds", type=int, default=10, help="of each clip")
+    p.add_argument("--only", action="append", help="a table by its name")
     p.add_argument("--doc", help="Markdown file whose tables are replaced; without it they are printed")
     args = p.parse_args()
     scene = Scene()
@@ -282,6 +283,8 @@ def main():
             parts["canvas"] = lambda: searching.by_canvas(args.faces, args.binary, args.model)
         made = {}
         for name, make in parts.items():
+            if args.only and name not in args.only:
+                continue
             made[name] = make()
             print(f"{name}\n\n{made[name]}\n", flush=True)
     if args.doc:

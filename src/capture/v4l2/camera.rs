@@ -292,4 +292,8 @@ impl<B: Backend> Source for Camera<B> {
     fn describe(&self) -> String {
         format!("{}: {}", self.backend.name(), self.mode)
     }
+
+    fn scene(&self) -> u64 {
+        self.counters.reopened
+    }
 }

@@ -5,6 +5,7 @@ use crate::detect::detection::Detection;
 use crate::geometry::TRACKING_LANDMARKS;
 use crate::geometry::{Point, Similarity};
 use crate::geometry::{keypoints_of_landmarks, middle};
+use crate::track::likeness::Likeness;
 use crate::track::one_euro::Smoother;
 use crate::track::track_check::{KeypointTemplate, Suspicion};
 
@@ -14,6 +15,12 @@ pub(crate) const MAX_MISSES: u32 = 4;
 const FARTHEST_STEP: f32 = 0.15;
 /// Weight of the newest frame in the velocity.
 const SPEED_SHARE: f32 = 0.5;
+/// Detector runs in a row that end a track whose face is covered, if they all miss it: a hand passes in less than a second.
+pub(crate) const MAX_COVERED_MISSES: u32 = 30;
+/// Frames for which something else in the place of a covered face may be that face, still covered in part.
+pub(crate) const MAX_STRANGERS: u32 = 5;
+/// After so long the confirmed likeness follows the face even if they disagree, because the face has turned.
+const LIKENESS_KEPT_S: f32 = 1.0;
 /// Distance between detected and predicted keypoints, in box sides, above which the face is elsewhere.
 const ELSEWHERE: f32 = 0.1;
 
@@ -47,6 +54,19 @@ pub struct Track {
     landmarks: heapless::Vec<Point, TRACKING_LANDMARKS>,
     /// The crop's appearance when the detector last found the face.
     appearance_when_found: Option<AppearanceTemplate>,
+    /// What the face looked like in the last frame that showed it.
+    likeness: Option<Likeness>,
+    /// What it looked like when the detector confirmed it: where a hand has passed, the last frame shows the hand.
+    confirmed_likeness: Option<Likeness>,
+    /// Seconds since the confirmed likeness was taken.
+    confirmed_s: f32,
+    /// This frame shows something else in the face's place.
+    is_broken: bool,
+    /// Since the detector misses the face, a part of it looks different than when it was confirmed.
+    is_changed: bool,
+    /// What the detector found in the place of the covered face, and in how many frames.
+    stranger: Option<Likeness>,
+    strangers: u32,
     /// Seconds since the last observation.
     elapsed_s: f32,
     /// Rolls at which the face is still to be looked for, because it may be a turned one: 2, 1 or 0.
@@ -69,6 +89,13 @@ impl Track {
             smoother: Smoother::default(),
             landmarks: heapless::Vec::new(),
             appearance_when_found: None,
+            likeness: None,
+            confirmed_likeness: None,
+            confirmed_s: 0.0,
+            is_broken: false,
+            is_changed: false,
+            stranger: None,
+            strangers: 0,
             elapsed_s: 0.0,
             untried_rolls: if found.score < SURELY_UPRIGHT { 2 } else { 0 },
         }
@@ -86,7 +113,7 @@ impl Track {
 
     /// Returns the evidence that the face has left: 0 without any; the track ends at 1.
     pub fn lost_score(&self) -> f32 {
-        self.misses as f32 / MAX_MISSES as f32 + self.suspicion.score()
+        if self.may_be_covered() { self.misses as f32 / MAX_COVERED_MISSES as f32 } else { self.denials() }
     }
 
     /// Returns the detector's box, moved and scaled as the keypoints have moved since.
@@ -108,9 +135,99 @@ impl Track {
     /// Predicts the keypoints in this frame.
     pub(crate) fn predict(&mut self, elapsed_s: f32) {
         self.elapsed_s += elapsed_s;
+        self.confirmed_s += elapsed_s;
         let farthest = FARTHEST_STEP * self.side();
         let step = self.speed.map(|speed| (speed * self.elapsed_s).clamp(-farthest, farthest));
         self.keypoints = self.observed.map(|[x, y]| [x + step[0], y + step[1]]);
+    }
+
+    /// Takes what this frame shows in the predicted place. The track is broken if that is not its face.
+    pub(crate) fn look(&mut self, now: &Likeness, least: f32) {
+        self.is_broken = !self.shows(now, least);
+    }
+
+    /// Takes notice of another face in the place of this one. Returns true if the track ends: at once, or after some frames where
+    /// the face was covered. A face that comes out behind a hand does not look like itself at first, and changes from frame to
+    /// frame: those frames do not count.
+    pub(crate) fn gives_way(&mut self, now: Option<Likeness>) -> bool {
+        let stays = self.stranger.as_ref().zip(now.as_ref()).is_some_and(|(known, now)| known.agrees_wholly(now));
+        self.strangers = if stays { self.strangers + 1 } else { 1 };
+        self.stranger = now;
+        !self.is_covered() || self.strangers > MAX_STRANGERS
+    }
+
+    /// Mends a broken track: the detector has found its face. A covered face may have moved meanwhile.
+    pub(crate) fn mend(&mut self, found: &Detection) {
+        if self.is_covered() {
+            (self.keypoints, self.speed) = (found.keypoints, [0.0; 2]);
+            self.smoother.reset();
+            self.landmarks.clear();
+        }
+        self.is_broken = false;
+    }
+
+    /// Returns true unless what a place shows is known to be something else than the track's face.
+    pub(crate) fn shows(&self, now: &Likeness, least: f32) -> bool {
+        let mut known = self.likeness.iter().chain(&self.confirmed_likeness).peekable();
+        known.peek().is_none() || known.any(|known| known.agrees(now, least))
+    }
+
+    /// Takes what this frame shows in the face's place as its likeness.
+    pub(crate) fn memorize(&mut self, now: Likeness) {
+        if self.confirmed_likeness.is_none() {
+            (self.confirmed_likeness, self.confirmed_s) = (Some(now.clone()), 0.0);
+        }
+        self.likeness = Some(now);
+    }
+
+    /// Takes notice that the detector has missed the face. Where it is covered, the track waits at the place and for the
+    /// likeness that the detector confirmed last.
+    pub(crate) fn miss(&mut self) {
+        self.misses += 1;
+        let changed = |known: &Likeness| self.likeness.as_ref().is_some_and(|now| !known.agrees_wholly(now));
+        self.is_changed |= self.confirmed_likeness.as_ref().is_some_and(changed);
+        if self.is_covered() {
+            self.is_broken = true;
+            self.likeness.clone_from(&self.confirmed_likeness);
+            (self.keypoints, self.observed, self.speed) = (self.anchor_keypoints, self.anchor_keypoints, [0.0; 2]);
+        }
+    }
+
+    /// Returns true if this frame shows something else in the face's place.
+    pub(crate) fn is_broken(&self) -> bool {
+        self.is_broken
+    }
+
+    /// Returns true if the detector misses the face and something is before it or in its place.
+    fn may_be_covered(&self) -> bool {
+        self.misses > 0 && (self.is_broken || self.is_changed)
+    }
+
+    /// Returns true if the face is covered, or gone: something else is in its place, or it was missed for long. The track waits
+    /// for it without being shown.
+    pub(crate) fn is_covered(&self) -> bool {
+        self.may_be_covered() && (self.is_broken || self.denials() >= 1.0)
+    }
+
+    /// Returns true if a detection is so near that the covered face may have moved there.
+    pub(crate) fn may_have_moved_to(&self, found: &Detection) -> bool {
+        let (from, to) = (middle(&self.keypoints), middle(&found.keypoints));
+        (to[0] - from[0]).hypot(to[1] - from[1]) <= self.side()
+    }
+
+    /// Returns the evidence of the detector and the landmarks against the face.
+    fn denials(&self) -> f32 {
+        self.misses as f32 / MAX_MISSES as f32 + self.suspicion.score()
+    }
+
+    /// Takes the likeness as confirmed by the detector.
+    fn confirm_likeness(&mut self) {
+        (self.is_broken, self.is_changed, self.strangers, self.stranger) = (false, false, 0, None);
+        let Some(now) = &self.likeness else { return };
+        let follows = |known: &Likeness| known.agrees_wholly(now) || self.confirmed_s > LIKENESS_KEPT_S;
+        if self.confirmed_likeness.as_ref().is_none_or(follows) {
+            (self.confirmed_likeness, self.confirmed_s) = (self.likeness.clone(), 0.0);
+        }
     }
 
     /// Takes a detection of this frame. `replace_keypoints`: its keypoints replace the predicted ones.
@@ -128,6 +245,7 @@ impl Track {
         }
         (self.score, self.misses, self.suspicion, self.appearance_when_found) = (found.score, 0, Suspicion::None, None);
         (self.anchor, self.anchor_keypoints, self.anchor_is_new) = (found.edges, self.keypoints, true);
+        self.confirm_likeness();
     }
 
     /// Takes a detection that is some frames old: it confirms the face and the size of its box, but not its position.
@@ -138,6 +256,7 @@ impl Track {
         self.anchor = [left + shift[0], top + shift[1], right + shift[0], bottom + shift[1]];
         (self.anchor_keypoints, self.anchor_is_new) = (self.keypoints, true);
         (self.score, self.misses, self.suspicion, self.appearance_when_found) = (found.score, 0, Suspicion::None, None);
+        self.confirm_likeness();
     }
 
     /// Accepts the current keypoints as an observation and updates the velocity.
@@ -204,6 +323,6 @@ impl Track {
 
     /// Returns true if the detector should run on the next frame.
     pub(crate) fn is_doubtful(&self) -> bool {
-        self.suspicion > Suspicion::None || self.misses > 0 || self.untried_rolls > 0
+        self.suspicion > Suspicion::None || self.misses > 0 || self.untried_rolls > 0 || self.is_broken
     }
 }

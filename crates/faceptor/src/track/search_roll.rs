@@ -3,7 +3,8 @@
 //! The detector knows faces that are turned by less than about 35 degrees. A frame is searched at one roll, so that no frame
 //! takes longer than another. Without tracks the rolls take turns, upright every second time. A new face with a low score is
 //! looked for at both other rolls: it may be a turned one, whose keypoints are wrong upright. A track is confirmed at its own
-//! roll, in turns with an upright search for new faces.
+//! roll, in turns with an upright search for new faces. A track whose place shows something else does not count: another face may
+//! be there, at another roll.
 
 use crate::detect::detection::{Detection, Detections};
 use crate::track::face_track::Track;
@@ -42,13 +43,13 @@ impl SearchRoll {
     pub fn choose<'a>(&mut self, tracks: impl Iterator<Item = &'a Track> + Clone) -> f32 {
         let turn = self.searches as usize;
         self.searches = self.searches.wrapping_add(1);
-        let untried = tracks.clone().map(|track| track.untried_rolls).max();
+        let untried = tracks.clone().filter(|track| !track.is_broken()).map(|track| track.untried_rolls).max();
         let rolled = tracks.map(|track| track.detection().roll()).find(|roll| roll.abs() > ROLLED);
         self.roll = match (untried, rolled) {
-            (None, _) => ROLLS[turn % ROLLS.len()],
             (Some(2), _) => ROLLS[1],
             (Some(1), _) => ROLLS[3],
             (_, Some(roll)) if turn % 2 == 1 => roll.clamp(-MOST, MOST),
+            (None, _) => ROLLS[turn % ROLLS.len()],
             _ => 0.0,
         };
         self.roll
@@ -57,7 +58,8 @@ impl SearchRoll {
     /// Keeps the detections of the last search that can be believed at its roll.
     pub fn retain<'a>(&self, found: &mut Detections, tracks: impl Iterator<Item = &'a Track> + Clone) {
         found.retain(|face| {
-            let track = tracks.clone().map(Track::detection).find(|track| track.overlap(face) >= SAME_FACE);
+            let shown = tracks.clone().filter(|track| !track.is_broken()).map(Track::detection);
+            let track = shown.clone().find(|track| track.overlap(face) >= SAME_FACE);
             self.believes(face, track.as_ref())
         });
     }
@@ -92,6 +94,7 @@ fn apart(one: f32, other: f32) -> f32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::track::likeness::tests::{likeness, person};
 
     fn face(score: f32, degrees: f32) -> Detection {
         let upright = [[-10.0, -12.0], [10.0, -12.0], [0.0, 0.0], [-8.0, 12.0], [8.0, 12.0]];
@@ -119,6 +122,22 @@ mod tests {
         assert_eq!(rolls(std::slice::from_ref(&unsure), 1), [45.0]);
         unsure.untried_rolls = 1;
         assert_eq!(rolls(&[unsure], 1), [-45.0]);
+    }
+
+    #[test]
+    fn a_track_whose_place_shows_something_else_does_not_count() {
+        let seen = |number| likeness(&person(number), 0.0);
+        for (degrees, expected) in [(0.0, [0.0, 45.0, 0.0, -45.0]), (-80.0, [0.0, -60.0, 0.0, -60.0])] {
+            let mut track = Track::new(1, &face(0.8, degrees));
+            track.memorize(seen(1));
+            track.look(&seen(2), 0.8);
+            assert!(track.is_broken());
+            assert_eq!(rolls(std::slice::from_ref(&track), 4), expected);
+            // Another person may be upright there.
+            let mut found: Detections = [face(0.7, 0.0)].into_iter().collect();
+            SearchRoll::default().retain(&mut found, std::iter::once(&track));
+            assert_eq!(found.len(), 1);
+        }
     }
 
     #[test]

@@ -9,13 +9,19 @@
 //!
 //! A missed track ends sooner when there is more evidence against it: [`Track::lost_score`].
 //!
+//! A cut to another person, or another scene, is noticed in its first frame: before the detector's turn each track compares
+//! [what it shows](crate::track::likeness) with what it showed. If that is something else, the detector runs on this frame.
+//! A face that it finds there begins a new track, unless it is the old one in a new position. If it finds none, the face is
+//! covered: the track is hidden, and goes on when the same face is found there within a second.
+//!
 //! Without 68 landmarks (another bundle, or the landmarks cost more than the detector) the detector runs on every
 //! second frame, and the tracks are extrapolated in between.
 
 use crate::align::appearance::AppearanceTemplate;
 use crate::detect::detection::Detection;
-use crate::geometry::{Point, Similarity};
-use crate::track::face_track::Track;
+use crate::geometry::{Point, Similarity, middle};
+use crate::track::face_track::{MAX_COVERED_MISSES, Track};
+use crate::track::likeness::{Likeness, SAME, SAME_AFTER_GAP, SAME_FOUND};
 use crate::track::search_roll::{is_rolled, judges};
 use crate::track::track_check::KeypointTemplate;
 
@@ -36,6 +42,26 @@ const DUPLICATE: f32 = 0.55;
 /// Share of the box that must lie in the picture for a track to begin, and to go on: a face at the edge does not flicker.
 const INSIDE_TO_BEGIN: f32 = 0.6;
 const INSIDE_TO_STAY: f32 = 0.5;
+
+/// Seconds between two frames from which on a face may have changed in its looks.
+const GAP_S: f32 = 0.1;
+
+/// Samples what a frame shows of a face with these keypoints; `None` when these are not distinct.
+pub(crate) type Look<'a> = &'a dyn Fn(&[Point; 5]) -> Option<Likeness>;
+
+/// Rolls in degrees and scales at which a face is compared where the detector has found one.
+const TURNS: [[f32; 2]; 8] =
+    [[-7.0, 0.93], [-7.0, 1.0], [-7.0, 1.07], [0.0, 0.93], [0.0, 1.07], [7.0, 0.93], [7.0, 1.0], [7.0, 1.07]];
+
+/// Turns and scales keypoints about their middle.
+fn turned(keypoints: &[Point; 5], [degrees, scale]: [f32; 2]) -> [Point; 5] {
+    let (sine, cosine) = degrees.to_radians().sin_cos();
+    let centre = middle(keypoints);
+    keypoints.map(|[x, y]| {
+        let [x, y] = [scale * (x - centre[0]), scale * (y - centre[1])];
+        [centre[0] + cosine * x - sine * y, centre[1] + sine * x + cosine * y]
+    })
+}
 
 /// Settings of a tracker.
 #[derive(Clone, Copy, Debug)]
@@ -71,6 +97,8 @@ pub struct Tracker {
     size: Option<[usize; 2]>,
     /// The roll at which this frame was searched, degrees.
     search_roll: f32,
+    /// This frame comes long after the last one.
+    after_gap: bool,
 }
 
 impl Tracker {
@@ -87,6 +115,7 @@ impl Tracker {
             prepared: 0,
             size: None,
             search_roll: 0.0,
+            after_gap: false,
         }
     }
 
@@ -129,7 +158,56 @@ impl Tracker {
     /// Begins a frame that was captured `elapsed_s` after the last one, and predicts every track.
     pub fn begin(&mut self, elapsed_s: f32) {
         self.frames_since_check = self.frames_since_check.saturating_add(1);
+        self.after_gap = elapsed_s >= GAP_S;
         self.slots.iter_mut().flatten().for_each(|track| track.predict(elapsed_s));
+    }
+
+    /// Returns a limit on likenesses, or the one after a gap.
+    fn least(&self, limit: f32) -> f32 {
+        if self.after_gap { SAME_AFTER_GAP } else { limit }
+    }
+
+    /// Compares what this frame shows in the predicted places with the faces that were there. Returns true if one of them shows
+    /// something else, and did not before.
+    pub(crate) fn look(&mut self, look: Look) -> bool {
+        let (mut breaks, least) = (false, self.least(SAME));
+        for track in self.slots.iter_mut().flatten() {
+            if let Some(now) = look(track.keypoints()) {
+                let before = track.is_broken();
+                track.look(&now, least);
+                breaks |= track.is_broken() && !before;
+            }
+        }
+        breaks
+    }
+
+    /// Ends the tracks in whose place the detector has found another face in this frame. Call it before `check`.
+    pub(crate) fn end_cut(&mut self, found: &[Detection], look: Look) {
+        let least = self.least(SAME_FOUND);
+        for slot in 0..self.slots.len() {
+            if !self.get(slot).is_some_and(Track::is_broken) {
+                continue;
+            }
+            let there = found.iter().find(|detection| self.known_as(detection) == Some(slot));
+            let (Some(detection), Some(track)) = (there.copied(), &mut self.slots[slot]) else { continue };
+            // After a pause the face may be turned, and the detector errs in turn and size.
+            let turns = TURNS.iter().map(|turn| turned(&detection.keypoints, *turn));
+            let mut views = std::iter::once(detection.keypoints).chain(turns);
+            if views.any(|keypoints| look(&keypoints).is_some_and(|now| track.shows(&now, least))) {
+                track.mend(&detection);
+            } else if track.gives_way(look(&detection.keypoints)) {
+                self.slots[slot] = None;
+            }
+        }
+    }
+
+    /// Takes the likenesses of the faces that are in this frame. Call it when their positions are known.
+    pub(crate) fn memorize(&mut self, look: Look) {
+        for track in self.slots.iter_mut().flatten().filter(|track| !track.is_broken()) {
+            if let Some(now) = look(track.keypoints()) {
+                track.memorize(now);
+            }
+        }
     }
 
     /// Returns the detector's work in this frame. The input of a scheduled run is prepared over the frames before it,
@@ -188,6 +266,8 @@ impl Tracker {
             match self.known_as(detection) {
                 // A second detection of the same face changes nothing.
                 Some(slot) if seen[slot] => {}
+                // It is not the covered face, or not yet.
+                Some(slot) if self.get(slot).is_some_and(Track::is_broken) => {}
                 Some(slot) => {
                     if let Some(track) = &mut self.slots[slot] {
                         track.confirm(detection, !guided);
@@ -207,8 +287,11 @@ impl Tracker {
         }
         for (slot, place) in self.slots.iter_mut().enumerate() {
             if let Some(track) = place.as_mut().filter(|track| !seen[slot] && judges(roll, &track.detection())) {
-                track.misses += 1;
-                let lost = if guided { track.lost_score() >= 1.0 } else { track.misses >= UNSEEN_LOOKS };
+                track.miss();
+                let lost = match guided {
+                    true => track.lost_score() >= 1.0,
+                    false => track.misses >= if track.is_covered() { MAX_COVERED_MISSES } else { UNSEEN_LOOKS },
+                };
                 if lost {
                     *place = None;
                 }
@@ -240,16 +323,23 @@ impl Tracker {
         self.frames_since_check = if agrees { 0 } else { 2 * CHECK_FRAMES };
     }
 
-    /// Returns the slot of the track that the detection overlaps most, if it overlaps enough.
+    /// Returns the slot of the track that the detection overlaps most, if it overlaps enough; otherwise that of a covered face
+    /// near by, which may have moved meanwhile.
     fn known_as(&self, detection: &Detection) -> Option<usize> {
         let overlaps = self.iter().map(|(slot, track)| (slot, track.detection().overlap(detection)));
-        let best = overlaps.max_by(|a, b| a.1.total_cmp(&b.1));
-        best.filter(|(_, overlap)| *overlap >= SAME_FACE).map(|(slot, _)| slot)
+        let best = overlaps.max_by(|a, b| a.1.total_cmp(&b.1)).filter(|(_, overlap)| *overlap >= SAME_FACE);
+        let covered = || self.iter().find(|(_, track)| track.is_covered() && track.may_have_moved_to(detection));
+        best.map(|(slot, _)| slot).or_else(|| covered().map(|(slot, _)| slot))
     }
 
     fn admit(&mut self, detection: &Detection, limit: usize) -> Option<usize> {
-        if self.count() >= limit.min(self.options.limit) || !self.is_inside(detection, INSIDE_TO_BEGIN) {
+        if !self.is_inside(detection, INSIDE_TO_BEGIN) {
             return None;
+        }
+        if self.count() >= limit.min(self.options.limit) {
+            // A face that is there has precedence over one that may come back.
+            let covered = self.iter().find(|(_, track)| track.is_covered())?.0;
+            self.slots[covered] = None;
         }
         let slot = self.slots.iter().position(Option::is_none)?;
         self.slots[slot] = Some(Track::new(self.next_id, detection));
@@ -261,7 +351,8 @@ impl Tracker {
     /// found it, with landmarks unless both the detector and the landmarks deny it. A track keeps its id until it
     /// ends.
     pub fn is_visible(&self, slot: usize, guided: bool) -> bool {
-        self.get(slot).is_some_and(|track| if guided { !track.is_denied() } else { track.misses == 0 })
+        let is_shown = |track: &Track| if guided { !track.is_denied() } else { track.misses == 0 };
+        self.get(slot).is_some_and(|track| !track.is_covered() && is_shown(track))
     }
 
     /// Takes the 68 landmarks of the track in `slot` (pixels) and smooths them in place. They update its position and
@@ -280,7 +371,7 @@ impl Tracker {
     }
 
     /// Ends the frame: removes faces that have slid out of the picture, the younger of two tracks in one place, and the
-    /// youngest ones beyond `limit`.
+    /// youngest ones beyond `limit`; covered faces go first.
     pub fn settle(&mut self, limit: usize) {
         for slot in 0..self.slots.len() {
             if self.get(slot).is_some_and(|track| !self.is_inside(&track.detection(), INSIDE_TO_STAY)) {
@@ -289,14 +380,16 @@ impl Tracker {
         }
         for one in 0..self.slots.len() {
             for other in 0..self.slots.len() {
-                let pair = self.get(one).zip(self.get(other)).filter(|(a, b)| a.id < b.id);
+                let order = |track: &Track| (track.is_covered(), track.id);
+                let pair = self.get(one).zip(self.get(other)).filter(|(a, b)| order(a) < order(b));
                 if pair.is_some_and(|(a, b)| a.detection().overlap(&b.detection()) > DUPLICATE) {
                     self.slots[other] = None;
                 }
             }
         }
         while self.count() > limit.max(1) {
-            let youngest = self.iter().max_by_key(|(_, track)| track.id).map(|(slot, _)| slot);
+            let order = |(_, track): &(usize, &Track)| (track.is_covered(), track.id);
+            let youngest = self.iter().max_by_key(order).map(|(slot, _)| slot);
             let Some(slot) = youngest else { return };
             self.slots[slot] = None;
         }
@@ -306,3 +399,7 @@ impl Tracker {
 #[cfg(test)]
 #[path = "tracker_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "cut_tests.rs"]
+mod cut_tests;

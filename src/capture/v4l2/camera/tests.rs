@@ -182,8 +182,10 @@ fn unplugged_camera_is_reopened_with_growing_pauses() -> Test {
     assert_eq!(camera.poll(lost_us + 250_000)?, Poll::Nothing);
     assert_eq!(fake.world().now_us, lost_us + 250_000);
     assert_eq!((camera.view().width(), camera.counters().lost), (1, 1));
+    assert_eq!(camera.scene(), 0);
     let stamp = frame(&mut camera);
     assert_eq!((stamp.sequence, camera.counters().reopened), (1, 1));
+    assert_eq!(camera.scene(), 1, "tracks end: there may be another person before it");
     let times = fake.world().open_times_us.clone();
     let pauses: Vec<u64> = times[1..].windows(2).map(|pair| (pair[1] - pair[0]) / 100_000).collect();
     assert_eq!(pauses, [1, 2, 4, 8, 16, 20, 20, 20]);
