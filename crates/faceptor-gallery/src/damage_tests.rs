@@ -1,12 +1,13 @@
 //! Files that were changed: each change is noticed and named, and a file without its key shows nothing.
 
 use crate::error::GalleryError;
-use crate::header::{MARK, RECORDS_AT, mark_at};
-use crate::key::{KeySource, PassphraseCost};
+use crate::header::{Header, ID, MARK, Mark, RECORDS_AT, mark_at};
+use crate::key::{Derivation, KeySource, PassphraseCost};
 use crate::log::Notice;
+use crate::record::{self, Content, Link};
 use crate::store::Store;
 use crate::testing::{
-    MemoryDisk, NOW, PLATFORM, content, details, embedding, key, open, open_for_writing, stored, three_people,
+    MemoryDisk, NOW, PLATFORM, content, details, embedding, key, network, open, open_for_writing, stored, three_people,
 };
 use crate::{Decision, Gallery, Network, Unknown};
 
@@ -130,6 +131,39 @@ fn records_of_an_earlier_file_do_not_fit_into_a_later_one() {
     // The marks of the earlier file.
     let mixed = [&later[..mark_at(0)], &earlier[mark_at(0)..mark_at(0) + 2 * MARK], &later[RECORDS_AT..]].concat();
     assert!(reason(&mixed).contains("both marks"));
+}
+
+/// A gallery of which a program with the key says that it was changed as often as a number can count.
+fn changed_most_often() -> Vec<u8> {
+    let own = key(1).key(&Derivation::File).expect("a file's");
+    let network = network();
+    let header = Header { gallery_id: [1; ID], file_id: [2; ID], derivation: Derivation::File, network, generation: 0 };
+    let (mut file, hash) = header.encode(&own, &PLATFORM).expect("encoded");
+    file.resize(RECORDS_AT, 0);
+    let commit = Content::Commit { generation: u64::MAX };
+    let first = Link::first(header.file_id, &hash);
+    let link = record::write(&mut file, &own, &PLATFORM, first, &commit).expect("written");
+    let mark = Mark { generation: u64::MAX, length: file.len() as u64 };
+    // The record of a write whose mark was not reached.
+    record::write(&mut file, &own, &PLATFORM, link, &Content::Commit { generation: 0 }).expect("written");
+    for place in [0, 1] {
+        let bytes = header.encode_mark(&own, &PLATFORM, place, mark).expect("encoded");
+        file[mark_at(place)..mark_at(place) + MARK].copy_from_slice(&bytes);
+    }
+    file
+}
+
+#[test]
+fn a_file_of_the_last_generation_is_read_and_no_longer_changed() {
+    let file = changed_most_often();
+    let disk = MemoryDisk::new(file.clone());
+    let mut gallery = open_for_writing(&disk).expect("intact");
+    assert_eq!(gallery.generation(), u64::MAX);
+    let refused = gallery.enrol(details("Mary Jackson"), vec![stored(9, 0)], NOW).expect_err("refused").to_string();
+    assert!(refused.contains("as often as it can be"), "{refused}");
+    let refused = gallery.rotate_key(&key(3), PassphraseCost::default(), NOW).expect_err("refused").to_string();
+    assert!(refused.contains("as often as it can be"), "{refused}");
+    assert_eq!(disk.main(), file, "the file stays as it is");
 }
 
 #[test]

@@ -8,6 +8,8 @@ mod damage_tests;
 mod decision;
 mod disk;
 mod error;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod gallery;
 mod header;
 mod impostors;

@@ -92,7 +92,8 @@ pub(crate) fn read(file: &[u8], header: &Header, header_hash: &[u8; 32], key: &K
             ahead.push(content);
             continue;
         };
-        if generation != reached.generation + 1 || ahead.drain(..).any(|content| state.apply(content).is_err()) {
+        let follows = reached.generation.checked_add(1) == Some(generation);
+        if !follows || ahead.drain(..).any(|content| state.apply(content).is_err()) {
             break;
         }
         reached = Mark { generation, length: next as u64 };

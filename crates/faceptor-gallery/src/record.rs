@@ -78,9 +78,20 @@ pub(crate) fn write(
 ) -> Result<Link> {
     let refused = |_| GalleryError::Refused("a record cannot be encoded".into());
     let encoded = Zeroizing::new(postcard::to_allocvec(content).map_err(refused)?);
+    write_bytes(bytes, key, platform, link, &encoded)
+}
+
+/// Appends a record with encoded content.
+pub(crate) fn write_bytes(
+    bytes: &mut Vec<u8>,
+    key: &Key,
+    platform: &Platform,
+    link: Link,
+    encoded: &[u8],
+) -> Result<Link> {
     let mut plain = Zeroizing::new(Vec::with_capacity(encoded.len() + GRAIN));
     plain.extend((encoded.len() as u32).to_le_bytes());
-    plain.extend_from_slice(&encoded);
+    plain.extend_from_slice(encoded);
     let filled = plain.len().next_multiple_of(GRAIN);
     plain.resize(filled, 0);
     let length = plain.len() + OVERHEAD;
@@ -152,7 +163,19 @@ pub(crate) fn seal_personal(
 ) -> Result<Vec<u8>> {
     let refused = |_| GalleryError::Refused("what is held on a person cannot be encoded".into());
     let plain = Zeroizing::new(postcard::to_allocvec(value).map_err(refused)?);
-    cipher::seal(own, platform, &personal(kind, gallery, id), &plain)
+    seal_bytes(own, platform, kind, gallery, id, &plain)
+}
+
+/// Seals encoded bytes as [`seal_personal`] does.
+pub(crate) fn seal_bytes(
+    own: &Key,
+    platform: &Platform,
+    kind: &[u8],
+    gallery: &[u8; ID],
+    id: PersonId,
+    plain: &[u8],
+) -> Result<Vec<u8>> {
+    cipher::seal(own, platform, &personal(kind, gallery, id), plain)
 }
 
 /// Returns the context of what a person's key seals.

@@ -108,7 +108,7 @@ impl Store {
     }
 
     /// Allows changes, for tests on a disk without locks.
-    #[cfg(test)]
+    #[cfg(any(test, fuzzing))]
     pub fn writing(self) -> Store {
         Store { writer: true, ..self }
     }
@@ -199,6 +199,12 @@ impl Store {
         }
     }
 
+    fn next_generation(&self) -> Result<u64> {
+        let refused =
+            || GalleryError::Refused("the gallery was changed as often as it can be: export its people".into());
+        self.log.generation.checked_add(1).ok_or_else(refused)
+    }
+
     fn read_again(&mut self) -> Result<()> {
         let file = self.disk.read()?;
         let (header, hash) = Header::decode(&file)?;
@@ -211,7 +217,7 @@ impl Store {
     /// Appends records that belong together.
     fn append(&mut self, contents: &[Content]) -> Result<()> {
         self.ready()?;
-        let generation = self.log.generation + 1;
+        let generation = self.next_generation()?;
         let (mut bytes, mut link) = (Vec::new(), self.log.link);
         for content in contents.iter().chain([&Content::Commit { generation }]) {
             link = record::write(&mut bytes, &self.key, &self.platform, link, content)?;
@@ -237,7 +243,7 @@ impl Store {
         key: Key,
         derivation: Derivation,
     ) -> Result<()> {
-        let generation = self.log.generation + 1;
+        let generation = self.next_generation()?;
         let file_id = self.platform.bytes().map_err(GalleryError::io(RANDOM))?;
         let header = Header { file_id, derivation, generation, ..self.header.clone() };
         let (mut file, hash) = header.encode(&key, &self.platform)?;

@@ -32,6 +32,10 @@ fn install_hook() {
 ///
 /// After a panic, the decoder's target must not be used.
 pub fn contain<T>(decode: impl FnOnce() -> T) -> Option<T> {
+    // To a fuzzer, every panic is a finding.
+    if cfg!(fuzzing) {
+        return Some(decode());
+    }
     install_hook();
     let outer = DECODING.replace(true);
     let outcome = panic::catch_unwind(AssertUnwindSafe(decode));
