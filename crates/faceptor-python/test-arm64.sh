@@ -27,7 +27,7 @@ if [ ! -x "$arm64/usr/bin/python3" ]; then
     trap 'rm -rf "$work"' EXIT
     mkdir "$work/debs"
     private_apt "$work"
-    # What numpy needs, without the alternatives of its linear algebra and the tools that only installing needs.
+    # The packages that numpy needs, without the alternatives of its linear algebra and the tools that only installing needs.
     mapfile -t packages < <("${cache[@]}" depends --recurse --no-recommends --no-suggests --no-conflicts --no-breaks --no-replaces \
         --no-enhances python3-numpy:arm64 | grep -E '^[a-z].*:arm64$' | grep -vE '^(libatlas|libblis|libopenblas|dpkg|tar|install-info|perl)' | sort -u)
     (cd "$work/debs" && "${apt[@]}" download "${packages[@]}" >"$work/log" 2>&1) || { cat "$work/log" >&2; exit 1; }

@@ -19,7 +19,7 @@ library=$(realpath -m -- "${2:-.}")
 installed=$(mktemp -d)
 trap 'rm -rf "$installed"' EXIT
 "$tools/bin/python" -m pip install --quiet --disable-pip-version-check --no-deps --target "$installed" "$wheel"
-# Not from the checkout: the tests see what users install.
+# The tests run outside the checkout: they see what users install.
 cd "$installed"
 export PYTHONPATH=$installed MYPYPATH=$installed PYTHONDONTWRITEBYTECODE=1
 if [ "${1:-}" = --bench ]; then

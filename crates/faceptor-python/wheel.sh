@@ -60,7 +60,7 @@ for flag in ${CARGO_FLAGS:-}; do [ "$flag" = --locked ] || flags+=("$flag"); don
     --compatibility $tag --interpreter "$tools/bin/python" --out "$out" "${flags[@]}"
 wheel=$(echo "$out"/faceptor-*_"$arch".whl)
 
-# What it needs: glibc alone, and none later than the tag says.
+# It needs glibc alone, and none later than the tag says.
 shown=$("$tools/bin/auditwheel" show "$wheel" | tr '\n' ' ')
 if ! grep -qE 'consistent with the following platform tag: "manylinux_2_(1?[0-9]|2[0-8])_'"$arch" <<<"$shown"; then
     echo "wheel: auditwheel does not find $wheel to be $tag: $shown" >&2

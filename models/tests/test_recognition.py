@@ -326,7 +326,7 @@ def test_directions_follow_when_the_faces_have_doubled(packed, tmp_path):
         file.rename(packed / file.name)
     run.take_in(run.packed.names)
     assert run.fitted == 36 and not torch.equal(run.directions, first)
-    # What the embedding says along the teacher's 512 numbers stays, as far as both sets of directions hold it.
+    # The part of the embedding along the teacher's 512 numbers stays, as far as both sets of directions hold it.
     after = run.averaged()(image)
     assert torch.allclose(after, before @ (run.directions @ first.T).T, atol=2e-3)
     run.update(run.batches.make((0, 1), 32))

@@ -95,7 +95,7 @@ impl ThresholdArguments {
     /// Returns the threshold for so many comparisons.
     ///
     /// # Errors
-    /// Where neither option nor table gives one.
+    /// When neither option nor table gives one.
     pub fn needed(&self, impostors: Option<&ImpostorScores>, comparisons: usize) -> Result<f32> {
         let threshold = self.threshold(impostors, comparisons);
         Ok(threshold.ok_or_else(|| {

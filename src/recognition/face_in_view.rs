@@ -19,7 +19,7 @@ pub(crate) struct View {
     pub eyes_px: f32,
 }
 
-/// What was seen since the views were asked for.
+/// The faces that were seen since the views were asked for.
 #[derive(Debug, Default)]
 struct Seen {
     track: u32,

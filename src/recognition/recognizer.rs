@@ -6,7 +6,7 @@ use faceptor_gallery::{ImpostorScores, Network};
 use faceptor_nn::bundle::{Bundle, TensorName};
 use faceptor_nn::manifest::TaskKind;
 
-/// What a gallery has to know of a network.
+/// The facts of a network that a gallery needs.
 pub(crate) struct Recognizer {
     /// The index of the task in the manifest.
     pub task: usize,

@@ -105,7 +105,7 @@ fn small_blurred_and_turned_faces_count_less_or_nothing() {
     let mut blurred = face(1, 5.0);
     blurred.sharpness = Some(0.5);
     assert!(first(&blurred).expect("a name") > large);
-    // What is not to be trusted gives no name, however long it is seen.
+    // An untrusted face gives no name, however long it is seen.
     blurred.sharpness = Some(0.1);
     assert_eq!(first(&blurred), None);
     turned.detection.keypoints[2][0] += 0.2 * 60.0;

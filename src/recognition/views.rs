@@ -11,7 +11,7 @@ const FAR: f32 = 40.0;
 const APART: u64 = 8;
 /// Views from each side that are wanted: the front, the person's left, the person's right.
 const WANTED: [usize; 3] = [2, 1, 1];
-/// What the person should do for a view of each side.
+/// The instructions to a person for a view of each side.
 const TURNS: [&str; 3] =
     ["look into the camera", "turn your head a little to your left", "turn your head a little to your right"];
 

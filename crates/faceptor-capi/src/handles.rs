@@ -52,7 +52,7 @@ impl<T> Handles<T> {
     /// Drops an object, once no call uses it any more. Other handles are ignored.
     pub fn free<H>(&self, handle: *mut H) {
         let object = self.objects().remove(&handle.addr());
-        // Not under the lock: it may wait for the end of threads.
+        // Dropped outside the lock, because it may wait for the end of threads.
         drop(object);
     }
 }

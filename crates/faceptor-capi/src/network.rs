@@ -39,7 +39,7 @@ pub struct Analyzer {
     pipeline: Mutex<Option<Pipeline>>,
 }
 
-/// Where the pixels of an image come from.
+/// The origin of an image's pixels.
 pub enum Source<'a> {
     Photo(Photo, Option<String>, u64),
     View(ImageView<'a>),

@@ -14,7 +14,7 @@ use crate::records::{self, has};
 /// Names of classes as C has them: a list that ends with a null pointer.
 pub struct Names {
     pointers: Vec<*const c_char>,
-    /// What they point to.
+    /// The data that they point to.
     _texts: Vec<CString>,
 }
 
@@ -121,7 +121,7 @@ impl Results {
         for (task, _, result) in face.known(&self.legend.decoders) {
             let names = self.legend.names.get(task).map_or(ptr::null(), |names| names.pointers.as_ptr());
             let bit = bit_of(&result.prediction);
-            // Of several tasks of one kind the first; the JSON has them all.
+            // The first of several tasks of one kind; the JSON has them all.
             if record.results & bit != 0 {
                 continue;
             }

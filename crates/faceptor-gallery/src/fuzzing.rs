@@ -23,7 +23,7 @@ const KEY_FILE: &[u8; 32] = b"a key that only fuzzers will use";
 const DIMENSION: usize = 4;
 const NOW: u64 = 1_780_000_000;
 const PLATFORM: Platform = Platform {
-    // The same each time, so that an input has one outcome.
+    // This does not change from run to run, so that an input has one outcome.
     random: |bytes| {
         bytes.fill(7);
         Ok(())

@@ -15,7 +15,7 @@ pub struct Frame {
     pub bytes: Vec<u8>,
 }
 
-/// How the bytes of an array are to be read.
+/// The layout of an array's bytes.
 pub struct Layout {
     /// `None`: RGB or grey, by the shape.
     format: Option<PixelFormat>,

@@ -19,7 +19,7 @@ use crate::failure::{Failure, Outcome, contained};
 use crate::image::{Image, elapsed_us};
 use crate::record::{Decoders, Record};
 
-/// What an analyzer does with each image.
+/// Settings of the analysis of each image.
 #[derive(Clone)]
 pub struct Options {
     pub threads: usize,

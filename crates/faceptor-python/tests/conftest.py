@@ -1,4 +1,4 @@
-"""What the tests share: the portrait, the program's answers, and analyzers."""
+"""Holds what the tests share: the portrait, the program's answers, and analyzers."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def without_times(answer: dict[str, Any]) -> dict[str, Any]:
 
 
 def program(*arguments: object) -> list[dict[str, Any]]:
-    """What `faceptor image --json` prints. FACEPTOR_PROGRAM names the program; `make test-python-wheel` sets it."""
+    """Returns what `faceptor image --json` prints. FACEPTOR_PROGRAM names the program; `make test-python-wheel` sets it."""
     command = [os.environ["FACEPTOR_PROGRAM"], "image", "--json", *map(str, arguments)]
     done = subprocess.run(command, check=True, capture_output=True, text=True)
     return [json.loads(line) for line in done.stdout.splitlines()]

@@ -55,7 +55,7 @@ def yuv_planes(width, height, seed):
 
 
 def test_formats_of_cameras_hold_the_same_pixels(quick):
-    # The same picture in each format: chroma is constant over the blocks that the formats share.
+    # One picture in each format: chroma is constant over the blocks that the formats share.
     width, height = 64, 48
     y, u, v = yuv_planes(width, height, 1)
     y[:], u, v = np.linspace(16, 235, width, dtype=np.uint8), u // 8 + 110, v // 8 + 110

@@ -126,7 +126,7 @@ impl Annotator {
     }
 }
 
-/// What is drawn.
+/// Settings of a drawing.
 struct Results<'a> {
     analysis: &'a Analysis,
     identities: &'a [Identity<'a>],

@@ -1,4 +1,4 @@
-"""What may be given as an image."""
+"""Lists the types that an image may have."""
 
 from __future__ import annotations
 

@@ -47,7 +47,7 @@ class Landmarks:
 
 @dataclass(frozen=True, eq=False)
 class Parsing:
-    """Which part of the face each pixel is."""
+    """Holds the class of each pixel."""
 
     #: Names of the classes, in the order of their numbers in a mask.
     classes: tuple[str, ...]
@@ -142,7 +142,7 @@ Result = Union[Landmarks, Parsing, Age, Expression, Attributes, Recognition]
 
 @dataclass(frozen=True)
 class Quality:
-    """How well a face can be seen."""
+    """Says how well a face can be seen."""
 
     #: False where the results are not to be trusted.
     trusted: bool

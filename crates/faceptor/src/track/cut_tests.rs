@@ -7,7 +7,7 @@ use crate::track::likeness::tests::{behind_a_hand, likeness, person};
 const TEMPLATE: [Point; 5] = [[0.4, 0.43], [0.6, 0.43], [0.5, 0.55], [0.42, 0.67], [0.58, 0.67]];
 const FRAME_S: f32 = 1.0 / 30.0;
 
-/// What stands in one place of a scripted scene.
+/// The content of one place in a scripted scene.
 #[derive(Clone, Copy)]
 enum Shows {
     Person(usize),
@@ -24,7 +24,7 @@ fn detection(x: f32) -> Detection {
     Detection { score: 0.9, edges: [x + 50.0, 50.0, x + 150.0, 170.0], keypoints }
 }
 
-/// How a face's crop looks.
+/// The pattern of a face's crop.
 fn striped() -> AppearanceTemplate {
     let plane: Vec<f32> = (0..24 * 24).map(|i| (i / 3 % 5) as f32).collect();
     AppearanceTemplate::of(&plane, 24)

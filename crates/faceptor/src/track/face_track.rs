@@ -54,9 +54,9 @@ pub struct Track {
     landmarks: heapless::Vec<Point, TRACKING_LANDMARKS>,
     /// The crop's appearance when the detector last found the face.
     appearance_when_found: Option<AppearanceTemplate>,
-    /// What the face looked like in the last frame that showed it.
+    /// The face's likeness in the last frame that showed it.
     likeness: Option<Likeness>,
-    /// What it looked like when the detector confirmed it: where a hand has passed, the last frame shows the hand.
+    /// Its likeness when the detector confirmed it: where a hand has passed, the last frame shows the hand.
     confirmed_likeness: Option<Likeness>,
     /// Seconds since the confirmed likeness was taken.
     confirmed_s: f32,
@@ -64,7 +64,7 @@ pub struct Track {
     is_broken: bool,
     /// Since the detector misses the face, a part of it looks different than when it was confirmed.
     is_changed: bool,
-    /// What the detector found in the place of the covered face, and in how many frames.
+    /// The likeness that the detector found in the place of the covered face, and in how many frames.
     stranger: Option<Likeness>,
     strangers: u32,
     /// Seconds since the last observation.

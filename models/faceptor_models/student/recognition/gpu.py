@@ -20,7 +20,7 @@ from faceptor_models.common.errors import Refused
 from .crops import Packed
 
 PACKAGE = Path(__file__).resolve().parents[2]
-# What gpu_train imports, below the package.
+# Modules that gpu_train imports, below the package.
 CODE = (
     "__init__.py", "common/__init__.py", "common/arrays.py", "common/geometry.py", "common/labels.py", "student/__init__.py", "student/average.py",
     "student/network.py", "student/recognition/__init__.py", "student/recognition/gpu_train.py", "student/recognition/gpu_views.py",
@@ -40,7 +40,7 @@ gpu_train.main(folder=HERE)
 '''
 # A grey face of 48 px is worth less than this share of the others.
 THINNED = {"ferplus": 0.4}
-# Of the directions, the index, the code and the folder's own entries.
+# Bytes of the directions, the index, the code and the folder's own entries.
 OVERHEAD = 1024 * 1024
 
 

@@ -3,5 +3,5 @@
 # The ArcFace crop is the middle INPUT pixels of the window; the rest is for shifted and turned views.
 INPUT, WINDOW = 112, 128
 MARGIN = (WINDOW - INPUT) // 2
-# Of the embedding.
+# Length of the embedding.
 NUMBERS = 256

@@ -57,7 +57,7 @@ class Training:
         elif start:
             self.net.load_state_dict(evaluate.loaded(start, size).state_dict())
             state = torch.load(start, map_location="cpu", weights_only=True)
-        # Those of the weights, which follow them when faces come.
+        # The directions of the weights, which follow the faces' when faces come.
         self.directions, self.fitted = (state["directions"].cpu(), state["fitted"]) if state else (None, 0)
         self.layout = layout.chosen(how, self.net, settings.px_at(self.step), self.device)
         self.net = self.layout.arrange(self.net).train()
