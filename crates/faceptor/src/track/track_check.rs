@@ -33,7 +33,7 @@ pub enum Suspicion {
 }
 
 impl Suspicion {
-    /// Returns its contribution to [`Track::lost_score`](crate::track::face_track::Track::lost_score).
+    /// Returns its contribution to the score of a lost face.
     pub fn score(self) -> f32 {
         match self {
             Suspicion::None => 0.0,
