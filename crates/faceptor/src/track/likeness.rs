@@ -43,7 +43,7 @@ const COVERED: f32 = 0.5;
 /// Samples of a cell along each side, at most.
 const MOST_SAMPLES: f64 = 4.0;
 
-/// The middle of a face as grey levels of 24 x 24 cells of the aligned frame.
+/// The middle of a face as grey levels of 24 x 24 cells of the aligned frame; cells outside the picture are not a number.
 #[derive(Clone, Debug)]
 pub struct Likeness {
     cells: [[f32; CELLS]; CELLS],
@@ -66,7 +66,7 @@ struct Block {
 }
 
 impl Likeness {
-    /// Samples the face whose aligned frame (0..1) lies at `to_picture`. What lies outside the picture is the nearest pixel.
+    /// Samples the face whose aligned frame (0..1) lies at `to_picture`. Blocks that lie partly outside the picture are not compared.
     pub(crate) fn sample<P: Pixels>(pixels: &P, to_picture: &Similarity) -> Likeness {
         let last = [pixels.width() - 1, pixels.height() - 1].map(|side| side as f64);
         let step = [WIDTH / CELLS as f64, HEIGHT / CELLS as f64];
@@ -77,6 +77,7 @@ impl Likeness {
         for (row, line) in cells.iter_mut().enumerate() {
             for (column, cell) in line.iter_mut().enumerate() {
                 let mut sum = [0.0f32; 3];
+                let mut is_inside = true;
                 for sample in 0..samples * samples {
                     let within = |index: usize| (index as f64 + 0.5) / samples as f64;
                     let u = LEFT + step[0] * (column as f64 + within(sample % samples));
@@ -84,12 +85,13 @@ impl Likeness {
                     let (x, y) = to_picture.apply(u, v);
                     // A coordinate that is not a number becomes 0.
                     let place = [x, y].map(f64::round);
-                    let stored =
-                        pixels.stored(place[0].clamp(0.0, last[0]) as usize, place[1].clamp(0.0, last[1]) as usize);
+                    let nearest = [place[0].clamp(0.0, last[0]), place[1].clamp(0.0, last[1])];
+                    is_inside &= place == nearest;
+                    let stored = pixels.stored(nearest[0] as usize, nearest[1] as usize);
                     sum.iter_mut().zip(stored).for_each(|(sum, value)| *sum += f32::from(value));
                 }
                 let [red, green, blue] = pixels.mean_rgb(sum.map(|sum| sum * share));
-                *cell = (red + 2.0 * green + blue) / 4.0;
+                *cell = if is_inside { (red + 2.0 * green + blue) / 4.0 } else { f32::NAN };
             }
         }
         Likeness { cells }
@@ -106,6 +108,7 @@ impl Likeness {
         let mean = cells.iter().flatten().sum::<f32>() / (BLOCK * BLOCK) as f32;
         cells.iter_mut().flatten().for_each(|cell| *cell -= mean);
         let length = cells.iter().flatten().map(|cell| cell * cell).sum::<f32>().sqrt();
+        // False also for a length that is not a number.
         let shows = length > LEAST_SPREAD * BLOCK as f32 && saturated <= MOST_SATURATED;
         Block { cells, length, shows }
     }
