@@ -13,7 +13,7 @@ enum Shows {
     Person(usize),
     /// A person behind a hand that covers this share of the face, from the left; below 0 from the right.
     Behind(usize, f32),
-    /// Such a person, whom the detector finds all the same.
+    /// Also covered, but the detector finds the face.
     Emerging(usize, f32),
     /// A hand before the face.
     Hand,

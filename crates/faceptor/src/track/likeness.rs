@@ -1,9 +1,9 @@
 //! Compares what a track shows with what it showed in the last frame, to notice a cut to another person in its first frame.
 //!
 //! Between two frames one face changes little, whatever it does: its parts move by some pixels, the light changes, a hand
-//! covers some of it. Another face differs in all of its parts, even where eyes and mouth lie in the same places. So the middle
-//! of the face is compared in nine blocks, each independent of its light and contrast, at the best common shift, and the better
-//! half of the blocks decides. `docs/behaviour.md` has the rates of errors.
+//! covers some of it. Another face differs in all of its parts, even where eyes and mouth lie in the same places. The
+//! middle of the face is therefore compared in nine blocks at the best common shift. Light and contrast of a block do not count.
+//! The better half of the blocks decides. `docs/behaviour.md` has the rates of errors.
 
 use crate::geometry::Similarity;
 use crate::image::picture::Pixels;
@@ -33,8 +33,8 @@ const LEAST_BLOCKS: usize = 4;
 /// Mean correlation of the better half of the blocks, from which on the predicted place shows the same face: 0.83 and more for one
 /// face in motion, 0.79 and less for others.
 pub(crate) const SAME: f32 = 0.82;
-/// The limit for a face that the detector found where the predicted place showed another: several positions and turns are tried,
-/// of which the best also suits another face better, up to 0.85.
+/// The limit for a face that the detector found where the predicted place showed another. Several positions and turns are tried,
+/// and the best of them raises the correlation of other people, too: up to 0.85.
 pub(crate) const SAME_FOUND: f32 = 0.88;
 /// Both limits after a gap in the film: the face has had time to change.
 pub(crate) const SAME_AFTER_GAP: f32 = 0.77;

@@ -58,7 +58,7 @@ def read(path, size, changes=()):
     made = files.from_table(TowerSettings, table, f"{size}.")
     unknown = [name for name in made.weights if name not in losses.WEIGHTS]
     if unknown:
-        raise Refused(f"{path}: there is no loss term {', '.join(unknown)}: {', '.join(losses.WEIGHTS)}")
+        raise Refused(f"{path}: unknown loss term {', '.join(unknown)}; the terms are {', '.join(losses.WEIGHTS)}")
     if made.small_px % STRIDE or not STRIDE <= made.small_px <= INPUT:
         raise Refused(f"{path}: small_px is {made.small_px}, expected is a multiple of {STRIDE} up to {INPUT}")
     return made
