@@ -8,10 +8,10 @@ use anyhow::{Context, Result, anyhow, bail};
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
+use crate::cli::gallery_arguments::EnrolmentArguments;
 use crate::cli::{Outcome, UsageError, output, report_text};
 use crate::control::protocol::MAX_RESPONSE;
 use crate::control::{socket, socket_paths};
-use crate::platform::account;
 use faceptor_gallery::check_name;
 
 /// Longest wait for the loop.
@@ -69,15 +69,8 @@ enum Verb {
         /// The person's name, of any script, on one line. If the gallery holds the person already, the view is added.
         #[arg(value_name = "NAME")]
         name: String,
-        /// End of the enrolment: 12h, 30d, 2w, 6m, 1y from now, a date such as 2027-01-31, or never. For a new person only.
-        #[arg(long, value_name = "TIME", default_value = "never")]
-        expires: String,
-        /// Purpose of the enrolment; stored with it. For a new person only.
-        #[arg(long, value_name = "TEXT", default_value = "")]
-        purpose: String,
-        /// Who enrols the person; stored with the enrolment [default: the account's name].
-        #[arg(long, value_name = "TEXT")]
-        by: Option<String>,
+        #[command(flatten)]
+        enrolment: EnrolmentArguments,
     },
     /// End the loop.
     Quit,
@@ -137,9 +130,9 @@ fn request(verb: &Verb) -> Result<Value> {
             }
         }
         Verb::Gallery { verb: GalleryVerb::Reload } => json!({"verb": "reload-gallery"}),
-        Verb::Enroll { name, expires, purpose, by } => {
+        Verb::Enroll { name, enrolment } => {
             let name = check_name(name).map_err(|reason| UsageError(reason.to_string()))?;
-            let by = by.clone().unwrap_or_else(account::name);
+            let (by, EnrolmentArguments { purpose, expires, .. }) = (enrolment.by(), enrolment);
             json!({"verb": "enroll", "name": name, "by": by, "purpose": purpose, "expires": expires})
         }
         Verb::Quit => json!({"verb": "quit"}),

@@ -8,10 +8,11 @@ use serde::Serialize;
 
 use crate::capture::photo_files;
 use crate::cli::enroll_source;
-use crate::cli::gallery_arguments::{EmbedderArguments, GalleryArguments, JsonArguments, ThresholdArguments};
+use crate::cli::gallery_arguments::{
+    EmbedderArguments, EnrolmentArguments, GalleryArguments, JsonArguments, ThresholdArguments,
+};
 use crate::cli::progress::Progress;
 use crate::cli::{Outcome, UsageError, output};
-use crate::platform::account;
 use crate::recognition::dates;
 use crate::recognition::embedder::Embedder;
 use crate::recognition::enrolment::{self, Candidate, Limits};
@@ -36,16 +37,8 @@ pub struct EnrollArguments {
     embedder: EmbedderArguments,
     #[command(flatten)]
     threshold: ThresholdArguments,
-    /// End of the enrolment: 12h, 30d, 2w, 6m, 1y from now, a date such as 2027-01-31, or never. After it the person is not
-    /// matched any more, and the next change of the gallery removes the person. For a new person only.
-    #[arg(long, value_name = "TIME", default_value = "never")]
-    expires: String,
-    /// Purpose of the enrolment; stored with the enrolment. For a new person only.
-    #[arg(long, value_name = "TEXT", default_value = "")]
-    purpose: String,
-    /// Who enrols the person; stored with the enrolment [default: the account's name].
-    #[arg(long, value_name = "TEXT")]
-    by: Option<String>,
+    #[command(flatten)]
+    enrolment: EnrolmentArguments,
     /// Enrol also photos that there are reasons against; the reasons are stored with them.
     #[arg(long)]
     force: bool,
@@ -86,8 +79,8 @@ pub fn run(arguments: EnrollArguments) -> Result<Outcome> {
     let now = dates::now();
     let usage = |reason: String| UsageError(reason);
     let name = check_name(&arguments.name).map_err(|reason| usage(reason.to_string()))?;
-    let expires_at =
-        dates::end_of_enrolment(&arguments.expires, now).map_err(|reason| usage(format!("--expires: {reason}")))?;
+    let expires_at = dates::end_of_enrolment(&arguments.enrolment.expires, now)
+        .map_err(|reason| usage(format!("--expires: {reason}")))?;
     // What is wrong with the gallery or its key is reported before the photos are read.
     let mut gallery = arguments.gallery.open_if_present()?;
     let key = if gallery.is_none() { Some(arguments.gallery.key(true)?) } else { None };
@@ -98,7 +91,7 @@ pub fn run(arguments: EnrollArguments) -> Result<Outcome> {
     }
 
     let is_present = gallery.as_ref().and_then(|gallery| gallery.person(name)).is_some_and(|one| !one.is_expired(now));
-    if is_present && (expires_at.is_some() || !arguments.purpose.is_empty()) {
+    if is_present && (expires_at.is_some() || !arguments.enrolment.purpose.is_empty()) {
         log::warn!("this person is enrolled already: --expires and --purpose change nothing (remove the person first)");
     }
     let listing = photo_files::list(&arguments.paths, &[]);
@@ -114,8 +107,8 @@ pub fn run(arguments: EnrollArguments) -> Result<Outcome> {
     let templates = templates(&candidates, arguments.force);
     let (added, mut new) = (templates.len(), false);
     if added > 0 {
-        let enrolled_by = arguments.by.clone().unwrap_or_else(account::name);
-        let (name, purpose) = (name.to_owned(), arguments.purpose.clone());
+        let enrolled_by = arguments.enrolment.by();
+        let (name, purpose) = (name.to_owned(), arguments.enrolment.purpose.clone());
         let details = Details { name, enrolled_at: now, enrolled_by, purpose, expires_at };
         let mut writer = match (gallery.take(), &key) {
             (Some(gallery), _) => gallery,

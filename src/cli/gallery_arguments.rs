@@ -8,7 +8,7 @@ use clap::Args;
 use crate::cli::UsageError;
 use crate::cli::network_arguments::NetworkArguments;
 use crate::platform::network_threads::ThreadArguments;
-use crate::platform::{key_file, passphrase, random};
+use crate::platform::{account, key_file, passphrase, random};
 use crate::recognition::counter;
 use crate::recognition::embedder::Embedder;
 use faceptor_gallery::{Gallery, ImpostorScores, KeySource, Network, PassphraseCost, Platform};
@@ -34,6 +34,28 @@ pub struct GalleryArguments {
     /// is then refused.
     #[arg(long, value_name = "FILE", global = true)]
     counter: Option<PathBuf>,
+}
+
+/// Says what is stored with the enrolment of a new person.
+#[derive(Args)]
+pub struct EnrolmentArguments {
+    /// End of the enrolment: 12h, 30d, 2w, 6m, 1y from now, a date such as 2027-01-31, or never. After it the person is not
+    /// matched any more, and the next change of the gallery removes the person. For a new person only.
+    #[arg(long, value_name = "TIME", default_value = "never")]
+    pub expires: String,
+    /// Purpose of the enrolment; stored with it. For a new person only.
+    #[arg(long, value_name = "TEXT", default_value = "")]
+    pub purpose: String,
+    /// Who enrols the person; stored with the enrolment [default: the account's name].
+    #[arg(long, value_name = "TEXT")]
+    by: Option<String>,
+}
+
+impl EnrolmentArguments {
+    /// Returns the name of the one who enrols.
+    pub fn by(&self) -> String {
+        self.by.clone().unwrap_or_else(account::name)
+    }
 }
 
 /// Selects the network that embeds the faces of photos.

@@ -9,29 +9,11 @@ use faceptor_nn::manifest::Impostors;
 use image::imageops;
 use serde_json::Value;
 
+use crate::gallery_place::Place;
 use crate::pictures::{contact_sheet, gradient, png, portrait};
 use crate::program::{Folder, Output, PORTRAIT, command, faceptor, finish};
 
-/// A folder with a key, and the arguments that name gallery and key.
-struct Place {
-    folder: Folder,
-    gallery: String,
-    key: String,
-}
-
 impl Place {
-    fn new() -> Place {
-        let folder = Folder::new();
-        let (gallery, key) = (folder.file("people.gallery"), folder.file("key"));
-        faceptor(&["gallery", "make-key", &key]).expect(0);
-        Place { folder, gallery, key }
-    }
-
-    /// Runs a verb on the gallery.
-    fn run(&self, arguments: &[&str]) -> Output {
-        faceptor(&[arguments, &["--gallery", &self.gallery, "--key-file", &self.key]].concat())
-    }
-
     /// Enrols a photo with a threshold of its own, because the embedded network may have no table of impostor scores.
     fn enrol(&self, name: &str, photo: &str, more: &[&str]) -> Output {
         self.run(&[&["enroll", name, photo, "--threshold", "0.6"], more].concat())

@@ -21,6 +21,7 @@ mod files;
 mod films;
 mod finding;
 mod gallery;
+mod gallery_place;
 mod jpeg_layouts;
 mod live;
 mod names;

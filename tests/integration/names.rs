@@ -10,6 +10,7 @@ use image::{RgbImage, imageops};
 use serde_json::Value;
 
 use crate::control::Run;
+use crate::gallery_place::Place;
 use crate::pictures::{contact_sheet, gradient, jpeg, portrait};
 use crate::program::{Folder, Output, PATIENCE, PORTRAIT, faceptor};
 
@@ -36,26 +37,12 @@ pub fn roster(people: u32) -> Roster {
     gallery.roster(Decision::at(0.6), 0)
 }
 
-/// A folder with a key, a gallery that holds the portrait, and films.
-struct Place {
-    folder: Folder,
-    gallery: String,
-    key: String,
-}
-
 impl Place {
-    fn new() -> Place {
-        let folder = Folder::new();
-        let (gallery, key) = (folder.file("people.gallery"), folder.file("key"));
-        faceptor(&["gallery", "make-key", &key]).expect(0);
-        let place = Place { folder, gallery, key };
-        place.with(&["enroll", "Eileen Collins", PORTRAIT, "--threshold", "0.5"]).expect(0);
+    /// A gallery that holds the portrait.
+    fn with_portrait() -> Place {
+        let place = Place::new();
+        place.run(&["enroll", "Eileen Collins", PORTRAIT, "--threshold", "0.5"]).expect(0);
         place
-    }
-
-    /// Runs a verb on the gallery.
-    fn with(&self, arguments: &[&str]) -> Output {
-        faceptor(&[arguments, &["--gallery", &self.gallery, "--key", &self.key]].concat())
     }
 
     fn film(&self, name: &str, pictures: &[RgbImage]) -> String {
@@ -63,8 +50,8 @@ impl Place {
     }
 
     /// Runs a film with a threshold of its own, because the embedded network may have no table of impostor scores.
-    fn run(&self, film: &str, more: &[&str]) -> Output {
-        self.with(&[&["run", "--json", "--source", film, "--threshold", "0.5"], more].concat())
+    fn play(&self, film: &str, more: &[&str]) -> Output {
+        self.run(&[&["run", "--json", "--source", film, "--threshold", "0.5"], more].concat())
     }
 }
 
@@ -91,9 +78,9 @@ fn name_of(line: &Value) -> Option<&str> {
 
 #[test]
 fn a_name_appears_after_some_frames_and_stays() {
-    let place = Place::new();
+    let place = Place::with_portrait();
     let film = place.film("film.mjpg", &moving(60));
-    let lines = place.run(&film, &[]).expect(0).json();
+    let lines = place.play(&film, &[]).expect(0).json();
     assert_eq!(lines.len(), 60);
     let first = lines.iter().position(|line| name_of(line).is_some()).expect("it is named");
     assert!((3..20).contains(&first), "frame {first}");
@@ -109,7 +96,7 @@ fn a_name_appears_after_some_frames_and_stays() {
     assert!(lines[9]["faces"][0]["age"].is_object() && lines[9]["faces"][0]["landmarks"].is_object());
     // Without JSON the name stands in the line, and on the picture.
     let out = place.folder.file("last.png");
-    let run = place.with(&["run", "--source", &film, "--threshold", "0.5", "--tasks", "recognition", "--out", &out]);
+    let run = place.run(&["run", "--source", &film, "--threshold", "0.5", "--tasks", "recognition", "--out", &out]);
     let run = run.expect(0);
     let line = run.out.lines().find(|line| line.starts_with("frame 50:")).expect("a line a frame");
     assert!(line.contains(": Eileen Collins 0."), "{line}");
@@ -121,46 +108,46 @@ fn a_name_appears_after_some_frames_and_stays() {
 
 #[test]
 fn strangers_and_empty_galleries_give_a_reason() {
-    let place = Place::new();
+    let place = Place::with_portrait();
     let film = place.film("film.mjpg", &moving(25));
     let reasons = |more: &[&str]| {
-        let lines = place.with(&[&["run", "--json", "--source", &film, "--tasks", "recognition"], more].concat());
+        let lines = place.run(&[&["run", "--json", "--source", &film, "--tasks", "recognition"], more].concat());
         let lines = lines.expect(0).json();
         assert!(lines.iter().all(|line| recognition(line)["name"].is_null()), "{more:?}");
         recognition(&lines[24])["unknown"].as_str().map(str::to_owned)
     };
     assert_eq!(reasons(&["--threshold", "0.9999"]).as_deref(), Some("below_threshold"));
-    place.with(&["gallery", "remove", "Eileen Collins"]).expect(0);
+    place.run(&["gallery", "remove", "Eileen Collins"]).expect(0);
     assert_eq!(reasons(&["--threshold", "0.5"]).as_deref(), Some("empty_gallery"));
 }
 
 #[test]
 fn a_cut_ends_the_name() {
-    let place = Place::new();
+    let place = Place::with_portrait();
     let mut pictures = moving(30);
     let length = pictures.len();
     pictures.extend(vec![gradient(320, 256); 12]);
     pictures.extend(moving(30));
     let film = place.film("film.mjpg", &pictures);
-    let lines = place.run(&film, &["--tasks", "recognition"]).expect(0).json();
+    let lines = place.play(&film, &["--tasks", "recognition"]).expect(0).json();
     assert_eq!(name_of(&lines[length - 1]), Some("Eileen Collins"));
     let again = (length..lines.len()).find(|&frame| name_of(&lines[frame]).is_some()).expect("it is named again");
     assert!(again >= length + 15, "frame {again}: the evidence of the former scene is gone");
     // A film that starts over is another scene too.
-    let lines = place.run(&film, &["--tasks", "recognition", "--frames", "80"]).expect(0).json();
+    let lines = place.play(&film, &["--tasks", "recognition", "--frames", "80"]).expect(0).json();
     assert!(name_of(&lines[71]).is_some() && name_of(&lines[72]).is_none(), "{:?}", recognition(&lines[72]));
 }
 
 #[test]
 fn the_recognition_is_chosen_or_its_lack_is_named() {
-    let place = Place::new();
+    let place = Place::with_portrait();
     let film = place.film("film.mjpg", &moving(2));
     for tasks in ["age", "none", "landmarks,age"] {
-        let run = place.run(&film, &["--tasks", tasks]).expect(2);
+        let run = place.play(&film, &["--tasks", tasks]).expect(2);
         assert!(run.err.contains("needs the task recognition") && run.err.contains("--tasks"), "{run:?}");
     }
     for tasks in ["all", "recognition", "age,recognition"] {
-        place.run(&film, &["--tasks", tasks]).expect(0);
+        place.play(&film, &["--tasks", tasks]).expect(0);
     }
     for option in [&["--key", &place.key][..], &["--passphrase"], &["--counter", &place.key], &["--threshold", "0.5"]] {
         let run = faceptor(&[&["run", "--source", &film], option].concat()).expect(2);
@@ -170,7 +157,7 @@ fn the_recognition_is_chosen_or_its_lack_is_named() {
 
 #[test]
 fn galleries_that_cannot_be_used_end_the_run_before_it_begins() {
-    let place = Place::new();
+    let place = Place::with_portrait();
     let film = place.film("film.mjpg", &moving(2));
     let other = place.folder.file("other");
     faceptor(&["gallery", "make-key", &other]).expect(0);
@@ -190,7 +177,7 @@ fn galleries_that_cannot_be_used_end_the_run_before_it_begins() {
     for file in [&place.gallery, &place.key] {
         let before = fs::read(file).expect("readable");
         for output in ["--record", "--out"] {
-            place.run(&film, &[output, file, "--force"]).expect(1);
+            place.play(&film, &[output, file, "--force"]).expect(1);
             assert_eq!(fs::read(file).expect("readable"), before, "{output}");
         }
     }
@@ -198,10 +185,10 @@ fn galleries_that_cannot_be_used_end_the_run_before_it_begins() {
 
 #[test]
 fn no_log_line_of_a_run_holds_a_name() {
-    let place = Place::new();
+    let place = Place::with_portrait();
     let film = place.film("film.mjpg", &moving(25));
     let record = place.folder.file("faces.jsonl");
-    let run = place.run(&film, &["--verbose", "--record", &record]).expect(0);
+    let run = place.play(&film, &["--verbose", "--record", &record]).expect(0);
     assert!(run.out.contains("Eileen") && !run.err.contains("Eileen") && !run.err.contains("Collins"), "{}", run.err);
     assert!(run.err.contains("gallery: 1 enrolled, 1 templates"), "{}", run.err);
     assert!(fs::read_to_string(&record).expect("recorded").contains("Eileen Collins"));
@@ -209,7 +196,7 @@ fn no_log_line_of_a_run_holds_a_name() {
 
 #[test]
 fn the_gallery_is_a_key_of_the_configuration() {
-    let place = Place::new();
+    let place = Place::with_portrait();
     let film = place.film("film.mjpg", &moving(25));
     let text = format!(
         "source = \"{film}\"\ngallery = \"{}\"\nkey = \"{}\"\nthreshold = 0.5\njson = true\n",
@@ -247,15 +234,15 @@ fn frame_named(run: &Run, name: Option<&str>) {
 
 #[test]
 fn a_running_loop_takes_changes_of_the_gallery() {
-    let place = Place::new();
+    let place = Place::with_portrait();
     let film = place.film("film.mjpg", &moving(60));
     let run = live(&place, &film, &[]);
     frame_named(&run, Some("Eileen Collins"));
-    place.with(&["gallery", "rename", "Eileen Collins", "E. Collins"]).expect(0);
+    place.run(&["gallery", "rename", "Eileen Collins", "E. Collins"]).expect(0);
     let report = run.ctl(&["gallery", "reload", "--json"]).expect(0).json().remove(0);
     assert_eq!((&report["people"], &report["templates"]), (&1.into(), &1.into()));
     frame_named(&run, Some("E. Collins"));
-    place.with(&["gallery", "remove", "E. Collins"]).expect(0);
+    place.run(&["gallery", "remove", "E. Collins"]).expect(0);
     run.ctl(&["gallery", "reload"]).expect(0);
     frame_named(&run, None);
     // The face in view is enrolled, and its name appears.
@@ -264,7 +251,7 @@ fn a_running_loop_takes_changes_of_the_gallery() {
     let report = report.expect(0).json().remove(0);
     assert_eq!((&report["new"], &report["people"], &report["templates"]), (&true.into(), &1.into(), &1.into()));
     frame_named(&run, Some("Colonel Collins"));
-    let shown = place.with(&["gallery", "show", "Colonel Collins", "--json"]).expect(0).json().remove(0);
+    let shown = place.run(&["gallery", "show", "Colonel Collins", "--json"]).expect(0).json().remove(0);
     assert_eq!((&shown["purpose"], &shown["enrolled_by"]), (&"a test".into(), &"me".into()));
     assert!(shown["expires"].is_string());
     // One face under two names is refused, and so are names that cannot be stored.
@@ -294,8 +281,8 @@ fn a_running_loop_takes_changes_of_the_gallery() {
 
 #[test]
 fn faces_that_cannot_be_enrolled_are_refused_with_their_reason() {
-    let place = Place::new();
-    place.with(&["gallery", "remove", "Eileen Collins"]).expect(0);
+    let place = Place::with_portrait();
+    place.run(&["gallery", "remove", "Eileen Collins"]).expect(0);
     let small = imageops::resize(&portrait(), 130, 130, imageops::FilterType::Triangle);
     for (name, picture, reason) in [
         ("none", gradient(320, 240), "no face"),
@@ -310,7 +297,7 @@ fn faces_that_cannot_be_enrolled_are_refused_with_their_reason() {
         run.ctl(&["quit"]).expect(0);
         run.end();
     }
-    let list = place.with(&["gallery", "list", "--json"]).expect(0).json().remove(0);
+    let list = place.run(&["gallery", "list", "--json"]).expect(0).json().remove(0);
     assert!(list["people"].as_array().is_some_and(Vec::is_empty), "{list}");
     // A run without a gallery says so.
     let run = Run::start("landmarks");
@@ -324,10 +311,9 @@ fn faces_that_cannot_be_enrolled_are_refused_with_their_reason() {
 
 #[test]
 fn a_person_before_a_camera_is_enrolled_from_views_or_told_what_is_missing() {
-    let place = Place::new();
-    place.with(&["gallery", "remove", "Eileen Collins"]).expect(0);
-    let enrol =
-        |film: &str| place.with(&["enroll", "Eileen Collins", "--source", film, "--threshold", "0.5", "--json"]);
+    let place = Place::with_portrait();
+    place.run(&["gallery", "remove", "Eileen Collins"]).expect(0);
+    let enrol = |film: &str| place.run(&["enroll", "Eileen Collins", "--source", film, "--threshold", "0.5", "--json"]);
     // The portrait looks at the camera only, so other views are asked for.
     let film = place.film("film.mjpg", &moving(30));
     let run = enrol(&film).expect(0);
@@ -338,7 +324,7 @@ fn a_person_before_a_camera_is_enrolled_from_views_or_told_what_is_missing() {
     assert!(!run.err.contains("Collins"), "{run:?}");
     let report = run.json().pop().expect("a summary");
     assert!(report["added"].as_u64() >= Some(1) && report["refused"] == 0, "{report}");
-    let lines = place.run(&film, &["--tasks", "recognition"]).expect(0).json();
+    let lines = place.play(&film, &["--tasks", "recognition"]).expect(0).json();
     assert_eq!(name_of(&lines[29]), Some("Eileen Collins"));
     for (name, picture, advice) in [
         ("none", gradient(320, 240), "step before the camera"),
@@ -348,9 +334,9 @@ fn a_person_before_a_camera_is_enrolled_from_views_or_told_what_is_missing() {
         let run = enrol(&place.film(&format!("{name}.mjpg"), &vec![picture; 4])).expect(1);
         assert!(run.err.contains("no good view") && run.err.contains(advice), "{name}: {run:?}");
     }
-    place.with(&["enroll", "Ada", "--source", "/nonexistent.mjpg", "--threshold", "0.5"]).expect(1);
-    place.with(&["enroll", "Ada", "--threshold", "0.5"]).expect(2);
-    place.with(&["enroll", "Ada", PORTRAIT, "--source", &film, "--threshold", "0.5"]).expect(2);
+    place.run(&["enroll", "Ada", "--source", "/nonexistent.mjpg", "--threshold", "0.5"]).expect(1);
+    place.run(&["enroll", "Ada", "--threshold", "0.5"]).expect(2);
+    place.run(&["enroll", "Ada", PORTRAIT, "--source", &film, "--threshold", "0.5"]).expect(2);
 }
 
 fn darkened(picture: &RgbImage) -> RgbImage {
