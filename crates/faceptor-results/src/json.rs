@@ -334,6 +334,17 @@ mod tests {
         TaskDecoder::new(&task, &[1, 2]).expect("two numbers")
     }
 
+    /// Returns the line of an analysis that has no files and no identities.
+    fn line_of<'a>(
+        origin: &'a Origin,
+        decoders: &'a [TaskDecoder],
+        analysis: &'a Analysis,
+        outer_timing: OuterTiming,
+    ) -> JsonLine<'a> {
+        static NO_FILES: ResultFiles = ResultFiles { annotated: None, masks: Vec::new() };
+        JsonLine { origin, decoders, analysis, files: &NO_FILES, identities: &[], outer_timing }
+    }
+
     #[test]
     fn line_has_the_contract_keys_in_order() {
         let decoders = [
@@ -350,14 +361,7 @@ mod tests {
         analysis.faces.push(face);
         let origin = Origin { path: Some("a.jpg".into()), width: 640, height: 480, ..Origin::default() };
         let outer_timing = OuterTiming { capture_us: 1, convert_us: 2, present_us: 3, total_us: 41 };
-        let line = JsonLine {
-            origin: &origin,
-            decoders: &decoders,
-            analysis: &analysis,
-            files: &ResultFiles::default(),
-            identities: &[],
-            outer_timing,
-        };
+        let line = line_of(&origin, &decoders, &analysis, outer_timing);
         let text = serde_json::to_string(&line).expect("numbers and texts");
         assert_eq!(
             text,
@@ -383,14 +387,7 @@ mod tests {
         let deferred = TaskList::from_slice(&[1, 0]).expect("few");
         analysis.deadline = Some(Deadline { budget_us: 9, used_us: 10, missed: true, deferred });
         let (origin, outer_timing) = (Origin::default(), OuterTiming::default());
-        let line = JsonLine {
-            origin: &origin,
-            decoders: &decoders,
-            analysis: &analysis,
-            files: &ResultFiles::default(),
-            identities: &[],
-            outer_timing,
-        };
+        let line = line_of(&origin, &decoders, &analysis, outer_timing);
         let value = serde_json::to_value(&line).expect("numbers and texts");
         let face = &value["faces"][0];
         assert_eq!((&face["stale_frames"], face.get("mood")), (&serde_json::json!({"age": 3}), None));
@@ -402,14 +399,7 @@ mod tests {
     fn live_frame_has_numbers_and_no_path() {
         let origin = Origin { path: None, width: 4, height: 3, frame: Some([12, 13, 1_234_567]), warnings: Vec::new() };
         let analysis = Analysis::default();
-        let line = JsonLine {
-            origin: &origin,
-            decoders: &[],
-            analysis: &analysis,
-            files: &ResultFiles::default(),
-            identities: &[],
-            outer_timing: OuterTiming::default(),
-        };
+        let line = line_of(&origin, &[], &analysis, OuterTiming::default());
         let value = serde_json::to_value(&line).expect("numbers and texts");
         assert_eq!(
             (&value["frame"], &value["sequence"], &value["captured_us"]),

@@ -256,6 +256,15 @@ def put(text, name, made, marks=MARKS):
     return before + first + "\n" + made.strip() + "\n" + last + rest.split(last)[1]
 
 
+def renew(doc, made):
+    """Replaces the tables of a Markdown file: {name: table}."""
+    doc = Path(doc)
+    text = doc.read_text()
+    for name, one in made.items():
+        text = put(text, name, one)
+    doc.write_text(text)
+
+
 def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("--binary", required=True, help="the program faceptor")
@@ -288,11 +297,7 @@ def main():
             made[name] = make()
             print(f"{name}\n\n{made[name]}\n", flush=True)
     if args.doc:
-        doc = Path(args.doc)
-        text = doc.read_text()
-        for name, one in made.items():
-            text = put(text, name, one)
-        doc.write_text(text)
+        renew(args.doc, made)
 
 
 if __name__ == "__main__":

@@ -10,14 +10,13 @@ two people share, and a person who gets a second id while the picture shows the 
 import argparse
 import tempfile
 from copy import copy
-from pathlib import Path
 
 import cv2
 import numpy as np
 
 from faceptor_models.common.geometry import TEMPLATE
 
-from .behaviour import RATE, Runner, put, table
+from .behaviour import RATE, Runner, renew, table
 from .development import Development
 
 SIDE = 320
@@ -245,11 +244,7 @@ def main():
         "changes": table(["30 frames of one person", "people", "with a second id", "frames without a face %"], changes),
     }
     if args.doc:
-        doc = Path(args.doc)
-        text = doc.read_text()
-        for name, one in made.items():
-            text = put(text, name, one)
-        doc.write_text(text)
+        renew(args.doc, made)
     for name, one in made.items():
         print(f"{name}\n\n{one}\n")
 
