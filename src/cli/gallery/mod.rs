@@ -91,7 +91,7 @@ pub fn run(arguments: GalleryVerbArguments) -> Result<Outcome> {
         Verb::MakeKey { file } => {
             key_file::make(&file)?;
             output::print(&format!(
-                "{}: a new key; whoever has it can read the gallery, and no one without it\n",
+                "{}: a new key; the gallery can be read with it, and not without it\n",
                 file.display()
             ))?;
         }

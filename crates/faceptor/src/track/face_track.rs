@@ -147,7 +147,7 @@ impl Track {
     }
 
     /// Takes notice of another face in the place of this one. Returns true if the track ends: at once, or after some frames where
-    /// the face was covered. A face that comes out behind a hand does not look like itself at first, and changes from frame to
+    /// the face was covered. A face that comes out from under a hand does not look like itself at first, and changes from frame to
     /// frame: those frames do not count.
     pub(crate) fn gives_way(&mut self, now: Option<Likeness>) -> bool {
         let stays = self.stranger.as_ref().zip(now.as_ref()).is_some_and(|(known, now)| known.agrees_wholly(now));
