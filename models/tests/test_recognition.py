@@ -361,7 +361,7 @@ def test_the_recipe_has_both_towers_and_wrong_settings_are_refused(tmp_path):
         assert made.rate_at(0) < made.rate_at(made.steps // 2) == made.rate and made.rate_at(made.steps) < 0.02 * made.rate
     with pytest.raises(Refused, match="no table"):
         options.read(train.RECIPE, "teacher")
-    with pytest.raises(Refused, match="no loss term margin"):
+    with pytest.raises(Refused, match="unknown loss term margin"):
         options.read(train.RECIPE, "edge", ["weights.margin=1.0"])
     with pytest.raises(Refused, match="small_px is 90"):
         options.read(train.RECIPE, "edge", ["small_px=90"])
