@@ -28,7 +28,7 @@ IMAGE ?= faceptor
 # A real board for `make board-test`, as a destination of ssh: BOARD=user@host. Without it, the virtual one.
 BOARD ?=
 
-.PHONY: help demo build test lint container container-test deb apt-repo deb-test models-test behaviour preview-test cross cross-test board-test board-instructions bench bench-cores bench-peers bench-python profile soak sanitize fuzz rebuilds release capi test-capi wheel wheel-arm64 test-python-wheel test-python-wheel-arm64 clean tools
+.PHONY: help demo build test lint container container-test deb apt-repo deb-test models-test behaviour preview-test cross cross-test board-test board-instructions bench bench-cores bench-peers bench-python profile soak sanitize fuzz rebuilds release capi test-capi capi-arm64 test-capi-arm64 wheel wheel-arm64 test-python-wheel test-python-wheel-arm64 clean tools
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -132,6 +132,13 @@ capi: $(if $(FACEPTOR_BUNDLE),,build)  ## the C library in capi/out of the targe
 
 test-capi: build capi  ## tests the C library as programs see it: strict compilation, answers, misuse, valgrind, examples
 	crates/faceptor-capi/test.sh $(TARGET)/capi/out
+
+capi-arm64: $(if $(FACEPTOR_BUNDLE),,build)  ## the C library for arm64, in capi/aarch64 of the target folder
+	cross/toolchain.sh
+	FACEPTOR_ARCH=aarch64 crates/faceptor-capi/library.sh $(TARGET)/capi/aarch64
+
+test-capi-arm64: build capi-arm64  ## the same tests under QEMU's user emulation, without valgrind (some minutes)
+	FACEPTOR_ARCH=aarch64 crates/faceptor-capi/test.sh $(TARGET)/capi/aarch64
 
 wheel: $(if $(FACEPTOR_BUNDLE),,build)  ## the Python package as a wheel for x86-64 (glibc 2.28), in wheels/ of the target folder; docs/python.md
 	crates/faceptor-python/wheel.sh x86_64

@@ -25,7 +25,7 @@ messages=$CARGO_TARGET_DIR/tests.json
 # crates/faceptor-python/test-arm64.sh tests the Python package.
 cargo test "${build[@]}" --workspace --exclude faceptor-compiler --exclude faceptor-python --exclude faceptor-capi --lib --tests --no-run --message-format json-render-diagnostics >"$messages"
 mapfile -t tests < <(python3 -c "$list" <"$messages")
-for crate in . crates/faceptor crates/faceptor-gallery crates/faceptor-nn crates/faceptor-results; do
+for crate in . crates/faceptor crates/faceptor-gallery crates/faceptor-identity crates/faceptor-nn crates/faceptor-results; do
     grep -qF "$(printf '\t%s' "$(realpath "$crate")")" <<<"$(printf '%s\n' "${tests[@]}")" ||
         { echo "cross: no tests of $crate were built" >&2; exit 1; }
 done

@@ -5,6 +5,7 @@
 #     crates/faceptor-capi/library.sh OUT        after `make build` (`make capi` does both)
 #     PREFIX=/usr                                the folder that faceptor.pc names (default: OUT)
 #     FACEPTOR_BUNDLE=FILE                       a ready network in place of that of models/edge; the compiler (tract) is not built then
+#     FACEPTOR_ARCH=aarch64                      for arm64; after cross/toolchain.sh, with FACEPTOR_BUNDLE (`make capi-arm64` does all)
 #     FACEPTOR_STATIC=FILE                       a ready static library: nothing is compiled
 #
 # Cargo gives a shared library neither a soname nor versioned symbols, so it is linked here from the static one. (cargo-c does the
@@ -18,6 +19,24 @@ target=$(realpath -m "${CARGO_TARGET_DIR:-target}")
 version=$(sed -n '/^\[workspace.package\]/,/^$/s/^version = "\(.*\)"$/\1/p' Cargo.toml)
 abi=$(sed -n 's/^#define FACEPTOR_ABI_VERSION //p' "$here/include/faceptor.h")
 static=${FACEPTOR_STATIC:-}
+if [ -z "$static" ] && [ "${FACEPTOR_ARCH:-}" = aarch64 ]; then
+    # The bundle of the host's program, packed for arm64, unless one is given.
+    if [ -z "${FACEPTOR_BUNDLE:-}" ]; then
+        mkdir -p "$target/capi"
+        "$target/release/faceptor" compile models/edge --kernel sdot --out "$target/capi/aarch64.bundle" --force >/dev/null
+        export FACEPTOR_BUNDLE=$target/capi/aarch64.bundle
+    fi
+    read -ra flags <<<"${CARGO_FLAGS:-}"
+    compiler=$(rustc --print sysroot)/bin/rustc
+    # shellcheck source=../../cross/env.sh
+    source cross/env.sh
+    # Debian's compiler loads only macros that it compiled itself: a folder of its own.
+    [ "$RUSTC" = "$compiler" ] || target=$target/cross
+    CARGO_TARGET_DIR=$target cargo build --release --quiet --target aarch64-unknown-linux-gnu \
+        --manifest-path "$here/Cargo.toml" --features embedded "${flags[@]}"
+    static=$target/aarch64-unknown-linux-gnu/release/libfaceptor_c.a
+    export CC=${CC:-aarch64-linux-gnu-gcc}
+fi
 if [ -z "$static" ]; then
     read -ra flags <<<"${CARGO_FLAGS:-}"
     if [ -z "${FACEPTOR_BUNDLE:-}" ]; then

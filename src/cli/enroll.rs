@@ -16,7 +16,7 @@ use crate::cli::{Outcome, UsageError, output};
 use crate::recognition::dates;
 use crate::recognition::embedder::Embedder;
 use crate::recognition::enrolment::{self, Candidate, Limits};
-use faceptor_gallery::{Details, Gallery, StoredTemplate, check_name};
+use faceptor_gallery::{Details, Gallery, check_name};
 
 #[derive(Args)]
 pub struct EnrollArguments {
@@ -104,7 +104,7 @@ pub fn run(arguments: EnrollArguments) -> Result<Outcome> {
     };
     let limits = limits(&arguments, &embedder, gallery.as_ref(), now);
     enrolment::compare(&mut candidates, gallery.as_ref(), name, limits, now);
-    let templates = templates(&candidates, arguments.force);
+    let templates = enrolment::templates(&candidates, arguments.force);
     let (added, mut new) = (templates.len(), false);
     if added > 0 {
         let enrolled_by = arguments.enrolment.by();
@@ -163,25 +163,11 @@ fn look(photos: Vec<PathBuf>, embedder: &mut Embedder, now: u64) -> Looked {
 /// Returns the similarities that decide; `None` where neither the network nor the user gives any.
 fn limits(arguments: &EnrollArguments, embedder: &Embedder, gallery: Option<&Gallery>, now: u64) -> Option<Limits> {
     let comparisons = gallery.map_or(0, |gallery| gallery.comparisons(now));
-    let limits = embedder.impostors().map(|table| Limits::new(table, arguments.threshold.fpir, comparisons));
-    let Some(threshold) = arguments.threshold.threshold else {
-        if limits.is_none() {
-            log::warn!("this network has no table of impostor scores: the photos are not compared; give --threshold");
-        }
-        return limits;
-    };
-    let like = limits.map_or(threshold, |limits| limits.like.min(threshold));
-    Some(Limits { like, other: threshold })
-}
-
-/// Returns the templates of the photos that are enrolled, with the reasons that were overruled.
-fn templates(candidates: &[Candidate], force: bool) -> Vec<StoredTemplate> {
-    let enrolled = candidates.iter().filter(|candidate| is_enrolled(candidate, force));
-    let template = |candidate: &Candidate| StoredTemplate {
-        forced: candidate.reasons.iter().map(|reason| (*reason).to_owned()).collect(),
-        ..candidate.stored.clone()
-    };
-    enrolled.map(template).collect()
+    let limits = Limits::of(embedder.impostors(), arguments.threshold.fpir, arguments.threshold.threshold, comparisons);
+    if limits.is_none() {
+        log::warn!("this network has no table of impostor scores: the photos are not compared; give --threshold");
+    }
+    limits
 }
 
 /// Prints what became of each photo. Returns how many were refused or could not be read.
@@ -202,7 +188,7 @@ fn report_photos(
             (_, Some(candidate)) => &candidate.reasons,
             _ => &["unreadable"],
         };
-        let enrolled = candidate.is_some_and(|candidate| is_enrolled(candidate, arguments.force));
+        let enrolled = candidate.is_some_and(|candidate| candidate.is_enrolled(arguments.force));
         let known = candidate.is_some_and(|candidate| candidate.is_known);
         refused += usize::from(!enrolled && !known);
         let path = path.to_string_lossy();
@@ -215,10 +201,6 @@ fn report_photos(
         }
     }
     Ok(refused)
-}
-
-fn is_enrolled(candidate: &Candidate, force: bool) -> bool {
-    !candidate.is_known && (candidate.reasons.is_empty() || force)
 }
 
 fn describe(report: &PhotoReport) -> String {

@@ -8,13 +8,11 @@ use clap::Args;
 use crate::cli::UsageError;
 use crate::cli::network_arguments::NetworkArguments;
 use crate::platform::network_threads::ThreadArguments;
-use crate::platform::{account, key_file, passphrase, random};
+use crate::platform::{account, key_file, passphrase};
 use crate::recognition::counter;
 use crate::recognition::embedder::Embedder;
 use faceptor_gallery::{Gallery, ImpostorScores, KeySource, Network, PassphraseCost, Platform};
-
-/// Random bytes and file creation of this machine, for the gallery.
-pub(crate) const PLATFORM: Platform = Platform { random: random::fill, create: key_file::create_private };
+use faceptor_identity::PLATFORM;
 
 /// Names the gallery and its key.
 #[derive(Args, Clone)]
@@ -230,8 +228,7 @@ impl GalleryArguments {
     /// When there is none, or it cannot be used.
     pub fn key(&self, is_new: bool) -> Result<KeySource> {
         if let Some(path) = &self.key {
-            let content = key_file::read(path)?;
-            return KeySource::from_file_content(&content).with_context(|| format!("the key {}", path.display()));
+            return key_file::key(path);
         }
         if !self.passphrase
             && let Some(content) = key_file::read_credential()?

@@ -9,13 +9,13 @@ use crate::capture::photo_files;
 use crate::cli::gallery_arguments::{EmbedderArguments, GalleryArguments, JsonArguments, ThresholdArguments};
 use crate::cli::{Outcome, UsageError, output};
 use crate::outputs::format::ResultFiles;
-use crate::outputs::format::identity::Identity;
 use crate::outputs::format::json::{JsonLine, Origin, OuterTiming};
 use crate::outputs::format::terminal;
 use crate::platform::clock::Stopwatch;
 use crate::recognition::dates;
 use crate::recognition::embedder::{Embedder, PhotoFaces};
 use faceptor_gallery::{Decision, Gallery};
+use faceptor_identity::naming;
 
 #[derive(Args)]
 pub struct IdentifyArguments {
@@ -76,17 +76,7 @@ fn identify(
 ) -> Result<String> {
     let mut watch = Stopwatch::start();
     let PhotoFaces { width, height, analysis, warnings } = embedder.faces(path)?;
-    let identity = |face| -> Result<Identity<'_>> {
-        let found = gallery.identify(embedder.embedding(face), rule, now).map_err(|reason| anyhow!(reason))?;
-        Ok(Identity {
-            name: found.person.map(|person| person.name()),
-            similarity: found.similarity,
-            unknown: found.unknown.map(|reason| reason.name()),
-            second: found.second,
-            threshold: found.threshold,
-        })
-    };
-    let identities = analysis.faces.iter().map(identity).collect::<Result<Vec<Identity<'_>>>>()?;
+    let identities = naming::identities(gallery, embedder, &analysis, rule, now).map_err(|reason| anyhow!(reason))?;
     let name = path.to_string_lossy().into_owned();
     if json {
         let outer_timing = OuterTiming { total_us: watch.lap_us(), ..OuterTiming::default() };

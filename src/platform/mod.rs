@@ -3,11 +3,9 @@
 //! Each system call is made in one place, here or in `capture::v4l2`; no other folder has unsafe code.
 #![allow(unsafe_code)]
 
-pub(crate) mod account;
 pub mod allocations;
 pub mod clock;
 pub(crate) mod device_nodes;
-pub(crate) mod key_file;
 pub(crate) mod limits;
 pub mod machine;
 pub(crate) mod machine_facts;
@@ -16,9 +14,10 @@ pub(crate) mod mmap;
 pub mod network_threads;
 pub(crate) mod passphrase;
 pub(crate) mod poll;
-pub(crate) mod random;
 pub mod scheduling;
 pub(crate) mod screen_info;
 pub mod sensors;
 pub mod shutdown;
 pub mod thermal;
+
+pub(crate) use faceptor_identity::{account, key_file};

@@ -1,12 +1,10 @@
-//! Who is it: embeddings of photos, which of them may be enrolled, dates of enrolments, and names of tracks.
+//! Who is it: names of tracks, views for an enrolment, and the rules of enrolments, which `faceptor-identity` has.
+
+pub(crate) use faceptor_identity::{dates, embedder, enrolment, recognizer};
 
 pub(crate) mod counter;
-pub(crate) mod dates;
-pub(crate) mod embedder;
-pub(crate) mod enrolment;
 pub(crate) mod face_in_view;
 pub mod identities;
-pub(crate) mod recognizer;
 pub(crate) mod roster_keeper;
 pub mod track_names;
 #[cfg(test)]

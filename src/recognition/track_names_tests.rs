@@ -6,8 +6,9 @@ use crate::recognition::identities::TOO_LITTLE_EVIDENCE;
 use crate::recognition::track_names::TrackNames;
 use faceptor::stages::{Face, Prediction, Suspicion, TaskDecoder, TaskResult};
 use faceptor_gallery::{
-    Decision, Details, Gallery, KeySource, Network, PassphraseCost, Platform, Roster, StoredTemplate, Template,
+    Decision, Details, Gallery, KeySource, Network, PassphraseCost, Roster, StoredTemplate, Template,
 };
+use faceptor_identity::PLATFORM;
 use faceptor_nn::manifest::{Task, TaskKind};
 use faceptor_test_support::Folder;
 
@@ -16,13 +17,11 @@ const NOW: u64 = 1_000_000;
 /// People by name, direction in degrees and end of the enrolment.
 fn roster(people: &[(&str, f32, Option<u64>)], threshold: f32) -> Arc<Roster> {
     let folder = Folder::new();
-    let platform =
-        Platform { random: crate::platform::random::fill, create: crate::platform::key_file::create_private };
     let key = KeySource::from_file_content(&std::array::from_fn::<u8, 32, _>(|index| index as u8)).expect("a key");
     let network = Network { name: "test".into(), recognition: [7; 32], dimension: 2 };
     let cost = PassphraseCost { memory_kib: 8, passes: 1 };
     let mut gallery =
-        Gallery::create(&folder.path().join("g"), &key, &network, cost, platform, NOW).expect("a new file");
+        Gallery::create(&folder.path().join("g"), &key, &network, cost, PLATFORM, NOW).expect("a new file");
     for &(name, degrees, expires_at) in people {
         let template = Template::of(&direction(degrees), 2).expect("a direction");
         let stored = StoredTemplate { template, added_at: NOW, eyes_px: 60.0, forced: Vec::new() };

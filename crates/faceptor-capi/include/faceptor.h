@@ -38,6 +38,7 @@ extern "C" {
 typedef struct faceptor_analyzer faceptor_analyzer;
 typedef struct faceptor_tracker faceptor_tracker;
 typedef struct faceptor_result faceptor_result;
+typedef struct faceptor_gallery faceptor_gallery;
 
 /* What a function returns. */
 typedef uint32_t faceptor_status;
@@ -50,7 +51,8 @@ enum {
     FACEPTOR_ERROR_IMAGE = 5,       /* the image cannot be read, or its size does not fit */
     FACEPTOR_ERROR_UNSUPPORTED = 6, /* the network lacks what was requested, such as a face detector */
     FACEPTOR_ERROR_NETWORK = 7,     /* the network failed on an image */
-    FACEPTOR_ERROR_DEFECT = 8       /* a defect of this library */
+    FACEPTOR_ERROR_DEFECT = 8,      /* a defect of this library */
+    FACEPTOR_ERROR_GALLERY = 9      /* the gallery or its key cannot be read or changed, or refuses a request */
 };
 
 /* Returns the message of this thread's last failure: what was wrong, and what to do. It lives until the next failure. */
@@ -198,6 +200,100 @@ faceptor_status faceptor_result_mask(const faceptor_result *result, size_t index
 
 /* Frees a result, and what was got from it. */
 void faceptor_result_free(faceptor_result *result);
+
+/* Galleries: people in an encrypted file, which name faces. It is the file of `faceptor enroll` and `faceptor identify`. */
+
+/* How a gallery is opened. Many may read a file while one changes it; a reader keeps the state in which it opened the file. */
+enum {
+    FACEPTOR_READ = 0,
+    FACEPTOR_WRITE = 1, /* become the one that may change it */
+    FACEPTOR_CREATE = 2 /* make an empty gallery, which may be changed; there must be no such file */
+};
+
+/* Options of a gallery: set all to zero, then what is needed. One of key_path and passphrase is. */
+typedef struct faceptor_gallery_options {
+    size_t struct_size;     /* sizeof(faceptor_gallery_options) */
+    const char *key_path;   /* the file of the key, which only its owner may read */
+    const char *passphrase; /* in place of key_path */
+    uint32_t access;        /* FACEPTOR_READ, ... */
+} faceptor_gallery_options;
+
+/* Writes a new key into a file that only its owner may read. It replaces no file. */
+faceptor_status faceptor_gallery_make_key(const char *path);
+
+/* Opens a gallery with the network of an analyzer, which may be freed then. The network must have a recognition. */
+faceptor_status faceptor_gallery_open(faceptor_analyzer *analyzer, const char *path, const faceptor_gallery_options *options,
+                                      faceptor_gallery **gallery);
+
+/* Closes a gallery. */
+void faceptor_gallery_free(faceptor_gallery *gallery);
+
+/* How similar is similar enough. Call faceptor_naming_init before you change some of it. */
+typedef struct faceptor_naming {
+    size_t struct_size; /* sizeof(faceptor_naming) */
+    double fpir;        /* the share of strangers that may get a name: 0.01 (usual); the threshold follows from it */
+    float threshold;    /* the least cosine similarity for a name, in place of fpir; not a number (usual): by fpir */
+    float margin;       /* the least distance between the best and the second-best person: 0.02 (usual) */
+} faceptor_naming;
+
+/* Fills in the usual numbers. */
+faceptor_status faceptor_naming_init(faceptor_naming *naming);
+
+/* Finds the faces of an image and names them: faceptor_result_identity. `naming` may be NULL. The JSON of the result is that of
+ * `faceptor identify --json`; its faces have an embedding and no other results. */
+faceptor_status faceptor_gallery_identify(faceptor_gallery *gallery, const faceptor_image *image, const faceptor_naming *naming,
+                                          faceptor_result **result);
+
+/* Does the same with a file. */
+faceptor_status faceptor_gallery_identify_file(faceptor_gallery *gallery, const char *path, const faceptor_naming *naming,
+                                               faceptor_result **result);
+
+/* Who a face is. */
+typedef struct faceptor_identity {
+    size_t struct_size;      /* set it to sizeof(faceptor_identity) before the call */
+    const char *name;        /* NULL for a stranger */
+    const char *unknown;     /* why there is no name: "below_threshold", "ambiguous" or "empty_gallery"; else NULL */
+    float similarity;        /* of the best person; not a number in an empty gallery */
+    float second_similarity; /* of the second-best; not a number where there is none */
+    float threshold;         /* the least similarity for a name */
+} faceptor_identity;
+
+/* Fills in who a face is: index 0 to faceptor_result_count - 1. */
+faceptor_status faceptor_result_identity(const faceptor_result *result, size_t index, faceptor_identity *identity);
+
+/* Circumstances of an enrolment: set all to zero, then what is needed. They are stored for a new person only. */
+typedef struct faceptor_enrolment {
+    size_t struct_size;  /* sizeof(faceptor_enrolment) */
+    const char *by;      /* who enrols the person; NULL: the account's name */
+    const char *purpose; /* NULL: none */
+    const char *expires; /* end: "12h", "30d", "2w", "6m", "1y" from now, or a date such as "2027-01-31"; NULL: never */
+    uint32_t force;      /* not 0: enrol also photos that there are reasons against, which are stored with them */
+} faceptor_enrolment;
+
+/* A photo of a person, and what became of it. */
+typedef struct faceptor_photo {
+    size_t struct_size;          /* sizeof(faceptor_photo) */
+    const char *path;            /* a file; NULL: `image` has the pixels */
+    const faceptor_image *image; /* pixels; NULL: `path` has the file */
+    uint32_t enrolled;           /* the call sets it to 1 for a photo that was added */
+    uint32_t known;              /* to 1 where the very same photo was there before */
+    char reasons[256];           /* reasons against the photo with commas between them, such as "too_small,several_faces" */
+} faceptor_photo;
+
+/* Enrols a person from the photos that are good enough, or adds them to the person of that name. A photo that is not good enough,
+ * or cannot be read ("unreadable"), is no error: look at `enrolled` of each. `enrolment` may be NULL. */
+faceptor_status faceptor_gallery_enroll(faceptor_gallery *gallery, const char *name, const faceptor_enrolment *enrolment,
+                                        faceptor_photo *photos, size_t count);
+
+/* Removes a person: the file is written anew without the person's key and records. */
+faceptor_status faceptor_gallery_remove(faceptor_gallery *gallery, const char *name);
+
+/* Gives a person another name. */
+faceptor_status faceptor_gallery_rename(faceptor_gallery *gallery, const char *name, const char *to);
+
+/* Returns the people as the JSON that `faceptor gallery list --json` prints; NULL for a handle that is no gallery. The text lives
+ * until the next such call with this gallery, from any thread, or until the gallery is freed. */
+const char *faceptor_gallery_json(faceptor_gallery *gallery);
 
 #ifdef __cplusplus
 }

@@ -55,17 +55,17 @@ pub unsafe fn bytes<'a>(pointer: *const u8, size: usize, name: &str) -> Outcome<
     Ok(unsafe { std::slice::from_raw_parts(pointer, size) })
 }
 
-/// Borrows bytes for writing.
+/// Borrows structs or bytes for writing.
 ///
 /// # Safety
-/// A pointer that is not null points to `size` bytes that nothing else uses as long as the slice is used.
-pub unsafe fn bytes_mut<'a>(pointer: *mut u8, size: usize, name: &str) -> Outcome<&'a mut [u8]> {
+/// A pointer that is not null points to `count` values that nothing else uses as long as the slice is used.
+pub unsafe fn slice_mut<'a, T>(pointer: *mut T, count: usize, name: &str) -> Outcome<&'a mut [T]> {
     check(pointer, name)?;
-    if size > isize::MAX as usize {
-        return Err(Failure::argument(format!("{size} bytes of {name} are more than there can be")));
+    if count.checked_mul(size_of::<T>()).is_none_or(|bytes| bytes > isize::MAX as usize) {
+        return Err(Failure::argument(format!("{count} values of {name} are more than there can be")));
     }
     // SAFETY: as for `bytes`.
-    Ok(unsafe { std::slice::from_raw_parts_mut(pointer, size) })
+    Ok(unsafe { std::slice::from_raw_parts_mut(pointer, count) })
 }
 
 /// Copies a text; `None` for a null pointer.

@@ -19,6 +19,7 @@ pub enum Status {
     Unsupported = 6,
     Network = 7,
     Defect = 8,
+    Gallery = 9,
 }
 
 /// A reason why a call gave no result.
@@ -50,6 +51,17 @@ impl From<Error> for Failure {
             _ => Status::Network,
         };
         Failure::new(status, error.to_string())
+    }
+}
+
+impl From<anyhow::Error> for Failure {
+    /// Takes what was wrong with a gallery or its key; a failure of the library keeps its status.
+    fn from(error: anyhow::Error) -> Failure {
+        let text = format!("{error:#}");
+        match error.downcast_ref::<Error>() {
+            Some(inner) => Failure { text, ..Failure::from(inner.clone()) },
+            None => Failure::new(Status::Gallery, text),
+        }
     }
 }
 

@@ -13,9 +13,9 @@ use crate::network::{self, Analyzer, Source, Tracker};
 use crate::outcome::Results;
 use crate::records::{self, is_known_size};
 
-static ANALYZERS: Handles<Analyzer> = Handles::of("analyzer");
+pub(crate) static ANALYZERS: Handles<Analyzer> = Handles::of("analyzer");
 static TRACKERS: Handles<Tracker> = Handles::of("tracker");
-static RESULTS: Handles<Results> = Handles::of("result");
+pub(crate) static RESULTS: Handles<Results> = Handles::of("result");
 
 /// `FACEPTOR_ABI_VERSION` of the header.
 const ABI_VERSION: u32 = 0;
@@ -114,7 +114,7 @@ unsafe fn with_options<T>(
     work(&options)
 }
 
-fn wrong_size(name: &str, given: usize, remedy: &str) -> Failure {
+pub(crate) fn wrong_size(name: &str, given: usize, remedy: &str) -> Failure {
     Failure::argument(format!("struct_size of {name} is {given}, which is no size of that struct: {remedy}"))
 }
 
@@ -131,7 +131,10 @@ pub extern "C" fn faceptor_analyzer_free(analyzer: *mut c_void) {
 ///
 /// # Safety
 /// The pointers are what the header demands.
-unsafe fn with_image<T>(image: *const records::Image, work: impl FnOnce(Source<'_>) -> Outcome<T>) -> Outcome<T> {
+pub(crate) unsafe fn with_image<T>(
+    image: *const records::Image,
+    work: impl FnOnce(Source<'_>) -> Outcome<T>,
+) -> Outcome<T> {
     // SAFETY: the caller of this function vouches for it.
     let record = unsafe { border::read(image, "image") }?;
     if !is_known_size::<records::Image>(record.struct_size) {
@@ -146,7 +149,7 @@ unsafe fn with_image<T>(image: *const records::Image, work: impl FnOnce(Source<'
 ///
 /// # Safety
 /// The pointer is what the header demands.
-unsafe fn give(result: *mut *mut c_void, work: impl FnOnce() -> Outcome<Results>) -> u32 {
+pub(crate) unsafe fn give(result: *mut *mut c_void, work: impl FnOnce() -> Outcome<Results>) -> u32 {
     guarded(|| {
         // SAFETY: the caller of this function vouches for it.
         unsafe { border::write(result, ptr::null_mut(), "result") }?;
@@ -327,7 +330,7 @@ pub unsafe extern "C" fn faceptor_result_mask(result: *const c_void, index: usiz
     guarded(|| {
         let result = RESULTS.get(result)?;
         // SAFETY: the caller vouches for the pointer.
-        result.mask(index, unsafe { border::bytes_mut(mask, size, "mask") }?)
+        result.mask(index, unsafe { border::slice_mut(mask, size, "mask") }?)
     })
 }
 

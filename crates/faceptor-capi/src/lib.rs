@@ -7,7 +7,8 @@
 //! records   the structs of the header
 //! network   analyzers and trackers
 //! outcome   the results of an image
-//! functions the functions of the header
+//! people    galleries
+//! functions, gallery_functions  the functions of the header
 //! ```
 //!
 //! A function of C cannot fail by a panic: every call is contained and becomes a status.
@@ -18,10 +19,14 @@ mod border;
 mod failure;
 #[allow(unsafe_code, reason = "functions with names and pointers of C")]
 mod functions;
+#[allow(unsafe_code, reason = "functions with names and pointers of C")]
+mod gallery_functions;
 mod handles;
 mod network;
 #[allow(unsafe_code, reason = "lists of names are pointers, which no thread changes")]
 mod outcome;
+mod people;
 pub mod records;
 
 pub use functions::*;
+pub use gallery_functions::*;

@@ -5,13 +5,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use faceptor::stages::{
-    Analysis, Augmentation, ImageView, Locate, MAX_FACES, MAX_TRACKS, PhotoSearch, Picture, Pipeline, Pixels, Purpose,
-    TaskList, TrackerOptions, VideoFaces, embedded_bundle, embedded_network, select_tasks,
+    Augmentation, ImageView, Locate, MAX_FACES, MAX_TRACKS, PhotoSearch, Picture, Pipeline, Pixels, Purpose, TaskList,
+    embedded_bundle, embedded_network, select_tasks,
 };
 use faceptor::{Colour, Photo, PixelFormat};
 use faceptor_nn::bundle::Bundle;
 use faceptor_nn::thread_pool::{MAX_THREADS, Threads};
 use faceptor_results::json::{Origin, OuterTiming};
+use faceptor_results::video::TrackedVideo;
 
 use crate::failure::{Failure, Outcome, Status};
 use crate::outcome::{Legend, Results};
@@ -44,6 +45,24 @@ pub enum Source<'a> {
     Photo(Photo, Option<String>, u64),
     View(ImageView<'a>),
     Reversed(Picture),
+}
+
+impl Source<'_> {
+    /// Returns the pixels in RGB, with path, warnings and time of reading of a photo.
+    pub fn into_picture(self) -> (Picture, Option<String>, Vec<String>, u64) {
+        match self {
+            Source::Photo(photo, path, capture_us) => {
+                let warnings = photo.warnings().to_vec();
+                (photo.into_picture(), path, warnings, capture_us)
+            }
+            Source::View(view) => {
+                let mut picture = Picture::default();
+                view.to_picture(&mut picture);
+                (picture, None, Vec::new(), 0)
+            }
+            Source::Reversed(picture) => (picture, None, Vec::new(), 0),
+        }
+    }
 }
 
 impl Analyzer {
@@ -87,6 +106,11 @@ impl Analyzer {
         Ok(analyzer)
     }
 
+    /// Returns the network.
+    pub fn bundle(&self) -> &Arc<Bundle> {
+        &self.bundle
+    }
+
     fn new_pipeline(&self) -> Outcome<Pipeline> {
         let threads = Threads { count: self.threads, ..Threads::default() };
         let mut pipeline = Pipeline::with_threads(self.bundle.clone(), &self.tasks, &threads)?;
@@ -103,18 +127,7 @@ impl Analyzer {
             true => Locate::Aligned,
             false => Locate::Find { purpose: Purpose::Photo, limit: self.max_faces },
         };
-        let (picture, path, warnings, capture_us) = match source {
-            Source::Photo(photo, path, capture_us) => {
-                let warnings = photo.warnings().to_vec();
-                (photo.into_picture(), path, warnings, capture_us)
-            }
-            Source::View(view) => {
-                let mut picture = Picture::default();
-                view.to_picture(&mut picture);
-                (picture, None, Vec::new(), 0)
-            }
-            Source::Reversed(picture) => (picture, None, Vec::new(), 0),
-        };
+        let (picture, path, warnings, capture_us) = source.into_picture();
         let mut slot = self.pipeline.lock().unwrap_or_else(PoisonError::into_inner);
         // A pipeline that panics is not put back.
         let mut pipeline = match slot.take() {
@@ -135,14 +148,8 @@ impl Analyzer {
 /// Tracks faces from frame to frame.
 pub struct Tracker {
     legend: Arc<Legend>,
-    state: Mutex<State>,
-}
-
-struct State {
     /// `None` after a defect.
-    video: Option<VideoFaces>,
-    frames: u64,
-    time_s: f64,
+    video: Mutex<Option<TrackedVideo>>,
 }
 
 impl Tracker {
@@ -151,37 +158,28 @@ impl Tracker {
         if !(1..=MAX_TRACKS).contains(&limit) {
             return Err(Failure::argument(format!("max_faces is {limit}: 1 to {MAX_TRACKS} faces are tracked")));
         }
-        let mut pipeline = analyzer.new_pipeline()?;
-        pipeline.set_augmentation(Augmentation::Off);
-        pipeline.track_by(None);
-        let video = Some(VideoFaces::new(pipeline, TrackerOptions { limit, smoothing: true }));
-        let state = Mutex::new(State { video, frames: 0, time_s: 0.0 });
-        Ok(Tracker { legend: analyzer.legend.clone(), state })
+        let video = TrackedVideo::new(analyzer.new_pipeline()?, limit);
+        Ok(Tracker { legend: analyzer.legend.clone(), video: Mutex::new(Some(video)) })
     }
 
     pub fn update(&self, source: Source<'_>, elapsed: f64) -> Outcome<Results> {
-        if !(0.0..=86_400.0).contains(&elapsed) {
+        if !TrackedVideo::is_time(elapsed) {
             return Err(Failure::argument(format!("elapsed is {elapsed}: seconds since the last frame are needed")));
         }
         let start = Instant::now();
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut slot = self.video.lock().unwrap_or_else(PoisonError::into_inner);
         let gone = || Failure::new(Status::Defect, "a defect stopped this tracker: make another one");
-        let mut video = state.video.take().ok_or_else(gone)?;
+        // A tracker that panics is not put back.
+        let mut video = slot.take().ok_or_else(gone)?;
         let view = match &source {
             Source::View(view) => *view,
             Source::Reversed(picture) => picture.view(),
             Source::Photo(photo, ..) => photo.picture().view(),
         };
-        let outcome = video.process(&view, elapsed as f32, &mut ());
-        let mut analysis = Analysis::default();
-        video.copy_to(&mut analysis);
-        analysis.timing.decode_us = vec![0; self.legend.decoders.len()];
-        state.video = Some(video);
-        outcome?;
-        let frame = state.frames;
-        state.frames += 1;
-        state.time_s += elapsed;
-        let frame = Some([frame, frame, (state.time_s * 1e6) as u64]);
+        let outcome = video.process(&view, elapsed);
+        *slot = Some(video);
+        let (analysis, frame) = outcome?;
+        let frame = Some(frame);
         let origin = Origin { path: None, width: view.width(), height: view.height(), frame, warnings: Vec::new() };
         let total_us = start.elapsed().as_micros() as u64;
         let outer_timing = OuterTiming { total_us, ..OuterTiming::default() };
@@ -189,8 +187,7 @@ impl Tracker {
     }
 
     pub fn cut(&self) {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(video) = &mut state.video {
+        if let Some(video) = &mut *self.video.lock().unwrap_or_else(PoisonError::into_inner) {
             video.cut();
         }
     }

@@ -5,6 +5,8 @@ use std::ptr;
 use std::sync::{Arc, OnceLock};
 
 use faceptor::stages::{Analysis, Picture, Prediction, TaskDecoder, largest};
+use faceptor_identity::naming::OwnedIdentity;
+use faceptor_results::identity::Identity;
 use faceptor_results::json::{JsonLine, Origin, OuterTiming};
 use faceptor_results::{ResultFiles, mask};
 
@@ -51,12 +53,41 @@ pub struct Results {
     legend: Arc<Legend>,
     origin: Origin,
     outer_timing: OuterTiming,
+    /// The answers of a gallery, by face, with their texts as C has them; none without a gallery.
+    identities: Vec<(OwnedIdentity, Option<CString>, Option<CString>)>,
     json: OnceLock<CString>,
 }
 
 impl Results {
     pub fn new(analysis: Analysis, legend: Arc<Legend>, origin: Origin, outer_timing: OuterTiming) -> Results {
-        Results { analysis, legend, origin, outer_timing, json: OnceLock::new() }
+        Results { analysis, legend, origin, outer_timing, identities: Vec::new(), json: OnceLock::new() }
+    }
+
+    /// Adds the answers of a gallery, one for each face.
+    pub fn with_identities(self, identities: Vec<OwnedIdentity>) -> Results {
+        let with_texts = |identity: OwnedIdentity| {
+            let text = |text: Option<&str>| text.and_then(|text| CString::new(text).ok());
+            let (name, unknown) = (text(identity.view().name), text(identity.view().unknown));
+            (identity, name, unknown)
+        };
+        Results { identities: identities.into_iter().map(with_texts).collect(), ..self }
+    }
+
+    /// Fills the struct of who a face is. Its pointers live as long as the results.
+    pub fn identity(&self, index: usize) -> Outcome<records::Identity> {
+        self.analysis.faces.get(index).ok_or_else(|| self.no_face(index))?;
+        let none = || Failure::argument("no gallery was asked: faceptor_gallery_identify does that");
+        let (identity, name, unknown) = self.identities.get(index).ok_or_else(none)?;
+        let Identity { similarity, second, threshold, .. } = identity.view();
+        let pointer = |text: &Option<CString>| text.as_ref().map_or(ptr::null(), |text| text.as_ptr());
+        Ok(records::Identity {
+            struct_size: size_of::<records::Identity>(),
+            name: pointer(name),
+            unknown: pointer(unknown),
+            similarity: similarity.unwrap_or(f32::NAN),
+            second_similarity: second.unwrap_or(f32::NAN),
+            threshold,
+        })
     }
 
     pub fn count(&self) -> usize {
@@ -73,12 +104,13 @@ impl Results {
             return Ok(text.as_ptr());
         }
         let files = ResultFiles::default();
+        let identities: Vec<Identity<'_>> = self.identities.iter().map(|(identity, ..)| identity.view()).collect();
         let line = JsonLine {
             origin: &self.origin,
             decoders: &self.legend.decoders,
             analysis: &self.analysis,
             files: &files,
-            identities: &[],
+            identities: &identities,
             outer_timing: self.outer_timing,
         };
         let text = serde_json::to_string(&line).map_err(|reason| Failure::argument(reason.to_string()))?;

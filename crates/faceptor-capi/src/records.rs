@@ -65,6 +65,64 @@ pub struct Face {
     pub embedding_count: usize,
 }
 
+/// `faceptor_gallery_options`.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct GalleryOptions {
+    pub struct_size: usize,
+    pub key_path: *const c_char,
+    pub passphrase: *const c_char,
+    pub access: u32,
+}
+
+/// `faceptor_naming`.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct Naming {
+    pub struct_size: usize,
+    pub fpir: f64,
+    pub threshold: f32,
+    pub margin: f32,
+}
+
+/// `faceptor_identity`.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct Identity {
+    pub struct_size: usize,
+    pub name: *const c_char,
+    pub unknown: *const c_char,
+    pub similarity: f32,
+    pub second_similarity: f32,
+    pub threshold: f32,
+}
+
+/// `faceptor_enrolment`.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct Enrolment {
+    pub struct_size: usize,
+    pub by: *const c_char,
+    pub purpose: *const c_char,
+    pub expires: *const c_char,
+    pub force: u32,
+}
+
+/// Bytes of `faceptor_photo.reasons`.
+pub const REASONS: usize = 256;
+
+/// `faceptor_photo`.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct Photo {
+    pub struct_size: usize,
+    pub path: *const c_char,
+    pub image: *const Image,
+    pub enrolled: u32,
+    pub known: u32,
+    pub reasons: [c_char; REASONS],
+}
+
 /// `FACEPTOR_HAS_...`: bits of `Face::results`.
 pub mod has {
     pub const LANDMARKS: u32 = 1;

@@ -5,7 +5,7 @@ use std::mem::{align_of, offset_of};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use faceptor_c::records::{Face, Image, Options};
+use faceptor_c::records::{Enrolment, Face, GalleryOptions, Identity, Image, Naming, Options, Photo};
 
 /// Compiles a source with the strictest settings; returns the program.
 fn compile(compiler: &str, standard: &str, name: &str, source: &str) -> PathBuf {
@@ -82,6 +82,11 @@ fn layouts() -> Vec<Layout> {
             embedding,
             embedding_count
         ),
+        layout!("faceptor_gallery_options", GalleryOptions, struct_size, key_path, passphrase, access),
+        layout!("faceptor_naming", Naming, struct_size, fpir, threshold, margin),
+        layout!("faceptor_identity", Identity, struct_size, name, unknown, similarity, second_similarity, threshold),
+        layout!("faceptor_enrolment", Enrolment, struct_size, by, purpose, expires, force),
+        layout!("faceptor_photo", Photo, struct_size, path, image, enrolled, known, reasons),
     ]
 }
 
@@ -138,10 +143,10 @@ fn c_and_cpp_take_the_header_without_a_warning() {
 #[test]
 fn the_header_declares_every_function_and_number_of_the_library() {
     let header = include_str!("../include/faceptor.h");
-    let functions = include_str!("../src/functions.rs");
+    let functions = [include_str!("../src/functions.rs"), include_str!("../src/gallery_functions.rs")].concat();
     let exported = functions.lines().filter_map(|line| line.split("extern \"C\" fn ").nth(1)?.split('(').next());
     let exported: Vec<&str> = exported.collect();
-    assert_eq!(exported.len(), 19);
+    assert_eq!(exported.len(), 30);
     for name in exported {
         assert!(header.contains(&format!("{name}(")), "{name}");
     }

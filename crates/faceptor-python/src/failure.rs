@@ -34,6 +34,10 @@ impl Failure {
         Failure { class: "TaskError", text: text.into() }
     }
 
+    pub fn gallery(text: impl Into<String>) -> Failure {
+        Failure { class: "GalleryError", text: text.into() }
+    }
+
     /// Makes the failure of an argument with a value that is not allowed.
     pub fn argument(text: impl Into<String>) -> Failure {
         Failure { class: "UnsupportedError", text: text.into() }
@@ -55,6 +59,17 @@ impl From<Error> for Failure {
             _ => "NetworkError",
         };
         Failure { class, text: error.to_string() }
+    }
+}
+
+impl From<anyhow::Error> for Failure {
+    /// Takes what was wrong with a gallery or its key; a failure of the library keeps its class.
+    fn from(error: anyhow::Error) -> Failure {
+        let text = format!("{error:#}");
+        match error.downcast_ref::<Error>() {
+            Some(inner) => Failure { text, ..Failure::from(inner.clone()) },
+            None => Failure::gallery(text),
+        }
     }
 }
 

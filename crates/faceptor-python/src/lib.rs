@@ -1,12 +1,13 @@
 //! The compiled part of the Python package `faceptor`: the module `faceptor._native`.
 //!
-//! The package's Python files hold what users see, with its types and texts. This module has four classes for them: `Image`
-//! (pixels), `Session` (the network), `Record` (the results of one image) and `Tracker`. No call panics into Python: what the
+//! The package's Python files hold what users see, with its types and texts. This module has five classes for them: `Image`
+//! (pixels), `Session` (the network), `Record` (the results of one image), `Tracker` and `Gallery`. No call panics into Python: what the
 //! library cannot do becomes one of the exceptions of `faceptor._errors`.
 #![forbid(unsafe_code)]
 
 mod array;
 mod failure;
+mod gallery;
 mod image;
 mod record;
 mod session;
@@ -16,6 +17,8 @@ use pyo3::prelude::*;
 
 #[pymodule]
 mod _native {
+    #[pymodule_export]
+    use crate::gallery::Gallery;
     #[pymodule_export]
     use crate::image::Image;
     #[pymodule_export]

@@ -3,6 +3,8 @@
 use std::sync::Arc;
 
 use faceptor::stages::{Analysis, Picture, Point, Prediction, Quality, TaskDecoder, largest};
+use faceptor_identity::naming::OwnedIdentity;
+use faceptor_results::identity::Identity;
 use faceptor_results::json::{JsonLine, Origin, OuterTiming};
 use faceptor_results::{ResultFiles, mask, overlay};
 use numpy::{PyArray1, PyArray2, PyArray3, PyArrayMethods};
@@ -22,6 +24,8 @@ pub struct Record {
     pub(crate) decoders: Decoders,
     pub(crate) origin: Origin,
     pub(crate) outer_timing: OuterTiming,
+    /// The answers of a gallery, by face; empty without a gallery.
+    pub(crate) identities: Vec<OwnedIdentity>,
 }
 
 #[pymethods]
@@ -30,12 +34,13 @@ impl Record {
     fn json(&self, python: Python<'_>) -> PyResult<String> {
         let line = || {
             let files = ResultFiles::default();
+            let identities: Vec<Identity<'_>> = self.identities.iter().map(OwnedIdentity::view).collect();
             let line = JsonLine {
                 origin: &self.origin,
                 decoders: &self.decoders,
                 analysis: &self.analysis,
                 files: &files,
-                identities: &[],
+                identities: &identities,
                 outer_timing: self.outer_timing,
             };
             serde_json::to_string(&line).map_err(|reason| Failure::image(reason.to_string()))
@@ -76,8 +81,9 @@ impl Record {
     /// Returns a dictionary for each face: the arguments of `faceptor.Face`, and `results`, a list of (task, kind, content).
     fn faces<'py>(&self, python: Python<'py>) -> PyResult<Bound<'py, PyList>> {
         let faces = PyList::empty(python);
-        for face in &self.analysis.faces {
+        for (place, face) in self.analysis.faces.iter().enumerate() {
             let entry = PyDict::new(python);
+            entry.set_item("identity", self.identities.get(place).map(|found| identity(python, found)).transpose()?)?;
             entry.set_item("id", face.id)?;
             entry.set_item("score", face.detection.score)?;
             entry.set_item("box", PyArray1::from_slice(python, &face.detection.xywh()))?;
@@ -175,6 +181,18 @@ impl Record {
 /// Makes an array of shape (points, 2).
 fn points<'py>(python: Python<'py>, points: &[Point]) -> PyResult<Bound<'py, PyArray2<f32>>> {
     PyArray1::from_slice(python, points.as_flattened()).reshape([points.len(), 2])
+}
+
+/// Makes the arguments of `faceptor.Identity`.
+fn identity<'py>(python: Python<'py>, found: &OwnedIdentity) -> PyResult<Bound<'py, PyDict>> {
+    let Identity { name, similarity, unknown, second, threshold } = found.view();
+    let entry = PyDict::new(python);
+    entry.set_item("name", name)?;
+    entry.set_item("similarity", similarity)?;
+    entry.set_item("second_similarity", second)?;
+    entry.set_item("threshold", threshold)?;
+    entry.set_item("unknown", unknown)?;
+    Ok(entry)
 }
 
 /// Makes the arguments of `faceptor.Quality`.

@@ -10,6 +10,7 @@ use faceptor::stages::{
     embedded_network, select_tasks,
 };
 use faceptor_nn::bundle::Bundle;
+use faceptor_nn::manifest::TaskKind;
 use faceptor_nn::thread_pool::{MAX_THREADS, Threads};
 use faceptor_results::json::{Origin, OuterTiming};
 use pyo3::prelude::*;
@@ -119,7 +120,13 @@ impl Session {
             OuterTiming { capture_us, total_us: capture_us + elapsed_us(start), ..OuterTiming::default() };
         let (path, warnings) = (image.path.clone(), image.warnings.clone());
         let origin = Origin { path, width, height, frame: None, warnings };
-        Ok(Record { analysis: analysis?, decoders: self.decoders.clone(), origin, outer_timing })
+        Ok(Record {
+            analysis: analysis?,
+            decoders: self.decoders.clone(),
+            origin,
+            outer_timing,
+            identities: Vec::new(),
+        })
     }
 }
 
@@ -193,6 +200,15 @@ impl Session {
         self.tasks.iter().map(|&task| self.decoders[usize::from(task)].task().name.as_str()).collect()
     }
 
+    /// Returns name, kind and labels of each chosen task.
+    fn described(&self) -> Vec<(&str, &'static str, &[String])> {
+        let task = |&task: &u8| {
+            let task = self.decoders[usize::from(task)].task();
+            (task.name.as_str(), kind_name(task.kind), task.labels.as_slice())
+        };
+        self.tasks.iter().map(task).collect()
+    }
+
     /// Finds the faces of an image, or takes it as an aligned crop, and runs the tasks.
     fn analyze(&self, python: Python<'_>, image: &Image, aligned: bool) -> PyResult<Record> {
         let locate = match aligned {
@@ -209,6 +225,18 @@ impl Options {
     }
 }
 
+/// Returns the name of the dataclass of a kind of task, in lower case.
+fn kind_name(kind: TaskKind) -> &'static str {
+    match kind {
+        TaskKind::Landmarks => "landmarks",
+        TaskKind::Parsing => "parsing",
+        TaskKind::Age => "age",
+        TaskKind::Expression => "expression",
+        TaskKind::Attributes => "attributes",
+        TaskKind::Recognition => "recognition",
+    }
+}
+
 fn pipeline(bundle: &Arc<Bundle>, tasks: &TaskList, options: &Options) -> Outcome<Pipeline> {
     let threads = Threads { count: options.threads, ..Threads::default() };
     let mut pipeline = Pipeline::with_threads(bundle.clone(), tasks, &threads)?;
@@ -219,7 +247,7 @@ fn pipeline(bundle: &Arc<Bundle>, tasks: &TaskList, options: &Options) -> Outcom
 }
 
 /// Opens a bundle: a file, the content of one, a network inside by its name, or the default one inside.
-fn open(path: Option<&Path>, content: Option<&[u8]>) -> Outcome<Arc<Bundle>> {
+pub(crate) fn open(path: Option<&Path>, content: Option<&[u8]>) -> Outcome<Arc<Bundle>> {
     let inside = |reason| Failure::bundle(format!("the network inside this package: {reason}"));
     match (path, content) {
         (Some(path), _) => match path.to_str().filter(|_| !path.exists()).and_then(embedded_network) {

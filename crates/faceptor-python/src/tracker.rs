@@ -3,17 +3,15 @@
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
-use faceptor::stages::{Analysis, Augmentation, MAX_TRACKS, Pipeline, TrackerOptions, VideoFaces};
+use faceptor::stages::MAX_TRACKS;
 use faceptor_results::json::{Origin, OuterTiming};
+use faceptor_results::video::TrackedVideo;
 use pyo3::prelude::*;
 
 use crate::failure::{Failure, Outcome, contained};
 use crate::image::{Image, elapsed_us};
 use crate::record::{Decoders, Record};
 use crate::session::Session;
-
-/// Longest time between two frames, seconds.
-const LONGEST_S: f64 = 86_400.0;
 
 /// Tracks faces from frame to frame.
 #[pyclass(frozen, module = "faceptor._native")]
@@ -24,9 +22,7 @@ pub struct Tracker {
 
 struct State {
     /// `None` after a defect, or in a fork of the process that made it.
-    video: Option<VideoFaces>,
-    frames: u64,
-    time_s: f64,
+    video: Option<TrackedVideo>,
     process: u32,
     threads: usize,
 }
@@ -55,22 +51,21 @@ impl Tracker {
             return Err(Failure::argument(text).into());
         }
         let make = || {
-            let mut pipeline: Pipeline = session.new_pipeline()?;
-            pipeline.set_augmentation(Augmentation::Off);
+            let mut pipeline = session.new_pipeline()?;
             pipeline.enable_masks(session.options().fine_masks());
-            pipeline.track_by(None);
-            Ok(VideoFaces::new(pipeline, TrackerOptions { limit: max_faces, smoothing: true }))
+            Ok(TrackedVideo::new(pipeline, max_faces))
         };
         let video = Some(python.detach(|| contained(make))?);
         let (process, threads) = (std::process::id(), session.options().threads);
-        let state = State { video, frames: 0, time_s: 0.0, process, threads };
+        let state = State { video, process, threads };
         Ok(Tracker { decoders: session.decoders().clone(), state: Mutex::new(state) })
     }
 
     /// Processes the next frame, taken `elapsed` seconds after the last one.
     fn update(&self, python: Python<'_>, image: &Image, elapsed: f64) -> PyResult<Record> {
-        if !(0.0..=LONGEST_S).contains(&elapsed) {
-            let text = format!("elapsed={elapsed}: seconds since the last frame, 0 to {LONGEST_S}, are needed");
+        if !TrackedVideo::is_time(elapsed) {
+            let longest = TrackedVideo::LONGEST_S;
+            let text = format!("elapsed={elapsed}: seconds since the last frame, 0 to {longest}, are needed");
             return Err(Failure::argument(text).into());
         }
         Ok(python.detach(|| contained(|| self.process(image, elapsed)))?)
@@ -99,24 +94,18 @@ impl Tracker {
         let mut video = state.video.take().ok_or_else(gone)?;
         // A tracker that panicked is not put back.
         let (outcome, video) = contained(|| {
-            let outcome = video.process(&image.view(), elapsed as f32, &mut ());
+            let outcome = video.process(&image.view(), elapsed);
             Ok((outcome, video))
         })?;
-        let mut analysis = Analysis::default();
-        video.copy_to(&mut analysis);
-        analysis.timing.decode_us = vec![0; self.decoders.len()];
         state.video = Some(video);
-        outcome?;
-        let frame = state.frames;
-        state.frames += 1;
-        state.time_s += elapsed;
-        let frame = Some([frame, frame, (state.time_s * 1e6) as u64]);
+        let (analysis, frame) = outcome?;
+        let frame = Some(frame);
         let [width, height] = image.size();
         let (path, warnings) = (image.path.clone(), image.warnings.clone());
         let capture_us = image.capture_us;
         let outer_timing =
             OuterTiming { capture_us, total_us: capture_us + elapsed_us(start), ..OuterTiming::default() };
         let origin = Origin { path, width, height, frame, warnings };
-        Ok(Record { analysis, decoders: self.decoders.clone(), origin, outer_timing })
+        Ok(Record { analysis, decoders: self.decoders.clone(), origin, outer_timing, identities: Vec::new() })
     }
 }

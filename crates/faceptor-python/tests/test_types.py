@@ -35,7 +35,7 @@ def test_a_program_of_a_user_passes_mypy_strict_and_runs(cache):
 
 
 def test_the_package_passes_mypy_strict(cache):
-    run("-m", "mypy", "--strict", "--cache-dir", cache, "-p", "faceptor")
+    run("-m", "mypy", "--strict", "--config-file", HERE.parent / "pyproject.toml", "--cache-dir", cache, "-p", "faceptor")
 
 
 def test_wrong_types_of_a_user_are_found(cache, tmp_path):

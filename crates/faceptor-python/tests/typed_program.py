@@ -35,5 +35,22 @@ def describe(path: str) -> list[str]:
     return lines
 
 
+def names(path: str, key: str) -> list[str]:
+    with faceptor.Gallery(path, key=key) as gallery:
+        people: tuple[faceptor.Person, ...] = gallery.people()
+        found: list[str] = [person.name for person in people]
+        for face in gallery.identify("photo.jpg", fpir=0.001).faces:
+            if face.identity is not None and face.identity.name is not None:
+                found.append(face.identity.name)
+        outcome: faceptor.Enrolment = gallery.enroll("Ada", ["a.jpg", b""], expires="1y")
+        return found + [reason for photo in outcome.photos for reason in photo.reasons]
+
+
+def followed(source: str) -> list[int]:
+    tracker = faceptor.Tracker()
+    with faceptor.open_camera(source, width=640) as camera:
+        return [face.id for frame in camera for face in tracker.update(frame.image, frame.elapsed).faces]
+
+
 if __name__ == "__main__":
     print("\n".join(describe(sys.argv[1])))

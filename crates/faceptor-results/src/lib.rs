@@ -11,5 +11,6 @@ pub mod resize;
 mod result_files;
 pub mod terminal;
 mod text_layout;
+pub mod video;
 
 pub use result_files::ResultFiles;

@@ -28,7 +28,7 @@ DIVISIONS = 100
 GALLERIES = [(100, 1), (500, 1), (100, 2), (100, 3)]
 FPIR = [0.01, 0.1]
 MARGIN = 0.02  # Decision::MARGIN of crates/faceptor-gallery
-LIKE_RATE = 0.05  # RATE_OF_LIKE of src/recognition/enrolment.rs
+LIKE_RATE = 0.05  # RATE_OF_LIKE of crates/faceptor-identity/src/enrolment.rs
 
 
 @dataclass

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use clap::Args;
 
 use super::change;
@@ -51,10 +51,7 @@ pub(super) fn merge(gallery: &GalleryArguments, name: &str, other: &str, now: u6
 
 pub(super) fn rotate_key(gallery: &GalleryArguments, to: &RotateArguments, now: u64, json: bool) -> Result<()> {
     let source = match &to.new_key {
-        Some(path) => {
-            let content = key_file::read(path)?;
-            KeySource::from_file_content(&content).with_context(|| format!("the key {}", path.display()))?
-        }
+        Some(path) => key_file::key(path)?,
         None => match std::env::var(NEW_PASSPHRASE).ok().filter(|text| !text.is_empty()) {
             Some(text) => KeySource::from_passphrase(&text)?,
             None => KeySource::from_passphrase(&passphrase::ask(true)?)?,

@@ -6,26 +6,7 @@ use serde::Serialize;
 use crate::cli::output;
 use crate::recognition::dates;
 use faceptor_gallery::{Gallery, GalleryError, Person};
-
-#[derive(Serialize)]
-struct List<'a> {
-    people: Vec<Entry<'a>>,
-    generation: u64,
-    network: &'a str,
-}
-
-#[derive(Serialize)]
-struct Entry<'a> {
-    name: &'a str,
-    templates: usize,
-    enrolled: String,
-    enrolled_by: &'a str,
-    purpose: &'a str,
-    expires: Option<String>,
-    expired: bool,
-    /// A photo was accepted in spite of reasons against it.
-    forced: bool,
-}
+use faceptor_identity::listing::{Entry, List};
 
 #[derive(Serialize)]
 struct Whole<'a> {
@@ -52,29 +33,11 @@ struct AuditLine<'a> {
     templates: u32,
 }
 
-fn entry(person: &Person, now: u64) -> Entry<'_> {
-    let details = person.details();
-    Entry {
-        name: person.name(),
-        templates: person.templates().len(),
-        enrolled: dates::text(details.enrolled_at),
-        enrolled_by: &details.enrolled_by,
-        purpose: &details.purpose,
-        expires: details.expires_at.map(dates::text),
-        expired: person.is_expired(now),
-        forced: person.is_forced(),
-    }
-}
-
 pub(super) fn list(gallery: &Gallery, now: u64, json: bool) -> Result<()> {
-    let people: Vec<Entry> = gallery.people().map(|person| entry(person, now)).collect();
     if json {
-        return output::print_json(&List {
-            people,
-            generation: gallery.generation(),
-            network: &gallery.network().name,
-        });
+        return output::print_json(&List::of(gallery, now));
     }
+    let people: Vec<Entry> = gallery.people().map(|person| Entry::of(person, now)).collect();
     let mut text = String::new();
     for entry in &people {
         text += &line(entry);
@@ -115,7 +78,7 @@ pub(super) fn show(gallery: &Gallery, name: &str, now: u64, json: bool) -> Resul
         eyes_px: (stored.eyes_px * 10.0).round() / 10.0,
         forced: &stored.forced,
     });
-    let whole = Whole { entry: entry(person, now), photos: photos.collect() };
+    let whole = Whole { entry: Entry::of(person, now), photos: photos.collect() };
     if json {
         return output::print_json(&whole);
     }

@@ -10,15 +10,18 @@ layout. Coordinates are pixels of the image; the centre of its top-left pixel is
 """
 
 from faceptor._analyzer import Analyzer
+from faceptor._camera import Camera, Frame, open_camera
 from faceptor._errors import (
     BundleError,
     Error,
+    GalleryError,
     ImageError,
     ImageTypeError,
     NetworkError,
     TaskError,
     UnsupportedError,
 )
+from faceptor._gallery import Enrolment, Gallery, Person, PhotoOutcome
 from faceptor._image import ImageLike
 from faceptor._native import __version__
 from faceptor._results import (
@@ -27,6 +30,7 @@ from faceptor._results import (
     Attributes,
     Expression,
     Face,
+    Identity,
     Landmarks,
     Parsing,
     Quality,
@@ -41,15 +45,23 @@ __all__ = [
     "Analyzer",
     "Attributes",
     "BundleError",
+    "Camera",
+    "Enrolment",
     "Error",
     "Expression",
     "Face",
+    "Frame",
+    "Gallery",
+    "GalleryError",
+    "Identity",
     "ImageError",
     "ImageLike",
     "ImageTypeError",
     "Landmarks",
     "NetworkError",
     "Parsing",
+    "Person",
+    "PhotoOutcome",
     "Quality",
     "Recognition",
     "Result",
@@ -57,4 +69,5 @@ __all__ = [
     "Tracker",
     "UnsupportedError",
     "__version__",
+    "open_camera",
 ]

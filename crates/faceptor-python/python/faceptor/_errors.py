@@ -27,5 +27,9 @@ class UnsupportedError(Error, ValueError):
     """An argument has a value that is not allowed, or the bundle lacks what was requested, such as a face detector."""
 
 
+class GalleryError(Error, ValueError):
+    """The gallery or its key cannot be read or changed, or a request to it was refused."""
+
+
 class NetworkError(Error, RuntimeError):
     """The network failed on an image: a defect of the bundle or of this package."""

@@ -168,6 +168,22 @@ class Quality:
     landmarks_visible: Optional[float]
 
 
+@dataclass(frozen=True)
+class Identity:
+    """Says who a face is, or why it has no name."""
+
+    #: The person's name; `None` for a stranger.
+    name: Optional[str]
+    #: Cosine similarity of the best person; `None` in an empty gallery.
+    similarity: Optional[float]
+    #: Similarity of the second-best person.
+    second_similarity: Optional[float]
+    #: The least similarity for a name.
+    threshold: float
+    #: Why there is no name: `below_threshold`, `ambiguous` or `empty_gallery`.
+    unknown: Optional[str]
+
+
 @dataclass(frozen=True, eq=False)
 class Face:
     """A face with the results of the tasks. A task that was not chosen is `None`."""
@@ -191,6 +207,8 @@ class Face:
     expression: Optional[Expression] = None
     attributes: Optional[Attributes] = None
     recognition: Optional[Recognition] = None
+    #: The answer of `Gallery.identify`; `None` elsewhere.
+    identity: Optional[Identity] = None
     _line: Line = field(repr=False, default_factory=lambda: Line(None))
 
     def to_dict(self) -> dict[str, Any]:
@@ -272,12 +290,14 @@ def analysis_of(record: _native.Record) -> Analysis:
     for position, entry in enumerate(record.faces()):
         quality = entry.pop("quality")
         quality["why"] = tuple(quality["why"])
+        found = entry.pop("identity")
+        identity = None if found is None else Identity(**found)
         results: dict[str, Result] = {}
         first: dict[str, Any] = {}
         for task, kind, content in entry.pop("results"):
             results[task] = result_of(kind, content, record, position)
             first.setdefault(kind, results[task])
-        faces.append(Face(**entry, quality=Quality(**quality), results=results, **first, _line=line))
+        faces.append(Face(**entry, quality=Quality(**quality), results=results, **first, identity=identity, _line=line))
     return Analysis(
         faces=tuple(faces),
         width=record.width,

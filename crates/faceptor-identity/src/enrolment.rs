@@ -3,7 +3,7 @@
 use faceptor::stages::{Face, Pose};
 use faceptor_gallery::{Aggregation, Gallery, ImpostorScores, StoredTemplate, Template};
 
-use crate::recognition::embedder::{Embedder, PhotoFaces};
+use crate::embedder::{Embedder, PhotoFaces};
 
 /// Share of other people's photos that pass as the same person's. Of a person's own photos about one in forty falls below.
 const RATE_OF_LIKE: f64 = 0.05;
@@ -16,7 +16,7 @@ const MOST_PITCH: f32 = 35.0;
 
 /// The similarities that decide on an enrolment.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Limits {
+pub struct Limits {
     /// Photos of one person have at least this similarity.
     pub like: f32,
     /// Photos of different people have less than this.
@@ -28,11 +28,26 @@ impl Limits {
     pub fn new(impostors: &ImpostorScores, fpir: f64, comparisons: usize) -> Limits {
         Limits { like: impostors.score_at(RATE_OF_LIKE), other: impostors.threshold(fpir, comparisons) }
     }
+
+    /// Returns the limits of a network for a gallery with so many templates; `threshold` is the user's, in place of the
+    /// table's. `None` where neither gives any: photos are not compared then.
+    pub fn of(
+        impostors: Option<&ImpostorScores>,
+        fpir: f64,
+        threshold: Option<f32>,
+        comparisons: usize,
+    ) -> Option<Limits> {
+        let limits = impostors.map(|table| Limits::new(table, fpir, comparisons));
+        let Some(threshold) = threshold else { return limits };
+        let like = limits.map_or(threshold, |limits| limits.like.min(threshold));
+        Some(Limits { like, other: threshold })
+    }
 }
 
 /// A photo that shows a face, with the reasons against it.
 #[derive(Debug)]
-pub(crate) struct Candidate {
+pub struct Candidate {
+    /// What the gallery would hold of it.
     pub stored: StoredTemplate,
     /// Reasons against the photo; the user may overrule them.
     pub reasons: Vec<&'static str>,
@@ -40,11 +55,28 @@ pub(crate) struct Candidate {
     pub is_known: bool,
 }
 
+impl Candidate {
+    /// Reports whether the photo is enrolled; with `force` also if there are reasons against it.
+    pub fn is_enrolled(&self, force: bool) -> bool {
+        !self.is_known && (self.reasons.is_empty() || force)
+    }
+}
+
+/// Returns the templates of the photos that are enrolled, with the reasons that were overruled.
+pub fn templates(candidates: &[Candidate], force: bool) -> Vec<StoredTemplate> {
+    let enrolled = candidates.iter().filter(|candidate| candidate.is_enrolled(force));
+    let template = |candidate: &Candidate| StoredTemplate {
+        forced: candidate.reasons.iter().map(|reason| (*reason).to_owned()).collect(),
+        ..candidate.stored.clone()
+    };
+    enrolled.map(template).collect()
+}
+
 /// Takes the face of a photo, by the size of the box where there are several.
 ///
 /// # Errors
 /// The reason of a refusal that cannot be overruled: there is no face, or it has no embedding.
-pub(crate) fn candidate(embedder: &Embedder, faces: &PhotoFaces, now: u64) -> Result<Candidate, &'static str> {
+pub fn candidate(embedder: &Embedder, faces: &PhotoFaces, now: u64) -> Result<Candidate, &'static str> {
     let area = |face: &&Face| {
         let [_, _, width, height] = face.detection.xywh();
         width * height
@@ -70,13 +102,7 @@ fn is_turned(pose: &Pose) -> bool {
 }
 
 /// Compares the photos of a person with each other, with those that the gallery has of the person, and with other people.
-pub(crate) fn compare(
-    candidates: &mut [Candidate],
-    gallery: Option<&Gallery>,
-    name: &str,
-    limits: Option<Limits>,
-    now: u64,
-) {
+pub fn compare(candidates: &mut [Candidate], gallery: Option<&Gallery>, name: &str, limits: Option<Limits>, now: u64) {
     let own = gallery.and_then(|gallery| gallery.person(name));
     let own: Vec<Template> =
         own.map_or_else(Vec::new, |person| person.templates().iter().map(|stored| stored.template.clone()).collect());

@@ -6,6 +6,7 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
+use faceptor_gallery::KeySource;
 use zeroize::Zeroizing;
 
 /// The most bytes that are read of a key file.
@@ -14,7 +15,7 @@ const MOST_BYTES: u64 = 4096;
 const CREDENTIAL: &str = "faceptor.key";
 
 /// Creates a file that only its owner may read and write, or empties the one that is there.
-pub(crate) fn create_private(path: &Path) -> io::Result<File> {
+pub fn create_private(path: &Path) -> io::Result<File> {
     File::options().read(true).write(true).create(true).truncate(true).mode(0o600).open(path)
 }
 
@@ -22,7 +23,7 @@ pub(crate) fn create_private(path: &Path) -> io::Result<File> {
 ///
 /// # Errors
 /// When there is a file already, or it cannot be made.
-pub(crate) fn create_new_private(path: &Path) -> io::Result<File> {
+pub fn create_new_private(path: &Path) -> io::Result<File> {
     File::options().write(true).create_new(true).mode(0o600).open(path)
 }
 
@@ -30,9 +31,9 @@ pub(crate) fn create_new_private(path: &Path) -> io::Result<File> {
 ///
 /// # Errors
 /// When there is a file already, or it cannot be written.
-pub(crate) fn make(path: &Path) -> Result<()> {
+pub fn make(path: &Path) -> Result<()> {
     let mut key = Zeroizing::new([0u8; 32]);
-    super::random::fill(&mut *key).context("cannot get random numbers")?;
+    crate::random::fill(&mut *key).context("cannot get random numbers")?;
     let mut text = Zeroizing::new(key.iter().map(|byte| format!("{byte:02x}")).collect::<String>());
     text.push('\n');
     let written = File::options().write(true).create_new(true).mode(0o400).open(path).and_then(|mut file| {
@@ -42,11 +43,19 @@ pub(crate) fn make(path: &Path) -> Result<()> {
     written.with_context(|| format!("cannot write the key {}", path.display()))
 }
 
+/// Reads the key of a gallery from a file of mode 0400 or 0600.
+///
+/// # Errors
+/// As [`read`], and when the file holds no key.
+pub fn key(path: &Path) -> Result<KeySource> {
+    KeySource::from_file_content(&read(path)?).with_context(|| format!("the key {}", path.display()))
+}
+
 /// Reads a key file of mode 0400 or 0600.
 ///
 /// # Errors
 /// When it cannot be read, is no regular file, or others than its owner may read it.
-pub(crate) fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>> {
+pub fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>> {
     // The group may not read it either.
     read_unless(path, 0o077).with_context(|| format!("the key {}", path.display()))
 }
@@ -56,7 +65,7 @@ pub(crate) fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>> {
 ///
 /// # Errors
 /// When there is one that cannot be read.
-pub(crate) fn read_credential() -> Result<Option<Zeroizing<Vec<u8>>>> {
+pub fn read_credential() -> Result<Option<Zeroizing<Vec<u8>>>> {
     let Some(folder) = std::env::var_os("CREDENTIALS_DIRECTORY").filter(|folder| !folder.is_empty()) else {
         return Ok(None);
     };

@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result};
 
-use crate::recognition::recognizer::Recognizer;
 use faceptor::stages::{
     Analysis, Augmentation, Face, ImageView, Locate, MAX_FACES, Picture, Pipeline, Pixels, Prediction, Purpose,
     TaskDecoder, TaskList, read_photo,
@@ -15,8 +14,10 @@ use faceptor_nn::bundle::Bundle;
 use faceptor_nn::manifest::TaskKind;
 use faceptor_nn::thread_pool::Threads;
 
+use crate::recognizer::Recognizer;
+
 /// A network's recognition, ready for photos.
-pub(crate) struct Embedder {
+pub struct Embedder {
     pipeline: Pipeline,
     task: usize,
     network: Network,
@@ -25,9 +26,12 @@ pub(crate) struct Embedder {
 }
 
 /// The faces of a photo.
-pub(crate) struct PhotoFaces {
+pub struct PhotoFaces {
+    /// Pixels of a row.
     pub width: usize,
+    /// Rows.
     pub height: usize,
+    /// The faces, with their embeddings.
     pub analysis: Analysis,
     /// Faults of a file that could be read.
     pub warnings: Vec<String>,
@@ -60,6 +64,11 @@ impl Embedder {
         self.pipeline.choose(&tasks.collect());
     }
 
+    /// Measures no pose any more.
+    pub fn leave_pose(&mut self) {
+        self.pipeline.choose(&TaskList::from_iter([self.task as u8]));
+    }
+
     /// Returns the network that the embeddings are of.
     pub fn network(&self) -> &Network {
         &self.network
@@ -85,8 +94,15 @@ impl Embedder {
         for warning in &warnings {
             log::warn!("{}: {warning}", path.display());
         }
-        let picture: Picture = photo.into_picture();
-        let analysis = self.pipeline.analyze(&picture, self.locate).context("the network failed")?;
+        self.faces_of(&photo.into_picture(), warnings)
+    }
+
+    /// Finds the faces of a picture and embeds each of them; `warnings` are those of its file.
+    ///
+    /// # Errors
+    /// When the network fails.
+    pub fn faces_of(&mut self, picture: &Picture, warnings: Vec<String>) -> Result<PhotoFaces> {
+        let analysis = self.pipeline.analyze(picture, self.locate).context("the network failed")?;
         Ok(PhotoFaces { width: picture.width(), height: picture.height(), analysis, warnings })
     }
 

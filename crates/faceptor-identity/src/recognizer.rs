@@ -7,7 +7,7 @@ use faceptor_nn::bundle::{Bundle, TensorName};
 use faceptor_nn::manifest::TaskKind;
 
 /// The facts of a network that a gallery needs.
-pub(crate) struct Recognizer {
+pub struct Recognizer {
     /// The index of the task in the manifest.
     pub task: usize,
     /// The network that embeddings are of.

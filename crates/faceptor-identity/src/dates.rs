@@ -5,7 +5,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 const DAY: u64 = 86_400;
 
 /// Returns the Unix time, seconds.
-pub(crate) fn now() -> u64 {
+pub fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
@@ -14,7 +14,7 @@ pub(crate) fn now() -> u64 {
 ///
 /// # Errors
 /// For anything else, and for dates that are over.
-pub(crate) fn end_of_enrolment(text: &str, now: u64) -> Result<Option<u64>, String> {
+pub fn end_of_enrolment(text: &str, now: u64) -> Result<Option<u64>, String> {
     if text == "never" {
         return Ok(None);
     }
@@ -48,7 +48,7 @@ pub(crate) fn end_of_enrolment(text: &str, now: u64) -> Result<Option<u64>, Stri
 }
 
 /// Writes a Unix time as `2026-11-30T10:15:00Z`.
-pub(crate) fn text(time: u64) -> String {
+pub fn text(time: u64) -> String {
     let (day, second) = (time / DAY, time % DAY);
     // Howard Hinnant's civil calendar: eras of 400 years that begin in March.
     let shifted = day + 719_468;
