@@ -1,24 +1,32 @@
 //! `faceptor image`: runs the network on photos and folders of photos.
 
+use std::borrow::Cow;
 use std::io::Read;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Context, Result, ensure};
 use clap::Args;
+use serde::Serialize;
 
 use crate::capture::photo_files::{self, STANDARD_INPUT};
 use crate::cli::network_arguments::{NetworkArguments, TaskArguments};
 use crate::cli::output;
 use crate::cli::output_rules::{self, ForceArgument};
+use crate::cli::photo_jobs::{self, Turn};
 use crate::cli::photo_results::PhotoResults;
+use crate::cli::progress::Progress;
 use crate::cli::{Outcome, UsageError};
 use crate::files::png_mark::SourceId;
+use crate::files::result_log::ResultLog;
 use crate::outputs::format::json::{self, JsonLine, OuterTiming};
-use crate::outputs::format::{terminal, text};
+use crate::outputs::format::{ResultFiles, terminal, text};
 use crate::outputs::output_paths::Origin;
 use crate::platform::clock::Stopwatch;
-use crate::platform::network_threads::ThreadArguments;
-use faceptor::stages::{Augmentation, Locate, MAX_FACES, PhotoSearch, Pipeline, Pixels, Purpose, read_photo_within};
+use crate::platform::network_threads::{self, ThreadArguments};
+use faceptor::stages::{
+    Analysis, Augmentation, Locate, MAX_FACES, PhotoSearch, Picture, Pipeline, Pixels, Purpose, read_photo_within,
+};
 use faceptor::{Photo, PhotoOptions};
 use faceptor_nn::manifest::TaskKind;
 
@@ -37,6 +45,16 @@ pub struct ImageArguments {
     network: NetworkArguments,
     #[command(flatten)]
     threads: ThreadArguments,
+    /// Photos that are processed at once, each by a network with memory of its own; results come in the order of the photos
+    /// [default: the CPUs that this process may use, or 1 with --threads].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    jobs: Option<u16>,
+    /// Append one JSON object a photo to this file, in place of standard output. A photo that cannot be read has an `error`.
+    #[arg(long, value_name = "FILE", conflicts_with = "json")]
+    results: Option<PathBuf>,
+    /// Go on with the file of --results: photos that it has results of are passed over, also those with an `error`.
+    #[arg(long, requires = "results")]
+    resume: bool,
     /// Print one JSON object a photo, each on a line.
     #[arg(long)]
     json: bool,
@@ -91,11 +109,9 @@ pub fn run(arguments: ImageArguments) -> Result<Outcome> {
     let bundle = arguments.network.open()?;
     let mut pipeline = arguments.tasks.pipeline(&bundle, &arguments.threads.threads()?)?;
     arguments.check(&pipeline)?;
-    pipeline.enable_masks(arguments.out.is_some() || arguments.masks.is_some());
-    pipeline.set_augmentation(arguments.looks);
-    pipeline.set_photo_search(PhotoSearch { min_face_px: arguments.min_face, upright_only: arguments.upright });
+    arguments.prepare(&mut pipeline);
     let folders: Vec<PathBuf> = [&arguments.out, &arguments.masks].into_iter().flatten().cloned().collect();
-    let listing = photo_files::list(&arguments.paths, &folders);
+    let mut listing = photo_files::list(&arguments.paths, &folders);
     let mut outcome = Outcome::Done;
     for (path, reason) in &listing.failures {
         log::error!("{}: {reason:#}", path.display());
@@ -103,28 +119,102 @@ pub fn run(arguments: ImageArguments) -> Result<Outcome> {
     }
     let network = output_rules::network_files(&arguments.network);
     let rules = arguments.force.rules(listing.photos.iter().chain(&network));
-    let mut results = PhotoResults::new(arguments.out.as_deref(), arguments.masks.as_deref(), &rules)?;
+    let log = arguments.results.as_deref().map(|path| ResultLog::open(path, arguments.resume, &rules));
+    let mut log = log.transpose()?;
+    if let Some(log) = &mut log {
+        listing.photos.retain(|path| !log.take_done(path));
+    }
+    let photos = listing.photos;
+    let jobs = arguments.jobs()?.min(photos.len());
+    let mut pipelines = vec![pipeline];
+    while pipelines.len() < jobs {
+        let mut pipeline = arguments.tasks.pipeline(&bundle, &arguments.threads.threads()?)?;
+        arguments.prepare(&mut pipeline);
+        pipelines.push(pipeline);
+    }
+    let results = PhotoResults::new(arguments.out.as_deref(), arguments.masks.as_deref(), &rules)?;
     let locate = match arguments.aligned {
         true => Locate::Aligned,
         false => Locate::Find { purpose: Purpose::Photo, limit: usize::from(arguments.max_faces) },
     };
     let limits = PhotoOptions::default().with_max_pixels(arguments.max_pixels);
-    for path in &listing.photos {
-        match process(path, &limits, locate, &mut pipeline, &mut results, arguments.json) {
-            Ok(Described { text, is_complete }) => {
-                output::write(&text)?;
+    let (results, json) = (Mutex::new(results), arguments.json || log.is_some());
+    let work = |pipeline: &mut Pipeline, number: usize, turn: &Turn<'_>| {
+        let path = photos[number].as_path();
+        (path, process(path, &limits, locate, pipeline, &Writer { results: &results, turn }, json))
+    };
+    let mut progress = Progress::of(photos.len());
+    let mut take = |(path, described): (&Path, Result<Described>)| {
+        progress.step();
+        match (described, &mut log) {
+            (Ok(Described { text, is_complete }), log) => {
                 outcome = if is_complete { outcome } else { Outcome::SomeFailed };
+                match log {
+                    Some(log) => log.append(&text),
+                    None => output::write(&text),
+                }
             }
-            Err(reason) => {
+            (Err(reason), log) => {
                 log::error!("{}: {reason:#}", path.display());
                 outcome = Outcome::SomeFailed;
+                let line =
+                    || output::json_line(&FailedLine { path: path.to_string_lossy(), error: format!("{reason:#}") });
+                log.as_mut().map_or(Ok(()), |log| log.append(&line()?))
             }
         }
-    }
+    };
+    photo_jobs::in_order(photos.len(), pipelines, work, &mut take)?;
     Ok(outcome)
 }
 
+/// The line of a photo that could not be read, in a file of results.
+#[derive(Serialize)]
+struct FailedLine<'a> {
+    path: Cow<'a, str>,
+    error: String,
+}
+
+/// Writes the files of a photo when its turn has come, so that their names do not depend on which photo is done first.
+struct Writer<'a> {
+    results: &'a Mutex<PhotoResults>,
+    turn: &'a Turn<'a>,
+}
+
+impl Writer<'_> {
+    fn write(
+        &self,
+        origin: &Origin,
+        picture: &Picture,
+        analysis: &Analysis,
+        pipeline: &Pipeline,
+    ) -> (ResultFiles, Vec<anyhow::Error>) {
+        let lock = || self.results.lock().unwrap_or_else(PoisonError::into_inner);
+        if !lock().writes_files() {
+            return (ResultFiles::default(), Vec::new());
+        }
+        self.turn.wait();
+        lock().write(origin, picture, analysis, pipeline)
+    }
+}
+
 impl ImageArguments {
+    /// Sets what the options say about the analysis of each photo.
+    fn prepare(&self, pipeline: &mut Pipeline) {
+        pipeline.enable_masks(self.out.is_some() || self.masks.is_some());
+        pipeline.set_augmentation(self.looks);
+        pipeline.set_photo_search(PhotoSearch { min_face_px: self.min_face, upright_only: self.upright });
+    }
+
+    /// Returns the number of photos that are processed at once.
+    fn jobs(&self) -> Result<usize> {
+        match (self.jobs, self.threads.threads) {
+            (None, 1) => Ok(network_threads::allowed_cpus().len().max(1)),
+            (None, _) => Ok(1),
+            (Some(jobs), threads) if jobs == 1 || threads == 1 => Ok(usize::from(jobs)),
+            (Some(_), _) => Err(UsageError("--jobs and --threads share the same CPUs: give one of them".into()).into()),
+        }
+    }
+
     /// Checks that the requested files can be written and named.
     fn check(&self, pipeline: &Pipeline) -> Result<()> {
         let is_parsing = |&task: &u8| pipeline.decoders()[usize::from(task)].task().kind == TaskKind::Parsing;
@@ -168,7 +258,7 @@ fn process(
     limits: &PhotoOptions,
     locate: Locate,
     pipeline: &mut Pipeline,
-    results: &mut PhotoResults,
+    results: &Writer<'_>,
     json: bool,
 ) -> Result<Described> {
     let (mut whole, mut stage) = (Stopwatch::start(), Stopwatch::start());
@@ -189,11 +279,13 @@ fn process(
         let more = analysis.faces_left_out;
         log::warn!("{}: at least {more} more faces are left out, {MAX_FACES} is the most of a photo", path.display());
     }
+    outer_timing.total_us = whole.lap_us();
     stage.lap_us();
     let (files, failures) = results.write(&origin, &picture, &analysis, pipeline);
     failures.iter().for_each(|reason| log::error!("{}: {reason:#}", path.display()));
+    // With the wait for the photo's turn, where files are written.
     outer_timing.present_us = stage.lap_us();
-    outer_timing.total_us = whole.lap_us();
+    outer_timing.total_us += outer_timing.present_us;
     let (name, size) = (path.to_string_lossy().into_owned(), [picture.width(), picture.height()]);
     let text = if json {
         let origin = json::Origin { path: Some(name), width: size[0], height: size[1], frame: None, warnings };

@@ -19,6 +19,7 @@ mod measure_arguments;
 pub(crate) mod network_arguments;
 pub(crate) mod output;
 pub(crate) mod output_rules;
+mod photo_jobs;
 mod photo_results;
 mod progress;
 mod reference;

@@ -26,6 +26,11 @@ impl PhotoResults {
         Ok(PhotoResults { annotated: paths(out)?, masks: paths(masks)? })
     }
 
+    /// Reports whether any file is written.
+    pub fn writes_files(&self) -> bool {
+        self.annotated.is_some() || self.masks.is_some()
+    }
+
     /// Writes the files of one photo. Also returns why some could not be written; the others are.
     pub fn write(
         &mut self,

@@ -1,30 +1,42 @@
 //! Progress over many files, on a terminal only.
 
 use std::io::{IsTerminal, Write};
+use std::time::{Duration, Instant};
 
 /// Files from which on progress is shown.
 const MANY: usize = 20;
+/// Time between two lines.
+const PAUSE: Duration = Duration::from_millis(100);
 
-/// Shows how many files are done.
+/// Shows how many files are done, how many a second, and the time that is left.
 pub(crate) struct Progress {
     all: usize,
     done: usize,
     shown: bool,
+    start: Instant,
+    last: Option<Instant>,
 }
 
 impl Progress {
     /// Begins with none of `all` files done.
     pub fn of(all: usize) -> Progress {
-        Progress { all, done: 0, shown: all >= MANY && std::io::stderr().is_terminal() }
+        let shown = all >= MANY && std::io::stderr().is_terminal();
+        Progress { all, done: 0, shown, start: Instant::now(), last: None }
     }
 
     /// Counts a file.
     pub fn step(&mut self) {
         self.done += 1;
-        if self.shown {
-            // A closed standard error is no failure.
-            let _ = write!(std::io::stderr(), "\r{} of {} photos", self.done, self.all);
+        if !self.shown {
+            return;
         }
+        let now = Instant::now();
+        if self.done < self.all && self.last.is_some_and(|last| now < last + PAUSE) {
+            return;
+        }
+        self.last = Some(now);
+        // A closed standard error is no failure.
+        let _ = write!(std::io::stderr(), "\r\x1b[K{}", describe(self.done, self.all, now - self.start));
     }
 }
 
@@ -33,5 +45,46 @@ impl Drop for Progress {
         if self.shown {
             let _ = write!(std::io::stderr(), "\r\x1b[K");
         }
+    }
+}
+
+/// `120 of 2000 photos, 12.3 a second, 2 min 33 s left`.
+fn describe(done: usize, all: usize, elapsed: Duration) -> String {
+    let count = format!("{done} of {all} photos");
+    let seconds = elapsed.as_secs_f64();
+    if done == 0 || seconds <= 0.0 {
+        return count;
+    }
+    let rate = done as f64 / seconds;
+    let rate_text = if rate < 1.0 { format!("{:.1} a minute", rate * 60.0) } else { format!("{rate:.1} a second") };
+    format!("{count}, {rate_text}, {} left", time_text(all.saturating_sub(done) as f64 / rate))
+}
+
+fn time_text(seconds: f64) -> String {
+    // A float that is too large becomes the largest number.
+    let seconds = seconds.ceil() as u64;
+    let (days, hours, minutes) = (seconds / 86_400, seconds / 3600 % 24, seconds / 60 % 60);
+    match (days, hours, minutes) {
+        (0, 0, 0) => format!("{seconds} s"),
+        (0, 0, _) => format!("{minutes} min {} s", seconds % 60),
+        (0, ..) => format!("{hours} h {minutes} min"),
+        _ => format!("{days} d {hours} h"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rate_and_time_left_are_told() {
+        let after = |done, all, seconds| describe(done, all, Duration::from_secs_f64(seconds));
+        assert_eq!(after(0, 100, 0.0), "0 of 100 photos");
+        assert_eq!(after(50, 100, 5.0), "50 of 100 photos, 10.0 a second, 5 s left");
+        assert_eq!(after(10, 2000, 1.0), "10 of 2000 photos, 10.0 a second, 3 min 19 s left");
+        assert_eq!(after(1, 1000, 10.0), "1 of 1000 photos, 6.0 a minute, 2 h 46 min left");
+        assert_eq!(after(10, 1_000_000, 1.0), "10 of 1000000 photos, 10.0 a second, 1 d 3 h left");
+        assert_eq!(after(100, 100, 5.0), "100 of 100 photos, 20.0 a second, 0 s left");
+        assert!(after(1, usize::MAX, 1e15).starts_with("1 of"), "no overflow");
     }
 }

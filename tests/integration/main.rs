@@ -9,6 +9,7 @@ mod program;
 
 mod augmentation;
 mod bad_input;
+mod batches;
 mod bench;
 mod capture;
 mod control;
