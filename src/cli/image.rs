@@ -13,7 +13,7 @@ use crate::capture::photo_files::{self, STANDARD_INPUT};
 use crate::cli::network_arguments::{NetworkArguments, TaskArguments};
 use crate::cli::output;
 use crate::cli::output_rules::{self, ForceArgument};
-use crate::cli::photo_jobs::{self, Turn};
+use crate::cli::photo_jobs::{self, Held, Room, Turn};
 use crate::cli::photo_results::PhotoResults;
 use crate::cli::progress::Progress;
 use crate::cli::{Outcome, UsageError};
@@ -30,6 +30,8 @@ use faceptor::stages::{
 use faceptor::{Photo, PhotoOptions};
 use faceptor_nn::manifest::TaskKind;
 
+/// Photos of more pixels are in memory alone.
+const LARGE_PIXELS: u64 = 1 << 24;
 /// Longest photo on standard input.
 const MAX_INPUT_BYTES: u64 = 256 << 20;
 
@@ -138,10 +140,10 @@ pub fn run(arguments: ImageArguments) -> Result<Outcome> {
         false => Locate::Find { purpose: Purpose::Photo, limit: usize::from(arguments.max_faces) },
     };
     let limits = PhotoOptions::default().with_max_pixels(arguments.max_pixels);
-    let (results, json) = (Mutex::new(results), arguments.json || log.is_some());
+    let (results, room, json) = (Mutex::new(results), Room::default(), arguments.json || log.is_some());
     let work = |pipeline: &mut Pipeline, number: usize, turn: &Turn<'_>| {
         let path = photos[number].as_path();
-        (path, process(path, &limits, locate, pipeline, &Writer { results: &results, turn }, json))
+        (path, process(path, &limits, locate, pipeline, &Writer { results: &results, turn, room: &room }, json))
     };
     let mut progress = Progress::of(photos.len());
     let mut take = |(path, described): (&Path, Result<Described>)| {
@@ -178,6 +180,7 @@ struct FailedLine<'a> {
 struct Writer<'a> {
     results: &'a Mutex<PhotoResults>,
     turn: &'a Turn<'a>,
+    room: &'a Room,
 }
 
 impl Writer<'_> {
@@ -245,6 +248,26 @@ fn read<'a>(path: &'a Path, limits: &PhotoOptions) -> Result<(Photo, Origin<'a>)
     Ok((Photo::decode_within(&bytes, limits)?, Origin::Content(SourceId::of_bytes(&bytes))))
 }
 
+/// Reads a photo when there is room for it.
+fn read_within<'p, 'r>(
+    path: &'p Path,
+    limits: &PhotoOptions,
+    writer: &Writer<'r>,
+) -> Result<(Photo, Origin<'p>, Held<'r>)> {
+    let small = limits.with_max_pixels(LARGE_PIXELS.min(limits.max_pixels));
+    // A pipe can be read once.
+    if path.is_file() {
+        let held = writer.room.share();
+        let found = read(path, &small);
+        if found.is_ok() || limits.max_pixels <= LARGE_PIXELS {
+            return found.map(|(photo, origin)| (photo, origin, held));
+        }
+    }
+    // It is large, or there will be the same error again.
+    let held = writer.room.take(writer.turn);
+    read(path, limits).map(|(photo, origin)| (photo, origin, held))
+}
+
 /// The text or JSON of a photo.
 struct Described {
     text: String,
@@ -262,7 +285,7 @@ fn process(
     json: bool,
 ) -> Result<Described> {
     let (mut whole, mut stage) = (Stopwatch::start(), Stopwatch::start());
-    let (photo, origin) = read(path, limits)?;
+    let (photo, origin, held) = read_within(path, limits, results)?;
     if photo.is_animated() {
         log::warn!("{}: animated, its first frame is used", path.display());
     }
@@ -273,6 +296,7 @@ fn process(
     let picture = photo.into_picture();
     let mut outer_timing = OuterTiming { capture_us: stage.lap_us(), ..OuterTiming::default() };
     let analysis = pipeline.analyze(&picture, locate)?;
+    drop(held);
     // A smaller limit was asked for.
     let has_default_limit = matches!(locate, Locate::Find { limit: MAX_FACES, .. });
     if has_default_limit && analysis.faces_left_out > 0 {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::thread;
 
 use anyhow::Result;
@@ -60,6 +60,31 @@ impl Turn<'_> {
     }
 }
 
+/// The memory for photos: many small ones, or a large one alone, so that several jobs need little more than one.
+#[derive(Default)]
+pub(crate) struct Room(RwLock<()>);
+
+/// Room for a photo, until it is dropped.
+pub(crate) enum Held<'a> {
+    /// With other small photos.
+    Shared { _guard: RwLockReadGuard<'a, ()> },
+    /// For a large photo.
+    Alone { _guard: RwLockWriteGuard<'a, ()> },
+}
+
+impl Room {
+    /// Takes room for a small photo.
+    pub fn share(&self) -> Held<'_> {
+        Held::Shared { _guard: self.0.read().unwrap_or_else(PoisonError::into_inner) }
+    }
+
+    /// Takes all room, once every earlier photo is done: no job may hold room while it waits for its turn.
+    pub fn take(&self, turn: &Turn<'_>) -> Held<'_> {
+        turn.wait();
+        Held::Alone { _guard: self.0.write().unwrap_or_else(PoisonError::into_inner) }
+    }
+}
+
 /// Calls `work` for each of `count` photos, by number, on one thread for each of `jobs`, and `take` with the results in the order
 /// of the photos. A job that waits for its [`Turn`] works alone from then on to the end of its photo.
 ///
@@ -96,7 +121,16 @@ pub(crate) fn in_order<J: Send, R: Send>(
         0 | 1 => jobs.into_iter().for_each(run),
         _ => thread::scope(|scope| {
             let run = &run;
-            jobs.into_iter().for_each(|job| drop(scope.spawn(move || run(job))));
+            let mut jobs = jobs.into_iter();
+            // This thread works too.
+            let own = jobs.next();
+            for job in jobs {
+                if let Err(reason) = thread::Builder::new().spawn_scoped(scope, move || run(job)) {
+                    log::warn!("fewer photos at once: a thread cannot be started: {reason}");
+                    break;
+                }
+            }
+            own.into_iter().for_each(run);
         }),
     }
     taker.into_inner().unwrap_or_else(PoisonError::into_inner).1
@@ -164,6 +198,22 @@ mod tests {
         in_order(100, vec![(); 4], work, |()| Ok(()))?;
         assert_eq!(*seen.lock().expect("no panic"), (0..100).collect::<Vec<_>>());
         Ok(())
+    }
+
+    #[test]
+    fn a_large_photo_has_all_room() -> Result<()> {
+        let (room, inside) = (Room::default(), AtomicUsize::new(0));
+        let work = |(): &mut (), number: usize, turn: &Turn<'_>| {
+            let held = if number % 5 == 3 { room.take(turn) } else { room.share() };
+            let others = inside.fetch_add(1, Ordering::SeqCst);
+            assert!(others == 0 || matches!(held, Held::Shared { .. }), "a large photo is not alone");
+            std::hint::black_box(labour(number));
+            inside.fetch_sub(1, Ordering::SeqCst);
+            drop(held);
+            // As where files are written.
+            turn.wait();
+        };
+        in_order(200, vec![(); 4], work, |()| Ok(()))
     }
 
     #[test]

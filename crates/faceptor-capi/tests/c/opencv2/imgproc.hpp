@@ -1,0 +1,2 @@
+// Declares nothing: examples/camera.cpp uses what videoio.hpp has.
+#pragma once
