@@ -28,7 +28,7 @@ IMAGE ?= faceptor
 # A real board for `make board-test`, as a destination of ssh: BOARD=user@host. Without it, the virtual one.
 BOARD ?=
 
-.PHONY: help demo build test lint container container-test deb apt-repo deb-test models-test behaviour preview-test cross cross-test board-test board-instructions bench bench-cores bench-peers bench-python profile soak sanitize fuzz rebuilds release capi test-capi capi-arm64 test-capi-arm64 wheel wheel-arm64 test-python-wheel test-python-wheel-arm64 clean tools
+.PHONY: help demo build test lint container container-test deb apt-repo deb-test flash-test models-test behaviour preview-test cross cross-test board-test board-instructions bench bench-cores bench-peers bench-python profile soak sanitize fuzz rebuilds release capi test-capi capi-arm64 test-capi-arm64 wheel wheel-arm64 test-python-wheel test-python-wheel-arm64 clean tools
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -86,6 +86,9 @@ apt-repo: deb  ## a signed apt repository of these packages, in apt-repo/ of the
 deb-test: deb  ## lintian; install, upgrade, remove, purge in a clean Debian; with BOARD=1 also under systemd on the virtual board
 	packaging/test.sh --packages $(TARGET)/packages --manual $(TARGET)/manual --program $(TARGET)/release/faceptor
 	$(if $(BOARD),packaging/board/test.sh --packages $(TARGET)/packages)
+
+flash-test:  ## packaging/image/flash on files, and as root on loop devices: what it refuses, writes and verifies
+	packaging/image/test_flash.py
 
 container: cross  ## container images for amd64 and arm64, without the network compiler; needs Docker; docs/container.md
 	mkdir -p $(TARGET)/container
