@@ -6,6 +6,7 @@
 //! open           name -> source
 //!   v4l2           cameras
 //!   y4m, mjpeg     video files and pipes      read through timed_reader; part_start for multipart streams
+//!   child          addresses, films, pipelines: read by another program
 //!   photo_source   photos                     listed by photo_files
 //!   demo_source    the demo clip              drawn by demo_clip
 //!   paced          plays any of them but cameras at a fixed rate
@@ -14,6 +15,7 @@
 //!
 //! `docs/adding-a-source.md` describes how to add a source or a camera's pixel format.
 
+pub(crate) mod child;
 pub mod demo_clip;
 pub mod demo_source;
 pub(crate) mod jpeg;
@@ -27,3 +29,4 @@ pub mod source;
 pub(crate) mod timed_reader;
 pub(crate) mod v4l2;
 mod y4m;
+mod y4m_header;

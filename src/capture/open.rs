@@ -8,17 +8,23 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 
+use crate::capture::child::commands::{self, Reading};
+use crate::capture::child::film::Film;
+use crate::capture::child::live_stream::LiveStream;
 use crate::capture::demo_source::DemoSource;
 use crate::capture::mjpeg::{self, Mjpeg};
 use crate::capture::paced::Paced;
+use crate::capture::photo_files;
 use crate::capture::photo_source::PhotoSource;
 use crate::capture::source::{Source, SourceRequest};
 use crate::capture::timed_reader::{Supply, TimedReader};
 use crate::capture::v4l2::camera::Camera;
 use crate::capture::y4m::{self, Y4m};
+use crate::platform::redaction;
 
-/// Opens a camera (`/dev/video0`, or a link to one), `demo`, a `.y4m` or `.mjpg` file, `-` or a named pipe for one of
-/// these as a stream, a photo, or a folder of photos.
+/// Opens a camera (`/dev/video0`, or a link to one), the address of a network camera or film, `libcamera`, `gst:PIPELINE`,
+/// `demo`, a `.y4m` or `.mjpg` file, `-` or a named pipe for one of these as a stream, another film, a photo, or a folder of
+/// photos.
 ///
 /// # Errors
 /// When the source does not exist, cannot be read, or is of an unknown kind; the message contains a remedy.
@@ -26,7 +32,16 @@ pub(crate) fn open(name: &str, request: &SourceRequest) -> Result<Box<dyn Source
     if is_device(Path::new(name)) {
         return Ok(Box::new(Camera::open(Path::new(name), request)?));
     }
-    let source = open_source(name).with_context(|| format!("source {name}"))?;
+    let shown = redaction::without_credentials(name);
+    let context = || format!("source {shown}");
+    let source = match commands::reading_of(name, request).with_context(context)? {
+        // It asks the stream itself for the rate.
+        Some(Reading::Live(reading)) => {
+            return Ok(Box::new(LiveStream::open(&shown, reading, request).with_context(context)?));
+        }
+        Some(Reading::Film(program)) => Box::new(Film::open(&shown, program).with_context(context)?),
+        None => open_source(name).with_context(context)?,
+    };
     Ok(match request.fps {
         Some(fps) => Box::new(Paced::new(source, fps)),
         None => source,
@@ -46,7 +61,8 @@ fn open_source(name: &str) -> Result<Box<dyn Source>> {
     }
     if !path.exists() {
         bail!(
-            "it does not exist: use /dev/videoN, demo, a .y4m or .mjpg file, a photo, a folder, or - for standard input"
+            "it does not exist: use /dev/videoN, rtsp://..., http://..., libcamera, gst:PIPELINE, demo, a film, a photo, a \
+             folder, or - for standard input"
         );
     }
     let file = || {
@@ -60,7 +76,23 @@ fn open_source(name: &str) -> Result<Box<dyn Source>> {
         "y4m" => Ok(Box::new(Y4m::open(name, file()?)?)),
         "mjpg" | "mjpeg" => Ok(Box::new(Mjpeg::open(name, file()?)?)),
         _ if path.metadata().is_ok_and(|data| data.file_type().is_fifo()) => sniff(name, file()?),
-        _ => Ok(Box::new(PhotoSource::open(path))),
+        _ if path.is_dir() || photo_files::is_photo_name(path) => Ok(Box::new(PhotoSource::open(path))),
+        _ => open_unnamed(name, path, file()?),
+    }
+}
+
+/// Opens a regular file whose name says nothing to this program: its first bytes determine the kind.
+fn open_unnamed(name: &str, path: &Path, mut reader: TimedReader<File>) -> Result<Box<dyn Source>> {
+    reader.supply(u64::MAX).context("it cannot be read")?;
+    let is_film = path.extension().is_some_and(commands::is_film_name);
+    match reader.bytes() {
+        bytes if bytes.starts_with(y4m::MAGIC) => Ok(Box::new(Y4m::open(name, reader)?)),
+        bytes if !is_film && image::guess_format(bytes).is_ok() => Ok(Box::new(PhotoSource::open(path))),
+        _ => {
+            let what =
+                if is_film { "films are read by ffmpeg" } else { "neither a photo nor a film that ffmpeg reads" };
+            Ok(Box::new(Film::open(name, commands::film_program(path)).context(what)?))
+        }
     }
 }
 

@@ -12,6 +12,11 @@ const EXTENSIONS: [&str; 13] =
 /// The path that stands for standard input.
 pub(crate) const STANDARD_INPUT: &str = "-";
 
+/// Returns true for a file whose name ends like a photo's.
+pub(crate) fn is_photo_name(path: &Path) -> bool {
+    path.extension().is_some_and(|ending| EXTENSIONS.iter().any(|known| ending.eq_ignore_ascii_case(known)))
+}
+
 /// The photos below some paths.
 pub(crate) struct Listing {
     pub photos: Vec<PathBuf>,

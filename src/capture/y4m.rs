@@ -1,146 +1,17 @@
 //! YUV4MPEG2 as a source: the uncompressed video that `ffmpeg -f yuv4mpegpipe` writes. It starts with a line of parameters;
 //! each frame is the line `FRAME` followed by its planes.
 
-use std::io::{self, Read};
+use std::io::Read;
 
 use crate::capture::source::{Poll, Source, SourceCounters, SourceError, Stamp};
 use crate::capture::timed_reader::{Supply, TimedReader};
+pub(crate) use crate::capture::y4m_header::{Header, MAGIC, Y4mError};
+use crate::capture::y4m_header::{beginning, take_line};
 use crate::platform::clock;
-use faceptor::stages::{Colour, ImageView, PixelFormat};
+use faceptor::stages::ImageView;
 
-/// First bytes of every stream.
-pub(crate) const MAGIC: &[u8] = b"YUV4MPEG2";
 /// First bytes of every frame.
 const FRAME: &[u8] = b"FRAME";
-/// Longest line of parameters, bytes.
-const MAX_LINE: usize = 4096;
-/// Longest side, pixels.
-const MAX_SIDE: usize = 16_384;
-/// Largest frame, bytes: 8192 x 8192 in 4:4:4. Memory grows with the bytes that arrive, not with what a header promises.
-const MAX_FRAME_BYTES: usize = 3 * 8192 * 8192;
-
-/// Reason why a stream cannot be read.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum Y4mError {
-    #[error("not YUV4MPEG2: it begins with {0:?}, not with \"YUV4MPEG2 \" (write it with ffmpeg -f yuv4mpegpipe)")]
-    NotY4m(String),
-    #[error("its line of parameters is longer than {MAX_LINE} bytes or has no end")]
-    LongLine,
-    #[error("its parameters have no width (W) and height (H)")]
-    NoSize,
-    #[error("a size of {0} x {1} pixels, where 1 to {MAX_SIDE} along a side and frames of 192 MiB are read")]
-    Size(usize, usize),
-    #[error(
-        "colours {0}, where 420, 422, 444 and mono of 8 bits are read (add -pix_fmt yuv420p to the ffmpeg command)"
-    )]
-    Colours(String),
-    #[error("a frame begins with {0:?} instead of FRAME: the frames before it have another size than its header says")]
-    NotFrame(String),
-    #[error("it cannot be read: {0}")]
-    Read(#[from] io::Error),
-}
-
-/// The parameters of a stream.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) struct Header {
-    pub width: usize,
-    pub height: usize,
-    pub format: PixelFormat,
-    pub colour: Colour,
-    /// Frames per second, if the stream names them.
-    pub fps: Option<f64>,
-    /// True when even and odd rows are of different times.
-    pub interlaced: bool,
-}
-
-/// Returns the start of a line, for a message.
-fn beginning(line: &[u8]) -> String {
-    String::from_utf8_lossy(&line[..line.len().min(12)]).into_owned()
-}
-
-/// Moves bytes to `line` up to the end of the line, which is dropped. Returns true when the line is complete.
-fn take_line<R: Read>(reader: &mut TimedReader<R>, line: &mut Vec<u8>) -> Result<bool, Y4mError> {
-    let end = reader.bytes().iter().position(|&byte| byte == b'\n');
-    let piece = end.unwrap_or(reader.bytes().len());
-    reader.move_to(line, piece);
-    if line.len() > MAX_LINE {
-        return Err(Y4mError::LongLine);
-    }
-    reader.consume(usize::from(end.is_some()));
-    Ok(end.is_some())
-}
-
-impl Header {
-    /// Reads the first line, without a time limit.
-    ///
-    /// # Errors
-    /// When the stream is not YUV4MPEG2, or of an unsupported kind.
-    pub(crate) fn read<R: Read>(reader: &mut TimedReader<R>) -> Result<Header, Y4mError> {
-        let mut line = Vec::new();
-        loop {
-            let ended = reader.supply(u64::MAX)? == Supply::Ended;
-            let complete = take_line(reader, &mut line);
-            let known = line.len().min(MAGIC.len());
-            if line[..known] != MAGIC[..known] || (ended && known < MAGIC.len()) {
-                return Err(Y4mError::NotY4m(beginning(&line)));
-            }
-            match complete? {
-                true => return Header::parse(&line),
-                false if ended => return Err(Y4mError::LongLine),
-                false => {}
-            }
-        }
-    }
-
-    fn parse(line: &[u8]) -> Result<Header, Y4mError> {
-        let mut words = line.split(|&byte| byte == b' ');
-        if words.next() != Some(MAGIC) {
-            return Err(Y4mError::NotY4m(beginning(line)));
-        }
-        let (mut width, mut height, mut fps, mut interlaced) = (None, None, None, false);
-        let (mut colours, mut full) = (String::from("420"), false);
-        for word in words {
-            let Some((&tag, value)) = word.split_first() else { continue };
-            let value = String::from_utf8_lossy(value);
-            match tag {
-                b'W' => width = value.parse::<usize>().ok(),
-                b'H' => height = value.parse::<usize>().ok(),
-                b'F' => fps = fraction(&value),
-                b'I' => interlaced = !matches!(value.as_ref(), "p" | "?"),
-                b'C' => colours = value.into_owned(),
-                b'X' => full |= value == "COLORRANGE=FULL",
-                _ => {}
-            }
-        }
-        let (width, height) = width.zip(height).ok_or(Y4mError::NoSize)?;
-        let format = match colours.as_str() {
-            "420" | "420jpeg" | "420mpeg2" | "420paldv" => PixelFormat::I420,
-            "422" => PixelFormat::I422,
-            "444" => PixelFormat::I444,
-            "mono" => PixelFormat::Grey,
-            _ => return Err(Y4mError::Colours(colours)),
-        };
-        let sides = 1..=MAX_SIDE;
-        if !sides.contains(&width) || !sides.contains(&height) || format.frame_bytes(width, height) > MAX_FRAME_BYTES {
-            return Err(Y4mError::Size(width, height));
-        }
-        let colour = if full { Colour::Bt601Full } else { Colour::Bt601Limited };
-        Ok(Header { width, height, format, colour, fps, interlaced })
-    }
-
-    /// Returns the size of the planes of a frame, bytes.
-    pub(crate) fn frame_bytes(&self) -> usize {
-        self.format.frame_bytes(self.width, self.height)
-    }
-}
-
-/// Parses a rate such as `30000:1001`; `None` for `0:0`, an unknown rate.
-fn fraction(text: &str) -> Option<f64> {
-    let (numerator, denominator) = text.split_once(':')?;
-    let (numerator, denominator) = (numerator.parse::<f64>().ok()?, denominator.parse::<f64>().ok()?);
-    (numerator > 0.0 && denominator > 0.0).then(|| numerator / denominator)
-}
-
 /// The next item of the stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Expected {
@@ -155,6 +26,8 @@ pub(crate) struct Y4m<R> {
     name: String,
     reader: TimedReader<R>,
     header: Header,
+    /// True for frames without a line before each.
+    is_raw: bool,
     expected: Expected,
     line: Vec<u8>,
     /// The planes of the frame that is being read or shown.
@@ -174,14 +47,20 @@ impl<R: Read + Send> Y4m<R> {
     /// # Errors
     /// When the stream is not YUV4MPEG2, or of an unsupported kind.
     pub(crate) fn open(name: &str, mut reader: TimedReader<R>) -> Result<Y4m<R>, Y4mError> {
-        let header = Header::read(&mut reader)?;
+        let header = Header::read(&mut reader, u64::MAX)?;
         if header.interlaced {
             log::warn!("{name}: its frames are interlaced: moving objects look torn");
         }
-        Ok(Y4m {
+        Ok(Y4m::after_header(name, reader, header))
+    }
+
+    /// Reads the frames of a stream whose header has been read.
+    pub(crate) fn after_header(name: &str, reader: TimedReader<R>, header: Header) -> Y4m<R> {
+        Y4m {
             name: name.to_owned(),
             reader,
             header,
+            is_raw: false,
             expected: Expected::Line,
             line: Vec::new(),
             bytes: Vec::new(),
@@ -190,7 +69,22 @@ impl<R: Read + Send> Y4m<R> {
             has_delivered: false,
             scene: 0,
             counters: SourceCounters::default(),
-        })
+        }
+    }
+
+    /// Reads planes without any lines between them.
+    pub(crate) fn raw(name: &str, reader: TimedReader<R>, header: Header) -> Y4m<R> {
+        Y4m { is_raw: true, expected: Expected::Planes, ..Y4m::after_header(name, reader, header) }
+    }
+
+    /// Returns the parameters of the last frame.
+    pub(crate) fn header(&self) -> &Header {
+        &self.header
+    }
+
+    /// Exchanges the planes of the last frame for a buffer to be used again.
+    pub(crate) fn swap_planes(&mut self, planes: &mut Vec<u8>) {
+        std::mem::swap(&mut self.bytes, planes);
     }
 
     /// Takes the header of another film that follows, or of this one when it starts over.
@@ -205,12 +99,16 @@ impl<R: Read + Send> Y4m<R> {
     /// Reads until a frame is complete (`Bytes`), the time is up or the stream has ended. Counts and skips a last frame
     /// that is cut off. Films may follow each other, each with a header of its own.
     fn read(&mut self, until_us: u64) -> Result<Supply, Y4mError> {
+        if self.is_raw && self.bytes.len() == self.header.frame_bytes() {
+            self.bytes.clear();
+        }
         loop {
             match self.reader.supply(until_us)? {
                 Supply::Bytes => {}
                 Supply::Nothing => return Ok(Supply::Nothing),
                 Supply::Ended => {
-                    if self.expected == Expected::Planes || !self.line.is_empty() {
+                    let is_between = self.is_raw && self.bytes.is_empty();
+                    if (self.expected == Expected::Planes || !self.line.is_empty()) && !is_between {
                         self.counters.decode_errors += 1;
                         if self.counters.decode_errors.is_power_of_two() {
                             log::warn!("{}: its last frame is cut off", self.name);
@@ -245,7 +143,7 @@ impl<R: Read + Send> Y4m<R> {
                     let missing = self.header.frame_bytes() - self.bytes.len();
                     self.reader.move_to(&mut self.bytes, missing);
                     if self.bytes.len() == self.header.frame_bytes() {
-                        self.expected = Expected::Line;
+                        self.expected = if self.is_raw { Expected::Planes } else { Expected::Line };
                         self.line.clear();
                         return Ok(Supply::Bytes);
                     }
@@ -298,7 +196,7 @@ impl<R: Read + Send> Source for Y4m<R> {
         if !std::mem::take(&mut self.has_delivered) || !self.reader.restart() {
             return false;
         }
-        match Header::read(&mut self.reader) {
+        match Header::read(&mut self.reader, u64::MAX) {
             Ok(header) => {
                 self.begin_film(header);
                 self.ended = false;
@@ -320,50 +218,6 @@ impl<R: Read + Send> Source for Y4m<R> {
 mod tests {
     use super::*;
     use faceptor::stages::{Picture, Pixels};
-
-    fn parse(line: &str) -> Result<Header, Y4mError> {
-        Header::read(&mut TimedReader::new(format!("{line}\n").as_bytes(), 7))
-    }
-
-    fn reason(line: &[u8]) -> String {
-        Header::read(&mut TimedReader::new(line, 1000)).expect_err("a bad header").to_string()
-    }
-
-    #[test]
-    fn headers_of_ffmpeg_are_parsed() -> Result<(), Y4mError> {
-        let header = parse("YUV4MPEG2 W640 H480 F30000:1001 Ip A1:1 C420mpeg2 XYSCSS=420MPEG2 XCOLORRANGE=LIMITED")?;
-        assert_eq!((header.width, header.height, header.format), (640, 480, PixelFormat::I420));
-        assert_eq!((header.frame_bytes(), header.interlaced, header.colour), (460_800, false, Colour::Bt601Limited));
-        assert!(header.fps.is_some_and(|fps| (fps - 29.97).abs() < 0.001));
-        for (colours, format) in [
-            ("C420jpeg", PixelFormat::I420),
-            ("C420paldv", PixelFormat::I420),
-            ("C422", PixelFormat::I422),
-            ("C444", PixelFormat::I444),
-            ("Cmono", PixelFormat::Grey),
-        ] {
-            assert_eq!(parse(&format!("YUV4MPEG2 W4 H2 {colours}"))?.format, format);
-        }
-        let other = parse("YUV4MPEG2 H2 W4 It F0:0 XCOLORRANGE=FULL")?;
-        assert_eq!((other.interlaced, other.fps, other.colour), (true, None, Colour::Bt601Full));
-        Ok(())
-    }
-
-    #[test]
-    fn hostile_headers_are_refused() {
-        assert!(reason(b"\x89PNG\r\n\x1a\n....").starts_with("not YUV4MPEG2: it begins with"));
-        assert!(reason(b"").starts_with("not YUV4MPEG2"));
-        assert!(reason(b"YUV4MPEG2 W640").contains("has no end"));
-        assert!(reason(&[b"YUV4MPEG2 ".to_vec(), vec![b'x'; 9000]].concat()).contains("longer than 4096"));
-        assert!(reason(&vec![0; 9000]).starts_with("not YUV4MPEG2"));
-        assert!(reason(b"YUV4MPEG2 W640 Hx\n").contains("no width"));
-        assert!(reason(b"YUV4MPEG2 W99999999999999999999 H4\n").contains("no width"));
-        for size in ["W0 H4", "W4 H0", "W16385 H1", "W16384 H16384 C444", "W18446744073709551615 H1"] {
-            assert!(reason(format!("YUV4MPEG2 {size}\n").as_bytes()).contains("a size of"), "{size}");
-        }
-        let deep = reason(b"YUV4MPEG2 W4 H4 C420p10\n");
-        assert!(deep.contains("colours 420p10") && deep.contains("-pix_fmt yuv420p"), "{deep}");
-    }
 
     /// Returns three frames of 4 x 2 pixels in 4:2:0, the second with parameters.
     fn stream() -> Vec<u8> {
@@ -448,6 +302,25 @@ mod tests {
         let mut source = Y4m::open("pipe", TimedReader::new(bytes.as_slice(), 64))?;
         while matches!(source.poll(0)?, Poll::Frame(_)) {}
         assert!(!source.rewind());
+        Ok(())
+    }
+
+    #[test]
+    fn raw_frames_follow_each_other_without_lines() -> anyhow::Result<()> {
+        let line = b"YUV4MPEG2 W4 H2 F25:1\n".as_slice();
+        let header = Header::read(&mut TimedReader::new(line, 100), u64::MAX)?;
+        let bytes: Vec<u8> = (0..30).collect();
+        let mut source = Y4m::raw("raw", TimedReader::new(bytes.as_slice(), 5), header);
+        let mut planes = Vec::new();
+        for first in [0, 12] {
+            assert!(matches!(source.poll(0)?, Poll::Frame(_)));
+            source.swap_planes(&mut planes);
+            assert_eq!((planes.len(), planes[0]), (12, first));
+        }
+        assert_eq!((source.poll(0)?, source.counters().decode_errors), (Poll::Ended, 1));
+        let mut source = Y4m::raw("raw", TimedReader::new(&bytes[..12], 5), header);
+        assert!(matches!(source.poll(0)?, Poll::Frame(_)) && source.poll(0)? == Poll::Ended);
+        assert_eq!(source.counters().decode_errors, 0);
         Ok(())
     }
 

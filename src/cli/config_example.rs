@@ -27,7 +27,7 @@ const SET: [(&str, &str); 3] = [
 ];
 
 /// Values of options without a default, which stand in comments.
-const VALUES: [(&str, &str); 10] = [
+const VALUES: [(&str, &str); 12] = [
     ("fps", "15"),
     ("size", "\"1280x720\""),
     ("format", "\"mjpg\""),
@@ -38,6 +38,8 @@ const VALUES: [(&str, &str); 10] = [
     ("display", "\"fb:/dev/fb0\""),
     ("preview", "\"127.0.0.1:8080\""),
     ("threshold", "0.5"),
+    ("record-video", "\"/var/lib/faceptor/faces.mkv\""),
+    ("video", "\"-\""),
 ];
 
 /// Returns a configuration file with every option of `run`, explained. Most stand in comments, with their default or an example.

@@ -286,6 +286,7 @@ mod tests {
             FakeNode::multiplanar(b"mainpath", &[b"NV12"]),
             FakeNode::multiplanar(b"selfpath", &[b"NM12"]),
             FakeNode::failing(libc::EBUSY),
+            FakeNode::sensor(b"unicam", &[b"pRAA"]),
         ]);
         let report = Report::of(&nodes);
         let text = table(&report);
@@ -294,6 +295,7 @@ mod tests {
             "/dev/video1: mainpath (rkisp, bus-1, multi-planar)\n  run uses NV12 640 x 480 at 30 frames/s\n",
             "/dev/video2: selfpath (rkisp, bus-1, multi-planar)\n  run cannot use it: none of its formats (NM12) is read",
             "/dev/video3: another program uses it (fuser -v names it)\n",
+            "turns into pictures: faceptor run --source libcamera\n",
         ] {
             assert!(text.contains(expected), "{expected}\n{text}");
         }

@@ -7,7 +7,7 @@ use anyhow::{Result, ensure};
 use crate::capture::open;
 use crate::capture::source::{Poll, SourceError, SourceRequest};
 use crate::cli::enroll::{Fate, Looked};
-use crate::platform::clock;
+use crate::platform::{clock, redaction};
 use crate::recognition::embedder::Embedder;
 use crate::recognition::enrolment;
 use crate::recognition::views::Views;
@@ -47,6 +47,7 @@ pub(super) fn look(source: &str, embedder: &mut Embedder, now: u64) -> Result<Lo
         frame += 1;
     }
     let (candidates, missing) = views.into_parts();
+    let source = redaction::without_credentials(source);
     ensure!(!candidates.is_empty(), "{source}: no good view of one face: {}", said.unwrap_or("it gave no frame"));
     if !missing.is_empty() {
         log::warn!("fewer views than wanted, which costs accuracy; missing: {}", missing.join(", "));

@@ -1,6 +1,6 @@
 //! `faceptor run`: runs the live loop between a source and its outputs.
 
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::sync::{Arc, Mutex};
@@ -13,7 +13,7 @@ use crate::capture::open;
 use crate::capture::source::Source;
 pub use crate::cli::run_arguments::RunArguments;
 use crate::cli::run_control::RunControl;
-use crate::cli::{Outcome, output};
+use crate::cli::{Outcome, UsageError, output};
 use crate::control::server::ControlServer;
 use crate::control::signals::Signals;
 use crate::files::output_file::{self, OutputRules};
@@ -29,6 +29,7 @@ use crate::outputs::draw::png;
 use crate::outputs::fan_out::{Outputs, RunFacts};
 use crate::outputs::format::terminal;
 use crate::outputs::publisher::{self, Ending, FrameObserver, Printing, Publisher};
+use crate::platform::redaction;
 use crate::platform::scheduling::{RealtimeGrants, ThreadRole};
 use crate::platform::sensors::Sensors;
 use crate::platform::shutdown::Shutdown;
@@ -54,6 +55,15 @@ impl<F: Fn()> Drop for AtEnd<F> {
 }
 
 pub fn run(arguments: RunArguments) -> Result<Outcome> {
+    if arguments.outputs.writes_video() && arguments.outputs.json {
+        let text =
+            "--video - fills standard output with frames, so --json cannot go there: use --record FILE for the lines";
+        return Err(UsageError(text.to_owned()).into());
+    }
+    if arguments.outputs.writes_video() && std::io::stdout().is_terminal() {
+        let text = "--video - needs a program that reads the frames: faceptor run --video - | ffplay -i -";
+        return Err(UsageError(text.to_owned()).into());
+    }
     let rules = arguments.rules();
     if let Some(path) = &arguments.outputs.out {
         output_file::check(path, ResultKind::Picture, &rules)?;
@@ -89,6 +99,7 @@ pub fn run(arguments: RunArguments) -> Result<Outcome> {
     let facts = RunFacts {
         legend: legend.clone(),
         source: source.describe(),
+        fps: source.period_us().filter(|period_us| *period_us > 0).map(|period_us| 1e6 / period_us as f64),
         set_tasks: Arc::new(move |names| chooser.choose(names).map(drop).map_err(|refusal| refusal.to_string())),
         shutdown: control.shutdown.clone(),
     };
@@ -113,13 +124,13 @@ pub fn run(arguments: RunArguments) -> Result<Outcome> {
     }
     reported?;
     if ending.report.published == 0 && counters.frames == 0 && !asked {
-        bail!("source {} gave no frame", arguments.source);
+        bail!("source {} gave no frame", redaction::without_credentials(&arguments.source));
     }
     let frames = counters.frames + counters.bad_frames;
     if let Some(wanted) = arguments.frames.filter(|wanted| frames < *wanted && !asked) {
         bail!(
             "source {} ended after {frames} of {wanted} frames and cannot start over (a pipe cannot; save it as a file)",
-            arguments.source
+            redaction::without_credentials(&arguments.source)
         );
     }
     let failed = counters.bad_frames > 0 || !ending.outputs.recording_complete;
@@ -165,7 +176,11 @@ impl Run<'_> {
                 })
             }),
         };
-        let printing = if arguments.outputs.json { Printing::Json } else { Printing::Text };
+        let printing = match arguments.outputs.json {
+            _ if arguments.outputs.writes_video() => Printing::Nothing,
+            true => Printing::Json,
+            false => Printing::Text,
+        };
         let keep_last = arguments.outputs.out.is_some();
         let publisher = Publisher::new(links, self.legend, self.outputs, printing, period_us, keep_last);
         thread::scope(|scope| {
@@ -239,8 +254,8 @@ fn print_table(arguments: &RunArguments, ending: &Ending) -> Result<()> {
         return Err(output::Closed.into());
     }
     if ending.report.published > 0 {
-        match arguments.outputs.json {
-            // Standard output holds JSON only.
+        match arguments.outputs.json || arguments.outputs.writes_video() {
+            // Standard output holds JSON only, or frames only.
             true => print_on_stderr(&ending.report.table()),
             false => output::print(&ending.report.table())?,
         }

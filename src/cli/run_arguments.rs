@@ -26,9 +26,9 @@ pub struct RunArguments {
     /// Take options from this TOML file: its keys are the long options below. Options of the command line win.
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// A camera (/dev/video0), `demo` (the embedded clip), a .y4m or .mjpg file, `-` for such a stream on standard
-    /// input (a multipart stream too: curl http://ADDRESS/stream.mjpg | faceptor run --source -), a photo or a folder of
-    /// photos.
+    /// A camera (/dev/video0), a network camera (rtsp://..., http://...), `libcamera` (a Raspberry Pi's camera),
+    /// `gst:PIPELINE` (what GStreamer reads), `demo` (the embedded clip), a film, a photo, a folder of photos, or `-` for
+    /// YUV4MPEG2 or JPEGs on standard input. Addresses and films need ffmpeg.
     #[arg(long, value_name = "SOURCE", default_value = "demo")]
     pub source: String,
     #[command(flatten)]
@@ -57,11 +57,12 @@ pub struct RunArguments {
 
 #[derive(Args)]
 struct CameraArguments {
-    /// Frame rate: requested from a camera. Demo, photos and files are played at this rate, and frames that the loop is too
+    /// Frame rate: requested from a camera or a network stream. Demo, photos and files are played at this rate, and frames that the loop is too
     /// slow for are dropped, as with a camera [default: the camera's own; other sources give every frame].
     #[arg(long, value_name = "F", value_parser = positive)]
     fps: Option<f64>,
-    /// Width and height requested from a camera [default: near 640x480].
+    /// Width and height requested from a camera; network streams and pipelines are scaled to it [default: near 640x480, a
+    /// stream's own].
     #[arg(long, value_name = "WxH", value_parser = size)]
     size: Option<[u32; 2]>,
     /// Pixel format requested from a camera: yuyv, mjpg, nv12, uyvy, grey, or another V4L2 code [default: the cheapest to
@@ -115,6 +116,12 @@ pub struct OutputArguments {
     /// Number of files kept of a recording.
     #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=1000), requires = "record")]
     record_files: u32,
+    /// Make a film of the annotated frames, by ffmpeg: film.mp4, film.mkv, or another ending that it knows.
+    #[arg(long, value_name = "FILE")]
+    record_video: Option<PathBuf>,
+    /// Write the annotated frames as YUV4MPEG2 to standard output, for the next program of a pipe. Only `-` is possible.
+    #[arg(long, value_name = "-", value_parser = standard_output)]
+    video: Option<()>,
     #[command(flatten)]
     pub force: ForceArgument,
     /// Show annotated frames on a framebuffer: fb:/dev/fb0.
@@ -127,6 +134,13 @@ pub struct OutputArguments {
     /// /run/faceptor/faceptor.sock if that directory is writable, or faceptor.sock in a private directory under $TMPDIR].
     #[arg(long, value_name = "SOCKET", num_args = 0..=1)]
     control: Option<Option<PathBuf>>,
+}
+
+fn standard_output(text: &str) -> Result<(), String> {
+    match text {
+        "-" => Ok(()),
+        _ => Err("only standard output, -, is possible: --record-video FILE makes a film".to_owned()),
+    }
 }
 
 fn positive(text: &str) -> Result<f64, String> {
@@ -203,9 +217,21 @@ impl OutputArguments {
             files: self.record_files,
             rules: rules.clone(),
         });
-        let (display, preview) = (self.display.clone(), self.preview);
-        let inputs = rules.inputs.clone();
-        OutputOptions { print: true, record, display, preview, source_waits: !live, inputs }
+        OutputOptions {
+            print: !self.writes_video(),
+            record,
+            display: self.display.clone(),
+            preview: self.preview,
+            film: self.record_video.clone(),
+            video_pipe: self.writes_video(),
+            source_waits: !live,
+            rules: rules.clone(),
+        }
+    }
+
+    /// Returns true when standard output holds frames, and neither lines nor the table.
+    pub fn writes_video(&self) -> bool {
+        self.video.is_some()
     }
 
     /// Returns the path of the control socket, if there is one.

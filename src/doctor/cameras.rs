@@ -4,7 +4,7 @@ use std::io;
 
 use crate::capture::v4l2::backend::NodeDirectory;
 use crate::capture::v4l2::capability::Planes;
-use crate::capture::v4l2::probe::{self, Probed, ProbedCamera};
+use crate::capture::v4l2::probe::{self, CameraError, Probed, ProbedCamera};
 use crate::doctor::check::Check;
 
 const GROUP_ADVICE: &str = "add yourself to its group: `sudo usermod -aG video $USER`, then log in again; \
@@ -18,11 +18,16 @@ const BROKEN_ADVICE: &str = "unplug the broken one and plug it in again, and see
 /// Opens every node of `nodes` and reports the cameras. One usable camera is enough.
 pub(crate) fn check(nodes: &impl NodeDirectory) -> Check {
     let (mut usable, mut forbidden, mut broken, mut unsupported) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    let mut sensor_advice = None;
     for Probed { path, camera } in probe::probe_all(nodes) {
         let path = path.display();
         match camera {
             Ok(camera) => match &camera.choice {
                 Ok(_) => usable.push(format!("{path} ({})", describe(&camera))),
+                Err(CameraError::Sensor { command, .. }) => {
+                    sensor_advice.get_or_insert_with(|| format!("`{command}` reads it"));
+                    unsupported.push(format!("{path} ({}): a sensor with raw Bayer pixels", describe(&camera)));
+                }
                 Err(reason) => unsupported.push(format!("{path} ({}): {reason}", describe(&camera))),
             },
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied => forbidden.push(path.to_string()),
@@ -44,7 +49,8 @@ pub(crate) fn check(nodes: &impl NodeDirectory) -> Check {
         }
         (true, _, false) => {
             unsupported.extend(broken);
-            Check::warn("cameras", format!("none that is supported: {}", unsupported.join("; ")), FORMAT_ADVICE)
+            let advice = sensor_advice.unwrap_or_else(|| FORMAT_ADVICE.to_owned());
+            Check::warn("cameras", format!("none that is supported: {}", unsupported.join("; ")), advice)
         }
         (true, false, true) => Check::warn("cameras", format!("none that answers: {}", broken.join("; ")), NONE_ADVICE),
         (true, true, true) => Check::warn("cameras", "none", NONE_ADVICE),
@@ -107,6 +113,18 @@ mod tests {
         let nodes = [FakeNode::webcam(b"UVC"), FakeNode::multiplanar(b"mainpath", &[b"NM12"])];
         let found = check(&FakeNodes::new(nodes));
         assert_eq!((found.state, found.found.as_str()), (State::Ok, "/dev/video0 (UVC)"));
+    }
+
+    #[test]
+    fn raw_sensors_get_the_command_that_reads_them() {
+        for (driver, expected) in
+            [(b"tegra-video".as_slice(), "gst:nvarguscamerasrc"), (b"rp1-cfe", "--source libcamera")]
+        {
+            let found = check(&FakeNodes::new([FakeNode::sensor(driver, &[b"RG10"])]));
+            assert_eq!(found.state, State::Warn);
+            assert_eq!(found.found, "none that is supported: /dev/video0 (sensor): a sensor with raw Bayer pixels");
+            assert!(found.advice.as_deref().is_some_and(|advice| advice.contains(expected)), "{found:?}");
+        }
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::fs::File;
-use std::io::Read;
+use std::io::{Read, Seek, SeekFrom};
 use std::path::Path;
 
 use serde_json::Value;
@@ -11,6 +11,10 @@ use crate::files::png_mark;
 
 /// Longest report that is examined; those of this program are far shorter.
 const MAX_REPORT_BYTES: u64 = 8 << 20;
+
+/// The comment in a film, and how far from an end of the file it stands.
+const FILM_MARK: &[u8] = b"Faceptor Edge ";
+const FILM_MARK_BYTES: u64 = 64 << 10;
 
 /// A kind of result. A file is replaced by one of its own kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,6 +31,8 @@ pub(crate) enum ResultKind {
     Checks,
     /// A file of a reference folder; the index of the folder says which are.
     ReferenceFile,
+    /// A film of annotated frames.
+    Film,
     /// The copy of the last good configuration, in the service's own folder.
     Configuration,
     /// The newest generations of galleries; a program that writes one has read it before.
@@ -44,6 +50,7 @@ impl ResultKind {
         match self {
             ResultKind::Picture => png_mark::read(path).is_some(),
             ResultKind::Bundle => head(path, 8) == b"FACEPTOR",
+            ResultKind::Film => is_film(path),
             ResultKind::Report => is_report(&head(path, MAX_REPORT_BYTES)),
             ResultKind::Profile => starts("<svg ", "One face, found and read: "),
             ResultKind::ReferenceFile | ResultKind::Configuration | ResultKind::Counter => false,
@@ -57,6 +64,7 @@ impl fmt::Display for ResultKind {
         f.write_str(match self {
             ResultKind::Picture => "a picture",
             ResultKind::Bundle => "a bundle",
+            ResultKind::Film => "a film",
             ResultKind::Report => "a report",
             ResultKind::Profile => "a profile",
             ResultKind::Checks => "a list of checks",
@@ -72,6 +80,21 @@ fn head(path: &Path, bytes: u64) -> Vec<u8> {
     let mut head = Vec::new();
     let read = File::open(path).and_then(|file| file.take(bytes).read_to_end(&mut head));
     if read.is_ok() { head } else { Vec::new() }
+}
+
+/// Recognizes films of this program by the comment that ffmpeg writes into them, near the beginning or the end.
+fn is_film(path: &Path) -> bool {
+    let tail = || {
+        let mut file = File::open(path).ok()?;
+        let length = file.metadata().ok()?.len();
+        file.seek(SeekFrom::Start(length.saturating_sub(FILM_MARK_BYTES))).ok()?;
+        let mut tail = Vec::new();
+        file.take(FILM_MARK_BYTES).read_to_end(&mut tail).ok()?;
+        Some(tail)
+    };
+    [head(path, FILM_MARK_BYTES), tail().unwrap_or_default()]
+        .iter()
+        .any(|bytes| bytes.windows(FILM_MARK.len()).any(|window| window == FILM_MARK))
 }
 
 /// Recognizes the reports of `bench`, `bench --profile` and `verify`.

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, anyhow};
 
-use crate::files::inputs::Inputs;
+use crate::files::output_file::OutputRules;
 use crate::outputs::draw::overlay::{Annotator, Legend};
 use crate::outputs::shared_frame::SharedFrame;
 use crate::outputs::sinks::display::DisplaySink;
@@ -27,6 +27,9 @@ use crate::outputs::sinks::service_manager::ServiceManager;
 use crate::outputs::sinks::sink::{Loss, SinkCounters, SinkThread};
 use crate::outputs::sinks::snapshot::{SnapshotFrame, SnapshotSink};
 use crate::outputs::sinks::stdout_sink::{StdoutEnd, StdoutSink};
+use crate::outputs::sinks::video::USUAL_FPS;
+use crate::outputs::sinks::video::film_sink::{COMPLETION, FilmOptions, FilmSink};
+use crate::outputs::sinks::video::pipe_sink::VideoPipe;
 use crate::platform::shutdown::Shutdown;
 use crate::recognition::identities::Identities;
 use faceptor::stages::{Analysis, OwnedFrame};
@@ -35,6 +38,8 @@ use faceptor::stages::{Analysis, OwnedFrame};
 const STDOUT_DEPTH: usize = 64;
 /// Lines that wait while the disk is busy: about eight seconds of a camera.
 const RECORDING_DEPTH: usize = 256;
+/// Frames that wait for an encoder or the next program of a pipe. Each holds one of the loop's pixel buffers.
+const VIDEO_DEPTH: usize = 3;
 /// Time limit at the end for standard output, for a recording, and for all other sinks together.
 const FLUSH_LIMIT: Duration = Duration::from_secs(3);
 
@@ -47,10 +52,14 @@ pub struct OutputOptions {
     /// A framebuffer device.
     pub display: Option<PathBuf>,
     pub preview: Option<SocketAddr>,
+    /// A film of the annotated frames.
+    pub film: Option<PathBuf>,
+    /// Annotated frames as YUV4MPEG2 on standard output, in place of lines.
+    pub video_pipe: bool,
     /// The source waits until its results are taken (photos and files without a rate), so no line is lost.
     pub source_waits: bool,
-    /// Files that no output replaces.
-    pub inputs: Inputs,
+    /// Which files the outputs may replace, and the inputs, which none replaces.
+    pub rules: OutputRules,
 }
 
 /// The facts of the run that the outputs need.
@@ -60,6 +69,8 @@ pub struct RunFacts {
     pub source: String,
     /// Chooses tasks by name; returns at once.
     pub set_tasks: Arc<SetTasks>,
+    /// Frames per second of the source, if it has a rate.
+    pub fps: Option<f64>,
     /// Requests to end bound the waits for slow readers.
     pub shutdown: Shutdown,
 }
@@ -83,7 +94,7 @@ pub struct PublishedFrame<'a> {
 pub struct OutputsEnd {
     /// The reader of standard output took everything.
     pub stdout_complete: bool,
-    /// Every line that was to be recorded is on the disk; true without a recording.
+    /// Every line that was to be recorded is on the disk, and a film is complete; true without them.
     pub recording_complete: bool,
 }
 
@@ -96,6 +107,9 @@ pub struct Outputs {
     recording_incomplete: Arc<AtomicBool>,
     display: Option<SinkThread<SharedFrame>>,
     preview: Option<SinkThread<SharedFrame>>,
+    film: Option<SinkThread<SharedFrame>>,
+    film_incomplete: Arc<AtomicBool>,
+    video_pipe: Option<SinkThread<SharedFrame>>,
     preview_server: Option<PreviewServer>,
     snapshots: Option<SinkThread<SnapshotFrame>>,
     pixel_demand: Option<(Arc<PixelDemand>, Receiver<SnapshotRequest>)>,
@@ -115,7 +129,8 @@ impl Outputs {
         let legend = facts.legend;
         let broadcast = Arc::new(Broadcast::default());
         let viewers = broadcast.clone();
-        let demand = PixelDemand::new(options.display.is_some(), Box::new(move || viewers.viewers()));
+        let always = options.display.is_some() || options.film.is_some() || options.video_pipe;
+        let demand = PixelDemand::new(always, Box::new(move || viewers.viewers()));
         let mut outputs =
             Outputs { source_waits: options.source_waits, shutdown: facts.shutdown, ..Outputs::default() };
         outputs.service_manager = ServiceManager::from_environment()?;
@@ -142,7 +157,20 @@ impl Outputs {
             log::info!("preview: http://{}/", server.address());
             outputs.preview_server = Some(server);
         }
-        let snapshots = SnapshotSink::new(Annotator::new(legend), options.inputs);
+        let fps = facts.fps.unwrap_or(USUAL_FPS);
+        if let Some(path) = options.film {
+            let film = FilmOptions { path, rules: options.rules.clone(), fps, is_live: !options.source_waits };
+            let sink = FilmSink::open(&film, legend.clone())?;
+            outputs.film_incomplete = sink.incomplete();
+            outputs.film = Some(SinkThread::start("film", VIDEO_DEPTH, Loss::Matters, SharedFrame::default, sink)?);
+        }
+        if options.video_pipe {
+            let sink = VideoPipe::on_stdout(legend.clone(), fps)?;
+            outputs.stdout_end = sink.end();
+            let name = "video on standard output";
+            outputs.video_pipe = Some(SinkThread::start(name, VIDEO_DEPTH, Loss::Matters, SharedFrame::default, sink)?);
+        }
+        let snapshots = SnapshotSink::new(Annotator::new(legend), options.rules.inputs);
         outputs.snapshots = Some(SinkThread::start("snapshot", 2, Loss::Expected, SnapshotFrame::default, snapshots)?);
         outputs.pixel_demand = Some(demand);
         if options.print {
@@ -186,6 +214,13 @@ impl Outputs {
         for sink in [&mut self.display, &mut self.preview].into_iter().flatten() {
             sink.offer(|shared| frame.copy_to(shared));
         }
+        for sink in [&mut self.film, &mut self.video_pipe].into_iter().flatten() {
+            if self.source_waits {
+                sink.push(&self.shutdown, |shared| frame.copy_to(shared))
+            } else {
+                sink.offer(|shared| frame.copy_to(shared))
+            };
+        }
         self.take_snapshots(frame);
         if let Some(manager) = &mut self.service_manager {
             manager.advance(frame.published_us, || format!("{} frames", self.frames));
@@ -219,7 +254,8 @@ impl Outputs {
     /// Returns the counters of the sinks that take every frame, with their names.
     pub fn counters(&self) -> impl Iterator<Item = (&'static str, &Arc<SinkCounters>)> {
         let lines = [("stdout", &self.stdout), ("record", &self.recording)];
-        let pictures = [("display", &self.display), ("preview", &self.preview)];
+        let pictures =
+            [("display", &self.display), ("preview", &self.preview), ("film", &self.film), ("video", &self.video_pipe)];
         let lines = lines.into_iter().filter_map(|(name, sink)| Some((name, sink.as_ref()?.counters())));
         lines.chain(pictures.into_iter().filter_map(|(name, sink)| Some((name, sink.as_ref()?.counters()))))
     }
@@ -240,9 +276,17 @@ impl Outputs {
             false => lines.finish_within(FLUSH_LIMIT),
         };
         self.stdout.take().map(end);
+        if let Some(video) = self.video_pipe.take() {
+            match self.source_waits {
+                true => video.finish(&self.shutdown, FLUSH_LIMIT),
+                false => video.finish_within(FLUSH_LIMIT),
+            };
+        }
         let recording = self.recording.take().map(|lines| (lines.counters().clone(), end(lines)));
         let took_all = recording.is_none_or(|(counters, ended)| ended && counters.lost() == 0);
-        let recording_complete = took_all && !self.recording_incomplete.load(Ordering::Acquire);
+        let film_ended = self.film.take().is_none_or(|film| film.finish_within(COMPLETION + FLUSH_LIMIT));
+        let film_complete = film_ended && !self.film_incomplete.load(Ordering::Acquire);
+        let recording_complete = took_all && film_complete && !self.recording_incomplete.load(Ordering::Acquire);
         let deadline = Instant::now() + FLUSH_LIMIT;
         let left = || deadline.saturating_duration_since(Instant::now());
         if let Some(snapshots) = self.snapshots.take() {
@@ -280,6 +324,7 @@ mod tests {
             legend: Arc::new(Legend { decoders: Vec::new() }),
             source: "test".to_owned(),
             set_tasks: Arc::new(|_| Ok(())),
+            fps: None,
             shutdown: shutdown.clone(),
         }
     }

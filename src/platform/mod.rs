@@ -4,6 +4,7 @@
 #![allow(unsafe_code)]
 
 pub mod allocations;
+pub(crate) mod child_process;
 pub mod clock;
 pub(crate) mod device_nodes;
 pub(crate) mod limits;
@@ -14,6 +15,7 @@ pub(crate) mod mmap;
 pub mod network_threads;
 pub(crate) mod passphrase;
 pub(crate) mod poll;
+pub(crate) mod redaction;
 pub mod scheduling;
 pub(crate) mod screen_info;
 pub mod sensors;

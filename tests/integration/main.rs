@@ -35,12 +35,14 @@ mod preview;
 mod run;
 mod service;
 mod signals;
+mod streams;
 #[cfg(feature = "compiler")]
 mod systems;
 mod tasks;
 mod threads;
 mod tracking;
 mod trust;
+mod video;
 
 /// Counts the allocations of each thread by itself, so tests beside each other do not disturb the counts.
 #[global_allocator]

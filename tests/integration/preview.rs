@@ -37,6 +37,7 @@ impl Stage {
         let facts = RunFacts {
             legend: Arc::new(Legend::of(&pipeline)),
             source: "one photo".to_owned(),
+            fps: None,
             set_tasks: Arc::new(move |names: &str| {
                 seen.lock().expect("whole").push(names.to_owned());
                 Ok(())

@@ -65,6 +65,11 @@ impl FakeNode {
         FakeNode::new(b"rkisp", card, V4L2_CAP_VIDEO_CAPTURE_MPLANE | V4L2_CAP_STREAMING, formats)
     }
 
+    /// Returns the receiver of a CSI sensor with this driver and these formats.
+    pub(crate) fn sensor(driver: &[u8], formats: &[&[u8; 4]]) -> FakeNode {
+        FakeNode::new(driver, b"sensor", V4L2_CAP_VIDEO_CAPTURE | V4L2_CAP_STREAMING, formats)
+    }
+
     /// Returns a codec, which does not capture.
     pub(crate) fn codec(card: &[u8]) -> FakeNode {
         FakeNode::new(b"codec", card, V4L2_CAP_VIDEO_M2M_MPLANE | V4L2_CAP_STREAMING, &[b"NV12"])

@@ -11,6 +11,7 @@
 //! discovery    the nodes of the machine; finds a camera again
 //! probe        what each camera offers, for `devices` and `doctor`; chooses a mode for `device`
 //!   selection    choice of format, size and rate
+//!   sensors      nodes with raw Bayer pixels, and the source to use instead
 //! node         an open node and its ioctls
 //!   ioctl        the call itself and its structures
 //!   mode         format, size and rate that the driver has set
@@ -42,4 +43,5 @@ pub(crate) mod offer;
 pub(crate) mod probe;
 mod recovery;
 pub(crate) mod selection;
+mod sensors;
 mod stream;

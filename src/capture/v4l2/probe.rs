@@ -9,6 +9,7 @@ use crate::capture::v4l2::backend::{CameraNode, NodeDirectory};
 use crate::capture::v4l2::capability::{Identity, Planes};
 use crate::capture::v4l2::offer::{FormatEntry, Rates, Sizes};
 use crate::capture::v4l2::selection::{self, Candidate, Choice, ModeError};
+use crate::capture::v4l2::sensors;
 
 /// Advice for a multi-planar camera whose formats are not supported.
 const MULTIPLANAR_ADVICE: &str = "this is a multi-planar (MPLANE) camera: it is supported with formats of one plane only; \
@@ -46,6 +47,10 @@ pub(crate) enum CameraError {
     Mode(ModeError),
     #[error("{0}; {MULTIPLANAR_ADVICE}")]
     Multiplanar(ModeError),
+    #[error(
+        "it is a sensor with raw Bayer pixels ({offered}), which the board's image processor turns into pictures: {command}"
+    )]
+    Sensor { offered: String, command: &'static str },
 }
 
 /// Opens and describes every node of `nodes` that captures video.
@@ -88,6 +93,11 @@ pub(crate) fn choose_mode(node: &impl CameraNode, request: &SourceRequest) -> Re
     let capability = node.capability();
     if !capability.streams {
         return Err(CameraError::NotMapped);
+    }
+    let formats: Vec<_> = node.formats().into_iter().map(|format| format.fourcc).collect();
+    if let (None, Some(command)) = (request.fourcc, sensors::command_for(&capability.identity.driver, &formats)) {
+        let offered = formats.iter().map(ToString::to_string).collect::<Vec<String>>().join(", ");
+        return Err(CameraError::Sensor { offered, command });
     }
     selection::choose(&candidates(node, request), request).map_err(|error| match (capability.planes, &error) {
         (Planes::Multiple, ModeError::NoneRead { .. }) => CameraError::Multiplanar(error),
@@ -147,6 +157,27 @@ mod tests {
         let reason = choices[1].choice.as_ref().expect_err("two planes").to_string();
         assert!(reason.starts_with("none of its formats (NM12) is read: MJPG, "), "{reason}");
         assert!(reason.contains("multi-planar") && reason.contains("gst-launch-1.0"), "{reason}");
+    }
+
+    #[test]
+    fn raw_sensors_are_answered_with_the_command_that_reads_them() {
+        for (driver, formats, expected) in [
+            (b"tegra-video".as_slice(), [b"RG10"].as_slice(), "gst:nvarguscamerasrc"),
+            (b"unicam", &[b"pRAA", b"RG10"], "--source libcamera"),
+            (b"rp1-cfe", &[b"YUYV", b"pBAA"], "--source libcamera"),
+            (b"imx-csi", &[b"RGGB"], "gst:libcamerasrc"),
+        ] {
+            let nodes = FakeNodes::new([FakeNode::sensor(driver, formats)]);
+            let [probed] = &probe_all(&nodes)[..] else { panic!("one camera") };
+            let choice = &probed.camera.as_ref().expect("it opens").choice;
+            let reason = choice.as_ref().expect_err("no picture").to_string();
+            assert!(reason.contains("raw Bayer") && reason.contains(expected), "{reason}");
+            // `run` chooses its mode with the same function; a format that is asked for by name is tried.
+            let node = nodes.open(&probed.path).expect("it opens");
+            let named = SourceRequest { fourcc: Some(v4l::FourCC::new(b"YUYV")), ..SourceRequest::default() };
+            assert_eq!(choose_mode(&node, &named).is_ok(), formats.contains(&b"YUYV"));
+            assert!(matches!(choose_mode(&node, &SourceRequest::default()), Err(CameraError::Sensor { .. })));
+        }
     }
 
     #[test]

@@ -11,3 +11,4 @@ pub mod service_manager;
 pub mod sink;
 pub mod snapshot;
 pub mod stdout_sink;
+pub(crate) mod video;

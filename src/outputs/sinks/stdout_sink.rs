@@ -46,6 +46,18 @@ impl StdoutSink {
         self.end.clone()
     }
 
+    /// Writes bytes; `Break` when no more are taken.
+    pub(crate) fn give(&mut self, bytes: &[u8]) -> ControlFlow<()> {
+        let end = match self.write(bytes) {
+            Ok(()) => return ControlFlow::Continue(()),
+            Err(error) if error.kind() == ErrorKind::BrokenPipe => StdoutEnd::Closed,
+            Err(error) => StdoutEnd::Failed(error),
+        };
+        // Only this thread sets it, and only once: the sink ends here.
+        let _ = self.end.set(end);
+        ControlFlow::Break(())
+    }
+
     fn write(&mut self, mut line: &[u8]) -> io::Result<()> {
         while !line.is_empty() {
             match self.file.write(line) {
@@ -68,14 +80,7 @@ fn wait(file: &File) -> io::Result<()> {
 
 impl Sink<Vec<u8>> for StdoutSink {
     fn take(&mut self, line: &mut Vec<u8>) -> ControlFlow<()> {
-        let end = match self.write(line) {
-            Ok(()) => return ControlFlow::Continue(()),
-            Err(error) if error.kind() == ErrorKind::BrokenPipe => StdoutEnd::Closed,
-            Err(error) => StdoutEnd::Failed(error),
-        };
-        // Only this thread sets it, and only once: the sink ends here.
-        let _ = self.end.set(end);
-        ControlFlow::Break(())
+        self.give(line)
     }
 }
 
