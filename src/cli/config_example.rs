@@ -27,7 +27,7 @@ const SET: [(&str, &str); 3] = [
 ];
 
 /// Values of options without a default, which stand in comments.
-const VALUES: [(&str, &str); 12] = [
+const VALUES: [(&str, &str); 14] = [
     ("fps", "15"),
     ("size", "\"1280x720\""),
     ("format", "\"mjpg\""),
@@ -40,6 +40,8 @@ const VALUES: [(&str, &str); 12] = [
     ("threshold", "0.5"),
     ("record-video", "\"/var/lib/faceptor/faces.mkv\""),
     ("video", "\"-\""),
+    ("metrics", "\"127.0.0.1:9464\""),
+    ("mqtt", "\"mqtt://127.0.0.1/faceptor\""),
 ];
 
 /// Returns a configuration file with every option of `run`, explained. Most stand in comments, with their default or an example.

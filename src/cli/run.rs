@@ -26,7 +26,7 @@ use crate::live::ring::{self, Ring};
 use crate::live::run_stats::RunStats;
 use crate::outputs::draw::overlay::{Annotator, Legend, own_size};
 use crate::outputs::draw::png;
-use crate::outputs::fan_out::{Outputs, RunFacts};
+use crate::outputs::fan_out::{OutputOptions, Outputs, RunFacts};
 use crate::outputs::format::terminal;
 use crate::outputs::publisher::{self, Ending, FrameObserver, Printing, Publisher};
 use crate::platform::redaction;
@@ -64,6 +64,7 @@ pub fn run(arguments: RunArguments) -> Result<Outcome> {
         let text = "--video - needs a program that reads the frames: faceptor run --video - | ffplay -i -";
         return Err(UsageError(text.to_owned()).into());
     }
+    let buses = arguments.outputs.buses()?;
     let rules = arguments.rules();
     if let Some(path) = &arguments.outputs.out {
         output_file::check(path, ResultKind::Picture, &rules)?;
@@ -95,17 +96,19 @@ pub fn run(arguments: RunArguments) -> Result<Outcome> {
     };
     let settings = arguments.settings();
     control.budget_us.store(settings.budget_us.or(source.period_us()).unwrap_or(0), Ordering::Relaxed);
+    control.heat = live.then(|| Arc::new(thermal::HeatMonitor::start(Sensors::of_this_machine())));
     let chooser = control.clone();
     let facts = RunFacts {
         legend: legend.clone(),
         source: source.describe(),
+        run_stats: control.run_stats.clone(),
+        heat: control.heat.clone(),
         fps: source.period_us().filter(|period_us| *period_us > 0).map(|period_us| 1e6 / period_us as f64),
         set_tasks: Arc::new(move |names| chooser.choose(names).map(drop).map_err(|refusal| refusal.to_string())),
         shutdown: control.shutdown.clone(),
     };
-    let outputs = Outputs::start(arguments.outputs.options(live, &rules), facts)?;
+    let outputs = Outputs::start(OutputOptions { buses, ..arguments.outputs.options(live, &rules) }, facts)?;
     control.pixel_demand = outputs.pixel_demand();
-    control.heat = live.then(|| Arc::new(thermal::HeatMonitor::start(Sensors::of_this_machine())));
     let run_stats = control.run_stats.clone();
     let _signals = Signals::start(&control.shutdown, move || print_report(&run_stats)).context("signal handlers")?;
     let server = arguments.outputs.socket()?.map(|path| ControlServer::start(&path, control.clone())).transpose()?;

@@ -6,6 +6,7 @@ use clap::Args;
 use v4l::FourCC;
 
 use crate::capture::source::SourceRequest;
+use crate::cli::UsageError;
 use crate::cli::network_arguments::{NetworkArguments, TaskArguments};
 use crate::cli::output_rules::{self, ForceArgument};
 use crate::cli::run_gallery::RunGalleryArguments;
@@ -13,7 +14,9 @@ use crate::control::socket::SocketError;
 use crate::control::socket_paths;
 use crate::files::output_file::OutputRules;
 use crate::live::live_loop::LoopSettings;
-use crate::outputs::fan_out::OutputOptions;
+use crate::outputs::buses::address::Address;
+use crate::outputs::buses::mqtt_sink::Broker;
+use crate::outputs::fan_out::{BusOptions, OutputOptions};
 use crate::outputs::sinks::display::parse_display;
 use crate::outputs::sinks::preview::parse_address;
 use crate::outputs::sinks::recording::RecordingOptions;
@@ -130,6 +133,16 @@ pub struct OutputArguments {
     /// Serve a preview page with picture and results: 127.0.0.1:PORT, or a port.
     #[arg(long, value_name = "ADDRESS", value_parser = parse_address)]
     preview: Option<std::net::SocketAddr>,
+    /// Serve metrics for Prometheus at /metrics: 127.0.0.1:PORT, or a port.
+    #[arg(long, value_name = "ADDRESS", value_parser = parse_address)]
+    metrics: Option<std::net::SocketAddr>,
+    /// Post an event (JSON) when a face appears, gets a name, leaves: http://host:port/path.
+    #[arg(long, value_name = "URL")]
+    webhook: Option<String>,
+    /// Publish presence, count, name, age and expression by MQTT, also for Home Assistant:
+    /// mqtt://user:password@host:port/topic.
+    #[arg(long, value_name = "URL")]
+    mqtt: Option<String>,
     /// Listen for `faceptor ctl` on this Unix socket [without a value: $XDG_RUNTIME_DIR/faceptor.sock, or
     /// /run/faceptor/faceptor.sock if that directory is writable, or faceptor.sock in a private directory under $TMPDIR].
     #[arg(long, value_name = "SOCKET", num_args = 0..=1)]
@@ -224,9 +237,26 @@ impl OutputArguments {
             preview: self.preview,
             film: self.record_video.clone(),
             video_pipe: self.writes_video(),
+            metrics: self.metrics,
+            buses: BusOptions::default(),
             source_waits: !live,
             rules: rules.clone(),
         }
+    }
+
+    /// Returns the other systems that get results. Their addresses are parsed here and not with the other arguments, because
+    /// that message would repeat a password.
+    ///
+    /// # Errors
+    /// When an address is wrong.
+    pub fn buses(&self) -> Result<BusOptions, UsageError> {
+        let wrong = |option: &str, error: &dyn std::fmt::Display| UsageError(format!("--{option}: {error}"));
+        let webhook = self.webhook.as_ref().map(|text| Address::parse(text, "http", 80)).transpose();
+        let mqtt = self.mqtt.as_ref().map(|text| Broker::parse(text)).transpose();
+        Ok(BusOptions {
+            webhook: webhook.map_err(|error| wrong("webhook", &error))?,
+            mqtt: mqtt.map_err(|error| wrong("mqtt", &error))?,
+        })
     }
 
     /// Returns true when standard output holds frames, and neither lines nor the table.

@@ -13,6 +13,12 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, anyhow};
 
 use crate::files::output_file::OutputRules;
+use crate::live::run_stats::RunStats;
+use crate::outputs::buses::address::Address;
+use crate::outputs::buses::metrics::FrameMetrics;
+use crate::outputs::buses::metrics_page::{self, MetricsSources};
+use crate::outputs::buses::mqtt_sink::{Broker, MqttSink};
+use crate::outputs::buses::webhook::WebhookSink;
 use crate::outputs::draw::overlay::{Annotator, Legend};
 use crate::outputs::shared_frame::SharedFrame;
 use crate::outputs::sinks::display::DisplaySink;
@@ -20,6 +26,7 @@ use crate::outputs::sinks::framebuffer::Framebuffer;
 use crate::outputs::sinks::pixel_demand::{PixelDemand, SnapshotRequest};
 use crate::outputs::sinks::preview::PreviewSink;
 use crate::outputs::sinks::preview::broadcast::Broadcast;
+use crate::outputs::sinks::preview::http_server::HttpServer;
 use crate::outputs::sinks::preview::routes::{Routes, SetTasks};
 use crate::outputs::sinks::preview::server::PreviewServer;
 use crate::outputs::sinks::recording::{RecordingOptions, RecordingSink};
@@ -31,6 +38,7 @@ use crate::outputs::sinks::video::USUAL_FPS;
 use crate::outputs::sinks::video::film_sink::{COMPLETION, FilmOptions, FilmSink};
 use crate::outputs::sinks::video::pipe_sink::VideoPipe;
 use crate::platform::shutdown::Shutdown;
+use crate::platform::thermal::HeatMonitor;
 use crate::recognition::identities::Identities;
 use faceptor::stages::{Analysis, OwnedFrame};
 
@@ -40,6 +48,8 @@ const STDOUT_DEPTH: usize = 64;
 const RECORDING_DEPTH: usize = 256;
 /// Frames that wait for an encoder or the next program of a pipe. Each holds one of the loop's pixel buffers.
 const VIDEO_DEPTH: usize = 3;
+/// Lines that wait for the thread of a bus, which reads them at once.
+const BUS_DEPTH: usize = 16;
 /// Time limit at the end for standard output, for a recording, and for all other sinks together.
 const FLUSH_LIMIT: Duration = Duration::from_secs(3);
 
@@ -56,10 +66,20 @@ pub struct OutputOptions {
     pub film: Option<PathBuf>,
     /// Annotated frames as YUV4MPEG2 on standard output, in place of lines.
     pub video_pipe: bool,
+    /// Where the page of metrics is served.
+    pub metrics: Option<SocketAddr>,
+    pub buses: BusOptions,
     /// The source waits until its results are taken (photos and files without a rate), so no line is lost.
     pub source_waits: bool,
     /// Which files the outputs may replace, and the inputs, which none replaces.
     pub rules: OutputRules,
+}
+
+/// Other systems that get results.
+#[derive(Clone, Debug, Default)]
+pub struct BusOptions {
+    pub(crate) webhook: Option<Address>,
+    pub(crate) mqtt: Option<Broker>,
 }
 
 /// The facts of the run that the outputs need.
@@ -71,6 +91,10 @@ pub struct RunFacts {
     pub set_tasks: Arc<SetTasks>,
     /// Frames per second of the source, if it has a rate.
     pub fps: Option<f64>,
+    /// The latest statistics of the run.
+    pub run_stats: Arc<RunStats>,
+    /// Temperatures, for a live source.
+    pub heat: Option<Arc<HeatMonitor>>,
     /// Requests to end bound the waits for slow readers.
     pub shutdown: Shutdown,
 }
@@ -111,6 +135,9 @@ pub struct Outputs {
     film_incomplete: Arc<AtomicBool>,
     video_pipe: Option<SinkThread<SharedFrame>>,
     preview_server: Option<PreviewServer>,
+    webhook: Option<SinkThread<Vec<u8>>>,
+    mqtt: Option<SinkThread<Vec<u8>>>,
+    metrics: Option<(Arc<FrameMetrics>, HttpServer)>,
     snapshots: Option<SinkThread<SnapshotFrame>>,
     pixel_demand: Option<(Arc<PixelDemand>, Receiver<SnapshotRequest>)>,
     service_manager: Option<ServiceManager>,
@@ -146,7 +173,7 @@ impl Outputs {
         if let Some(address) = options.preview {
             let sink = PreviewSink::new(broadcast.clone(), legend.clone());
             outputs.preview = Some(SinkThread::start("preview", 1, Loss::Expected, SharedFrame::default, sink)?);
-            let routes = Routes { source: facts.source, legend: legend.clone(), set_tasks: facts.set_tasks };
+            let routes = Routes { source: facts.source.clone(), legend: legend.clone(), set_tasks: facts.set_tasks };
             let server = PreviewServer::start(address, broadcast, routes)?;
             if !server.address().ip().is_loopback() {
                 log::warn!(
@@ -170,6 +197,14 @@ impl Outputs {
             let name = "video on standard output";
             outputs.video_pipe = Some(SinkThread::start(name, VIDEO_DEPTH, Loss::Matters, SharedFrame::default, sink)?);
         }
+        if let Some(address) = options.buses.webhook {
+            let sink = WebhookSink::start(address, facts.source)?;
+            outputs.webhook = Some(SinkThread::start("webhook", BUS_DEPTH, Loss::Expected, Vec::new, sink)?);
+        }
+        if let Some(broker) = options.buses.mqtt {
+            let sink = MqttSink::start(broker)?;
+            outputs.mqtt = Some(SinkThread::start("mqtt", BUS_DEPTH, Loss::Expected, Vec::new, sink)?);
+        }
         let snapshots = SnapshotSink::new(Annotator::new(legend), options.rules.inputs);
         outputs.snapshots = Some(SinkThread::start("snapshot", 2, Loss::Expected, SnapshotFrame::default, snapshots)?);
         outputs.pixel_demand = Some(demand);
@@ -177,6 +212,13 @@ impl Outputs {
             let sink = StdoutSink::on_stdout()?;
             outputs.stdout_end = sink.end();
             outputs.stdout = Some(SinkThread::start("standard output", STDOUT_DEPTH, Loss::Matters, Vec::new, sink)?);
+        }
+        if let Some(address) = options.metrics {
+            let frames = Arc::<FrameMetrics>::default();
+            let counted = outputs.counters().map(|(name, counters)| (name, counters.clone())).collect();
+            let (run_stats, heat) = (facts.run_stats, facts.heat);
+            let sources = MetricsSources { frames: frames.clone(), run_stats, heat, outputs: counted };
+            outputs.metrics = Some((frames, metrics_page::start(address, sources)?));
         }
         Ok(outputs)
     }
@@ -193,7 +235,7 @@ impl Outputs {
 
     /// Returns whether an output needs JSON besides what is printed.
     pub fn needs_json(&self) -> bool {
-        self.recording.is_some() || self.preview.is_some()
+        self.recording.is_some() || self.preview.is_some() || self.webhook.is_some() || self.mqtt.is_some()
     }
 
     /// Copies a result to all sinks.
@@ -210,6 +252,15 @@ impl Outputs {
             } else {
                 sink.offer(fill)
             };
+        }
+        for sink in [&mut self.webhook, &mut self.mqtt].into_iter().flatten().filter(|_| !frame.json.is_empty()) {
+            sink.offer(|buffer| {
+                buffer.clear();
+                buffer.extend_from_slice(frame.json);
+            });
+        }
+        if let Some((metrics, _)) = &self.metrics {
+            metrics.observe(frame);
         }
         for sink in [&mut self.display, &mut self.preview].into_iter().flatten() {
             sink.offer(|shared| frame.copy_to(shared));
@@ -253,7 +304,8 @@ impl Outputs {
 
     /// Returns the counters of the sinks that take every frame, with their names.
     pub fn counters(&self) -> impl Iterator<Item = (&'static str, &Arc<SinkCounters>)> {
-        let lines = [("stdout", &self.stdout), ("record", &self.recording)];
+        let lines =
+            [("stdout", &self.stdout), ("record", &self.recording), ("webhook", &self.webhook), ("mqtt", &self.mqtt)];
         let pictures =
             [("display", &self.display), ("preview", &self.preview), ("film", &self.film), ("video", &self.video_pipe)];
         let lines = lines.into_iter().filter_map(|(name, sink)| Some((name, sink.as_ref()?.counters())));
@@ -284,7 +336,10 @@ impl Outputs {
         }
         let recording = self.recording.take().map(|lines| (lines.counters().clone(), end(lines)));
         let took_all = recording.is_none_or(|(counters, ended)| ended && counters.lost() == 0);
-        let film_ended = self.film.take().is_none_or(|film| film.finish_within(COMPLETION + FLUSH_LIMIT));
+        let film_ended = self.film.take().is_none_or(|film| match self.source_waits {
+            true => film.finish(&self.shutdown, COMPLETION + FLUSH_LIMIT),
+            false => film.finish_within(COMPLETION + FLUSH_LIMIT),
+        });
         let film_complete = film_ended && !self.film_incomplete.load(Ordering::Acquire);
         let recording_complete = took_all && film_complete && !self.recording_incomplete.load(Ordering::Acquire);
         let deadline = Instant::now() + FLUSH_LIMIT;
@@ -295,7 +350,10 @@ impl Outputs {
         for pictures in [self.display.take(), self.preview.take()].into_iter().flatten() {
             pictures.finish_within(left());
         }
-        drop(self.preview_server.take());
+        for lines in [self.webhook.take(), self.mqtt.take()].into_iter().flatten() {
+            lines.finish_within(left());
+        }
+        drop((self.preview_server.take(), self.metrics.take()));
         match self.stdout_end.get() {
             None => Ok(OutputsEnd { stdout_complete: true, recording_complete }),
             Some(StdoutEnd::Closed) => Ok(OutputsEnd { stdout_complete: false, recording_complete }),
@@ -325,6 +383,8 @@ mod tests {
             source: "test".to_owned(),
             set_tasks: Arc::new(|_| Ok(())),
             fps: None,
+            run_stats: Arc::default(),
+            heat: None,
             shutdown: shutdown.clone(),
         }
     }

@@ -3,6 +3,7 @@
 //!
 //! [`fan_out::Outputs`] copies each result to the sinks; every sink has a thread of its own.
 
+pub(crate) mod buses;
 pub mod draw;
 pub mod fan_out;
 pub mod format;

@@ -11,6 +11,7 @@ mod augmentation;
 mod bad_input;
 mod batches;
 mod bench;
+mod buses;
 mod capture;
 mod control;
 mod cuts;

@@ -38,6 +38,8 @@ impl Stage {
             legend: Arc::new(Legend::of(&pipeline)),
             source: "one photo".to_owned(),
             fps: None,
+            run_stats: Arc::default(),
+            heat: None,
             set_tasks: Arc::new(move |names: &str| {
                 seen.lock().expect("whole").push(names.to_owned());
                 Ok(())
@@ -284,6 +286,9 @@ fn a_port_that_is_taken_is_named() {
             Pipeline::new(bundle, &TaskList::new()).expect("it runs")
         })),
         source: String::new(),
+        fps: None,
+        run_stats: Arc::default(),
+        heat: None,
         set_tasks: Arc::new(|_| Ok(())),
         shutdown: Default::default(),
     };

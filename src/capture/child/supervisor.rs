@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::capture::child::commands::LiveReading;
 use crate::capture::child::slot::{LiveFrame, Slot};
@@ -106,7 +106,9 @@ impl Supervisor {
         let Some(output) = process.output() else { return Break::Failed("it has no output".to_owned()) };
         let ended = self.read(TimedReader::of_file(output), progress);
         // What it says about its end is complete only when it has ended.
-        process.wait_until(std::time::Instant::now() + Duration::from_millis(200));
+        if matches!(ended, Break::Failed(_)) {
+            process.wait_until(Instant::now() + Duration::from_millis(200));
+        }
         process.end();
         match ended {
             Break::Failed(reason) if reason.is_empty() => Break::Failed(match process.succeeded() {

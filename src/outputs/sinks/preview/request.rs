@@ -27,6 +27,7 @@ pub struct HttpRequest {
     /// `Sec-Fetch-Site`: how the page that made the request relates to this server.
     pub fetch_site: Option<String>,
     pub content_type: Option<String>,
+    pub accept: Option<String>,
     pub body: Vec<u8>,
 }
 
@@ -138,6 +139,7 @@ pub(crate) fn parse(head: &[u8]) -> Result<(HttpRequest, usize), HttpRefusal> {
             "origin" => &mut request.origin,
             "sec-fetch-site" => &mut request.fetch_site,
             "content-type" => &mut request.content_type,
+            "accept" => &mut request.accept,
             "transfer-encoding" => return Err(HttpRefusal::new(411, "a body needs a Content-Length")),
             _ => continue,
         };

@@ -1,34 +1,22 @@
-//! The HTTP server of the preview page: a limited number of connections, each on its own thread.
+//! The answers of the preview's HTTP server: the page, the stream of pictures, the results, the choice of tasks.
 
-use std::io::{self, ErrorKind, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::os::fd::AsRawFd;
+use std::io::{self, Write};
+use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
 use crate::outputs::sinks::preview::access::KnownHosts;
 use crate::outputs::sinks::preview::broadcast::{Broadcast, Closed, Kind};
-use crate::outputs::sinks::preview::request::{self, HttpRefusal, HttpRequest};
+use crate::outputs::sinks::preview::http_server::HttpServer;
+use crate::outputs::sinks::preview::request::{HttpRefusal, HttpRequest};
 use crate::outputs::sinks::preview::response;
 use crate::outputs::sinks::preview::routes::Routes;
-use crate::platform::poll::{Events, PollEntry, poll};
-use crate::platform::scheduling;
 
-/// Most connections at a time. A browser tab keeps two open.
-const MAX_CONNECTIONS: usize = 32;
-/// A connection that takes nothing for this long is closed.
-const WRITE_PATIENCE: Duration = Duration::from_secs(5);
-/// How often the accepting thread checks whether to end, and its pause after a failure.
-const TICK: Duration = Duration::from_millis(200);
 /// After this long without a frame, the page gets a sign that the connection is alive.
 const SILENCE: Duration = Duration::from_secs(2);
-/// Stack of a connection's thread.
-const STACK_BYTES: usize = 256 << 10;
 /// Separates the pictures of a stream.
 const BOUNDARY: &str = "faceptor-frame";
 
@@ -41,15 +29,12 @@ struct Shared {
     broadcast: Arc<Broadcast>,
     routes: Routes,
     hosts: KnownHosts,
-    connections: AtomicUsize,
-    stop: AtomicBool,
 }
 
 /// The server. Dropping it ends the server.
 pub struct PreviewServer {
-    shared: Arc<Shared>,
-    address: SocketAddr,
-    thread: Option<JoinHandle<()>>,
+    broadcast: Arc<Broadcast>,
+    server: HttpServer,
 }
 
 impl PreviewServer {
@@ -58,128 +43,27 @@ impl PreviewServer {
     /// # Errors
     /// When the address cannot be used.
     pub fn start(address: SocketAddr, broadcast: Arc<Broadcast>, routes: Routes) -> Result<PreviewServer> {
-        let listener = TcpListener::bind(address).with_context(|| format!("cannot show a preview at {address}"))?;
-        listener.set_nonblocking(true).context("cannot use the preview's socket")?;
-        let address = listener.local_addr().context("cannot use the preview's socket")?;
         let machine = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default().trim().to_owned();
         let hosts = KnownHosts { loopback: address.ip().is_loopback(), machine };
-        let (connections, stop) = (AtomicUsize::new(0), AtomicBool::new(false));
-        let shared = Arc::new(Shared { broadcast, routes, hosts, connections, stop });
-        let thread = thread::Builder::new().name("preview".to_owned()).stack_size(STACK_BYTES).spawn({
-            let shared = shared.clone();
-            move || accept(&listener, &shared)
+        let shared = Shared { broadcast: broadcast.clone(), routes, hosts };
+        let server = HttpServer::start("preview", address, move |stream, request| {
+            shared.hosts.check(request).and_then(|()| answer(stream, request, &shared))
         });
-        let thread = thread.context("cannot start the thread for the preview")?;
-        Ok(PreviewServer { shared, address, thread: Some(thread) })
+        let server = server.with_context(|| format!("cannot show a preview at {address}"))?;
+        Ok(PreviewServer { broadcast, server })
     }
 
     /// Returns where the server listens.
     pub fn address(&self) -> SocketAddr {
-        self.address
+        self.server.address()
     }
 }
 
 impl Drop for PreviewServer {
     fn drop(&mut self) {
-        self.shared.stop.store(true, Ordering::Relaxed);
-        self.shared.broadcast.close();
-        if let Some(thread) = self.thread.take() {
-            // The thread checks the flag a few times a second. The connections end by themselves.
-            let _ = thread.join();
-        }
+        // Connections that wait for a picture end.
+        self.broadcast.close();
     }
-}
-
-fn accept(listener: &TcpListener, shared: &Arc<Shared>) {
-    let mut failing = false;
-    while !shared.stop.load(Ordering::Relaxed) {
-        match listener.accept() {
-            Ok((stream, _)) => {
-                failing = false;
-                connect(stream, shared);
-            }
-            Err(error) if error.kind() == ErrorKind::WouldBlock => wait(listener),
-            Err(error) => {
-                // Out of descriptors, for example: open connections go on, and new ones are accepted again later.
-                if !std::mem::replace(&mut failing, true) {
-                    log::warn!("the preview cannot take connections now: {error}");
-                }
-                thread::sleep(TICK);
-            }
-        }
-    }
-}
-
-/// Waits for a connection, for at most a tick.
-fn wait(listener: &TcpListener) {
-    // Accept is tried next in any case.
-    let _ = poll(&mut [PollEntry::new(listener.as_raw_fd(), Events::READABLE)], Some(TICK));
-}
-
-/// Counts a connection until dropped.
-struct Seat {
-    shared: Arc<Shared>,
-}
-
-impl Drop for Seat {
-    fn drop(&mut self) {
-        self.shared.connections.fetch_sub(1, Ordering::AcqRel);
-    }
-}
-
-fn connect(mut stream: TcpStream, shared: &Arc<Shared>) {
-    let ready = stream.set_nonblocking(false).and_then(|()| stream.set_write_timeout(Some(WRITE_PATIENCE)));
-    if ready.is_err() {
-        return;
-    }
-    let taken = shared.connections.fetch_add(1, Ordering::AcqRel);
-    let seat = Seat { shared: shared.clone() };
-    if taken >= MAX_CONNECTIONS {
-        // The answer fits into the socket's buffer, so this does not wait.
-        refuse(&mut stream, HttpRefusal::new(503, "too many connections"));
-        return;
-    }
-    let builder = thread::Builder::new().name("preview-page".to_owned()).stack_size(STACK_BYTES);
-    // When no thread can be started, the stream that was moved into the closure closes.
-    let _ = builder.spawn(move || {
-        scheduling::yield_to_others();
-        // A client that has closed its end is no event.
-        let _ = serve(&mut stream, &seat.shared);
-        let _ = stream.shutdown(Shutdown::Write);
-    });
-}
-
-fn refuse(stream: &mut TcpStream, refusal: HttpRefusal) {
-    let body = json!({ "error": refusal.text }).to_string();
-    let _ = response::respond(stream, refusal.status, "application/json", body.as_bytes(), true);
-    let _ = stream.shutdown(Shutdown::Write);
-}
-
-fn serve(stream: &mut TcpStream, shared: &Shared) -> io::Result<()> {
-    let request = match request::read(stream) {
-        Ok(Some(request)) => request,
-        Ok(None) => return Ok(()),
-        Err(refusal) => {
-            refuse(stream, refusal);
-            return drain(stream);
-        }
-    };
-    match shared.hosts.check(&request).and_then(|()| answer(stream, &request, shared)) {
-        Ok(written) => written,
-        Err(refusal) => {
-            refuse(stream, refusal);
-            Ok(())
-        }
-    }
-}
-
-/// Reads some of what is still coming: closing with unread bytes would discard the answer at the client.
-fn drain(stream: &mut TcpStream) -> io::Result<()> {
-    stream.set_read_timeout(Some(TICK))?;
-    let deadline = Instant::now() + TICK;
-    let mut piece = [0; 4096];
-    while Instant::now() < deadline && stream.read(&mut piece)? > 0 {}
-    Ok(())
 }
 
 fn answer(stream: &mut TcpStream, request: &HttpRequest, shared: &Shared) -> Result<io::Result<()>, HttpRefusal> {

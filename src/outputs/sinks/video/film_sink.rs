@@ -18,8 +18,9 @@ use crate::outputs::sinks::video::film_file::FilmFile;
 use crate::outputs::sinks::video::frames::VideoFrames;
 use crate::platform::child_process::{ChildProcess, Piped, Program};
 
-/// Time for ffmpeg to encode what it holds and to complete the file.
+/// Time for ffmpeg to encode what it holds and to complete the file; a source that waits leaves it more.
 pub(crate) const COMPLETION: Duration = Duration::from_secs(20);
+const PATIENT_COMPLETION: Duration = Duration::from_secs(600);
 
 /// Settings of a film.
 #[derive(Clone, Debug)]
@@ -40,6 +41,7 @@ pub(crate) struct FilmSink {
     input: Option<ChildStdin>,
     lost: u64,
     has_frames: bool,
+    completion: Duration,
     incomplete: Arc<AtomicBool>,
 }
 
@@ -61,6 +63,7 @@ impl FilmSink {
             input,
             lost: 0,
             has_frames: false,
+            completion: if options.is_live { COMPLETION } else { PATIENT_COMPLETION },
             incomplete: Arc::default(),
         })
     }
@@ -121,7 +124,7 @@ impl Sink<SharedFrame> for FilmSink {
     fn finish(&mut self) {
         let was_running = self.input.take().is_some();
         if was_running && self.has_frames {
-            let ended = self.process.wait_until(Instant::now() + COMPLETION);
+            let ended = self.process.wait_until(Instant::now() + self.completion);
             self.process.end();
             if !ended || !self.process.succeeded() {
                 self.incomplete.store(true, Ordering::Release);

@@ -1,0 +1,27 @@
+//! Results on the buses of other systems: a page of metrics, events by HTTP, the state by MQTT.
+//!
+//! ```text
+//! metrics         counts and histograms of frames, updated by the publisher without a lock
+//!   metrics_page    the same as OpenMetrics text, served at --metrics
+//! frame_faces     the faces of a result line
+//! events          face appeared, named, left
+//!   webhook         posts them to --webhook, with retries
+//! mqtt_sink       state of the faces, as it changes
+//!   mqtt_link       a connection to the broker that is made again
+//!   mqtt_packets    packets of MQTT 3.1.1
+//!   home_assistant  messages by which Home Assistant finds the entities
+//! address         the parts of an address
+//! ```
+//!
+//! Each has threads of its own. The publisher copies a line into a queue, or drops it when the queue is full.
+
+pub(crate) mod address;
+mod events;
+mod frame_faces;
+mod home_assistant;
+pub(crate) mod metrics;
+pub(crate) mod metrics_page;
+mod mqtt_link;
+mod mqtt_packets;
+pub(crate) mod mqtt_sink;
+pub(crate) mod webhook;

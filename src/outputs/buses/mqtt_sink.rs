@@ -1,0 +1,206 @@
+//! Publishes the state of the faces by MQTT, as it changes.
+
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+
+use anyhow::{Context, Result};
+use serde_json::json;
+
+use crate::outputs::buses::address::{Address, AddressError};
+use crate::outputs::buses::frame_faces::FrameFaces;
+use crate::outputs::buses::home_assistant;
+use crate::outputs::buses::mqtt_link::{Board, Link, Published, Topics};
+use crate::outputs::sinks::sink::Sink;
+use crate::platform::{clock, redaction};
+
+/// Time between two states that differ in age or expression only, which change from frame to frame.
+const STEADY_US: u64 = 1_000_000;
+/// A face that is away for less than this has not left.
+const GRACE_US: u64 = 1_000_000;
+/// Without a frame for so long, the state is not available.
+const SILENCE_US: u64 = 10_000_000;
+/// Topic of an address without one.
+const USUAL_TOPIC: &str = "faceptor";
+/// Longest topic, bytes: MQTT permits 65,535 with what is appended.
+const MAX_TOPIC: usize = 1024;
+const STACK_BYTES: usize = 256 << 10;
+
+/// A broker and the topic of a run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Broker {
+    address: Address,
+    topics: Topics,
+}
+
+/// Reason why an address names no broker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum BrokerError {
+    #[error(transparent)]
+    Address(#[from] AddressError),
+    #[error("the topic contains + or #, which stand for other topics, or is longer than {MAX_TOPIC} bytes")]
+    Topic,
+}
+
+impl Broker {
+    /// Parses `mqtt://user:password@host:port/topic`.
+    ///
+    /// # Errors
+    /// When the address or its topic is wrong.
+    pub(crate) fn parse(text: &str) -> Result<Broker, BrokerError> {
+        let address = Address::parse(text, "mqtt", 1883)?;
+        let topic = redaction::percent_decoded(address.path.trim_matches('/'));
+        let topic = if topic.is_empty() { USUAL_TOPIC.to_owned() } else { topic };
+        if topic.contains(['+', '#', '\0']) || topic.len() > MAX_TOPIC {
+            return Err(BrokerError::Topic);
+        }
+        Ok(Broker { address, topics: Topics::below(&topic) })
+    }
+}
+
+/// The faces as a state.
+#[derive(Clone, Debug, Default, PartialEq)]
+struct State {
+    count: usize,
+    name: Option<String>,
+    /// Whole years.
+    age: Option<u64>,
+    expression: Option<String>,
+}
+
+impl State {
+    /// Returns the state of a frame; name, age and expression are those of the face that has been there for longest.
+    fn of(frame: &FrameFaces) -> State {
+        let Some(face) = frame.faces.iter().min_by_key(|face| face.id) else { return State::default() };
+        let named = frame.faces.iter().filter(|face| face.name.is_some()).min_by_key(|face| face.id);
+        State {
+            count: frame.faces.len(),
+            name: named.unwrap_or(face).name.clone(),
+            age: face.age.map(|years| years.round().max(0.0) as u64),
+            expression: face.expression.clone(),
+        }
+    }
+
+    fn json(&self) -> String {
+        let State { count, name, age, expression } = self;
+        let presence = if *count > 0 { "ON" } else { "OFF" };
+        json!({ "presence": presence, "count": count, "name": name, "age": age, "expression": expression }).to_string()
+    }
+}
+
+/// Takes result lines and keeps the newest state on the broker.
+pub(crate) struct MqttSink {
+    board: Arc<Board>,
+    link: Option<JoinHandle<()>>,
+    shown: Option<State>,
+    shown_us: u64,
+    /// Time of the last frame, and of the last one with at least as many faces as are shown.
+    frame_us: u64,
+    full_us: u64,
+}
+
+impl MqttSink {
+    /// Starts the thread that connects. The broker need not be there yet.
+    ///
+    /// # Errors
+    /// When the system gives no thread.
+    pub(crate) fn start(broker: Broker) -> Result<MqttSink> {
+        let board = Arc::new(Board::default());
+        let machine = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+        let client_id =
+            format!("{}_{}", home_assistant::node_id(&broker.topics.base), home_assistant::node_id(machine.trim()));
+        let link = Link { address: broker.address, topics: broker.topics, client_id, board: board.clone() };
+        let builder = thread::Builder::new().name("mqtt link".to_owned()).stack_size(STACK_BYTES);
+        let link = builder.spawn(move || link.work()).context("cannot start the thread for MQTT")?;
+        Ok(MqttSink { board, link: Some(link), shown: None, shown_us: 0, frame_us: 0, full_us: 0 })
+    }
+
+    /// Shows a state, if it is new and it is time for it.
+    fn show(&mut self, state: State, now_us: u64) {
+        let shown = self.shown.clone().unwrap_or_default();
+        if state.count >= shown.count {
+            self.full_us = now_us;
+        }
+        let is_first = self.shown.is_none();
+        let has_fewer = state.count < shown.count;
+        let is_other = (state.count, &state.name) != (shown.count, &shown.name);
+        let is_due = match (is_first, has_fewer, is_other) {
+            (true, ..) => true,
+            // A face that is missed for a frame or two has not left.
+            (_, true, _) => now_us.saturating_sub(self.full_us) >= GRACE_US,
+            (_, false, true) => true,
+            (_, false, false) => state != shown && now_us.saturating_sub(self.shown_us) >= STEADY_US,
+        };
+        if is_due {
+            self.board.put(Published { state: state.json(), is_available: true });
+            (self.shown, self.shown_us, self.full_us) = (Some(state), now_us, now_us);
+        }
+    }
+}
+
+impl Sink<Vec<u8>> for MqttSink {
+    fn take(&mut self, line: &mut Vec<u8>) -> ControlFlow<()> {
+        if let Some(frame) = FrameFaces::read(line) {
+            let now_us = clock::now_us();
+            if self.frame_us == 0 || now_us.saturating_sub(self.frame_us) >= SILENCE_US {
+                self.shown = None;
+            }
+            self.frame_us = now_us;
+            self.show(State::of(&frame), now_us);
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn tick(&mut self) {
+        let is_silent = self.frame_us > 0 && clock::now_us().saturating_sub(self.frame_us) >= SILENCE_US;
+        if let (true, Some(state)) = (is_silent, &self.shown) {
+            self.board.put(Published { state: state.json(), is_available: false });
+        }
+    }
+
+    fn finish(&mut self) {
+        self.board.end();
+        // A broker that hangs keeps its thread; the run's time limit for outputs abandons both.
+        if let Some(link) = self.link.take() {
+            let _ = link.join();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn topics_come_from_the_address() {
+        let base = |text: &str| Broker::parse(text).map(|broker| broker.topics.base);
+        assert_eq!(base("mqtt://h").as_deref(), Ok("faceptor"));
+        assert_eq!(base("mqtt://h/").as_deref(), Ok("faceptor"));
+        assert_eq!(base("mqtt://h:1/home/front%20door").as_deref(), Ok("home/front door"));
+        for wrong in ["mqtt://h/a+", "mqtt://h/%23", "mqtt://h/a%00b", &format!("mqtt://h/{}", "x".repeat(2000))] {
+            assert_eq!(base(wrong), Err(BrokerError::Topic), "{wrong}");
+        }
+        assert!(matches!(base("mqtts://h"), Err(BrokerError::Address(AddressError::Encrypted("mqtt")))));
+    }
+
+    #[test]
+    fn states_change_at_once_but_do_not_flicker() {
+        let board = Arc::new(Board::default());
+        let mut sink = MqttSink { board, link: None, shown: None, shown_us: 0, frame_us: 0, full_us: 0 };
+        let state = |count, age| State { count, age: Some(age), ..State::default() };
+        let mut shown = |new: State, at_ms: u64| {
+            sink.show(new, 1_000_000 + at_ms * 1000);
+            sink.shown.as_ref().map(|state| (state.count, state.age))
+        };
+        assert_eq!(shown(state(0, 0), 0), Some((0, Some(0))));
+        assert_eq!(shown(state(1, 30), 10), Some((1, Some(30))), "at once");
+        assert_eq!(shown(state(1, 31), 500), Some((1, Some(30))), "ages once a second");
+        assert_eq!(shown(state(1, 31), 1100), Some((1, Some(31))));
+        assert_eq!(shown(state(0, 0), 1200), Some((1, Some(31))), "missed for a moment");
+        assert_eq!(shown(state(1, 31), 1300), Some((1, Some(31))));
+        assert_eq!(shown(state(0, 0), 2200), Some((1, Some(31))));
+        assert_eq!(shown(state(0, 0), 2400), Some((0, Some(0))), "it has left");
+        let json = State { name: Some("\"Ada\"\n".to_owned()), ..state(2, 40) }.json();
+        assert_eq!(json, r#"{"age":40,"count":2,"expression":null,"name":"\"Ada\"\n","presence":"ON"}"#);
+    }
+}
