@@ -40,7 +40,7 @@ use faceptor::stages::{Pipeline, TrackerOptions};
 /// Most commands that wait for the next frame.
 const COMMANDS: usize = 16;
 /// Pixel buffers that sinks may hold, besides one in each result.
-const SHARED_FRAMES: usize = 8;
+const SHARED_FRAMES: usize = 12;
 
 /// Stack of the publisher's thread, which formats lines. Its first 256 KiB are touched in advance.
 const PUBLISHER_STACK_BYTES: usize = 768 << 10;

@@ -60,8 +60,9 @@ pub struct RunArguments {
 
 #[derive(Args)]
 struct CameraArguments {
-    /// Frame rate: requested from a camera or a network stream. Demo, photos and files are played at this rate, and frames that the loop is too
-    /// slow for are dropped, as with a camera [default: the camera's own; other sources give every frame].
+    /// Frame rate: requested from a camera or a network stream. Demo, photos and files are played at this rate, and frames
+    /// that the loop is too slow for are dropped, as with a camera [default: the camera's own; other sources give every
+    /// frame].
     #[arg(long, value_name = "F", value_parser = positive)]
     fps: Option<f64>,
     /// Width and height requested from a camera; network streams and pipelines are scaled to it [default: near 640x480, a

@@ -122,8 +122,8 @@ fn events_are_posted_also_to_a_server_that_comes_later() {
     run.signal(libc::SIGTERM);
     let (ended, _) = run.end();
     assert_eq!(ended.status, Some(0), "{}", ended.err);
-    let last = events.recv_timeout(PATIENCE).expect("an event");
-    assert_eq!(last["event"], "left");
+    // A machine that drops many frames may have lost and found the face meanwhile.
+    while events.recv_timeout(PATIENCE).expect("an event")["event"] != "left" {}
     assert!(ended.err.contains("trying again") && !ended.err.contains("geh-eim"), "{}", ended.err);
     let refused = faceptor(&["run", "--source", "demo", "--webhook", "https://me:geh-eim@host/x"]).expect(2);
     assert!(refused.err.contains("no encryption") && !refused.err.contains("geh-eim"), "{refused:?}");
