@@ -29,7 +29,7 @@ def rows(out):
 def cluster():
     """A cluster of this machine with two CPUs, in processes of its own."""
     command = [sys.executable, "-m", "ray.scripts.scripts"]
-    port = "16379"
+    port = "6399"
     start = [*command, "start", "--head", "--port", port, "--num-cpus", "2", "--disable-usage-stats", "--include-dashboard", "false"]
     subprocess.run(start, check=True, capture_output=True)
     os.environ["RAY_ADDRESS"] = f"127.0.0.1:{port}"
