@@ -28,7 +28,7 @@ IMAGE ?= faceptor
 # A real board for `make board-test`, as a destination of ssh: BOARD=user@host. Without it, the virtual one.
 BOARD ?=
 
-.PHONY: help demo build test lint container container-test deb apt-repo deb-test flash-test models-test behaviour preview-test cross cross-test board-test board-instructions bench bench-cores bench-peers bench-python profile soak sanitize fuzz rebuilds release capi test-capi capi-arm64 test-capi-arm64 wheel wheel-arm64 test-python-wheel test-python-wheel-arm64 clean tools
+.PHONY: help demo build test lint container container-test deb apt-repo deb-test flash-test models-test behaviour preview-test cross cross-test board-test board-instructions bench bench-cores bench-search bench-peers bench-python profile soak sanitize fuzz rebuilds release capi test-capi capi-arm64 test-capi-arm64 wheel wheel-arm64 test-python-wheel test-python-wheel-arm64 clean tools
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -159,6 +159,9 @@ test-python-wheel-arm64: build wheel-arm64  ## the arm64 wheel under QEMU's user
 bench-python: build wheel  ## `analyze` of the wheel compared with the library itself, interleaved: a table (a minute)
 	cargo build --release $(CARGO_FLAGS) --example library_time
 	crates/faceptor-python/test.sh --bench $(TARGET)/release/examples/library_time
+
+bench-search:  ## the exact search of a million templates beside FAISS and usearch, interleaved: a table (some minutes; installs them, 250 MB)
+	benches/search/run
 
 bench-peers: build  ## a comparison with other engines on the same network, interleaved: a table; installs them (about 1 GB)
 	benches/peers/run

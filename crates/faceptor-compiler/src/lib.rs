@@ -6,6 +6,7 @@ mod graph;
 mod import;
 mod lower;
 mod passes;
+mod recognizer;
 mod tract_bridge;
 
 use std::path::{Path, PathBuf};
@@ -19,6 +20,8 @@ use faceptor_nn::bundle::Bundle;
 use faceptor_nn::bundle::Writer;
 use faceptor_nn::manifest::{Manifest, Part, TaskKind};
 use faceptor_nn::plan::{Element, Op as PlanOp, ValueId};
+pub use recognizer::{Channels, Recognizer};
+
 use graph::Graph;
 use passes::part_handoff::PartGraph;
 use passes::{parsing_views, part_handoff};
@@ -32,16 +35,52 @@ const MAX_ONNX_BYTES: u64 = 256 << 20;
 /// When manifest.toml or an ONNX file cannot be read, does not fit the manifest or its SHA-256, or holds an operator that is
 /// not supported. The error names the file, the node and the reason.
 pub fn compile_folder(folder: &Path) -> Result<Vec<u8>> {
+    let (text, manifest) = read_manifest(folder)?;
+    compile_parts(folder, &manifest, &text, None)
+}
+
+/// Compiles an export folder with another network for its recognition: the folder's own recognition is left out.
+///
+/// # Errors
+/// As [`compile_folder`], and when the network does not fit [`Recognizer`].
+pub fn compile_with_recognizer(folder: &Path, recognizer: &Recognizer) -> Result<Vec<u8>> {
+    let (_, manifest) = read_manifest(folder)?;
+    let within = || recognizer.file.display().to_string();
+    let network = recognizer.read().with_context(within)?;
+    let text = toml::to_string(&network.within(manifest)).context("the manifest cannot be written")?;
+    let manifest = Manifest::parse(&text).with_context(within)?;
+    compile_parts(folder, &manifest, &text, Some(network))
+}
+
+fn read_manifest(folder: &Path) -> Result<(String, Manifest)> {
     let path = folder.join("manifest.toml");
     let text = std::fs::read_to_string(&path).with_context(|| {
         format!("cannot read {}: an export folder holds manifest.toml and the ONNX files it names", path.display())
     })?;
     let manifest = Manifest::parse(&text).with_context(|| format!("in {}", path.display()))?;
-    let mut writer = Writer::new(&text);
+    Ok((text, manifest))
+}
+
+/// Compiles the parts of a manifest, of which one may be a network from outside of the folder.
+fn compile_parts(
+    folder: &Path,
+    manifest: &Manifest,
+    text: &str,
+    mut outside: Option<recognizer::Network>,
+) -> Result<Vec<u8>> {
+    let mut writer = Writer::new(text);
     let mut parts = Vec::new();
     for part in &manifest.parts {
-        let file = folder.join(&part.file);
-        let graph = compile_part(folder, part).with_context(|| format!("part {} ({})", part.name, file.display()))?;
+        let graph = match outside.take_if(|network| part.name == network.part.name) {
+            Some(network) => {
+                let within = || format!("recognizer {}", network.file.display());
+                compile_model(network.model, part).with_context(within)?
+            }
+            None => {
+                let within = || format!("part {} ({})", part.name, folder.join(&part.file).display());
+                compile_part(folder, part).with_context(within)?
+            }
+        };
         parts.push(PartGraph { name: part.name.clone(), graph });
     }
     let mut views = part_handoff::hand_over(&mut parts)?;
@@ -117,8 +156,10 @@ pub fn tract_model(folder: &Path, part: &str, form: PartForm) -> Result<TypedMod
 }
 
 fn compile_part(folder: &Path, part: &Part) -> Result<Graph> {
-    let bytes = read_onnx(folder, part)?;
-    let model = parse(&bytes, part)?;
+    compile_model(parse(&read_onnx(folder, part)?, part)?, part)
+}
+
+fn compile_model(model: TypedModel, part: &Part) -> Result<Graph> {
     let mut graph = lower::lower(&model, part)?;
     optimize(&mut graph)?;
     Ok(graph)
@@ -141,10 +182,13 @@ fn read_onnx(folder: &Path, part: &Part) -> Result<Vec<u8>> {
 
 /// Runs tract's passes: parses, types, makes products integer, declutters and folds.
 fn parse(bytes: &[u8], part: &Part) -> Result<TypedModel> {
+    typed(inference(bytes)?, part)
+}
+
+fn inference(bytes: &[u8]) -> Result<InferenceModel> {
     let mut onnx = tract_onnx::onnx();
     import::quantization::register(&mut onnx);
-    let inference = onnx.model_for_read(&mut std::io::Cursor::new(bytes)).context("tract cannot parse it")?;
-    typed(inference, part)
+    onnx.model_for_read(&mut std::io::Cursor::new(bytes)).context("tract cannot parse it")
 }
 
 fn typed(mut inference: InferenceModel, part: &Part) -> Result<TypedModel> {

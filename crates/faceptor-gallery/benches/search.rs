@@ -1,55 +1,87 @@
-//! Prints what the search of a live loop takes, as Markdown: `cargo bench -p faceptor-gallery --bench search`.
+//! Measures the exact search: `cargo bench -p faceptor-gallery --bench search` prints, as Markdown, what a face in a live loop
+//! takes. With `-- --serve FOLDER` it takes requests for `make bench-search`, which compares a million templates with others.
 
 use std::fs::File;
 use std::hint::black_box;
-use std::io::Read;
+use std::io::{BufRead, Read, Write};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use faceptor_gallery::{
-    Decision, Details, Gallery, KeySource, Network, PassphraseCost, Platform, StoredTemplate, Template,
+    Decision, Details, Gallery, KeySource, Network, PassphraseCost, Platform, Roster, StoredTemplate, Template,
 };
+use faceptor_nn::Kernel;
 use faceptor_test_support::Folder;
 
 const DIMENSION: usize = 128;
-const PEOPLE: usize = 100;
 const ROUNDS: usize = 2001;
+/// Queries of a comparison, each a template with noise.
+const QUERIES: usize = 16;
 
 /// Numbers of no meaning: a linear congruence.
-fn template(seed: &mut u64) -> Template {
-    let number = |_| {
-        *seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-        (*seed >> 40) as f32 / (1 << 23) as f32 - 1.0
-    };
-    Template::of(&(0..DIMENSION).map(number).collect::<Vec<f32>>(), DIMENSION).expect("a direction")
+struct Numbers(u64);
+
+impl Numbers {
+    fn next(&mut self) -> f32 {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        (self.0 >> 40) as f32 / (1 << 23) as f32 - 1.0
+    }
+
+    fn template(&mut self) -> Template {
+        Template::of(&std::array::from_fn::<f32, DIMENSION, _>(|_| self.next()), DIMENSION).expect("a direction")
+    }
+
+    /// A template that is similar to another.
+    fn near(&mut self, other: &[i8]) -> Template {
+        let near: Vec<f32> = other.iter().map(|&number| f32::from(number) / 127.0 + 0.2 * self.next()).collect();
+        Template::of(&near, DIMENSION).expect("a direction")
+    }
 }
 
-fn main() {
+/// Enrols people in a new file, and returns them as a live loop has them, with their templates in one piece.
+fn roster(people: usize, photos: usize) -> (Roster, Vec<i8>) {
     let platform = Platform {
         random: |bytes| File::open("/dev/urandom")?.read_exact(bytes),
         create: |path| File::options().read(true).write(true).create(true).truncate(true).open(path),
     };
     let key = KeySource::from_file_content(&std::array::from_fn::<u8, 32, _>(|index| index as u8)).expect("a key");
     let network = Network { name: "bench".into(), recognition: [7; 32], dimension: DIMENSION };
+    let folder = Folder::new();
+    let (path, cost) = (folder.path().join("gallery"), PassphraseCost::default());
+    let mut gallery = Gallery::create(&path, &key, &network, cost, platform, 0).expect("a new file");
+    let (mut numbers, mut templates) = (Numbers(1), Vec::new());
+    for person in 0..people {
+        let mut stored = |_| {
+            let template = numbers.template();
+            templates.extend_from_slice(template.numbers());
+            StoredTemplate { template, added_at: 0, eyes_px: 60.0, forced: Vec::new() }
+        };
+        let details = Details {
+            name: format!("person {person}"),
+            enrolled_at: 0,
+            enrolled_by: String::new(),
+            purpose: String::new(),
+            expires_at: None,
+        };
+        gallery.enrol(details, (0..photos).map(&mut stored).collect(), 0).expect("enrolled");
+    }
+    (gallery.roster(Decision::at(0.5), 0), templates)
+}
+
+fn main() {
+    let arguments: Vec<String> = std::env::args().collect();
+    match arguments.iter().position(|argument| argument == "--serve") {
+        Some(place) => serve(Path::new(arguments.get(place + 1).expect("--serve FOLDER"))),
+        None => print_table(),
+    }
+}
+
+fn print_table() {
     println!("| templates | median us a face | p99 us |\n|---|---|---|");
     for templates in [1000, 10_000] {
-        let (folder, mut seed) = (Folder::new(), 1);
-        let path = folder.path().join("gallery");
-        let mut gallery =
-            Gallery::create(&path, &key, &network, PassphraseCost::default(), platform, 0).expect("a new file");
-        for person in 0..PEOPLE {
-            let stored =
-                |_| StoredTemplate { template: template(&mut seed), added_at: 0, eyes_px: 60.0, forced: Vec::new() };
-            let details = Details {
-                name: format!("person {person}"),
-                enrolled_at: 0,
-                enrolled_by: String::new(),
-                purpose: String::new(),
-                expires_at: None,
-            };
-            gallery.enrol(details, (0..templates / PEOPLE).map(stored).collect(), 0).expect("enrolled");
-        }
-        let roster = gallery.roster(Decision::at(0.5), 0);
-        let queries: Vec<Template> = (0..16).map(|_| template(&mut seed)).collect();
+        let (roster, _) = roster(100, templates / 100);
+        let mut numbers = Numbers(2);
+        let queries: Vec<Template> = (0..QUERIES).map(|_| numbers.template()).collect();
         let mut times: Vec<Duration> = (0..ROUNDS)
             .map(|round| {
                 let begun = Instant::now();
@@ -60,5 +92,37 @@ fn main() {
         times.sort_unstable();
         let us = |place: usize| times[place].as_secs_f64() * 1e6;
         println!("| {} | {:.0} | {:.0} |", roster.templates(), us(ROUNDS / 2), us(ROUNDS * 99 / 100));
+    }
+}
+
+/// Writes a million templates and the queries into a folder, and says so. Then a line with the place of a query is answered by
+/// nanoseconds, the person and the similarity; `read` by the nanoseconds in which one core reads the templates.
+fn serve(folder: &Path) {
+    const PHOTOS: usize = 100;
+    let (roster, templates) = roster(1_000_000 / PHOTOS, PHOTOS);
+    let mut numbers = Numbers(3);
+    let queries: Vec<Template> =
+        (0..QUERIES).map(|query| numbers.near(&templates[query * 61_001 * DIMENSION..][..DIMENSION])).collect();
+    let bytes = |numbers: &[i8]| numbers.iter().map(|&number| number as u8).collect::<Vec<u8>>();
+    std::fs::write(folder.join("templates.i8"), bytes(&templates)).expect("a folder to write to");
+    let all: Vec<u8> = queries.iter().flat_map(|query| bytes(query.numbers())).collect();
+    std::fs::write(folder.join("queries.i8"), all).expect("a folder to write to");
+    let kernel = Kernel::choose().expect("a kernel of this CPU");
+    println!("ready {} {} {PHOTOS}", kernel.name(), roster.templates());
+    for line in std::io::stdin().lock().lines() {
+        let line = line.expect("a line");
+        if line == "read" {
+            let begun = Instant::now();
+            black_box(kernel.read_words(black_box(&templates)));
+            println!("{}", begun.elapsed().as_nanos());
+        } else {
+            let query = queries[line.parse::<usize>().expect("the place of a query")].numbers();
+            let begun = Instant::now();
+            let ranking = black_box(roster.rank(black_box(query), 0));
+            let ns = begun.elapsed().as_nanos();
+            let (person, similarity) = ranking.best.expect("people");
+            println!("{ns} {person} {similarity}");
+        }
+        std::io::stdout().flush().expect("standard output");
     }
 }

@@ -1,6 +1,7 @@
 //! The decision: a name, or `unknown` with its reason.
 
 use crate::person::Person;
+use crate::ranking::Ranking;
 use crate::search::Aggregation;
 
 /// The rule of the decision.
@@ -62,15 +63,6 @@ impl Unknown {
     }
 }
 
-/// The two most similar people, and how similar they are.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Ranking<T> {
-    /// The most similar person.
-    pub best: Option<(T, f32)>,
-    /// Similarity of the second-best person.
-    pub second: Option<f32>,
-}
-
 impl<T: Copy> Ranking<T> {
     /// Returns the reason for the lack of a name; `None` where the best person gets the name.
     pub fn unknown(&self, rule: &Decision) -> Option<Unknown> {
@@ -88,28 +80,20 @@ impl<T: Copy> Ranking<T> {
     }
 }
 
-/// Finds the two best of all scores.
-pub(crate) fn rank<T: Copy>(scores: impl Iterator<Item = (T, f32)>) -> Ranking<T> {
-    let mut ranking = Ranking { best: None, second: None };
-    for (person, score) in scores {
-        match ranking.best {
-            Some((_, most)) if score <= most => {
-                ranking.second = Some(ranking.second.map_or(score, |second| second.max(score)));
-            }
-            _ => {
-                ranking.second = ranking.best.map(|(_, score)| score);
-                ranking.best = Some((person, score));
-            }
-        }
-    }
-    ranking
-}
-
-/// Decides from the scores of all people.
-pub(crate) fn decide<'a>(scores: impl Iterator<Item = (&'a Person, f32)>, rule: &Decision) -> Match<'a> {
-    let ranking = rank(scores);
+/// Decides from the ranking of all people.
+pub(crate) fn decide<'a>(
+    ranking: Ranking<usize>,
+    person: impl Fn(usize) -> Option<&'a Person>,
+    rule: &Decision,
+) -> Match<'a> {
     let unknown = ranking.unknown(rule);
-    let person = ranking.best.map(|(person, _)| person).filter(|_| unknown.is_none());
+    let named = ranking.best.filter(|_| unknown.is_none());
     let similarity = ranking.best.map(|(_, score)| score);
-    Match { person, unknown, similarity, second: ranking.second, threshold: rule.threshold }
+    Match {
+        person: named.and_then(|(place, _)| person(place)),
+        unknown,
+        similarity,
+        second: ranking.second,
+        threshold: rule.threshold,
+    }
 }

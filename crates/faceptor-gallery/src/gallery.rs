@@ -13,7 +13,7 @@ use crate::person::{Details, Person, PersonId, StoredTemplate, check_name};
 use crate::platform::Platform;
 use crate::search::{Aggregation, SearchIndex};
 use crate::store::{self, Store};
-use crate::template::{Template, inverse_length};
+use crate::template::Template;
 
 /// People with their templates, in an encrypted file.
 ///
@@ -150,13 +150,14 @@ impl Gallery {
     /// When the embedding does not fit the gallery.
     pub fn identify(&self, embedding: &[f32], rule: &Decision, now: u64) -> Result<Match<'_>, GalleryError> {
         let query = Template::of(embedding, self.network().dimension)?;
-        Ok(decide(self.scores(&query, rule.aggregation, now), rule))
+        let person = |place| self.store.person_at(place);
+        let is_valid = |place| person(place).is_some_and(|person| !person.is_expired(now));
+        Ok(decide(self.index.rank(query.numbers(), rule.aggregation, is_valid), person, rule))
     }
 
     /// Returns the similarity of a template to every person whose enrolment is not over.
     pub fn scores(&self, query: &Template, aggregation: Aggregation, now: u64) -> impl Iterator<Item = (&Person, f32)> {
-        let scores =
-            self.people().zip(self.index.scores(query.numbers(), inverse_length(query.numbers()), aggregation));
+        let scores = self.people().zip(self.index.scores(query.numbers(), aggregation));
         scores.filter(move |(person, _)| !person.is_expired(now)).filter_map(|(person, score)| Some((person, score?)))
     }
 
@@ -179,7 +180,14 @@ impl Gallery {
                 self.store.add(person, entry(now, event, Some(id), count))?;
             }
         }
-        self.changed();
+        // Many people are enrolled one after the other: the others' templates stay where they are.
+        if let (None, Some(new)) = (present, self.store.person_at(self.index.people())) {
+            self.index.push(new);
+        }
+        // After a write that failed, the file may hold more than was thought.
+        if self.index.templates() != self.people().map(|person| person.templates.len()).sum::<usize>() {
+            self.changed();
+        }
         Ok(present.is_none())
     }
 

@@ -1,10 +1,10 @@
 //! The roster: the people of a gallery as a live loop searches them. A search allocates nothing.
 
-use crate::decision::{Decision, Ranking, rank};
+use crate::decision::Decision;
 use crate::gallery::Gallery;
 use crate::person::PersonId;
+use crate::ranking::Ranking;
 use crate::search::SearchIndex;
-use crate::template::inverse_length;
 
 /// The templates and names of a gallery in memory, with the rule that decides about them.
 ///
@@ -79,11 +79,10 @@ impl Roster {
         self.people.get(place).map(|entry| entry.id)
     }
 
-    /// Ranks the people by their similarity to a template; those whose enrolment is over at `now` are left out. Allocates nothing
-    /// where the best template gives a person's score.
+    /// Ranks the people by their similarity to a template; those whose enrolment is over at `now` are left out. A query of another
+    /// length is like no one. Allocates nothing where the best template gives a person's score.
     pub fn rank(&self, query: &[i8], now: u64) -> Ranking<usize> {
-        let scores = self.index.scores(query, inverse_length(query), self.rule().aggregation).enumerate();
-        rank(scores.filter(|(place, _)| self.is_valid(*place, now)).filter_map(|(place, score)| Some((place, score?))))
+        self.index.rank(query, self.rule().aggregation, |place| self.is_valid(place, now))
     }
 
     /// Returns the place of a person.
@@ -98,7 +97,7 @@ impl Roster {
 
     /// Returns the similarity of a template to one person by place; `None` once the enrolment is over at `now`.
     pub fn score_of(&self, place: usize, query: &[i8], now: u64) -> Option<f32> {
-        let score = || self.index.score_of(place, query, inverse_length(query), self.rule().aggregation);
+        let score = || self.index.score_of(place, query, self.rule().aggregation);
         self.is_valid(place, now).then(score)?
     }
 }

@@ -133,6 +133,10 @@ impl Store {
         self.log.people.iter().map(|member| &member.person)
     }
 
+    pub fn person_at(&self, place: usize) -> Option<&Person> {
+        self.log.people.get(place).map(|member| &member.person)
+    }
+
     pub fn audit(&self) -> &[AuditEntry] {
         &self.log.audit
     }

@@ -9,7 +9,7 @@ use crate::error::Result;
 use crate::gallery::Gallery;
 use crate::header::Network;
 use crate::key::{KeySource, PassphraseCost};
-use crate::person::{Details, Person, StoredTemplate};
+use crate::person::{Details, Person, PersonId, StoredTemplate};
 use crate::platform::Platform;
 use crate::store::Store;
 use crate::template::Template;
@@ -178,6 +178,22 @@ pub(crate) fn details(name: &str) -> Details {
         purpose: "to see".into(),
         expires_at: None,
     }
+}
+
+/// A template of numbers of no meaning, which follow from the seed.
+pub(crate) fn random_template(dimension: usize, seed: &mut u64) -> Template {
+    let number = |_| {
+        *seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        (*seed >> 40) as f32 / (1 << 23) as f32 - 1.0
+    };
+    Template::of(&(0..dimension).map(number).collect::<Vec<f32>>(), dimension).expect("a direction")
+}
+
+/// A person with these templates.
+pub(crate) fn person_with(templates: Vec<Template>, now: u64) -> Person {
+    let stored = |template| StoredTemplate { template, added_at: now, eyes_px: 60.0, forced: Vec::new() };
+    let templates = templates.into_iter().map(stored).collect();
+    Person { id: PersonId::from_bytes([1; 16]), details: details("Ada"), templates }
 }
 
 /// The file of a gallery with three people under `key(1)`.

@@ -317,10 +317,13 @@ impl Pipeline {
         Ok(())
     }
 
-    /// Reports whether a chosen task, or the one that tracking uses, needs a window; a single window is always needed.
+    /// Reports whether a chosen task, the one that tracking uses, or the face check needs a window; a single window is always
+    /// needed.
     fn is_needed(&self, window: usize) -> bool {
         let mut tasks = self.tasks.iter().chain(&self.tracking_task);
-        self.windows.len() == 1 || tasks.any(|&task| self.window_of[usize::from(task)] == window)
+        // The check reads the features of the shared input, which has the first window.
+        let is_alone = self.windows.len() == 1 || (window == 0 && self.face_check.is_some());
+        is_alone || tasks.any(|&task| self.window_of[usize::from(task)] == window)
     }
 
     /// Returns the light on the face that was sampled last.

@@ -2,4 +2,5 @@
 
 mod bundle;
 mod fixtures;
+mod recognizers;
 mod systems;

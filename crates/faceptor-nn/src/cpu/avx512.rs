@@ -250,3 +250,86 @@ fn transposed(rows: [__m512; LANES]) -> [__m512; LANES] {
     }
     out
 }
+
+/// Signed bytes of one register.
+const BYTES: usize = 64;
+/// Rows whose sums fill one register.
+const BLOCK: usize = 16;
+
+/// Products of a row of signed bytes with others of the same length.
+///
+/// The instruction multiplies unsigned by signed bytes: the rows are shifted by 128, and 128 times the query's sum is subtracted.
+///
+/// # Safety
+/// The CPU has the features; `rows` has `query.len()` bytes for each element of `out`.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
+pub(super) unsafe fn dot_rows(query: &[i8], rows: &[i8], out: &mut [i32]) {
+    let depth = query.len();
+    let shift = 128 * query.iter().map(|&number| i32::from(number)).sum::<i32>();
+    let (blocks, rest) = out.as_chunks_mut::<BLOCK>();
+    let blocked = blocks.len() * BLOCK;
+    for (block, out) in blocks.iter_mut().enumerate() {
+        // SAFETY: rows `block * BLOCK + row` lie within `rows`.
+        let four = |row: usize| unsafe {
+            let from = rows.as_ptr().add((block * BLOCK + row) * depth);
+            let [a, b, c, d] = [0, 1, 2, 3].map(|row| row_sums(query, from.add(row * depth)));
+            add_quads(add_pairs(a, b), add_pairs(c, d))
+        };
+        let [a, b, c, d] = [four(0), four(4), four(8), four(12)];
+        let sums = _mm512_sub_epi32(add_quarters(add_quarters(a, b), add_quarters(c, d)), _mm512_set1_epi32(shift));
+        // SAFETY: a block has as many elements as the register.
+        unsafe { _mm512_storeu_si512(out.as_mut_ptr().cast(), sums) };
+    }
+    for (row, out) in rest.iter_mut().enumerate() {
+        // SAFETY: the row lies within `rows`.
+        let sums = unsafe { row_sums(query, rows.as_ptr().add((blocked + row) * depth)) };
+        *out = _mm512_reduce_add_epi32(sums) - shift;
+    }
+}
+
+/// Sixteen sums, which add up to the product of the query with a shifted row of its length.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
+unsafe fn row_sums(query: &[i8], row: *const i8) -> __m512i {
+    let sign = _mm512_set1_epi8(i8::MIN);
+    let mut sums = _mm512_setzero_si512();
+    let (whole, rest) = query.as_chunks::<BYTES>();
+    for (word, query) in whole.iter().enumerate() {
+        // SAFETY: the row is as long as the query; the reads need no alignment.
+        unsafe {
+            let row = _mm512_xor_si512(_mm512_loadu_si512(row.add(word * BYTES).cast()), sign);
+            sums = _mm512_dpbusd_epi32(sums, row, _mm512_loadu_si512(query.as_ptr().cast()));
+        }
+    }
+    if !rest.is_empty() {
+        let mask = (1 << rest.len()) - 1;
+        // SAFETY: the mask ends with the query and the row; past it the query is 0.
+        unsafe {
+            let row = _mm512_xor_si512(_mm512_maskz_loadu_epi8(mask, row.add(whole.len() * BYTES)), sign);
+            sums = _mm512_dpbusd_epi32(sums, row, _mm512_maskz_loadu_epi8(mask, rest.as_ptr()));
+        }
+    }
+    sums
+}
+
+/// Adds the even to the odd elements of two registers, which interleave in the result.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn add_pairs(a: __m512i, b: __m512i) -> __m512i {
+    _mm512_add_epi32(_mm512_unpacklo_epi32(a, b), _mm512_unpackhi_epi32(a, b))
+}
+
+/// Adds the halves of each quarter of two registers; each quarter of the result has two elements of either.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn add_quads(a: __m512i, b: __m512i) -> __m512i {
+    _mm512_add_epi32(_mm512_unpacklo_epi64(a, b), _mm512_unpackhi_epi64(a, b))
+}
+
+/// Adds the even to the odd quarters of two registers, those of the first before those of the second.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn add_quarters(a: __m512i, b: __m512i) -> __m512i {
+    let even = _mm512_shuffle_i32x4::<0b10_00_10_00>(a, b);
+    _mm512_add_epi32(even, _mm512_shuffle_i32x4::<0b11_01_11_01>(a, b))
+}

@@ -63,3 +63,62 @@ unsafe fn tile<const M: usize>(a: *const u8, p: &PackedInt8, w: *const i8, out: 
     }
     M
 }
+
+/// Signed bytes of one register.
+const BYTES: usize = 32;
+
+/// Products of a row of signed bytes with others of the same length, as the AVX-512 family computes them.
+///
+/// # Safety
+/// The CPU has AVX2 and AVX-VNNI; `rows` has `query.len()` bytes for each element of `out`.
+#[target_feature(enable = "avx2,avxvnni")]
+pub(super) unsafe fn dot_rows(query: &[i8], rows: &[i8], out: &mut [i32]) {
+    let depth = query.len();
+    let shift = 128 * query.iter().map(|&number| i32::from(number)).sum::<i32>();
+    let (whole, rest) = query.as_chunks::<BYTES>();
+    // Past the end of the row the query is 0, and the row does not matter.
+    let mut last = [0; BYTES];
+    last[..rest.len()].copy_from_slice(rest);
+    let row_sums = |row: usize| {
+        let row = &rows[row * depth..][..depth];
+        let (row_whole, row_rest) = row.as_chunks::<BYTES>();
+        let mut sums = _mm256_setzero_si256();
+        for (row, query) in row_whole.iter().zip(whole) {
+            sums = add_products(sums, row, query);
+        }
+        if !row_rest.is_empty() {
+            let mut row = [0; BYTES];
+            row[..row_rest.len()].copy_from_slice(row_rest);
+            sums = add_products(sums, &row, &last);
+        }
+        sums
+    };
+    let (blocks, rest) = out.as_chunks_mut::<LANES>();
+    let blocked = blocks.len() * LANES;
+    for (block, out) in blocks.iter_mut().enumerate() {
+        let four = |row: usize| {
+            let [a, b, c, d] = [0, 1, 2, 3].map(|next| row_sums(block * LANES + row + next));
+            _mm256_hadd_epi32(_mm256_hadd_epi32(a, b), _mm256_hadd_epi32(c, d))
+        };
+        let (a, b) = (four(0), four(4));
+        let (low, high) = (_mm256_permute2x128_si256::<0x20>(a, b), _mm256_permute2x128_si256::<0x31>(a, b));
+        let sums = _mm256_sub_epi32(_mm256_add_epi32(low, high), _mm256_set1_epi32(shift));
+        // SAFETY: a block has as many elements as the register.
+        unsafe { _mm256_storeu_si256(out.as_mut_ptr().cast(), sums) };
+    }
+    for (row, out) in rest.iter_mut().enumerate() {
+        let mut sums = [0; LANES];
+        // SAFETY: the array is as large as the register.
+        unsafe { _mm256_storeu_si256(sums.as_mut_ptr().cast(), row_sums(blocked + row)) };
+        *out = sums.iter().sum::<i32>() - shift;
+    }
+}
+
+/// Adds the products of a shifted row with the query, four to each sum.
+#[inline]
+#[target_feature(enable = "avx2,avxvnni")]
+fn add_products(sums: __m256i, row: &[i8; BYTES], query: &[i8; BYTES]) -> __m256i {
+    // SAFETY: both arrays are as large as the register; the reads need no alignment.
+    let (row, query) = unsafe { (_mm256_loadu_si256(row.as_ptr().cast()), _mm256_loadu_si256(query.as_ptr().cast())) };
+    _mm256_dpbusd_avx_epi32(sums, _mm256_xor_si256(row, _mm256_set1_epi8(i8::MIN)), query)
+}

@@ -25,6 +25,7 @@ mod neon_float;
 pub(crate) mod packed;
 mod packing;
 mod peak;
+mod rows;
 mod scalar;
 #[cfg(target_arch = "aarch64")]
 mod sdot;

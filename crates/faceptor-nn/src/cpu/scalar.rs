@@ -34,3 +34,27 @@ pub(super) fn multiply_int8(a: &[u8], rows: usize, weights: &PackedInt8, out: &m
         }
     }
 }
+
+/// Multiplies a row with others of the same length; the compiler turns the loop into the vector instructions of the function
+/// that it is inlined into. Usual lengths are known to the compiler.
+#[inline(always)]
+pub(super) fn dot_rows(query: &[i8], rows: &[i8], out: &mut [i32]) {
+    match query.len() {
+        0 => out.fill(0),
+        128 => dot_fixed_rows::<128>(query, rows, out),
+        256 => dot_fixed_rows::<256>(query, rows, out),
+        512 => dot_fixed_rows::<512>(query, rows, out),
+        length => rows.chunks_exact(length).zip(out).for_each(|(row, out)| *out = dot(query, row)),
+    }
+}
+
+#[inline(always)]
+fn dot_fixed_rows<const N: usize>(query: &[i8], rows: &[i8], out: &mut [i32]) {
+    let Some(query) = query.first_chunk::<N>() else { return };
+    rows.as_chunks::<N>().0.iter().zip(out).for_each(|(row, out)| *out = dot(query, row));
+}
+
+#[inline(always)]
+fn dot(a: &[i8], b: &[i8]) -> i32 {
+    a.iter().zip(b).map(|(&a, &b)| i32::from(a) * i32::from(b)).sum()
+}

@@ -250,3 +250,55 @@ fn float_products_refuse_operands_of_a_wrong_length() {
         assert!(!pack(9 * depth, depth) && pack(9 * depth - 1, depth) && pack(9 * depth, usize::MAX / 8 + 1));
     }
 }
+
+#[test]
+fn rows_of_bytes_are_multiplied_alike_by_every_family() {
+    let mut seed = 362436069;
+    // Lengths of templates, with and without whole registers, and numbers of rows with and without whole blocks.
+    for depth in [0, 1, 3, 31, 32, 33, 63, 64, 65, 100, 127, 128, 129, 192, 256, 300, 512, 4096] {
+        for rows in [0, 1, 2, 7, 8, 9, 15, 16, 17, 40] {
+            let query: Vec<i8> = (0..depth).map(|_| random(&mut seed) as i8).collect();
+            let templates: Vec<i8> = (0..rows * depth).map(|_| random(&mut seed) as i8).collect();
+            let product = |row: usize| {
+                let row = &templates[row * depth..][..depth];
+                row.iter().zip(&query).map(|(a, b)| i32::from(*a) * i32::from(*b)).sum()
+            };
+            let expected: Vec<i32> = (0..rows).map(product).collect();
+            for kernel in Kernel::available() {
+                let mut out = vec![-1; rows];
+                kernel.dot_rows(&query, &templates, &mut out);
+                assert_eq!(out, expected, "{} {rows} x {depth}", kernel.name());
+            }
+        }
+    }
+}
+
+#[test]
+fn products_of_rows_do_not_saturate() {
+    for query in [i8::MIN, -1, 0, 127] {
+        for row in [i8::MIN, -1, 0, 127] {
+            let expected = vec![i32::from(query) * i32::from(row) * 512; 17];
+            for kernel in Kernel::available() {
+                let mut out = vec![-1; 17];
+                kernel.dot_rows(&[query; 512], &[row; 17 * 512], &mut out);
+                assert_eq!(out, expected, "{} {query} {row}", kernel.name());
+            }
+        }
+    }
+}
+
+#[test]
+#[should_panic(expected = "another length")]
+fn rows_of_another_length_are_refused() {
+    Kernel::SCALAR.dot_rows(&[1; 128], &[1; 255], &mut [0; 2]);
+}
+
+#[test]
+fn words_are_read_alike_by_every_family() {
+    let mut seed = 521288629;
+    let bytes: Vec<i8> = (0..64 * 9).map(|_| random(&mut seed) as i8).collect();
+    let sum = |kernel: Kernel| kernel.read_words(&bytes);
+    let words = bytes.chunks_exact(8).map(|word| u64::from_le_bytes(std::array::from_fn(|byte| word[byte] as u8)));
+    let expected = words.fold(0u64, u64::wrapping_add);
+    Kernel::available().for_each(|kernel| assert_eq!(sum(kernel), expected, "{}", kernel.name()));
+}

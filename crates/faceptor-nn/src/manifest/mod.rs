@@ -55,7 +55,7 @@ pub struct Manifest {
     /// The aligned frame of that input.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub frame: Option<Frame>,
-    /// Preprocessing groups, in place of `input` and `frame`, if tasks need different inputs.
+    /// Preprocessing groups, in place of `input` and `frame` or beside them, if tasks need different inputs.
     #[serde(rename = "group", default, skip_serializing_if = "Vec::is_empty")]
     pub groups: Vec<Group>,
     /// The ONNX graphs.
@@ -296,7 +296,8 @@ impl Manifest {
         self.parts.iter().find(|p| p.name == name)
     }
 
-    /// Returns the preprocessing group of a task: the one whose tensor its part reads, directly or through other parts.
+    /// Returns the preprocessing group of a task: the one whose tensor its part reads, directly or through other parts. `None`
+    /// for a task that reads the tensor of `[input]`.
     pub fn group_of(&self, task: &Task) -> Option<&Group> {
         let mut open = vec![task.part.as_str()];
         let mut seen = HashSet::new();
@@ -312,18 +313,16 @@ impl Manifest {
         None
     }
 
-    /// Returns the tensors that a picture is sampled into: those of the groups, or that of `[input]`.
+    /// Returns the tensors that a picture is sampled into: that of `[input]`, and those of the groups.
     pub fn image_tensors(&self) -> impl Iterator<Item = &str> {
-        let alone = self.input.iter().map(|input| input.tensor.as_str());
-        self.groups.iter().map(|group| group.tensor.as_str()).chain(alone)
+        let shared = self.input.iter().map(|input| input.tensor.as_str());
+        shared.chain(self.groups.iter().map(|group| group.tensor.as_str()))
     }
 
     fn check_groups(&self) -> Result<(), ManifestError> {
         let fail = |text: String| Err(ManifestError::Content(text));
-        if self.input.is_some() || self.frame.is_some() {
-            return fail("it has [[group]] and [input] or [frame]: one or the other".into());
-        }
         let mut used = HashSet::new();
+        used.extend(self.input.iter().map(|input| ("tensor", input.tensor.as_str())));
         for group in &self.groups {
             let fresh = used.insert(("name", group.name.as_str())) && used.insert(("tensor", group.tensor.as_str()));
             if group.name.is_empty() || group.tensor.is_empty() || !fresh {
@@ -333,7 +332,10 @@ impl Manifest {
                 return fail(format!("group {}: {problem}", group.name));
             }
         }
-        match self.tasks.iter().find(|task| self.group_of(task).is_none()) {
+        if self.input.is_some() != self.frame.is_some() {
+            return fail("it has [input] or [frame]: both or neither".into());
+        }
+        match self.tasks.iter().find(|task| self.input.is_none() && self.group_of(task).is_none()) {
             Some(task) => fail(format!("task {}: no part that it needs reads a group's tensor", task.name)),
             None => Ok(()),
         }

@@ -72,6 +72,38 @@ fn groups_replace_input_and_frame_and_every_task_finds_its_group() {
     assert!(matches!(Manifest::parse(&(text + &uneven)), Err(ManifestError::Content(t)) if t.contains("graph_inputs")));
 }
 
+#[test]
+fn a_group_beside_the_shared_input_serves_the_tasks_that_read_it() {
+    let input = "[input]\ntensor = 'image'\nsize = 8\nmean = [0, 0, 0]\nstd = [1, 1, 1]\n";
+    let frame = "[frame]\ntemplate = [[0.4,0.4],[0.6,0.4],[0.5,0.5],[0.4,0.6],[0.6,0.6]]\n";
+    let group = |tensor: &str| {
+        let align = "frame = { align = 'box', box_scale = 1.0 }";
+        format!("[[group]]\nname = 'own'\ntensor = '{tensor}'\nsize = 8\nmean = [0, 0, 0]\nstd = [1, 1, 1]\n{align}\n")
+    };
+    let task = |name: &str, input: &str| {
+        let part = format!(
+            "[[part]]\nname = '{name}'\nfile = 'f'\nsha256 = ''\ninputs = ['{input}']\noutputs = ['o_{name}']\n"
+        );
+        format!("{part}[[task]]\nname = '{name}'\nkind = 'recognition'\npart = '{name}'\noutput = 'o_{name}'\n")
+    };
+    let tasks = task("ours", "image") + &task("own", "image_own");
+    let read = |head: &str, group: &str| {
+        Manifest::parse(&format!("format = 1\nname = 'n'\nversion = '0'\n{head}{group}{tasks}"))
+    };
+    let manifest = read(&format!("{input}{frame}"), &group("image_own")).unwrap();
+    assert_eq!(manifest.group_of(&manifest.tasks[0]), None);
+    assert_eq!(manifest.group_of(&manifest.tasks[1]).map(|group| group.name.as_str()), Some("own"));
+    assert_eq!(manifest.image_tensors().collect::<Vec<_>>(), ["image", "image_own"]);
+    for (head, tensor, reason) in [
+        (input, "image_own", "both or neither"),
+        ("", "image_own", "task ours"),
+        (&format!("{input}{frame}"), "image", "twice"),
+    ] {
+        let found = read(head, &group(tensor));
+        assert!(matches!(found, Err(ManifestError::Content(text)) if text.contains(reason)), "{reason}");
+    }
+}
+
 fn framed(frame: &str) -> Result<Manifest, ManifestError> {
     let template = "[[0.4,0.4],[0.6,0.4],[0.5,0.5],[0.4,0.6],[0.6,0.6]]";
     Manifest::parse(&format!("{MINIMAL}\n[frame]\ntemplate = {template}\n{frame}"))

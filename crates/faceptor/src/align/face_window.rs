@@ -1,7 +1,7 @@
 //! A face window: one network input, and how it is placed on a face and sampled.
 //!
-//! Every face has one aligned frame (`Face::to_picture`). A bundle has one window, or one for each preprocessing group
-//! of its manifest. A group's frame is fitted to the face by itself: its template to the five keypoints, or upright
+//! Every face has one aligned frame (`Face::to_picture`). A bundle has one window for its input, one for each preprocessing group
+//! of its manifest, or both. A group's frame is fitted to the face by itself: its template to the five keypoints, or upright
 //! about the box. For an aligned crop, where neither is known, it lies where a face in the aligned frame has it.
 
 use std::sync::Arc;
@@ -251,24 +251,28 @@ impl FaceWindow {
         input.chunks_exact(self.size * self.size).nth(1).unwrap_or(input)
     }
 
-    /// Creates all windows of a bundle, and the keypoint template of its aligned frame: that of `[frame]`, otherwise
-    /// [`TEMPLATE`].
+    /// Creates all windows of a bundle, that of `[input]` first, and the keypoint template of its aligned frame: that of
+    /// `[frame]`, otherwise [`TEMPLATE`].
     pub(crate) fn all(manifest: &Manifest, engine: &Engine) -> Result<(Vec<FaceWindow>, [Point; 5])> {
-        if !manifest.groups.is_empty() {
-            let count = manifest.groups.len();
-            ensure!(
-                count <= MAX_WINDOWS,
-                Bundle,
-                "this bundle looks at a face in {count} ways, the most are {MAX_WINDOWS}"
-            );
-            let looks = manifest.groups.iter().map(|group| FaceWindow::of_group(group, engine));
-            return Ok((looks.collect::<Result<_>>()?, TEMPLATE));
+        let count = manifest.groups.len() + usize::from(manifest.input.is_some());
+        ensure!(
+            count <= MAX_WINDOWS,
+            Bundle,
+            "this bundle looks at a face in {count} ways, the most are {MAX_WINDOWS}"
+        );
+        let (mut windows, mut template) = (Vec::with_capacity(count), TEMPLATE);
+        if manifest.groups.is_empty() || manifest.input.is_some() {
+            let missing =
+                |what: &str| format!("this bundle answers no tasks: its manifest has neither {what} nor [[group]]");
+            let input = manifest.input.as_ref().or_error(ErrorKind::Bundle, || missing("[input]"))?;
+            let frame = manifest.frame.as_ref().or_error(ErrorKind::Bundle, || missing("[frame]"))?;
+            windows.push(FaceWindow::of_input(input, frame, engine)?);
+            template = frame.template;
         }
-        let missing =
-            |what: &str| format!("this bundle answers no tasks: its manifest has neither {what} nor [[group]]");
-        let input = manifest.input.as_ref().or_error(ErrorKind::Bundle, || missing("[input]"))?;
-        let frame = manifest.frame.as_ref().or_error(ErrorKind::Bundle, || missing("[frame]"))?;
-        Ok((vec![FaceWindow::of_input(input, frame, engine)?], frame.template))
+        for group in &manifest.groups {
+            windows.push(FaceWindow::of_group(group, engine)?);
+        }
+        Ok((windows, template))
     }
 }
 
