@@ -24,7 +24,7 @@ const FIRST_WAIT: Duration = Duration::from_millis(500);
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
 /// Time at the end of the run for what waits.
 const LAST_CHANCE: Duration = Duration::from_secs(2);
-/// Bytes of an answer that are read: its first line tells.
+/// Bytes of an answer that are read: its first line holds the status.
 const ANSWER_BYTES: usize = 1024;
 const STACK_BYTES: usize = 256 << 10;
 

@@ -138,7 +138,7 @@ class Gallery:
 
     @staticmethod
     def make_key(path: Path) -> None:
-        """Writes a new key into a file that only its owner may read. It replaces no file: whoever loses a key loses the gallery."""
+        """Writes a new key into a file that only its owner may read. It replaces no file. Without its key a gallery cannot be read."""
         _native.Gallery.make_key(file_name("path", path))
 
     def identify(

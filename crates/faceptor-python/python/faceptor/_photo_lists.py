@@ -112,7 +112,7 @@ def names_of(found: Any, path: str) -> Iterator[str]:
 
 
 def content_of(photo: str) -> Any:
-    """Returns what `Analyzer.analyze` takes: a path, or the bytes behind a URL."""
+    """Returns what `Analyzer.analyze` takes: a path, or the bytes that a URL gives."""
     if not is_url(photo):
         return photo
     found, path = file_system(photo)

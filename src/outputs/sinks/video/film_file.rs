@@ -78,7 +78,7 @@ mod tests {
     fn files_of_others_and_inputs_are_kept() -> Result<()> {
         let folder = Folder::new();
         let rules = OutputRules::default();
-        let other = folder.write("other.mp4", b"a film of somebody else");
+        let other = folder.write("other.mp4", b"a film of other origin");
         let own = folder.write("own.mkv", b"\x1a\x45... Faceptor Edge 1.2.3 ...");
         let refusal = |path: &str, rules: &OutputRules| {
             format!("{:#}", FilmFile::open(Path::new(path), rules).expect_err("refused"))
