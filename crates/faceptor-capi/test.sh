@@ -10,7 +10,7 @@ root=$(cd "$here/../.." && pwd)
 out=$(realpath "${1:?the folder of library.sh}")
 program=${FACEPTOR_PROGRAM:-$(realpath -m "${CARGO_TARGET_DIR:-$root/target}")/release/faceptor}
 [ -x "$program" ] || { echo "test-capi: $program is missing: run 'make build' first" >&2; exit 1; }
-# What starts the programs, and tools that read their files.
+# The command that starts the programs, and tools that read their files.
 start=() nm=nm
 if [ "${FACEPTOR_ARCH:-}" = aarch64 ]; then
     start=(qemu-aarch64-static -L /usr/aarch64-linux-gnu -E "LD_LIBRARY_PATH=$out/lib") nm=aarch64-linux-gnu-nm

@@ -10,7 +10,7 @@ use anyhow::Result;
 /// Results that wait for an earlier one, for each job: enough that a large photo does not stop the others.
 const MOST_WAITING: usize = 16;
 
-/// What all jobs share.
+/// State shared by all jobs.
 struct Shared<R> {
     state: Mutex<State<R>>,
     changed: Condvar,
@@ -89,7 +89,7 @@ impl Room {
 /// of the photos. A job that waits for its [`Turn`] works alone from then on to the end of its photo.
 ///
 /// # Errors
-/// That of `take`: no further photo is begun then.
+/// An error of `take`: no further photo is begun then.
 pub(crate) fn in_order<J: Send, R: Send>(
     count: usize,
     jobs: Vec<J>,

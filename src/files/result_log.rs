@@ -13,7 +13,7 @@ use crate::files::output_file::OutputRules;
 /// Longest line that is read back: that of a photo with 64 faces is far shorter.
 const MOST_LINE: u64 = 64 << 20;
 
-/// What a line of results has.
+/// The fields of a line of results.
 #[derive(Deserialize)]
 struct Line {
     path: String,
@@ -25,7 +25,7 @@ pub(crate) struct ResultLog {
     path: PathBuf,
     /// Bytes of whole lines.
     length: u64,
-    /// How many results of a path the file has from earlier.
+    /// Number of results of a path that the file has from earlier.
     done: HashMap<String, usize>,
 }
 

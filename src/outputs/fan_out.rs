@@ -66,12 +66,12 @@ pub struct OutputOptions {
     pub film: Option<PathBuf>,
     /// Annotated frames as YUV4MPEG2 on standard output, in place of lines.
     pub video_pipe: bool,
-    /// Where the page of metrics is served.
+    /// Address of the page of metrics.
     pub metrics: Option<SocketAddr>,
     pub buses: BusOptions,
     /// The source waits until its results are taken (photos and files without a rate), so no line is lost.
     pub source_waits: bool,
-    /// Which files the outputs may replace, and the inputs, which none replaces.
+    /// Files that the outputs may replace, and the inputs, which none replaces.
     pub rules: OutputRules,
 }
 

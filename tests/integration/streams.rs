@@ -134,7 +134,7 @@ fn a_network_camera_is_lost_and_found_and_its_password_is_not_shown() {
     let sequences: Vec<_> = ended.json().iter().filter_map(|frame| frame["sequence"].as_u64()).collect();
     assert!(sequences.is_sorted(), "{sequences:?}");
     assert!(processes_with(&format!("@127.0.0.1:{port}/camera")).is_empty(), "ffmpeg has ended");
-    // The same camera with another password.
+    // This is the same camera with another password.
     let wrong = format!("rtsp://viewer:other-{PASSWORD}@127.0.0.1:{port}/camera");
     let refused = faceptor(&["run", "--source", &wrong]).expect(1);
     assert!(refused.err.contains("401") && !refused.err.contains(PASSWORD), "{}", refused.err);

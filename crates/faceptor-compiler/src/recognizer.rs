@@ -151,7 +151,7 @@ impl Network {
         let place = own.unwrap_or(manifest.tasks.len()).min(manifest.tasks.len());
         manifest.impostors = self.impostors.clone().map(|table| Impostors { task: task.name.clone(), ..table });
         manifest.tasks.insert(place, task);
-        // What only the former recognition needed goes with it.
+        // Layers that only the former recognition needed are removed with it.
         for task in &replaced {
             let is_read = |part: &Part| {
                 let is_input = |output| manifest.parts.iter().any(|other| other.inputs.contains(output));

@@ -47,7 +47,7 @@ impl Limits {
 /// A photo that shows a face, with the reasons against it.
 #[derive(Debug)]
 pub struct Candidate {
-    /// What the gallery would hold of it.
+    /// The record that the gallery would hold of it.
     pub stored: StoredTemplate,
     /// Reasons against the photo; the user may overrule them.
     pub reasons: Vec<&'static str>,

@@ -1,4 +1,4 @@
-//! What a gallery holds, as the JSON of `faceptor gallery list`.
+//! Lists the content of a gallery as the JSON of `faceptor gallery list`.
 
 use faceptor_gallery::{Gallery, Person};
 use serde::Serialize;

@@ -14,7 +14,7 @@ use crate::enrolment::{self, Candidate, Limits};
 use crate::naming::{NO_TABLE, NamingOptions, OwnedIdentity, identities};
 use crate::{PLATFORM, dates};
 
-/// How a gallery is opened.
+/// Options to open a gallery.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Access {
     /// Others may change it meanwhile; this reader keeps the state of now.

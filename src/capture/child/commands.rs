@@ -34,7 +34,7 @@ const LIBCAMERA_FPS: f64 = 30.0;
 /// Rows of libcamera's raw frames are padded to a multiple of so many pixels.
 const LIBCAMERA_ROW: u32 = 64;
 
-/// How a source is read by another program.
+/// The program that reads a source.
 #[derive(Clone, Debug)]
 pub(crate) enum Reading {
     /// The newest frame of a stream that goes on.

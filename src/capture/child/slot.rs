@@ -18,7 +18,7 @@ pub(super) struct LiveFrame {
     pub scene: u64,
 }
 
-/// What the loop finds.
+/// The state that the loop finds.
 #[derive(Debug)]
 pub(super) enum Found {
     /// The frame that was handed in has become the newest one.

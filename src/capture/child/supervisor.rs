@@ -43,7 +43,7 @@ enum Break {
     Stalled(String),
 }
 
-/// What is carried from one start of the program to the next.
+/// State carried from one start of the program to the next.
 #[derive(Default)]
 struct Progress {
     sequence: u64,
@@ -105,7 +105,7 @@ impl Supervisor {
         };
         let Some(output) = process.output() else { return Break::Failed("it has no output".to_owned()) };
         let ended = self.read(TimedReader::of_file(output), progress);
-        // What it says about its end is complete only when it has ended.
+        // Its last messages are complete only when it has ended.
         if matches!(ended, Break::Failed(_)) {
             process.wait_until(Instant::now() + Duration::from_millis(200));
         }

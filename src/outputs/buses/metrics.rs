@@ -34,7 +34,7 @@ impl Histogram {
     }
 }
 
-/// What the page of metrics shows of the frames.
+/// Figures of the frames on the page of metrics.
 #[derive(Debug, Default)]
 pub(crate) struct FrameMetrics {
     pub(super) frames: AtomicU64,

@@ -16,7 +16,7 @@ use crate::outputs::sinks::preview::response;
 use crate::outputs::sinks::sink::SinkCounters;
 use crate::platform::thermal::HeatMonitor;
 
-/// Where the numbers come from.
+/// Sources of the numbers.
 pub(crate) struct MetricsSources {
     pub frames: Arc<FrameMetrics>,
     pub run_stats: Arc<RunStats>,

@@ -24,7 +24,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(100);
 const ONLINE: &[u8] = b"online";
 const OFFLINE: &[u8] = b"offline";
 
-/// What is to be published. The newest state replaces one that has not been sent.
+/// The state to publish. The newest state replaces one that has not been sent.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Published {
     pub state: String,

@@ -3,7 +3,7 @@
 /// Longest answer of a broker that is read. A client that has not subscribed gets a few bytes.
 const MAX_ANSWER: usize = 4096;
 
-/// What is sent when a connection begins.
+/// Settings sent when a connection begins.
 #[derive(Clone, Debug)]
 pub(super) struct Connect<'a> {
     pub client_id: &'a str,

@@ -28,7 +28,7 @@ const LAST_CHANCE: Duration = Duration::from_secs(2);
 const ANSWER_BYTES: usize = 1024;
 const STACK_BYTES: usize = 256 << 10;
 
-/// What a server makes of an event.
+/// A server's answer to an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Answer {
     Taken,

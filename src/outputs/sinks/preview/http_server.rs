@@ -20,7 +20,7 @@ use crate::platform::scheduling;
 const MAX_CONNECTIONS: usize = 32;
 /// A connection that takes nothing for this long is closed.
 const WRITE_PATIENCE: Duration = Duration::from_secs(5);
-/// How often the accepting thread checks whether to end, and its pause after a failure.
+/// Period in which the accepting thread checks for the end, and its pause after a failure.
 const TICK: Duration = Duration::from_millis(200);
 /// Stack of a connection's thread.
 const STACK_BYTES: usize = 256 << 10;

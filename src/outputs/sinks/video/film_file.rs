@@ -40,7 +40,7 @@ impl FilmFile {
             _ => bail!("a film needs a file; `--video -` writes to a pipe"),
         };
         let mut options = OpenOptions::new();
-        // Nothing is written by this program.
+        // This program writes no byte.
         options.write(true).mode(0o666).create(is_new);
         let file = options.open(&path)?;
         match file.try_lock() {
