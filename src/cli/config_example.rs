@@ -27,7 +27,7 @@ const SET: [(&str, &str); 3] = [
 ];
 
 /// Values of options without a default, which stand in comments.
-const VALUES: [(&str, &str); 14] = [
+const VALUES: [(&str, &str); 15] = [
     ("fps", "15"),
     ("size", "\"1280x720\""),
     ("format", "\"mjpg\""),
@@ -42,6 +42,7 @@ const VALUES: [(&str, &str); 14] = [
     ("video", "\"-\""),
     ("metrics", "\"127.0.0.1:9464\""),
     ("mqtt", "\"mqtt://127.0.0.1/faceptor\""),
+    ("blur", "\"all\""),
 ];
 
 /// Returns a configuration file with every option of `run`, explained. Most stand in comments, with their default or an example.

@@ -10,15 +10,20 @@ use clap::Args;
 use serde::Serialize;
 
 use crate::capture::photo_files::{self, STANDARD_INPUT};
+use crate::cli::blur_arguments::BlurArguments;
 use crate::cli::network_arguments::{NetworkArguments, TaskArguments};
 use crate::cli::output;
 use crate::cli::output_rules::{self, ForceArgument};
 use crate::cli::photo_jobs::{self, Held, Room, Turn};
-use crate::cli::photo_results::PhotoResults;
+use crate::cli::photo_names::PhotoNames;
+use crate::cli::photo_results::{PhotoResults, Shown};
 use crate::cli::progress::Progress;
+use crate::cli::run_gallery::RunGalleryArguments;
 use crate::cli::{Outcome, UsageError};
 use crate::files::png_mark::SourceId;
 use crate::files::result_log::ResultLog;
+use crate::live::shield::{Blur, Whom};
+use crate::outputs::format::identity::Identity;
 use crate::outputs::format::json::{self, JsonLine, OuterTiming};
 use crate::outputs::format::{ResultFiles, terminal, text};
 use crate::outputs::output_paths::Origin;
@@ -29,6 +34,7 @@ use faceptor::stages::{
 };
 use faceptor::{Photo, PhotoOptions};
 use faceptor_nn::manifest::TaskKind;
+use faceptor_results::cover::{Area, Covers};
 
 /// Photos of more pixels are in memory alone.
 const LARGE_PIXELS: u64 = 1 << 24;
@@ -67,6 +73,10 @@ pub struct ImageArguments {
     /// Write parsing masks into this folder: grey PNGs of the photo's size; pixel value = class, 255 = outside the crop.
     #[arg(long, value_name = "DIR")]
     masks: Option<PathBuf>,
+    #[command(flatten)]
+    naming: RunGalleryArguments,
+    #[command(flatten)]
+    blur: BlurArguments,
     #[command(flatten)]
     force: ForceArgument,
     /// Each photo already is an aligned square crop; the face detector is not used.
@@ -108,8 +118,10 @@ fn looks(text: &str) -> Result<Augmentation, &'static str> {
 }
 
 pub fn run(arguments: ImageArguments) -> Result<Outcome> {
+    let blur = arguments.blur.blur(arguments.naming.gallery.is_named())?;
     let bundle = arguments.network.open()?;
-    let mut pipeline = arguments.tasks.pipeline(&bundle, &arguments.threads.threads()?)?;
+    let tasks = arguments.naming.tasks(&arguments.tasks, &bundle)?;
+    let mut pipeline = Pipeline::with_threads(bundle.clone(), &tasks, &arguments.threads.threads()?)?;
     arguments.check(&pipeline)?;
     arguments.prepare(&mut pipeline);
     let folders: Vec<PathBuf> = [&arguments.out, &arguments.masks].into_iter().flatten().cloned().collect();
@@ -120,7 +132,9 @@ pub fn run(arguments: ImageArguments) -> Result<Outcome> {
         outcome = Outcome::SomeFailed;
     }
     let network = output_rules::network_files(&arguments.network);
-    let rules = arguments.force.rules(listing.photos.iter().chain(&network));
+    let inputs = listing.photos.iter().chain(&network).chain(arguments.naming.gallery.files());
+    let rules = arguments.force.rules(inputs);
+    let names = PhotoNames::open(&arguments.naming, &bundle)?;
     let log = arguments.results.as_deref().map(|path| ResultLog::open(path, arguments.resume, &rules));
     let mut log = log.transpose()?;
     if let Some(log) = &mut log {
@@ -130,20 +144,24 @@ pub fn run(arguments: ImageArguments) -> Result<Outcome> {
     let jobs = arguments.jobs()?.min(photos.len());
     let mut pipelines = vec![pipeline];
     while pipelines.len() < jobs {
-        let mut pipeline = arguments.tasks.pipeline(&bundle, &arguments.threads.threads()?)?;
+        let mut pipeline = Pipeline::with_threads(bundle.clone(), &tasks, &arguments.threads.threads()?)?;
         arguments.prepare(&mut pipeline);
         pipelines.push(pipeline);
     }
     let results = PhotoResults::new(arguments.out.as_deref(), arguments.masks.as_deref(), &rules)?;
+    let limit = usize::from(arguments.max_faces);
+    // Faces that are not reported are covered too.
+    let searched = if blur.is_some() { MAX_FACES } else { limit };
     let locate = match arguments.aligned {
         true => Locate::Aligned,
-        false => Locate::Find { purpose: Purpose::Photo, limit: usize::from(arguments.max_faces) },
+        false => Locate::Find { purpose: Purpose::Photo, limit: searched },
     };
     let limits = PhotoOptions::default().with_max_pixels(arguments.max_pixels);
-    let (results, room, json) = (Mutex::new(results), Room::default(), arguments.json || log.is_some());
+    let (results, room) = (Mutex::new(results), Room::default());
+    let task = PhotoTask { limits, locate, limit, blur, names, json: arguments.json || log.is_some() };
     let work = |pipeline: &mut Pipeline, number: usize, turn: &Turn<'_>| {
         let path = photos[number].as_path();
-        (path, process(path, &limits, locate, pipeline, &Writer { results: &results, turn, room: &room }, json))
+        (path, task.process(path, pipeline, &Writer { results: &results, turn, room: &room }))
     };
     let mut progress = Progress::of(photos.len());
     let mut take = |(path, described): (&Path, Result<Described>)| {
@@ -188,7 +206,7 @@ impl Writer<'_> {
         &self,
         origin: &Origin,
         picture: &Picture,
-        analysis: &Analysis,
+        found: Shown<'_>,
         pipeline: &Pipeline,
     ) -> (ResultFiles, Vec<anyhow::Error>) {
         let lock = || self.results.lock().unwrap_or_else(PoisonError::into_inner);
@@ -196,7 +214,7 @@ impl Writer<'_> {
             return (ResultFiles::default(), Vec::new());
         }
         self.turn.wait();
-        lock().write(origin, picture, analysis, pipeline)
+        lock().write(origin, picture, found, pipeline)
     }
 }
 
@@ -275,55 +293,98 @@ struct Described {
     is_complete: bool,
 }
 
-/// Processes one photo: writes its files and describes its results, also when a file could not be written.
-fn process(
-    path: &Path,
-    limits: &PhotoOptions,
+/// What is done with each photo.
+struct PhotoTask {
+    limits: PhotoOptions,
     locate: Locate,
-    pipeline: &mut Pipeline,
-    results: &Writer<'_>,
+    /// Most faces that are reported.
+    limit: usize,
+    blur: Option<Blur>,
+    names: Option<PhotoNames>,
     json: bool,
-) -> Result<Described> {
-    let (mut whole, mut stage) = (Stopwatch::start(), Stopwatch::start());
-    let (photo, origin, held) = read_within(path, limits, results)?;
-    if photo.is_animated() {
-        log::warn!("{}: animated, its first frame is used", path.display());
+}
+
+impl PhotoTask {
+    /// Processes one photo: writes its files and describes its results, also when a file could not be written.
+    fn process(&self, path: &Path, pipeline: &mut Pipeline, results: &Writer<'_>) -> Result<Described> {
+        let (mut whole, mut stage) = (Stopwatch::start(), Stopwatch::start());
+        let (photo, origin, held) = read_within(path, &self.limits, results)?;
+        if photo.is_animated() {
+            log::warn!("{}: animated, its first frame is used", path.display());
+        }
+        let warnings = photo.warnings().to_vec();
+        for warning in &warnings {
+            log::warn!("{}: {warning}", path.display());
+        }
+        let picture = photo.into_picture();
+        let mut outer_timing = OuterTiming { capture_us: stage.lap_us(), ..OuterTiming::default() };
+        let mut analysis = pipeline.analyze(&picture, self.locate)?;
+        drop(held);
+        let mut identities = match &self.names {
+            Some(names) => names.identities(&analysis)?,
+            None => Vec::new(),
+        };
+        let covers = self.blur.map(|blur| self.covers(blur, &analysis, &identities));
+        analysis.faces_left_out += analysis.faces.len().saturating_sub(self.limit);
+        analysis.faces.truncate(self.limit);
+        identities.truncate(self.limit);
+        // Where it is not, a smaller limit was asked for.
+        if self.limit == MAX_FACES && analysis.faces_left_out > 0 {
+            let more = analysis.faces_left_out;
+            log::warn!(
+                "{}: at least {more} more faces are left out, {MAX_FACES} is the most of a photo",
+                path.display()
+            );
+        }
+        outer_timing.total_us = whole.lap_us();
+        stage.lap_us();
+        let (files, failures) = results.write(
+            &origin,
+            &picture,
+            Shown { analysis: &analysis, identities: &identities, covers: covers.as_ref() },
+            pipeline,
+        );
+        failures.iter().for_each(|reason| log::error!("{}: {reason:#}", path.display()));
+        // With the wait for the photo's turn, where files are written.
+        outer_timing.present_us = stage.lap_us();
+        outer_timing.total_us += outer_timing.present_us;
+        let (name, size) = (path.to_string_lossy().into_owned(), [picture.width(), picture.height()]);
+        let text = if self.json {
+            let origin = json::Origin { path: Some(name), width: size[0], height: size[1], frame: None, warnings };
+            let decoders = pipeline.decoders();
+            output::json_line(&JsonLine {
+                origin: &origin,
+                decoders,
+                analysis: &analysis,
+                files: &files,
+                identities: &identities,
+                outer_timing,
+            })?
+        } else {
+            let text = text::describe(&name, size, &analysis, pipeline.decoders(), &files, &identities);
+            terminal::lines(&text).into_owned()
+        };
+        Ok(Described { text, is_complete: failures.is_empty() })
     }
-    let warnings = photo.warnings().to_vec();
-    for warning in &warnings {
-        log::warn!("{}: {warning}", path.display());
+
+    /// Returns what is covered on a photo: every head but those of people with names, if these may be seen.
+    fn covers(&self, blur: Blur, analysis: &Analysis, identities: &[Identity<'_>]) -> Covers {
+        let mut covers = Covers::new(blur.style);
+        for (index, face) in analysis.faces.iter().enumerate() {
+            let is_named = identities.get(index).is_some_and(|identity| identity.name.is_some());
+            if blur.whom == Whom::Unknown && is_named {
+                continue;
+            }
+            match self.locate {
+                // The face fills the picture.
+                Locate::Aligned => covers.cover_all(),
+                Locate::Find { .. } => covers.push(Area::of_face(face)),
+            }
+        }
+        // Somewhere there are more faces.
+        if analysis.faces_left_out > 0 {
+            covers.cover_all();
+        }
+        covers
     }
-    let picture = photo.into_picture();
-    let mut outer_timing = OuterTiming { capture_us: stage.lap_us(), ..OuterTiming::default() };
-    let analysis = pipeline.analyze(&picture, locate)?;
-    drop(held);
-    // A smaller limit was asked for.
-    let has_default_limit = matches!(locate, Locate::Find { limit: MAX_FACES, .. });
-    if has_default_limit && analysis.faces_left_out > 0 {
-        let more = analysis.faces_left_out;
-        log::warn!("{}: at least {more} more faces are left out, {MAX_FACES} is the most of a photo", path.display());
-    }
-    outer_timing.total_us = whole.lap_us();
-    stage.lap_us();
-    let (files, failures) = results.write(&origin, &picture, &analysis, pipeline);
-    failures.iter().for_each(|reason| log::error!("{}: {reason:#}", path.display()));
-    // With the wait for the photo's turn, where files are written.
-    outer_timing.present_us = stage.lap_us();
-    outer_timing.total_us += outer_timing.present_us;
-    let (name, size) = (path.to_string_lossy().into_owned(), [picture.width(), picture.height()]);
-    let text = if json {
-        let origin = json::Origin { path: Some(name), width: size[0], height: size[1], frame: None, warnings };
-        let decoders = pipeline.decoders();
-        output::json_line(&JsonLine {
-            origin: &origin,
-            decoders,
-            analysis: &analysis,
-            files: &files,
-            identities: &[],
-            outer_timing,
-        })?
-    } else {
-        terminal::lines(&text::describe(&name, size, &analysis, pipeline.decoders(), &files)).into_owned()
-    };
-    Ok(Described { text, is_complete: failures.is_empty() })
 }

@@ -1,6 +1,7 @@
 //! The command line: one file a verb.
 
 mod bench;
+mod blur_arguments;
 mod compile;
 mod config;
 mod config_example;
@@ -20,6 +21,7 @@ pub(crate) mod network_arguments;
 pub(crate) mod output;
 pub(crate) mod output_rules;
 mod photo_jobs;
+mod photo_names;
 mod photo_results;
 mod progress;
 mod reference;

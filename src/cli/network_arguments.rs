@@ -6,9 +6,9 @@ use std::sync::Arc;
 use anyhow::{Result, anyhow};
 use clap::Args;
 
-use faceptor::stages::{Pipeline, embedded_bundle, embedded_network, select_tasks};
+use faceptor::stages::{embedded_bundle, embedded_network};
 use faceptor_nn::bundle::Bundle;
-use faceptor_nn::thread_pool::Threads;
+use faceptor_nn::manifest::TaskKind;
 
 /// Selects the network.
 #[derive(Args)]
@@ -17,6 +17,10 @@ pub struct NetworkArguments {
     /// (`edge`, or `nano` where it was built with that feature), instead of the default one inside.
     #[arg(long, value_name = "BUNDLE")]
     pub model: Option<PathBuf>,
+    /// Take the tasks that infer expressions out of the network: they cannot be chosen any more, by no option and by no command.
+    /// Inferring emotions is forbidden at work and in schools (AI Act, Article 5).
+    #[arg(long)]
+    no_expression: bool,
 }
 
 /// Selects its tasks.
@@ -30,6 +34,14 @@ pub struct TaskArguments {
 impl NetworkArguments {
     /// Opens the bundle.
     pub fn open(&self) -> Result<Arc<Bundle>> {
+        let bundle = self.open_whole()?;
+        match self.no_expression {
+            true => bundle.without(TaskKind::Expression).map_err(|reason| anyhow!("the network: {reason}")),
+            false => Ok(bundle),
+        }
+    }
+
+    fn open_whole(&self) -> Result<Arc<Bundle>> {
         match &self.model {
             // A file or folder of that name comes first.
             Some(path) => match path.to_str().filter(|_| !path.exists()).and_then(embedded_network) {
@@ -69,12 +81,4 @@ fn compiled(folder: &Path) -> Result<Arc<Bundle>> {
         "{} is a folder: this program was built without the compiler, so compile it elsewhere (`faceptor compile DIR --out BUNDLE`)",
         folder.display()
     )
-}
-
-impl TaskArguments {
-    /// Makes a pipeline for the chosen tasks of a bundle.
-    pub fn pipeline(&self, bundle: &Arc<Bundle>, threads: &Threads) -> Result<Pipeline> {
-        let chosen = select_tasks(bundle.manifest(), self.tasks.as_deref())?;
-        Ok(Pipeline::with_threads(bundle.clone(), &chosen, threads)?)
-    }
 }

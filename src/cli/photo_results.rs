@@ -7,8 +7,20 @@ use anyhow::Result;
 use crate::files::output_file::OutputRules;
 use crate::outputs::draw::{mask, overlay, png};
 use crate::outputs::format::ResultFiles;
+use crate::outputs::format::identity::Identity;
 use crate::outputs::output_paths::{Origin, OutputPaths};
 use faceptor::stages::{Analysis, Picture, Pipeline, Pixels};
+use faceptor_results::cover::Covers;
+
+/// What the files of a photo show.
+#[derive(Clone, Copy)]
+pub struct Shown<'a> {
+    pub analysis: &'a Analysis,
+    /// A gallery's answers by face; empty without a gallery.
+    pub identities: &'a [Identity<'a>],
+    /// Heads that are covered; `None` if none are.
+    pub covers: Option<&'a Covers>,
+}
 
 /// The folders for results.
 pub struct PhotoResults {
@@ -31,12 +43,12 @@ impl PhotoResults {
         self.annotated.is_some() || self.masks.is_some()
     }
 
-    /// Writes the files of one photo. Also returns why some could not be written; the others are.
+    /// Writes the files of one photo; heads are covered first, if any are to be. Also returns why some could not be written; the others are.
     pub fn write(
         &mut self,
         origin: &Origin,
         picture: &Picture,
-        analysis: &Analysis,
+        Shown { analysis, identities, covers }: Shown<'_>,
         pipeline: &Pipeline,
     ) -> (ResultFiles, Vec<anyhow::Error>) {
         let (mut files, mut failures) = (ResultFiles::default(), Vec::new());
@@ -60,7 +72,7 @@ impl PhotoResults {
             }
         }
         if let Some(names) = &mut self.annotated {
-            let drawn = overlay::annotate(picture, analysis, pipeline.decoders());
+            let drawn = overlay::annotate_covered(picture, analysis, identities, pipeline.decoders(), covers);
             files.annotated =
                 Some(name(names.write(origin, ".png", |file, source| png::encode_picture(file, &drawn, Some(source)))));
         }

@@ -24,6 +24,7 @@ use crate::live::frame_result::{self, Counters};
 use crate::live::live_loop::{self, Command, LiveLoop};
 use crate::live::ring::{self, Ring};
 use crate::live::run_stats::RunStats;
+use crate::live::shield::Blur;
 use crate::outputs::draw::overlay::{Annotator, Legend, own_size};
 use crate::outputs::draw::png;
 use crate::outputs::fan_out::{OutputOptions, Outputs, RunFacts};
@@ -69,6 +70,7 @@ pub fn run(arguments: RunArguments) -> Result<Outcome> {
     if let Some(path) = &arguments.outputs.out {
         output_file::check(path, ResultKind::Picture, &rules)?;
     }
+    let blur = arguments.blur.blur(arguments.naming.gallery.is_named())?;
     let mut source = open::open(&arguments.source, &arguments.request())?;
     let bundle = arguments.network.open()?;
     let live = source.period_us().is_some();
@@ -117,7 +119,7 @@ pub fn run(arguments: RunArguments) -> Result<Outcome> {
     }
 
     let heat_level = control.heat.as_ref().map(|watch| watch.level()).unwrap_or_default();
-    let run = Run { arguments: &arguments, control, outputs, legend: legend.clone(), heat: heat_level };
+    let run = Run { arguments: &arguments, control, outputs, legend: legend.clone(), heat: heat_level, blur };
     let (counters, ending, asked) = run.through(pipeline, names, settings, &mut *source, commands, &mut obtained)?;
     drop(server);
     let reported = report(&arguments, &rules, &legend, &ending);
@@ -147,6 +149,7 @@ struct Run<'a> {
     outputs: Outputs,
     legend: Arc<Legend>,
     heat: Arc<AtomicU8>,
+    blur: Option<Blur>,
 }
 
 impl Run<'_> {
@@ -221,7 +224,8 @@ impl Run<'_> {
                     frame_pool: FramePool::new(ring::DEPTH + SHARED_FRAMES, 0),
                 };
                 let options = TrackerOptions { limit, smoothing: !arguments.following.no_smoothing };
-                let faces = Faces::new(pipeline, options).smoothed(arguments.following.steady_s()).named(names);
+                let faces = Faces::new(pipeline, options).smoothed(arguments.following.steady_s());
+                let faces = faces.named(names).blurred(self.blur);
                 LiveLoop::new(faces, settings, period_us, links).and_then(|live| live.run(source))
             };
             let asked = self.control.shutdown.is_requested();
@@ -243,7 +247,7 @@ fn write_last(arguments: &RunArguments, rules: &OutputRules, legend: &Arc<Legend
         match &last.still {
             Some(still) => {
                 let mut annotator = Annotator::new(legend.clone());
-                let picture = annotator.draw(&still.view(), &last.analysis, &last.identities.list(), own_size);
+                let picture = still.draw(&mut annotator, &last.analysis, &last.identities.list(), own_size);
                 output_file::write(path, ResultKind::Picture, rules, |file| png::encode_picture(file, picture, None))?;
             }
             None => bail!("the last frame was not kept, so {} is not written", path.display()),

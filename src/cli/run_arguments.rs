@@ -7,6 +7,7 @@ use v4l::FourCC;
 
 use crate::capture::source::SourceRequest;
 use crate::cli::UsageError;
+use crate::cli::blur_arguments::BlurArguments;
 use crate::cli::network_arguments::{NetworkArguments, TaskArguments};
 use crate::cli::output_rules::{self, ForceArgument};
 use crate::cli::run_gallery::RunGalleryArguments;
@@ -50,6 +51,8 @@ pub struct RunArguments {
     pub following: FollowArguments,
     #[command(flatten)]
     pub naming: RunGalleryArguments,
+    #[command(flatten)]
+    pub blur: BlurArguments,
     #[command(flatten)]
     pub outputs: OutputArguments,
     #[command(flatten)]

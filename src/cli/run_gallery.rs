@@ -37,7 +37,7 @@ pub struct RunGalleryArguments {
     #[command(flatten)]
     pub gallery: GalleryArguments,
     #[command(flatten)]
-    threshold: ThresholdArguments,
+    pub threshold: ThresholdArguments,
 }
 
 impl RunGalleryArguments {

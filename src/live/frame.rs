@@ -6,6 +6,7 @@ use anyhow::Result;
 
 use crate::live::budget::Costs;
 use crate::live::schedule::{self, Schedule};
+use crate::live::shield::{Blur, Shield};
 use crate::live::virtual_clock::{LoopClock, Stage};
 use crate::recognition::dates;
 use crate::recognition::identities::Identities;
@@ -15,6 +16,7 @@ use faceptor::stages::{
     TrackerOptions, VideoFaces,
 };
 use faceptor_gallery::Roster;
+use faceptor_results::cover::Covers;
 
 /// Landmarks that were not requested are decoded for tracking when they cost at most so many halves of a detector run,
 /// and no longer when they cost more than so many.
@@ -27,6 +29,11 @@ pub struct Faces {
     policy: Budgeted,
     /// Names of the tracks, with a gallery.
     names: Option<TrackNames>,
+    /// Covers of the heads, with `--blur`.
+    shield: Option<Shield>,
+    /// Seconds from the last frame to this one, and its width and height.
+    elapsed_s: f32,
+    size: [usize; 2],
 }
 
 /// Limits of one frame.
@@ -169,13 +176,30 @@ impl Faces {
             since_us: 0,
             surely: 0,
         };
-        Faces { video: VideoFaces::new(pipeline, options), policy, names: None }
+        let video = VideoFaces::new(pipeline, options);
+        Faces { video, policy, names: None, shield: None, elapsed_s: 0.0, size: [0; 2] }
     }
 
     /// Names the tracks by a gallery.
     pub fn named(mut self, names: Option<TrackNames>) -> Faces {
         self.names = names;
         self
+    }
+
+    /// Covers heads on the frames that are shown.
+    pub fn blurred(mut self, blur: Option<Blur>) -> Faces {
+        self.shield = blur.map(Shield::new);
+        self
+    }
+
+    /// Announces whether the next frame is shown. Where heads are covered, the detector then runs on it.
+    pub fn watch_closely(&mut self, is_shown: bool) {
+        self.video.watch_closely(is_shown && self.shield.is_some());
+    }
+
+    /// Returns what is covered on the last frame that was copied; `None` without `--blur`.
+    pub fn covers(&self) -> Option<&Covers> {
+        self.shield.as_ref().map(Shield::covers)
     }
 
     /// Takes another state of the gallery from the next frame on, without freeing or allocating anything.
@@ -248,6 +272,9 @@ impl Faces {
         if let Some(names) = &mut self.names {
             names.cut();
         }
+        if let Some(shield) = &mut self.shield {
+            shield.cut();
+        }
     }
 
     /// Chooses the tasks from the next frame on, without compiling or allocating anything.
@@ -267,14 +294,19 @@ impl Faces {
     pub fn process(&mut self, view: &ImageView, elapsed_s: f32, allowance: &Allowance) -> Result<Done> {
         self.policy.allowance = *allowance;
         self.policy.timing.clear();
+        (self.elapsed_s, self.size) = (elapsed_s, [view.width(), view.height()]);
         let summary = self.video.process(view, elapsed_s, &mut self.policy)?;
         Ok(Done { finder_ran: summary.finder_ran, stale_answers: summary.stale_results })
     }
 
-    /// Copies the results of this frame, faces in the order of their numbers, and finds their names, without allocating.
+    /// Copies the results of this frame, faces in the order of their numbers, finds their names and covers heads, without allocating.
     pub fn copy_to(&mut self, analysis: &mut Analysis, allowance: &Allowance) {
         self.video.copy_to(analysis);
         self.identify(analysis);
+        if let Some(shield) = &mut self.shield {
+            let identities = self.names.as_ref().map(TrackNames::identities);
+            shield.update(&self.video, identities, self.size, self.elapsed_s);
+        }
         analysis.timing.clone_from(&self.policy.timing);
         analysis.deadline = allowance.budget_us.map(|budget_us| {
             let used_us = self.policy.time.now_us() - allowance.started_us;

@@ -1,12 +1,11 @@
 //! The result that the loop hands over for each frame.
 
-use std::sync::Arc;
-
 use serde::Serialize;
 
 use crate::capture::source::{SourceCounters, Stamp};
+use crate::live::still::Still;
 use crate::recognition::identities::Identities;
-use faceptor::stages::{Analysis, OwnedFrame, TaskDecoder};
+use faceptor::stages::{Analysis, TaskDecoder};
 
 /// Counts of a run since its start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
@@ -57,7 +56,7 @@ pub struct FrameResult {
     /// When the result is published; at once if that is past or `None`.
     pub publish_at_us: Option<u64>,
     /// The frame's pixels, if an output shows them.
-    pub still: Option<Arc<OwnedFrame>>,
+    pub still: Option<Still>,
     /// The run's counts up to this frame.
     pub counters: Counters,
 }

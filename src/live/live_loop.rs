@@ -20,6 +20,7 @@ use crate::live::frame_pool::FramePool;
 use crate::live::frame_result::{Counters, FrameResult};
 use crate::live::latency::Latency;
 use crate::live::ring::{self, RingWriter};
+use crate::live::still::Still;
 use crate::live::virtual_clock::{LoopClock, Stage};
 use crate::platform::shutdown::Shutdown;
 use faceptor::stages::{Picture, TaskList};
@@ -151,6 +152,7 @@ impl<'a> LiveLoop<'a> {
             self.notice_cut(source);
             let watched = (self.links.wants_pixels)();
             self.faces.enable_masks(watched);
+            self.faces.watch_closely(watched);
             let done = self.faces.process(&source.view(), elapsed_s, &allowance)?;
             self.counters.frames += 1;
             self.counters.finder_runs += u64::from(done.finder_ran);
@@ -270,13 +272,14 @@ impl<'a> LiveLoop<'a> {
             Some(path) => result.path = Some(path.to_string_lossy().into_owned()),
             None => result.path = None,
         }
-        result.still = if watched { self.links.frame_pool.keep(&view) } else { None };
         result.capture_us = capture_us;
         result.publish_at_us = self.latency.us().filter(|_| self.live).map(|latency| stamp.captured_us + latency);
         self.faces.copy_to(&mut result.analysis, allowance);
         if let Some(identities) = self.faces.identities() {
             result.identities.clone_from(identities);
         }
+        let pixels = if watched { self.links.frame_pool.keep(&view) } else { None };
+        result.still = pixels.map(|pixels| Still::new(pixels, self.faces.covers().cloned()));
         result.counters = self.counters;
         result.grabbed_us = allowance.started_us;
         let copied_us = self.clock.lap_us(&mut copied_from_us, Stage::HandOver);

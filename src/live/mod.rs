@@ -14,5 +14,7 @@ pub mod live_loop;
 pub mod ring;
 pub mod run_stats;
 pub mod schedule;
+pub mod shield;
 pub mod statistics;
+pub mod still;
 pub mod virtual_clock;

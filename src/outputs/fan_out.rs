@@ -14,6 +14,7 @@ use anyhow::{Result, anyhow};
 
 use crate::files::output_file::OutputRules;
 use crate::live::run_stats::RunStats;
+use crate::live::still::Still;
 use crate::outputs::buses::address::Address;
 use crate::outputs::buses::metrics::FrameMetrics;
 use crate::outputs::buses::metrics_page::{self, MetricsSources};
@@ -40,7 +41,7 @@ use crate::outputs::sinks::video::pipe_sink::VideoPipe;
 use crate::platform::shutdown::Shutdown;
 use crate::platform::thermal::HeatMonitor;
 use crate::recognition::identities::Identities;
-use faceptor::stages::{Analysis, OwnedFrame};
+use faceptor::stages::Analysis;
 
 /// Lines that wait for the reader of standard output: about two seconds of a camera.
 const STDOUT_DEPTH: usize = 64;
@@ -108,7 +109,7 @@ pub struct PublishedFrame<'a> {
     pub analysis: &'a Analysis,
     pub identities: &'a Identities,
     /// The frame's pixels, when [`PixelDemand::wants_pixels`] was true.
-    pub still: Option<&'a Arc<OwnedFrame>>,
+    pub still: Option<&'a Still>,
     pub captured_us: u64,
     pub published_us: u64,
 }

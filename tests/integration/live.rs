@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use anyhow::{Result, anyhow};
 use faceptor::stages::{ImageView, Picture, Pipeline, TaskList, TrackerOptions, select_tasks};
+use faceptor_edge::capture::demo_clip::{HEIGHT, WIDTH};
 use faceptor_edge::capture::demo_source::DemoSource;
 use faceptor_edge::capture::source::{Poll, Source, SourceCounters, SourceError, Stamp};
 use faceptor_edge::live::frame::Faces;
@@ -16,6 +17,7 @@ use faceptor_edge::live::frame_pool::FramePool;
 use faceptor_edge::live::frame_result::{Counters, FrameResult};
 use faceptor_edge::live::live_loop::{Command, LiveLoop, LoopLinks, LoopSettings};
 use faceptor_edge::live::ring::Ring;
+use faceptor_edge::live::shield::{Blur, Whom};
 use faceptor_edge::live::virtual_clock::{LoopClock, Stage, VirtualClock};
 use faceptor_edge::platform::allocations;
 use faceptor_edge::platform::allocations::Count;
@@ -23,6 +25,7 @@ use faceptor_edge::platform::clock;
 use faceptor_edge::platform::shutdown::Shutdown;
 use faceptor_edge::recognition::track_names::TrackNames;
 use faceptor_gallery::Roster;
+use faceptor_results::cover::Style;
 
 use crate::names::roster;
 
@@ -36,6 +39,8 @@ struct Seen {
     known: usize,
     /// Faces that the gallery gave an answer for.
     answers: usize,
+    /// The frame was handed over with its pixels.
+    is_shown: bool,
     deferred: usize,
     /// From the source's frame to the copied result.
     used_us: u64,
@@ -52,6 +57,7 @@ impl From<&FrameResult> for Seen {
             tasks: outcome.analysis.tasks.clone(),
             known: faces.iter().flat_map(|face| &face.results).filter(|held| held.known).count(),
             answers: (0..faces.len()).filter(|&face| outcome.identities.answer(face).is_some()).count(),
+            is_shown: outcome.still.is_some(),
             deferred: outcome.analysis.deadline.as_ref().map_or(0, |deadline| deadline.deferred.len()),
             used_us: outcome.handed_over_us - outcome.grabbed_us,
             counters: outcome.counters,
@@ -66,13 +72,15 @@ struct Setup {
     time: LoopClock,
     commands: Receiver<Command>,
     names: Option<TrackNames>,
+    /// The frames are shown, with heads covered.
+    blur: Option<Blur>,
 }
 
 impl Setup {
     fn new(tasks: &'static str, frames: Option<u64>) -> (Setup, SyncSender<Command>) {
         let (sender, commands) = sync_channel(16);
         let settings = LoopSettings { frames, ..LoopSettings::default() };
-        (Setup { tasks, settings, heat: 0, time: LoopClock::Machine, commands, names: None }, sender)
+        (Setup { tasks, settings, heat: 0, time: LoopClock::Machine, commands, names: None, blur: None }, sender)
     }
 }
 
@@ -91,8 +99,9 @@ fn run(source: &mut dyn Source, setup: Setup) -> (Result<Counters>, Vec<Seen>) {
             loop {
                 let is_last = ended.load(Ordering::Acquire);
                 match published.take() {
-                    Some(outcome) => {
+                    Some(mut outcome) => {
                         seen.push(Seen::from(&*outcome));
+                        outcome.still = None;
                         published.put(outcome);
                         waiting.unpark();
                     }
@@ -104,14 +113,14 @@ fn run(source: &mut dyn Source, setup: Setup) -> (Result<Counters>, Vec<Seen>) {
         let links = LoopLinks {
             commands: setup.commands,
             shutdown: Shutdown::default(),
-            wants_pixels: Box::new(|| false),
+            wants_pixels: Box::new(|| setup.blur.is_some()),
             heat: Arc::new(AtomicU8::new(setup.heat)),
             results,
             publisher: reader.thread().clone(),
-            frame_pool: FramePool::new(0, 0),
+            frame_pool: FramePool::new(16, WIDTH * HEIGHT * 4),
         };
         let faces = Faces::new(pipeline, TrackerOptions { limit: 4, smoothing: true }).in_time(setup.time);
-        let faces = faces.named(setup.names);
+        let faces = faces.named(setup.names).blurred(setup.blur);
         let counters =
             LiveLoop::new(faces, setup.settings, source.period_us(), links).and_then(|live| live.run(source));
         ended.store(true, Ordering::Release);
@@ -218,6 +227,18 @@ fn names_take_no_memory_also_when_the_gallery_changes() {
     assert_eq!(steady, Count::default(), "ours and the engine's together");
     // The states of the gallery are still there: the loop freed neither.
     assert!(rosters.iter().all(|roster| Arc::strong_count(roster) >= 1));
+}
+
+#[test]
+fn covers_take_no_memory() {
+    let (mut setup, _sender) = Setup::new("landmarks", Some(300));
+    setup.blur = Some(Blur { whom: Whom::All, style: Style::Pixelated });
+    let mut source = Probe::new(150..200, |_| ());
+    let (counters, seen) = run(&mut source, setup);
+    let counters = counters.expect("it runs");
+    assert_eq!((counters.frames, counters.finder_runs), (300, 300), "each frame is searched");
+    assert!(seen[140].ids == [1] && seen[190].ids.is_empty() && seen.iter().all(|seen| seen.is_shown));
+    assert_eq!(source.counts[299].since(source.counts[2]), Count::default(), "ours and the engine's together");
 }
 
 #[test]

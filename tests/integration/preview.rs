@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use faceptor::stages::{Analysis, Locate, Pipeline, Purpose, TaskList, read_photo, select_tasks};
 use faceptor_edge::live::frame_pool::FramePool;
+use faceptor_edge::live::still::Still;
 use faceptor_edge::outputs::draw::overlay::Legend;
 use faceptor_edge::outputs::fan_out::{OutputOptions, Outputs, PublishedFrame, RunFacts};
 use serde_json::Value;
@@ -59,7 +60,8 @@ impl Stage {
     /// Publishes the photo, as the loop's publisher does.
     fn publish(&mut self) {
         let wanted = self.outputs.pixel_demand().is_some_and(|watch| watch.wants_pixels());
-        let still = if wanted { self.stills.keep(&self.picture.view()) } else { None };
+        let pixels = if wanted { self.stills.keep(&self.picture.view()) } else { None };
+        let still = pixels.map(|pixels| Still::new(pixels, None));
         let json = format!("{{\"frame\":{},\"faces\":[]}}\n", self.frame);
         self.outputs.publish(&PublishedFrame {
             printed: b"",

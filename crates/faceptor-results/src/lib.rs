@@ -3,6 +3,8 @@
 
 mod canvas;
 pub mod caption;
+pub mod cover;
+pub mod cover_memory;
 pub mod identity;
 pub mod json;
 pub mod mask;

@@ -9,6 +9,7 @@ use embedded_graphics::primitives::{Circle, PrimitiveStyle, Rectangle};
 
 use crate::canvas::Canvas;
 use crate::caption;
+use crate::cover::Covers;
 use crate::identity::Identity;
 use crate::mask;
 use crate::resize::Resizer;
@@ -90,8 +91,23 @@ pub fn own_size(picture: &Picture) -> [usize; 2] {
 
 /// Draws an analysis on a copy of the picture, of the same size.
 pub fn annotate(picture: &Picture, analysis: &Analysis, decoders: &[TaskDecoder]) -> Picture {
-    let mut canvas = Canvas::new(picture.clone());
-    draw(&mut canvas, picture, &Results { analysis, identities: &[], decoders }, &mut Vec::new());
+    annotate_covered(picture, analysis, &[], decoders, None)
+}
+
+/// Draws an analysis with the answers of a gallery on a copy of the picture, of the same size, after `covers`.
+pub fn annotate_covered(
+    picture: &Picture,
+    analysis: &Analysis,
+    identities: &[Identity<'_>],
+    decoders: &[TaskDecoder],
+    covers: Option<&Covers>,
+) -> Picture {
+    let mut covered = picture.clone();
+    if let Some(covers) = covers {
+        covers.apply(&mut covered);
+    }
+    let mut canvas = Canvas::new(covered);
+    draw(&mut canvas, picture, &Results { analysis, identities, decoders }, &mut Vec::new());
     canvas.into_picture()
 }
 
@@ -110,15 +126,20 @@ impl Annotator {
         Annotator { legend, resizer: Resizer::default(), source, canvas, mask: Vec::new() }
     }
 
-    /// Draws a frame with its analysis, at the size that `size` returns for the frame.
+    /// Draws a frame with its analysis, at the size that `size` returns for the frame. The `covers` come first: no pixel below them
+    /// is in the result.
     pub fn draw(
         &mut self,
         view: &ImageView,
         analysis: &Analysis,
         identities: &[Identity<'_>],
+        covers: Option<&Covers>,
         size: impl FnOnce(&Picture) -> [usize; 2],
     ) -> &Picture {
         view.to_picture(&mut self.source);
+        if let Some(covers) = covers {
+            covers.apply(&mut self.source);
+        }
         self.resizer.resize(&self.source, size(&self.source), self.canvas.picture_mut());
         let results = Results { analysis, identities, decoders: &self.legend.decoders };
         draw(&mut self.canvas, &self.source, &results, &mut self.mask);
@@ -283,7 +304,7 @@ mod tests {
         let mut analysis = Analysis::default();
         analysis.faces.push(face);
         let mut annotator = Annotator::new(Arc::new(Legend { decoders }));
-        let drawn = annotator.draw(&picture.view(), &analysis, &[], own_size);
+        let drawn = annotator.draw(&picture.view(), &analysis, &[], None, own_size);
         let covered =
             drawn.bytes().chunks_exact(3).filter(|pixel| *pixel != [200; 3] && *pixel != [70, 220, 110]).count();
         assert!((300..96 * 96 * 2 / 5).contains(&covered), "{covered} of 9216 pixels");
@@ -299,9 +320,9 @@ mod tests {
         let legend = Arc::new(Legend { decoders: Vec::new() });
         let mut annotator = Annotator::new(legend.clone());
         for size in [[64, 48], [320, 240], [32, 24], [320, 240]] {
-            let drawn = annotator.draw(&picture.view(), &analysis, &[], |_| size).clone();
+            let drawn = annotator.draw(&picture.view(), &analysis, &[], None, |_| size).clone();
             assert_eq!([drawn.width(), drawn.height()], size);
-            assert_eq!(Annotator::new(legend.clone()).draw(&picture.view(), &analysis, &[], |_| size), &drawn);
+            assert_eq!(Annotator::new(legend.clone()).draw(&picture.view(), &analysis, &[], None, |_| size), &drawn);
             let green = drawn.bytes().chunks_exact(3).filter(|pixel| *pixel == [70, 220, 110]).count();
             assert!(green > size[0] / 2, "the box is on it: {green} pixels");
         }

@@ -120,6 +120,11 @@ impl Faces {
         self.used = 0;
     }
 
+    /// Shortens the list to so many faces and keeps its memory.
+    pub fn truncate(&mut self, count: usize) {
+        self.used = self.used.min(count);
+    }
+
     /// Appends a face, in fresh memory when there is no room.
     pub fn push(&mut self, face: Face) {
         self.slots.truncate(self.used);

@@ -23,6 +23,7 @@ mod pipeline;
 mod pose;
 mod quality;
 mod results;
+mod sightings;
 pub mod stages;
 mod stopwatch;
 mod task;

@@ -234,6 +234,17 @@ impl Pipeline {
         each_format!(view, pixels => detector.find(&mut self.engine, pixels, purpose, limit.min(MAX_FACES)))
     }
 
+    /// Finds the upright faces of a frame and the places that may be faces, and reports whether these are all of them.
+    ///
+    /// # Errors
+    /// When the bundle has no face detector.
+    pub(crate) fn find_all(&mut self, view: &ImageView, weak: f32) -> Result<(Detections, Detections, bool), Error> {
+        let missing = || "this bundle has no face detector".to_owned();
+        let detector = self.detector.as_mut().or_error(ErrorKind::Unsupported, missing)?;
+        let (faces, others) = each_format!(view, pixels => detector.find_all(&mut self.engine, pixels, weak))?;
+        Ok((faces, others, detector.left_out() == 0 && detector.weak_left_out() == 0))
+    }
+
     /// Returns how many faces the last [`Pipeline::find`] left out because of its limit: at least as many, in a crowd.
     pub fn left_out(&self) -> usize {
         self.detector.as_ref().map_or(0, Detector::left_out)

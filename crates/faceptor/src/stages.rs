@@ -24,6 +24,7 @@ pub use crate::image::photo::{decode as decode_photo, read as read_photo, read_w
 pub use crate::image::picture::{Picture, Pixels};
 pub use crate::image::view::OwnedFrame;
 pub use crate::pipeline::{FaceImage, Pipeline};
+pub use crate::sightings::Sightings;
 pub use crate::tasks::decoder::{TaskDecoder, TaskResult, largest};
 pub use crate::tasks::parsing::{OUTSIDE, Parsing};
 pub use crate::tasks::prediction::Prediction;

@@ -2,17 +2,19 @@
 
 use crate::analysis::{Analysis, Face};
 use crate::analyze::{Observer, Step};
-use crate::detect::detection::Detections;
+use crate::detect::detection::{Detection, Detections};
 use crate::detect::detector::Purpose;
 use crate::error::{Error, Result};
 use crate::geometry::{Point, Similarity, TRACKING_LANDMARKS};
 use crate::image::view::{ImageView, each_format};
 use crate::pipeline::{FaceImage, Pipeline};
 use crate::quality::LIVE_ROLL;
+use crate::sightings::Sightings;
 use crate::tasks::decoder::{TaskDecoder, TaskResult};
 use crate::tasks::prediction::Prediction;
 use crate::tasks::selection::TaskList;
 use crate::tasks::smoothing;
+use crate::track::face_track::Track;
 use crate::track::likeness::Likeness;
 use crate::track::search_roll::SearchRoll;
 use crate::track::track_check::Suspicion;
@@ -102,6 +104,7 @@ pub struct VideoFaces {
     smoothing_s: f32,
     /// A prediction of each task before it is smoothed.
     unsmoothed: Vec<Prediction>,
+    sightings: Sightings,
 }
 
 impl VideoFaces {
@@ -121,6 +124,7 @@ impl VideoFaces {
             deferred: TaskList::new(),
             smoothing_s: smoothing::TIME_CONSTANT_S,
             unsmoothed: decoders.iter().map(TaskDecoder::blank).collect(),
+            sightings: Sightings::default(),
             pipeline,
         };
         let chosen = faces.pipeline.tasks().clone();
@@ -136,6 +140,28 @@ impl VideoFaces {
     /// Sets whether parsing keeps the scores for masks; see [`Pipeline::enable_masks`].
     pub fn enable_masks(&mut self, on: bool) {
         self.pipeline.enable_masks(on);
+    }
+
+    /// Sets whether the detector runs on every frame, for [`VideoFaces::sightings`]. It costs a run of the detector a frame.
+    pub fn watch_closely(&mut self, on: bool) {
+        self.sightings.set_wanted(on);
+    }
+
+    /// Returns every place of this frame where the detector has seen what may be a face, tracked or not.
+    pub fn sightings(&self) -> &Sightings {
+        &self.sightings
+    }
+
+    /// Returns the tracks that are not shown, because their faces are covered or in doubt: their numbers and places.
+    pub fn hidden(&self) -> impl Iterator<Item = (u32, Detection)> {
+        let guided = self.tracking_task.is_some();
+        let hidden = self.tracker.iter().filter(move |(slot, _)| !self.tracker.is_visible(*slot, guided));
+        hidden.map(|(_, track)| (track.id, track.detection()))
+    }
+
+    /// Returns the place of the face in a slot; it may reach beyond the frame.
+    pub fn place(&self, slot: usize) -> Option<Detection> {
+        self.tracker.get(slot).map(Track::detection)
     }
 
     /// Returns the network.
@@ -279,8 +305,22 @@ impl VideoFaces {
         if self.tracker.look(&look) {
             self.search_roll.restart();
         }
-        let search = self.tracker.search(guided, policy.finds_rarely());
+        self.sightings.begin();
+        let mut search = self.tracker.search(guided, policy.finds_rarely());
+        if self.sightings.are_wanted() {
+            // A run on this frame needs no preparation.
+            search = match search {
+                Search::Prepared => Search::Whole,
+                Search::Part(_) => Search::Nothing,
+                other => other,
+            };
+        }
         let found = match search {
+            Search::Nothing if self.sightings.are_wanted() => {
+                self.sightings.search(&mut self.pipeline, view)?;
+                policy.ended(Step::Find);
+                return Ok(true);
+            }
             Search::Nothing => return Ok(false),
             Search::Part(part) => {
                 self.pipeline.sweep(view, part, SWEEP_FRAMES as usize);
@@ -313,10 +353,21 @@ impl VideoFaces {
     /// Runs the detector on a whole frame, at the roll whose turn it is.
     fn search_whole(&mut self, view: &ImageView) -> Result<Detections> {
         let roll = self.search_roll.choose(self.tracker.iter().map(|(_, track)| track));
-        let mut found = match roll {
-            0.0 => self.pipeline.find(view, Purpose::Live, self.limit)?,
+        let upright = match self.sightings.are_wanted() {
+            true => Some(self.sightings.search(&mut self.pipeline, view)?),
+            false => None,
+        };
+        let mut found = match (roll, upright) {
+            (0.0, Some(mut faces)) => {
+                faces.truncate(self.limit);
+                faces
+            }
+            (0.0, None) => self.pipeline.find(view, Purpose::Live, self.limit)?,
             _ => self.pipeline.find_rolled(view, roll, self.limit)?,
         };
+        if roll != 0.0 {
+            self.sightings.add(&found);
+        }
         self.search_roll.retain(&mut found, self.tracker.iter().map(|(_, track)| track));
         self.tracker.searched_at(roll);
         Ok(found)

@@ -10,12 +10,14 @@ use faceptor::stages::{Analysis, Face, Parsing, PhotoSearch, Prediction, TaskDec
 const VISIBLE_SHARE: f32 = 0.01;
 
 /// Formats the results of a picture: a heading with name and size, then a block for each face, and the files written.
+/// `identities`: a gallery's answers by face; empty without a gallery.
 pub fn describe(
     name: &str,
     [width, height]: [usize; 2],
     analysis: &Analysis,
     decoders: &[TaskDecoder],
     files: &ResultFiles,
+    identities: &[Identity<'_>],
 ) -> String {
     let count = match analysis.faces.len() {
         0 => "no face".to_owned(),
@@ -35,7 +37,7 @@ pub fn describe(
     let mut text = format!("{}: {width} x {height}, {count}{left_out}{searched}\n", terminal::one_line(name));
     for (index, face) in analysis.faces.iter().enumerate() {
         // Writing to a String cannot fail.
-        let _ = describe_face(&mut text, face, decoders);
+        let _ = describe_face(&mut text, face, decoders, identities.get(index));
         for mask in files.masks_of(index).iter().flatten() {
             let _ = writeln!(text, "    mask: {}", terminal::one_line(mask));
         }
@@ -67,7 +69,12 @@ pub fn describe_frame(
     terminal::one_line(&line).into_owned() + "\n"
 }
 
-fn describe_face(text: &mut String, face: &Face, decoders: &[TaskDecoder]) -> std::fmt::Result {
+fn describe_face(
+    text: &mut String,
+    face: &Face,
+    decoders: &[TaskDecoder],
+    identity: Option<&Identity<'_>>,
+) -> std::fmt::Result {
     let [x, y, width, height] = face.detection.xywh();
     let score = face.detection.score;
     writeln!(text, "  face {}: score {score:.2}, box {x:.0},{y:.0} {width:.0} x {height:.0}", face.id)?;
@@ -75,7 +82,7 @@ fn describe_face(text: &mut String, face: &Face, decoders: &[TaskDecoder]) -> st
     if !warnings.is_empty() {
         writeln!(text, "    not to be trusted: {}", warnings.join(", "))?;
     }
-    let phrases = caption::phrases(face, decoders, None);
+    let phrases = caption::phrases(face, decoders, identity);
     if !phrases.is_empty() {
         writeln!(text, "    {}", phrases.join(", "))?;
     }
@@ -109,7 +116,7 @@ mod tests {
 
     #[test]
     fn picture_without_a_face_is_one_line() {
-        let text = |name, analysis, files| describe(name, [4, 3], &analysis, &[], &files);
+        let text = |name, analysis, files| describe(name, [4, 3], &analysis, &[], &files, &[]);
         assert_eq!(text("a.jpg", Analysis::default(), ResultFiles::default()), "a.jpg: 4 x 3, no face\n");
         let files = ResultFiles { annotated: Some(Some("out/a\u{1b}.png".to_owned())), ..ResultFiles::default() };
         let analysis = Analysis { faces_left_out: 7, ..Analysis::default() };
@@ -121,7 +128,7 @@ mod tests {
 
     #[test]
     fn what_was_not_looked_for_is_said() {
-        let text = |analysis: &Analysis| describe("a.jpg", [4, 3], analysis, &[], &ResultFiles::default());
+        let text = |analysis: &Analysis| describe("a.jpg", [4, 3], analysis, &[], &ResultFiles::default(), &[]);
         let mut analysis = Analysis { searched_from_px: Some(24.0), ..Analysis::default() };
         assert_eq!(text(&analysis), "a.jpg: 4 x 3, no face, searched for faces of 24 pixels and more\n");
         analysis.faces.push(Face::blank(&[]));

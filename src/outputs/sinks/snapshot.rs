@@ -37,7 +37,7 @@ impl Sink<SnapshotFrame> for SnapshotSink {
             (snapshot.request.take(), snapshot.frame.still.take())
         {
             let SharedFrame { analysis, identities, .. } = &snapshot.frame;
-            let picture = self.annotator.draw(&still.view(), analysis, &identities.list(), own_size);
+            let picture = still.draw(&mut self.annotator, analysis, &identities.list(), own_size);
             drop(still);
             let rules = OutputRules { force, inputs: self.inputs.clone() };
             let written =

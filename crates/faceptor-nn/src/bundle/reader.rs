@@ -13,7 +13,7 @@ use crate::bundle::{
 };
 use crate::cpu::{Memory, Packing};
 use crate::error::{Error, ErrorKind};
-use crate::manifest::Manifest;
+use crate::manifest::{Manifest, TaskKind};
 use crate::plan::{Element, Plan, Port, check_plan};
 use crate::tensor::Data;
 
@@ -120,7 +120,18 @@ impl Bundle {
         Bundle::from_bytes(bytes)
     }
 
-    /// Returns the manifest inside.
+    /// Returns the same network without its tasks of a kind: none of them can be chosen any more.
+    ///
+    /// # Errors
+    /// As when the bundle was opened.
+    pub fn without(&self, kind: TaskKind) -> Result<Arc<Bundle>, BundleError> {
+        // The hashes were checked when it was opened.
+        let mut bundle = Bundle::read(self.bytes.clone(), Hashes::HeaderOnly)?;
+        bundle.manifest.take_out(kind);
+        Ok(Arc::new(bundle))
+    }
+
+    /// Returns the manifest inside; with the feature `no-expression`, without the tasks that the feature takes out.
     pub fn manifest(&self) -> &Manifest {
         &self.manifest
     }
@@ -175,6 +186,11 @@ impl Bundle {
     }
 
     fn check(bytes: Memory, hashes: Hashes) -> Result<Arc<Bundle>, BundleError> {
+        Bundle::read(bytes, hashes).map(Arc::new)
+    }
+
+    /// Reads and checks a bundle: the only way from bytes to a network.
+    fn read(bytes: Memory, hashes: Hashes) -> Result<Bundle, BundleError> {
         let file = (*bytes).as_ref();
         let (sections, digest) = read_header(file, hashes)?;
         let body = |s: &Section| &file[s.offset..s.offset + s.len];
@@ -188,7 +204,10 @@ impl Bundle {
         let manifest_text = std::str::from_utf8(body(only(MANIFEST, "manifest")?))
             .map_err(|_| BundleError::Malformed("the manifest is not UTF-8".into()))?
             .to_string();
-        let manifest = Manifest::parse(&manifest_text)?;
+        let mut manifest = Manifest::parse(&manifest_text)?;
+        if cfg!(feature = "no-expression") {
+            manifest.take_out(TaskKind::Expression);
+        }
         let table: Vec<TensorEntry> = decode(body(only(TABLE, "tensor table")?), "tensor table")?;
         let data = only(DATA, "data section")?;
         let packed = match sections.iter().any(|s| s.kind == PACKED) {
@@ -232,7 +251,7 @@ impl Bundle {
         }
         let identity = packed.as_ref().map_or(digest, |packed| packed.origin);
         let sha256 = hexadecimal(&identity);
-        Ok(Arc::new(Bundle { manifest, manifest_text, table, ranges, packed, plans, parts, identity, sha256, bytes }))
+        Ok(Bundle { manifest, manifest_text, table, ranges, packed, plans, parts, identity, sha256, bytes })
     }
 }
 
@@ -332,5 +351,69 @@ fn part_info(plan: &Plan, table: &[TensorEntry]) -> PartInfo {
         parameter_bytes: plan.values.iter().filter_map(|v| v.constant).map(|c| table[c as usize].bytes()).sum(),
         inputs: describe(&plan.inputs),
         outputs: describe(&plan.outputs),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::{Op, Step, Unary, Value};
+
+    /// A bundle of one part with the tasks `age` and `mood`, which infers expressions.
+    fn bytes() -> Vec<u8> {
+        let mut text = String::from(
+            "format = 1\nname = 'n'\nversion = '0'\n[input]\ntensor = 'image'\nsize = 8\nmean = [0, 0, 0]\nstd = [1, 1, 1]\n\
+             [frame]\ntemplate = [[0, 0], [1, 0], [0.5, 0.5], [0, 1], [1, 1]]\n\
+             [[part]]\nname = 'p'\nfile = 'x'\nsha256 = ''\ninputs = ['image']\noutputs = ['y']\n",
+        );
+        for (name, kind) in [("mood", "expression"), ("age", "age")] {
+            text += &format!("[[task]]\nname = '{name}'\nkind = '{kind}'\npart = 'p'\noutput = 'y'\n");
+        }
+        let value = || Value { shape: vec![1, 3, 8, 8], element: Element::F32, constant: None };
+        let port = |name: &str, value| Port { name: name.into(), value };
+        let mut writer = crate::bundle::Writer::new(&text);
+        writer.plan(Plan {
+            name: "p".into(),
+            values: vec![value(), value()],
+            steps: vec![Step { name: "s".into(), op: Op::Unary(Unary::Relu), inputs: vec![0], outputs: vec![1] }],
+            inputs: vec![port("image", 0)],
+            outputs: vec![port("y", 1)],
+            macs: 0,
+        });
+        writer.finish().expect("a small bundle")
+    }
+
+    fn tasks(bundle: &Bundle) -> Vec<&str> {
+        bundle.manifest().tasks.iter().map(|task| task.name.as_str()).collect()
+    }
+
+    #[test]
+    fn no_way_of_reading_leaves_what_the_feature_takes_out() {
+        let expected: &[&str] = if cfg!(feature = "no-expression") { &["age"] } else { &["mood", "age"] };
+        let bytes: &'static [u8] = bytes().leak();
+        let path = std::env::temp_dir().join(format!("faceptor-taken-out-{}", std::process::id()));
+        std::fs::write(&path, bytes).expect("writable");
+        let read = [
+            Bundle::from_bytes(bytes),
+            Bundle::from_static(bytes),
+            Bundle::from_memory(Arc::new(bytes)),
+            Bundle::open(&path),
+        ];
+        std::fs::remove_file(&path).expect("it is there");
+        for bundle in read {
+            let bundle = bundle.expect("a bundle");
+            assert_eq!(tasks(&bundle), expected);
+            assert_eq!(bundle.manifest().taken_out.is_empty(), expected.len() == 2);
+        }
+    }
+
+    #[test]
+    fn a_network_without_a_kind_of_tasks_is_the_same_otherwise() {
+        let whole = Bundle::from_bytes(&bytes()).expect("a bundle");
+        let without = whole.without(TaskKind::Expression).expect("the same bytes");
+        assert_eq!((tasks(&without), &without.manifest().taken_out[..]), (vec!["age"], &["mood".to_owned()][..]));
+        assert_eq!(without.sha256(), whole.sha256());
+        let again = without.without(TaskKind::Age).expect("the same bytes");
+        assert!(tasks(&again).iter().all(|task| *task != "age"));
     }
 }

@@ -73,6 +73,9 @@ pub struct Manifest {
     /// The check whether a crop shows a face, if the network has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub face_check: Option<FaceCheck>,
+    /// Names of the tasks that were taken out with [`Manifest::take_out`].
+    #[serde(skip)]
+    pub taken_out: Vec<String>,
 }
 
 /// The input tensor of the face network: `[1, 3, size, size]`.
@@ -284,6 +287,17 @@ impl Manifest {
         let manifest: Manifest = toml::from_str(text).map_err(syntax)?;
         manifest.check()?;
         Ok(manifest)
+    }
+
+    /// Takes every task of a kind out: it is no task of the network any more, and only its name is kept.
+    pub fn take_out(&mut self, kind: TaskKind) {
+        let others = std::mem::take(&mut self.tasks);
+        for task in others {
+            match task.kind == kind {
+                true => self.taken_out.push(task.name),
+                false => self.tasks.push(task),
+            }
+        }
     }
 
     /// Returns the task of that name.

@@ -157,6 +157,36 @@ impl Detector {
         Ok(self.candidates.suppress(self.overlap, limit))
     }
 
+    /// Finds the faces of a frame as [`Detector::find`] does for the live loop, and also returns the places that only reach
+    /// `weak`: they may be faces.
+    pub(crate) fn find_all(
+        &mut self,
+        engine: &mut Engine,
+        picture: &impl Pixels,
+        weak: f32,
+    ) -> Result<(Detections, Detections)> {
+        self.candidates.clear();
+        self.weak.clear();
+        let mut smallest = true;
+        for size in self.sizes.iter_mut().filter(|size| size.live) {
+            if !std::mem::take(&mut smallest) && size.magnifies(picture) {
+                continue;
+            }
+            let threshold = self.threshold;
+            size.letterbox.set_sparse(true);
+            size.letterbox.fill(picture, &self.normalization, engine.input(size.input).map_err(Error::network)?);
+            let (candidates, others) = (&mut self.candidates, &mut self.weak);
+            collect(size, weak.min(threshold), engine, picture, |found| match found.score >= threshold {
+                true => candidates.push(found),
+                false => others.push(found),
+            })?;
+        }
+        let faces = self.candidates.suppress(self.overlap, MAX_FACES);
+        let mut others = self.weak.suppress(self.overlap, MAX_FACES);
+        others.retain(|place| faces.iter().all(|face| face.overlap(place) <= self.overlap));
+        Ok((faces, others))
+    }
+
     /// Returns the faces of a frame that are turned by about `roll` degrees, for the live loop. The scale is that of the
     /// upright search, so the input does not cover the corners of the frame.
     pub fn find_rolled(
@@ -185,6 +215,11 @@ impl Detector {
     /// Returns how many faces the last search left out because of its limit: at least as many, in a crowd.
     pub fn left_out(&self) -> usize {
         self.candidates.left_out()
+    }
+
+    /// Returns how many places the last [`Detector::find_all`] left out besides.
+    pub(crate) fn weak_left_out(&self) -> usize {
+        self.weak.left_out()
     }
 
     /// Returns the sizes for photos that do not magnify a photo needlessly, the smallest in any case.

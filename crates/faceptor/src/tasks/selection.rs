@@ -9,11 +9,17 @@ pub const MAX_TASKS: usize = 32;
 /// Tasks in the order of their priority, as indices into the manifest's tasks.
 pub type TaskList = heapless::Vec<u8, MAX_TASKS>;
 
+/// The reason for which a task of expressions cannot be chosen.
+const EXPRESSION_TAKEN_OUT: &str = "inferring emotions is forbidden at work and in schools (AI Act, Article 5; docs/privacy.md). \
+     This program was built with the feature no-expression, or runs with --no-expression";
+
 /// A wrong `--tasks`.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum SelectionError {
     #[error("unknown task '{name}': this bundle has {known} (or all, none)")]
     Unknown { name: String, known: String },
+    #[error("the task '{name}' was taken out: {EXPRESSION_TAKEN_OUT}")]
+    TakenOut { name: String },
     #[error("no task is named: give names separated by commas, or all, or none for the face detector alone")]
     Empty,
 }
@@ -35,7 +41,10 @@ pub fn select(manifest: &Manifest, request: Option<&str>) -> Result<TaskList, Se
     }
     for name in names {
         let Some(index) = manifest.tasks.iter().position(|task| task.name == name) else {
-            return Err(SelectionError::Unknown { name: name.to_owned(), known: known_names(manifest) });
+            return Err(match was_taken_out(manifest, name) {
+                true => SelectionError::TakenOut { name: name.to_owned() },
+                false => SelectionError::Unknown { name: name.to_owned(), known: known_names(manifest) },
+            });
         };
         if chosen.contains(&(index as u8)) {
             log::warn!("task {name} is named twice; once is enough");
@@ -64,8 +73,13 @@ fn every(manifest: &Manifest) -> std::ops::Range<u8> {
 pub(crate) fn find(manifest: &Manifest, name: &str) -> Result<u8> {
     match every(manifest).find(|&index| manifest.tasks[usize::from(index)].name == name) {
         Some(index) => Ok(index),
+        None if was_taken_out(manifest, name) => bail!(Task, "{}", SelectionError::TakenOut { name: name.to_owned() }),
         None => bail!(Task, "unknown task '{name}': this bundle has {}", known_names(manifest)),
     }
+}
+
+fn was_taken_out(manifest: &Manifest, name: &str) -> bool {
+    manifest.taken_out.iter().any(|task| task == name)
 }
 
 fn known_names(manifest: &Manifest) -> String {
@@ -128,6 +142,7 @@ pub fn shared_parts(manifest: &Manifest) -> Vec<SharedPart> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use faceptor_nn::manifest::TaskKind;
 
     fn manifest() -> Manifest {
         let mut text = String::from(
@@ -175,6 +190,23 @@ mod tests {
     fn an_unknown_name_lists_the_known_ones() {
         let error = select(&manifest(), Some("age,ages")).expect_err("ages is not a task").to_string();
         assert!(error.contains("'ages'") && error.contains("landmarks, age, recognition"), "{error}");
+    }
+
+    #[test]
+    fn a_task_that_was_taken_out_is_no_task() {
+        let mut manifest = manifest();
+        manifest.take_out(TaskKind::Age);
+        assert_eq!(select(&manifest, None), Ok(list(&[0])));
+        assert_eq!(select(&manifest, Some("all")), Ok(list(&[0, 1])));
+        assert_eq!(select(&manifest, Some("recognition")), Ok(list(&[1])));
+        let refused = select(&manifest, Some("landmarks,age")).expect_err("it was taken out");
+        assert_eq!(refused, SelectionError::TakenOut { name: "age".to_owned() });
+        let reason = refused.to_string();
+        assert!(reason.contains("'age'") && reason.contains("Article 5") && reason.contains("--no-expression"));
+        assert_eq!(find(&manifest, "age").expect_err("it was taken out").to_string(), reason);
+        assert!(shared_parts(&manifest).iter().all(|part| part.name != "memory" || part.needed_by == 1));
+        let unknown = select(&manifest, Some("ages")).expect_err("no task").to_string();
+        assert!(unknown.contains("has landmarks, recognition ("), "{unknown}");
     }
 
     #[test]

@@ -69,9 +69,9 @@ impl PreviewSink {
     }
 
     fn picture(&mut self, scene: &SharedFrame) -> Result<Option<Vec<u8>>> {
-        let Some(still) = scene.still.as_deref().filter(|_| self.broadcast.viewers() > 0) else { return Ok(None) };
+        let Some(still) = scene.still.as_ref().filter(|_| self.broadcast.viewers() > 0) else { return Ok(None) };
         let size = |picture: &Picture| fitting([picture.width(), picture.height()], ROOM, false);
-        let drawn = self.annotator.draw(&still.view(), &scene.analysis, &scene.identities.list(), size);
+        let drawn = still.draw(&mut self.annotator, &scene.analysis, &scene.identities.list(), size);
         let mut jpeg = Vec::with_capacity(64 << 10);
         let (width, height) = (drawn.width() as u32, drawn.height() as u32);
         JpegEncoder::new_with_quality(&mut jpeg, JPEG_QUALITY).encode(

@@ -30,7 +30,7 @@ impl VideoFrames {
             let own = [picture.width(), picture.height()];
             room.filter(|room| even(own) != *room).map_or(own, |room| fitting(own, room, true))
         };
-        let picture = self.annotator.draw(&still.view(), &scene.analysis, &scene.identities.list(), size);
+        let picture = still.draw(&mut self.annotator, &scene.analysis, &scene.identities.list(), size);
         self.bytes.clear();
         let size = match self.size {
             Some(size) => size,
@@ -97,9 +97,11 @@ fn append_planes(picture: &Picture, [width, height]: [usize; 2], out: &mut Vec<u
 mod tests {
     use super::*;
     use crate::live::frame_pool::FramePool;
+    use crate::live::still::Still;
 
     fn scene(width: usize, height: usize, colour: [u8; 3]) -> SharedFrame {
-        let still = FramePool::new(1, 0).keep(&Picture::filled(width, height, colour).view());
+        let pixels = FramePool::new(1, 0).keep(&Picture::filled(width, height, colour).view());
+        let still = pixels.map(|pixels| Still::new(pixels, None));
         SharedFrame { still, ..SharedFrame::default() }
     }
 
