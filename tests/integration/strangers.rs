@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use faceptor::stages::{Pixels, read_photo};
@@ -34,7 +34,7 @@ fn folder(name: &str) -> Option<PathBuf> {
 }
 
 /// The aligned photos of each person, in the order of their numbers; people who have most come first.
-fn photos_of_people(folder: &PathBuf) -> Result<Vec<Vec<PathBuf>>> {
+fn photos_of_people(folder: &Path) -> Result<Vec<Vec<PathBuf>>> {
     let mut people: BTreeMap<String, Vec<PathBuf>> = BTreeMap::new();
     for entry in fs::read_dir(folder)? {
         let path = entry?.path();
@@ -49,7 +49,7 @@ fn photos_of_people(folder: &PathBuf) -> Result<Vec<Vec<PathBuf>>> {
 }
 
 /// A film of a photo that moves to and fro and gets lighter and darker, as Motion JPEG.
-fn film(photo: &PathBuf) -> Result<Vec<u8>> {
+fn film(photo: &Path) -> Result<Vec<u8>> {
     let picture = read_photo(photo)?.into_picture();
     let [width, height] = [picture.width(), picture.height()].map(|side| side as u32);
     let pixels = RgbImage::from_raw(width, height, picture.bytes().to_vec()).context("three bytes a pixel")?;
@@ -76,7 +76,7 @@ fn strangers_get_no_name_and_enrolled_people_get_theirs() -> Result<()> {
         how.extend(photos[..ENROLLED].iter().filter_map(|path| path.to_str()));
         place.run(&how).expect(0);
     }
-    let names = |photo: &PathBuf| -> Result<Vec<Option<String>>> {
+    let names = |photo: &Path| -> Result<Vec<Option<String>>> {
         let path = place.folder.write("film.mjpg", &film(photo)?);
         let how = ["run", "--source", &path, "--json", "--tasks", "recognition", "--threshold", THRESHOLD];
         let lines = place.run(&how).expect(0).json();

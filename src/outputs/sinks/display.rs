@@ -115,8 +115,8 @@ mod tests {
             let mut covers = Covers::new(Style::Solid);
             covers.push(Some(Area { edges: [8.0, 8.0, 31.0, 31.0] }));
             let pixels = FramePool::new(1, 0).keep(&Picture::filled(40, 40, [250, 10, 20]).view());
-            let mut scene = SharedFrame::default();
-            scene.still = pixels.map(|pixels| Still::new(pixels, is_covered.then_some(covers)));
+            let still = pixels.map(|pixels| Still::new(pixels, is_covered.then_some(covers)));
+            let mut scene = SharedFrame { still, ..SharedFrame::default() };
             assert_eq!(display.take(&mut scene), ControlFlow::Continue(()));
             let screen = fs::read(&path)?;
             let reds = |range: std::ops::Range<usize>| {
