@@ -1,19 +1,18 @@
 //! The names of a gallery for the faces of photos.
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result, anyhow, ensure};
 
 use crate::cli::run_gallery::RunGalleryArguments;
 use crate::outputs::format::identity::Identity;
 use crate::recognition::dates;
 use crate::recognition::recognizer::Recognizer;
 use faceptor::stages::{Analysis, Prediction};
-use faceptor_gallery::{Decision, Gallery};
+use faceptor_gallery::{Decision, Roster, round_into};
 use faceptor_nn::bundle::Bundle;
 
-/// A gallery with the rule by which it names faces.
+/// The people of a gallery with the rule by which they are named. Threads share it.
 pub(crate) struct PhotoNames {
-    gallery: Gallery,
-    rule: Decision,
+    roster: Roster,
     /// The recognition's index among the tasks.
     task: usize,
     now: u64,
@@ -33,7 +32,7 @@ impl PhotoNames {
         gallery.check_network(&network).context(arguments.gallery.path()?.display().to_string())?;
         let now = dates::now();
         let threshold = arguments.threshold.needed(impostors.as_ref(), gallery.comparisons(now))?;
-        Ok(Some(PhotoNames { gallery, rule: Decision::at(threshold), task, now }))
+        Ok(Some(PhotoNames { roster: gallery.roster(Decision::at(threshold), now), task, now }))
     }
 
     /// Returns the answer for each face.
@@ -46,13 +45,18 @@ impl PhotoNames {
             let Some(Prediction::Recognition(embedding)) = result.map(|result| &result.prediction) else {
                 return Err(anyhow!("face {} was not recognised", face.id));
             };
-            let found = self.gallery.identify(embedding, &self.rule, self.now)?;
+            let mut query = vec![0; self.roster.dimension()];
+            let fits = embedding.len() == query.len() && round_into(embedding, &mut query);
+            ensure!(fits, "face {} has no embedding of {} numbers", face.id, query.len());
+            let (rule, ranking) = (self.roster.rule(), self.roster.rank(&query, self.now));
+            let unknown = ranking.unknown(&rule);
+            let person = ranking.best.map(|(place, _)| place).filter(|_| unknown.is_none());
             Ok(Identity {
-                name: found.person.map(|person| person.name()),
-                similarity: found.similarity,
-                unknown: found.unknown.map(|reason| reason.name()),
-                second: found.second,
-                threshold: found.threshold,
+                name: person.and_then(|place| self.roster.name(place)),
+                similarity: ranking.best.map(|(_, similarity)| similarity),
+                unknown: unknown.map(|reason| reason.name()),
+                second: ranking.second,
+                threshold: rule.threshold,
             })
         });
         faces.collect()
