@@ -43,7 +43,6 @@ build: tools  ## the program `faceptor`, with the network embedded
 
 test: tools  ## every Rust test; the networks' Python tests too, once `make models-test` has made their environment
 	cargo test --release --workspace $(CARGO_FLAGS) -- $(TEST_ARGS)
-	cargo test --release $(CARGO_FLAGS) --package faceptor-nn --features no-expression --lib -- taken_out takes_out
 	@$(MAKE) --no-print-directory -C models test-if-ready
 
 lint: tools  ## formatting, clippy, documentation and structure, without warnings

@@ -8,7 +8,7 @@ use crate::error::Result;
 use crate::image::view::ImageView;
 use crate::pipeline::Pipeline;
 
-/// Score from which a place may be a face. `docs/privacy.md` has the faces and the false places that this score adds.
+/// Score from which a place may be a face: a tracked face has a higher one.
 const MAY_BE_A_FACE: f32 = 0.5;
 /// Most places of a frame: the detector's faces and further places, and those of a search at another roll.
 pub const MAX_SIGHTINGS: usize = 3 * MAX_FACES;

@@ -1,6 +1,6 @@
-"""Measures what `--blur all` covers, for docs/privacy.md.
+"""Measures what `--blur all` covers.
 
-    python -m faceptor_models.student.covering --binary ../target/release/faceptor --doc ../docs/privacy.md
+    python -m faceptor_models.student.covering --binary ../target/release/faceptor
 
 The scenes of `faces/scenes/dev` go through `faceptor image --out` and through `faceptor run --out`, one after the other, with solid
 covers. A labelled face counts as covered if 95 % of its box no longer shows the photo's pixels. How far a head reaches beyond the
@@ -16,10 +16,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from .accuracy import replace_block
 from .development import Development
 
-MARKS = ("<!-- figures made by student.covering -->", "<!-- end of figures -->")
 # Boxes of the labels with smaller scores are not to be relied on.
 LEAST_SCORE = 0.75
 COVERED = 0.95
@@ -107,7 +105,6 @@ def main():
     p.add_argument("--faces", default="../../shared/faces")
     p.add_argument("--binary", default="../target/release/faceptor")
     p.add_argument("--limit", type=int, help="so many scenes, for a trial")
-    p.add_argument("--doc", metavar="FILE", help="write the figures into this page")
     args = p.parse_args()
     scenes = json.loads((Path(args.faces) / "scenes/dev.json").read_text())[: args.limit]
     root = Path(args.faces) / "scenes"
@@ -128,11 +125,7 @@ def main():
     inside, count = heads(Development(args.faces), args.binary)
     parts = ", ".join(f"{100 * share:.1f} % of {name}" for name, share in inside.items())
     lines += ["", f"Inside the cover of a face, in {count} photos with masks: {parts}."]
-    block = "\n".join(lines)
-    print(block)
-    if args.doc:
-        path = Path(args.doc)
-        path.write_text(replace_block(path.read_text(), MARKS, block))
+    print("\n".join(lines))
 
 
 if __name__ == "__main__":
