@@ -43,11 +43,15 @@ refused "user namespaces" unshare --user true
 refused "mounting" mount -t tmpfs x /tmp
 refused "the host's name" hostname probe
 refused "the clock" date --set 2030-01-01
-cp /bin/true /var/lib/faceptor/program
-refused "a program that it wrote" /var/lib/faceptor/program
+for folder in /var/lib/faceptor /run/faceptor /tmp /var/tmp /dev/shm; do
+    cp /bin/true $folder/program
+    chmod +x $folder/program
+    refused "a program that it wrote into $folder" $folder/program
+    rm -f $folder/program
+done
 refused "signals to others" kill -0 1
 refused "new privileges" grep -q '^NoNewPrivs:.*0$' /proc/self/status
 refused "capabilities" grep -q '^Cap\(Eff\|Prm\|Bnd\|Amb\):.*[1-9a-f]' /proc/self/status
 refused "unfiltered system calls" grep -q '^Seccomp:.*0$' /proc/self/status
-rm -f /var/lib/faceptor/probe /var/lib/faceptor/program /run/faceptor/probe.x
+rm -f /var/lib/faceptor/probe /run/faceptor/probe.x
 echo "tried $tried things"

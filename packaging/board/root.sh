@@ -48,7 +48,7 @@ for deb in "$work"/cache/archives/*.deb; do
 done
 cp "$root/usr/share/base-passwd/passwd.master" "$root/etc/passwd"
 cp "$root/usr/share/base-passwd/group.master" "$root/etc/group"
-: >"$root/etc/shadow"
+install -m 600 /dev/null "$root/etc/shadow"
 : >"$root/etc/machine-id"
 echo board >"$root/etc/hostname"
 rm -rf "$root"/usr/share/{doc,locale,info} "$root"/usr/lib/udev/hwdb.*

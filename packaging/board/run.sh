@@ -27,7 +27,12 @@ active() { systemctl is-active --quiet $unit; }
 inactive() { ! systemctl is-active --quiet $unit; }
 property() { systemctl show --value --property "$1" $unit; }
 journal() { journalctl --no-pager --quiet --unit $unit | grep -qF -- "$1"; }
-another_process() { active && [ "$(property MainPID)" != "$process" ]; }
+# Reads the process first: it is 0 between the end of one and the start of the next.
+another_process() {
+    local found
+    found=$(property MainPID)
+    [ "$found" != 0 ] && [ "$found" != "$process" ] && active
+}
 
 echo "board: $(uname -srm), $(systemctl --version | head -n 1), up after $(now) s"
 
@@ -90,7 +95,9 @@ AppArmorProfile=
 ExecPaths=/usr
 StateDirectory=faceptor
 UNIT
-printf '[Service]\nExecStart=/bin/bash /mnt/host/probe.sh\n' >/etc/systemd/system/probe.service
+# The folder of the host is root's: the probe's user reads a copy.
+install -D -m 644 /mnt/host/probe.sh /usr/local/share/probe.sh
+printf '[Service]\nExecStart=/bin/bash /usr/local/share/probe.sh\n' >/etc/systemd/system/probe.service
 mkdir -p /home/someone && chmod 755 /root && echo secret >/root/secret && echo secret >/home/someone/secret
 systemctl daemon-reload
 rm -f /run/faceptor/probe
