@@ -293,7 +293,7 @@ struct Described {
     is_complete: bool,
 }
 
-/// What is done with each photo.
+/// Steps that each photo goes through.
 struct PhotoTask {
     limits: PhotoOptions,
     locate: Locate,
@@ -328,7 +328,7 @@ impl PhotoTask {
         analysis.faces_left_out += analysis.faces.len().saturating_sub(self.limit);
         analysis.faces.truncate(self.limit);
         identities.truncate(self.limit);
-        // Where it is not, a smaller limit was asked for.
+        // Otherwise a smaller limit was asked for.
         if self.limit == MAX_FACES && analysis.faces_left_out > 0 {
             let more = analysis.faces_left_out;
             log::warn!(

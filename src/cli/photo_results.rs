@@ -12,7 +12,7 @@ use crate::outputs::output_paths::{Origin, OutputPaths};
 use faceptor::stages::{Analysis, Picture, Pipeline, Pixels};
 use faceptor_results::cover::Covers;
 
-/// What the files of a photo show.
+/// Content of a photo's files.
 #[derive(Clone, Copy)]
 pub struct Shown<'a> {
     pub analysis: &'a Analysis,

@@ -8,16 +8,16 @@ use faceptor_results::cover_memory::{CoverMemory, Place};
 /// Overlap of a track and what the detector has seen of its face.
 const SAME_FACE: f32 = 0.3;
 
-/// Whose head is covered.
+/// The heads that are covered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Whom {
-    /// Everyone's.
+    /// All heads.
     All,
-    /// That of everyone who has no name, or none yet.
+    /// Heads of people without a name, or without one yet.
     Unknown,
 }
 
-/// How and whose heads are covered.
+/// Style of the covers, and the heads that get one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Blur {
     pub whom: Whom,
@@ -50,7 +50,7 @@ impl Shield {
     /// Takes the faces of a frame of `size` pixels, `elapsed_s` after the last one. `identities`: the gallery's answers for the
     /// visible faces, in their order.
     ///
-    /// Everything is covered that the detector has seen or the tracker follows, unless it is a visible face with a name.
+    /// Covers all places that the detector has seen or the tracker follows, except visible faces with a name.
     pub fn update(&mut self, video: &VideoFaces, identities: Option<&Identities>, size: [usize; 2], elapsed_s: f32) {
         if std::mem::replace(&mut self.size, size) != size {
             self.memory.forget();

@@ -67,7 +67,7 @@ fn photos_show_no_face() {
     assert_eq!(solid.get_pixel(450, 60), photo.get_pixel(450, 60));
     let blocks = annotated(&folder, PORTRAIT, &["--tasks", "none", "--blur", "all"]);
     assert!(flatness(&blocks, EYES_AND_MOUTH) > 0.8, "{}", flatness(&blocks, EYES_AND_MOUTH));
-    // Nothing on it is recognised any more.
+    // No face on it is recognised any more.
     let file = folder.write("blocks.png", &png(blocks));
     let found = faceptor(&["image", &file, "--json", "--tasks", "none"]).expect(0).json();
     assert_eq!(found[0]["faces"].as_array().map(Vec::len), Some(0), "{}", found[0]);

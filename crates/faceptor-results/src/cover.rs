@@ -26,7 +26,7 @@ const LEAST_BLOCK: usize = 4;
 /// Colour of a solid cover.
 pub const SOLID: [u8; 3] = [40, 40, 44];
 
-/// How a cover looks.
+/// Style of a cover.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Style {
     /// At most eight blocks across, each of its mean colour.

@@ -164,7 +164,7 @@ mod tests {
             assert!(covers_at(&memory, x), "frame {frame}");
             assert_eq!(memory.covers().areas().len(), 1, "frame {frame}");
         }
-        // Of two faces side by side one is missed.
+        // One of two faces side by side is missed.
         memory.forget();
         memory.update([place(100.0, 1, false), place(110.0, 2, false)].into_iter(), true, 0.033);
         memory.update([place(101.0, 1, false)].into_iter(), true, 0.033);
