@@ -75,32 +75,9 @@ impl DemoClip {
         let (step_u, step_v) = (cos / scale, -sin / scale);
         for (y, row) in picture.bytes_mut().chunks_exact_mut(WIDTH * 3).enumerate() {
             let (dx, dy) = (-middle.0, y as f64 - middle.1);
-            let mut u = fixed(FACE.0 + step_u * dx - step_v * dy);
-            let mut v = fixed(FACE.1 + step_v * dx + step_u * dy);
-            for pixel in row.chunks_exact_mut(3) {
-                pixel.copy_from_slice(&self.sample(u, v));
-                u += fixed(step_u);
-                v += fixed(step_v);
-            }
+            let from = [FACE.0 + step_u * dx - step_v * dy, FACE.1 + step_v * dx + step_u * dy].map(fixed);
+            self.portrait.sample_line(from, [step_u, step_v].map(fixed), WALL, row);
         }
-    }
-
-    /// Samples the portrait at a point in 65536ths of a pixel, bilinearly; returns the wall outside of it.
-    #[inline]
-    fn sample(&self, u: i64, v: i64) -> [u8; 3] {
-        let (width, height) = (self.portrait.width() as i64, self.portrait.height() as i64);
-        if u < 0 || v < 0 || u >= (width - 1) << 16 || v >= (height - 1) << 16 {
-            return WALL;
-        }
-        let at = ((v >> 16) * width + (u >> 16)) as usize * 3;
-        let stride = width as usize * 3;
-        let bytes = self.portrait.bytes();
-        let (upper, lower) = (&bytes[at..at + 6], &bytes[at + stride..at + stride + 6]);
-        let (fu, fv) = ((u >> 8 & 255) as u32, (v >> 8 & 255) as u32);
-        std::array::from_fn(|c| {
-            let mix = |row: &[u8]| u32::from(row[c]) * (256 - fu) + u32::from(row[c + 3]) * fu;
-            ((mix(upper) * (256 - fv) + mix(lower) * fv + (1 << 15)) >> 16) as u8
-        })
     }
 
     /// Returns the middle of the face in frame `frame`, and the size of a pixel of the portrait, both in frame pixels.

@@ -4,6 +4,7 @@ pub mod bilinear;
 pub mod colour;
 pub mod containment;
 pub mod downscaled;
+mod fixed_point;
 pub mod formats;
 pub mod jpeg;
 pub mod jpeg_markers;
