@@ -118,6 +118,25 @@ pub(crate) fn wrong_size(name: &str, given: usize, remedy: &str) -> Failure {
     Failure::argument(format!("struct_size of {name} is {given}, which is no size of that struct: {remedy}"))
 }
 
+/// Fills in a struct of the caller with what `made` returns for its size, which its first field holds.
+///
+/// # Safety
+/// The pointer is null or to such a struct.
+pub(crate) unsafe fn fill<T>(
+    target: *mut T,
+    parameter: &str,
+    name: &str,
+    made: impl FnOnce(usize) -> Outcome<T>,
+) -> Outcome<()> {
+    // SAFETY: the caller of this function vouches for it; the size comes first.
+    let size = unsafe { border::read(target.cast::<usize>(), parameter) }?;
+    if !is_known_size::<T>(size) {
+        return Err(wrong_size(name, size, &format!("set it to sizeof({name})")));
+    }
+    // SAFETY: as above.
+    unsafe { border::write(target, made(size)?, parameter) }
+}
+
 /// Frees an analyzer.
 #[unsafe(no_mangle)]
 pub extern "C" fn faceptor_analyzer_free(analyzer: *mut c_void) {
@@ -299,14 +318,9 @@ pub extern "C" fn faceptor_result_count(result: *const c_void) -> usize {
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn faceptor_result_face(result: *const c_void, index: usize, face: *mut records::Face) -> u32 {
     guarded(|| {
-        // SAFETY: the caller vouches for the pointer; the size comes first.
-        let size = unsafe { border::read(face.cast::<usize>(), "face") }?;
-        if !is_known_size::<records::Face>(size) {
-            return Err(wrong_size("faceptor_face", size, "set it to sizeof(faceptor_face)"));
-        }
-        let found = records::Face { struct_size: size, ..RESULTS.get(result)?.face(index)? };
-        // SAFETY: as above.
-        unsafe { border::write(face, found, "face") }
+        let made = |size| Ok(records::Face { struct_size: size, ..RESULTS.get(result)?.face(index)? });
+        // SAFETY: the caller vouches for the pointer.
+        unsafe { fill(face, "face", "faceptor_face", made) }
     })
 }
 

@@ -11,7 +11,7 @@ use faceptor_identity::people::{self as identity_people, PhotoOutcome};
 
 use crate::border;
 use crate::failure::{Failure, Outcome, guarded};
-use crate::functions::{ANALYZERS, RESULTS, give, with_image, wrong_size};
+use crate::functions::{ANALYZERS, RESULTS, fill, give, with_image, wrong_size};
 use crate::handles::Handles;
 use crate::network::Source;
 use crate::people::{self, EnrolmentTexts, Gallery};
@@ -138,14 +138,9 @@ pub unsafe extern "C" fn faceptor_result_identity(
     identity: *mut records::Identity,
 ) -> u32 {
     guarded(|| {
-        // SAFETY: the caller vouches for the pointer; the size comes first.
-        let size = unsafe { border::read(identity.cast::<usize>(), "identity") }?;
-        if !is_known_size::<records::Identity>(size) {
-            return Err(wrong_size("faceptor_identity", size, "set it to sizeof(faceptor_identity)"));
-        }
-        let found = records::Identity { struct_size: size, ..RESULTS.get(result)?.identity(index)? };
-        // SAFETY: as above.
-        unsafe { border::write(identity, found, "identity") }
+        let made = |size| Ok(records::Identity { struct_size: size, ..RESULTS.get(result)?.identity(index)? });
+        // SAFETY: the caller vouches for the pointer.
+        unsafe { fill(identity, "identity", "faceptor_identity", made) }
     })
 }
 
