@@ -7,7 +7,6 @@ use serde_json::{Value, json};
 use crate::outputs::draw::overlay::Legend;
 use crate::outputs::sinks::preview::broadcast::{Broadcast, Kind};
 use crate::outputs::sinks::preview::request::HttpRefusal;
-use faceptor_nn::manifest::TaskKind;
 
 /// Chooses tasks of the running loop by their names, separated by commas, or `none`. Returns at once.
 pub type SetTasks = dyn Fn(&str) -> Result<(), String> + Send + Sync;
@@ -26,7 +25,7 @@ impl Routes {
         let (number, event) = broadcast.newest(Kind::Event);
         let newest: Value = serde_json::from_slice(&event).unwrap_or(Value::Null);
         let tasks: Vec<Value> = (self.legend.decoders.iter())
-            .map(|decoder| json!({ "name": decoder.task().name, "kind": kind_name(decoder.task().kind) }))
+            .map(|decoder| json!({ "name": decoder.task().name, "kind": decoder.task().kind }))
             .collect();
         json!({
             "program": concat!("faceptor ", env!("CARGO_PKG_VERSION")),
@@ -52,16 +51,5 @@ impl Routes {
             log::debug!("the preview cannot choose tasks: {reason}");
             HttpRefusal::new(503, "the loop takes no commands now, try again")
         })
-    }
-}
-
-fn kind_name(kind: TaskKind) -> &'static str {
-    match kind {
-        TaskKind::Landmarks => "landmarks",
-        TaskKind::Parsing => "parsing",
-        TaskKind::Age => "age",
-        TaskKind::Expression => "expression",
-        TaskKind::Attributes => "attributes",
-        TaskKind::Recognition => "recognition",
     }
 }
