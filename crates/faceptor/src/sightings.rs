@@ -1,7 +1,7 @@
 //! Every place of a frame where the detector has seen what may be a face.
 //!
-//! The tracker follows the surest faces, up to a limit. Where faces are to be hidden, that is too little: a face beyond the
-//! limit, at the edge of the frame, or with a low score is one all the same.
+//! The tracker follows the faces with the highest scores, up to a limit. That does not suffice to cover faces: those beyond the
+//! limit, at the edge of the frame or with a low score must be covered too.
 
 use crate::detect::detection::{Detection, Detections, MAX_FACES};
 use crate::error::Result;

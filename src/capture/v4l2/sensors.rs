@@ -5,8 +5,8 @@
 
 use v4l::FourCC;
 
-/// Raw formats of sensors in linux/videodev2.h: Bayer mosaics of 8 to 16 bits, plain, packed and compressed; and the raw grey
-/// of monochrome sensors, which an image processor has to expose too.
+/// Raw formats of sensors in linux/videodev2.h: Bayer mosaics of 8 to 16 bits, plain, packed and compressed, and the grey
+/// formats of monochrome sensors. All of them need an image processor.
 const RAW: [&[u8; 4]; 42] = [
     b"BA81", b"GBRG", b"GRBG", b"RGGB", b"BG10", b"GB10", b"BA10", b"RG10", b"pBAA", b"pGAA", b"pgAA", b"pRAA",
     b"aBA8", b"aGA8", b"agA8", b"aRA8", b"bBA8", b"bGA8", b"BD10", b"bRA8", b"BG12", b"GB12", b"BA12", b"RG12",

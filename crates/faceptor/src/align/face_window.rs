@@ -1,8 +1,8 @@
 //! A face window: one network input, and how it is placed on a face and sampled.
 //!
 //! Every face has one aligned frame (`Face::to_picture`). A bundle has one window for its input, one for each preprocessing group
-//! of its manifest, or both. A group's frame is fitted to the face by itself: its template to the five keypoints, or upright
-//! about the box. For an aligned crop, where neither is known, it lies where a face in the aligned frame has it.
+//! of its manifest, or both. Each group fits its own frame to the face: the group's template to the five keypoints, or an upright
+//! square to the box. An aligned crop has neither; there the frame lies where a face in the aligned frame has it.
 
 use std::sync::Arc;
 
