@@ -43,6 +43,27 @@ enum Break {
     Stalled(String),
 }
 
+/// Time that the stream may be silent.
+struct Patience {
+    /// Time of the last frame, or of the start.
+    heard_us: u64,
+    limit_us: u64,
+}
+
+impl Patience {
+    /// Begins anew with a frame of a stream whose frames are `period_us` apart.
+    fn after_frame(heard_us: u64, period_us: u64) -> Patience {
+        let limit_us = LEAST_PATIENCE_US.max(PATIENCE_PERIODS * period_us.min(10_000_000));
+        Patience { heard_us, limit_us }
+    }
+
+    /// Returns how long the stream has been silent, if that is too long.
+    fn silence_at(&self, now_us: u64) -> Option<u64> {
+        let silence_us = now_us.saturating_sub(self.heard_us);
+        (silence_us >= self.limit_us).then_some(silence_us)
+    }
+}
+
 /// State carried from one start of the program to the next.
 #[derive(Default)]
 struct Progress {
@@ -135,17 +156,19 @@ impl Supervisor {
                 }
             }
         };
-        let mut deadline_us = begun_us + START_PATIENCE_US;
+        let mut patience = Patience { heard_us: begun_us, limit_us: START_PATIENCE_US };
         loop {
             match stream.poll(clock::now_us() + LOOK_EVERY_US) {
                 Ok(Poll::Frame(stamp)) => {
                     self.deliver(&mut stream, stamp, progress);
                     let period_us = stream.header().fps.map_or(0, |fps| (1e6 / fps) as u64);
-                    deadline_us =
-                        stamp.captured_us + LEAST_PATIENCE_US.max(PATIENCE_PERIODS * period_us.min(10_000_000));
+                    patience = Patience::after_frame(stamp.captured_us, period_us);
                 }
-                Ok(Poll::Nothing) if clock::now_us() >= deadline_us => return stalled(deadline_us - begun_us),
-                Ok(Poll::Nothing) => {}
+                Ok(Poll::Nothing) => {
+                    if let Some(silence_us) = patience.silence_at(clock::now_us()) {
+                        return stalled(silence_us);
+                    }
+                }
                 Ok(Poll::Ended) => return Break::Failed(String::new()),
                 // The message begins with the name, which the caller adds.
                 Err(error) => return Break::Failed(error.to_string().replacen(&format!("{}: ", self.name), "", 1)),
@@ -190,4 +213,20 @@ impl Supervisor {
 
 fn stalled(silence_us: u64) -> Break {
     Break::Stalled(format!("no frame for {:.0} s", silence_us as f64 / 1e6))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn silence_counts_from_the_last_frame() {
+        let start = Patience { heard_us: 1_000_000, limit_us: START_PATIENCE_US };
+        assert_eq!([15_999_999, 16_000_000].map(|now| start.silence_at(now)), [None, Some(15_000_000)]);
+        let late = Patience::after_frame(600_000_000, 33_333);
+        assert_eq!([604_999_999, 605_000_000].map(|now| late.silence_at(now)), [None, Some(5_000_000)]);
+        let slow = Patience::after_frame(600_000_000, 2_000_000);
+        assert_eq!([615_000_000, 616_000_000].map(|now| slow.silence_at(now)), [None, Some(16_000_000)]);
+        assert_eq!(late.silence_at(0), None, "a clock that lags");
+    }
 }
