@@ -18,6 +18,8 @@ SUMS = {"sdot", "usmmla", "sadalp", "fmla"}
 # Columns of a tile; float tiles have many shapes.
 COLUMNS = {"neon": 8, "sdot": 16, "i8mm": 16}
 MODULE = re.compile(r"\bcpu::(neon_float|neon|sdot|i8mm)::")
+# The function with the float loops of `neon`; those of the other families have another order of loads.
+GROUPED = "::multiply_float_grouped"
 
 SYMBOL = re.compile(r"^[0-9a-f]+ <(.+)>:$")
 INSTRUCTION = re.compile(r"^\s*([0-9a-f]+):\s+(\S+)(?:\s+(.*?))?\s*$")
@@ -108,7 +110,7 @@ def inner_loops(disassembly):
         module = MODULE.search(name)
         if not module:
             continue
-        family = "float" if module[1] == "neon_float" else module[1]
+        family = module[1] if module[1] != "neon_float" else "grouped" if GROUPED in name else "float"
         at = {instruction.address: index for index, instruction in enumerate(body)}
         starts = [(at.get(instruction.target()), end) for end, instruction in enumerate(body)]
         spans = {(start, end) for start, end in starts if start is not None and start <= end}

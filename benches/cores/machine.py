@@ -29,7 +29,7 @@ ROUNDS = (100, 300)
 def families(core):
     """Returns the families that a core can run."""
     order = ["neon", "sdot", "i8mm"]
-    return {*order[: order.index(CORES[core]) + 1], "float"}
+    return {*order[: order.index(CORES[core]) + 1], "grouped" if CORES[core] == "neon" else "float"}
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,9 @@ import loops
 import machine
 
 BEGIN, END = "<!-- make bench-cores: begin -->", "<!-- make bench-cores: end -->"
-NAMES = {"neon": "`neon`", "sdot": "`sdot`", "i8mm": "`i8mm`", "float": "float (`neon_float.rs`)"}
+NAMES = {"neon": "`neon`", "sdot": "`sdot`", "i8mm": "`i8mm`", "grouped": "float, `neon`", "float": "float, `sdot` and `i8mm`"}
+# Families of float loops: a core runs one of them, whatever else it is told to run.
+FLOATS = ("grouped", "float")
 # The documentation has only the largest of the many float loops: multiply-accumulates of a round.
 FLOAT_MACS = 192
 
@@ -32,7 +34,7 @@ def table(family, found, predictions):
     lines = [f"| {NAMES[family]} | {' | '.join(columns)} |", "|---|" + "---|" * len(found)]
     for core, chosen in machine.CORES.items():
         if family in machine.families(core):
-            mark = "" if family in (chosen, "float") else " (forced)"
+            mark = "" if family in (chosen, *FLOATS) else " (forced)"
             cells = (cell(core, loop, predictions[core, id(loop)]) for loop in found)
             lines.append(f"| {short(core)}{mark} | {' | '.join(cells)} |")
     return "\n".join(lines)
@@ -59,7 +61,7 @@ def main():
 
     found = {family: [] for family in NAMES}
     for loop in loops.inner_loops(options.disassembly.read_text()):
-        if loop.family != "float" or options.all or loop.macs() >= FLOAT_MACS:
+        if loop.family not in FLOATS or options.all or loop.macs() >= FLOAT_MACS:
             found[loop.family].append(loop)
     for family, here in found.items():
         if not here:
@@ -77,7 +79,7 @@ def main():
     above = [
         f"{short(core)} {loop.family} {loop.title()}"
         for core, loop in jobs
-        if loop.family in (machine.CORES[core], "float") and not predictions[core, id(loop)].is_within(core)
+        if loop.family in (machine.CORES[core], *FLOATS) and not predictions[core, id(loop)].is_within(core)
     ]
     print(f"\n{len(jobs)} predictions; above the bound where the family is chosen: {', '.join(above) or 'none'}")
     if options.page:

@@ -35,6 +35,14 @@ Disassembly of section .text.one:
        4:      \tsdot\tv4.4s, v30.16b, v25.4b[0]
        8:      \tcbnz\tx20, 0x0 <faceptor_nn::cpu::sdot::multiply_int8::h0123456789abcdef>
 
+0000000000000000 <faceptor_nn::cpu::neon_float::multiply_float::h0123456789abcdef>:
+       0:      \tfmla\tv0.4s, v1.4s, v2.s[0]
+       4:      \tb.ne\t0x0 <faceptor_nn::cpu::neon_float::multiply_float::h0123456789abcdef>
+
+0000000000000000 <faceptor_nn::cpu::neon_float::multiply_float_grouped::h0123456789abcdef>:
+       0:      \tfmla\tv0.4s, v1.4s, v2.s[0]
+       4:      \tb.ne\t0x0 <faceptor_nn::cpu::neon_float::multiply_float_grouped::h0123456789abcdef>
+
 0000000000000000 <faceptor_nn::ops::softmax::run::h0123456789abcdef>:
        0:      \tfmla\tv0.4s, v1.4s, v2.s[0]
        4:      \tb.ne\t0x0 <faceptor_nn::ops::softmax::run::h0123456789abcdef>
@@ -48,15 +56,15 @@ def report(cycles, best):
 
 def test_the_inner_loops_of_the_kernels_are_found():
     found = list(loops.inner_loops(DISASSEMBLY))
-    assert [loop.family for loop in found] == ["neon", "sdot"]
-    inner, dot = found
+    assert [loop.family for loop in found] == ["neon", "sdot", "float", "grouped"]
+    inner, dot, *_ = found
     assert [i.mnemonic for i in inner.body] == ["ldr", "smull", "smlal2", "sadalp", "subs", "b.ne"]
     assert (inner.macs(), inner.sums()) == (16, 1)
     assert (dot.macs(), dot.sums()) == (32, 2)
 
 
 def test_a_loop_becomes_assembly_that_branches_to_its_start():
-    inner, dot = loops.inner_loops(DISASSEMBLY)
+    inner, dot, *_ = loops.inner_loops(DISASSEMBLY)
     assert inner.assembly().splitlines()[0] == "0:"
     assert inner.assembly().splitlines()[-1] == "b.ne 0b"
     assert dot.assembly().splitlines()[-1] == "cbnz x20, 0b"
@@ -109,6 +117,6 @@ def test_only_the_text_between_the_marks_is_replaced():
 
 
 def test_every_core_runs_its_own_family_and_those_before():
-    assert machine.families("cortex-a53") == {"neon", "float"}
+    assert machine.families("cortex-a53") == {"neon", "grouped"}
     assert machine.families("cortex-a510") == {"neon", "sdot", "i8mm", "float"}
     assert machine.IN_ORDER.issubset(machine.CORES)

@@ -164,7 +164,10 @@ impl Kernel {
             ),
             // SAFETY: as for AVX-512.
             #[cfg(target_arch = "aarch64")]
-            Family::Neon | Family::Sdot | Family::I8mm => unsafe { neon_float::multiply_float(a, rows, depth, b, out) },
+            Family::Neon => unsafe { neon_float::multiply_float_grouped(a, rows, depth, b, out) },
+            // SAFETY: as for AVX-512.
+            #[cfg(target_arch = "aarch64")]
+            Family::Sdot | Family::I8mm => unsafe { neon_float::multiply_float(a, rows, depth, b, out) },
             Family::Scalar => float::multiply::<{ cfg!(target_arch = "aarch64") }>(a, rows, depth, b, out),
         }
     }

@@ -22,6 +22,8 @@ mod kernel;
 mod neon;
 #[cfg(target_arch = "aarch64")]
 mod neon_float;
+#[cfg(target_arch = "aarch64")]
+mod neon_tiles;
 pub(crate) mod packed;
 mod packing;
 mod peak;

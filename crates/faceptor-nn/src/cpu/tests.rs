@@ -123,6 +123,39 @@ fn float_kernels_equal_the_plain_sum() {
 }
 
 #[test]
+fn float_kernels_take_every_tile() {
+    let mut seed = 2026;
+    for rows in 1..18 {
+        for columns in (4..45).step_by(4) {
+            let depth = 1 + (rows * 7 + columns) % 18;
+            let mut number = || (random(&mut seed) % 2001) as f32 / 1000.0 - 1.0;
+            let a: Vec<f32> = (0..rows * depth * 2).map(|_| number()).collect();
+            let b: Vec<f32> = (0..columns * depth).map(|_| number()).collect();
+            // Rows along registers, beside each other, and neither.
+            for (row_stride, depth_stride) in [(depth, 1), (1, rows), (2 * depth, 2)] {
+                let product = |kernel: Kernel| {
+                    let width = kernel.pad_float(columns);
+                    let mut packed = vec![0.0; width * depth];
+                    pack_float(kernel, &b, columns, depth, [columns, 1], &mut packed);
+                    let mut out = vec![f32::NAN; rows * width];
+                    let strided = Strided { values: &a, row_stride, depth_stride };
+                    kernel.multiply_float(strided, rows, depth, &packed, &mut out);
+                    out.chunks_exact(width).flat_map(|row| row[..columns].to_vec()).collect::<Vec<f32>>()
+                };
+                let expected = product(Kernel::SCALAR);
+                for kernel in Kernel::available() {
+                    let found = product(kernel);
+                    let what = format!("{} {rows}x{depth}x{columns} by {row_stride}, {depth_stride}", kernel.name());
+                    // On arm64 every family adds the products in the order of the depth.
+                    let tolerance = if cfg!(target_arch = "aarch64") { 0.0 } else { 1e-4 };
+                    assert!(found.iter().zip(&expected).all(|(f, e)| (f - e).abs() <= tolerance), "{what}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
 fn factors_are_packed_from_any_strides() {
     let mut seed = 99;
     for case in 0..300 {
