@@ -2,225 +2,136 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use clap::Args;
 use serde::Serialize;
 
 use crate::capture::photo_files;
-use crate::cli::enroll_source;
+use crate::cli::enroll_writer::{Enrolled, EnrolmentWriter, Fate, Looked};
 use crate::cli::gallery_arguments::{
     EmbedderArguments, EnrolmentArguments, GalleryArguments, JsonArguments, ThresholdArguments,
 };
 use crate::cli::progress::Progress;
-use crate::cli::{Outcome, UsageError, output};
+use crate::cli::{Outcome, UsageError, enroll_people, enroll_source, output};
 use crate::recognition::dates;
-use crate::recognition::embedder::Embedder;
-use crate::recognition::enrolment::{self, Candidate, Limits};
-use faceptor_gallery::{Details, Gallery, check_name};
+use faceptor_gallery::check_name;
 
 #[derive(Args)]
 pub struct EnrollArguments {
     /// The person's name, of any script, on one line. If the gallery holds the person already, the photos are added.
-    #[arg(value_name = "NAME")]
-    name: String,
+    #[arg(required_unless_present = "people", conflicts_with = "people", value_name = "NAME")]
+    name: Option<String>,
     /// Photos (JPEG, PNG, WebP) of this person alone, or folders of them.
-    #[arg(required_unless_present = "source", conflicts_with = "source", value_name = "PATH")]
+    #[arg(
+        required_unless_present_any = ["source", "people"],
+        conflicts_with_all = ["source", "people"],
+        value_name = "PATH"
+    )]
     paths: Vec<PathBuf>,
     /// Look at a camera (/dev/video0) or film until there are good views of the person, and say what is missing.
     #[arg(long, value_name = "SOURCE")]
     source: Option<String>,
+    /// Enrol many people: each folder in DIR has the photos of one person, and the person's name.
+    #[arg(long, value_name = "DIR", conflicts_with = "source")]
+    people: Option<PathBuf>,
     #[command(flatten)]
-    gallery: GalleryArguments,
+    pub(super) gallery: GalleryArguments,
     #[command(flatten)]
-    json: JsonArguments,
+    pub(super) json: JsonArguments,
     #[command(flatten)]
-    embedder: EmbedderArguments,
+    pub(super) embedder: EmbedderArguments,
     #[command(flatten)]
-    threshold: ThresholdArguments,
+    pub(super) threshold: ThresholdArguments,
     #[command(flatten)]
-    enrolment: EnrolmentArguments,
+    pub(super) enrolment: EnrolmentArguments,
     /// Enrol also photos that there are reasons against; the reasons are stored with them.
     #[arg(long)]
-    force: bool,
+    pub(super) force: bool,
+    /// Also keep the aligned picture of each face, encrypted like the templates: `faceptor gallery migrate` can then make templates of
+    /// another network. Without it no picture is kept.
+    #[arg(long)]
+    pub(super) keep_crops: bool,
 }
 
+/// The report on a person.
 #[derive(Serialize)]
-struct PhotoReport<'a> {
-    path: &'a str,
-    enrolled: bool,
-    /// The very same photo is enrolled already.
-    known: bool,
-    /// The reasons were overruled by --force.
-    forced: bool,
-    reasons: &'a [&'a str],
+pub(super) struct PersonReport<'a> {
+    pub name: &'a str,
+    pub new: bool,
+    pub added: usize,
+    pub refused: usize,
+    pub templates: usize,
+    pub expires: Option<String>,
 }
 
-#[derive(Serialize)]
-struct Report<'a> {
-    name: &'a str,
-    new: bool,
-    added: usize,
-    refused: usize,
-    templates: usize,
-    expires: Option<String>,
-}
-
-/// Photos or views, the outcome of each, and those that show a face.
-pub(super) type Looked = (Vec<PathBuf>, Vec<Fate>, Vec<Candidate>);
-
-/// The outcome for a photo.
-pub(super) enum Fate {
-    Unreadable,
-    Refused(&'static str),
-    Candidate(usize),
+impl<'a> PersonReport<'a> {
+    /// Takes what the gallery holds after the enrolment.
+    pub fn of(writer: &EnrolmentWriter, name: &'a str, enrolled: Enrolled, refused: usize) -> PersonReport<'a> {
+        let person = writer.person(name);
+        let templates = person.map_or(0, |person| person.templates().len());
+        let expires = person.and_then(|person| person.details().expires_at).map(dates::text);
+        PersonReport { name, new: enrolled.new, added: enrolled.added, refused, templates, expires }
+    }
 }
 
 pub fn run(arguments: EnrollArguments) -> Result<Outcome> {
-    let now = dates::now();
-    let usage = |reason: String| UsageError(reason);
-    let name = check_name(&arguments.name).map_err(|reason| usage(reason.to_string()))?;
-    let expires_at = dates::end_of_enrolment(&arguments.enrolment.expires, now)
-        .map_err(|reason| usage(format!("--expires: {reason}")))?;
-    // What is wrong with the gallery or its key is reported before the photos are read.
-    let mut gallery = arguments.gallery.open_if_present()?;
-    let key = if gallery.is_none() { Some(arguments.gallery.key(true)?) } else { None };
-    let mut embedder = arguments.embedder.open()?;
-    embedder.measure_pose();
-    if let Some(gallery) = &gallery {
-        gallery.check_network(embedder.network()).context(arguments.gallery.path()?.display().to_string())?;
+    if let Some(folder) = &arguments.people {
+        return enroll_people::run(&arguments, folder);
     }
-
-    let is_present = gallery.as_ref().and_then(|gallery| gallery.person(name)).is_some_and(|one| !one.is_expired(now));
-    if is_present && (expires_at.is_some() || !arguments.enrolment.purpose.is_empty()) {
+    let now = dates::now();
+    let name = arguments.name.as_deref().unwrap_or_default();
+    let name = check_name(name).map_err(|reason| UsageError(reason.to_string()))?;
+    let mut writer = EnrolmentWriter::open(&arguments, now)?;
+    if writer.passes_details_over(name) {
         log::warn!("this person is enrolled already: --expires and --purpose change nothing (remove the person first)");
     }
     let listing = photo_files::list(&arguments.paths, &[]);
     for (path, reason) in &listing.failures {
         log::error!("{}: {reason:#}", path.display());
     }
-    let (photos, fates, mut candidates) = match &arguments.source {
-        Some(source) => enroll_source::look(source, &mut embedder, now)?,
-        None => look(listing.photos, &mut embedder, now),
+    let mut looked = match &arguments.source {
+        Some(source) => enroll_source::look(source, &mut writer.embedder, now)?,
+        None => {
+            let mut progress = Progress::of(listing.photos.len());
+            Looked::at(listing.photos, &mut writer.embedder, now, &mut progress)
+        }
     };
-    let limits = limits(&arguments, &embedder, gallery.as_ref(), now);
-    enrolment::compare(&mut candidates, gallery.as_ref(), name, limits, now);
-    let templates = enrolment::templates(&candidates, arguments.force);
-    let (added, mut new) = (templates.len(), false);
-    if added > 0 {
-        let enrolled_by = arguments.enrolment.by();
-        let (name, purpose) = (name.to_owned(), arguments.enrolment.purpose.clone());
-        let details = Details { name, enrolled_at: now, enrolled_by, purpose, expires_at };
-        let mut writer = match (gallery.take(), &key) {
-            (Some(gallery), _) => gallery,
-            (None, Some(key)) => arguments.gallery.create(key, embedder.network(), now)?,
-            (None, None) => anyhow::bail!("the gallery's key was not read"),
-        };
-        let change = writer.remove_expired(now).and_then(|_| writer.enrol(details, templates, now));
-        new = change.context(arguments.gallery.path()?.display().to_string())?;
-        arguments.gallery.count(&writer)?;
-        gallery = Some(writer);
-    }
-
-    let refused = report_photos(&photos, &fates, &candidates, &arguments)?;
-    if added == 0 && refused > 0 {
+    let enrolled = writer.enrol(name, &mut looked)?;
+    let refused = print_photos(&looked, &arguments)?;
+    if enrolled.added == 0 && refused > 0 {
         log::error!("nothing was enrolled");
     }
-    let person = gallery.as_ref().and_then(|gallery| gallery.person(name));
-    let total = person.map_or(0, |person| person.templates().len());
-    let expires = person.and_then(|person| person.details().expires_at).map(dates::text);
-    let report = Report { name, new, added, refused, templates: total, expires };
+    let report = PersonReport::of(&writer, name, enrolled, refused);
     match arguments.json.json {
         true => output::print_json(&report)?,
-        false => output::print(&summary(&report, gallery.as_ref(), now))?,
+        false => output::print(&summary(&report, writer.people()))?,
     }
     let is_whole = refused == 0 && listing.failures.is_empty();
     Ok(if is_whole { Outcome::Done } else { Outcome::SomeFailed })
 }
 
-/// Embeds the face of each photo. Returns what became of each, and the photos that show a face.
-fn look(photos: Vec<PathBuf>, embedder: &mut Embedder, now: u64) -> Looked {
-    let mut candidates = Vec::new();
-    let mut progress = Progress::of(photos.len());
-    let fate = |path: &PathBuf| {
-        progress.step();
-        let faces = match embedder.faces(path) {
-            Ok(faces) => faces,
-            Err(reason) => {
-                log::error!("{}: {reason:#}", path.display());
-                return Fate::Unreadable;
-            }
-        };
-        match enrolment::candidate(embedder, &faces, now) {
-            Ok(candidate) => candidates.push(candidate),
-            Err(reason) => return Fate::Refused(reason),
-        }
-        Fate::Candidate(candidates.len() - 1)
-    };
-    let fates = photos.iter().map(fate).collect();
-    (photos, fates, candidates)
-}
-
-/// Returns the similarities that decide; `None` where neither the network nor the user gives any.
-fn limits(arguments: &EnrollArguments, embedder: &Embedder, gallery: Option<&Gallery>, now: u64) -> Option<Limits> {
-    let comparisons = gallery.map_or(0, |gallery| gallery.comparisons(now));
-    let limits = Limits::of(embedder.impostors(), arguments.threshold.fpir, arguments.threshold.threshold, comparisons);
-    if limits.is_none() {
-        log::warn!("this network has no table of impostor scores: the photos are not compared; give --threshold");
-    }
-    limits
-}
-
 /// Prints what became of each photo. Returns how many were refused or could not be read.
-fn report_photos(
-    photos: &[PathBuf],
-    fates: &[Fate],
-    candidates: &[Candidate],
-    arguments: &EnrollArguments,
-) -> Result<usize> {
+fn print_photos(looked: &Looked, arguments: &EnrollArguments) -> Result<usize> {
     let mut refused = 0;
-    for (path, fate) in photos.iter().zip(fates) {
-        let candidate = match fate {
-            Fate::Candidate(place) => candidates.get(*place),
-            _ => None,
-        };
-        let reasons: &[&str] = match (fate, candidate) {
-            (Fate::Refused(reason), _) => &[*reason],
-            (_, Some(candidate)) => &candidate.reasons,
-            _ => &["unreadable"],
-        };
-        let enrolled = candidate.is_some_and(|candidate| candidate.is_enrolled(arguments.force));
-        let known = candidate.is_some_and(|candidate| candidate.is_known);
-        refused += usize::from(!enrolled && !known);
-        let path = path.to_string_lossy();
-        let report = PhotoReport { path: &path, enrolled, known, forced: enrolled && !reasons.is_empty(), reasons };
+    looked.each(arguments.force, |fate, report| {
+        refused += usize::from(report.is_refused());
         match arguments.json.json {
-            true => output::print_json(&report)?,
-            false if !matches!(fate, Fate::Unreadable) => output::print(&describe(&report))?,
+            true => output::print_json(report),
+            false if !matches!(fate, Fate::Unreadable) => output::print(&report.text()),
             // The error says it.
-            false => {}
+            false => Ok(()),
         }
-    }
+    })?;
     Ok(refused)
 }
 
-fn describe(report: &PhotoReport) -> String {
-    let reasons: Vec<String> = report.reasons.iter().map(|reason| reason.replace('_', " ")).collect();
-    let fate = match (report.enrolled, report.known) {
-        (true, _) if report.forced => format!("enrolled in spite of: {}", reasons.join(", ")),
-        (true, _) => "enrolled".to_owned(),
-        (false, true) => "enrolled before".to_owned(),
-        (false, false) => format!("refused: {}", reasons.join(", ")),
-    };
-    format!("{}: {fate}\n", report.path)
+fn summary(report: &PersonReport, people: usize) -> String {
+    let PersonReport { name, added, refused, templates, .. } = report;
+    let (photos, people) = (counted(*added, "photo", "photos"), counted(people, "person", "people"));
+    format!("{name}: {photos} added, {refused} refused, {templates} in all; {people} in the gallery\n")
 }
 
-fn summary(report: &Report, gallery: Option<&Gallery>, now: u64) -> String {
-    let Report { name, added, refused, templates, .. } = report;
-    let people = gallery.map_or(0, |gallery| gallery.size(now));
-    let plural = |count: usize, one: &str, many: &str| format!("{count} {}", if count == 1 { one } else { many });
-    format!(
-        "{name}: {} added, {refused} refused, {templates} in all; {} in the gallery\n",
-        plural(*added, "photo", "photos"),
-        plural(people, "person", "people")
-    )
+/// Returns a number with its noun.
+pub(super) fn counted(count: usize, one: &str, many: &str) -> String {
+    format!("{count} {}", if count == 1 { one } else { many })
 }

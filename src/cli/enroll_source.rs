@@ -6,7 +6,7 @@ use anyhow::{Result, ensure};
 
 use crate::capture::open;
 use crate::capture::source::{Poll, SourceError, SourceRequest};
-use crate::cli::enroll::{Fate, Looked};
+use crate::cli::enroll_writer::{Fate, Looked};
 use crate::platform::{clock, redaction};
 use crate::recognition::embedder::Embedder;
 use crate::recognition::enrolment;
@@ -52,7 +52,7 @@ pub(super) fn look(source: &str, embedder: &mut Embedder, now: u64) -> Result<Lo
     if !missing.is_empty() {
         log::warn!("fewer views than wanted, which costs accuracy; missing: {}", missing.join(", "));
     }
-    let names = (1..=candidates.len()).map(|view| PathBuf::from(format!("view {view}"))).collect();
+    let photos = (1..=candidates.len()).map(|view| PathBuf::from(format!("view {view}"))).collect();
     let fates = (0..candidates.len()).map(Fate::Candidate).collect();
-    Ok((names, fates, candidates))
+    Ok(Looked { photos, fates, candidates })
 }

@@ -75,7 +75,7 @@ fn identify(
     json: bool,
 ) -> Result<String> {
     let mut watch = Stopwatch::start();
-    let PhotoFaces { width, height, analysis, warnings } = embedder.faces(path)?;
+    let PhotoFaces { width, height, analysis, warnings, .. } = embedder.faces(path)?;
     let identities = naming::identities(gallery, embedder, &analysis, rule, now).map_err(|reason| anyhow!(reason))?;
     let name = path.to_string_lossy().into_owned();
     if json {

@@ -8,6 +8,9 @@ const MANY: usize = 20;
 /// Time between two lines.
 const PAUSE: Duration = Duration::from_millis(100);
 
+/// Characters of the bar.
+const BAR: usize = 20;
+
 /// Shows how many files are done, how many a second, and the time that is left.
 pub(crate) struct Progress {
     all: usize,
@@ -36,16 +39,29 @@ impl Progress {
         }
         self.last = Some(now);
         // A closed standard error is no failure.
-        let _ = write!(std::io::stderr(), "\r\x1b[K{}", describe(self.done, self.all, now - self.start));
+        let (bar, text) = (bar(self.done, self.all), describe(self.done, self.all, now - self.start));
+        let _ = write!(std::io::stderr(), "\r\x1b[K{bar} {text}");
+    }
+
+    /// Takes the line away, so that a message can stand there.
+    pub fn clear(&mut self) {
+        if self.shown {
+            self.last = None;
+            let _ = write!(std::io::stderr(), "\r\x1b[K");
+        }
     }
 }
 
 impl Drop for Progress {
     fn drop(&mut self) {
-        if self.shown {
-            let _ = write!(std::io::stderr(), "\r\x1b[K");
-        }
+        self.clear();
     }
+}
+
+/// `[==========          ]`.
+fn bar(done: usize, all: usize) -> String {
+    let filled = (BAR * done).checked_div(all).unwrap_or(BAR).min(BAR);
+    format!("[{}{}]", "=".repeat(filled), " ".repeat(BAR - filled))
 }
 
 /// `120 of 2000 photos, 12.3 a second, 2 min 33 s left`.
@@ -75,6 +91,15 @@ fn time_text(seconds: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn bar_fills_from_empty_to_full() {
+        assert_eq!(bar(0, 40), format!("[{}]", " ".repeat(20)));
+        assert_eq!(bar(20, 40), format!("[{}{}]", "=".repeat(10), " ".repeat(10)));
+        for (done, all) in [(40, 40), (0, 0), (9, 8)] {
+            assert_eq!(bar(done, all), format!("[{}]", "=".repeat(20)));
+        }
+    }
 
     #[test]
     fn rate_and_time_left_are_told() {

@@ -195,7 +195,7 @@ impl Inner {
         let View { embedding, eyes_px } = face_in_view::mean(&views);
         let now = dates::now();
         let template = Template::of(&embedding, self.recognizer.network.dimension)?;
-        let stored = StoredTemplate { template, added_at: now, eyes_px, forced: Vec::new() };
+        let stored = StoredTemplate { template, added_at: now, eyes_px, forced: Vec::new(), crop: None };
         let mut gallery = self.place.reopen(&self.key, true)?;
         gallery.check_network(&self.recognizer.network)?;
         let mut candidates = [Candidate { stored, reasons: Vec::new(), is_known: false }];

@@ -24,7 +24,7 @@ fn roster(people: &[(&str, f32, Option<u64>)], threshold: f32) -> Arc<Roster> {
         Gallery::create(&folder.path().join("g"), &key, &network, cost, PLATFORM, NOW).expect("a new file");
     for &(name, degrees, expires_at) in people {
         let template = Template::of(&direction(degrees), 2).expect("a direction");
-        let stored = StoredTemplate { template, added_at: NOW, eyes_px: 60.0, forced: Vec::new() };
+        let stored = StoredTemplate { template, added_at: NOW, eyes_px: 60.0, forced: Vec::new(), crop: None };
         let (enrolled_by, purpose) = (String::new(), String::new());
         let details = Details { name: name.into(), enrolled_at: NOW, enrolled_by, purpose, expires_at };
         gallery.enrol(details, vec![stored], NOW).expect("enrolled");

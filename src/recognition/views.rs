@@ -88,7 +88,7 @@ mod tests {
 
     fn seen(yaw_deg: f32, reasons: &[&'static str]) -> Result<(Candidate, Option<Pose>), &'static str> {
         let template = Template::of(&[1.0, 0.5], 2).expect("a direction");
-        let stored = StoredTemplate { template, added_at: 0, eyes_px: 60.0, forced: Vec::new() };
+        let stored = StoredTemplate { template, added_at: 0, eyes_px: 60.0, forced: Vec::new(), crop: None };
         let candidate = Candidate { stored, reasons: reasons.to_vec(), is_known: false };
         Ok((candidate, Some(Pose { yaw_deg, pitch_deg: 0.0, roll_deg: 0.0 })))
     }

@@ -60,7 +60,7 @@ fn killed_at_any_moment_the_gallery_has_the_state_before_or_after() {
 }
 
 /// A pseudo terminal: its own end, and the end of a program.
-fn terminal() -> (File, File) {
+pub fn terminal() -> (File, File) {
     let (mut own, mut other) = (-1, -1);
     let none = std::ptr::null_mut();
     // SAFETY: both descriptors are written, and owned by nothing else.

@@ -29,7 +29,7 @@ pub fn roster(people: u32) -> Roster {
     for person in 0..people {
         let numbers: Vec<f32> = (0..128u32).map(|index| ((person * 131 + index * 37) % 97) as f32 - 48.0).collect();
         let template = Template::of(&numbers, 128).expect("a direction");
-        let stored = StoredTemplate { template, added_at: 0, eyes_px: 60.0, forced: Vec::new() };
+        let stored = StoredTemplate { template, added_at: 0, eyes_px: 60.0, forced: Vec::new(), crop: None };
         let (name, by) = (format!("person {person}"), "test".to_owned());
         let details = Details { name, enrolled_at: 0, enrolled_by: by, purpose: String::new(), expires_at: None };
         gallery.enrol(details, vec![stored], 0).expect("enrolled");

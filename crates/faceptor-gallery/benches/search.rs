@@ -54,7 +54,7 @@ fn roster(people: usize, photos: usize) -> (Roster, Vec<i8>) {
         let mut stored = |_| {
             let template = numbers.template();
             templates.extend_from_slice(template.numbers());
-            StoredTemplate { template, added_at: 0, eyes_px: 60.0, forced: Vec::new() }
+            StoredTemplate { template, added_at: 0, eyes_px: 60.0, forced: Vec::new(), crop: None }
         };
         let details = Details {
             name: format!("person {person}"),

@@ -41,6 +41,8 @@ pub enum AuditEvent {
     Merged,
     /// The gallery got another key.
     KeyRotated,
+    /// The templates were made again by another network.
+    Migrated,
 }
 
 impl AuditEvent {
@@ -57,6 +59,7 @@ impl AuditEvent {
             AuditEvent::Imported => "imported",
             AuditEvent::Merged => "merged",
             AuditEvent::KeyRotated => "key_rotated",
+            AuditEvent::Migrated => "migrated",
         }
     }
 }

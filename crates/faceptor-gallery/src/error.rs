@@ -92,8 +92,8 @@ pub enum GalleryError {
     /// The embeddings of the file belong to another network.
     #[error(
         "this gallery belongs to another network: its templates are of {gallery} (recognition {gallery_hash:.12}), and \
-         {network} (recognition {network_hash:.12}) would compare them; use the network of the gallery, or enrol the people \
-         again from their photos"
+         {network} (recognition {network_hash:.12}) would compare them; use the network of the gallery, make the templates \
+         again (`faceptor gallery migrate`, where crops were kept), or enrol the people again from their photos"
     )]
     OtherNetwork {
         /// Name of the gallery's network.

@@ -116,7 +116,7 @@ fn examine(file: Vec<u8>) {
         expires_at: None,
     };
     let Ok(template) = Template::of(&embedding, dimension) else { return };
-    let stored = StoredTemplate { template, added_at: NOW, eyes_px: 60.0, forced: Vec::new() };
+    let stored = StoredTemplate { template, added_at: NOW, eyes_px: 60.0, forced: Vec::new(), crop: None };
     if let Ok(is_new) = gallery.enrol(details, vec![stored], NOW) {
         assert!(gallery.generation() > generation, "a change has a new generation");
         assert_eq!(gallery.people().count(), size + usize::from(is_new));

@@ -1,5 +1,6 @@
 //! The gallery: people in an encrypted file, and whom a face is most similar to.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use crate::audit::{AuditEntry, AuditEvent};
@@ -168,7 +169,7 @@ impl Gallery {
     /// When the name or another detail cannot be stored, a template does not fit, or the file cannot be written.
     pub fn enrol(&mut self, details: Details, templates: Vec<StoredTemplate>, now: u64) -> Result<bool, GalleryError> {
         let details = details.checked()?;
-        self.check_templates(&templates)?;
+        check_templates(&templates, self.network().dimension)?;
         let count = templates.len() as u32;
         let present = self.person(&details.name).map(Person::id);
         let event = if present.is_some() { AuditEvent::Extended } else { AuditEvent::Enrolled };
@@ -280,7 +281,7 @@ impl Gallery {
     /// When the name is taken or cannot be stored, a template does not fit, or the file cannot be written.
     pub fn import(&mut self, details: Details, templates: Vec<StoredTemplate>, now: u64) -> Result<(), GalleryError> {
         let details = details.checked()?;
-        self.check_templates(&templates)?;
+        check_templates(&templates, self.network().dimension)?;
         if self.person(&details.name).is_some() {
             return Err(GalleryError::NameTaken);
         }
@@ -298,17 +299,40 @@ impl Gallery {
         self.store.rotate_key(to, cost, entry(now, AuditEvent::KeyRotated, None, 0))
     }
 
-    fn check_templates(&self, templates: &[StoredTemplate]) -> Result<()> {
-        if templates.is_empty() {
-            return Err(GalleryError::Refused("a person needs at least one template".into()));
+    /// Binds the gallery to another network, with templates that it has made of the crops. Whoever is not among `people` is
+    /// removed.
+    ///
+    /// # Errors
+    /// When there is no such person, a template does not fit the network, or the file cannot be written.
+    pub fn migrate(
+        &mut self,
+        network: &Network,
+        people: Vec<(PersonId, Vec<StoredTemplate>)>,
+        now: u64,
+    ) -> Result<(), GalleryError> {
+        let present: BTreeSet<PersonId> = self.people().map(Person::id).collect();
+        for (id, templates) in &people {
+            check_templates(templates, network.dimension)?;
+            if !present.contains(id) {
+                return Err(GalleryError::NoSuchPerson);
+            }
         }
-        templates.iter().try_for_each(StoredTemplate::check)?;
-        let expected = self.network().dimension;
-        let lengths = templates.iter().map(|stored| stored.template.numbers().len());
-        match lengths.into_iter().find(|length| *length != expected) {
-            Some(found) => Err(GalleryError::Dimension { expected, found }),
-            None => Ok(()),
-        }
+        let count = people.iter().map(|(_, templates)| templates.len() as u32).sum();
+        let migrated = entry(now, AuditEvent::Migrated, None, count);
+        let mut people: BTreeMap<PersonId, Vec<StoredTemplate>> = people.into_iter().collect();
+        let gone = self.people().filter(|person| !people.contains_key(&person.id)).map(|person| {
+            let event = if person.is_expired(now) { AuditEvent::Expired } else { AuditEvent::Removed };
+            entry(now, event, Some(person.id), person.templates.len() as u32)
+        });
+        let entries: Vec<AuditEntry> = gone.chain([migrated]).collect();
+        let take = |members: &mut Vec<Member>| {
+            members.retain_mut(|member| {
+                people.remove(&member.person.id).map(|templates| member.person.templates = templates).is_some()
+            });
+        };
+        self.store.migrate(network, take, &entries)?;
+        self.changed();
+        Ok(())
     }
 
     fn changed(&mut self) {
@@ -318,4 +342,16 @@ impl Gallery {
 
 fn entry(at: u64, event: AuditEvent, person: Option<PersonId>, templates: u32) -> AuditEntry {
     AuditEntry { at, event, person, templates }
+}
+
+fn check_templates(templates: &[StoredTemplate], expected: usize) -> Result<()> {
+    if templates.is_empty() {
+        return Err(GalleryError::Refused("a person needs at least one template".into()));
+    }
+    templates.iter().try_for_each(StoredTemplate::check)?;
+    let lengths = templates.iter().map(|stored| stored.template.numbers().len());
+    match lengths.into_iter().find(|length| *length != expected) {
+        Some(found) => Err(GalleryError::Dimension { expected, found }),
+        None => Ok(()),
+    }
 }

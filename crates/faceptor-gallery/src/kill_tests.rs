@@ -2,15 +2,33 @@
 
 use crate::error::Result;
 use crate::gallery::Gallery;
+use crate::header::Network;
 use crate::header::RECORDS_AT;
 use crate::key::PassphraseCost;
-use crate::testing::{MemoryDisk, NOW, content, details, key, open, open_for_writing, stored, three_people};
+use crate::person::{Crop, StoredTemplate};
+use crate::testing::{MemoryDisk, NOW, content, details, key, network, open, open_for_writing, stored, three_people};
 
 type Change = (&'static str, fn(&mut Gallery) -> Result<()>);
 
-const CHANGES: [Change; 7] = [
+/// Moves two of the people to another network; the third is removed.
+fn migrate(gallery: &mut Gallery) -> Result<()> {
+    let other = Network { recognition: [8; 32], ..network() };
+    let ids: Vec<_> = gallery.people().take(2).map(crate::Person::id).collect();
+    let people = ids.into_iter().zip(10..).map(|(id, person)| (id, vec![with_crop(person)])).collect();
+    gallery.migrate(&other, people, NOW)
+}
+
+fn with_crop(person: u32) -> StoredTemplate {
+    StoredTemplate { crop: Some(Crop::new(vec![person as u8; 500])), ..stored(person, 0) }
+}
+
+const CHANGES: [Change; 9] = [
     ("enrol", |gallery| gallery.enrol(details("Mary Jackson"), vec![stored(9, 0), stored(9, 1)], NOW).map(|_| ())),
     ("extend", |gallery| gallery.enrol(details("Grace Hopper"), vec![stored(1, 7)], NOW).map(|_| ())),
+    ("keep a crop", |gallery| {
+        gallery.enrol(details("Mary Jackson"), vec![stored(9, 0), with_crop(9)], NOW).map(|_| ())
+    }),
+    ("migrate", migrate),
     ("export", |gallery| gallery.export("Ada Lovelace", NOW).map(|_| ())),
     ("remove", |gallery| gallery.remove("Grace Hopper", NOW)),
     ("rename", |gallery| gallery.rename("Grace Hopper", "Rear Admiral Hopper", NOW)),

@@ -36,7 +36,7 @@ pub use header::Network;
 pub use impostors::ImpostorScores;
 pub use key::{KeySource, PassphraseCost};
 pub use log::Notice;
-pub use person::{Details, Person, PersonId, StoredTemplate, check_name};
+pub use person::{Crop, Details, Person, PersonId, StoredTemplate, check_name};
 pub use platform::Platform;
 pub use ranking::Ranking;
 pub use roster::Roster;

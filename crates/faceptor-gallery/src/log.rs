@@ -4,8 +4,8 @@ use crate::audit::AuditEntry;
 use crate::error::{GalleryError, Result};
 use crate::header::{Header, Mark, RECORDS_AT};
 use crate::key::Key;
-use crate::person::{Details, Person, PersonId, StoredTemplate};
-use crate::record::{self, Content, Link};
+use crate::person::{Crop, Details, Person, PersonId, StoredTemplate};
+use crate::record::{self, Content, Link, TemplateWithCrop};
 
 /// Something about the file that did not keep it from being read, and that its owner should know.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -140,18 +140,30 @@ impl State<'_> {
                 member.person.details = record::open_personal(&member.key, record::DETAILS, gallery, id, &sealed)?;
             }
             Content::Templates { id, sealed } => {
-                let dimension = self.header.network.dimension;
                 let member = self.member(id)?;
-                let templates: Vec<StoredTemplate> =
-                    record::open_personal(&member.key, record::TEMPLATES, gallery, id, &sealed)?;
-                if templates.iter().any(|stored| stored.template.numbers().len() != dimension) {
-                    return Err("a template has another length than the header says");
-                }
-                member.person.templates.extend(templates);
+                let templates = record::open_personal(&member.key, record::TEMPLATES, gallery, id, &sealed)?;
+                self.extend(id, templates)?;
+            }
+            Content::Crops { id, sealed } => {
+                let member = self.member(id)?;
+                let templates: Vec<TemplateWithCrop> =
+                    record::open_personal(&member.key, record::CROPS, gallery, id, &sealed)?;
+                let with_crop =
+                    |(stored, crop): TemplateWithCrop| StoredTemplate { crop: crop.map(Crop::new), ..stored };
+                self.extend(id, templates.into_iter().map(with_crop).collect())?;
             }
             Content::Audit(entry) => self.audit.push(entry),
             Content::Commit { .. } => {}
         }
+        Ok(())
+    }
+
+    fn extend(&mut self, id: PersonId, templates: Vec<StoredTemplate>) -> Result<(), &'static str> {
+        let dimension = self.header.network.dimension;
+        if templates.iter().any(|stored| stored.template.numbers().len() != dimension) {
+            return Err("a template has another length than the header says");
+        }
+        self.member(id)?.person.templates.extend(templates);
         Ok(())
     }
 

@@ -1,6 +1,7 @@
 //! People: what is held on each of them.
 
 use serde::{Deserialize, Serialize};
+use zeroize::Zeroizing;
 
 use crate::error::{GalleryError, Result};
 use crate::template::Template;
@@ -79,14 +80,46 @@ pub struct StoredTemplate {
     pub eyes_px: f32,
     /// Reasons against the photo that were overruled; empty for a good one.
     pub forced: Vec<String>,
+    /// The aligned picture, where it is kept.
+    #[serde(skip)]
+    pub crop: Option<Crop>,
+}
+
+/// The aligned picture of a face, as the bytes of a JPEG or PNG file; erased from memory when it is dropped.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Crop(Zeroizing<Vec<u8>>);
+
+impl std::fmt::Debug for Crop {
+    /// Shows no bytes, so that they reach no log.
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(formatter, "Crop({} bytes)", self.0.len())
+    }
+}
+
+impl Crop {
+    /// The most bytes of a crop.
+    pub const MOST_BYTES: usize = 256 << 10;
+
+    /// Takes the bytes of an image file.
+    pub fn new(bytes: Vec<u8>) -> Crop {
+        Crop(Zeroizing::new(bytes))
+    }
+
+    /// Returns the bytes of the image file.
+    pub fn bytes(&self) -> &[u8] {
+        &self.0
+    }
 }
 
 impl StoredTemplate {
     /// The most reasons of a template, and the most characters of each.
     const MOST_REASONS: [usize; 2] = [32, 100];
 
-    /// Checks the reasons, which come from outside where a person is imported.
+    /// Checks reasons and crop, which come from outside where a person is imported.
     pub(crate) fn check(&self) -> Result<()> {
+        if self.crop.as_ref().is_some_and(|crop| crop.bytes().is_empty() || crop.bytes().len() > Crop::MOST_BYTES) {
+            return Err(GalleryError::Refused(format!("a crop is empty or has more than {} bytes", Crop::MOST_BYTES)));
+        }
         let [count, length] = StoredTemplate::MOST_REASONS;
         let is_bad = |reason: &String| reason.chars().count() > length || reason.chars().any(is_control);
         match self.forced.len() > count || self.forced.iter().any(is_bad) {

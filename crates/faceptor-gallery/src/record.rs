@@ -11,7 +11,7 @@ use crate::cipher::{self, OVERHEAD, TAG};
 use crate::error::{GalleryError, Result};
 use crate::header::ID;
 use crate::key::{KEY, Key};
-use crate::person::PersonId;
+use crate::person::{Crop, PersonId, StoredTemplate};
 use crate::platform::Platform;
 
 /// Bytes before the sealed part.
@@ -25,6 +25,9 @@ const MOST: usize = 64 << 20;
 const OWN_KEY: &[u8] = b"key";
 pub(crate) const DETAILS: &[u8] = b"details";
 pub(crate) const TEMPLATES: &[u8] = b"templates";
+pub(crate) const CROPS: &[u8] = b"crops";
+/// The most templates with crops in a record, so that none is longer than a record may be.
+const MOST_CROPS: usize = 128;
 
 /// The content of a record. Data of a person is sealed once more by that person's own key.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -39,7 +42,12 @@ pub(crate) enum Content {
     Audit(AuditEntry),
     /// All records up to here belong together and count from now on.
     Commit { generation: u64 },
+    /// Further templates with the crops that are kept of them; since version 0.8.
+    Crops { id: PersonId, sealed: Vec<u8> },
 }
+
+/// A template with the bytes of its crop, as they are sealed.
+pub(crate) type TemplateWithCrop = (StoredTemplate, Option<Vec<u8>>);
 
 /// The place of the next record: its number, and the tag of the record before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -166,6 +174,27 @@ pub(crate) fn seal_personal(
     seal_bytes(own, platform, kind, gallery, id, &plain)
 }
 
+/// Seals the templates of a person, in their order. Those without crops are written as by earlier versions.
+pub(crate) fn seal_templates(
+    own: &Key,
+    platform: &Platform,
+    gallery: &[u8; ID],
+    id: PersonId,
+    templates: &[StoredTemplate],
+) -> Result<Vec<Content>> {
+    if templates.iter().all(|stored| stored.crop.is_none()) {
+        let sealed = seal_personal(own, platform, TEMPLATES, gallery, id, &templates)?;
+        return Ok(vec![Content::Templates { id, sealed }]);
+    }
+    let seal = |part: &[StoredTemplate]| {
+        // No copy of the crops, which would stay in memory.
+        let part: Vec<(&StoredTemplate, Option<&[u8]>)> =
+            part.iter().map(|stored| (stored, stored.crop.as_ref().map(Crop::bytes))).collect();
+        Ok(Content::Crops { id, sealed: seal_personal(own, platform, CROPS, gallery, id, &part)? })
+    };
+    templates.chunks(MOST_CROPS).map(seal).collect()
+}
+
 /// Seals encoded bytes as [`seal_personal`] does.
 pub(crate) fn seal_bytes(
     own: &Key,
@@ -187,6 +216,22 @@ fn personal(kind: &[u8], gallery: &[u8; ID], id: PersonId) -> Vec<u8> {
 mod tests {
     use super::*;
     use crate::testing::PLATFORM;
+
+    #[test]
+    fn kinds_of_records_keep_their_numbers() {
+        // Earlier versions wrote the first five: a new kind has to follow them.
+        let id = PersonId::from_bytes([4; 16]);
+        let kinds = [
+            Content::Person { id, wrapped: Vec::new() },
+            Content::Details { id, sealed: Vec::new() },
+            Content::Templates { id, sealed: Vec::new() },
+            Content::Audit(AuditEntry { at: 0, event: crate::AuditEvent::Created, person: None, templates: 0 }),
+            Content::Commit { generation: 1 },
+            Content::Crops { id, sealed: Vec::new() },
+        ];
+        let numbers = kinds.iter().map(|kind| postcard::to_allocvec(kind).expect("encoded")[0]);
+        assert!(numbers.eq(0..6));
+    }
 
     #[test]
     fn records_form_a_chain() {

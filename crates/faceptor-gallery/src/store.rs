@@ -150,8 +150,9 @@ impl Store {
     pub fn add(&mut self, person: Person, entry: AuditEntry) -> Result<()> {
         let key: [u8; KEY] = self.platform.bytes().map_err(GalleryError::io(RANDOM))?;
         let member = Member { key: Key::from_bytes(key), person };
-        let [own, details, templates] = self.person_records(&member, &self.key)?;
-        self.append(&[own, details, templates, Content::Audit(entry)])?;
+        let mut records = self.person_records(&member, &self.key)?;
+        records.push(Content::Audit(entry));
+        self.append(&records)?;
         self.log.people.push(member);
         self.log.audit.push(entry);
         Ok(())
@@ -162,8 +163,9 @@ impl Store {
         let place = self.log.people.iter().position(|member| member.person.id == id);
         let place = place.ok_or(GalleryError::NoSuchPerson)?;
         let (own, gallery) = (&self.log.people[place].key, &self.header.gallery_id);
-        let sealed = record::seal_personal(own, &self.platform, record::TEMPLATES, gallery, id, &templates)?;
-        self.append(&[Content::Templates { id, sealed }, Content::Audit(entry)])?;
+        let mut records = record::seal_templates(own, &self.platform, gallery, id, &templates)?;
+        records.push(Content::Audit(entry));
+        self.append(&records)?;
         self.log.people[place].person.templates.extend(templates);
         self.log.audit.push(entry);
         Ok(())
@@ -181,7 +183,21 @@ impl Store {
         self.ready()?;
         let mut people = self.log.people.clone();
         change(&mut people);
-        self.write_all(people, entries, self.key.clone(), self.header.derivation)
+        self.write_all(people, entries, self.key.clone(), self.header.clone())
+    }
+
+    /// Changes the people, and writes the whole file anew for another network.
+    pub fn migrate(
+        &mut self,
+        network: &Network,
+        change: impl FnOnce(&mut Vec<Member>),
+        entries: &[AuditEntry],
+    ) -> Result<()> {
+        self.ready()?;
+        let mut people = self.log.people.clone();
+        change(&mut people);
+        let header = Header { network: network.clone(), ..self.header.clone() };
+        self.write_all(people, entries, self.key.clone(), header)
     }
 
     /// Writes the whole file anew under another key.
@@ -189,7 +205,8 @@ impl Store {
         self.ready()?;
         let salt = self.platform.bytes().map_err(GalleryError::io(RANDOM))?;
         let derivation = to.derivation(salt, cost);
-        self.write_all(self.log.people.clone(), &[entry], to.key(&derivation)?, derivation)
+        let header = Header { derivation, ..self.header.clone() };
+        self.write_all(self.log.people.clone(), &[entry], to.key(&derivation)?, header)
     }
 
     /// Checks that changes are allowed, and that the state is the file's.
@@ -240,16 +257,10 @@ impl Store {
         Ok(())
     }
 
-    fn write_all(
-        &mut self,
-        people: Vec<Member>,
-        entries: &[AuditEntry],
-        key: Key,
-        derivation: Derivation,
-    ) -> Result<()> {
+    fn write_all(&mut self, people: Vec<Member>, entries: &[AuditEntry], key: Key, header: Header) -> Result<()> {
         let generation = self.next_generation()?;
         let file_id = self.platform.bytes().map_err(GalleryError::io(RANDOM))?;
-        let header = Header { file_id, derivation, generation, ..self.header.clone() };
+        let header = Header { file_id, generation, ..header };
         let (mut file, hash) = header.encode(&key, &self.platform)?;
         file.resize(RECORDS_AT, 0);
         let mut link = Link::first(file_id, &hash);
@@ -275,16 +286,13 @@ impl Store {
     }
 
     /// Seals the records of a person by the own key, and that by the gallery's.
-    fn person_records(&self, member: &Member, key: &Key) -> Result<[Content; 3]> {
+    fn person_records(&self, member: &Member, key: &Key) -> Result<Vec<Content>> {
         let (id, gallery, platform) = (member.person.id, &self.header.gallery_id, &self.platform);
         let wrapped = record::wrap(key, platform, gallery, id, &member.key)?;
         let (own, Person { details, templates, .. }) = (&member.key, &member.person);
         let details = record::seal_personal(own, platform, record::DETAILS, gallery, id, details)?;
-        let templates = record::seal_personal(own, platform, record::TEMPLATES, gallery, id, templates)?;
-        Ok([
-            Content::Person { id, wrapped },
-            Content::Details { id, sealed: details },
-            Content::Templates { id, sealed: templates },
-        ])
+        let mut records = vec![Content::Person { id, wrapped }, Content::Details { id, sealed: details }];
+        records.extend(record::seal_templates(own, platform, gallery, id, templates)?);
+        Ok(records)
     }
 }

@@ -167,7 +167,7 @@ pub(crate) fn embedding(person: u32, photo: u32) -> Vec<f32> {
 
 pub(crate) fn stored(person: u32, photo: u32) -> StoredTemplate {
     let template = Template::of(&embedding(person, photo), DIMENSION).expect("a direction");
-    StoredTemplate { template, added_at: NOW, eyes_px: 60.0, forced: Vec::new() }
+    StoredTemplate { template, added_at: NOW, eyes_px: 60.0, forced: Vec::new(), crop: None }
 }
 
 pub(crate) fn details(name: &str) -> Details {
@@ -191,7 +191,7 @@ pub(crate) fn random_template(dimension: usize, seed: &mut u64) -> Template {
 
 /// A person with these templates.
 pub(crate) fn person_with(templates: Vec<Template>, now: u64) -> Person {
-    let stored = |template| StoredTemplate { template, added_at: now, eyes_px: 60.0, forced: Vec::new() };
+    let stored = |template| StoredTemplate { template, added_at: now, eyes_px: 60.0, forced: Vec::new(), crop: None };
     let templates = templates.into_iter().map(stored).collect();
     Person { id: PersonId::from_bytes([1; 16]), details: details("Ada"), templates }
 }

@@ -4,12 +4,14 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
+use image::ExtendedColorType;
+use image::codecs::jpeg::JpegEncoder;
 
 use faceptor::stages::{
     Analysis, Augmentation, Face, ImageView, Locate, MAX_FACES, Picture, Pipeline, Pixels, Prediction, Purpose,
-    TaskDecoder, TaskList, read_photo,
+    TaskDecoder, TaskList, aligned_crop, decode_photo, read_photo,
 };
-use faceptor_gallery::{ImpostorScores, Network};
+use faceptor_gallery::{Crop, ImpostorScores, Network, Template};
 use faceptor_nn::bundle::Bundle;
 use faceptor_nn::manifest::TaskKind;
 use faceptor_nn::thread_pool::Threads;
@@ -23,7 +25,13 @@ pub struct Embedder {
     network: Network,
     impostors: Option<ImpostorScores>,
     locate: Locate,
+    keeps_crops: bool,
 }
+
+/// Side of a crop that is kept, pixels: more than any recognition network reads of it.
+const CROP_SIDE: usize = 224;
+/// JPEG quality of a crop that is kept.
+const CROP_QUALITY: u8 = 95;
 
 /// The faces of a photo.
 pub struct PhotoFaces {
@@ -35,6 +43,15 @@ pub struct PhotoFaces {
     pub analysis: Analysis,
     /// Faults of a file that could be read.
     pub warnings: Vec<String>,
+    /// The crop of each face, if they are kept.
+    crops: Vec<Crop>,
+}
+
+impl PhotoFaces {
+    /// Returns the crop of a face by place, if crops are kept.
+    pub fn crop(&self, face: usize) -> Option<&Crop> {
+        self.crops.get(face)
+    }
 }
 
 impl Embedder {
@@ -53,7 +70,35 @@ impl Embedder {
             true => Locate::Aligned,
             false => Locate::Find { purpose: Purpose::Photo, limit: MAX_FACES },
         };
-        Ok(Embedder { pipeline, task, network, impostors, locate })
+        Ok(Embedder { pipeline, task, network, impostors, locate, keeps_crops: false })
+    }
+
+    /// Also keeps the aligned crop of each face, for [`PhotoFaces::crop`].
+    pub fn keep_crops(&mut self) {
+        self.keeps_crops = true;
+    }
+
+    fn crops(&self, picture: &Picture, analysis: &Analysis) -> Result<Vec<Crop>> {
+        let crop = |face: &Face| -> Result<Crop> {
+            let crop = aligned_crop(picture, &face.to_picture, CROP_SIDE).context("the crop cannot be made")?;
+            let mut jpeg = Vec::new();
+            let mut encoder = JpegEncoder::new_with_quality(&mut jpeg, CROP_QUALITY);
+            let side = CROP_SIDE as u32;
+            encoder.encode(crop.bytes(), side, side, ExtendedColorType::Rgb8).context("the crop cannot be encoded")?;
+            Ok(Crop::new(jpeg))
+        };
+        if self.keeps_crops { analysis.faces.iter().map(crop).collect() } else { Ok(Vec::new()) }
+    }
+
+    /// Embeds the face of a crop that was kept.
+    ///
+    /// # Errors
+    /// When it is no picture, or has no embedding.
+    pub fn embed_crop(&mut self, crop: &Crop) -> Result<Template> {
+        let picture: Picture = decode_photo(crop.bytes())?.into_picture();
+        let analysis = self.pipeline.analyze(&picture, Locate::Aligned).context("the network failed")?;
+        let face = analysis.faces.first().context("the crop shows no face")?;
+        Ok(Template::of(self.embedding(face), self.network.dimension)?)
     }
 
     /// Also measures the pose of each head, where the network has landmarks for it.
@@ -103,7 +148,8 @@ impl Embedder {
     /// When the network fails.
     pub fn faces_of(&mut self, picture: &Picture, warnings: Vec<String>) -> Result<PhotoFaces> {
         let analysis = self.pipeline.analyze(picture, self.locate).context("the network failed")?;
-        Ok(PhotoFaces { width: picture.width(), height: picture.height(), analysis, warnings })
+        let crops = self.crops(picture, &analysis)?;
+        Ok(PhotoFaces { width: picture.width(), height: picture.height(), analysis, warnings, crops })
     }
 
     /// Finds the faces of a frame and embeds each of them.
@@ -115,7 +161,8 @@ impl Embedder {
         view.to_picture(&mut picture);
         let locate = Locate::Find { purpose: Purpose::Live, limit: MAX_FACES };
         let analysis = self.pipeline.analyze(&picture, locate).context("the network failed")?;
-        Ok(PhotoFaces { width: picture.width(), height: picture.height(), analysis, warnings: Vec::new() })
+        let crops = self.crops(&picture, &analysis)?;
+        Ok(PhotoFaces { width: picture.width(), height: picture.height(), analysis, warnings: Vec::new(), crops })
     }
 
     /// Returns the embedding of a face.

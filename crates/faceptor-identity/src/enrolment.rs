@@ -81,8 +81,8 @@ pub fn candidate(embedder: &Embedder, faces: &PhotoFaces, now: u64) -> Result<Ca
         let [_, _, width, height] = face.detection.xywh();
         width * height
     };
-    let largest = faces.analysis.faces.iter().max_by(|a, b| area(a).total_cmp(&area(b)));
-    let face = largest.ok_or("no_face")?;
+    let largest = faces.analysis.faces.iter().enumerate().max_by(|a, b| area(&a.1).total_cmp(&area(&b.1)));
+    let (place, face) = largest.ok_or("no_face")?;
     let quality = face.quality();
     let mut reasons: Vec<&'static str> = quality.warnings().collect();
     if face.pose().is_some_and(|pose| is_turned(&pose)) && !reasons.contains(&"turned") {
@@ -92,7 +92,8 @@ pub fn candidate(embedder: &Embedder, faces: &PhotoFaces, now: u64) -> Result<Ca
         reasons.push("several_faces");
     }
     let template = Template::of(embedder.embedding(face), embedder.network().dimension).map_err(|_| "no_embedding")?;
-    let stored = StoredTemplate { template, added_at: now, eyes_px: quality.eyes_px, forced: Vec::new() };
+    let crop = faces.crop(place).cloned();
+    let stored = StoredTemplate { template, added_at: now, eyes_px: quality.eyes_px, forced: Vec::new(), crop };
     Ok(Candidate { stored, reasons, is_known: false })
 }
 
@@ -167,7 +168,7 @@ mod tests {
         let one = |degrees: &f32| {
             let (sine, cosine) = degrees.to_radians().sin_cos();
             let template = Template::of(&[cosine, sine], 2).expect("a direction");
-            let stored = StoredTemplate { template, added_at: 0, eyes_px: 60.0, forced: Vec::new() };
+            let stored = StoredTemplate { template, added_at: 0, eyes_px: 60.0, forced: Vec::new(), crop: None };
             Candidate { stored, reasons: Vec::new(), is_known: false }
         };
         angles.iter().map(one).collect()

@@ -8,6 +8,7 @@
 #[doc(no_inline)]
 pub use crate::{Age, Augmentation, Colour, ImageView, PixelFormat, Point, Pose, Quality, ShortFrame};
 
+pub use crate::align::crop::aligned_crop;
 pub use crate::align::face_window::WindowTransforms;
 pub use crate::analysis::{Analysis, Deadline, Face, Timing};
 pub use crate::analyze::{Locate, Observer, Step};

@@ -2,6 +2,7 @@
 
 mod changes;
 mod listing;
+mod migration;
 mod transfer;
 
 use std::path::PathBuf;
@@ -54,6 +55,8 @@ enum Verb {
     Verify,
     /// Write the gallery anew under another key. Copies made before can still be read with the former key: destroy it.
     RotateKey(changes::RotateArguments),
+    /// Make the templates again with another network (--model), from the crops that `enroll --keep-crops` has kept.
+    Migrate(migration::MigrateArguments),
     /// List enrolments, removals and exports. Removed people have no name here.
     Audit,
     /// Make a key file: 64 hexadecimal digits, mode 0400.
@@ -86,6 +89,7 @@ pub fn run(arguments: GalleryVerbArguments) -> Result<Outcome> {
         Verb::Rename { name, to } => changes::rename(&gallery, &name, &to, now, json)?,
         Verb::Merge { name, other } => changes::merge(&gallery, &name, &other, now, json)?,
         Verb::RotateKey(to) => changes::rotate_key(&gallery, &to, now, json)?,
+        Verb::Migrate(to) => return migration::migrate(&gallery, &to, now, json),
         Verb::Export { name, out } => transfer::export(&gallery, &name, out.as_deref(), now)?,
         Verb::Import { file } => transfer::import(&gallery, &file, now, json)?,
         Verb::MakeKey { file } => {

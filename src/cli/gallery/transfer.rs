@@ -12,7 +12,8 @@ use crate::cli::gallery_arguments::GalleryArguments;
 use crate::cli::{UsageError, output};
 use crate::platform::key_file;
 use crate::recognition::dates;
-use faceptor_gallery::{AuditEntry, Details, Network, Person, StoredTemplate, Template, check_name};
+use faceptor_gallery::{AuditEntry, Crop, Details, Network, Person, StoredTemplate, Template, check_name};
+use faceptor_nn::bundle::hexadecimal;
 
 /// The format that this program reads and writes.
 const FORMAT: u32 = 1;
@@ -48,6 +49,9 @@ struct ExportedTemplate {
     added_at: u64,
     eyes_px: f32,
     forced: Vec<String>,
+    /// The bytes of the JPEG file that is kept, in hexadecimal digits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    crop: Option<String>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -58,7 +62,15 @@ struct ExportedEvent {
 }
 
 fn digits(network: &Network) -> String {
-    network.recognition.iter().map(|byte| format!("{byte:02x}")).collect()
+    hexadecimal(&network.recognition)
+}
+
+/// Reads two hexadecimal digits a byte.
+fn bytes(digits: &str) -> Option<Vec<u8>> {
+    let (pairs, rest) = digits.as_bytes().as_chunks::<2>();
+    let digit = |byte: u8| char::from(byte).to_digit(16).map(|digit| digit as u8);
+    let byte = |&[high, low]: &[u8; 2]| Some(digit(high)? << 4 | digit(low)?);
+    if rest.is_empty() { pairs.iter().map(byte).collect() } else { None }
 }
 
 impl Export {
@@ -69,6 +81,7 @@ impl Export {
             added_at: stored.added_at,
             eyes_px: stored.eyes_px,
             forced: stored.forced.clone(),
+            crop: stored.crop.as_ref().map(|crop| hexadecimal(crop.bytes())),
         });
         let audit = audit.iter().map(|entry| ExportedEvent {
             at: dates::text(entry.at),
@@ -132,9 +145,10 @@ pub(super) fn import(arguments: &GalleryArguments, file: &Path, now: u64, json: 
             network.name
         );
         let template = |template: ExportedTemplate| -> Result<StoredTemplate> {
-            let ExportedTemplate { numbers, added_at, eyes_px, forced } = template;
+            let ExportedTemplate { numbers, added_at, eyes_px, forced, crop } = template;
             let template = Template::from_numbers(numbers, network.dimension)?;
-            Ok(StoredTemplate { template, added_at, eyes_px, forced })
+            let crop = crop.map(|digits| bytes(&digits).context("a crop is no hexadecimal number")).transpose()?;
+            Ok(StoredTemplate { template, added_at, eyes_px, forced, crop: crop.map(Crop::new) })
         };
         let templates = export.templates.into_iter().map(template).collect::<Result<Vec<_>>>().with_context(within)?;
         let details = Details {

@@ -37,7 +37,7 @@ fn details(name: &str) -> Details {
 
 fn stored(embedding: [f32; 3]) -> StoredTemplate {
     let template = Template::of(&embedding, 3).expect("a direction");
-    StoredTemplate { template, added_at: NOW, eyes_px: 60.0, forced: Vec::new() }
+    StoredTemplate { template, added_at: NOW, eyes_px: 60.0, forced: Vec::new(), crop: None }
 }
 
 fn create(path: &Path) -> Gallery {

@@ -10,7 +10,7 @@ use crate::geometry::Similarity;
 use crate::image::bilinear::bilinear;
 use crate::image::downscaled::{MAX_HALVINGS, Region};
 use crate::image::normalization::Normalization;
-use crate::image::picture::{Pixels, Pyramid};
+use crate::image::picture::{Picture, Pixels, Pyramid};
 
 /// Maximum number of samples of a network pixel along one axis.
 const MAX_SAMPLES: usize = 4;
@@ -174,6 +174,15 @@ impl Crop {
     }
 }
 
+/// Samples the aligned frame of a face, which lies at `to_picture`, into a picture of `side` x `side` pixels.
+pub fn aligned_crop(picture: &Picture, to_picture: &Similarity, side: usize) -> Option<Picture> {
+    let mut crop = Crop::new(side, Warp::NONE, Normalization { mean: [0.0; 3], std: [1.0; 3], bgr: false });
+    let (plane, mut values) = (side * side, vec![0.0; 3 * side * side]);
+    crop.fill_from_photo(&Pyramid::new(picture), to_picture, &mut values);
+    let pixel = |at: usize| [0, 1, 2].map(|channel| values[channel * plane + at].round() as u8);
+    Picture::from_rgb(side, side, (0..plane).flat_map(pixel).collect())
+}
+
 /// Interpolates RGB on a black surround; the edge fades out over one pixel.
 fn bilinear_on_black(picture: &impl Pixels, x: f32, y: f32) -> [u32; 3] {
     let (width, height) = (picture.width() as f32, picture.height() as f32);
@@ -188,7 +197,20 @@ fn bilinear_on_black(picture: &impl Pixels, x: f32, y: f32) -> [u32; 3] {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::image::picture::Picture;
+
+    #[test]
+    fn aligned_crop_shows_the_frame_upright() {
+        let picture = ramp(200, 160, 1);
+        // The frame of 64 pixels begins at (30, 20).
+        let to_picture = Similarity { a: 64.0, b: 0.0, tx: 29.5, ty: 19.5 };
+        let crop = aligned_crop(&picture, &to_picture, 32).expect("a picture");
+        assert_eq!((crop.width(), crop.height()), (32, 32));
+        for (x, y) in [(0usize, 0usize), (31, 0), (0, 31), (16, 16)] {
+            let [red, green, blue] = crop.rgb(x, y).map(f32::from);
+            assert!((red - (30.5 + 2.0 * x as f32)).abs() <= 1.0, "{x} {y}: {red}");
+            assert!((green - (20.5 + 2.0 * y as f32)).abs() <= 1.0 && blue == 50.0, "{x} {y}: {green}");
+        }
+    }
 
     const PLAIN: Normalization = Normalization { mean: [0.0; 3], std: [1.0; 3], bgr: false };
 

@@ -1,0 +1,201 @@
+//! `faceptor enroll --people`: a folder a person.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, ensure};
+use serde::Serialize;
+
+use crate::capture::photo_files;
+use crate::cli::enroll::{EnrollArguments, PersonReport, counted};
+use crate::cli::enroll_writer::{EnrolmentWriter, Looked};
+use crate::cli::progress::Progress;
+use crate::cli::{Outcome, output};
+use crate::recognition::dates;
+use faceptor_gallery::check_name;
+
+/// The people whose folders lie in one folder.
+#[derive(Default)]
+struct People {
+    /// Photos by name, in the order of the names.
+    photos: BTreeMap<String, Vec<PathBuf>>,
+    /// Folders that cannot be read, have no photo, or whose name is none; photos that lie in no person's folder.
+    failures: Vec<(PathBuf, String)>,
+}
+
+/// The report on all people.
+#[derive(Serialize)]
+struct Report {
+    /// People that photos were found of.
+    people: usize,
+    /// People who were not in the gallery before.
+    new: usize,
+    /// Photos that were added, and those that were enrolled before.
+    added: usize,
+    known: usize,
+    /// Photos that were refused or cannot be read, and folders that name no person.
+    refused: usize,
+    failed: usize,
+    /// People none of whose photos is in the gallery.
+    without_photo: usize,
+    in_gallery: usize,
+}
+
+/// Enrols the people whose folders lie in a folder.
+///
+/// # Errors
+/// When the folder has none, or the gallery cannot be written; the people before that are enrolled then.
+pub(super) fn run(arguments: &EnrollArguments, folder: &Path) -> Result<Outcome> {
+    let now = dates::now();
+    let people = list(folder)?;
+    for (path, reason) in &people.failures {
+        log::error!("{}: {reason}", path.display());
+    }
+    ensure!(
+        !people.photos.is_empty(),
+        "{}: no folder with photos is in it; --people takes a folder with one folder a person, each with the person's name",
+        folder.display()
+    );
+    let mut writer = EnrolmentWriter::open(arguments, now)?;
+    if people.photos.keys().any(|name| writer.passes_details_over(name)) {
+        log::warn!("some of these people are enrolled already: --expires and --purpose change nothing for them");
+    }
+    let (json, mut progress) = (arguments.json.json, Progress::of(people.photos.values().map(Vec::len).sum()));
+    let (mut refusals, mut report) = (Vec::new(), Report::of(&people));
+    for (name, photos) in people.photos {
+        let mut looked = Looked::at(photos, &mut writer.embedder, now, &mut progress);
+        let enrolled = writer.enrol(&name, &mut looked)?;
+        let refused_before = report.refused;
+        looked.each(arguments.force, |_, photo| {
+            report.refused += usize::from(photo.is_refused());
+            report.known += usize::from(photo.known);
+            match json {
+                true => output::print_json(photo)?,
+                false if photo.is_refused() => refusals.push(photo.text()),
+                false => {}
+            }
+            Ok(())
+        })?;
+        report.new += usize::from(enrolled.new);
+        report.added += enrolled.added;
+        report.without_photo += usize::from(writer.person(&name).is_none());
+        if json {
+            output::print_json(&PersonReport::of(&writer, &name, enrolled, report.refused - refused_before))?;
+        }
+    }
+    drop(progress);
+    report.in_gallery = writer.people();
+    match json {
+        true => output::print_json(&report)?,
+        // After the progress, so that what was refused is seen.
+        false => output::print(&format!("{}{}", refusals.concat(), report.text()))?,
+    }
+    let is_whole = report.refused == 0 && report.failed == 0;
+    Ok(if is_whole { Outcome::Done } else { Outcome::SomeFailed })
+}
+
+impl Report {
+    fn of(people: &People) -> Report {
+        Report {
+            people: people.photos.len(),
+            new: 0,
+            added: 0,
+            known: 0,
+            refused: 0,
+            failed: people.failures.len(),
+            without_photo: 0,
+            in_gallery: 0,
+        }
+    }
+
+    fn text(&self) -> String {
+        let Report { new, known, refused, failed, without_photo, .. } = self;
+        format!(
+            "{}, {new} of them new: {} added, {known} enrolled before, {refused} refused; {without_photo} without a photo in the \
+             gallery, {}; {} in the gallery\n",
+            counted(self.people, "person", "people"),
+            counted(self.added, "photo", "photos"),
+            counted(*failed, "path names no person", "paths name no person"),
+            counted(self.in_gallery, "person", "people"),
+        )
+    }
+}
+
+/// Lists the people of a folder with their photos.
+///
+/// # Errors
+/// When it cannot be read.
+fn list(folder: &Path) -> Result<People> {
+    let within = || folder.display().to_string();
+    let mut entries: Vec<PathBuf> = Vec::new();
+    for entry in fs::read_dir(folder).with_context(within)? {
+        entries.push(entry.with_context(within)?.path());
+    }
+    entries.sort();
+    let mut people = People::default();
+    for path in entries {
+        let file_name = path.file_name().unwrap_or_default();
+        if file_name.as_encoded_bytes().starts_with(b".") {
+            continue;
+        }
+        if !path.is_dir() {
+            people.failures.push((path, "it lies in no person's folder".into()));
+            continue;
+        }
+        let name = file_name.to_str().ok_or("the folder's name is no text".to_owned());
+        let name = name.and_then(|name| check_name(name).map_err(|reason| reason.to_string())).map(str::to_owned);
+        match name {
+            Ok(name) => {
+                let listing = photo_files::list(std::slice::from_ref(&path), &[]);
+                people
+                    .failures
+                    .extend(listing.failures.into_iter().map(|(path, reason)| (path, format!("{reason:#}"))));
+                if !listing.photos.is_empty() {
+                    // Names that differ in spaces at their ends are one person's.
+                    people.photos.entry(name).or_default().extend(listing.photos);
+                }
+            }
+            Err(reason) => people.failures.push((path, reason)),
+        }
+    }
+    Ok(people)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn people_are_listed_by_name_and_what_is_none_is_named() -> Result<()> {
+        let root = faceptor_test_support::Folder::new();
+        let make = |path: &str| {
+            let path = root.path().join(path);
+            fs::create_dir_all(path.parent().unwrap_or(&path))?;
+            fs::write(path, b"x")
+        };
+        for path in
+            ["李小龍/1.jpg", "Ada/2024/b.png", "Ada/a.jpg", "Ada /c.jpg", "none/notes.txt", "loose.jpg", ".git/1.jpg"]
+        {
+            make(path)?;
+        }
+        fs::create_dir(root.path().join("x".repeat(201)))?;
+        fs::create_dir(root.path().join("two\nlines"))?;
+        let people = list(root.path())?;
+        let found: Vec<(&str, usize)> =
+            people.photos.iter().map(|(name, photos)| (name.as_str(), photos.len())).collect();
+        assert_eq!(found, [("Ada", 3), ("李小龍", 1)]);
+        assert_eq!(people.failures.len(), 4, "{:?}", people.failures);
+        Ok(())
+    }
+
+    #[test]
+    fn loose_photos_and_folders_that_are_none_give_no_people() -> Result<()> {
+        let root = faceptor_test_support::Folder::new();
+        assert!(list(&root.path().join("none")).is_err());
+        fs::write(root.path().join("1.jpg"), b"x")?;
+        let people = list(root.path())?;
+        assert!(people.photos.is_empty() && people.failures.len() == 1);
+        Ok(())
+    }
+}

@@ -1,0 +1,208 @@
+//! The steps that every enrolment of photos takes: the gallery with its key, the faces, the refusals, the write.
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Result};
+use serde::Serialize;
+
+use crate::cli::UsageError;
+use crate::cli::enroll::EnrollArguments;
+use crate::cli::progress::Progress;
+use crate::recognition::dates;
+use crate::recognition::embedder::Embedder;
+use crate::recognition::enrolment::{self, Candidate, Limits};
+use faceptor_gallery::{Details, Gallery, KeySource, Person};
+
+/// Photos or views, the outcome of each, and those that show a face.
+pub(super) struct Looked {
+    pub photos: Vec<PathBuf>,
+    pub fates: Vec<Fate>,
+    pub candidates: Vec<Candidate>,
+}
+
+/// The outcome for a photo.
+pub(super) enum Fate {
+    Unreadable,
+    Refused(&'static str),
+    Candidate(usize),
+}
+
+/// The report on a photo.
+#[derive(Serialize)]
+pub(super) struct PhotoReport<'a> {
+    path: &'a str,
+    pub enrolled: bool,
+    /// The very same photo is enrolled already.
+    pub known: bool,
+    /// The reasons were overruled by --force.
+    forced: bool,
+    reasons: &'a [&'a str],
+}
+
+impl PhotoReport<'_> {
+    /// Reports whether the photo was refused or cannot be read.
+    pub fn is_refused(&self) -> bool {
+        !self.enrolled && !self.known
+    }
+
+    /// Returns a line that says what became of the photo.
+    pub fn text(&self) -> String {
+        let reasons: Vec<String> = self.reasons.iter().map(|reason| reason.replace('_', " ")).collect();
+        let fate = match (self.enrolled, self.known) {
+            (true, _) if self.forced => format!("enrolled in spite of: {}", reasons.join(", ")),
+            (true, _) => "enrolled".to_owned(),
+            (false, true) => "enrolled before".to_owned(),
+            (false, false) => format!("refused: {}", reasons.join(", ")),
+        };
+        format!("{}: {fate}\n", self.path)
+    }
+}
+
+impl Looked {
+    /// Embeds the face of each photo.
+    pub fn at(photos: Vec<PathBuf>, embedder: &mut Embedder, now: u64, progress: &mut Progress) -> Looked {
+        let mut candidates = Vec::new();
+        let mut fate = |path: &PathBuf, progress: &mut Progress| {
+            let faces = match embedder.faces(path) {
+                Ok(faces) => faces,
+                Err(reason) => {
+                    progress.clear();
+                    log::error!("{}: {reason:#}", path.display());
+                    return Fate::Unreadable;
+                }
+            };
+            match enrolment::candidate(embedder, &faces, now) {
+                Ok(candidate) => candidates.push(candidate),
+                Err(reason) => return Fate::Refused(reason),
+            }
+            Fate::Candidate(candidates.len() - 1)
+        };
+        let mut fates = Vec::with_capacity(photos.len());
+        for path in &photos {
+            fates.push(fate(path, progress));
+            progress.step();
+        }
+        Looked { photos, fates, candidates }
+    }
+
+    /// Calls `report` with what became of each photo.
+    ///
+    /// # Errors
+    /// Those of `report`.
+    pub fn each(&self, force: bool, mut report: impl FnMut(&Fate, &PhotoReport) -> Result<()>) -> Result<()> {
+        for (path, fate) in self.photos.iter().zip(&self.fates) {
+            let candidate = match fate {
+                Fate::Candidate(place) => self.candidates.get(*place),
+                _ => None,
+            };
+            let reasons: &[&str] = match (fate, candidate) {
+                (Fate::Refused(reason), _) => &[*reason],
+                (_, Some(candidate)) => &candidate.reasons,
+                _ => &["unreadable"],
+            };
+            let enrolled = candidate.is_some_and(|candidate| candidate.is_enrolled(force));
+            let known = candidate.is_some_and(|candidate| candidate.is_known);
+            let forced = enrolled && !reasons.is_empty();
+            report(fate, &PhotoReport { path: &path.to_string_lossy(), enrolled, known, forced, reasons })?;
+        }
+        Ok(())
+    }
+}
+
+/// The result of an enrolment.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Enrolled {
+    /// The person was not in the gallery before.
+    pub new: bool,
+    /// Photos that were added.
+    pub added: usize,
+}
+
+/// The gallery that people are enrolled in, which is made with the first of them.
+pub(super) struct EnrolmentWriter<'a> {
+    arguments: &'a EnrollArguments,
+    gallery: Option<Gallery>,
+    /// The key of a gallery that is not there yet.
+    key: Option<KeySource>,
+    pub embedder: Embedder,
+    expires_at: Option<u64>,
+    now: u64,
+}
+
+impl<'a> EnrolmentWriter<'a> {
+    /// Opens gallery and network.
+    ///
+    /// # Errors
+    /// When the gallery, its key or the network cannot be used: reported before the photos are read.
+    pub fn open(arguments: &'a EnrollArguments, now: u64) -> Result<EnrolmentWriter<'a>> {
+        let expires_at = dates::end_of_enrolment(&arguments.enrolment.expires, now)
+            .map_err(|reason| UsageError(format!("--expires: {reason}")))?;
+        let gallery = arguments.gallery.open_if_present()?;
+        let key = if gallery.is_none() { Some(arguments.gallery.key(true)?) } else { None };
+        let mut embedder = arguments.embedder.open()?;
+        embedder.measure_pose();
+        if arguments.keep_crops {
+            embedder.keep_crops();
+        }
+        let path = arguments.gallery.path()?;
+        if let Some(gallery) = &gallery {
+            gallery.check_network(embedder.network()).context(path.display().to_string())?;
+        }
+        let writer = EnrolmentWriter { arguments, gallery, key, embedder, expires_at, now };
+        if writer.limits().is_none() {
+            log::warn!("this network has no table of impostor scores: the photos are not compared; give --threshold");
+        }
+        Ok(writer)
+    }
+
+    /// Returns the person of that name.
+    pub fn person(&self, name: &str) -> Option<&Person> {
+        self.gallery.as_ref()?.person(name)
+    }
+
+    /// Reports whether details of an enrolment were given that change nothing for this person, who is enrolled already.
+    pub fn passes_details_over(&self, name: &str) -> bool {
+        let is_present = self.person(name).is_some_and(|person| !person.is_expired(self.now));
+        is_present && (self.expires_at.is_some() || !self.arguments.enrolment.purpose.is_empty())
+    }
+
+    /// Returns the number of people whose enrolment is not over.
+    pub fn people(&self) -> usize {
+        self.gallery.as_ref().map_or(0, |gallery| gallery.size(self.now))
+    }
+
+    /// Decides which photos of a person are enrolled, and writes their templates.
+    ///
+    /// # Errors
+    /// When the gallery cannot be written.
+    pub fn enrol(&mut self, name: &str, looked: &mut Looked) -> Result<Enrolled> {
+        let limits = self.limits();
+        enrolment::compare(&mut looked.candidates, self.gallery.as_ref(), name, limits, self.now);
+        let templates = enrolment::templates(&looked.candidates, self.arguments.force);
+        let added = templates.len();
+        if added == 0 {
+            return Ok(Enrolled::default());
+        }
+        let (now, arguments) = (self.now, self.arguments);
+        let (enrolled_by, purpose) = (arguments.enrolment.by(), arguments.enrolment.purpose.clone());
+        let details =
+            Details { name: name.to_owned(), enrolled_at: now, enrolled_by, purpose, expires_at: self.expires_at };
+        let mut gallery = match (self.gallery.take(), &self.key) {
+            (Some(gallery), _) => gallery,
+            (None, Some(key)) => arguments.gallery.create(key, self.embedder.network(), now)?,
+            (None, None) => anyhow::bail!("the gallery's key was not read"),
+        };
+        let change = gallery.remove_expired(now).and_then(|_| gallery.enrol(details, templates, now));
+        let gallery = self.gallery.insert(gallery);
+        let new = change.context(arguments.gallery.path()?.display().to_string())?;
+        arguments.gallery.count(gallery)?;
+        Ok(Enrolled { new, added })
+    }
+
+    /// Returns the similarities that decide; `None` where neither the network nor the user gives any.
+    fn limits(&self) -> Option<Limits> {
+        let threshold = &self.arguments.threshold;
+        let comparisons = self.gallery.as_ref().map_or(0, |gallery| gallery.comparisons(self.now));
+        Limits::of(self.embedder.impostors(), threshold.fpir, threshold.threshold, comparisons)
+    }
+}
