@@ -28,7 +28,7 @@ IMAGE ?= faceptor
 # A real board for `make board-test`, as a destination of ssh: BOARD=user@host. Without it, the virtual one.
 BOARD ?=
 
-.PHONY: help demo build test lint container container-test deb apt-repo deb-test flash-test models-test behaviour preview-test cross cross-test board-test board-instructions bench bench-cores bench-search bench-peers bench-python profile soak sanitize fuzz rebuilds release capi test-capi capi-arm64 test-capi-arm64 wheel wheel-arm64 test-python-wheel test-python-wheel-arm64 clean tools
+.PHONY: help demo build test lint container container-test deb apt-repo deb-test flash-test models-test behaviour preview-test cross cross-test board-test board-instructions bench bench-cores bench-search bench-peers bench-python profile soak sanitize fuzz rebuilds release capi test-capi capi-arm64 test-capi-arm64 wheel wheel-arm64 test-python-wheel test-python-wheel-arm64 gst-plugin test-gst clean tools
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -155,6 +155,12 @@ test-python-wheel: build wheel  ## installs the wheel into a fresh environment a
 
 test-python-wheel-arm64: build wheel-arm64  ## the arm64 wheel under QEMU's user emulation, with Debian's Python for arm64 (some minutes)
 	crates/faceptor-python/test-arm64.sh
+
+gst-plugin: $(if $(FACEPTOR_BUNDLE),,build)  ## the GStreamer plugin in gst/ of the target folder; installs GStreamer's headers; docs/gstreamer.md
+	crates/gst-plugin-faceptor/plugin.sh $(TARGET)/gst
+
+test-gst: build gst-plugin  ## tests the GStreamer plugin in real pipelines: answers of the program, formats, QoS, drawing, bad input
+	crates/gst-plugin-faceptor/test.sh $(TARGET)/gst
 
 bench-python: build wheel  ## `analyze` of the wheel compared with the library itself, interleaved: a table (a minute)
 	cargo build --release $(CARGO_FLAGS) --example library_time

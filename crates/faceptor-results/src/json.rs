@@ -139,6 +139,19 @@ impl<'a, T, V: Serialize, F: Fn(&'a T) -> V> Serialize for Sequence<'a, T, F> {
     }
 }
 
+/// Serializes a face without files and identities, as it stands in a line.
+pub struct FaceJson<'a> {
+    pub face: &'a Face,
+    pub decoders: &'a [TaskDecoder],
+}
+
+impl Serialize for FaceJson<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let FaceJson { face, decoders } = *self;
+        FaceEntry { face, decoders, masks: &[], identity: None }.serialize(serializer)
+    }
+}
+
 struct FaceEntry<'a> {
     face: &'a Face,
     decoders: &'a [TaskDecoder],
