@@ -28,7 +28,7 @@ IMAGE ?= faceptor
 # A real board for `make board-test`, as a destination of ssh: BOARD=user@host. Without it, the virtual one.
 BOARD ?=
 
-.PHONY: help demo build test lint container container-test deb apt-repo deb-test flash-test models-test behaviour preview-test cross cross-test board-test board-instructions bench bench-cores bench-search bench-peers bench-python profile soak sanitize fuzz rebuilds release capi test-capi capi-arm64 test-capi-arm64 wheel wheel-arm64 test-python-wheel test-python-wheel-arm64 gst-plugin test-gst clean tools
+.PHONY: help demo build test lint container container-test deb apt-repo deb-test flash-test models-test behaviour preview-test cross cross-test board-test board-instructions bench bench-cores bench-search bench-peers bench-python profile soak sanitize fuzz rebuilds release capi test-capi capi-arm64 test-capi-arm64 wheel wheel-arm64 test-python-wheel test-ray test-python-wheel-arm64 bench-batch gst-plugin test-gst clean tools
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -153,6 +153,9 @@ wheel-arm64: $(if $(FACEPTOR_BUNDLE),,build)  ## the wheel for arm64 (glibc 2.28
 test-python-wheel: build wheel  ## installs the wheel into a fresh environment and tests it against the program
 	crates/faceptor-python/test.sh
 
+test-ray: build wheel  ## batches on a real Ray cluster of two workers, which are killed, and so is the driver; installs Ray (1 GB)
+	crates/faceptor-python/test.sh --ray
+
 test-python-wheel-arm64: build wheel-arm64  ## the arm64 wheel under QEMU's user emulation, with Debian's Python for arm64 (some minutes)
 	crates/faceptor-python/test-arm64.sh
 
@@ -165,6 +168,9 @@ test-gst: build gst-plugin  ## tests the GStreamer plugin in real pipelines: ans
 bench-python: build wheel  ## `analyze` of the wheel compared with the library itself, interleaved: a table (a minute)
 	cargo build --release $(CARGO_FLAGS) --example library_time
 	crates/faceptor-python/test.sh --bench $(TARGET)/release/examples/library_time
+
+bench-batch: build wheel  ## photos a second of a batch: the program, one Python process, a Ray cluster (some minutes; installs Ray, 1 GB)
+	crates/faceptor-python/test.sh --bench-batch
 
 bench-search:  ## the exact search of a million templates beside FAISS and usearch, interleaved: a table (some minutes; installs them, 250 MB)
 	benches/search/run

@@ -3,6 +3,8 @@
 #
 #     crates/faceptor-python/test.sh [ARGUMENTS OF PYTEST]      after wheel.sh (`make test-python-wheel` does both)
 #     crates/faceptor-python/test.sh --bench LIBRARY [ARGUMENTS]  runs benches/python.py with it instead
+#     crates/faceptor-python/test.sh --ray [ARGUMENTS OF PYTEST]  the tests of batches on a Ray cluster, for which it installs Ray (1 GB)
+#     crates/faceptor-python/test.sh --bench-batch [ARGUMENTS]    runs benches/batch.py instead, with Ray too
 #     FACEPTOR_PROGRAM=FILE         the program whose answers the wheel's must equal (default: that of `make build`)
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -12,7 +14,10 @@ export FACEPTOR_PROGRAM=${FACEPTOR_PROGRAM:-$target/release/faceptor}
 [ -x "$FACEPTOR_PROGRAM" ] || { echo "test: $FACEPTOR_PROGRAM is missing: run 'make build' first" >&2; exit 1; }
 # shellcheck source=tools.sh
 source "$here/tools.sh"
-python_tools
+case ${1:-} in
+    --ray | --bench-batch) python_tools requirements-ray.txt ;;
+    *) python_tools ;;
+esac
 wheel=$(echo "$target"/wheels/faceptor-*_"$(uname -m)".whl)
 [ -e "$wheel" ] || { echo "test: no wheel in $target/wheels: run 'make wheel' first" >&2; exit 1; }
 library=$(realpath -m -- "${2:-.}")
@@ -26,4 +31,13 @@ if [ "${1:-}" = --bench ]; then
     "$tools/bin/python" "$root/benches/python.py" --library "$library" "${@:3}"
     exit
 fi
-"$tools/bin/python" -m pytest -p no:cacheprovider --rootdir "$here" -c "$here/pyproject.toml" "$here/tests" "$@"
+if [ "${1:-}" = --bench-batch ]; then
+    "$tools/bin/python" "$root/benches/batch.py" "${@:2}"
+    exit
+fi
+tests=("$here/tests" --ignore "$here/tests/test_ray.py")
+if [ "${1:-}" = --ray ]; then
+    tests=("$here/tests/test_ray.py")
+    shift
+fi
+"$tools/bin/python" -m pytest -p no:cacheprovider --rootdir "$here" -c "$here/pyproject.toml" "${tests[@]}" "$@"

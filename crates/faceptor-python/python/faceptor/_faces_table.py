@@ -169,6 +169,12 @@ class FacesTable:
             if os.path.exists(hidden):
                 os.remove(hidden)
 
+    def end(self) -> None:
+        """Removes what processes that were killed left, once none of the batch runs."""
+        from pyarrow import fs
+
+        self._remove_leftovers({entry.base_name for entry in self._found.get_file_info(fs.FileSelector(self._path))})
+
     def _remove_leftovers(self, names: set[str]) -> None:
         """Removes what a killed process left of a part."""
         for name in names:

@@ -1,7 +1,7 @@
 """Analyzes many photos into a folder of Parquet files: ``python -m faceptor.batch SOURCE... --out faces.parquet``.
 
 One row a face; a photo without faces has one row, and a photo that cannot be read has one with an ``error``. A batch that was killed
-goes on where it was when the same command runs again.
+goes on where it was when the same command runs again. ``--ray`` spreads the work over the machines of a Ray cluster.
 """
 
 from __future__ import annotations
@@ -55,6 +55,8 @@ def batch(
     jobs: Optional[int] = None,
     part: int = PART,
     force: bool = False,
+    ray: bool = False,
+    workers: Optional[int] = None,
     progress: bool = False,
 ) -> Summary:
     """Analyzes the photos of folders, files, manifests and URLs into a folder of Parquet files.
@@ -68,9 +70,11 @@ def batch(
         looks: As of `Analyzer`.
         upright: As of `Analyzer`.
         aligned: Each photo already is an aligned crop.
-        jobs: Threads; all CPUs without it.
+        jobs: Threads; all CPUs without it. With Ray see `workers`.
         part: Photos of one Parquet file.
         force: Begin anew where `out` holds another batch.
+        ray: Spread the work over a Ray cluster: that of RAY_ADDRESS, or this machine.
+        workers: Processes of the cluster, each of one CPU; all CPUs of the cluster without it.
         progress: Show progress on standard error.
 
     Raises:
@@ -101,9 +105,16 @@ def batch(
     work = Work(photos, part, aligned, options, out)
     todo = sum(len(work.part(number)) for number in missing)
     report = Report(len(photos), len(photos) - todo, progress)
-    for faces, errors, count in work.run(missing, analyzer, jobs):
-        report.add(count, faces, errors)
+    if ray:
+        from faceptor._ray_batch import run_parts
+
+        for faces, errors, count in run_parts(work, missing, workers):
+            report.add(count, faces, errors)
+    else:
+        for faces, errors, count in work.run(missing, analyzer, jobs):
+            report.add(count, faces, errors)
     report.end()
+    table.end()
     return Summary(len(photos), len(photos) - todo, report.done, report.faces, report.errors, time.monotonic() - start)
 
 
@@ -194,6 +205,8 @@ def main(arguments: Optional[list[str]] = None) -> int:
     parser.add_argument("--jobs", type=int, metavar="N", help="threads; default: all CPUs")
     parser.add_argument("--part", type=int, default=PART, metavar="N", help=f"photos of one Parquet file, default {PART}")
     parser.add_argument("--force", action="store_true", help="replace the results of another batch")
+    parser.add_argument("--ray", action="store_true", help="work on a Ray cluster: that of RAY_ADDRESS, or this machine")
+    parser.add_argument("--workers", type=int, metavar="N", help="processes of the cluster; default: one for each of its CPUs")
     given = vars(parser.parse_args(arguments))
     try:
         summary = batch(given.pop("sources"), given.pop("out"), **given, progress=sys.stderr.isatty())
