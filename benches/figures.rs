@@ -151,7 +151,7 @@ fn start(times: usize) -> Result<(), Failure> {
         mib(fs::metadata(PROGRAM)?.len() as f64)
     );
     println!();
-    tell_of_load(&report);
+    warn_of_load(&report);
     Ok(())
 }
 
@@ -235,12 +235,12 @@ fn jitter(seconds: u64) -> Result<(), Failure> {
         status["deadline"]["missed"],
         counters["stale_dropped"]
     );
-    tell_of_load(&report);
+    warn_of_load(&report);
     Ok(())
 }
 
 /// Checks with a bench right after the measurement that the machine was idle.
-fn tell_of_load(report: &Value) {
+fn warn_of_load(report: &Value) {
     if let Some(why) = report["invalid_because"].as_str() {
         println!("INVALID: a bench right after says: {why}\n");
     }
@@ -296,6 +296,6 @@ fn switch(switches: usize) -> Result<(), Failure> {
         println!("| {name} | {} | {} | {} | {} |", times.len(), at(0.5), at(0.99), at(1.0));
     }
     println!();
-    tell_of_load(&report);
+    warn_of_load(&report);
     Ok(())
 }

@@ -83,10 +83,10 @@ for test in use use-static; do
     "${start[@]}" "$work/$test" "$photo" "$work/rgb" "$width" "$height" >"$work/$test.json"
     python3 - "$work/program.json" "$work/$test.json" "$root/cross" "${start[*]}" <<'PYTHON'
 import json, sys
-told, lossless, *rest = (json.loads(line) for file in sys.argv[1:3] for line in open(file))
-assert len(rest) == 4 and rest[0]["path"] == told["path"] and "path" not in rest[1]
+expected, lossless, *rest = (json.loads(line) for file in sys.argv[1:3] for line in open(file))
+assert len(rest) == 4 and rest[0]["path"] == expected["path"] and "path" not in rest[1]
 strip = lambda answer: {key: value for key, value in answer.items() if key not in ("path", "timing_us")}
-wanted, found = [strip(told)] * 2 + [strip(lossless)] * 2, [strip(answer) for answer in rest]
+wanted, found = [strip(expected)] * 2 + [strip(lossless)] * 2, [strip(answer) for answer in rest]
 if sys.argv[4]:
     # Floats round differently on arm64.
     sys.path.insert(0, sys.argv[3])
@@ -103,13 +103,13 @@ options=(--gallery "$work/people/door.gallery" --key "$work/people/door.key" --j
 { "$program" identify "$photo" "${options[@]}"; "$program" gallery list "${options[@]}"; } >"$work/people.json"
 python3 - "$work/people.json" "$work/gallery.json" "$root/cross" "${start[*]}" <<'PYTHON'
 import json, sys
-told, found = ([{key: value for key, value in json.loads(line).items() if key != "timing_us"} for line in open(file)] for file in sys.argv[1:3])
+expected, found = ([{key: value for key, value in json.loads(line).items() if key != "timing_us"} for line in open(file)] for file in sys.argv[1:3])
 if sys.argv[4]:
     sys.path.insert(0, sys.argv[3])
     import agree
-    agree.compare(told, found, "names", "", {})
+    agree.compare(expected, found, "names", "", {})
 else:
-    assert len(told) == 2 and told == found, "other names or people than the program's"
+    assert len(expected) == 2 and expected == found, "other names or people than the program's"
 PYTHON
 say "gallery: the program reads the file, and names the same person with the same numbers"
 rounds=3000

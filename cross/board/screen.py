@@ -13,7 +13,7 @@ class Screen:
     def __init__(self, path):
         magic, size, depth, self.pixels = path.read_bytes().split(b"\n", 3)
         if magic != b"P6" or depth != b"255":
-            raise ValueError(f"{path} is no pixmap with 8 bits a colour")
+            raise ValueError(f"{path} is not a pixmap with 8 bits a colour")
         self.width, self.height = map(int, size.split())
 
     def at(self, x, y):

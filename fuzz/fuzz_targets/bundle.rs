@@ -9,7 +9,7 @@ use sha2::{Digest, Sha256};
 /// Bytes of the header before the section entries, and of an entry: crates/faceptor-nn/src/bundle/mod.rs.
 const FIXED_BYTES: usize = 24;
 const ENTRY_BYTES: usize = 56;
-/// Plans beyond this work are read and prepared, but not run: a slow input is no finding.
+/// Plans beyond this work are read and prepared, but not run: a slow input is not a finding.
 const MOST_MACS: u64 = 50_000_000;
 
 fuzz_target!(|bytes: &[u8]| {

@@ -24,7 +24,7 @@ dpkg --verify faceptor >/tmp/verify
 [ ! -s /tmp/verify ] || { cat /tmp/verify; fail "installed files differ from the package's"; }
 getent passwd faceptor >/tmp/user || fail "there is no user faceptor"
 has /tmp/user "/usr/sbin/nologin"
-[ "$(id -u faceptor)" -lt 1000 ] || fail "the user faceptor is no system user"
+[ "$(id -u faceptor)" -lt 1000 ] || fail "the user faceptor is not a system user"
 id -nG faceptor | grep -qw video || fail "the user faceptor is not in the group video"
 [ "$(stat -c '%U %G %a' /var/lib/faceptor)" = "faceptor faceptor 750" ] || fail "others can read /var/lib/faceptor"
 [ "$(stat -c '%U %a' /etc/faceptor/faceptor.toml)" = "root 644" ] || fail "the configuration is not root's"

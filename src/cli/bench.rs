@@ -167,10 +167,10 @@ fn decide(assertions: &[Assertion], scope: &Scope<'_>, valid: bool) -> Result<Ou
 pub fn read_report(path: &Path) -> Result<Value> {
     let text = fs::read_to_string(path).with_context(|| format!("cannot read the report {}", path.display()))?;
     let report: Value = serde_json::from_str(&text)
-        .with_context(|| format!("{} is not JSON: it is no bench report", path.display()))?;
+        .with_context(|| format!("{} is not JSON: it is not a bench report", path.display()))?;
     ensure!(
         report.pointer("/frame/p50_us").is_some() && report.get("stages").is_some(),
-        "{} is no bench report: it has no stages and no frame.p50_us",
+        "{} is not a bench report: it has no stages and no frame.p50_us",
         path.display()
     );
     Ok(report)

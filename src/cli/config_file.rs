@@ -49,7 +49,7 @@ impl ConfigFile {
     /// Reads and checks a file.
     ///
     /// # Errors
-    /// When the file cannot be read, is no TOML, has a key that is no option of `run`, or a value that the option refuses.
+    /// When the file cannot be read, is not TOML, has a key that is not an option of `run`, or a value that the option refuses.
     pub(crate) fn open(path: &Path) -> Result<ConfigFile, ConfigError> {
         let unreadable = |reason: String| ConfigError::Unreadable(path.to_owned(), reason);
         let data = path.metadata().map_err(|error| unreadable(format!("cannot read the configuration: {error}")))?;

@@ -166,18 +166,18 @@ fn unreachable(path: &Path, error: &io::Error) -> anyhow::Error {
     let shown = path.display();
     match error.kind() {
         io::ErrorKind::NotFound => {
-            anyhow!("nobody listens at {shown}: there is no such socket; start `faceptor run --control {shown}`")
+            anyhow!("nothing listens at {shown}: there is no such socket; start `faceptor run --control {shown}`")
         }
         io::ErrorKind::ConnectionRefused if !socket::is_socket(path) => {
-            anyhow!("{shown}: this file is no socket; give the one of `faceptor run --control`")
+            anyhow!("{shown}: this file is not a socket; give the one of `faceptor run --control`")
         }
         io::ErrorKind::ConnectionRefused => {
             anyhow!(
-                "nobody listens at {shown} any more: its faceptor has ended; start `faceptor run --control {shown}`"
+                "nothing listens at {shown} any more: its faceptor has ended; start `faceptor run --control {shown}`"
             )
         }
         io::ErrorKind::PermissionDenied => {
-            anyhow!("{shown}: the loop of another user, who alone may steer it")
+            anyhow!("{shown}: the loop of another user, which only that user may control")
         }
         io::ErrorKind::WouldBlock => anyhow!("{shown}: the loop does not take connections"),
         _ => anyhow!("{shown}: {error}"),

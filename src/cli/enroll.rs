@@ -7,7 +7,7 @@ use clap::Args;
 use serde::Serialize;
 
 use crate::capture::photo_files;
-use crate::cli::enroll_writer::{Enrolled, EnrolmentWriter, Fate, Looked};
+use crate::cli::enroll_writer::{EmbeddedPhotos, Enrolled, EnrolmentWriter, PhotoOutcome};
 use crate::cli::gallery_arguments::{
     EmbedderArguments, EnrolmentArguments, GalleryArguments, JsonArguments, ThresholdArguments,
 };
@@ -65,7 +65,7 @@ pub(super) struct PersonReport<'a> {
 }
 
 impl<'a> PersonReport<'a> {
-    /// Takes what the gallery holds after the enrolment.
+    /// Describes what the gallery holds after the enrolment.
     pub fn of(writer: &EnrolmentWriter, name: &'a str, enrolled: Enrolled, refused: usize) -> PersonReport<'a> {
         let person = writer.person(name);
         let templates = person.map_or(0, |person| person.templates().len());
@@ -82,22 +82,22 @@ pub fn run(arguments: EnrollArguments) -> Result<Outcome> {
     let name = arguments.name.as_deref().unwrap_or_default();
     let name = check_name(name).map_err(|reason| UsageError(reason.to_string()))?;
     let mut writer = EnrolmentWriter::open(&arguments, now)?;
-    if writer.passes_details_over(name) {
+    if writer.ignores_details(name) {
         log::warn!("this person is enrolled already: --expires and --purpose change nothing (remove the person first)");
     }
     let listing = photo_files::list(&arguments.paths, &[]);
     for (path, reason) in &listing.failures {
         log::error!("{}: {reason:#}", path.display());
     }
-    let mut looked = match &arguments.source {
-        Some(source) => enroll_source::look(source, &mut writer.embedder, now)?,
+    let mut embedded = match &arguments.source {
+        Some(source) => enroll_source::collect_views(source, &mut writer.embedder, now)?,
         None => {
             let mut progress = Progress::of(listing.photos.len());
-            Looked::at(listing.photos, &mut writer.embedder, now, &mut progress)
+            EmbeddedPhotos::embed(listing.photos, &mut writer.embedder, now, &mut progress)
         }
     };
-    let enrolled = writer.enrol(name, &mut looked)?;
-    let refused = print_photos(&looked, &arguments)?;
+    let enrolled = writer.enrol(name, &mut embedded)?;
+    let refused = print_photos(&embedded, &arguments)?;
     if enrolled.added == 0 && refused > 0 {
         log::error!("nothing was enrolled");
     }
@@ -110,15 +110,15 @@ pub fn run(arguments: EnrollArguments) -> Result<Outcome> {
     Ok(if is_whole { Outcome::Done } else { Outcome::SomeFailed })
 }
 
-/// Prints what became of each photo. Returns how many were refused or could not be read.
-fn print_photos(looked: &Looked, arguments: &EnrollArguments) -> Result<usize> {
+/// Prints the outcome for each photo. Returns how many were refused or could not be read.
+fn print_photos(embedded: &EmbeddedPhotos, arguments: &EnrollArguments) -> Result<usize> {
     let mut refused = 0;
-    looked.each(arguments.force, |fate, report| {
+    embedded.each(arguments.force, |outcome, report| {
         refused += usize::from(report.is_refused());
         match arguments.json.json {
             true => output::print_json(report),
-            false if !matches!(fate, Fate::Unreadable) => output::print(&report.text()),
-            // The error says it.
+            false if !matches!(outcome, PhotoOutcome::Unreadable) => output::print(&report.text()),
+            // The log has the error.
             false => Ok(()),
         }
     })?;

@@ -1,4 +1,4 @@
-//! `faceptor enroll --people`: a folder a person.
+//! `faceptor enroll --people`: enrols many people, with one folder of photos for each.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -9,43 +9,47 @@ use serde::Serialize;
 
 use crate::capture::photo_files;
 use crate::cli::enroll::{EnrollArguments, PersonReport, counted};
-use crate::cli::enroll_writer::{EnrolmentWriter, Looked};
+use crate::cli::enroll_writer::{EmbeddedPhotos, EnrolmentWriter};
 use crate::cli::progress::Progress;
 use crate::cli::{Outcome, output};
 use crate::recognition::dates;
 use faceptor_gallery::check_name;
 
-/// The people whose folders lie in one folder.
+/// The people of a folder of folders.
 #[derive(Default)]
 struct People {
-    /// Photos by name, in the order of the names.
+    /// Photos by name of the person.
     photos: BTreeMap<String, Vec<PathBuf>>,
-    /// Folders that cannot be read, have no photo, or whose name is none; photos that lie in no person's folder.
+    /// Paths that were skipped, with the reason: a folder that cannot be read, has no photo or is not named after a person; a
+    /// file outside the folders.
     failures: Vec<(PathBuf, String)>,
 }
 
 /// The report on all people.
 #[derive(Serialize)]
 struct Report {
-    /// People that photos were found of.
+    /// People with photos.
     people: usize,
     /// People who were not in the gallery before.
     new: usize,
-    /// Photos that were added, and those that were enrolled before.
+    /// Photos that were added.
     added: usize,
+    /// Photos that were enrolled before.
     known: usize,
-    /// Photos that were refused or cannot be read, and folders that name no person.
+    /// Photos that were refused or cannot be read.
     refused: usize,
+    /// Paths that were skipped.
     failed: usize,
-    /// People none of whose photos is in the gallery.
+    /// People without a photo in the gallery.
     without_photo: usize,
+    /// All people of the gallery.
     in_gallery: usize,
 }
 
 /// Enrols the people whose folders lie in a folder.
 ///
 /// # Errors
-/// When the folder has none, or the gallery cannot be written; the people before that are enrolled then.
+/// When the folder has no people, or the gallery cannot be written; people that were written before stay enrolled.
 pub(super) fn run(arguments: &EnrollArguments, folder: &Path) -> Result<Outcome> {
     let now = dates::now();
     let people = list(folder)?;
@@ -54,20 +58,20 @@ pub(super) fn run(arguments: &EnrollArguments, folder: &Path) -> Result<Outcome>
     }
     ensure!(
         !people.photos.is_empty(),
-        "{}: no folder with photos is in it; --people takes a folder with one folder a person, each with the person's name",
+        "{}: no folder with photos is in it; --people takes a folder with one folder a person, named after the person",
         folder.display()
     );
     let mut writer = EnrolmentWriter::open(arguments, now)?;
-    if people.photos.keys().any(|name| writer.passes_details_over(name)) {
+    if people.photos.keys().any(|name| writer.ignores_details(name)) {
         log::warn!("some of these people are enrolled already: --expires and --purpose change nothing for them");
     }
     let (json, mut progress) = (arguments.json.json, Progress::of(people.photos.values().map(Vec::len).sum()));
     let (mut refusals, mut report) = (Vec::new(), Report::of(&people));
     for (name, photos) in people.photos {
-        let mut looked = Looked::at(photos, &mut writer.embedder, now, &mut progress);
-        let enrolled = writer.enrol(&name, &mut looked)?;
+        let mut embedded = EmbeddedPhotos::embed(photos, &mut writer.embedder, now, &mut progress);
+        let enrolled = writer.enrol(&name, &mut embedded)?;
         let refused_before = report.refused;
-        looked.each(arguments.force, |_, photo| {
+        embedded.each(arguments.force, |_, photo| {
             report.refused += usize::from(photo.is_refused());
             report.known += usize::from(photo.known);
             match json {
@@ -88,7 +92,7 @@ pub(super) fn run(arguments: &EnrollArguments, folder: &Path) -> Result<Outcome>
     report.in_gallery = writer.people();
     match json {
         true => output::print_json(&report)?,
-        // After the progress, so that what was refused is seen.
+        // Printed at the end, so that the progress bar does not overwrite it.
         false => output::print(&format!("{}{}", refusals.concat(), report.text()))?,
     }
     let is_whole = report.refused == 0 && report.failed == 0;
@@ -116,7 +120,7 @@ impl Report {
              gallery, {}; {} in the gallery\n",
             counted(self.people, "person", "people"),
             counted(self.added, "photo", "photos"),
-            counted(*failed, "path names no person", "paths name no person"),
+            counted(*failed, "path was skipped", "paths were skipped"),
             counted(self.in_gallery, "person", "people"),
         )
     }
@@ -125,7 +129,7 @@ impl Report {
 /// Lists the people of a folder with their photos.
 ///
 /// # Errors
-/// When it cannot be read.
+/// When the folder cannot be read.
 fn list(folder: &Path) -> Result<People> {
     let within = || folder.display().to_string();
     let mut entries: Vec<PathBuf> = Vec::new();
@@ -140,10 +144,10 @@ fn list(folder: &Path) -> Result<People> {
             continue;
         }
         if !path.is_dir() {
-            people.failures.push((path, "it lies in no person's folder".into()));
+            people.failures.push((path, "this file lies outside of the people's folders".into()));
             continue;
         }
-        let name = file_name.to_str().ok_or("the folder's name is no text".to_owned());
+        let name = file_name.to_str().ok_or("the name of the folder is not UTF-8".to_owned());
         let name = name.and_then(|name| check_name(name).map_err(|reason| reason.to_string())).map(str::to_owned);
         match name {
             Ok(name) => {
@@ -152,7 +156,7 @@ fn list(folder: &Path) -> Result<People> {
                     .failures
                     .extend(listing.failures.into_iter().map(|(path, reason)| (path, format!("{reason:#}"))));
                 if !listing.photos.is_empty() {
-                    // Names that differ in spaces at their ends are one person's.
+                    // Names that differ only in spaces at their ends are the same person.
                     people.photos.entry(name).or_default().extend(listing.photos);
                 }
             }
@@ -167,7 +171,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn people_are_listed_by_name_and_what_is_none_is_named() -> Result<()> {
+    fn people_are_listed_by_name_and_other_paths_are_skipped() -> Result<()> {
         let root = faceptor_test_support::Folder::new();
         let make = |path: &str| {
             let path = root.path().join(path);
@@ -190,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn loose_photos_and_folders_that_are_none_give_no_people() -> Result<()> {
+    fn loose_photos_and_missing_folders_give_no_people() -> Result<()> {
         let root = faceptor_test_support::Folder::new();
         assert!(list(&root.path().join("none")).is_err());
         fs::write(root.path().join("1.jpg"), b"x")?;

@@ -1,4 +1,4 @@
-//! `faceptor enroll --source`: views of the person before a camera.
+//! `faceptor enroll --source`: collects views of a person from a camera or film.
 
 use std::path::PathBuf;
 
@@ -6,22 +6,22 @@ use anyhow::{Result, ensure};
 
 use crate::capture::open;
 use crate::capture::source::{Poll, SourceError, SourceRequest};
-use crate::cli::enroll_writer::{Fate, Looked};
+use crate::cli::enroll_writer::{EmbeddedPhotos, PhotoOutcome};
 use crate::platform::{clock, redaction};
 use crate::recognition::embedder::Embedder;
 use crate::recognition::enrolment;
 use crate::recognition::views::Views;
 
-/// Wait for one frame of a camera.
+/// Longest wait for one frame of a camera.
 const FRAME_PATIENCE_US: u64 = 500_000;
-/// Time for the views before a camera. A film gives what it has.
+/// Longest time for the views of a camera. A film is read to its end.
 const PATIENCE_US: u64 = 60_000_000;
 
-/// Looks at a source until there are good views, and prints what is missing on standard error.
+/// Collects views from a source until they suffice, and logs what is missing.
 ///
 /// # Errors
-/// When the source cannot be opened or the network fails, and without any good view.
-pub(super) fn look(source: &str, embedder: &mut Embedder, now: u64) -> Result<Looked> {
+/// When the source cannot be opened, the network fails, or there is no good view.
+pub(super) fn collect_views(source: &str, embedder: &mut Embedder, now: u64) -> Result<EmbeddedPhotos> {
     let request = SourceRequest { exit_on_lost: true, ..SourceRequest::default() };
     let mut frames = open::open(source, &request)?;
     let (mut views, mut said, mut frame) = (Views::default(), None, 0);
@@ -53,6 +53,6 @@ pub(super) fn look(source: &str, embedder: &mut Embedder, now: u64) -> Result<Lo
         log::warn!("fewer views than wanted, which costs accuracy; missing: {}", missing.join(", "));
     }
     let photos = (1..=candidates.len()).map(|view| PathBuf::from(format!("view {view}"))).collect();
-    let fates = (0..candidates.len()).map(Fate::Candidate).collect();
-    Ok(Looked { photos, fates, candidates })
+    let outcomes = (0..candidates.len()).map(PhotoOutcome::Candidate).collect();
+    Ok(EmbeddedPhotos { photos, outcomes, candidates })
 }

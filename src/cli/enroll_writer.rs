@@ -1,4 +1,4 @@
-//! The steps that every enrolment of photos takes: the gallery with its key, the faces, the refusals, the write.
+//! The steps of an enrolment: open the gallery, embed the faces, decide on the photos, write the templates.
 
 use std::path::PathBuf;
 
@@ -14,16 +14,18 @@ use crate::recognition::enrolment::{self, Candidate, Limits};
 use faceptor_gallery::{Details, Gallery, KeySource, Person};
 
 /// Photos or views, the outcome of each, and those that show a face.
-pub(super) struct Looked {
+pub(super) struct EmbeddedPhotos {
     pub photos: Vec<PathBuf>,
-    pub fates: Vec<Fate>,
+    pub outcomes: Vec<PhotoOutcome>,
     pub candidates: Vec<Candidate>,
 }
 
-/// The outcome for a photo.
-pub(super) enum Fate {
+/// What the search for a face gave for a photo.
+pub(super) enum PhotoOutcome {
     Unreadable,
+    /// The reason of a refusal that cannot be overruled.
     Refused(&'static str),
+    /// Place among the candidates.
     Candidate(usize),
 }
 
@@ -32,7 +34,7 @@ pub(super) enum Fate {
 pub(super) struct PhotoReport<'a> {
     path: &'a str,
     pub enrolled: bool,
-    /// The very same photo is enrolled already.
+    /// The gallery holds this photo already.
     pub known: bool,
     /// The reasons were overruled by --force.
     forced: bool,
@@ -45,65 +47,65 @@ impl PhotoReport<'_> {
         !self.enrolled && !self.known
     }
 
-    /// Returns a line that says what became of the photo.
+    /// Returns a line with the outcome for the photo.
     pub fn text(&self) -> String {
         let reasons: Vec<String> = self.reasons.iter().map(|reason| reason.replace('_', " ")).collect();
-        let fate = match (self.enrolled, self.known) {
-            (true, _) if self.forced => format!("enrolled in spite of: {}", reasons.join(", ")),
+        let outcome = match (self.enrolled, self.known) {
+            (true, _) if self.forced => format!("enrolled despite: {}", reasons.join(", ")),
             (true, _) => "enrolled".to_owned(),
             (false, true) => "enrolled before".to_owned(),
             (false, false) => format!("refused: {}", reasons.join(", ")),
         };
-        format!("{}: {fate}\n", self.path)
+        format!("{}: {outcome}\n", self.path)
     }
 }
 
-impl Looked {
+impl EmbeddedPhotos {
     /// Embeds the face of each photo.
-    pub fn at(photos: Vec<PathBuf>, embedder: &mut Embedder, now: u64, progress: &mut Progress) -> Looked {
+    pub fn embed(photos: Vec<PathBuf>, embedder: &mut Embedder, now: u64, progress: &mut Progress) -> EmbeddedPhotos {
         let mut candidates = Vec::new();
-        let mut fate = |path: &PathBuf, progress: &mut Progress| {
+        let mut outcome = |path: &PathBuf, progress: &mut Progress| {
             let faces = match embedder.faces(path) {
                 Ok(faces) => faces,
                 Err(reason) => {
                     progress.clear();
                     log::error!("{}: {reason:#}", path.display());
-                    return Fate::Unreadable;
+                    return PhotoOutcome::Unreadable;
                 }
             };
             match enrolment::candidate(embedder, &faces, now) {
                 Ok(candidate) => candidates.push(candidate),
-                Err(reason) => return Fate::Refused(reason),
+                Err(reason) => return PhotoOutcome::Refused(reason),
             }
-            Fate::Candidate(candidates.len() - 1)
+            PhotoOutcome::Candidate(candidates.len() - 1)
         };
-        let mut fates = Vec::with_capacity(photos.len());
+        let mut outcomes = Vec::with_capacity(photos.len());
         for path in &photos {
-            fates.push(fate(path, progress));
+            outcomes.push(outcome(path, progress));
             progress.step();
         }
-        Looked { photos, fates, candidates }
+        EmbeddedPhotos { photos, outcomes, candidates }
     }
 
-    /// Calls `report` with what became of each photo.
+    /// Calls `report` with the outcome for each photo.
     ///
     /// # Errors
-    /// Those of `report`.
-    pub fn each(&self, force: bool, mut report: impl FnMut(&Fate, &PhotoReport) -> Result<()>) -> Result<()> {
-        for (path, fate) in self.photos.iter().zip(&self.fates) {
-            let candidate = match fate {
-                Fate::Candidate(place) => self.candidates.get(*place),
+    /// When `report` fails.
+    pub fn each(&self, force: bool, mut report: impl FnMut(&PhotoOutcome, &PhotoReport) -> Result<()>) -> Result<()> {
+        for (path, outcome) in self.photos.iter().zip(&self.outcomes) {
+            let candidate = match outcome {
+                PhotoOutcome::Candidate(place) => self.candidates.get(*place),
                 _ => None,
             };
-            let reasons: &[&str] = match (fate, candidate) {
-                (Fate::Refused(reason), _) => &[*reason],
+            let reasons: &[&str] = match (outcome, candidate) {
+                (PhotoOutcome::Refused(reason), _) => &[*reason],
                 (_, Some(candidate)) => &candidate.reasons,
                 _ => &["unreadable"],
             };
             let enrolled = candidate.is_some_and(|candidate| candidate.is_enrolled(force));
             let known = candidate.is_some_and(|candidate| candidate.is_known);
             let forced = enrolled && !reasons.is_empty();
-            report(fate, &PhotoReport { path: &path.to_string_lossy(), enrolled, known, forced, reasons })?;
+            report(outcome, &PhotoReport { path: &path.to_string_lossy(), enrolled, known, forced, reasons })?;
         }
         Ok(())
     }
@@ -118,11 +120,11 @@ pub(super) struct Enrolled {
     pub added: usize,
 }
 
-/// The gallery that people are enrolled in, which is made with the first of them.
+/// Enrols people in a gallery, and creates it for the first of them.
 pub(super) struct EnrolmentWriter<'a> {
     arguments: &'a EnrollArguments,
     gallery: Option<Gallery>,
-    /// The key of a gallery that is not there yet.
+    /// The key of a gallery that does not exist yet.
     key: Option<KeySource>,
     pub embedder: Embedder,
     expires_at: Option<u64>,
@@ -130,10 +132,10 @@ pub(super) struct EnrolmentWriter<'a> {
 }
 
 impl<'a> EnrolmentWriter<'a> {
-    /// Opens gallery and network.
+    /// Opens the gallery and the network.
     ///
     /// # Errors
-    /// When the gallery, its key or the network cannot be used: reported before the photos are read.
+    /// When the gallery, its key or the network cannot be used. No photo has been read then.
     pub fn open(arguments: &'a EnrollArguments, now: u64) -> Result<EnrolmentWriter<'a>> {
         let expires_at = dates::end_of_enrolment(&arguments.enrolment.expires, now)
             .map_err(|reason| UsageError(format!("--expires: {reason}")))?;
@@ -160,8 +162,8 @@ impl<'a> EnrolmentWriter<'a> {
         self.gallery.as_ref()?.person(name)
     }
 
-    /// Reports whether details of an enrolment were given that change nothing for this person, who is enrolled already.
-    pub fn passes_details_over(&self, name: &str) -> bool {
+    /// Reports whether `--expires` or `--purpose` was given for a person who is enrolled already, where they change nothing.
+    pub fn ignores_details(&self, name: &str) -> bool {
         let is_present = self.person(name).is_some_and(|person| !person.is_expired(self.now));
         is_present && (self.expires_at.is_some() || !self.arguments.enrolment.purpose.is_empty())
     }
@@ -175,10 +177,10 @@ impl<'a> EnrolmentWriter<'a> {
     ///
     /// # Errors
     /// When the gallery cannot be written.
-    pub fn enrol(&mut self, name: &str, looked: &mut Looked) -> Result<Enrolled> {
+    pub fn enrol(&mut self, name: &str, embedded: &mut EmbeddedPhotos) -> Result<Enrolled> {
         let limits = self.limits();
-        enrolment::compare(&mut looked.candidates, self.gallery.as_ref(), name, limits, self.now);
-        let templates = enrolment::templates(&looked.candidates, self.arguments.force);
+        enrolment::compare(&mut embedded.candidates, self.gallery.as_ref(), name, limits, self.now);
+        let templates = enrolment::templates(&embedded.candidates, self.arguments.force);
         let added = templates.len();
         if added == 0 {
             return Ok(Enrolled::default());
@@ -199,7 +201,7 @@ impl<'a> EnrolmentWriter<'a> {
         Ok(Enrolled { new, added })
     }
 
-    /// Returns the similarities that decide; `None` where neither the network nor the user gives any.
+    /// Returns the similarities that decide on a photo; `None` if neither the network nor the user gives any.
     fn limits(&self) -> Option<Limits> {
         let threshold = &self.arguments.threshold;
         let comparisons = self.gallery.as_ref().map_or(0, |gallery| gallery.comparisons(self.now));

@@ -50,7 +50,7 @@ pub struct EnrolmentArguments {
 }
 
 impl EnrolmentArguments {
-    /// Returns the name of the one who enrols.
+    /// Returns who enrols: the option, or the account's name.
     pub fn by(&self) -> String {
         self.by.clone().unwrap_or_else(account::name)
     }
@@ -132,7 +132,7 @@ impl GalleryArguments {
     /// Returns the gallery's path.
     ///
     /// # Errors
-    /// Without `--gallery`.
+    /// When there is no `--gallery`.
     pub fn path(&self) -> Result<&Path> {
         let path = self.gallery.as_deref();
         Ok(path.ok_or_else(|| UsageError("--gallery FILE is needed: the gallery to use".into()))?)
@@ -222,10 +222,10 @@ impl GalleryArguments {
         }
     }
 
-    /// Finds the gallery's key; `is_new`: for a gallery that is to be made.
+    /// Reads the gallery's key; `is_new`: the gallery does not exist yet.
     ///
     /// # Errors
-    /// When there is none, or it cannot be used.
+    /// When there is no key, or it cannot be used.
     pub fn key(&self, is_new: bool) -> Result<KeySource> {
         if let Some(path) = &self.key {
             return key_file::key(path);
@@ -257,7 +257,7 @@ impl GalleryArguments {
         self.opened_by(open, &self.key(false)?)
     }
 
-    /// Checks that the file is a gallery, so that what is none is reported as such before a key is asked for.
+    /// Checks that the file is a gallery, so that any other file is reported before a key is asked for.
     fn check_kind(&self) -> Result<()> {
         let path = self.path()?;
         Gallery::needs_passphrase(path, PLATFORM).map(drop).with_context(|| format!("{}", path.display()))

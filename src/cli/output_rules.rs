@@ -41,7 +41,7 @@ pub(crate) fn network_files(network: &NetworkArguments) -> Vec<PathBuf> {
     }
 }
 
-/// Returns the files of an export folder. A bundle that an earlier command wrote there is none.
+/// Returns the files of an export folder. A bundle that an earlier command wrote there does not count.
 pub(crate) fn export_files(folder: &Path) -> Vec<PathBuf> {
     let files = folder_files(folder).into_iter();
     files.filter(|path| !(path.is_file() && ResultKind::Bundle.is_in(path))).collect()

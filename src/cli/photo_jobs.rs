@@ -64,11 +64,11 @@ impl Turn<'_> {
 #[derive(Default)]
 pub(crate) struct Room(RwLock<()>);
 
-/// Room for a photo, until it is dropped.
+/// Room in memory for a photo, freed when it is dropped.
 pub(crate) enum Held<'a> {
-    /// With other small photos.
+    /// Room for a small photo beside others.
     Shared { _guard: RwLockReadGuard<'a, ()> },
-    /// For a large photo.
+    /// All room, for a large photo.
     Alone { _guard: RwLockWriteGuard<'a, ()> },
 }
 

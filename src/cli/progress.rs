@@ -1,11 +1,11 @@
-//! Progress over many files, on a terminal only.
+//! Shows progress over many files, on a terminal only.
 
 use std::io::{IsTerminal, Write};
 use std::time::{Duration, Instant};
 
-/// Files from which on progress is shown.
+/// Progress is shown from this number of files on.
 const MANY: usize = 20;
-/// Time between two lines.
+/// Shortest time between two updates.
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// Characters of the bar.
@@ -21,7 +21,7 @@ pub(crate) struct Progress {
 }
 
 impl Progress {
-    /// Begins with none of `all` files done.
+    /// Starts at 0 of `all` files.
     pub fn of(all: usize) -> Progress {
         let shown = all >= MANY && std::io::stderr().is_terminal();
         Progress { all, done: 0, shown, start: Instant::now(), last: None }
@@ -38,12 +38,12 @@ impl Progress {
             return;
         }
         self.last = Some(now);
-        // A closed standard error is no failure.
+        // A closed standard error is not a failure.
         let (bar, text) = (bar(self.done, self.all), describe(self.done, self.all, now - self.start));
         let _ = write!(std::io::stderr(), "\r\x1b[K{bar} {text}");
     }
 
-    /// Takes the line away, so that a message can stand there.
+    /// Clears the line, so that a message can be printed.
     pub fn clear(&mut self) {
         if self.shown {
             self.last = None;
@@ -58,13 +58,13 @@ impl Drop for Progress {
     }
 }
 
-/// `[==========          ]`.
+/// Draws the bar: `[==========          ]`.
 fn bar(done: usize, all: usize) -> String {
     let filled = (BAR * done).checked_div(all).unwrap_or(BAR).min(BAR);
     format!("[{}{}]", "=".repeat(filled), " ".repeat(BAR - filled))
 }
 
-/// `120 of 2000 photos, 12.3 a second, 2 min 33 s left`.
+/// Describes the progress: `120 of 2000 photos, 12.3 a second, 2 min 33 s left`.
 fn describe(done: usize, all: usize, elapsed: Duration) -> String {
     let count = format!("{done} of {all} photos");
     let seconds = elapsed.as_secs_f64();
@@ -102,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn rate_and_time_left_are_told() {
+    fn rate_and_time_left_are_shown() {
         let after = |done, all, seconds| describe(done, all, Duration::from_secs_f64(seconds));
         assert_eq!(after(0, 100, 0.0), "0 of 100 photos");
         assert_eq!(after(50, 100, 5.0), "50 of 100 photos, 10.0 a second, 5 s left");

@@ -63,7 +63,7 @@ pub fn run(arguments: VerifyArguments, git: Option<&'static str>) -> Result<Outc
     let bundle = arguments.network.open()?;
     let reference = Reference::open(&arguments.reference, bundle.sha256())?;
     let there: Value = serde_json::from_slice(&reference.bytes(BENCH)?)
-        .with_context(|| format!("{} is no bench report", reference.path(BENCH).display()))?;
+        .with_context(|| format!("{} is not a bench report", reference.path(BENCH).display()))?;
     let verification = compare(&bundle, &reference)?;
     let report = match arguments.frames {
         0 => None,

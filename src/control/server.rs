@@ -273,7 +273,7 @@ mod tests {
         talk.stream.get_ref().shutdown(Shutdown::Write).expect("shut down");
         assert_eq!(talk.receive().expect("a response")["id"], 1);
         assert_eq!(talk.receive().expect("a response")["id"], 2);
-        assert_eq!(talk.receive(), None, "and half a request is none");
+        assert_eq!(talk.receive(), None, "half a request gets no response");
     }
 
     #[test]

@@ -13,7 +13,7 @@ pub struct Inputs {
 }
 
 impl Inputs {
-    /// Adds a file. What does not exist, a folder or a device is no input that could be replaced.
+    /// Adds a file. What does not exist, a folder or a device is not an input that could be replaced.
     pub(crate) fn add(&mut self, path: &Path) {
         if let Some(data) = fs::metadata(path).ok().filter(Metadata::is_file) {
             self.files.insert((data.dev(), data.ino()));

@@ -65,7 +65,7 @@ impl PngMark {
     }
 }
 
-/// Reads the mark of a file; `None` if it is no PNG of this program, or cannot be read.
+/// Reads the mark of a file; `None` if it is not a PNG of this program, or cannot be read.
 pub(crate) fn read(path: &Path) -> Option<PngMark> {
     read_from(&mut BufReader::new(File::open(path).ok()?)).ok().flatten()
 }

@@ -40,7 +40,7 @@ pub(crate) enum ResultKind {
 }
 
 impl ResultKind {
-    /// Returns whether a file is such a result of this program, of any version. A file that cannot be read is none.
+    /// Returns whether a file is such a result of this program, of any version. Returns false for a file that cannot be read.
     pub(crate) fn is_in(self, path: &Path) -> bool {
         let starts = |start: &str, mark: &str| {
             let head = head(path, 1024);

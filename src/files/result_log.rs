@@ -38,7 +38,7 @@ impl ResultLog {
         let open = || {
             let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
             let data = file.metadata()?;
-            ensure!(data.is_file(), "it is no regular file");
+            ensure!(data.is_file(), "it is not a regular file");
             ensure!(!rules.inputs.contain(&data), "it is an input of this command, which is never overwritten");
             match file.try_lock() {
                 Ok(()) => {}
@@ -75,7 +75,7 @@ impl ResultLog {
                 let is_end = is_torn || reader.fill_buf()?.is_empty();
                 ensure!(
                     is_end && (self.length > 0 || is_begun(&line)),
-                    "line {number} is no result of this command: name another file"
+                    "line {number} is not a result of this command: name another file"
                 );
                 break;
             };
@@ -173,7 +173,7 @@ mod tests {
             "{\"a\": 1}",
         ] {
             fs::write(&path, text)?;
-            assert!(reason(ResultLog::open(&path, true, &rules())).contains("is no result"), "{text:?}");
+            assert!(reason(ResultLog::open(&path, true, &rules())).contains("is not a result"), "{text:?}");
             assert!(reason(ResultLog::open(&path, false, &rules())).contains("it exists: add --resume"));
             assert_eq!(fs::read_to_string(&path)?, text);
         }
@@ -183,7 +183,7 @@ mod tests {
         drop(ResultLog::open(&path, false, &OutputRules { force: true, ..rules() })?);
         assert_eq!(fs::read_to_string(&path)?, "");
         assert!(reason(ResultLog::open(folder.path(), false, &rules())).contains("cannot write the results"));
-        assert!(reason(ResultLog::open(Path::new("/dev/null"), false, &rules())).contains("no regular file"));
+        assert!(reason(ResultLog::open(Path::new("/dev/null"), false, &rules())).contains("not a regular file"));
         Ok(())
     }
 

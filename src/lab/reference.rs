@@ -1,7 +1,7 @@
 //! A reference folder: golden inputs with one machine's outputs, to compare with another machine's outputs.
 //!
 //! ```text
-//! reference.json       index, network and limits (written last: a folder without it is no reference)
+//! reference.json       index, network and limits (written last: a folder without it is not a reference)
 //! bench.json           the bench report of the machine that wrote it
 //! 000.png ...          pictures
 //! input.NAME.f32       an input of the network for each face of the pictures, `[faces, 3, size, size]`
@@ -36,7 +36,7 @@ const MAX_INDEX_BYTES: u64 = 64 << 20;
 /// The reason why a reference folder cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum ReferenceError {
-    #[error("{} is no reference folder: it has no {INDEX} (faceptor reference --out writes one)", .0.display())]
+    #[error("{} is not a reference folder: it has no {INDEX} (faceptor reference --out writes one)", .0.display())]
     NoReference(PathBuf),
     #[error("{}: {reason}", .path.display())]
     Index { path: PathBuf, reason: String },
@@ -162,9 +162,9 @@ impl ReferenceWriter {
             match names_of(&index) {
                 Some(names) => old = names,
                 None if rules.force => {}
-                None => return refuse("its reference.json is no index of a reference"),
+                None => return refuse("its reference.json is not an index of a reference"),
             }
-            // Until the new one is complete the folder is no reference.
+            // Until the new one is complete the folder is not a reference.
             fs::remove_file(&index).map_err(|error| ReferenceError::Io { path: index, error })?;
         } else if !rules.force && fs::read_dir(folder).map_err(io)?.next().is_some() {
             return refuse("the folder is not empty and holds no reference");
@@ -204,7 +204,7 @@ impl ReferenceWriter {
     /// When the index cannot be written.
     pub fn finish(self, index: ReferenceIndex) -> Result<(), ReferenceError> {
         for name in self.old.iter().filter(|name| !self.files.contains_key(*name)) {
-            // It may be gone already. What stays is no part of the new index.
+            // It may be gone already. What stays is not a part of the new index.
             let _ = fs::remove_file(self.folder.join(name));
         }
         let index = ReferenceIndex { files: self.files.clone(), ..index };
@@ -214,7 +214,7 @@ impl ReferenceWriter {
     }
 }
 
-/// Returns the names in an index of any format; `None` if it is none.
+/// Returns the names in an index of any format; `None` if the text is not an index.
 fn names_of(index: &Path) -> Option<BTreeSet<String>> {
     #[derive(Deserialize)]
     struct Names {
@@ -223,7 +223,7 @@ fn names_of(index: &Path) -> Option<BTreeSet<String>> {
         files: BTreeMap<String, serde::de::IgnoredAny>,
     }
     let names: Names = serde_json::from_slice(&fs::read(index).ok()?).ok()?;
-    // Names with folders are none that this program gave.
+    // This program never writes names with folders.
     Some(names.files.into_keys().filter(|name| Path::new(name).components().count() == 1 && name != "..").collect())
 }
 
@@ -256,7 +256,7 @@ impl Reference {
     /// Opens and checks a folder for the network with this checksum.
     ///
     /// # Errors
-    /// When the folder is no reference, belongs to another network, or is not complete.
+    /// When the folder is not a reference, belongs to another network, or is not complete.
     pub fn open(folder: &Path, network_sha256: &str) -> Result<Reference, ReferenceError> {
         let path = folder.join(INDEX);
         let text = match read_file(&path, MAX_INDEX_BYTES) {
@@ -441,7 +441,7 @@ mod tests {
         assert!(error.contains("thesis.txt") && error.contains("--force"), "{error}");
         fs::write(folder.path().join(INDEX), "{\"files\": {\"thesis.txt\": 1}}").expect("writable");
         let error = ReferenceWriter::create(folder.path(), OutputRules::default()).err().expect("refused").to_string();
-        assert!(error.contains("is no index"), "{error}");
+        assert!(error.contains("is not an index"), "{error}");
         assert!(folder.path().join(INDEX).exists());
         ReferenceWriter::create(folder.path(), forced).expect("on request");
     }

@@ -316,7 +316,7 @@ impl Outputs {
     /// Lets what was published go out and ends everything. If the source waits, slow readers of lines drain their queues
     /// until the end is requested; all other waits last a few seconds at most.
     ///
-    /// The shared shutdown state is left as it is: the end of the outputs is no request to end.
+    /// The shared shutdown state is left as it is: the end of the outputs is not a request to end.
     ///
     /// # Errors
     /// When lines could not be written to standard output. A reader that has closed its end is no error.

@@ -87,7 +87,7 @@ impl OutputPaths {
                 let is_replaced = self.is_replaced(&target, &data, source);
                 Ok(is_replaced.then_some(Destination::File(target, data)))
             }
-            // Devices, and what is no place for a file.
+            // Devices, and what is not a place for a file.
             Ok(_) => Ok(None),
             Err(_) if path.symlink_metadata().is_ok() => Ok(None),
             Err(reason) => Err(reason),

@@ -16,6 +16,6 @@ pub(crate) fn locked_memory_bytes() -> Option<u64> {
 /// Makes a write beyond the file size limit (`LimitFSIZE=`) fail like one on a full disk: by default the signal SIGXFSZ
 /// ends the process.
 pub(crate) fn ignore_file_size_signal() {
-    // SAFETY: SIG_IGN is no handler that could run; only the signal's default action changes.
+    // SAFETY: SIG_IGN is not a handler that could run; only the signal's default action changes.
     unsafe { libc::signal(libc::SIGXFSZ, libc::SIG_IGN) };
 }

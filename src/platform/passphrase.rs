@@ -20,7 +20,7 @@ pub(crate) fn from_environment() -> Option<Zeroizing<String>> {
 /// Asks for a passphrase on the terminal; twice for a new one.
 ///
 /// # Errors
-/// Without a terminal, or when the two differ.
+/// When there is no terminal, or the two differ.
 pub(crate) fn ask(is_new: bool) -> Result<Zeroizing<String>> {
     let first = ask_once("Passphrase: ")?;
     if is_new {

@@ -53,7 +53,7 @@ impl Shutdown {
         self.state() == State::Now
     }
 
-    /// Ends the loop because its results are no longer taken. This is no request to end: see [`Shutdown::is_requested`].
+    /// Ends the loop because its results are no longer taken. This is not a request to end: see [`Shutdown::is_requested`].
     pub fn drain(&self) {
         self.0.fetch_or(DRAINING, Ordering::Release);
     }

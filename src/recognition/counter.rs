@@ -43,11 +43,11 @@ fn read(path: &Path) -> Result<Vec<(String, u64)>> {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
         kind => kind?,
     };
-    anyhow::ensure!(kind.is_file() && kind.len() <= MOST_BYTES, "it is no counter");
+    anyhow::ensure!(kind.is_file() && kind.len() <= MOST_BYTES, "it is not a counter");
     let text = fs::read_to_string(path)?;
     let line = |line: &str| {
         let (id, generation) = line.split_once(' ')?;
         Some((id.to_owned(), generation.parse().ok()?))
     };
-    text.lines().map(|text| line(text).context("it is no counter")).collect()
+    text.lines().map(|text| line(text).context("it is not a counter")).collect()
 }

@@ -43,7 +43,7 @@ struct Evidence {
     /// Frames in a row that are unlike the sum.
     unlike: u8,
     /// The track may show another face: the next frame decides.
-    doubtful: bool,
+    is_suspected: bool,
     /// The place of the person in the roster.
     named: Option<usize>,
     answer: Answer,
@@ -58,7 +58,7 @@ impl Evidence {
             sum: vec![0.0; dimension],
             weight: 0.0,
             unlike: 0,
-            doubtful: false,
+            is_suspected: false,
             named: None,
             answer: Answer::NONE_YET,
             outdated: false,
@@ -69,7 +69,7 @@ impl Evidence {
     fn restart(&mut self, track: u32) {
         self.sum.fill(0.0);
         (self.track, self.weight, self.unlike) = (track, 0.0, 0);
-        (self.doubtful, self.named, self.answer, self.outdated) = (false, None, Answer::NONE_YET, false);
+        (self.is_suspected, self.named, self.answer, self.outdated) = (false, None, Answer::NONE_YET, false);
     }
 
     /// Adds a frame. One of weight 0 counts for nothing, but may show that the face is still the same.
@@ -81,10 +81,10 @@ impl Evidence {
         if self.weight > 0.0 {
             let product: f32 = self.sum.iter().zip(embedding).map(|(a, b)| a * b).sum();
             let is_like = product / (length_of(&self.sum) * length) >= UNLIKE;
-            self.doubtful &= !is_like;
+            self.is_suspected &= !is_like;
             if !is_like && weight > 0.0 {
                 self.unlike += 1;
-                if !self.doubtful && self.unlike < UNLIKE_FRAMES {
+                if !self.is_suspected && self.unlike < UNLIKE_FRAMES {
                     return;
                 }
                 self.restart(self.track);
@@ -100,7 +100,7 @@ impl Evidence {
             *sum = *sum * keep + value / length * weight;
         }
         self.weight = self.weight * keep + weight;
-        (self.doubtful, self.outdated) = (false, true);
+        (self.is_suspected, self.outdated) = (false, true);
     }
 
     /// Decides anew whose face it is.
@@ -188,7 +188,7 @@ impl TrackNames {
             if evidence.track != face.id || suspicion == Suspicion::Shape {
                 evidence.restart(face.id);
             }
-            evidence.doubtful |= suspicion == Suspicion::Appearance;
+            evidence.is_suspected |= suspicion == Suspicion::Appearance;
             let result = face.results.get(self.task).filter(|result| result.known);
             if let Some(TaskResult { prediction: Prediction::Recognition(embedding), stale_frames: 0, .. }) = result
                 && suspicion != Suspicion::Shape
@@ -200,7 +200,7 @@ impl TrackNames {
                 evidence.decide(&self.roster, &mut self.query, now);
             }
             // While it is in doubt whose face it is, no name stays on it.
-            let is_sure = result.is_some() && !evidence.doubtful;
+            let is_sure = result.is_some() && !evidence.is_suspected;
             self.identities.push(if is_sure { evidence.answer } else { Answer::NONE_YET });
         }
     }

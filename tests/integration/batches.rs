@@ -141,10 +141,10 @@ fn results_replace_nothing_of_others() -> Result<()> {
     folder.write("notes.txt", b"mine\n");
     for (arguments, reason) in [
         (&["--results", "notes.txt", "d.png"][..], "notes.txt: it exists: add --resume to go on with it"),
-        (&["--results", "notes.txt", "--resume", "d.png"], "line 1 is no result"),
+        (&["--results", "notes.txt", "--resume", "d.png"], "line 1 is not a result"),
         (&["--results", "d.png", "--force", "d.png"], "it is an input of this command"),
         (&["--results", "absent/a.jsonl", "d.png"], "cannot write the results absent/a.jsonl"),
-        (&["--results", "/dev/full", "d.png"], "it is no regular file"),
+        (&["--results", "/dev/full", "d.png"], "it is not a regular file"),
     ] {
         let Output { status, out: printed, err: errors } = image(folder.path(), arguments);
         assert!(status == Some(1) && printed.is_empty() && errors.contains(reason), "{arguments:?}: {errors}");

@@ -66,7 +66,7 @@ fn assertions_decide_the_exit_status() {
     let folder = Folder::new();
     let holds = "frame.p99_us < 60000000 && allocations_per_frame.ours == 0 && !valid";
     let (run, report) = bench(&folder, &["--assert", holds]);
-    assert!(run.expect(0).err.contains("INVALID"), "what holds of an invalid report is told with a warning");
+    assert!(run.expect(0).err.contains("INVALID"), "what holds of an invalid report is reported with a warning");
     let reference = folder.write("first.json", report.to_string().as_bytes());
     let assertions = ["encode.p50_us < 1", "ratio(frame.p50_us) > 0.000001", "ratio(encode.p50_us) > 1e9"];
     let options: Vec<&str> = assertions.iter().flat_map(|text| ["--assert", text]).collect();
@@ -96,7 +96,7 @@ fn mistakes_on_the_command_line_are_wrong_usage() {
     let folder = Folder::new();
     wrong(&["--reference", &folder.file("no.json")], 1, "no.json");
     let other = folder.write("other.json", b"{\"frames\": 3}");
-    wrong(&["--reference", &other], 1, "is no bench report");
+    wrong(&["--reference", &other], 1, "is not a bench report");
 }
 
 #[test]
@@ -192,7 +192,7 @@ fn an_answer_that_differs_fails_and_is_named() {
     let xml = fs::read_to_string(&junit).expect("written");
     let xml = roxmltree::Document::parse(&xml).expect("XML");
     assert_eq!(xml.root_element().attribute("failures"), Some("2"));
-    // A value that is no number fails too.
+    // A value that is not a number fails too.
     alter(&folder, "task.age.f32", |bytes| bytes[..4].copy_from_slice(&f32::NAN.to_le_bytes()));
     assert!(verify(&path, &[]).expect(1).out.contains("FAILED stored input, tasks, age: "));
     // An assertion fails by itself, and a wrong one is wrong usage.
@@ -212,7 +212,7 @@ fn a_bad_reference_folder_is_told_apart() {
         let run = verify(path, &[]).expect(1);
         assert!(run.err.contains(reason) && run.err.lines().count() == 1, "{reason}: {}", run.err);
     };
-    bad(&folder.file("nowhere"), "is no reference folder");
+    bad(&folder.file("nowhere"), "is not a reference folder");
     let path = reference(&folder);
     let tensor = folder.file("reference/task.landmarks.f32");
     let whole = fs::read(&tensor).expect("it is there");
@@ -274,12 +274,12 @@ fn the_profile_has_every_step_of_the_parts_that_ran() {
     // The numbers of the bundle are those of the profile.
     let encoder = parts.iter().find(|part| part["name"] == "encoder").expect("it ran");
     let parts = faceptor::stages::embedded_bundle().expect("a network").parts().cloned().collect::<Vec<_>>();
-    let told = parts.iter().find(|part| part.name == "encoder").expect("it is inside");
-    assert_eq!(encoder["macs"].as_u64(), Some(told.macs));
+    let expected = parts.iter().find(|part| part.name == "encoder").expect("it is inside");
+    assert_eq!(encoder["macs"].as_u64(), Some(expected.macs));
     // The face check reads an output as float numbers, by one more step, which moves data.
     let steps = encoder["steps"].as_array().expect("steps");
-    assert_eq!(steps.len(), told.ops + 1);
-    assert_eq!((steps[told.ops]["op"].as_str(), number(&steps[told.ops], "macs")), (Some("transpose"), 0.0));
+    assert_eq!(steps.len(), expected.ops + 1);
+    assert_eq!((steps[expected.ops]["op"].as_str(), number(&steps[expected.ops], "macs")), (Some("transpose"), 0.0));
 
     let drawn = fs::read_to_string(&picture).expect("the picture is written");
     assert!(drawn.starts_with("<svg ") && drawn.trim_end().ends_with("</svg>"));

@@ -31,7 +31,7 @@ fn covered(picture: &RgbImage, [left, top, right, bottom]: Edges) -> f64 {
     // The box and the points are green.
     let is_drawn = |pixel: &&Rgb<u8>| pixel.0[1] > 60 && pixel.0[1] > pixel.0[0].saturating_add(25);
     let all = pixels().filter(|pixel| !is_drawn(pixel)).count();
-    assert!(2 * all > pixels().count(), "most of the area is no drawing");
+    assert!(2 * all > pixels().count(), "most of the area is not drawn over");
     pixels().filter(is_cover).count() as f64 / all as f64
 }
 

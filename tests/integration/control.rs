@@ -315,8 +315,8 @@ fn budget_status_statistics_and_snapshots() {
     // A relative path is one of the folder that ctl is called in.
     let mut snapshot = command(&["ctl", "--control", &run.socket(), "snapshot", "look at.png"]);
     snapshot.current_dir(run.folder.path());
-    let told = finish(snapshot).expect(0).out;
-    assert!(told.contains("written: yes"), "{told}");
+    let text = finish(snapshot).expect(0).out;
+    assert!(text.contains("written: yes"), "{text}");
     // The answer comes when the file is there.
     let picture = image::open(run.folder.path().join("look at.png")).expect("a PNG").into_rgb8();
     assert_eq!(picture.dimensions(), (640, 480));

@@ -1,4 +1,4 @@
-//! Cuts from one person to another in the middle of a film, and what is no cut: through the real program.
+//! Cuts from one person to another in the middle of a film, and what is not a cut: through the real program.
 //!
 //! The people are those of the research photos beside the repository; without them the tests of cuts do not run.
 

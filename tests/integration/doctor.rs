@@ -62,9 +62,9 @@ fn ctl_without_a_loop_says_why_and_wrong_usage_is_told_apart() {
     let (missing, dead, file) = (folder.file("no.sock"), folder.file("dead.sock"), folder.write("file", b"x"));
     drop(UnixListener::bind(&dead).expect("a socket"));
     for (socket, reason) in [
-        (&missing, "nobody listens at"),
+        (&missing, "nothing listens at"),
         (&dead, "its faceptor has ended"),
-        (&file, "this file is no socket"),
+        (&file, "this file is not a socket"),
         (&"x".repeat(200), "1 to 107 bytes"),
     ] {
         let run = faceptor(&["ctl", "--control", socket, "status"]).expect(1);

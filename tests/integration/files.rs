@@ -371,7 +371,7 @@ fn a_recording_that_lost_lines_is_a_failure() {
     assert!(limited.err.contains("lost"), "{}", limited.err);
     let text = fs::read_to_string(&file).expect("whole lines");
     assert!(text.ends_with("}\n") && text.lines().count() < 30, "{}", text.lines().count());
-    // A reader that leaves is no excuse.
+    // A reader that leaves is not an excuse.
     let mut child = command(&["run", "--frames", "3000", "--tasks", "none", "--json", "--record", "/dev/full"]);
     let mut child = child.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("it starts");
     drop(child.stdout.take());

@@ -158,7 +158,7 @@ fn a_bundle_replaces_a_bundle_and_is_written_to_a_device() {
     let (export, link) = (folder.file("export"), folder.file("link"));
     faceptor(&["compile", &export, "--out", &bundle]).expect(0);
     assert!(fs::read(&bundle).expect("a bundle") == first);
-    // A bundle in the folder is no part of the export, also the second time.
+    // A bundle in the folder is not a part of the export, also the second time.
     for _ in 0..2 {
         faceptor(&["compile", &export, "--out", &folder.file("export/own.bundle")]).expect(0);
     }

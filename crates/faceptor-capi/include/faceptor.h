@@ -186,13 +186,13 @@ typedef struct faceptor_face {
     size_t embedding_count;
 } faceptor_face;
 
-/* Returns the number of faces; 0 for a handle that is no result. */
+/* Returns the number of faces; 0 for a handle that is not a result. */
 size_t faceptor_result_count(const faceptor_result *result);
 
 /* Fills in a face: index 0 to faceptor_result_count - 1. */
 faceptor_status faceptor_result_face(const faceptor_result *result, size_t index, faceptor_face *face);
 
-/* Returns the results as the JSON that `faceptor image --json` prints; NULL for a handle that is no result. */
+/* Returns the results as the JSON that `faceptor image --json` prints; NULL for a handle that is not a result. */
 const char *faceptor_result_json(const faceptor_result *result);
 
 /* Paints the class of each pixel: width * height bytes, row by row, 255 outside the face's crop. */
@@ -270,7 +270,7 @@ typedef struct faceptor_enrolment {
     uint32_t force;      /* not 0: enrol also photos that there are reasons against, which are stored with them */
 } faceptor_enrolment;
 
-/* A photo of a person, and what became of it. */
+/* A photo of a person, and the outcome of its enrolment. */
 typedef struct faceptor_photo {
     size_t struct_size;          /* sizeof(faceptor_photo) */
     const char *path;            /* a file; NULL: `image` has the pixels */
@@ -291,7 +291,7 @@ faceptor_status faceptor_gallery_remove(faceptor_gallery *gallery, const char *n
 /* Gives a person another name. */
 faceptor_status faceptor_gallery_rename(faceptor_gallery *gallery, const char *name, const char *to);
 
-/* Returns the people as the JSON that `faceptor gallery list --json` prints; NULL for a handle that is no gallery. The text lives
+/* Returns the people as the JSON that `faceptor gallery list --json` prints; NULL for a handle that is not a gallery. The text lives
  * until the next such call with this gallery, from any thread, or until the gallery is freed. */
 const char *faceptor_gallery_json(faceptor_gallery *gallery);
 

@@ -115,20 +115,20 @@ unsafe fn with_options<T>(
 }
 
 pub(crate) fn wrong_size(name: &str, given: usize, remedy: &str) -> Failure {
-    Failure::argument(format!("struct_size of {name} is {given}, which is no size of that struct: {remedy}"))
+    Failure::argument(format!("struct_size of {name} is {given}, which is not a size of that struct: {remedy}"))
 }
 
-/// Fills in a struct of the caller with what `made` returns for its size, which its first field holds.
+/// Fills in a struct of the caller. Its first field holds its size, from which `made` makes the content.
 ///
 /// # Safety
-/// The pointer is null or to such a struct.
+/// The pointer is null or points to such a struct.
 pub(crate) unsafe fn fill<T>(
     target: *mut T,
     parameter: &str,
     name: &str,
     made: impl FnOnce(usize) -> Outcome<T>,
 ) -> Outcome<()> {
-    // SAFETY: the caller of this function vouches for it; the size comes first.
+    // SAFETY: the caller of this function guarantees it; the size is the first field.
     let size = unsafe { border::read(target.cast::<usize>(), parameter) }?;
     if !is_known_size::<T>(size) {
         return Err(wrong_size(name, size, &format!("set it to sizeof({name})")));

@@ -284,7 +284,7 @@ unsafe fn photo_of(record: &records::Photo) -> Outcome<identity_people::Photo> {
     }
 }
 
-/// Enters what became of a photo.
+/// Fills in the outcome for a photo.
 fn report(record: &mut records::Photo, outcome: &PhotoOutcome) {
     record.enrolled = u32::from(outcome.is_enrolled);
     record.known = u32::from(outcome.is_known);

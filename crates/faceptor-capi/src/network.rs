@@ -205,7 +205,7 @@ pub fn source<'a>(image: &records::Image, bytes: &'a [u8]) -> Outcome<Source<'a>
         6 => (PixelFormat::I444, false),
         7 => (PixelFormat::Yuyv, false),
         8 => (PixelFormat::Uyvy, false),
-        other => return Err(Failure::argument(format!("{other} is no faceptor_format"))),
+        other => return Err(Failure::argument(format!("{other} is not a faceptor_format"))),
     };
     let colour = match image.colour {
         0 if format == PixelFormat::Grey => Colour::Bt601Full,
@@ -213,7 +213,7 @@ pub fn source<'a>(image: &records::Image, bytes: &'a [u8]) -> Outcome<Source<'a>
         2 => Colour::Bt601Full,
         3 => Colour::Bt709Limited,
         4 => Colour::Bt709Full,
-        other => return Err(Failure::argument(format!("{other} is no faceptor_colour"))),
+        other => return Err(Failure::argument(format!("{other} is not a faceptor_colour"))),
     };
     let [width, height] = [image.width as usize, image.height as usize];
     let stride = if image.stride == 0 { format.row_bytes(width) } else { image.stride };

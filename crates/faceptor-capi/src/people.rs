@@ -111,7 +111,7 @@ impl Gallery {
     }
 }
 
-/// Reads a photo for an enrolment. What is no photo gives the reason.
+/// Reads a photo for an enrolment. Returns the reason for what is not a photo.
 pub fn photo(path: &Path) -> people::Photo {
     Photo::open(path).map(Photo::into_picture).map_err(|reason| reason.to_string())
 }

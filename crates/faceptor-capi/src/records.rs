@@ -135,6 +135,6 @@ pub mod has {
 
 /// Checks that the caller was compiled with this version of a struct, or a later and longer one.
 pub(crate) fn is_known_size<T>(struct_size: usize) -> bool {
-    // A struct of a later version begins like this one; a number that is no size is a struct without one.
+    // A struct of a later version begins like this one; a number that is not a size is a struct without one.
     (size_of::<T>()..=size_of::<T>() + 4096).contains(&struct_size)
 }

@@ -154,7 +154,7 @@ fn run(graph: &Graph, inputs: &[(String, Vec<usize>)], values: &[Vec<f32>], kern
         .collect();
     match &evaluate(&plan, &constants, &inputs, kernel).unwrap()[..] {
         [TensorData::F32(found)] => found.clone(),
-        other => panic!("{other:?} is no float32 output"),
+        other => panic!("{other:?} is not a float32 output"),
     }
 }
 

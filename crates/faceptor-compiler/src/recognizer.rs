@@ -85,7 +85,7 @@ impl Recognizer {
         // Files for batches of any size have no first number.
         model
             .set_input_fact(0, f32::fact([1, 3, SIDE, SIDE]).into())
-            .with_context(|| format!("its input is no crop [1, 3, {SIDE}, {SIDE}]"))?;
+            .with_context(|| format!("its input is not a crop [1, 3, {SIDE}, {SIDE}]"))?;
         let part = Part {
             name: NAME.into(),
             file: self.file.file_name().unwrap_or_default().to_string_lossy().into_owned(),

@@ -25,7 +25,7 @@ pub enum AuditEvent {
     Created,
     /// A person was enrolled.
     Enrolled,
-    /// A person that was there got further templates.
+    /// An enrolled person got further templates.
     Extended,
     /// A person was removed by request.
     Removed,
@@ -41,7 +41,7 @@ pub enum AuditEvent {
     Merged,
     /// The gallery got another key.
     KeyRotated,
-    /// The templates were made again by another network.
+    /// The templates were made again, by another network.
     Migrated,
 }
 

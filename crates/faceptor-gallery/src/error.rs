@@ -105,7 +105,7 @@ pub enum GalleryError {
         /// Hash of its recognition, hexadecimal.
         network_hash: String,
     },
-    /// An embedding has another length than the gallery's, or is no direction.
+    /// An embedding has another length than the gallery's, or has no direction: all zeros, or a number that is not finite.
     #[error("an embedding of {found} numbers cannot be used: the gallery holds embeddings of {expected}")]
     Dimension {
         /// Numbers of the gallery's embeddings.

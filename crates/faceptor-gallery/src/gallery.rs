@@ -1,4 +1,4 @@
-//! The gallery: people in an encrypted file, and whom a face is most similar to.
+//! The gallery: people in an encrypted file. Names the person whom a face is most similar to.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -60,7 +60,7 @@ impl Gallery {
     /// Reports whether a gallery's key is a passphrase; needs no key.
     ///
     /// # Errors
-    /// When the file is no gallery.
+    /// When the file is not a gallery.
     pub fn needs_passphrase(path: &Path, platform: Platform) -> Result<bool, GalleryError> {
         store::needs_passphrase(FileDisk::new(path, platform))
     }
@@ -114,7 +114,7 @@ impl Gallery {
         }
     }
 
-    /// Returns what the owner of the file should know about it; empty for a file without blemish.
+    /// Returns what the owner of the file should know about it; empty for an intact file.
     pub fn notices(&self) -> &[Notice] {
         self.store.notices()
     }
@@ -145,7 +145,7 @@ impl Gallery {
         self.people().filter(|person| !person.is_expired(now)).map(|person| person.templates.len()).sum()
     }
 
-    /// Decides whose face an embedding is of. People whose enrolment is over are not considered.
+    /// Decides whose face an embedding belongs to. People whose enrolment is over are not considered.
     ///
     /// # Errors
     /// When the embedding does not fit the gallery.
@@ -299,8 +299,8 @@ impl Gallery {
         self.store.rotate_key(to, cost, entry(now, AuditEvent::KeyRotated, None, 0))
     }
 
-    /// Binds the gallery to another network, with templates that it has made of the crops. Whoever is not among `people` is
-    /// removed.
+    /// Binds the gallery to another network, with the templates that this network has made from the crops. Removes all people
+    /// that are not among `people`.
     ///
     /// # Errors
     /// When there is no such person, a template does not fit the network, or the file cannot be written.

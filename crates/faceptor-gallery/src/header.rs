@@ -113,7 +113,7 @@ impl Header {
         }
         let malformed = |what| Err(GalleryError::DamagedHeader(what));
         if version != VERSION || fields.u32() as usize != RECORDS_AT {
-            return malformed("its version or length is none that exists");
+            return malformed("its version or length does not exist");
         }
         let (gallery_id, file_id) = (fields.take(), fields.take());
         let (kind, cost) = (fields.u32(), PassphraseCost { memory_kib: fields.u32(), passes: fields.u32() });

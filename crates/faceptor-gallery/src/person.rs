@@ -80,7 +80,7 @@ pub struct StoredTemplate {
     pub eyes_px: f32,
     /// Reasons against the photo that were overruled; empty for a good one.
     pub forced: Vec<String>,
-    /// The aligned picture, where it is kept.
+    /// The aligned picture, if it is stored.
     #[serde(skip)]
     pub crop: Option<Crop>,
 }
@@ -115,7 +115,7 @@ impl StoredTemplate {
     /// The most reasons of a template, and the most characters of each.
     const MOST_REASONS: [usize; 2] = [32, 100];
 
-    /// Checks reasons and crop, which come from outside where a person is imported.
+    /// Checks the reasons and the crop, which an import takes from outside.
     pub(crate) fn check(&self) -> Result<()> {
         if self.crop.as_ref().is_some_and(|crop| crop.bytes().is_empty() || crop.bytes().len() > Crop::MOST_BYTES) {
             return Err(GalleryError::Refused(format!("a crop is empty or has more than {} bytes", Crop::MOST_BYTES)));
@@ -163,7 +163,7 @@ impl Person {
         self.details.expires_at.is_some_and(|end| end <= now)
     }
 
-    /// Reports whether a photo was accepted in spite of reasons against it.
+    /// Reports whether a photo was accepted despite reasons against it.
     pub fn is_forced(&self) -> bool {
         self.templates.iter().any(|stored| !stored.forced.is_empty())
     }

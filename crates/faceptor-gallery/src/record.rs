@@ -21,7 +21,7 @@ const GRAIN: usize = 128;
 /// The most bytes of a record's sealed part.
 const MOST: usize = 64 << 20;
 
-/// Kinds of what a person's key seals: one cannot stand in the place of another.
+/// Kinds of data that a person's key seals. The kind is authenticated, so one cannot replace another.
 const OWN_KEY: &[u8] = b"key";
 pub(crate) const DETAILS: &[u8] = b"details";
 pub(crate) const TEMPLATES: &[u8] = b"templates";
@@ -42,7 +42,7 @@ pub(crate) enum Content {
     Audit(AuditEntry),
     /// All records up to here belong together and count from now on.
     Commit { generation: u64 },
-    /// Further templates with the crops that are kept of them; since version 0.8.
+    /// Further templates with their stored crops; since version 0.8.
     Crops { id: PersonId, sealed: Vec<u8> },
 }
 
@@ -132,7 +132,7 @@ pub(crate) fn read(file: &[u8], at: usize, key: &Key, link: Link) -> Result<(Con
     };
     let content = plain.split_first_chunk().and_then(|(length, rest)| rest.get(..u32::from_le_bytes(*length) as usize));
     let content = content.and_then(|content| postcard::from_bytes(content).ok());
-    let content = content.ok_or_else(|| damaged("its content is none that this program knows"))?;
+    let content = content.ok_or_else(|| damaged("its content is unknown to this program"))?;
     Ok((content, at + HEAD + length, link.after(sealed)))
 }
 
@@ -187,7 +187,7 @@ pub(crate) fn seal_templates(
         return Ok(vec![Content::Templates { id, sealed }]);
     }
     let seal = |part: &[StoredTemplate]| {
-        // No copy of the crops, which would stay in memory.
+        // Borrows the crops: a copy would stay in memory.
         let part: Vec<(&StoredTemplate, Option<&[u8]>)> =
             part.iter().map(|stored| (stored, stored.crop.as_ref().map(Crop::bytes))).collect();
         Ok(Content::Crops { id, sealed: seal_personal(own, platform, CROPS, gallery, id, &part)? })

@@ -21,8 +21,8 @@ pub(crate) struct Store {
     log: Log,
     /// Changes are allowed.
     writer: bool,
-    /// A write failed: what the file holds is read again before the next one.
-    doubtful: bool,
+    /// A write failed: the file is read again before the next one.
+    must_reread: bool,
 }
 
 /// Reports whether the header names a passphrase.
@@ -71,7 +71,7 @@ impl Store {
             audit: Vec::new(),
             notices: Vec::new(),
         };
-        let mut store = Store { disk, platform, key, header, log, writer: true, doubtful: false };
+        let mut store = Store { disk, platform, key, header, log, writer: true, must_reread: false };
         let entry = AuditEntry { at: now, event: AuditEvent::Created, person: None, templates: 0 };
         store.rewrite(|_| (), &[entry])?;
         Ok(store)
@@ -81,7 +81,7 @@ impl Store {
         let lock = disk.lock_probe();
         let mut store = Store::open_on(Box::new(disk), source, platform)?;
         if !store.log.notices.is_empty() {
-            // What another process is writing at this moment is no blemish.
+            // An unfinished write may be another process's, in progress: that is not a fault of the file.
             let busy = lock();
             store.read_again()?;
             if busy {
@@ -104,7 +104,7 @@ impl Store {
         let key = source.key(&header.derivation)?;
         Header::check_key(&file, &key)?;
         let log = log::read(&file, &header, &hash, &key)?;
-        Ok(Store { disk, platform, key, header, log, writer: false, doubtful: false })
+        Ok(Store { disk, platform, key, header, log, writer: false, must_reread: false })
     }
 
     /// Allows changes, for tests on a disk without locks.
@@ -214,7 +214,7 @@ impl Store {
         if !self.writer {
             return Err(GalleryError::ReadOnly);
         }
-        match self.doubtful {
+        match self.must_reread {
             true => self.read_again(),
             false => Ok(()),
         }
@@ -231,7 +231,7 @@ impl Store {
         let (header, hash) = Header::decode(&file)?;
         Header::check_key(&file, &self.key)?;
         (self.log, self.header) = (log::read(&file, &header, &hash, &self.key)?, header);
-        self.doubtful = false;
+        self.must_reread = false;
         Ok(())
     }
 
@@ -246,12 +246,12 @@ impl Store {
         let (at, place) = (self.log.end, self.log.next_mark);
         let end = at + bytes.len() as u64;
         let mark = self.header.encode_mark(&self.key, &self.platform, place, Mark { generation, length: end })?;
-        self.doubtful = true;
+        self.must_reread = true;
         if self.log.notices.iter().any(|notice| matches!(notice, Notice::Unfinished { .. })) {
             self.disk.cut(at).map_err(GalleryError::io(disk::WRITE))?;
         }
         disk::append(&mut *self.disk, at, &bytes, mark_at(place) as u64, &mark)?;
-        self.doubtful = false;
+        self.must_reread = false;
         self.log.notices.clear();
         (self.log.generation, self.log.end, self.log.link, self.log.next_mark) = (generation, end, link, 1 - place);
         Ok(())
@@ -285,7 +285,7 @@ impl Store {
         Ok(())
     }
 
-    /// Seals the records of a person by the own key, and that by the gallery's.
+    /// Seals the records of a person with the person's key, and that key with the gallery's.
     fn person_records(&self, member: &Member, key: &Key) -> Result<Vec<Content>> {
         let (id, gallery, platform) = (member.person.id, &self.header.gallery_id, &self.platform);
         let wrapped = record::wrap(key, platform, gallery, id, &member.key)?;

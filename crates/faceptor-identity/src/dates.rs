@@ -18,7 +18,7 @@ pub fn end_of_enrolment(text: &str, now: u64) -> Result<Option<u64>, String> {
     if text == "never" {
         return Ok(None);
     }
-    let refused = || format!("{text:?} is no time: 12h, 30d, 2w, 6m, 1y, a date such as 2027-01-31, or never");
+    let refused = || format!("{text:?} is not a time: 12h, 30d, 2w, 6m, 1y, a date such as 2027-01-31, or never");
     let end = match text.split('-').collect::<Vec<_>>()[..] {
         [year, month, day] => {
             let number = |text: &str| text.parse::<u32>().map_err(|_| refused());
@@ -27,7 +27,7 @@ pub fn end_of_enrolment(text: &str, now: u64) -> Result<Option<u64>, String> {
         }
         _ => {
             let unit = text.chars().next_back().ok_or_else(refused)?;
-            // Months and years of mean length: an enrolment is no birthday.
+            // Months and years of mean length: an enrolment does not end on a birthday.
             let seconds = match unit {
                 'h' => 3600,
                 'd' => DAY,

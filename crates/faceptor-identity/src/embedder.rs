@@ -1,4 +1,4 @@
-//! Faces of photos with their embeddings.
+//! Finds the faces of photos and embeds them.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -18,7 +18,7 @@ use faceptor_nn::thread_pool::Threads;
 
 use crate::recognizer::Recognizer;
 
-/// A network's recognition, ready for photos.
+/// Runs the recognition of a network on photos.
 pub struct Embedder {
     pipeline: Pipeline,
     task: usize,
@@ -28,9 +28,9 @@ pub struct Embedder {
     keeps_crops: bool,
 }
 
-/// Side of a crop that is kept, pixels: more than any recognition network reads of it.
+/// Side of a stored crop, pixels: larger than the input of any recognition network.
 const CROP_SIDE: usize = 224;
-/// JPEG quality of a crop that is kept.
+/// JPEG quality of a stored crop.
 const CROP_QUALITY: u8 = 95;
 
 /// The faces of a photo.
@@ -43,7 +43,7 @@ pub struct PhotoFaces {
     pub analysis: Analysis,
     /// Faults of a file that could be read.
     pub warnings: Vec<String>,
-    /// The crop of each face, if they are kept.
+    /// The crop of each face; empty if crops are not kept.
     crops: Vec<Crop>,
 }
 
@@ -73,7 +73,7 @@ impl Embedder {
         Ok(Embedder { pipeline, task, network, impostors, locate, keeps_crops: false })
     }
 
-    /// Also keeps the aligned crop of each face, for [`PhotoFaces::crop`].
+    /// Makes later calls keep the aligned crop of each face, for [`PhotoFaces::crop`].
     pub fn keep_crops(&mut self) {
         self.keeps_crops = true;
     }
@@ -90,10 +90,10 @@ impl Embedder {
         if self.keeps_crops { analysis.faces.iter().map(crop).collect() } else { Ok(Vec::new()) }
     }
 
-    /// Embeds the face of a crop that was kept.
+    /// Embeds the face of a stored crop.
     ///
     /// # Errors
-    /// When it is no picture, or has no embedding.
+    /// When the crop is not a picture, or its face has no embedding.
     pub fn embed_crop(&mut self, crop: &Crop) -> Result<Template> {
         let picture: Picture = decode_photo(crop.bytes())?.into_picture();
         let analysis = self.pipeline.analyze(&picture, Locate::Aligned).context("the network failed")?;
@@ -101,7 +101,7 @@ impl Embedder {
         Ok(Template::of(self.embedding(face), self.network.dimension)?)
     }
 
-    /// Also measures the pose of each head, where the network has landmarks for it.
+    /// Makes later calls measure the pose of each head, if the network has landmarks.
     pub fn measure_pose(&mut self) {
         let is_landmarks = |decoder: &TaskDecoder| decoder.task().kind == TaskKind::Landmarks;
         let landmarks = self.pipeline.decoders().iter().position(is_landmarks);
@@ -109,7 +109,7 @@ impl Embedder {
         self.pipeline.choose(&tasks.collect());
     }
 
-    /// Measures no pose any more.
+    /// Stops measuring poses.
     pub fn leave_pose(&mut self) {
         self.pipeline.choose(&TaskList::from_iter([self.task as u8]));
     }
@@ -119,7 +119,7 @@ impl Embedder {
         &self.network
     }
 
-    /// Returns the scores of impostors, where they were measured.
+    /// Returns the scores of impostors, if they were measured.
     pub fn impostors(&self) -> Option<&ImpostorScores> {
         self.impostors.as_ref()
     }

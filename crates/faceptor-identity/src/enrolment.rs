@@ -1,16 +1,16 @@
-//! Which photos may be enrolled: each refusal has its reason.
+//! Decides which photos may be enrolled, with a reason for each refusal.
 
 use faceptor::stages::{Face, Pose};
 use faceptor_gallery::{Aggregation, Gallery, ImpostorScores, StoredTemplate, Template};
 
 use crate::embedder::{Embedder, PhotoFaces};
 
-/// Share of other people's photos that pass as the same person's. Of a person's own photos about one in forty falls below.
+/// Share of other people's photos that pass as the same person's. About one in forty of a person's own photos does not pass.
 const RATE_OF_LIKE: f64 = 0.05;
 /// Similarity above which two templates come from the same photo.
 const SAME_PHOTO: f32 = 0.995;
 
-/// Degrees of yaw and of pitch beyond which a photo is no view for an enrolment.
+/// Degrees of yaw and of pitch beyond which a photo is refused for an enrolment.
 const MOST_YAW: f32 = 45.0;
 const MOST_PITCH: f32 = 35.0;
 
@@ -30,7 +30,7 @@ impl Limits {
     }
 
     /// Returns the limits of a network for a gallery with so many templates; `threshold` is the user's, in place of the
-    /// table's. `None` where neither gives any: photos are not compared then.
+    /// table's. `None` if neither is given: photos are not compared then.
     pub fn of(
         impostors: Option<&ImpostorScores>,
         fpir: f64,
@@ -47,11 +47,11 @@ impl Limits {
 /// A photo that shows a face, with the reasons against it.
 #[derive(Debug)]
 pub struct Candidate {
-    /// The record that the gallery would hold of it.
+    /// The record for the gallery.
     pub stored: StoredTemplate,
     /// Reasons against the photo; the user may overrule them.
     pub reasons: Vec<&'static str>,
-    /// The person already has this very photo.
+    /// The gallery holds this photo of the person already.
     pub is_known: bool,
 }
 
@@ -72,7 +72,7 @@ pub fn templates(candidates: &[Candidate], force: bool) -> Vec<StoredTemplate> {
     enrolled.map(template).collect()
 }
 
-/// Takes the face of a photo, by the size of the box where there are several.
+/// Takes the face with the largest box of a photo.
 ///
 /// # Errors
 /// The reason of a refusal that cannot be overruled: there is no face, or it has no embedding.
@@ -128,8 +128,8 @@ pub fn compare(candidates: &mut [Candidate], gallery: Option<&Gallery>, name: &s
 
 /// Reports for each candidate whether it is unlike the person's other photos.
 ///
-/// Those that the gallery has decide. For a new person the photo that is like most others does, so that one spoilt photo is
-/// refused and not the others. Two photos that are unlike each other are both refused: nothing says which is the right one.
+/// The photos in the gallery decide. For a new person, the photo that is like most others decides, so that one wrong photo is
+/// refused and not the others. Two photos that are unlike each other are both refused, because either may be the wrong one.
 fn unlike_the_others(candidates: &[Candidate], own: &[Template], like: f32) -> Vec<bool> {
     let similarity = |a: usize, b: &Template| candidates[a].stored.template.similarity(b);
     if !own.is_empty() {

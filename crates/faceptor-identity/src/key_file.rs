@@ -54,7 +54,7 @@ pub fn key(path: &Path) -> Result<KeySource> {
 /// Reads a key file of mode 0400 or 0600.
 ///
 /// # Errors
-/// When it cannot be read, is no regular file, or others than its owner may read it.
+/// When it cannot be read, is not a regular file, or others than its owner may read it.
 pub fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>> {
     // The group may not read it either.
     read_unless(path, 0o077).with_context(|| format!("the key {}", path.display()))
@@ -80,7 +80,7 @@ pub fn read_credential() -> Result<Option<Zeroizing<Vec<u8>>>> {
 /// Reads a file that none of the permissions `forbidden` are given to.
 fn read_unless(path: &Path, forbidden: u32) -> Result<Zeroizing<Vec<u8>>> {
     let kind = fs::metadata(path).context("cannot be read")?;
-    ensure!(kind.is_file(), "is no regular file");
+    ensure!(kind.is_file(), "is not a regular file");
     let file = File::open(path).context("cannot be read")?;
     // Of the file that is open, not of what may have taken its place.
     let mode = file.metadata().context("cannot be read")?.mode() & 0o7777;
@@ -124,8 +124,8 @@ mod tests {
     #[test]
     fn what_is_no_key_file_is_named() {
         let folder = Folder::new();
-        assert!(format!("{:#}", read(folder.path()).expect_err("a folder")).contains("no regular file"));
-        assert!(format!("{:#}", read(Path::new("/dev/zero")).expect_err("a device")).contains("no regular file"));
+        assert!(format!("{:#}", read(folder.path()).expect_err("a folder")).contains("not a regular file"));
+        assert!(format!("{:#}", read(Path::new("/dev/zero")).expect_err("a device")).contains("not a regular file"));
         let path = folder.write("long", &[b'a'; 5000]);
         fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).expect("own file");
         assert!(format!("{:#}", read(Path::new(&path)).expect_err("too long")).contains("4096"));

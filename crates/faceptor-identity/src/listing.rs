@@ -38,7 +38,7 @@ pub struct Entry<'a> {
     pub expires: Option<String>,
     /// The end is over.
     pub expired: bool,
-    /// A photo was accepted in spite of reasons against it.
+    /// A photo was accepted despite reasons against it.
     pub forced: bool,
 }
 

@@ -1,4 +1,4 @@
-//! A gallery with the network that fills and asks it: for programs that do with it what the command line does.
+//! A gallery together with its network, for programs that do what the command line does.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -17,15 +17,15 @@ use crate::{PLATFORM, dates};
 /// Options to open a gallery.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Access {
-    /// Others may change it meanwhile; this reader keeps the state of now.
+    /// This process reads the state at opening; another process may change the gallery.
     Read,
-    /// No one else may change it.
+    /// This process alone may change the gallery.
     Write,
     /// A new gallery is made.
     Create,
 }
 
-/// People, and the network that recognizes them.
+/// A gallery of people with the network that recognizes them.
 pub struct People {
     gallery: Gallery,
     embedder: Embedder,
@@ -70,7 +70,7 @@ pub struct Enrolled {
 pub struct PhotoOutcome {
     /// The photo was added.
     pub is_enrolled: bool,
-    /// The very same photo was there before.
+    /// The gallery held this photo before.
     pub is_known: bool,
     /// Reasons against the photo; those of an enrolled one were overruled.
     pub reasons: Vec<&'static str>,
@@ -142,14 +142,14 @@ impl People {
             .map_err(|reason| GalleryError::Refused(format!("expires: {reason}")))?;
         self.embedder.measure_pose();
         let mut candidates = Vec::new();
-        let mut fates: Vec<Result<usize, &'static str>> = Vec::new();
+        let mut checked: Vec<Result<usize, &'static str>> = Vec::new();
         for photo in photos {
             let Ok(picture) = photo else {
-                fates.push(Err("unreadable"));
+                checked.push(Err("unreadable"));
                 continue;
             };
             let faces = self.embedder.faces_of(picture, Vec::new())?;
-            fates.push(enrolment::candidate(&self.embedder, &faces, now).map(|candidate| {
+            checked.push(enrolment::candidate(&self.embedder, &faces, now).map(|candidate| {
                 candidates.push(candidate);
                 candidates.len() - 1
             }));
@@ -166,7 +166,7 @@ impl People {
             is_new = self.gallery.enrol(details, templates, now)?;
         }
         let templates = self.gallery.person(&name).map_or(0, |person| person.templates().len());
-        let photos = fates.into_iter().map(|fate| outcome(fate, &candidates, enrolment.force)).collect();
+        let photos = checked.into_iter().map(|candidate| outcome(candidate, &candidates, enrolment.force)).collect();
         Ok(Enrolled { is_new, added, templates, photos })
     }
 
@@ -187,8 +187,8 @@ impl People {
     }
 }
 
-fn outcome(fate: Result<usize, &'static str>, candidates: &[Candidate], force: bool) -> PhotoOutcome {
-    match fate.map(|place| &candidates[place]) {
+fn outcome(candidate: Result<usize, &'static str>, candidates: &[Candidate], force: bool) -> PhotoOutcome {
+    match candidate.map(|place| &candidates[place]) {
         Ok(candidate) => PhotoOutcome {
             is_enrolled: candidate.is_enrolled(force),
             is_known: candidate.is_known,

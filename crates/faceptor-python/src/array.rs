@@ -117,13 +117,13 @@ fn expected(format: PixelFormat, shape: &[usize]) -> String {
         (PixelFormat::Rgb24 | PixelFormat::Grey, _) => "",
         _ => "; give size=(width, height) for other layouts",
     };
-    format!("is no image in {}: the shape must be {shapes}{hint}", format.fourcc())
+    format!("is not an image in {}: the shape must be {shapes}{hint}", format.fourcc())
 }
 
 /// Copies the pixels of an array.
 ///
 /// # Errors
-/// When it is no array of uint8, its shape is not that of an image, or it has more than `max_pixels` pixels.
+/// When it is not an array of uint8, its shape is not that of an image, or it has more than `max_pixels` pixels.
 pub fn copy(image: &Bound<'_, PyAny>, layout: &Layout, max_pixels: u64) -> Outcome<Frame> {
     let Ok(array) = image.cast::<PyUntypedArray>() else {
         let class = image.get_type().name().map(|name| name.to_string()).unwrap_or_default();
@@ -135,7 +135,7 @@ pub fn copy(image: &Bound<'_, PyAny>, layout: &Layout, max_pixels: u64) -> Outco
     if !kind.is_equiv_to(&numpy::dtype::<u8>(image.py())) {
         let name = kind.str().map(|name| name.to_string()).unwrap_or_default();
         return Err(Failure::image_type(format!(
-            "an array of {name} is no image: uint8 is needed, 0 to 255 for each channel"
+            "an array of {name} is not an image: uint8 is needed, 0 to 255 for each channel"
         )));
     }
     let (format, size) = layout.resolve(array.shape())?;

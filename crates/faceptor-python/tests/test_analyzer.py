@@ -22,7 +22,7 @@ import faceptor
         ({"tasks": ["mood"]}, faceptor.TaskError, "unknown task 'mood': this bundle has"),
         ({"tasks": ["age,landmarks"]}, faceptor.TaskError, "unknown task"),
         ({"tasks": [""]}, faceptor.TaskError, "unknown task"),
-        ({"tasks": [7]}, faceptor.TaskError, "7 is no name"),
+        ({"tasks": [7]}, faceptor.TaskError, "7 is not a name"),
         ({"tasks": 7}, faceptor.TaskError, "list of names"),
         ({"tasks": ""}, faceptor.TaskError, "no task is named"),
         ({"model": "no.bundle"}, faceptor.BundleError, "no.bundle: .*(No such file|no such file)"),
@@ -66,13 +66,13 @@ def test_tasks_are_chosen():
 
 def test_a_batch_is_analyzed_in_order_and_equals_single_calls(quick, rgb):
     images = [rgb, rgb[:, ::-1], np.zeros((40, 40, 3), np.uint8), PORTRAIT, PORTRAIT.read_bytes()] * 3
-    told = [without_times(quick.analyze(image).to_dict()) for image in images]
+    expected = [without_times(quick.analyze(image).to_dict()) for image in images]
     for jobs in (None, 1, 3):
         found = list(quick.analyze_batch(images, jobs=jobs))
-        assert [without_times(one.to_dict()) for one in found] == told, jobs
+        assert [without_times(one.to_dict()) for one in found] == expected, jobs
     assert list(quick.analyze_batch([])) == []
     (reversed_one,) = quick.analyze_batch([rgb[..., ::-1]], bgr=True)
-    assert without_times(reversed_one.to_dict()) == told[0]
+    assert without_times(reversed_one.to_dict()) == expected[0]
 
 
 def test_a_bad_image_of_a_batch_is_an_exception_in_its_place(quick, rgb):
@@ -117,7 +117,7 @@ def test_the_images_of_a_batch_may_fail(quick):
 
 
 def test_threads_share_an_analyzer_and_others_run_meanwhile(quick, rgb):
-    told = without_times(quick.analyze(rgb).to_dict())
+    expected = without_times(quick.analyze(rgb).to_dict())
     found = []
 
     def work():
@@ -130,7 +130,7 @@ def test_threads_share_an_analyzer_and_others_run_meanwhile(quick, rgb):
         thread.start()
     for thread in threads:
         thread.join()
-    assert found == [told] * 12
+    assert found == [expected] * 12
     # No thread was started that was not asked for.
     assert threading.active_count() == before
 
@@ -174,14 +174,14 @@ def test_a_fork_goes_on_with_the_analyzer(rgb):
     context = multiprocessing.get_context("fork")
     for threads in (1, 2):
         analyzer = faceptor.Analyzer(tasks=["age"], looks=1, threads=threads)
-        told = without_times(analyzer.analyze(rgb).to_dict())
+        expected = without_times(analyzer.analyze(rgb).to_dict())
         answers = context.Queue()
         child = context.Process(target=fork_work, args=(analyzer, rgb, answers))
         child.start()
-        assert answers.get(timeout=120) == told, threads
+        assert answers.get(timeout=120) == expected, threads
         child.join(120)
         assert child.exitcode == 0
-        assert without_times(analyzer.analyze(rgb).to_dict()) == told
+        assert without_times(analyzer.analyze(rgb).to_dict()) == expected
 
 
 def test_an_analyzer_is_pickled_by_its_options(rgb):
@@ -195,8 +195,8 @@ def test_a_tracker_keeps_the_number_of_a_face(rgb):
     tracker = faceptor.Tracker(faceptor.Analyzer(tasks=["landmarks", "age"]), max_faces=2)
     frames = [tracker.update(np.roll(rgb, 2 * shift, axis=1), 1 / 30) for shift in range(4)]
     assert [[face.id for face in frame.faces] for frame in frames] == [[1]] * 4
-    told = frames[3].to_dict()
-    assert (told["frame"], told["sequence"], told["captured_us"]) == (3, 3, 133333)
+    expected = frames[3].to_dict()
+    assert (expected["frame"], expected["sequence"], expected["captured_us"]) == (3, 3, 133333)
     assert frames[0].faces[0].landmarks.points.shape == (68, 2)
     assert frames[3].faces[0].box[0] > frames[0].faces[0].box[0]
     assert frames[3].draw(rgb).shape == rgb.shape

@@ -46,45 +46,45 @@ def test_options_are_those_of_the_program():
 def test_arrays_hold_the_numbers_of_the_json(every, rgb):
     analysis = every.analyze(rgb)
     (face,) = analysis.faces
-    told = face.to_dict()
-    assert (face.id, round(face.score, 4)) == (told["id"], told["score"])
+    expected = face.to_dict()
+    assert (face.id, round(face.score, 4)) == (expected["id"], expected["score"])
     for array, shape, numbers, decimals in [
-        (face.box, (4,), told["box"], 2),
-        (face.keypoints, (5, 2), told["keypoints"], 2),
-        (face.landmarks.points, (68, 2), told["landmarks"]["points"], 2),
-        (face.parsing.share, (19,), told["parsing"]["share"], 4),
-        (face.expression.scores, (8,), list(told["expression"]["scores"].values()), 4),
-        (face.attributes.probabilities, (40,), list(told["attributes"].values()), 4),
-        (face.recognition.embedding, (len(told["recognition"]["embedding"]),), told["recognition"]["embedding"], 6),
+        (face.box, (4,), expected["box"], 2),
+        (face.keypoints, (5, 2), expected["keypoints"], 2),
+        (face.landmarks.points, (68, 2), expected["landmarks"]["points"], 2),
+        (face.parsing.share, (19,), expected["parsing"]["share"], 4),
+        (face.expression.scores, (8,), list(expected["expression"]["scores"].values()), 4),
+        (face.attributes.probabilities, (40,), list(expected["attributes"].values()), 4),
+        (face.recognition.embedding, (len(expected["recognition"]["embedding"]),), expected["recognition"]["embedding"], 6),
     ]:
         assert array.dtype == np.float32 and array.shape == shape
         assert np.abs(array - np.array(numbers)).max() <= 0.51 * 10.0**-decimals
-    assert abs(face.age.years - told["age"]["years"]) < 0.01
-    assert face.expression.label == told["expression"]["label"]
+    assert abs(face.age.years - expected["age"]["years"]) < 0.01
+    assert face.expression.label == expected["expression"]["label"]
     assert face.expression[face.expression.label] == face.expression.scores.max()
     assert face.attributes["Smiling"] == face.attributes.as_dict()["Smiling"]
-    assert list(face.parsing.classes) == told["parsing"]["classes"]
+    assert list(face.parsing.classes) == expected["parsing"]["classes"]
     assert face.recognition.similarity(face.recognition) == pytest.approx(1, abs=1e-5)
-    assert face.quality.trusted is told["quality"]["trusted"] and round(face.quality.eyes_px, 1) == told["quality"]["eyes_px"]
-    assert list(face.results) == [key for key in told if key in every.known_tasks]
+    assert face.quality.trusted is expected["quality"]["trusted"] and round(face.quality.eyes_px, 1) == expected["quality"]["eyes_px"]
+    assert list(face.results) == [key for key in expected if key in every.known_tasks]
     assert json.loads(analysis.to_json()) == analysis.to_dict()
 
 
 def test_a_mask_is_the_file_that_the_program_writes(every, rgb, tmp_path):
     image = pytest.importorskip("PIL.Image")
-    told = program("--tasks", "parsing", "--masks", tmp_path, PORTRAIT)[0]
+    expected = program("--tasks", "parsing", "--masks", tmp_path, PORTRAIT)[0]
     mask = every.analyze(rgb).faces[0].parsing.mask
     assert mask.shape == rgb.shape[:2] and mask.dtype == np.uint8
-    with image.open(told["faces"][0]["parsing"]["mask"]) as written:
+    with image.open(expected["faces"][0]["parsing"]["mask"]) as written:
         assert (np.asarray(written) == mask).all()
 
 
 def test_a_drawing_is_the_file_that_the_program_writes(every, rgb, tmp_path):
     image = pytest.importorskip("PIL.Image")
-    told = program("--tasks", "all", "--out", tmp_path, PORTRAIT)[0]
+    expected = program("--tasks", "all", "--out", tmp_path, PORTRAIT)[0]
     analysis = every.analyze(rgb)
     drawn = analysis.draw(rgb)
-    with image.open(told["annotated"]) as written:
+    with image.open(expected["annotated"]) as written:
         assert (np.asarray(written.convert("RGB")) == drawn).all()
     assert (analysis.draw(rgb[..., ::-1], bgr=True) == drawn[..., ::-1]).all()
     assert (drawn != rgb).any()
@@ -94,8 +94,8 @@ def test_an_aligned_crop_equals_the_program(quick, rgb, tmp_path):
     image = pytest.importorskip("PIL.Image")
     crop = np.ascontiguousarray(rgb[:300, 80:380])
     image.fromarray(crop).save(tmp_path / "crop.png")
-    told = program("--tasks", "age", "--looks", "1", "--aligned", tmp_path / "crop.png")[0]
-    assert without_times(quick.analyze(crop, aligned=True).to_dict()) == without_times(told)
+    expected = program("--tasks", "age", "--looks", "1", "--aligned", tmp_path / "crop.png")[0]
+    assert without_times(quick.analyze(crop, aligned=True).to_dict()) == without_times(expected)
     with pytest.raises(faceptor.ImageError):
         quick.analyze(crop[:100], aligned=True)
 

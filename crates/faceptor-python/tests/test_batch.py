@@ -24,7 +24,7 @@ ARGUMENTS = ("--tasks", "age,expression", "--looks", "1", "--upright")
 
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory):
-    """A folder with the portrait three times, a photo without a face, a broken one, one that is no file, and other things."""
+    """A folder with the portrait three times, a photo without a face, a broken one, one that is not a file, and other things."""
     folder = tmp_path_factory.mktemp("photos")
     (folder / "b").mkdir()
     for name in ("a.jpg", "b/z.JPG", "c.jpeg"):

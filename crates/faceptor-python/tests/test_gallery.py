@@ -44,10 +44,10 @@ def door(tmp_path_factory, key):
 
 def test_the_answers_are_those_of_the_program(door, key, rgb):
     options = ("--gallery", door, "--key", key, "--json")
-    [told] = program("identify", PORTRAIT, *options)
+    [expected] = program("identify", PORTRAIT, *options)
     with faceptor.Gallery(door, key=key) as gallery:
         found = gallery.identify(PORTRAIT)
-        assert without_times(found.to_dict()) == without_times(told)
+        assert without_times(found.to_dict()) == without_times(expected)
         [face] = found.faces
         assert face.identity.name == NAME and face.identity.unknown is None and face.identity.similarity > 0.99
         assert face.recognition is not None and face.landmarks is None
@@ -57,8 +57,8 @@ def test_the_answers_are_those_of_the_program(door, key, rgb):
             assert other.faces[0].identity == face.identity
         for arguments in ({"fpir": 0.001}, {"threshold": 0.9}, {"margin": 0.5}, {"threshold": 1.0}):
             flags = [text for name, value in arguments.items() for text in (f"--{name}", value)]
-            [told] = program("identify", PORTRAIT, *options, *flags)
-            assert without_times(gallery.identify(PORTRAIT, **arguments).to_dict()) == without_times(told)
+            [expected] = program("identify", PORTRAIT, *options, *flags)
+            assert without_times(gallery.identify(PORTRAIT, **arguments).to_dict()) == without_times(expected)
         assert gallery.identify(np.zeros((64, 64, 3), np.uint8)).faces == ()
 
 

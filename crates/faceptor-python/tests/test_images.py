@@ -1,4 +1,4 @@
-"""Arrays of every layout, and what is no image."""
+"""Arrays of every layout, and what is not an image."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def answer(analyzer, image, **arguments):
 
 
 def test_strides_do_not_matter(quick, rgb):
-    told = answer(quick, rgb)
+    expected = answer(quick, rgb)
     height, width, _ = rgb.shape
     wide = np.full((height + 5, width + 9, 3), 77, np.uint8)
     wide[3 : 3 + height, 4 : 4 + width] = rgb
@@ -36,17 +36,17 @@ def test_strides_do_not_matter(quick, rgb):
         "every second pixel": doubled[::2, ::2],
         "read-only": locked,
     }.items():
-        assert answer(quick, image) == told, name
+        assert answer(quick, image) == expected, name
     for name, image in {"a negative channel stride": rgb[..., ::-1], "contiguous": rgb[..., ::-1].copy()}.items():
-        assert answer(quick, image, bgr=True) == told, name
-        assert answer(quick, image, format="bgr") == told, name
+        assert answer(quick, image, bgr=True) == expected, name
+        assert answer(quick, image, format="bgr") == expected, name
 
 
 def test_grey_equals_grey_as_rgb(quick, rgb):
     grey = rgb[..., 1]
-    told = answer(quick, np.repeat(grey[..., None], 3, axis=2))
-    assert told["faces"]
-    assert answer(quick, grey) == answer(quick, grey[..., None]) == answer(quick, grey, format="GREY") == told
+    expected = answer(quick, np.repeat(grey[..., None], 3, axis=2))
+    assert expected["faces"]
+    assert answer(quick, grey) == answer(quick, grey[..., None]) == answer(quick, grey, format="GREY") == expected
 
 
 def yuv_planes(width, height, seed):
@@ -102,7 +102,7 @@ def test_an_odd_size_is_read_with_its_size():
 @pytest.mark.parametrize(
     ("image", "arguments", "error", "text"),
     [
-        (np.zeros((4, 4, 3), np.float32), {}, faceptor.ImageTypeError, "array of float32 is no image: uint8"),
+        (np.zeros((4, 4, 3), np.float32), {}, faceptor.ImageTypeError, "array of float32 is not an image: uint8"),
         (np.zeros((4, 4, 3), np.uint16), {}, faceptor.ImageTypeError, "uint16"),
         (np.zeros((4, 4, 3), bool), {}, faceptor.ImageTypeError, "bool"),
         (np.zeros((4, 4, 3), object), {}, faceptor.ImageTypeError, "object"),
@@ -166,10 +166,10 @@ def test_tiny_and_narrow_images_have_no_faces(quick):
 def test_a_changed_or_freed_array_does_not_matter(quick, rgb):
     image = rgb.copy()
     analysis = quick.analyze(image)
-    told = analysis.to_dict()
+    expected = analysis.to_dict()
     image[:] = 0
     del image
-    assert analysis.to_dict() == told
+    assert analysis.to_dict() == expected
     with pytest.raises(faceptor.ImageError, match="results are of one of"):
         analysis.draw(rgb[:100])
 

@@ -47,7 +47,7 @@ def test_wrong_types_of_a_user_are_found(cache, tmp_path):
 
 def test_the_stub_has_every_name_of_the_compiled_part():
     stub = ast.parse((pathlib.Path(faceptor.__file__).parent / "_native.pyi").read_text())
-    told = {
+    expected = {
         node.name: {item.name for item in node.body if isinstance(item, ast.FunctionDef)} - {"__new__"}
         for node in stub.body
         if isinstance(node, ast.ClassDef)
@@ -57,7 +57,7 @@ def test_the_stub_has_every_name_of_the_compiled_part():
         for name, value in vars(_native).items()
         if isinstance(value, type)
     }
-    assert told == found
+    assert expected == found
 
 
 def test_everything_public_has_a_docstring():

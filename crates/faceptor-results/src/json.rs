@@ -139,7 +139,7 @@ impl<'a, T, V: Serialize, F: Fn(&'a T) -> V> Serialize for Sequence<'a, T, F> {
     }
 }
 
-/// Serializes a face without files and identities, as it stands in a line.
+/// Serializes a face as in a result line, without files and identities.
 pub struct FaceJson<'a> {
     pub face: &'a Face,
     pub decoders: &'a [TaskDecoder],
@@ -192,7 +192,7 @@ impl Serialize for QualityEntry {
         let Quality { eyes_px, turn, roll, light, sharpness, likeness, visibility, .. } = self.0;
         let mut map = serializer.serialize_map(None)?;
         map.serialize_entry("trusted", &self.0.is_trusted())?;
-        map.serialize_entry("why", &Doubts(self.0))?;
+        map.serialize_entry("why", &Reasons(self.0))?;
         map.serialize_entry("eyes_px", &rounded(eyes_px, 1))?;
         map.serialize_entry("turn", &rounded(turn, 3))?;
         map.serialize_entry("roll", &rounded(roll, 1))?;
@@ -218,9 +218,9 @@ impl Serialize for PoseEntry {
     }
 }
 
-struct Doubts(Quality);
+struct Reasons(Quality);
 
-impl Serialize for Doubts {
+impl Serialize for Reasons {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_seq(self.0.warnings())
     }

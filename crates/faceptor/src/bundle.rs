@@ -25,7 +25,7 @@ impl Bundle {
     /// Reads a bundle file and checks it.
     ///
     /// # Errors
-    /// [`ErrorKind::Bundle`] when the file cannot be read, is no bundle, or is damaged.
+    /// [`ErrorKind::Bundle`] when the file cannot be read, is not a bundle, or is damaged.
     pub fn open(path: impl AsRef<Path>) -> Result<Bundle, Error> {
         let path = path.as_ref();
         nn_bundle::Bundle::open(path).map(Bundle).map_err(|reason| refused(reason).within(path.display()))

@@ -31,7 +31,7 @@ const LEAST_CONTRAST: f32 = 7.0;
 /// Sharpness below which a face is blurred. One in 300 development faces is less sharp; a Gaussian blur of a tenth of the
 /// distance between the eyes, from which on embeddings of different people become alike, leaves none above it.
 const LEAST_SHARPNESS: f32 = 0.30;
-/// Probability below which it is no face: the check of a bundle is fitted for this limit.
+/// Probability below which it is not a face: the check of a bundle is fitted for this limit.
 const LEAST_LIKENESS: f32 = 0.5;
 /// Share of the face's area inside the picture below which it is cut off.
 const LEAST_AREA: f32 = 0.85;

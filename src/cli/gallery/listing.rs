@@ -86,7 +86,7 @@ pub(super) fn show(gallery: &Gallery, name: &str, now: u64, json: bool) -> Resul
     for photo in &whole.photos {
         text += &format!("  photo added {}, {:.0} pixels between the eyes", photo.added, photo.eyes_px);
         if !photo.forced.is_empty() {
-            text += &format!(", in spite of: {}", photo.forced.join(", ").replace('_', " "));
+            text += &format!(", enrolled despite: {}", photo.forced.join(", ").replace('_', " "));
         }
         text += "\n";
     }

@@ -1,4 +1,4 @@
-//! Another network for a gallery: its templates are made again from the crops that are kept.
+//! `faceptor gallery migrate`: makes the templates of another network from the stored crops.
 
 use anyhow::{Context, Result};
 use clap::Args;
@@ -12,14 +12,14 @@ use crate::platform::network_threads::ThreadArguments;
 use crate::recognition::embedder::Embedder;
 use faceptor_gallery::{Person, StoredTemplate};
 
-/// The network that a gallery goes over to.
+/// Names the network that a gallery moves to.
 #[derive(Args)]
 pub struct MigrateArguments {
     #[command(flatten)]
     network: NetworkArguments,
     #[command(flatten)]
     threads: ThreadArguments,
-    /// Remove the people without crops. Without this option the gallery is not changed when there are any.
+    /// Remove the people without crops. Without this option the gallery is not changed if there are any.
     #[arg(long)]
     remove_others: bool,
 }
@@ -31,24 +31,24 @@ struct Report<'a> {
     network: &'a str,
     people: usize,
     templates: usize,
-    /// Templates without a crop, or whose crop shows no face to the network.
+    /// Templates that were left out: they have no crop, or the network cannot embed it.
     templates_left_out: usize,
-    /// People without a crop that the network can read.
+    /// People without a crop that the network can embed.
     without_crops: Vec<&'a str>,
 }
 
 /// Embeds the crops of all people whose enrolment is not over, and binds the gallery to the network.
 ///
 /// # Errors
-/// When gallery or network cannot be opened, or the gallery cannot be written.
+/// When the gallery or the network cannot be opened, or the gallery cannot be written.
 pub(super) fn migrate(arguments: &GalleryArguments, to: &MigrateArguments, now: u64, json: bool) -> Result<Outcome> {
     let mut gallery = arguments.open_for_writing()?;
     let within = || arguments.path().map_or_else(|_| String::new(), |path| path.display().to_string());
-    // Crops are aligned already.
+    // The crops are aligned already.
     let mut embedder = Embedder::new(&to.network.open()?, &to.threads.threads()?, true)?;
     let network = embedder.network().clone();
     if gallery.check_network(&network).is_ok() {
-        output::print(&format!("{}: the gallery is of this network already ({})\n", within(), network.name))?;
+        output::print(&format!("{}: the gallery belongs to this network already ({})\n", within(), network.name))?;
         return Ok(Outcome::Done);
     }
     let valid: Vec<Person> = gallery.people().filter(|person| !person.is_expired(now)).cloned().collect();
@@ -94,15 +94,16 @@ impl Report<'_> {
         let Report { network, people, templates, templates_left_out, .. } = self;
         let without: String = self.without_crops.iter().map(|name| format!("without crops: {name}\n")).collect();
         let outcome = match (self.migrated, people) {
-            (true, _) => format!("{people} people with {templates} templates are now of {network}"),
+            (true, _) => format!("{people} people with {templates} templates now belong to {network}"),
             (false, 0) => {
-                "nothing was changed: no crop is kept (enroll --keep-crops); enrol the people again".to_owned()
+                "nothing was changed: no crops are stored (enroll --keep-crops stores them); enrol the people again"
+                    .to_owned()
             }
             (false, _) => format!(
                 "nothing was changed: {} people have no crops; enrol them again, or give --remove-others",
                 self.without_crops.len()
             ),
         };
-        format!("{without}{outcome}; {templates_left_out} templates without a crop are left out\n")
+        format!("{without}{outcome}; {templates_left_out} templates without a crop left out\n")
     }
 }

@@ -28,7 +28,7 @@ struct Export {
     /// Identity of the network's recognition.
     recognition: String,
     name: String,
-    /// These times as text.
+    /// `enrolled_at` and `expires_at` as text.
     #[serde(default)]
     enrolled: String,
     #[serde(default)]
@@ -49,7 +49,7 @@ struct ExportedTemplate {
     added_at: u64,
     eyes_px: f32,
     forced: Vec<String>,
-    /// The bytes of the JPEG file that is kept, in hexadecimal digits.
+    /// The stored JPEG file, in hexadecimal digits.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     crop: Option<String>,
 }
@@ -65,7 +65,7 @@ fn digits(network: &Network) -> String {
     hexadecimal(&network.recognition)
 }
 
-/// Reads two hexadecimal digits a byte.
+/// Decodes hexadecimal digits, two a byte; `None` if they are not such digits.
 fn bytes(digits: &str) -> Option<Vec<u8>> {
     let (pairs, rest) = digits.as_bytes().as_chunks::<2>();
     let digit = |byte: u8| char::from(byte).to_digit(16).map(|digit| digit as u8);
@@ -106,7 +106,7 @@ impl Export {
 }
 
 pub(super) fn export(arguments: &GalleryArguments, name: &str, out: Option<&Path>, now: u64) -> Result<()> {
-    // The destination first: the audit list must not say that something was exported which could not be written.
+    // The file is made first: the audit list must not say that something was exported that could not be written.
     let file =
         out.map(|out| key_file::create_new_private(out).with_context(|| format!("cannot write {}", out.display())));
     let file = file.transpose()?;
@@ -124,7 +124,7 @@ pub(super) fn export(arguments: &GalleryArguments, name: &str, out: Option<&Path
     let mut write = || file.write_all(text.as_bytes()).and_then(|()| file.sync_all());
     let written = exported.and_then(|()| write().with_context(|| format!("cannot write {}", out.display())));
     if written.is_err() {
-        // What was written of it is of no use; nothing more can be done when this fails too.
+        // A partial export is useless. If it cannot be removed either, nothing more can be done.
         let _ = fs::remove_file(out);
     }
     written?;
@@ -139,7 +139,7 @@ pub(super) fn import(arguments: &GalleryArguments, file: &Path, now: u64, json: 
         let network = gallery.network().clone();
         ensure!(
             export.recognition == digits(&network),
-            "{}: its templates are of another network ({}) than the gallery's ({})",
+            "{}: its templates belong to another network ({}) than the gallery ({})",
             file.display(),
             export.network,
             network.name
@@ -147,7 +147,7 @@ pub(super) fn import(arguments: &GalleryArguments, file: &Path, now: u64, json: 
         let template = |template: ExportedTemplate| -> Result<StoredTemplate> {
             let ExportedTemplate { numbers, added_at, eyes_px, forced, crop } = template;
             let template = Template::from_numbers(numbers, network.dimension)?;
-            let crop = crop.map(|digits| bytes(&digits).context("a crop is no hexadecimal number")).transpose()?;
+            let crop = crop.map(|digits| bytes(&digits).context("a crop is not a hexadecimal number")).transpose()?;
             Ok(StoredTemplate { template, added_at, eyes_px, forced, crop: crop.map(Crop::new) })
         };
         let templates = export.templates.into_iter().map(template).collect::<Result<Vec<_>>>().with_context(within)?;
@@ -167,12 +167,12 @@ pub(super) fn import(arguments: &GalleryArguments, file: &Path, now: u64, json: 
 }
 
 fn read(file: &Path) -> Result<Export> {
-    ensure!(fs::metadata(file).context("cannot be read")?.is_file(), "is no regular file");
+    ensure!(fs::metadata(file).context("cannot be read")?.is_file(), "is not a regular file");
     let mut text = String::new();
     File::open(file).and_then(|file| file.take(MOST_BYTES).read_to_string(&mut text)).context("cannot be read")?;
     // The reason names a place in the text, and no content.
     let export: Export = serde_json::from_str(&text).map_err(|error| {
-        anyhow::anyhow!("no export of a gallery (line {}, column {})", error.line(), error.column())
+        anyhow::anyhow!("not an export of a gallery (line {}, column {})", error.line(), error.column())
     })?;
     ensure!(export.format == FORMAT, "an export of format {}, this program reads format {FORMAT}", export.format);
     Ok(export)

@@ -59,7 +59,7 @@ pub struct Share {
     pub time_us: f64,
     /// Share of the whole, percent.
     pub percent: f64,
-    /// Multiply-accumulates of any kind, against the peak; none where there are none.
+    /// Multiply-accumulates of any kind, against the peak; `None` without any.
     pub percent_of_peak: Option<f64>,
 }
 

@@ -18,7 +18,7 @@ pub(crate) struct Address {
     scheme: String,
     /// User name and password, decoded.
     pub credentials: Option<(String, String)>,
-    /// Without the brackets of IPv6.
+    /// The host, without the brackets of IPv6.
     pub host: String,
     pub port: u16,
     /// From the first slash on, as it stands; empty without one.

@@ -48,7 +48,7 @@ fn name<'de, D: Deserializer<'de>>(value: D) -> Result<Option<String>, D::Error>
 }
 
 impl FrameFaces {
-    /// Reads a line; `None` for what is no result.
+    /// Reads a line; `None` for what is not a result.
     pub(crate) fn read(line: &[u8]) -> Option<FrameFaces> {
         serde_json::from_slice(line).ok()
     }

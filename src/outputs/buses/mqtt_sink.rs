@@ -18,7 +18,7 @@ use crate::platform::{clock, redaction};
 const STEADY_US: u64 = 1_000_000;
 /// A face that is away for less than this has not left.
 const GRACE_US: u64 = 1_000_000;
-/// Without a frame for so long, the state is not available.
+/// After this time without a frame the state is not available.
 const SILENCE_US: u64 = 10_000_000;
 /// Topic of an address without one.
 const USUAL_TOPIC: &str = "faceptor";

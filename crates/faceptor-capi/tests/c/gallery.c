@@ -93,7 +93,7 @@ int main(int count, char **arguments)
     enrolment.struct_size = sizeof enrolment;
     enrolment.purpose = "front door";
     enrolment.expires = "soon";
-    EXPECT(faceptor_gallery_enroll(gallery, name, &enrolment, photos, 3), FACEPTOR_ERROR_GALLERY, "expires: \"soon\" is no time");
+    EXPECT(faceptor_gallery_enroll(gallery, name, &enrolment, photos, 3), FACEPTOR_ERROR_GALLERY, "expires: \"soon\" is not a time");
     enrolment.expires = "1y";
     EXPECT(faceptor_gallery_enroll(gallery, NULL, &enrolment, photos, 3), FACEPTOR_ERROR_ARGUMENT, "name is NULL");
     EXPECT(faceptor_gallery_enroll(gallery, "a\nb", &enrolment, photos, 3), FACEPTOR_ERROR_GALLERY, "one line");

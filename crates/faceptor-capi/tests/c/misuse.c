@@ -139,10 +139,10 @@ int main(int count, char **arguments)
     EXPECT(faceptor_analyze(analyzer, &image, &result), FACEPTOR_ERROR_IMAGE, NULL);
     image.stride = 0;
     image.format = 99;
-    EXPECT(faceptor_analyze(analyzer, &image, &result), FACEPTOR_ERROR_ARGUMENT, "99 is no faceptor_format");
+    EXPECT(faceptor_analyze(analyzer, &image, &result), FACEPTOR_ERROR_ARGUMENT, "99 is not a faceptor_format");
     image.format = 0;
     image.colour = 99;
-    EXPECT(faceptor_analyze(analyzer, &image, &result), FACEPTOR_ERROR_ARGUMENT, "99 is no faceptor_colour");
+    EXPECT(faceptor_analyze(analyzer, &image, &result), FACEPTOR_ERROR_ARGUMENT, "99 is not a faceptor_colour");
     image.colour = 0;
     EXPECT(faceptor_analyze(analyzer, NULL, &result), FACEPTOR_ERROR_ARGUMENT, "image is NULL");
     EXPECT(faceptor_analyze(analyzer, &image, NULL), FACEPTOR_ERROR_ARGUMENT, "result is NULL");

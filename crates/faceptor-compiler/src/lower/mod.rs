@@ -225,7 +225,7 @@ impl Lowering<'_> {
         if node.op_is::<Iff>() {
             return self.select(node);
         }
-        // tract's operator for all modes is in a crate that is no dependency of this one.
+        // tract's operator for all modes is in a crate that is not a dependency of this one.
         if node.op.name() == "Resize" {
             return self.resize(node);
         }

@@ -210,7 +210,7 @@ def task_names(tasks: Union[None, str, Iterable[str]]) -> Optional[str]:
         raise TaskError(f"tasks={tasks!r}: a list of names is needed, or 'all'") from None
     for name in names:
         if not isinstance(name, str):
-            raise TaskError(f"tasks: {name!r} is no name of a task")
+            raise TaskError(f"tasks: {name!r} is not a name of a task")
         if not name.strip() or "," in name:
             raise TaskError(f"unknown task {name!r}")
     return ",".join(names) or "none"

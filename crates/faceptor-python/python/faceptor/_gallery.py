@@ -35,13 +35,13 @@ class Person:
     expires: Optional[str]
     #: The end is over: the person is not matched any more.
     expired: bool
-    #: A photo was accepted in spite of reasons against it.
+    #: A photo was accepted despite reasons against it.
     forced: bool
 
 
 @dataclass(frozen=True)
 class PhotoOutcome:
-    """Says what became of a photo in an enrolment."""
+    """Holds the outcome for a photo in an enrolment."""
 
     enrolled: bool
     #: The very same photo was enrolled before.
@@ -291,10 +291,10 @@ def file_name(name: str, path: Path) -> str:
     """Checks the path of a file."""
     if not isinstance(path, (str, os.PathLike)):
         raise UnsupportedError(f"{name}: the path of a file is needed, not {type(path).__name__}")
-    told = os.fspath(path)
-    if not isinstance(told, str) or "\0" in told or not told:
-        raise UnsupportedError(f"{name}: {told!r} names no file")
-    return told
+    file = os.fspath(path)
+    if not isinstance(file, str) or "\0" in file or not file:
+        raise UnsupportedError(f"{name}: {file!r} names no file")
+    return file
 
 
 def one_or_many(images: Union[ImageLike, Iterable[ImageLike]]) -> Iterator[ImageLike]:

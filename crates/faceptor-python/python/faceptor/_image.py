@@ -58,7 +58,7 @@ def as_array(image: Any) -> np.ndarray[Any, Any]:
     mode = getattr(image, "mode", None)
     if isinstance(mode, str) and hasattr(image, "convert") and mode not in ("RGB", "L"):
         # Numbers of a palette, for example, are no colours.
-        raise ImageTypeError(f"a Pillow image of mode {mode} is no RGB: image.convert('RGB')")
+        raise ImageTypeError(f"a Pillow image of mode {mode} is not RGB: image.convert('RGB')")
     if not any(hasattr(image, name) for name in ("__array__", "__array_interface__")):
         kind = type(image).__name__
         raise ImageTypeError(f"an image is a numpy array of uint8, a path or the bytes of a file, not {kind}")

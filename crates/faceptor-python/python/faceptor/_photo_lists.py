@@ -80,7 +80,7 @@ def of_folder(source: str, found: Any, path: str) -> Iterator[str]:
 
 
 def of_manifest(source: str, found: Any, path: str) -> Iterator[str]:
-    """Yields the photos that a manifest names; a name that is no URL and no absolute path is relative to the manifest's folder."""
+    """Yields the photos that a manifest names; a name that is neither a URL nor an absolute path is relative to the manifest's folder."""
     folder = source.rsplit("/", 1)[0] if "/" in source else "."
     try:
         names = list(names_of(found, path))

@@ -3,8 +3,8 @@
 use crate::image::picture::{Picture, Pixels};
 
 impl Picture {
-    /// Fills a row of RGB pixels with those of this picture along a line: the first lies at `from`, each further one `step` on,
-    /// both x and y in 65536ths of a pixel. Interpolates between pixels, and fills with `outside` where there are none.
+    /// Samples this picture along a line into a row of RGB pixels: the first sample lies at `from`, each further one `step` on,
+    /// as x and y in 65536ths of a pixel. Interpolates between pixels, and takes `outside` beyond the picture.
     pub fn sample_line(&self, from: [i64; 2], step: [i64; 2], outside: [u8; 3], row: &mut [u8]) {
         let [mut x, mut y] = from;
         for pixel in row.as_chunks_mut::<3>().0 {

@@ -17,7 +17,7 @@ pub(super) fn check(task: &Task, shape: &[usize]) -> Result<()> {
     check_count(task, classes, Some(task.labels.len()))
 }
 
-/// Returns classes, height and width of an output; zeros for a shape that is no parsing's.
+/// Returns classes, height and width of an output; zeros for any other shape.
 pub(super) fn grid(shape: &[usize]) -> [usize; 3] {
     match shape {
         &[_, classes, height, width] => [classes, height, width],

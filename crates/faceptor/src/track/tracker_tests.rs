@@ -146,7 +146,7 @@ fn a_face_that_the_finder_misses_four_times_is_lost_and_never_comes_back_under_i
     frame(&mut tracks, &[(0.0, 0.0)]);
     for _ in 0..CHECK_FRAMES - 1 {
         frame(&mut tracks, &[]);
-        assert_eq!(tracks.count(), 1, "nobody has looked");
+        assert_eq!(tracks.count(), 1, "the detector has not run");
     }
     // From now on it is in suspicion, and the finder is asked at every frame.
     for _ in 0..MAX_MISSES {

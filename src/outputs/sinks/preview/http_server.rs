@@ -135,7 +135,7 @@ fn connect(mut stream: TcpStream, shared: &Arc<Shared>) {
     // When no thread can be started, the stream that was moved into the closure closes.
     let _ = builder.spawn(move || {
         scheduling::yield_to_others();
-        // A client that has closed its end is no event.
+        // A client that has closed its end is not an event.
         let _ = serve(&mut stream, &seat.shared);
         let _ = stream.shutdown(Shutdown::Write);
     });

@@ -47,7 +47,7 @@ impl HttpRefusal {
 /// The end of the head.
 const END: &[u8] = b"\r\n\r\n";
 
-const MALFORMED: HttpRefusal = HttpRefusal::new(400, "this is no HTTP request");
+const MALFORMED: HttpRefusal = HttpRefusal::new(400, "this is not an HTTP request");
 const TOO_LONG: HttpRefusal = HttpRefusal::new(431, "the request line and headers are too long");
 const TOO_SLOW: HttpRefusal = HttpRefusal::new(408, "the request took too long");
 
