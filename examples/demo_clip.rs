@@ -66,7 +66,7 @@ fn rgb(picture: &Picture, x: usize, y: usize) -> [f32; 3] {
     picture.rgb(x, y).map(f32::from)
 }
 
-/// The mean colour of pixels.
+/// Returns the mean colour of pixels.
 fn mean<const N: usize>(pixels: [[f32; 3]; N]) -> [f32; 3] {
     std::array::from_fn(|c| pixels.iter().map(|pixel| pixel[c]).sum::<f32>() / N as f32)
 }

@@ -124,7 +124,7 @@ pub(crate) fn expand(arguments: Vec<OsString>, state_directory: Option<&Path>) -
     Ok(expanded)
 }
 
-/// The options of `run`.
+/// Returns the definition of the options of `run`.
 pub(crate) fn command() -> Command {
     RunArguments::augment_args(Command::new("run").no_binary_name(true))
 }

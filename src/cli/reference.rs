@@ -71,7 +71,7 @@ pub fn run(arguments: ReferenceArguments, git: Option<&'static str>) -> Result<O
     Ok(outcome)
 }
 
-/// The pictures with their origins: frames of the clip, then the photos that can be read.
+/// Collects the pictures with their origins: frames of the clip, then the photos that can be read.
 fn collect(arguments: &ReferenceArguments) -> Result<(Vec<(String, Picture)>, Outcome)> {
     let clip = DemoClip::new()?;
     let mut pictures = Vec::new();

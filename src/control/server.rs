@@ -229,7 +229,7 @@ mod tests {
             self.stream.get_mut().write_all(bytes)
         }
 
-        /// The next response; `None` when the connection has been closed.
+        /// Returns the next response; `None` when the connection has been closed.
         fn receive(&mut self) -> Option<Value> {
             let mut line = String::new();
             match self.stream.read_line(&mut line) {

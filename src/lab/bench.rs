@@ -235,7 +235,7 @@ impl<'a> Bench<'a> {
         }
     }
 
-    /// One frame, measured.
+    /// Measures one frame.
     fn frame(&mut self) -> Result<()> {
         let (before, mut stage) = (allocations::of_this_thread(), Stopwatch::start());
         let captured_us = self.next_frame()?;
@@ -395,7 +395,7 @@ fn engine_allocations(bundle: &Arc<Bundle>, tasks: &TaskList) -> Result<f64> {
     Ok(per_frame(calls, ENGINE_RUNS))
 }
 
-/// This program.
+/// Describes this program.
 pub fn build(git: Option<&'static str>) -> Build {
     let features = [("compiler", cfg!(feature = "compiler")), ("embedded", cfg!(feature = "embedded"))];
     let features = features.into_iter().filter(|(_, on)| *on).map(|(name, _)| name).collect();

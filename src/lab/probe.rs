@@ -21,7 +21,7 @@ pub struct Probe {
 }
 
 impl Probe {
-    /// For every task of a bundle that has tasks and a finder.
+    /// Prepares every task of a bundle, which has tasks and a finder.
     pub fn new(bundle: Arc<Bundle>) -> Result<Probe> {
         // All tasks, so that every input is written.
         let every: TaskList = (0..bundle.manifest().tasks.len().min(MAX_TASKS) as u8).collect();
@@ -32,17 +32,17 @@ impl Probe {
         Ok(probe)
     }
 
-    /// Name of the kernels that run.
+    /// Returns the name of the kernels that run.
     pub fn kernel(&self) -> &'static str {
         self.pipeline.engine().kernel().name()
     }
 
-    /// The network's inputs.
+    /// Returns the network's inputs.
     pub fn inputs(&self) -> &[StoredTensor] {
         &self.inputs
     }
 
-    /// Side of the input that a task looks at, pixels.
+    /// Returns the side of a task's input, pixels.
     pub fn size(&self, task: &Task) -> usize {
         let manifest = self.bundle.manifest();
         let tensor = manifest.group_of(task).map(|group| &group.tensor);
@@ -51,7 +51,7 @@ impl Probe {
         shape.and_then(|shape| shape.last().copied()).unwrap_or(1)
     }
 
-    /// Grey levels for one unit of an input.
+    /// Returns the grey levels of one unit of an input.
     pub fn levels(&self, input: &str) -> f32 {
         let manifest = self.bundle.manifest();
         let groups = manifest.groups.iter().map(|group| (&group.tensor, group.std.as_slice()));
@@ -60,12 +60,12 @@ impl Probe {
         std.and_then(|(_, std)| std.first().copied()).unwrap_or(1.0)
     }
 
-    /// The outputs of all tasks, with what the manifest says of them.
+    /// Returns the outputs of all tasks, with the tasks' entries in the manifest.
     pub fn tasks(&self) -> impl Iterator<Item = (&Task, StoredTensor)> {
         self.bundle.manifest().tasks.iter().map(|task| (task, self.describe("task", &task.name, &task.output)))
     }
 
-    /// An output of each part that tasks share.
+    /// Returns an output of each part that tasks share.
     pub fn parts(&self) -> impl Iterator<Item = StoredTensor> {
         self.pipeline.shared().iter().map(|part| self.describe("part", &part.name, &part.tensor))
     }
@@ -103,7 +103,7 @@ impl Probe {
         Ok(())
     }
 
-    /// A tensor for the face that was looked at or fed.
+    /// Computes a tensor for the face that was sampled or fed.
     pub fn output(&mut self, tensor: &str) -> Result<&[f32]> {
         Ok(self.pipeline.engine_mut().output(tensor)?)
     }

@@ -14,7 +14,7 @@ use faceptor_test_support::Folder;
 
 const NOW: u64 = 1_000_000;
 
-/// People by name, direction in degrees and end of the enrolment.
+/// Returns people by name, direction in degrees and end of the enrolment.
 fn roster(people: &[(&str, f32, Option<u64>)], threshold: f32) -> Arc<Roster> {
     let folder = Folder::new();
     let key = KeySource::from_file_content(&std::array::from_fn::<u8, 32, _>(|index| index as u8)).expect("a key");
@@ -37,7 +37,7 @@ fn direction(degrees: f32) -> [f32; 2] {
     [cosine, sine]
 }
 
-/// A large frontal face with an embedding in this direction.
+/// Returns a large frontal face with an embedding in this direction.
 fn face(id: u32, degrees: f32) -> Face {
     let task = Task { name: "recognition".into(), ..Task::of_kind(TaskKind::Recognition) };
     let decoders = [TaskDecoder::new(&task, &[1, 2]).expect("two numbers")];

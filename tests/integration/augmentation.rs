@@ -46,20 +46,20 @@ impl Said {
     }
 }
 
-/// The portrait's face as an aligned crop, and its mirror image about the frame's middle, which is the pixel in the middle.
+/// Returns the portrait's face as an aligned crop, and its mirror image about the frame's middle, which is the pixel in the middle.
 fn crops() -> (RgbImage, RgbImage) {
     let crop = imageops::crop_imm(&portrait(), 117, 10, SIDE, SIDE).to_image();
     let mirrored = RgbImage::from_fn(SIDE, SIDE, |x, y| *crop.get_pixel((SIDE - x).min(SIDE - 1), y));
     (crop, mirrored)
 }
 
-/// Squared distance of two embeddings of unit length.
+/// Returns the squared distance of two embeddings of unit length.
 fn apart(a: &Said, b: &Said) -> f64 {
     let (a, b) = (a.numbers("/recognition/embedding"), b.numbers("/recognition/embedding"));
     a.iter().zip(&b).map(|(a, b)| (a - b) * (a - b)).sum()
 }
 
-/// The largest distance, in pixels, of a point from its twin in the mirror image: chin, nose, eyes, mouth and jaw.
+/// Returns the largest distance, in pixels, of a point from its twin in the mirror image: chin, nose, eyes, mouth and jaw.
 fn crooked(a: &Said, b: &Said) -> f64 {
     let pairs = [(8, 8), (30, 30), (36, 45), (45, 36), (48, 54), (54, 48), (0, 16), (16, 0)];
     let distance = |(one, other)| {
@@ -69,7 +69,7 @@ fn crooked(a: &Said, b: &Said) -> f64 {
     pairs.map(distance).into_iter().fold(0.0, f64::max)
 }
 
-/// Share of pixels whose class is not that of their twin in the mirror image.
+/// Returns the share of pixels whose class is not that of their twin in the mirror image.
 fn unlike(a: &Said, b: &Said) -> f64 {
     // Eyes, brows and ears: the person's left and right.
     let twin = |class: u8| match class {

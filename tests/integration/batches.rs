@@ -13,7 +13,7 @@ use crate::program::{Folder, Output, PORTRAIT, command, finish};
 
 const QUICK: [&str; 6] = ["--tasks", "age", "--looks", "1", "--upright", "--min-face=64"];
 
-/// A folder of photos: large ones before small ones, two of one name, broken ones.
+/// Returns a folder of photos: large ones before small ones, two of one name, broken ones.
 fn photos(folder: &Folder) -> Result<()> {
     let portrait = portrait();
     let small = image::imageops::resize(&portrait, 200, 200, image::imageops::FilterType::Triangle);

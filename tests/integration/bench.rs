@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::program::{Folder, Output, PORTRAIT, faceptor};
 
-/// A quick bench with its report.
+/// Returns a quick bench with its report.
 fn bench(folder: &Folder, extra: &[&str]) -> (Output, Value) {
     let path = folder.file("report.json");
     let mut arguments = vec!["bench", "--frames", "20", "--warm-up", "2", "--tasks", "age,landmarks", "--json", &path];
@@ -110,7 +110,7 @@ fn without_a_face_and_without_tasks_there_is_still_a_report() {
     assert_eq!(report["task_marginal_us"], serde_json::json!({}));
 }
 
-/// A reference of two demo frames and the portrait.
+/// Returns a reference of two demo frames and the portrait.
 fn reference(folder: &Folder) -> String {
     let path = folder.file("reference");
     let quick = ["--frames", "3", "--warm-up", "1", "--pictures", "2"];

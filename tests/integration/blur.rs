@@ -24,7 +24,7 @@ const EYES_AND_MOUTH: Edges = [190, 80, 260, 170];
 /// The whole head, with the hair.
 const HEAD: Edges = [165, 25, 290, 190];
 
-/// The share of an area, without the lines and dots that are drawn last, whose pixels are those of the solid cover.
+/// Returns the share of an area, without the lines and dots that are drawn last, whose pixels are those of the solid cover.
 fn covered(picture: &RgbImage, [left, top, right, bottom]: Edges) -> f64 {
     let pixels = || (top..bottom).flat_map(|y| (left..right).map(move |x| picture.get_pixel(x, y)));
     let is_cover = |pixel: &&Rgb<u8>| pixel.0.iter().zip(SOLID).all(|(value, cover)| value.abs_diff(cover) <= 14);
@@ -35,7 +35,7 @@ fn covered(picture: &RgbImage, [left, top, right, bottom]: Edges) -> f64 {
     pixels().filter(is_cover).count() as f64 / all as f64
 }
 
-/// The share of neighbours in an area that are equal: nearly all within large blocks, few in a photo.
+/// Returns the share of neighbours in an area that are equal: nearly all within large blocks, few in a photo.
 fn flatness(picture: &RgbImage, [left, top, right, bottom]: Edges) -> f64 {
     let pairs = || (top..bottom).flat_map(|y| (left..right - 1).map(move |x| (x, y)));
     let equal = pairs().filter(|&(x, y)| picture.get_pixel(x, y) == picture.get_pixel(x + 1, y)).count();
@@ -100,7 +100,7 @@ fn faces_that_are_not_reported_or_lie_anyhow_are_covered() {
     assert!(covered(&solid(crop, &["--aligned"]), [20, 20, 130, 130]) > 0.97);
 }
 
-/// A film in which nothing moves, and the face of it.
+/// Returns a film in which nothing moves, and the face of it.
 fn film(folder: &Folder) -> (String, Edges) {
     let picture = imageops::crop_imm(&portrait(), 60, 0, 320, 256).to_image();
     let path = folder.write("film.mjpg", &std::iter::repeat_n(jpeg(&picture), 12).flatten().collect::<Vec<u8>>());

@@ -16,7 +16,7 @@ use crate::streams::{Helper, free_port};
 const NO_MOSQUITTO: &str = "mosquitto is not installed: .ci/install mosquitto mosquitto-clients";
 const MOSQUITTO: &str = "/usr/sbin/mosquitto";
 
-/// A run of the demo at a rate, for ever.
+/// Starts an endless run of the demo at a rate.
 fn start(more: &[&str]) -> Run {
     let arguments = ["--fps", "15", "--frames", "1000000", "--json", "--tasks", "age,expression"];
     Run::with(Folder::new(), &[&arguments, more].concat(), true)
@@ -143,7 +143,7 @@ fn broker(folder: &Folder, port: u16) -> Helper {
     started
 }
 
-/// The messages below all topics, as `TOPIC PAYLOAD`.
+/// Returns the messages below all topics, as `TOPIC PAYLOAD`.
 fn subscribe(port: u16) -> (Helper, Receiver<String>) {
     let mut subscriber = Command::new("mosquitto_sub");
     subscriber.args(["-h", "127.0.0.1", "-p", &port.to_string(), "-t", "#", "-v"]).stdout(Stdio::piped());

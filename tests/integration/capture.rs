@@ -14,7 +14,7 @@ use serde_json::Value;
 
 use crate::program::{Folder, Output, PORTRAIT, command, faceptor};
 
-/// A picture in BT.601, as a camera in this format and range would deliver it: rows padded to a multiple of 64 bytes.
+/// Returns a picture in BT.601, as a camera in this format and range would deliver it: rows padded to a multiple of 64 bytes.
 fn camera_bytes(picture: &Picture, format: PixelFormat, full: bool) -> (usize, Vec<u8>) {
     let (width, height) = (picture.width(), picture.height());
     let stride = format.row_bytes(width).next_multiple_of(64);
@@ -57,7 +57,7 @@ fn camera_bytes(picture: &Picture, format: PixelFormat, full: bool) -> (usize, V
     (stride, bytes)
 }
 
-/// The best face, its 68 points and its age.
+/// Returns the best face, its 68 points and its age.
 fn read(pipeline: &mut Pipeline, view: &ImageView) -> Result<(Detection, Vec<[f32; 2]>, f32)> {
     let found = pipeline.find(view, Purpose::Live, 1)?;
     let face = *found.first().expect("the portrait's face is found");
@@ -124,7 +124,7 @@ fn a_face_is_read_alike_in_every_format() -> Result<()> {
     Ok(())
 }
 
-/// Demo frames 60, 61, ... as YUV4MPEG2.
+/// Returns demo frames 60, 61, ... as YUV4MPEG2.
 fn film(frames: u64) -> Result<Vec<u8>> {
     let demo = DemoClip::new()?;
     let mut picture = Picture::default();
@@ -137,7 +137,7 @@ fn film(frames: u64) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// (sequence, number of faces) of each line.
+/// Returns (sequence, number of faces) of each line.
 fn seen(output: &Output) -> Vec<(u64, usize)> {
     let faces = |line: &Value| line["faces"].as_array().map_or(0, Vec::len);
     output.json().iter().map(|line| (line["sequence"].as_u64().expect("a count"), faces(line))).collect()

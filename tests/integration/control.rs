@@ -76,12 +76,12 @@ impl Run {
         }
     }
 
-    /// The next line, as it came.
+    /// Returns the next line, as it came.
     pub(crate) fn line(&self) -> String {
         self.lines.as_ref().expect("it is read").recv_timeout(PATIENCE).expect("frames go on")
     }
 
-    /// The next frame.
+    /// Returns the next frame.
     pub(crate) fn frame(&self) -> Value {
         serde_json::from_str(&self.line()).expect("each line is one JSON object")
     }
@@ -142,7 +142,7 @@ impl Drop for Run {
     }
 }
 
-/// The tasks that the face of a frame has answers of; `None` without a face.
+/// Returns the tasks that the face of a frame has answers of; `None` without a face.
 fn answers(frame: &Value) -> Option<BTreeSet<String>> {
     const OTHERS: [&str; 7] = ["id", "score", "box", "keypoints", "quality", "pose", "stale_frames"];
     let face = frame["faces"].as_array().expect("a list").first()?.as_object().expect("an object");

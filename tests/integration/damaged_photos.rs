@@ -10,7 +10,7 @@ fn fixture(name: &str) -> String {
     path.to_str().expect("test paths are UTF-8").to_owned()
 }
 
-/// The start of the portrait's file, ended as if it were whole.
+/// Returns the start of the portrait's file, ended as if it were whole.
 fn ended_after(length: usize) -> Vec<u8> {
     let file = fs::read(PORTRAIT).expect("the portrait is there");
     [&file[..length.min(file.len())], &[0xff, 0xd9]].concat()

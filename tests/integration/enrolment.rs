@@ -59,7 +59,7 @@ fn killed_at_any_moment_the_gallery_has_the_state_before_or_after() {
     faceptor(&[&["gallery", "verify"][..], &place].concat()).expect(0);
 }
 
-/// A pseudo terminal: its own end, and the end of a program.
+/// Returns a pseudo terminal: its own end, and the end of a program.
 pub fn terminal() -> (File, File) {
     let (mut own, mut other) = (-1, -1);
     let none = std::ptr::null_mut();

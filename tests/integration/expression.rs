@@ -5,7 +5,7 @@ use serde_json::Value;
 use crate::control::Run;
 use crate::program::{Folder, PORTRAIT, faceptor};
 
-/// The names of the answers of a line's only face.
+/// Returns the names of the answers of a line's only face.
 fn answers(line: &Value) -> Vec<&str> {
     let face = line["faces"][0].as_object().expect("a face");
     let tasks = ["landmarks", "parsing", "age", "expression", "attributes", "recognition"];

@@ -24,7 +24,7 @@ fn image(arguments: &[&str]) -> Output {
     faceptor(&[&["image", "--json", "--tasks", "none"], arguments].concat())
 }
 
-/// The annotated pictures that the lines name, by photo; each must exist.
+/// Returns the annotated pictures that the lines name, by photo; each must exist.
 fn annotated(run: &Output) -> Vec<(String, String)> {
     let text = |value: &Value| value.as_str().expect("a path").to_owned();
     let pairs: Vec<_> = run.json().iter().map(|line| (text(&line["path"]), text(&line["annotated"]))).collect();

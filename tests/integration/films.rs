@@ -31,7 +31,7 @@ fn mjpeg(pictures: &[RgbImage]) -> Vec<u8> {
     pictures.iter().flat_map(jpeg).collect()
 }
 
-/// The portrait's upper half, with the face at about (225, 112).
+/// Returns the portrait's upper half, with the face at about (225, 112).
 fn head() -> RgbImage {
     imageops::crop_imm(&portrait(), 60, 0, 320, 256).to_image()
 }
@@ -55,7 +55,7 @@ fn fed(arguments: &[&str], bytes: Vec<u8>) -> Result<Output> {
     Ok(Output { status: output.status.code(), out: text(output.stdout), err: text(output.stderr) })
 }
 
-/// The ids in each frame.
+/// Returns the ids in each frame.
 fn ids(lines: &[Value]) -> Vec<Vec<u64>> {
     let ids = |line: &Value| {
         let faces = line["faces"].as_array().expect("a list");

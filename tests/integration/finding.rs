@@ -44,7 +44,7 @@ fn points(list: &Value) -> Vec<Point> {
     list.as_array().expect("a list").iter().map(|point| [number(&point[0]), number(&point[1])]).collect()
 }
 
-/// The mean distance of points from others.
+/// Returns the mean distance of points from others.
 fn apart(some: &[Point], others: &[Point]) -> f64 {
     assert_eq!(some.len(), others.len());
     some.iter().zip(others).map(|(a, b)| (a[0] - b[0]).hypot(a[1] - b[1])).sum::<f64>() / some.len() as f64
@@ -163,7 +163,7 @@ fn every_face_of_a_large_collage_is_found_once() {
     assert_eq!(faces(line).len(), places.len(), "{line}");
 }
 
-/// A film of grey frames of 640 x 480 pixels, 30 a second.
+/// Returns a film of grey frames of 640 x 480 pixels, 30 a second.
 fn film(frames: impl Iterator<Item = RgbImage>) -> Vec<u8> {
     let mut film = b"YUV4MPEG2 W640 H480 F30:1 Ip A1:1 Cmono\n".to_vec();
     for frame in frames {
@@ -173,7 +173,7 @@ fn film(frames: impl Iterator<Item = RgbImage>) -> Vec<u8> {
     film
 }
 
-/// The portrait, turned clockwise, with the middle of its face in the middle of a frame; and where its points lie in the portrait.
+/// Returns the portrait, turned clockwise, with the middle of its face in the middle of a frame; and where its points lie in the portrait.
 fn rolled_frame(degrees: f64) -> (RgbImage, Rolled) {
     let (sin, cos) = degrees.to_radians().sin_cos();
     let turn = Rolled { sin, cos, from: [224.0, 122.0], to: [320.0, 240.0] };

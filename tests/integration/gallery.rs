@@ -26,7 +26,7 @@ impl Place {
     }
 }
 
-/// The embedded network with the table of impostor scores that is given, or without any.
+/// Returns the embedded network with the table of impostor scores that is given, or without any.
 fn network(folder: &Folder, impostors: Option<Impostors>) -> String {
     let bundle = embedded_bundle().expect("a network is embedded");
     let mut manifest = bundle.manifest().clone();

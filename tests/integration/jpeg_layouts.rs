@@ -64,7 +64,7 @@ fn filter(program: &str, arguments: &[&str], input: &[u8]) -> std::io::Result<Op
     Ok(output.status.success().then_some(output.stdout))
 }
 
-/// A PPM with ramps, edges and noise.
+/// Returns a PPM with ramps, edges and noise.
 fn ppm([width, height]: [usize; 2]) -> Vec<u8> {
     let mut state = 7u32;
     let mut file = format!("P6 {width} {height} 255\n").into_bytes();
@@ -80,7 +80,7 @@ fn ppm([width, height]: [usize; 2]) -> Vec<u8> {
     file
 }
 
-/// RGB of the PPM or PGM that djpeg writes.
+/// Returns the RGB pixels of the PPM or PGM that djpeg writes.
 fn pixels(file: &[u8], count: usize) -> Vec<u8> {
     match file.starts_with(b"P5") {
         true => file[file.len() - count..].iter().flat_map(|&grey| [grey; 3]).collect(),

@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::gallery_place::Place;
 use crate::program::{Folder, PORTRAIT, faceptor};
 
-/// The embedded network under another hash of its recognition: it sees slightly darker faces.
+/// Returns the embedded network under another hash of its recognition: it sees slightly darker faces.
 fn other_network(folder: &Folder) -> String {
     let bundle = embedded_bundle().expect("a network is embedded");
     let mut manifest = bundle.manifest().clone();

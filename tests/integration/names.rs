@@ -14,7 +14,7 @@ use crate::gallery_place::Place;
 use crate::pictures::{contact_sheet, gradient, jpeg, portrait};
 use crate::program::{Folder, Output, PATIENCE, PORTRAIT, faceptor};
 
-/// The gallery of so many people whose templates are made up, in memory.
+/// Returns the gallery of so many people whose templates are made up, in memory.
 pub fn roster(people: u32) -> Roster {
     let folder = Folder::new();
     let platform = Platform {
@@ -38,7 +38,7 @@ pub fn roster(people: u32) -> Roster {
 }
 
 impl Place {
-    /// A gallery that holds the portrait.
+    /// Makes a gallery that holds the portrait.
     fn with_portrait() -> Place {
         let place = Place::new();
         place.run(&["enroll", "Eileen Collins", PORTRAIT, "--threshold", "0.5"]).expect(0);
@@ -55,7 +55,7 @@ impl Place {
     }
 }
 
-/// So many frames of the portrait, which moves to and fro and gets lighter and darker.
+/// Returns frames of the portrait, which moves to and fro and gets lighter and darker.
 fn moving(frames: u32) -> Vec<RgbImage> {
     let frame = |number: u32| {
         let swing = |period: f32| (number as f32 * std::f32::consts::TAU / period).sin();
@@ -67,7 +67,7 @@ fn moving(frames: u32) -> Vec<RgbImage> {
     (0..frames).map(frame).collect()
 }
 
-/// The recognition of the only face of a frame.
+/// Returns the recognition of the only face of a frame.
 fn recognition(line: &Value) -> &Value {
     &line["faces"][0]["recognition"]
 }

@@ -31,7 +31,7 @@ fn size(path: &str) -> u64 {
     fs::metadata(path).map_or(0, |metadata| metadata.len())
 }
 
-/// Every line must be an object; a torn last one is given back.
+/// Parses lines, each of which must be an object. Returns an incomplete last one.
 fn whole_lines(bytes: &[u8]) -> (Vec<Value>, &[u8]) {
     let end = bytes.iter().rposition(|&byte| byte == b'\n').map_or(0, |at| at + 1);
     let lines = bytes[..end].split_inclusive(|&byte| byte == b'\n');

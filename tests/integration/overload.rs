@@ -29,7 +29,7 @@ const FAST_AGAIN_US: u64 = TOO_SLOW_US + 5_000_000;
 /// Five levels are left after 90 calm frames each, some of them later: the wait doubles when a level comes back.
 const END_US: u64 = FAST_AGAIN_US + 20_000_000;
 
-/// How many times slower the machine is.
+/// Returns how many times slower the machine is.
 fn slowness(now_us: u64) -> u64 {
     match now_us {
         ..SLOW_US => 1,
@@ -39,7 +39,7 @@ fn slowness(now_us: u64) -> u64 {
     }
 }
 
-/// Six tasks of a face take 3.3 ms on the fast machine, following it 1.3 ms.
+/// Returns the cost of a frame: six tasks of a face take 3.3 ms on the fast machine, following it 1.3 ms.
 fn cost_us(stage: Stage, now_us: u64) -> u64 {
     let fast = match stage {
         Stage::Find => 660,

@@ -23,7 +23,7 @@ struct Tolerance {
     flips: f64,
 }
 
-/// Against ONNX Runtime on the same QDQ files. Only float rounding differs; but a sum that it moves across the border of a
+/// Compares with ONNX Runtime on the same QDQ files. Only float rounding differs; but a sum that it moves across the border of a
 /// quantization step moves everything after it by up to that step, so that the answers differ by a part of what
 /// quantization costs anyhow. (Part by part, on equal inputs, nearly all elements are equal to the last bits. ONNX Runtime with
 /// its optimizations differs from itself without them by 0.0013 in the parsing's unit, 0.07 % of its pixels and 0.007 px.)
@@ -38,7 +38,7 @@ fn against_ort(kind: TaskKind) -> Tolerance {
     }
 }
 
-/// Against the float network: what quantization costs.
+/// Compares with the float network: what quantization costs.
 fn against_float(kind: TaskKind) -> Tolerance {
     match kind {
         TaskKind::Landmarks => Tolerance { mean: 0.15, flips: 0.01 },
@@ -157,7 +157,7 @@ fn nano_equals_onnx_runtime_on_real_crops() {
     }
 }
 
-/// The folder with the golden answers of a network, if they were written.
+/// Returns the folder with the golden answers of a network, if they were written.
 fn golden_folder(network: &str) -> Option<PathBuf> {
     let folder = std::env::var_os("FACEPTOR_GOLDEN").map(PathBuf::from);
     let folder = folder.unwrap_or_else(|| repository().join("target/golden")).join(network);
@@ -168,7 +168,7 @@ fn golden_folder(network: &str) -> Option<PathBuf> {
     Some(folder)
 }
 
-/// The mean difference to ONNX Runtime may be `times` what edge's may be.
+/// Compares with ONNX Runtime. The mean difference may be `times` what edge's may be.
 fn compare_with_golden(bundle: Arc<Bundle>, folder: &Path, times: f64) {
     let golden: Golden = toml::from_str(&std::fs::read_to_string(folder.join("golden.toml")).unwrap()).unwrap();
     let manifest = bundle.manifest().clone();

@@ -11,12 +11,12 @@ use proptest::prelude::any;
 
 use crate::program::PORTRAIT;
 
-/// The portrait, decoded.
+/// Returns the portrait, decoded.
 pub fn portrait() -> RgbImage {
     image::open(PORTRAIT).expect("the portrait is in the repository").into_rgb8()
 }
 
-/// A picture as a file in memory.
+/// Returns a picture as a file in memory.
 pub fn encode(picture: impl Into<DynamicImage>, format: ImageFormat) -> Vec<u8> {
     let mut file = Cursor::new(Vec::new());
     picture.into().write_to(&mut file, format).expect("writing to memory");
@@ -33,7 +33,7 @@ pub fn jpeg(picture: &RgbImage) -> Vec<u8> {
     file
 }
 
-/// A JPEG with an EXIF orientation (1..=8) inserted after its first marker.
+/// Returns a JPEG with an EXIF orientation (1..=8) inserted after its first marker.
 pub fn jpeg_with_orientation(picture: &RgbImage, orientation: u8) -> Vec<u8> {
     let mut exif = b"Exif\0\0II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0".to_vec();
     exif.extend([orientation, 0, 0, 0, 0, 0, 0, 0]);
@@ -44,7 +44,7 @@ pub fn jpeg_with_orientation(picture: &RgbImage, orientation: u8) -> Vec<u8> {
     file
 }
 
-/// An 8 x 8 CMYK JPEG of one colour, as Adobe writes it (inverted: 255 = no ink), from a writer of its own: every block
+/// Returns an 8 x 8 CMYK JPEG of one colour, as Adobe writes it (inverted: 255 = no ink), from a writer of its own: every block
 /// is one DC coefficient.
 pub fn cmyk_jpeg(inverted_cmyk: [u8; 4]) -> Vec<u8> {
     let mut file = vec![0xff, 0xd8];
@@ -87,7 +87,7 @@ pub fn cmyk_jpeg(inverted_cmyk: [u8; 4]) -> Vec<u8> {
     file
 }
 
-/// A GIF of two frames.
+/// Returns a GIF of two frames.
 pub fn animated_gif(first: &RgbImage, second: &RgbImage) -> Vec<u8> {
     let mut file = Vec::new();
     let mut encoder = GifEncoder::new(&mut file);
@@ -99,7 +99,7 @@ pub fn animated_gif(first: &RgbImage, second: &RgbImage) -> Vec<u8> {
     file
 }
 
-/// An animated WebP of two frames, its container written here around two lossless still pictures.
+/// Returns an animated WebP of two frames, its container written here around two lossless still pictures.
 pub fn animated_webp(first: &RgbImage, second: &RgbImage) -> Vec<u8> {
     let chunk = |name: &[u8; 4], body: &[u8]| {
         let mut bytes = [name.as_slice(), &(body.len() as u32).to_le_bytes(), body].concat();
@@ -120,18 +120,18 @@ pub fn animated_webp(first: &RgbImage, second: &RgbImage) -> Vec<u8> {
     chunk(b"RIFF", &body)
 }
 
-/// A smooth gradient: nothing to find in it.
+/// Returns a smooth gradient: nothing to find in it.
 pub fn gradient(width: u32, height: u32) -> RgbImage {
     RgbImage::from_fn(width, height, |x, y| Rgb([(x * 200 / width) as u8 + 20, (y * 200 / height) as u8, 90]))
 }
 
-/// Noise, the same in every run.
+/// Returns noise, the same in every run.
 pub fn noise(width: u32, height: u32) -> RgbImage {
     let bytes = sample(1, vec(any::<u8>(), (3 * width * height) as usize));
     RgbImage::from_raw(width, height, bytes).expect("three bytes a pixel")
 }
 
-/// A sheet of `columns` x `rows` copies of the portrait's head, each 128 x 144 px.
+/// Returns a sheet of `columns` x `rows` copies of the portrait's head, each 128 x 144 px.
 pub fn contact_sheet(columns: u32, rows: u32) -> RgbImage {
     let head = imageops::crop_imm(&portrait(), 144, 20, 160, 180).to_image();
     let head = imageops::resize(&head, 128, 144, imageops::FilterType::Triangle);

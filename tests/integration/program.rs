@@ -29,7 +29,7 @@ pub struct Output {
 }
 
 impl Output {
-    /// The lines of standard output as JSON.
+    /// Returns the lines of standard output as JSON.
     pub fn json(&self) -> Vec<Value> {
         self.out.lines().map(|line| serde_json::from_str(line).expect("each line is one JSON object")).collect()
     }
@@ -40,7 +40,7 @@ impl Output {
         self
     }
 
-    /// The one line of standard error that names `file`.
+    /// Returns the one line of standard error that names `file`.
     pub fn line_about(&self, file: &str) -> &str {
         let lines: Vec<&str> = self.err.lines().filter(|line| line.contains(file)).collect();
         assert_eq!(lines.len(), 1, "one line about {file}: {self:#?}");
@@ -63,7 +63,7 @@ pub fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
     }
 }
 
-/// The binary with some arguments.
+/// Returns the binary with some arguments.
 pub fn command(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_faceptor"));
     command.args(arguments).stdin(Stdio::null());
@@ -82,7 +82,7 @@ pub fn finish(mut command: Command) -> Output {
     Output { status: output.status.code(), out: text(output.stdout), err: text(output.stderr) }
 }
 
-/// Intersection over union of a JSON box [x, y, w, h] and edges [left, top, right, bottom].
+/// Returns the intersection over union of a JSON box [x, y, w, h] and edges [left, top, right, bottom].
 pub fn overlap(xywh: &Value, edges: [f64; 4]) -> f64 {
     let value = |index: usize| xywh[index].as_f64().expect("a box has four numbers");
     let found = [value(0), value(1), value(0) + value(2), value(1) + value(3)];

@@ -30,7 +30,7 @@ fn sigterm_and_sigint_end_it_with_whole_lines() {
     }
 }
 
-/// A run that has filled the pipe to a reader that takes nothing, and waits for it.
+/// Returns a run that has filled the pipe to a reader that takes nothing, and waits for it.
 fn stuck() -> Run {
     let run = Run::with(Folder::new(), &["--frames", "1000000", "--json", "--tasks", "landmarks"], false);
     let frames = || run.ctl(&["status", "--json"]).expect(0).json()[0]["frames"].as_u64();
@@ -62,13 +62,13 @@ fn a_second_signal_ends_it_at_once() {
     assert_ended_by_a_second_signal(run);
 }
 
-/// After SIGTERM and SIGINT: signals that are pending together may be handled in either order.
+/// Asserts the status after SIGTERM and SIGINT: signals that are pending together may be handled in either order.
 fn assert_ended_by_a_second_signal(run: Run) {
     let status = run.end().0.status;
     assert!([libc::SIGTERM, libc::SIGINT].map(|signal| Some(128 + signal)).contains(&status), "{status:?}");
 }
 
-/// A run of 40 live frames that has come to its own end while its reader takes nothing: its last flush is under way.
+/// Returns a run of 40 live frames that has come to its own end while its reader takes nothing: its last flush is under way.
 fn flushing() -> Run {
     let folder = Folder::new();
     let manager = UnixDatagram::bind(folder.file("notify")).expect("a socket");

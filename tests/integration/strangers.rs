@@ -33,7 +33,7 @@ fn folder(name: &str) -> Option<PathBuf> {
     Some(folder)
 }
 
-/// The aligned photos of each person, in the order of their numbers; people who have most come first.
+/// Returns the aligned photos of each person, in the order of their numbers; people who have most come first.
 fn photos_of_people(folder: &Path) -> Result<Vec<Vec<PathBuf>>> {
     let mut people: BTreeMap<String, Vec<PathBuf>> = BTreeMap::new();
     for entry in fs::read_dir(folder)? {
@@ -48,7 +48,7 @@ fn photos_of_people(folder: &Path) -> Result<Vec<Vec<PathBuf>>> {
     Ok(people)
 }
 
-/// A film of a photo that moves to and fro and gets lighter and darker, as Motion JPEG.
+/// Returns a film of a photo that moves to and fro and gets lighter and darker, as Motion JPEG.
 fn film(photo: &Path) -> Result<Vec<u8>> {
     let picture = read_photo(photo)?.into_picture();
     let [width, height] = [picture.width(), picture.height()].map(|side| side as u32);

@@ -37,7 +37,7 @@ pub(crate) const NO_FFMPEG: &str = "ffmpeg is not installed: .ci/install ffmpeg"
 const NO_GSTREAMER: &str = "GStreamer is not installed: .ci/install gstreamer1.0-tools gstreamer1.0-plugins-base \
                             gstreamer1.0-plugins-good python3-gi gir1.2-gst-rtsp-server-1.0";
 
-/// A free port of the loopback interface.
+/// Returns a free port of the loopback interface.
 pub(crate) fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a port").port()
 }

@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use crate::program::{Folder, PORTRAIT, faceptor};
 
-/// A bundle of a fixture together with the face detector of this repository, as `faceptor-models import` puts it in.
+/// Returns a bundle of a fixture together with the face detector of this repository, as `faceptor-models import` puts it in.
 fn bundle_with_finder(fixture: &str, folder: &Folder) -> (String, Manifest) {
     let (export, finder) = (support::fixture("systems").join(fixture), support::repository().join("models/edge"));
     let made = folder.path().join("export");
@@ -59,7 +59,7 @@ fn assert_answer(face: &Value, task: &faceptor_nn::manifest::Task) {
     }
 }
 
-/// Every verb that runs a network, on one system, as a user calls them.
+/// Runs every verb that runs a network on one system, as a user calls them.
 fn walk(fixture: &str) {
     let folder = Folder::new();
     let (bundle, manifest) = bundle_with_finder(fixture, &folder);

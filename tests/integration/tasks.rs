@@ -10,7 +10,7 @@ use crate::program::faceptor;
 #[cfg(feature = "compiler")]
 use crate::program::{EXPORT, Folder, PORTRAIT};
 
-/// The bundle that is embedded, as a file.
+/// Returns the bundle that is embedded, as a file.
 #[cfg(feature = "compiler")]
 fn bundle(folder: &Folder) -> String {
     let path = folder.file("edge.bundle");
@@ -20,7 +20,7 @@ fn bundle(folder: &Folder) -> String {
     path
 }
 
-/// `faceptor tasks --json`, measured once for all tests.
+/// Runs `faceptor tasks --json`, once for all tests.
 fn report() -> &'static Value {
     static REPORT: OnceLock<Value> = OnceLock::new();
     REPORT.get_or_init(|| {

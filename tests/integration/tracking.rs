@@ -27,7 +27,7 @@ fn faces(names: &str) -> Result<Faces> {
     faces_at(names, 250)
 }
 
-/// With tasks that take so long; landmarks for following cost that and 350 us for the pixel decoder.
+/// Returns the faces of a run whose tasks take this long; landmarks for following cost that and 350 us for the pixel decoder.
 fn faces_at(names: &str, task_us: u64) -> Result<Faces> {
     let bundle = faceptor::stages::embedded_bundle()?;
     let chosen = select_tasks(bundle.manifest(), Some(names))?;
@@ -98,7 +98,7 @@ fn noise(x: usize, y: usize, frame: u64) -> [u8; 3] {
 /// A way of going: its name, the first frame without a face, and what it does to a frame.
 type Going<'a> = (&'a str, u64, Box<dyn Fn(u64, &mut Picture)>);
 
-/// How a face goes.
+/// Returns the ways in which a face leaves.
 fn goings() -> Vec<Going<'static>> {
     let plain = |_: usize, _: usize| WALL;
     let at_once = |frame: u64| if frame >= GOES { 0 } else { WIDTH };
@@ -194,7 +194,7 @@ fn a_change_of_light_does_not_lose_a_face() -> Result<()> {
 /// The middle of the face in the portrait, pixels.
 const FACE: [f64; 2] = [225.0, 112.0];
 
-/// The portrait's face, `zoom` times as large, with a pattern over it that is finer than what the network sees.
+/// Returns the portrait's face, `zoom` times as large, with a pattern over it that is finer than what the network sees.
 fn close_up(zoom: usize, width: usize, height: usize, pattern: i32) -> Result<Picture> {
     let photo = read_photo("models/demo/astronaut.jpg".as_ref())?.into_picture();
     let corner = [FACE[0] - (width / zoom) as f64 / 2.0, FACE[1] - (height / zoom) as f64 / 2.0];
@@ -286,13 +286,13 @@ fn landmarks_that_cost_too_much_for_following_give_way_to_the_finder() -> Result
     Ok(())
 }
 
-/// Standard deviation.
+/// Returns the standard deviation.
 fn scatter(values: &[f64]) -> f64 {
     let mean = values.iter().sum::<f64>() / values.len() as f64;
     (values.iter().map(|value| (value - mean).powi(2)).sum::<f64>() / values.len() as f64).sqrt()
 }
 
-/// Mean change from one to the next.
+/// Returns the mean change from one to the next.
 fn step(values: &[f64]) -> f64 {
     values.windows(2).map(|pair| (pair[1] - pair[0]).abs()).sum::<f64>() / (values.len() - 1) as f64
 }

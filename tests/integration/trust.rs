@@ -32,7 +32,7 @@ fn qualities(pictures: Vec<RgbImage>, options: &[&str]) -> Vec<Option<Value>> {
     lines.iter().map(|line| line["faces"].get(0).map(|face| face["quality"].clone())).collect()
 }
 
-/// The `quality` of the face in the last of `frames` frames that show one picture.
+/// Returns the `quality` of the face in the last of `frames` frames that show one picture.
 fn quality_in_run(picture: RgbImage) -> Value {
     let folder = Folder::new();
     for index in 0..4 {
@@ -56,7 +56,7 @@ fn doubts(quality: &Value, reason: &str) -> bool {
     quality["why"].as_array().expect("a list").contains(&reason.into())
 }
 
-/// The portrait without `share` of the face at one side (left, top, right, bottom); below 0 with a margin.
+/// Returns the portrait without `share` of the face at one side (left, top, right, bottom); below 0 with a margin.
 fn cut(side: usize, share: f64) -> RgbImage {
     let length = f64::from(EXTENT[(side + 2) % 4].abs_diff(EXTENT[side]));
     let mut edges = [0, 0, 512, 512];

@@ -90,7 +90,7 @@ fn layouts() -> Vec<Layout> {
     ]
 }
 
-/// The fields that the header declares for a struct.
+/// Returns the fields that the header declares for a struct.
 fn declared(header: &str, name: &str) -> Vec<String> {
     let body = header.split(&format!("typedef struct {name} {{")).nth(1).and_then(|rest| rest.split('}').next());
     let fields = body.expect("a struct of the header").lines().filter_map(|line| {

@@ -31,7 +31,7 @@ impl Numbers {
         Template::of(&std::array::from_fn::<f32, DIMENSION, _>(|_| self.next()), DIMENSION).expect("a direction")
     }
 
-    /// A template that is similar to another.
+    /// Returns a template that is similar to another.
     fn near(&mut self, other: &[i8]) -> Template {
         let near: Vec<f32> = other.iter().map(|&number| f32::from(number) / 127.0 + 0.2 * self.next()).collect();
         Template::of(&near, DIMENSION).expect("a direction")

@@ -11,7 +11,7 @@ use crate::testing::{
 };
 use crate::{Decision, Gallery, Network, Unknown};
 
-/// Where each record begins, and the end of the last.
+/// Returns where each record begins, and the end of the last.
 fn record_places(file: &[u8]) -> Vec<usize> {
     let mut places = vec![RECORDS_AT];
     while let Some(length) = file[places[places.len() - 1]..].first_chunk() {
@@ -133,7 +133,7 @@ fn records_of_an_earlier_file_do_not_fit_into_a_later_one() {
     assert!(reason(&mixed).contains("both marks"));
 }
 
-/// A gallery of which a program with the key says that it was changed as often as a number can count.
+/// Returns a gallery whose header claims the largest number of changes.
 fn changed_most_often() -> Vec<u8> {
     let own = key(1).key(&Derivation::File).expect("a file's");
     let network = network();

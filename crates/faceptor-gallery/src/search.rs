@@ -192,14 +192,14 @@ mod tests {
     use super::*;
     use crate::testing::{NOW, person_with, random_template};
 
-    /// An index of people with so many templates each, of numbers that follow from the seed.
+    /// Returns an index of people with so many templates each, of numbers that follow from the seed.
     fn index(dimension: usize, counts: &[usize], seed: &mut u64) -> SearchIndex {
         let person = |count: &usize| person_with((0..*count).map(|_| random_template(dimension, seed)).collect(), NOW);
         let people: Vec<Person> = counts.iter().map(person).collect();
         SearchIndex::new(dimension, people.iter())
     }
 
-    /// The ranking written out: the score of each person, and the two best.
+    /// Returns the ranking written out: the score of each person, and the two best.
     fn expected(index: &SearchIndex, query: &[i8], is_valid: impl Fn(usize) -> bool) -> Ranking<usize> {
         let cosine = |template: usize| {
             let row = &index.numbers[template * index.dimension..][..index.dimension];

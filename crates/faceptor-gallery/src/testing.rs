@@ -44,14 +44,14 @@ impl MemoryDisk {
         MemoryDisk(Arc::new(Mutex::new(Files { flushed: main.clone(), main, part: None, steps: u64::MAX, made: 0 })))
     }
 
-    /// The disk of a process that is killed after so many steps.
+    /// Returns the disk of a process that is killed after so many steps.
     pub fn killed_after(main: Vec<u8>, steps: u64) -> MemoryDisk {
         let disk = MemoryDisk::new(main);
         disk.files().steps = steps;
         disk
     }
 
-    /// There is room again.
+    /// Makes room again.
     pub fn allow_more(&self) {
         self.files().steps = u64::MAX;
     }
@@ -64,7 +64,7 @@ impl MemoryDisk {
         self.files().main.clone()
     }
 
-    /// The file after a power failure: what was not flushed has its length, but no content.
+    /// Returns the file after a power failure: what was not flushed has its length, but no content.
     pub fn after_power_failure(&self) -> Vec<u8> {
         let files = self.files();
         let mut main = files.flushed.clone();
@@ -152,7 +152,7 @@ pub(crate) fn network() -> Network {
     Network { name: "test 1".into(), recognition: [7; 32], dimension: DIMENSION }
 }
 
-/// An embedding of a person, always the same for the same numbers.
+/// Returns an embedding of a person, always the same for the same numbers.
 pub(crate) fn embedding(person: u32, photo: u32) -> Vec<f32> {
     // The finishing steps of splitmix64.
     let value = |seed: u32| {
@@ -180,7 +180,7 @@ pub(crate) fn details(name: &str) -> Details {
     }
 }
 
-/// A template of numbers of no meaning, which follow from the seed.
+/// Returns a template of numbers of no meaning, which follow from the seed.
 pub(crate) fn random_template(dimension: usize, seed: &mut u64) -> Template {
     let number = |_| {
         *seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
@@ -189,14 +189,14 @@ pub(crate) fn random_template(dimension: usize, seed: &mut u64) -> Template {
     Template::of(&(0..dimension).map(number).collect::<Vec<f32>>(), dimension).expect("a direction")
 }
 
-/// A person with these templates.
+/// Returns a person with these templates.
 pub(crate) fn person_with(templates: Vec<Template>, now: u64) -> Person {
     let stored = |template| StoredTemplate { template, added_at: now, eyes_px: 60.0, forced: Vec::new(), crop: None };
     let templates = templates.into_iter().map(stored).collect();
     Person { id: PersonId::from_bytes([1; 16]), details: details("Ada"), templates }
 }
 
-/// The file of a gallery with three people under `key(1)`.
+/// Returns the file of a gallery with three people under `key(1)`.
 pub(crate) fn three_people() -> Vec<u8> {
     let disk = MemoryDisk::new(Vec::new());
     let cost = PassphraseCost { memory_kib: 8, passes: 1 };
@@ -218,7 +218,7 @@ pub(crate) fn open_for_writing(disk: &MemoryDisk) -> Result<Gallery> {
     Ok(Gallery::with(store.writing()))
 }
 
-/// All that a gallery holds.
+/// Returns all that a gallery holds.
 pub(crate) fn content(gallery: &Gallery) -> (u64, Vec<Person>, usize) {
     (gallery.generation(), gallery.people().cloned().collect(), gallery.audit().len())
 }

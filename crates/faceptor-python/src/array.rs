@@ -91,7 +91,7 @@ impl Layout {
     }
 }
 
-/// `an array of shape (480, 640, 4)`.
+/// Describes a shape: `an array of shape (480, 640, 4)`.
 fn describe(shape: &[usize]) -> String {
     let sizes: Vec<String> = shape.iter().map(usize::to_string).collect();
     let comma = if sizes.len() == 1 { "," } else { "" };

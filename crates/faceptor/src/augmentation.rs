@@ -77,7 +77,7 @@ impl AugmentedView {
         0.5 + (f - 0.5) * self.zoom
     }
 
-    /// The inverse of [`AugmentedView::in_frame`].
+    /// Maps a coordinate of the frame to this view: the inverse of [`AugmentedView::in_frame`].
     fn in_view(self, f: f64) -> f64 {
         0.5 + (f - 0.5) / self.zoom
     }

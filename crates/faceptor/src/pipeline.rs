@@ -79,7 +79,7 @@ impl Pipeline {
         Pipeline::with_threads(bundle, tasks, &Threads::default())
     }
 
-    /// As [`Pipeline::new`], with more threads for the network.
+    /// Creates a pipeline as [`Pipeline::new`] does, with more threads for the network.
     ///
     /// # Errors
     /// Fails as [`Pipeline::new`] does, and when the threads cannot be started.

@@ -53,7 +53,7 @@ fn share(all: impl Iterator<Item = bool>) -> Option<f32> {
 mod tests {
     use super::*;
 
-    /// A face of 100 pixels a side of its frame, turned by `degrees` about the middle of a picture of 100 x 100.
+    /// Returns a face of 100 pixels a side of its frame, turned by `degrees` about the middle of a picture of 100 x 100.
     fn face(degrees: f64) -> Similarity {
         let (b, a) = degrees.to_radians().sin_cos();
         let about = Similarity { a: 1.0, b: 0.0, tx: -50.0, ty: -50.0 }.then(&Similarity { a, b, tx: 50.0, ty: 50.0 });

@@ -214,7 +214,7 @@ impl Share {
     }
 }
 
-/// None without work, or on a CPU whose peak is unknown.
+/// Returns the percent of the peak; `None` without work, or on a CPU whose peak is unknown.
 fn percent_of_peak(macs: u64, time_us: f64, peak: f64) -> Option<f64> {
     (macs > 0 && time_us > 0.0 && peak > 0.0).then(|| 100.0 * macs as f64 / (time_us * 1e-6) / peak)
 }

@@ -43,7 +43,7 @@ fn kind(op: &str) -> usize {
 }
 
 impl Profile {
-    /// The whole picture.
+    /// Draws the profile as an SVG.
     pub fn picture(&self) -> String {
         let mut text = String::new();
         // Writing to a String does not fail.
@@ -87,7 +87,7 @@ impl Profile {
         writeln!(f, "</svg>")
     }
 
-    /// The whole, its parts and their steps, each as wide as its time.
+    /// Draws the whole, its parts and their steps, each as wide as its time.
     fn flame(&self, f: &mut String, top: f64) -> fmt::Result {
         let scale = (WIDTH - 2.0 * MARGIN) / self.whole.time_us.max(1e-9);
         let all = format!("all, {:.2} ms", self.whole.time_us / 1000.0);
@@ -138,7 +138,7 @@ fn legend(f: &mut String, top: f64) -> fmt::Result {
     Ok(())
 }
 
-/// One of the slowest steps.
+/// Draws one of the slowest steps.
 fn bar(f: &mut String, top: f64, part: &str, step: &StepProfile, longest: f64) -> fmt::Result {
     let base = top + 12.0;
     let share = &step.share;
@@ -168,7 +168,7 @@ fn bar(f: &mut String, top: f64, part: &str, step: &StepProfile, longest: f64) -
     writeln!(f, "</g>")
 }
 
-/// A rectangle of the flame with its label, if there is room, and a longer text where the mouse rests.
+/// Draws a rectangle of the flame with its label, if there is room, and a longer text where the mouse rests.
 fn cell(f: &mut String, [left, top, wide]: [f64; 3], fill: &str, ink: &str, text: &str, about: &str) -> fmt::Result {
     writeln!(
         f,

@@ -8,7 +8,7 @@ use crate::lab::profile::{Profile, Share};
 const NAME: usize = 34;
 
 impl Profile {
-    /// A line for each step, by parts.
+    /// Formats a line for each step, by parts.
     pub fn table(&self) -> String {
         let mut text = String::new();
         // Writing to a String does not fail.
@@ -16,7 +16,7 @@ impl Profile {
         text
     }
 
-    /// The network and the machine, in two lines.
+    /// Describes the network and the machine, in two lines.
     pub(crate) fn heading(&self) -> [String; 2] {
         let model = &self.model;
         let git = self.build.git.map(|git| format!(", commit {git}")).unwrap_or_default();
@@ -87,7 +87,7 @@ impl fmt::Display for Figures<'_> {
     }
 }
 
-/// `12x12x128`, without the batch.
+/// Formats a shape without the batch: `12x12x128`.
 pub(crate) fn shape(shape: &[usize]) -> String {
     let shape = shape.strip_prefix(&[1]).filter(|rest| !rest.is_empty()).unwrap_or(shape);
     shape.iter().map(usize::to_string).collect::<Vec<_>>().join("x")

@@ -197,7 +197,7 @@ mod tests {
         Field { offset, length, msb_right: 0 }
     }
 
-    /// A screen as virtio-gpu reports it.
+    /// Returns a screen as virtio-gpu reports it.
     fn bgrx(width: u32, height: u32, stride: u32) -> (Variable, Fixed) {
         let (red, green, blue) = (field(16, 8), field(8, 8), field(0, 8));
         let variable =

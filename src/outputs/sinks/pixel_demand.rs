@@ -60,7 +60,7 @@ impl SnapshotRequest {
 pub struct Busy;
 
 impl PixelDemand {
-    /// Also returns the receiver of the requests.
+    /// Creates the demand. Also returns the receiver of the requests.
     pub fn new(
         always: bool,
         viewers: Box<dyn Fn() -> usize + Send + Sync>,

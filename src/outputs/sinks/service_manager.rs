@@ -43,7 +43,7 @@ impl ServiceManager {
         ServiceManager::new(address.as_bytes(), watchdog).map(Some)
     }
 
-    /// For the socket at a path, or `@name` for an abstract one. `watchdog` is its timeout.
+    /// Creates the sink for the socket at a path, or `@name` for an abstract one. `watchdog` is its timeout.
     ///
     /// # Errors
     /// When `address` is neither.

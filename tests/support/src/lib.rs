@@ -67,12 +67,12 @@ fn runner(cases: u32, seed: u64) -> TestRunner {
     })
 }
 
-/// The root of the repository.
+/// Returns the root of the repository.
 pub fn repository() -> &'static Path {
     Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."))
 }
 
-/// A directory of `tests/fixtures`.
+/// Returns a directory of `tests/fixtures`.
 pub fn fixture(name: &str) -> PathBuf {
     repository().join("tests/fixtures").join(name)
 }
@@ -105,7 +105,7 @@ impl Folder {
         self.0.path()
     }
 
-    /// The path of a file in it, as text.
+    /// Returns the path of a file in it, as text.
     pub fn file(&self, name: &str) -> String {
         self.path().join(name).to_str().expect("test paths are UTF-8").to_owned()
     }
@@ -118,7 +118,7 @@ impl Folder {
         self.file(name)
     }
 
-    /// The names in one of its directories, sorted; `""` is the directory itself.
+    /// Returns the names in one of its directories, sorted; `""` is the directory itself.
     pub fn names(&self, below: &str) -> Vec<String> {
         let entries = fs::read_dir(self.path().join(below)).expect("the directory exists");
         let mut names: Vec<String> =

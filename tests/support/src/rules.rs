@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use crate::{repository, skip_line};
 
-/// Every Rust source file of the repository but this one.
+/// Returns every Rust source file of the repository but this one.
 fn sources() -> Vec<(PathBuf, String)> {
     let mut found = Vec::new();
     let mut folders: Vec<PathBuf> =
@@ -46,7 +46,7 @@ fn test_lines(text: &str) -> impl Iterator<Item = (usize, &str)> {
     })
 }
 
-/// A line that ends a test before its end, other than through `skip`.
+/// Reports whether a line ends a test early, other than through `skip`.
 fn leaves_early(line: &str) -> bool {
     let line = line.trim();
     ["return;", "return Ok(());", "return,", "return }"].iter().any(|end| line.contains(end))

@@ -99,7 +99,7 @@ mod tests {
     const CHANNELS: usize = 3;
     const DEPTH: usize = 2;
 
-    /// A product of bytes, and a transpose of its rows and columns by `order`.
+    /// Returns a product of bytes, and a transpose of its rows and columns by `order`.
     fn graph(split: &[usize], order: &[usize]) -> Graph {
         let columns = CHANNELS * 4;
         let mut graph = Graph::default();

@@ -128,7 +128,7 @@ fn read_slice(graph: &mut Graph, i: usize, side: usize, op: &Attention) -> bool 
     true
 }
 
-/// The stride in queries, keys or values.
+/// Returns the stride in queries, keys or values.
 pub fn stride_of(reach: &mut Reach, side: usize) -> &mut usize {
     match side {
         0 => &mut reach.query,
@@ -153,7 +153,7 @@ mod tests {
         (0..count).map(|i| ((i * 37 + seed * 11) % 23) as f32 / 8.0 - 1.0).collect()
     }
 
-    /// Self-attention on the columns of one product: something is added to each third of them, as far as `added` says.
+    /// Returns a graph of self-attention on the columns of one product: something is added to each third of them, as far as `added` says.
     fn graph(added: [usize; 3]) -> Graph {
         let mut graph = Graph::default();
         let x = graph.add_value(&[ROWS, 4], Element::F32);

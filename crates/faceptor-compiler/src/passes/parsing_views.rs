@@ -233,7 +233,7 @@ mod tests {
         sample(seed, vec(-1.0..1.0f32, count))
     }
 
-    /// A part with two inputs, whose product of both is moved to `[1, classes, height, width]`.
+    /// Returns a part with two inputs, whose product of both is moved to `[1, classes, height, width]`.
     fn part(cell: [usize; 2], queries_left: bool) -> PartGraph {
         let mut graph = Graph::default();
         let (queries, pixels) = (CLASSES * cell[0] * cell[1], GRID[0] * GRID[1]);

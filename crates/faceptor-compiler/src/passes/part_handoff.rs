@@ -254,7 +254,7 @@ mod tests {
         PartGraph { name: name.into(), graph }
     }
 
-    /// A part that quantizes, transposes to channels last and multiplies.
+    /// Returns a part that quantizes, transposes to channels last and multiplies.
     fn reader(name: &str, to: Quantization) -> PartGraph {
         part(name, ("t", &[1, 2, 3, 4]), |g, x| {
             let q = g.push("q", Op::Quantize(to), &[x], &[1, 2, 3, 4], Element::U8);
@@ -310,7 +310,7 @@ mod tests {
         assert_eq!(names(&parts[0].graph.outputs), names(&parts[1].graph.inputs));
     }
 
-    /// An up-convolution whose part ends with planes.
+    /// Returns an up-convolution whose part ends with planes.
     fn spread(name: &str) -> PartGraph {
         part(name, ("x", &[6, 2]), |g, x| {
             let weights: Vec<f32> = (0..24).map(|i| i as f32 / 8.0).collect();

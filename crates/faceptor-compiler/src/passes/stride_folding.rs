@@ -187,7 +187,7 @@ mod tests {
         (0..count).map(|i| ((i * 37 + seed * 11) % 23) as f32 / 8.0 - 1.0).collect()
     }
 
-    /// Attention over the keys of an up-convolution, transposed to planes; its values are constant or computed.
+    /// Returns a graph of attention over the keys of an up-convolution, transposed to planes; its values are constant or computed.
     fn graph(known_values: bool) -> Graph {
         let keys = GRID[0] * GRID[1] * 4;
         let mut graph = Graph::default();

@@ -268,7 +268,7 @@ fn a_wrong_export_folder_is_refused_with_its_reason() {
     assert!(format!("{:#}", compile_folder(folder).unwrap_err()).contains("manifest.toml"));
 }
 
-/// Every task's answer, and the bytes of buffers and weights that the engine needs besides the bundle.
+/// Returns every task's answer, and the bytes of buffers and weights that the engine needs besides the bundle.
 fn answers(bundle: &std::sync::Arc<Bundle>, kernel: Kernel) -> (Vec<Vec<f32>>, usize) {
     let mut engine = Engine::with_kernel(bundle.clone(), kernel).unwrap();
     for (i, value) in engine.input("image").unwrap().iter_mut().enumerate() {

@@ -102,7 +102,7 @@ mod tests {
         SharpnessGrid::new(&geometry, SIZE).expect("the face lies in it")
     }
 
-    /// Three layers of random cells, the coarser the stronger, wider than high: as detail is in a face.
+    /// Returns three layers of random cells, the coarser the stronger, wider than high: as detail is in a face.
     fn cells() -> Vec<f32> {
         let level = |n: usize| ((n * n * 40_503 + n * 65_599 + 12_345) % 1_000_003 % 200) as f32;
         let layer = |i: usize, seed: usize, [w, h]: [usize; 2]| level(seed + i % SIZE / w + 60 * (i / SIZE / h));

@@ -10,7 +10,7 @@ thread_local! {
     static DECODING: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Installs, once, a panic hook that is silent on threads on which a decoder runs. All other panics go to the hook that
+/// Installs once a panic hook that is silent on threads on which a decoder runs. All other panics go to the hook that
 /// was there before.
 fn install_hook() {
     static INSTALLED: Once = Once::new();

@@ -143,7 +143,7 @@ mod tests {
 
     const ALL: Region = Region { left: 0.0, top: 0.0, right: 1e9, bottom: 1e9 };
 
-    /// Red is the column, green the row.
+    /// Returns a picture whose red is the column and whose green is the row.
     fn ramp(width: usize, height: usize) -> Picture {
         let bytes = (0..height * width).flat_map(|i| [(i % width) as u8, (i / width) as u8, 7]).collect();
         Picture::from_rgb(width, height, bytes).expect("three bytes a pixel")

@@ -84,7 +84,7 @@ impl JpegMarkers {
         (at, None)
     }
 
-    /// True before the first SOI, and after EOI until the next SOI.
+    /// Reports whether the scanner is before the first SOI, or between EOI and the next SOI.
     pub fn is_outside(&self) -> bool {
         matches!(self.state, State::Outside | State::OutsideMark)
     }
@@ -146,7 +146,7 @@ mod tests {
     const HEADER: [u8; 14] = [0xff, 0xd8, 0xff, 0xe1, 0x00, 0x06, 0xff, 0xd8, 0xff, 0xd9, 0xff, 0xda, 0x00, 0x02];
     const DATA: [u8; 7] = [0x12, 0xff, 0x00, 0x34, 0xff, 0xd0, 0x56];
 
-    /// Every event of `bytes` with the number of bytes before it, in pieces of `piece` bytes.
+    /// Returns every event of `bytes` with the number of bytes before it, in pieces of `piece` bytes.
     fn events(bytes: &[u8], piece: usize) -> Vec<(usize, JpegEvent)> {
         let mut markers = JpegMarkers::default();
         let (mut events, mut at) = (Vec::new(), 0);

@@ -143,7 +143,7 @@ pub fn read_within(path: &Path, options: &PhotoOptions) -> Result<Photo> {
     decode_within(&bytes, options)
 }
 
-/// "No such file or directory" without the number that Rust appends.
+/// Describes an error of the system without the number that Rust appends: "no such file or directory".
 fn plain(error: &std::io::Error) -> Error {
     let text = error.to_string();
     let end = text.find(" (os error").unwrap_or(text.len());

@@ -222,7 +222,7 @@ impl TaskDecoder {
         Prediction::blank(&self.task, &self.shape)
     }
 
-    /// As [`TaskDecoder::read_into`], into a new prediction.
+    /// Decodes as [`TaskDecoder::read_into`] does, into a new prediction.
     pub fn read(&self, output: &[f32], to_picture: &Similarity) -> Prediction {
         let mut prediction = self.blank();
         self.read_into(output, to_picture, &mut prediction);

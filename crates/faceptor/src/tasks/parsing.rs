@@ -230,7 +230,7 @@ fn best_in_planes(planes: &[f32], labels: &mut [u8]) {
     }
 }
 
-/// First and past-the-last whole coordinate within `0..limit` that the view's corners enclose on one axis.
+/// Returns the first and the past-the-last whole coordinate within `0..limit` that the view's corners enclose on one axis.
 fn bounds(
     to_picture: &Similarity,
     view: [f32; 2],
@@ -248,7 +248,7 @@ fn bounds(
 mod tests {
     use super::*;
 
-    /// Two classes, the second one right of the middle.
+    /// Returns two classes, the second one right of the middle.
     fn halves(side: usize) -> Vec<f32> {
         let second = |i: usize| if i % side >= side / 2 { 1.0 } else { -1.0 };
         let plane = side * side;

@@ -24,7 +24,7 @@ fn detection(x: f32) -> Detection {
     Detection { score: 0.9, edges: [x + 50.0, 50.0, x + 150.0, 170.0], keypoints }
 }
 
-/// The pattern of a face's crop.
+/// Returns the pattern of a face's crop.
 fn striped() -> AppearanceTemplate {
     let plane: Vec<f32> = (0..24 * 24).map(|i| (i / 3 % 5) as f32).collect();
     AppearanceTemplate::of(&plane, 24)

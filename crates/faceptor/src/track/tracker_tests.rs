@@ -10,7 +10,7 @@ fn tracks(limit: usize) -> Tracker {
     Tracker::new(TrackerOptions { limit, smoothing: false }, &TEMPLATE)
 }
 
-/// A face whose crop has its corner at x, y.
+/// Returns a face whose crop has its corner at x, y.
 fn crop(x: f32, y: f32, side: f64) -> Similarity {
     Similarity { a: side, b: 0.0, tx: f64::from(x), ty: f64::from(y) }
 }
@@ -29,7 +29,7 @@ fn landmarks(keypoints: &[Point; 5]) -> [Point; TRACKING_LANDMARKS] {
     points
 }
 
-/// How any crop looks, unless a test says otherwise.
+/// Returns the appearance of a crop, unless a test gives another.
 fn appearance() -> AppearanceTemplate {
     let plane: Vec<f32> = (0..24 * 24).map(|i| (i / 3 % 5) as f32).collect();
     AppearanceTemplate::of(&plane, 24)
@@ -40,7 +40,7 @@ fn crop_of(tracks: &Tracker, slot: usize) -> Similarity {
     Similarity::fit(keypoints, &TEMPLATE).expect("distinct").inverse()
 }
 
-/// One frame in which the finder runs if it must; returns whether it did.
+/// Tracks one frame, in which the finder runs if it must. Reports whether it did.
 fn frame(tracks: &mut Tracker, faces: &[(f32, f32)]) -> bool {
     tracks.begin(FRAME_S);
     let asked = tracks.needs_finder(true, false);

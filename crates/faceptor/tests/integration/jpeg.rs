@@ -54,7 +54,7 @@ fn data_of(bytes: &[u8]) -> usize {
     at + usize::from(u16::from_be_bytes([bytes[at], bytes[at + 1]]))
 }
 
-/// The file with another height.
+/// Returns the file with another height.
 fn with_height(bytes: &[u8], height: u16) -> Vec<u8> {
     let at = (0xc0..=0xc2).find_map(|marker| after_marker(bytes, marker, 0)).expect("a frame header");
     let mut changed = bytes.to_vec();

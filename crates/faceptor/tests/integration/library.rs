@@ -19,7 +19,7 @@ fn analyzer(tasks: &[Task]) -> Analyzer {
     analyzer.expect("the embedded network has these tasks").augmentation(Augmentation::Off)
 }
 
-/// The box and age of the only face.
+/// Returns the box and age of the only face.
 fn read(analysis: &Analysis) -> ([f32; 4], f32) {
     let [face] = analysis.faces.as_slice() else { panic!("one face: {analysis:?}") };
     let area = face.bounding_box();

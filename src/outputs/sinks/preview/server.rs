@@ -92,7 +92,7 @@ fn send(stream: &mut TcpStream, body: &Value) -> io::Result<()> {
     response::respond(stream, 200, "application/json", body.to_string().as_bytes(), true)
 }
 
-/// `POST /tasks` with `{"tasks": ["age", ...]}`.
+/// Answers `POST /tasks` with `{"tasks": ["age", ...]}`.
 fn choose(request: &HttpRequest, shared: &Shared) -> Result<Value, HttpRefusal> {
     if request.path != "/tasks" {
         return Err(HttpRefusal::new(404, "nothing can be posted there"));

@@ -105,7 +105,7 @@ impl<'a> Bits<'a> {
         self.take(1) == 1
     }
 
-    /// True when more was read than there is.
+    /// Reports whether more bits were read than the data has.
     #[inline]
     pub(crate) fn is_overrun(&self) -> bool {
         self.padding > self.count

@@ -10,7 +10,7 @@ const KEPT: u32 = 2;
 /// instructions.
 type Lanes<T> = [[T; 8]; 8];
 
-/// One dimension of eight vectors: `x[k][lane]` to values scaled by 2^13 x sqrt(8), rounded and divided by 2^`BITS`.
+/// Transforms one dimension of eight vectors: `x[k][lane]` to values scaled by 2^13 x sqrt(8), rounded and divided by 2^`BITS`.
 /// Loeffler, Ligtenberg and Moschytz (1989). Inputs beyond `N` are zero.
 #[inline(always)]
 fn transform<const N: usize, const BITS: u32>(x: &Lanes<i16>) -> Lanes<i16> {
@@ -85,7 +85,7 @@ pub(crate) fn inverse(coefficients: &[i16; 64], quantizers: &[u16; 64], last: us
     }
 }
 
-/// The two passes, when only the first `N` rows and columns hold anything.
+/// Runs both passes for a block whose coefficients lie in the first `N` rows and columns.
 #[inline(always)]
 fn both_passes<const N: usize>(coefficients: &[i16; 64], quantizers: &[u16; 64], out: &mut [u8], stride: usize) {
     let mut x = [[0; 8]; 8];
@@ -113,7 +113,7 @@ fn sample(value: i16) -> u8 {
 mod tests {
     use super::*;
 
-    /// The definition, in floats.
+    /// Computes the transform by its definition, in floats.
     fn reference(coefficients: &[i16; 64], quantizers: &[u16; 64]) -> Vec<f64> {
         let c = |k: usize| if k == 0 { 0.5f64.sqrt() } else { 1.0 };
         let angle = |x: usize, k: usize| ((2 * x + 1) as f64 * k as f64 * std::f64::consts::PI / 16.0).cos();

@@ -55,7 +55,7 @@ mod tests {
     use super::*;
     use crate::image::picture::Pixels;
 
-    /// A GIF of 6 x 4 pixels with a frame of `size` at `place`; index 2 is transparent.
+    /// Returns a GIF of 6 x 4 pixels with a frame of `size` at `place`; index 2 is transparent.
     fn file(place: [u16; 2], size: [u16; 2], indices: Vec<u8>, interlaced: bool) -> Vec<u8> {
         let mut bytes = Vec::new();
         let mut encoder = gif::Encoder::new(&mut bytes, 6, 4, &[0, 0, 0, 200, 100, 50, 1, 2, 3]).expect("in memory");

@@ -13,7 +13,7 @@ use crate::image::picture::Picture;
 const ADAM7: [[usize; 4]; 7] =
     [[0, 0, 8, 8], [4, 0, 8, 8], [0, 4, 4, 8], [2, 0, 4, 4], [0, 2, 2, 4], [1, 0, 2, 2], [0, 1, 1, 2]];
 
-/// Where the rows of the file go: every row of the picture, or those of the seven passes.
+/// Returns where the rows of the file go: every row of the picture, or the rows of the seven passes.
 fn rows(width: usize, height: usize, interlaced: bool) -> Vec<[usize; 4]> {
     let passes: &[[usize; 4]] = if interlaced { &ADAM7 } else { &[[0, 0, 1, 1]] };
     passes
