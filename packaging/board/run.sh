@@ -72,7 +72,7 @@ sed -i 's/^tasks = /taks = /' $configuration
 line=$(grep -n '^taks' $configuration | cut -d: -f1)
 systemctl restart $unit || fail "the restart with a mistake in the configuration"
 until_true 60 "READY with the last good configuration" another_process
-journal "$configuration:$line: there is no option \"taks\": is tasks meant?" || fail "the mistake is not in the journal"
+journal "$configuration:$line: there is no option \"taks\": did you mean tasks?" || fail "the mistake is not in the journal"
 sed -i 's/^taks = /tasks = /' $configuration
 passed "a mistake in the configuration: line $line is named, the last good one is used"
 

@@ -73,7 +73,7 @@ status=0
 faceptor config check 2>/tmp/mistake || status=$?
 line=$(grep -n '^fsp' /etc/faceptor/faceptor.toml | cut -d: -f1)
 has /tmp/mistake "/etc/faceptor/faceptor.toml:$line:"
-has /tmp/mistake "is fps meant?"
+has /tmp/mistake "did you mean fps?"
 [ $status -ne 0 ] || fail "a mistake in the configuration is accepted"
 passed "a mistake is named: $(cat /tmp/mistake)"
 

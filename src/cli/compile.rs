@@ -142,7 +142,7 @@ fn compile(_: &Path, _: &Path, _: &CompileArguments, _: &OutputRules) -> Result<
 
 fn packing(name: &str) -> Result<Packing, String> {
     let known = || PACKINGS.map(|(name, _)| name).join(", ");
-    Packing::named(name).ok_or_else(|| format!("no such family; there are {}", known()))
+    Packing::named(name).ok_or_else(|| format!("unknown family; the families are {}", known()))
 }
 
 /// Describes a bundle: its name, tasks, finder and parts.

@@ -150,10 +150,10 @@ fn options_of(text: &str) -> Result<Vec<OsString>, (usize, String)> {
         let option = match value.into_inner() {
             Value::Boolean(true) if is_flag || value_is_optional => format!("--{name}"),
             Value::Boolean(false) if is_flag || value_is_optional => continue,
-            _ if is_flag => return Err((line, format!("{name} is true or false"))),
+            _ if is_flag => return Err((line, format!("{name} must be true or false"))),
             value => match scalar(&value) {
                 Some(text) => format!("--{name}={text}"),
-                None => return Err((line, format!("{name} is a text, a number, or a list of texts"))),
+                None => return Err((line, format!("{name} must be a string, a number, or a list of strings"))),
             },
         };
         options.push(OsString::from(option));
@@ -190,7 +190,7 @@ fn unknown(key: &str, name: &str, command: &Command) -> String {
     });
     let nearest = nearest.filter(|long| measures(long).iter().any(|likeness| *likeness > 0.65));
     match nearest {
-        Some(long) => format!("there is no option {key:?}: is {long} meant?"),
+        Some(long) => format!("there is no option {key:?}: did you mean {long}?"),
         None => format!("there is no option {key:?}: `faceptor run --help` lists them"),
     }
 }
@@ -248,12 +248,15 @@ mod tests {
 
     #[test]
     fn a_mistake_is_named_with_its_line_and_the_nearest_option() {
-        assert_eq!(refused("fsp = 20\n"), "1: there is no option \"fsp\": is fps meant?");
-        assert_eq!(refused("json = true\nmax-face = 2\n"), "2: there is no option \"max-face\": is max-faces meant?");
+        assert_eq!(refused("fsp = 20\n"), "1: there is no option \"fsp\": did you mean fps?");
+        assert_eq!(
+            refused("json = true\nmax-face = 2\n"),
+            "2: there is no option \"max-face\": did you mean max-faces?"
+        );
         assert_eq!(refused("\n\nzzz = 1"), "3: there is no option \"zzz\": `faceptor run --help` lists them");
         assert!(refused("json = true\nfps = -3\n").starts_with("2: fps cannot be \"-3\": a number above 0"));
-        assert_eq!(refused("json = 3"), "1: json is true or false");
-        assert_eq!(refused("fps = true"), "1: fps is a text, a number, or a list of texts");
+        assert_eq!(refused("json = 3"), "1: json must be true or false");
+        assert_eq!(refused("fps = true"), "1: fps must be a string, a number, or a list of strings");
         assert!(refused("json = true\nfps = = 2\n").starts_with("2: "), "{}", refused("json = true\nfps = = 2\n"));
         assert!(refused("[run]\nfps = 2\n").starts_with("1: there is no option \"run\""));
         assert!(refused("record-files = 3\n").contains("record"), "{}", refused("record-files = 3\n"));

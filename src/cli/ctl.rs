@@ -153,8 +153,8 @@ fn ask(path: &Path, request: &Value, patience: Duration) -> Result<Value> {
         written.with_context(failed)?;
     }
     match read {
-        Ok(0) => bail!("{}: it ended without one", failed()),
-        Ok(_) => serde_json::from_str(&line).with_context(|| format!("{}: this is not one", failed())),
+        Ok(0) => bail!("{}: it closed the connection", failed()),
+        Ok(_) => serde_json::from_str(&line).with_context(|| format!("{}: the response is not JSON", failed())),
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
             bail!("{} within {} s", failed(), patience.as_secs())
         }
@@ -177,7 +177,7 @@ fn unreachable(path: &Path, error: &io::Error) -> anyhow::Error {
             )
         }
         io::ErrorKind::PermissionDenied => {
-            anyhow!("{shown}: the loop of another user, which only that user may control")
+            anyhow!("{shown}: this loop belongs to another user; only that user may control it")
         }
         io::ErrorKind::WouldBlock => anyhow!("{shown}: the loop does not take connections"),
         _ => anyhow!("{shown}: {error}"),

@@ -107,12 +107,12 @@ fn cosine(text: &str) -> Result<f32, &'static str> {
 }
 
 impl ThresholdArguments {
-    /// Returns the threshold for so many comparisons; `None` where neither option nor table gives one.
+    /// Returns the threshold for this many comparisons; `None` where neither option nor table gives one.
     pub fn threshold(&self, impostors: Option<&ImpostorScores>, comparisons: usize) -> Option<f32> {
         self.threshold.or_else(|| impostors.map(|table| table.threshold(self.fpir, comparisons)))
     }
 
-    /// Returns the threshold for so many comparisons.
+    /// Returns the threshold for this many comparisons.
     ///
     /// # Errors
     /// When neither option nor table gives one.

@@ -331,10 +331,7 @@ impl PhotoTask {
         // Otherwise a smaller limit was asked for.
         if self.limit == MAX_FACES && analysis.faces_left_out > 0 {
             let more = analysis.faces_left_out;
-            log::warn!(
-                "{}: at least {more} more faces are left out, {MAX_FACES} is the most of a photo",
-                path.display()
-            );
+            log::warn!("{}: at least {more} more faces are left out: at most {MAX_FACES} are reported", path.display());
         }
         outer_timing.total_us = whole.lap_us();
         stage.lap_us();

@@ -153,7 +153,7 @@ impl RunGallery {
         });
         if let Err(error) = thread {
             self.0.busy.store(false, Ordering::Release);
-            return Err(Refusal::Failed(format!("no thread for the gallery: {error}")));
+            return Err(Refusal::Failed(format!("cannot start a thread for the gallery: {error}")));
         }
         let until = Instant::now() + CHANGE_PATIENCE;
         Ok(Box::new(move || match outcome.get() {

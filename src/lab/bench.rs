@@ -24,7 +24,7 @@ use faceptor_nn::bundle::Bundle;
 use faceptor_nn::bundle::hexadecimal;
 use faceptor_nn::thread_pool::Threads;
 
-/// A source that gives nothing for so long is given up.
+/// A source that gives nothing for this long is given up.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// Time between frames of a source without a rate, as the loop has it.
 const NOMINAL_PERIOD_S: f32 = 1.0 / 30.0;

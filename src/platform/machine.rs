@@ -140,7 +140,7 @@ struct CpuTimes {
     stolen: u64,
     total: u64,
     own: u64,
-    /// Number of CPUs: together they count so many times the wall clock.
+    /// Number of CPUs: together they count this many times the wall clock.
     cpus: u64,
 }
 

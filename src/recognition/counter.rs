@@ -1,4 +1,4 @@
-//! The newest generation of a gallery that this machine has seen: where it is kept, an older file put back is noticed.
+//! Stores the newest generation of a gallery that this machine has seen, so that an older file is noticed.
 
 use std::fs;
 use std::io::ErrorKind;
@@ -10,7 +10,7 @@ use crate::files::output_file::{self, OutputRules};
 use crate::files::result_kind::ResultKind;
 use faceptor_gallery::Gallery;
 
-/// The most bytes that are read of a counter file.
+/// Longest counter file, bytes.
 const MOST_BYTES: u64 = 1 << 20;
 
 /// Checks a gallery against the generations in a file, and enters its own where that is newer.

@@ -1,4 +1,4 @@
-//! The face in view of a running loop, for its enrolment: views of one face over some frames.
+//! Collects views of the face in front of a running loop, for its enrolment.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Condvar, Mutex, PoisonError};
@@ -8,7 +8,7 @@ use faceptor::stages::{Analysis, Face, Prediction, TaskResult};
 
 /// Views that an enrolment averages.
 const VIEWS: usize = 8;
-/// Fewest views with which an enrolment is content when the time is over.
+/// Fewest views of an enrolment when the time is over.
 const FEWEST_VIEWS: usize = 3;
 
 /// A view of the face.
@@ -28,7 +28,7 @@ struct Seen {
     reasons: Vec<&'static str>,
 }
 
-/// Hands the face in view from the publisher to an enrolment. Costs a load in each frame without one.
+/// Hands the face in view from the publisher to an enrolment. Without an enrolment it costs one atomic load a frame.
 #[derive(Debug, Default)]
 pub(crate) struct FaceInView {
     wanted: AtomicBool,
@@ -37,7 +37,7 @@ pub(crate) struct FaceInView {
 }
 
 impl FaceInView {
-    /// Takes notice of the faces of a frame; `task` is the recognition's index.
+    /// Takes the faces of a frame; `task` is the recognition's index.
     pub fn observe(&self, analysis: &Analysis, task: usize) {
         if !self.wanted.load(Ordering::Acquire) {
             return;
@@ -50,7 +50,7 @@ impl FaceInView {
     /// Waits for views of the one face in view. One caller at a time.
     ///
     /// # Errors
-    /// The reasons against the last frame, when there were not enough good ones in that time.
+    /// When there were not enough good frames in that time: the reasons against the last one.
     pub fn collect(&self, patience: Duration) -> Result<Vec<View>, Vec<&'static str>> {
         let until = Instant::now() + patience;
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);

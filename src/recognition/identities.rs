@@ -1,4 +1,4 @@
-//! The answers of a gallery for the faces of a frame.
+//! Holds the answers of a gallery for the faces of a frame.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! Who is it: names of tracks, views for an enrolment, and the rules of enrolments, which `faceptor-identity` has.
+//! Names tracks, collects views for an enrolment, and takes the rules of enrolments from `faceptor-identity`.
 
 pub(crate) use faceptor_identity::{dates, embedder, enrolment, recognizer};
 

@@ -1,17 +1,17 @@
-//! Keeps the states of a gallery that a loop was given: the loop frees no memory, so another thread has to.
+//! Keeps the rosters that a loop was given: the loop frees no memory, so another thread must.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
 use faceptor_gallery::Roster;
 
-/// Keeps each state until neither the loop nor a result refers to it.
+/// Keeps each roster until neither the loop nor a result refers to it.
 #[derive(Debug, Default)]
 pub(crate) struct RosterKeeper {
     states: Mutex<Vec<Arc<Roster>>>,
 }
 
 impl RosterKeeper {
-    /// Keeps a state before it is handed to the loop, and frees those that nothing refers to any more.
+    /// Keeps a roster before the loop gets it, and frees rosters that nothing refers to any more.
     pub fn keep(&self, roster: &Arc<Roster>) {
         let mut states = self.states.lock().unwrap_or_else(PoisonError::into_inner);
         states.retain(|state| Arc::strong_count(state) > 1);

@@ -14,7 +14,7 @@ use crate::gallery_place::Place;
 use crate::pictures::{contact_sheet, gradient, jpeg, portrait};
 use crate::program::{Folder, Output, PATIENCE, PORTRAIT, faceptor};
 
-/// Returns the gallery of so many people whose templates are made up, in memory.
+/// Returns the gallery of this many people whose templates are made up, in memory.
 pub fn roster(people: u32) -> Roster {
     let folder = Folder::new();
     let platform = Platform {

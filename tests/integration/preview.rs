@@ -260,7 +260,7 @@ fn pictures_and_events_follow_each_other_without_waiting_for_a_slow_reader() {
 #[test]
 fn connections_are_limited_and_those_that_say_nothing_are_closed() {
     // The server counts a connection when it accepts it, so all of these have their place before the next one asks. They
-    // lose it after some silent seconds: on a machine that stalls for so long, the places are taken in a new server.
+    // lose it after some silent seconds: on a machine that stalls for this long, the places are taken in a new server.
     let full = (0..20).find_map(|_| {
         let stage = Stage::new();
         let silent: Vec<TcpStream> = (0..32).map(|_| connect(stage.address())).collect();

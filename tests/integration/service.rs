@@ -83,6 +83,6 @@ fn a_service_reports_a_mistake_and_goes_on_with_the_last_good_configuration() {
     let mistaken = run("frames = 1\ntaks = [\"none\"]\n").expect(0);
     assert_eq!(mistaken.json().len(), 1, "as the last good one asks");
     let reported = mistaken.line_about("faceptor.toml:2");
-    assert!(reported.ends_with("there is no option \"taks\": is tasks meant?"), "{reported}");
+    assert!(reported.ends_with("there is no option \"taks\": did you mean tasks?"), "{reported}");
     assert!(mistaken.err.contains("the last good configuration is used instead"), "{}", mistaken.err);
 }

@@ -41,7 +41,7 @@ pub extern "C" fn faceptor_last_error() -> *const c_char {
 /// Fills in the usual options.
 ///
 /// # Safety
-/// As the header says.
+/// The caller keeps to the rules of the header.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn faceptor_options_init(options: *mut records::Options) -> u32 {
     let usual = records::Options {
@@ -64,7 +64,7 @@ pub unsafe extern "C" fn faceptor_options_init(options: *mut records::Options) -
 /// Makes an analyzer.
 ///
 /// # Safety
-/// As the header says.
+/// The caller keeps to the rules of the header.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn faceptor_analyzer_new(options: *const records::Options, analyzer: *mut *mut c_void) -> u32 {
     guarded(|| {
@@ -181,7 +181,7 @@ pub(crate) unsafe fn give(result: *mut *mut c_void, work: impl FnOnce() -> Outco
 /// Analyzes pixels.
 ///
 /// # Safety
-/// As the header says.
+/// The caller keeps to the rules of the header.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn faceptor_analyze(
     analyzer: *mut c_void,
@@ -195,7 +195,7 @@ pub unsafe extern "C" fn faceptor_analyze(
 /// Analyzes an aligned crop.
 ///
 /// # Safety
-/// As the header says.
+/// The caller keeps to the rules of the header.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn faceptor_analyze_aligned(
     analyzer: *mut c_void,
@@ -209,7 +209,7 @@ pub unsafe extern "C" fn faceptor_analyze_aligned(
 /// Reads and analyzes a file.
 ///
 /// # Safety
-/// As the header says.
+/// The caller keeps to the rules of the header.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn faceptor_analyze_file(
     analyzer: *mut c_void,
@@ -232,7 +232,7 @@ pub unsafe extern "C" fn faceptor_analyze_file(
 /// Decodes and analyzes the content of a file.
 ///
 /// # Safety
-/// As the header says.
+/// The caller keeps to the rules of the header.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn faceptor_analyze_encoded(
     analyzer: *mut c_void,
@@ -255,7 +255,7 @@ pub unsafe extern "C" fn faceptor_analyze_encoded(
 /// Makes a tracker.
 ///
 /// # Safety
-/// As the header says.
+/// The caller keeps to the rules of the header.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn faceptor_tracker_new(analyzer: *mut c_void, max_faces: u32, tracker: *mut *mut c_void) -> u32 {
     guarded(|| {
@@ -270,7 +270,7 @@ pub unsafe extern "C" fn faceptor_tracker_new(analyzer: *mut c_void, max_faces: 
 /// Processes the next frame.
 ///
 /// # Safety
-/// As the header says.
+/// The caller keeps to the rules of the header.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn faceptor_tracker_update(
     tracker: *mut c_void,
@@ -314,7 +314,7 @@ pub extern "C" fn faceptor_result_count(result: *const c_void) -> usize {
 /// Fills in a face.
 ///
 /// # Safety
-/// As the header says.
+/// The caller keeps to the rules of the header.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn faceptor_result_face(result: *const c_void, index: usize, face: *mut records::Face) -> u32 {
     guarded(|| {
@@ -338,7 +338,7 @@ pub extern "C" fn faceptor_result_json(result: *const c_void) -> *const c_char {
 /// Paints a mask.
 ///
 /// # Safety
-/// As the header says.
+/// The caller keeps to the rules of the header.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn faceptor_result_mask(result: *const c_void, index: usize, mask: *mut u8, size: usize) -> u32 {
     guarded(|| {

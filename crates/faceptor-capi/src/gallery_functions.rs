@@ -22,7 +22,7 @@ static GALLERIES: Handles<Gallery> = Handles::of("gallery");
 /// Makes the file of a key.
 ///
 /// # Safety
-/// As the header says.
+/// The caller keeps to the rules of the header.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn faceptor_gallery_make_key(path: *const c_char) -> u32 {
     guarded(|| {
@@ -35,7 +35,7 @@ pub unsafe extern "C" fn faceptor_gallery_make_key(path: *const c_char) -> u32 {
 /// Opens or makes a gallery.
 ///
 /// # Safety
-/// As the header says.
+/// The caller keeps to the rules of the header.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn faceptor_gallery_open(
     analyzer: *mut c_void,
@@ -73,7 +73,7 @@ pub extern "C" fn faceptor_gallery_free(gallery: *mut c_void) {
 /// Names the faces of pixels.
 ///
 /// # Safety
-/// As the header says.
+/// The caller keeps to the rules of the header.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn faceptor_gallery_identify(
     gallery: *mut c_void,
@@ -93,7 +93,7 @@ pub unsafe extern "C" fn faceptor_gallery_identify(
 /// Names the faces of a file.
 ///
 /// # Safety
-/// As the header says.
+/// The caller keeps to the rules of the header.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn faceptor_gallery_identify_file(
     gallery: *mut c_void,
@@ -117,7 +117,7 @@ pub unsafe extern "C" fn faceptor_gallery_identify_file(
 /// Fills in the usual way to names.
 ///
 /// # Safety
-/// As the header says.
+/// The caller keeps to the rules of the header.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn faceptor_naming_init(naming: *mut records::Naming) -> u32 {
     let NamingOptions { fpir, margin, .. } = NamingOptions::default();
@@ -130,7 +130,7 @@ pub unsafe extern "C" fn faceptor_naming_init(naming: *mut records::Naming) -> u
 /// Fills in who a face is.
 ///
 /// # Safety
-/// As the header says.
+/// The caller keeps to the rules of the header.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn faceptor_result_identity(
     result: *const c_void,
@@ -147,7 +147,7 @@ pub unsafe extern "C" fn faceptor_result_identity(
 /// Enrols a person, or adds photos.
 ///
 /// # Safety
-/// As the header says.
+/// The caller keeps to the rules of the header.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn faceptor_gallery_enroll(
     gallery: *mut c_void,
@@ -175,7 +175,7 @@ pub unsafe extern "C" fn faceptor_gallery_enroll(
 /// Removes a person.
 ///
 /// # Safety
-/// As the header says.
+/// The caller keeps to the rules of the header.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn faceptor_gallery_remove(gallery: *mut c_void, name: *const c_char) -> u32 {
     // SAFETY: the caller vouches for the pointer.
@@ -185,7 +185,7 @@ pub unsafe extern "C" fn faceptor_gallery_remove(gallery: *mut c_void, name: *co
 /// Gives a person another name.
 ///
 /// # Safety
-/// As the header says.
+/// The caller keeps to the rules of the header.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn faceptor_gallery_rename(gallery: *mut c_void, name: *const c_char, to: *const c_char) -> u32 {
     guarded(|| {

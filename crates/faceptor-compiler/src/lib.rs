@@ -110,10 +110,10 @@ pub fn source_files(folder: &Path) -> Vec<PathBuf> {
 /// Packs the weights of a bundle for the kernels of a family of CPUs (`avx512vnni`, `sdot`, ...), or for none with `none`.
 ///
 /// # Errors
-/// When there is no such family, or the bundle is damaged.
+/// When the family is unknown, or the bundle is damaged.
 pub fn pack(bundle: &[u8], family: &str) -> Result<Vec<u8>> {
     let packing = Packing::named(family);
-    ensure!(packing.is_some() || family == "none", "no such family of CPUs");
+    ensure!(packing.is_some() || family == "none", "unknown family of CPUs");
     let bundle = Bundle::from_bytes(bundle).context("the bundle")?;
     let packed = bundle.repacked(packing).context("packing the bundle")?;
     Bundle::from_bytes(&packed).context("the packed bundle")?;

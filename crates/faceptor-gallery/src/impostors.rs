@@ -47,7 +47,7 @@ impl ImpostorScores {
 
     /// Returns the threshold with which a stranger gets a name with probability `fpir`, the false positive identification rate.
     ///
-    /// A stranger is compared with so many templates, so that each comparison may fail with probability
+    /// A stranger is compared with this many templates, so that each comparison may fail with probability
     /// 1 - (1 - FPIR)^(1 / comparisons). Templates of one person resemble each other, which makes the true rate a little
     /// smaller; `docs/identity.md` has it measured.
     pub fn threshold(&self, fpir: f64, comparisons: usize) -> f32 {

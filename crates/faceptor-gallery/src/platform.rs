@@ -14,7 +14,7 @@ pub struct Platform {
 }
 
 impl Platform {
-    /// Returns so many random bytes.
+    /// Returns this many random bytes.
     pub(crate) fn bytes<const N: usize>(&self) -> io::Result<[u8; N]> {
         let mut bytes = [0; N];
         (self.random)(&mut bytes)?;

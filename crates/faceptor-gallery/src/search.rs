@@ -17,7 +17,7 @@ pub enum Aggregation {
     /// The best of them: on LFW as good as the mean of the best two, and possible with one (`docs/identity.md`).
     #[default]
     Best,
-    /// The mean of the best ones, at most so many.
+    /// The mean of the best ones, at most this many.
     MeanOfBest(u8),
 }
 
@@ -192,7 +192,7 @@ mod tests {
     use super::*;
     use crate::testing::{NOW, person_with, random_template};
 
-    /// Returns an index of people with so many templates each, of numbers that follow from the seed.
+    /// Returns an index of people with this many templates each, of numbers that follow from the seed.
     fn index(dimension: usize, counts: &[usize], seed: &mut u64) -> SearchIndex {
         let person = |count: &usize| person_with((0..*count).map(|_| random_template(dimension, seed)).collect(), NOW);
         let people: Vec<Person> = counts.iter().map(person).collect();

@@ -44,7 +44,7 @@ impl MemoryDisk {
         MemoryDisk(Arc::new(Mutex::new(Files { flushed: main.clone(), main, part: None, steps: u64::MAX, made: 0 })))
     }
 
-    /// Returns the disk of a process that is killed after so many steps.
+    /// Returns the disk of a process that is killed after this many steps.
     pub fn killed_after(main: Vec<u8>, steps: u64) -> MemoryDisk {
         let disk = MemoryDisk::new(main);
         disk.files().steps = steps;

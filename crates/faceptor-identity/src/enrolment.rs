@@ -24,12 +24,12 @@ pub struct Limits {
 }
 
 impl Limits {
-    /// Returns the limits that follow from scores of impostors, for a gallery with so many templates.
+    /// Returns the limits that follow from scores of impostors, for a gallery with this many templates.
     pub fn new(impostors: &ImpostorScores, fpir: f64, comparisons: usize) -> Limits {
         Limits { like: impostors.score_at(RATE_OF_LIKE), other: impostors.threshold(fpir, comparisons) }
     }
 
-    /// Returns the limits of a network for a gallery with so many templates; `threshold` is the user's, in place of the
+    /// Returns the limits of a network for a gallery with this many templates; `threshold` is the user's, in place of the
     /// table's. `None` if neither is given: photos are not compared then.
     pub fn of(
         impostors: Option<&ImpostorScores>,

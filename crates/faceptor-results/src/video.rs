@@ -14,7 +14,7 @@ impl TrackedVideo {
     /// Longest time between two frames, seconds.
     pub const LONGEST_S: f64 = 86_400.0;
 
-    /// Takes a network with its tasks and tracks at most so many faces: 1 to 16.
+    /// Takes a network with its tasks and tracks at most this many faces: 1 to 16.
     pub fn new(mut pipeline: Pipeline, max_faces: usize) -> TrackedVideo {
         pipeline.set_augmentation(Augmentation::Off);
         pipeline.track_by(None);
@@ -27,7 +27,7 @@ impl TrackedVideo {
         (0.0..=TrackedVideo::LONGEST_S).contains(&elapsed_s)
     }
 
-    /// Processes the next frame, taken so many seconds after the last one. Returns its faces with what
+    /// Processes the next frame, taken this many seconds after the last one. Returns its faces with what
     /// [`Origin::frame`](crate::json::Origin::frame) holds: number, sequence number and time of capture.
     ///
     /// # Errors

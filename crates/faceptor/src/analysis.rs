@@ -110,7 +110,7 @@ pub struct Faces {
 }
 
 impl Faces {
-    /// Makes an empty list with memory for so many faces.
+    /// Makes an empty list with memory for this many faces.
     pub fn with_room(limit: usize, decoders: &[TaskDecoder]) -> Faces {
         Faces { slots: (0..limit).map(|_| Face::blank(decoders)).collect(), used: 0 }
     }
@@ -120,7 +120,7 @@ impl Faces {
         self.used = 0;
     }
 
-    /// Shortens the list to so many faces and keeps its memory.
+    /// Shortens the list to this many faces and keeps its memory.
     pub fn truncate(&mut self, count: usize) {
         self.used = self.used.min(count);
     }
@@ -188,7 +188,7 @@ pub struct Timing {
 }
 
 impl Timing {
-    /// Makes a timing of zeros for so many decoders.
+    /// Makes a timing of zeros for this many decoders.
     pub fn new(decoders: usize) -> Timing {
         Timing { decode_us: vec![0; decoders], ..Timing::default() }
     }
@@ -238,7 +238,7 @@ pub struct Analysis {
 }
 
 impl Analysis {
-    /// Makes an empty analysis with memory for so many faces.
+    /// Makes an empty analysis with memory for this many faces.
     pub fn with_room(limit: usize, decoders: &[TaskDecoder]) -> Analysis {
         let faces = Faces::with_room(limit, decoders);
         Analysis { faces, timing: Timing::new(decoders.len()), ..Analysis::default() }

@@ -108,7 +108,7 @@ impl Analyzer {
         Ok(self)
     }
 
-    /// Runs the network on so many views of each face and averages the results: [`Augmentation::Ten`] at first, as
+    /// Runs the network on this many views of each face and averages the results: [`Augmentation::Ten`] at first, as
     /// `faceptor image` does. Ten views take ten times as long as one.
     #[must_use]
     pub fn augmentation(mut self, augmentation: Augmentation) -> Analyzer {
@@ -116,14 +116,14 @@ impl Analyzer {
         self
     }
 
-    /// Reports at most so many faces of an image, best score first: 1 to 64, and 64 at first.
+    /// Reports at most this many faces of an image, best score first: 1 to 64, and 64 at first.
     #[must_use]
     pub fn max_faces(mut self, count: usize) -> Analyzer {
         self.max_faces = count.clamp(1, MAX_FACES);
         self
     }
 
-    /// Looks for faces whose longer side has so many pixels of the image or more: 24 at first. In images of more than 768
+    /// Looks for faces whose longer side has this many pixels of the image or more: 24 at first. In images of more than 768
     /// pixels for a face of 24, parts are searched one by one: time grows with the area and with the inverse square of this size.
     /// Faces below 16 pixels are not found; smaller ones than asked for may be.
     #[must_use]

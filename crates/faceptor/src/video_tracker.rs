@@ -42,7 +42,7 @@ pub struct Tracker {
 }
 
 impl Tracker {
-    /// Takes an analyzer with its tasks and tracks at most so many faces: 1 to 16.
+    /// Takes an analyzer with its tasks and tracks at most this many faces: 1 to 16.
     pub fn new(analyzer: Analyzer, max_faces: usize) -> Tracker {
         let mut pipeline = analyzer.into_pipeline();
         let limit = max_faces.clamp(1, MAX_TRACKS);

@@ -23,7 +23,7 @@ use faceptor_nn::engine::StepCost;
 
 /// The most frames of a profile: every time is kept, for its median.
 pub const MAX_FRAMES: u64 = 20_000;
-/// A source that gives nothing for so long is given up.
+/// A source that gives nothing for this long is given up.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// The report of `faceptor bench --profile`.

@@ -1,10 +1,10 @@
-//! Events of faces: one has appeared, has got a name, has left.
+//! Derives events from frames: a face has appeared, has got a name, has left.
 
 use serde::Serialize;
 
 use crate::outputs::buses::frame_faces::{FaceState, FrameFaces};
 
-/// A face that is not seen for so long has left, microseconds.
+/// A face has left after this time without a sighting, microseconds.
 const GRACE_US: u64 = 1_000_000;
 
 /// Kinds of events.
@@ -28,7 +28,7 @@ pub(crate) struct FaceEvent {
     pub seen_s: f64,
 }
 
-/// A face that is there.
+/// A face in view.
 #[derive(Debug)]
 struct Present {
     face: FaceState,
@@ -43,7 +43,7 @@ pub(crate) struct EventTracker {
 }
 
 impl EventTracker {
-    /// Takes the faces of a frame, and appends what has happened.
+    /// Takes the faces of a frame, and appends their events.
     pub(crate) fn observe(&mut self, frame: FrameFaces, now_us: u64, events: &mut Vec<FaceEvent>) {
         for face in frame.faces {
             let known = self.present.iter_mut().find(|present| present.face.id == face.id);
@@ -83,7 +83,7 @@ impl EventTracker {
         });
     }
 
-    /// Appends the end of every face that is there: the run ends.
+    /// Appends an event for every face in view, because the run ends.
     pub(crate) fn end(&mut self, events: &mut Vec<FaceEvent>) {
         events.extend(self.present.drain(..).map(|present| present.event(EventKind::Left)));
     }

@@ -1,4 +1,4 @@
-//! The faces of a result line, as far as other systems want them.
+//! Reads the faces of a result line, with the results that other systems get.
 
 use serde::{Deserialize, Deserializer};
 
@@ -18,7 +18,7 @@ pub(crate) struct FaceState {
     pub age: Option<f64>,
     #[serde(default, deserialize_with = "label")]
     pub expression: Option<String>,
-    /// Name by the gallery.
+    /// Name from the gallery.
     #[serde(default, rename = "recognition", deserialize_with = "name")]
     pub name: Option<String>,
 }
@@ -48,7 +48,7 @@ fn name<'de, D: Deserializer<'de>>(value: D) -> Result<Option<String>, D::Error>
 }
 
 impl FrameFaces {
-    /// Reads a line; `None` for what is not a result.
+    /// Reads a line; `None` for a line that is not a result.
     pub(crate) fn read(line: &[u8]) -> Option<FrameFaces> {
         serde_json::from_slice(line).ok()
     }

@@ -1,8 +1,8 @@
-//! The messages by which Home Assistant finds the entities of a run: its discovery of MQTT devices.
+//! Describes the entities of a run for Home Assistant's MQTT discovery.
 
 use serde_json::{Value, json};
 
-/// The topic below which Home Assistant looks.
+/// The topic of Home Assistant's discovery.
 const DISCOVERY: &str = "homeassistant";
 
 /// An entity: its kind, its name in topics and for people, the field of the state, and further properties.

@@ -1,4 +1,4 @@
-//! Counts and histograms of the frames, updated by the publisher without a lock.
+//! Counts frames and their times, without a lock.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -11,7 +11,7 @@ pub(super) const LIMITS_US: [u64; 14] =
 /// A histogram that several threads may read while one writes.
 #[derive(Debug, Default)]
 pub(super) struct Histogram {
-    /// One for each limit, and one for what is longer.
+    /// One for each limit, and one for longer times.
     buckets: [AtomicU64; LIMITS_US.len() + 1],
     sum_us: AtomicU64,
 }
@@ -34,12 +34,12 @@ impl Histogram {
     }
 }
 
-/// Figures of the frames on the page of metrics.
+/// Metrics of the frames.
 #[derive(Debug, Default)]
 pub(crate) struct FrameMetrics {
     pub(super) frames: AtomicU64,
     pub(super) faces: AtomicU64,
-    /// Tracks that have begun: the highest number of a face.
+    /// Number of tracks so far: the highest id of a face.
     pub(super) tracks: AtomicU64,
     pub(super) misses: AtomicU64,
     pub(super) deferred: AtomicU64,

@@ -69,7 +69,7 @@ fn answer(
     Ok(response::respond(stream, 200, kind, page.as_bytes(), with_body))
 }
 
-/// A page that is being written.
+/// Writes a page.
 struct Page {
     text: String,
     format: Format,

@@ -1,4 +1,4 @@
-//! Results on the buses of other systems: a page of metrics, events by HTTP, the state by MQTT.
+//! Passes results to other systems: a page of metrics, events by HTTP, the state by MQTT.
 //!
 //! ```text
 //! metrics         counts and histograms of frames, updated by the publisher without a lock
@@ -7,13 +7,13 @@
 //! events          face appeared, named, left
 //!   webhook         posts them to --webhook, with retries
 //! mqtt_sink       state of the faces, as it changes
-//!   mqtt_link       a connection to the broker that is made again
+//!   mqtt_link       a connection to the broker, with reconnection
 //!   mqtt_packets    packets of MQTT 3.1.1
 //!   home_assistant  messages by which Home Assistant finds the entities
 //! address         the parts of an address
 //! ```
 //!
-//! Each has threads of its own. The publisher copies a line into a queue, or drops it when the queue is full.
+//! Each has its own threads. The publisher copies a line into a queue, or drops it when the queue is full.
 
 pub(crate) mod address;
 mod events;

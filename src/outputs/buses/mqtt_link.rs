@@ -1,4 +1,4 @@
-//! A connection to a broker that is made again whenever it breaks or hangs, and publishes the newest state.
+//! Keeps a connection to a broker, reconnects when it breaks or hangs, and publishes the newest state.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::TcpStream;
@@ -10,7 +10,7 @@ use crate::outputs::buses::home_assistant;
 use crate::outputs::buses::mqtt_packets::{self as packets, Answer, Connect, Message};
 use crate::platform::scheduling;
 
-/// Time between two questions whether the broker is alive, and longest wait for its answer.
+/// Time between two pings, and longest wait for the broker's answer.
 const PING_EVERY: Duration = Duration::from_secs(10);
 const ANSWER_PATIENCE: Duration = Duration::from_secs(10);
 /// The broker publishes the will after one and a half times this silence, s.
@@ -18,7 +18,7 @@ const KEEP_ALIVE_S: u16 = 30;
 /// First and longest wait before the next attempt to connect; each is twice the one before.
 const FIRST_WAIT: Duration = Duration::from_millis(500);
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
-/// Time between two looks for answers.
+/// Time between two checks for answers.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 const ONLINE: &[u8] = b"online";
@@ -75,7 +75,7 @@ impl Board {
         }
     }
 
-    /// Waits for so long. Returns true at once when the end is asked for.
+    /// Waits for this long. Returns true at once when the end is asked for.
     fn pause(&self, patience: Duration) -> bool {
         match self.changed.wait_timeout_while(self.lock(), patience, |content| !content.is_ending) {
             Ok((content, _)) => content.is_ending,

@@ -1,4 +1,4 @@
-//! The packets of MQTT 3.1.1 that a client needs which only publishes: CONNECT, PUBLISH, PINGREQ, DISCONNECT, and the answers.
+//! Encodes and reads the packets of MQTT 3.1.1 for a client that only publishes: CONNECT, PUBLISH, PINGREQ, DISCONNECT, and the answers.
 
 /// Longest answer of a broker that is read. A client that has not subscribed gets a few bytes.
 const MAX_ANSWER: usize = 4096;
@@ -7,14 +7,14 @@ const MAX_ANSWER: usize = 4096;
 #[derive(Clone, Debug)]
 pub(super) struct Connect<'a> {
     pub client_id: &'a str,
-    /// The broker publishes this when the connection breaks, and keeps it.
+    /// The will: the broker publishes this when the connection breaks, and retains it.
     pub will: Message<'a>,
     pub credentials: Option<&'a (String, String)>,
     /// Longest silence of the client, s.
     pub keep_alive_s: u16,
 }
 
-/// A message that the broker keeps for those who subscribe later.
+/// A retained message: the broker keeps it for later subscribers.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Message<'a> {
     pub topic: &'a str,
@@ -30,7 +30,7 @@ pub(super) enum Answer {
     Other,
 }
 
-/// Bytes that are no packet of MQTT.
+/// Error for bytes that are not an MQTT packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the server does not speak MQTT 3.1.1")]
 pub(super) struct NotMqtt;
@@ -78,7 +78,7 @@ pub(super) fn connect(connect: &Connect) -> Vec<u8> {
     packet(0x10, &body)
 }
 
-/// Returns PUBLISH of quality 0 for a message that the broker keeps.
+/// Returns PUBLISH with QoS 0 and the retain flag.
 pub(super) fn publish(message: Message) -> Vec<u8> {
     let mut body = Vec::new();
     text(&mut body, message.topic.as_bytes());
@@ -94,7 +94,7 @@ pub(super) const DISCONNECT: [u8; 2] = [0xe0, 0];
 /// Takes the first whole packet out of what has arrived; `None` when more bytes are needed.
 ///
 /// # Errors
-/// When the bytes are no packet, or one of absurd length.
+/// When the bytes are not a packet, or its length is too large.
 pub(super) fn take_answer(bytes: &mut Vec<u8>) -> Result<Option<Answer>, NotMqtt> {
     let (mut length, mut digits) = (0usize, 0);
     loop {

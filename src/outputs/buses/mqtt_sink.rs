@@ -16,13 +16,13 @@ use crate::platform::{clock, redaction};
 
 /// Time between two states that differ in age or expression only, which change from frame to frame.
 const STEADY_US: u64 = 1_000_000;
-/// A face that is away for less than this has not left.
+/// A face that is missed for less than this has not left.
 const GRACE_US: u64 = 1_000_000;
 /// After this time without a frame the state is not available.
 const SILENCE_US: u64 = 10_000_000;
-/// Topic of an address without one.
+/// Topic if the address has none.
 const USUAL_TOPIC: &str = "faceptor";
-/// Longest topic, bytes: MQTT permits 65,535 with what is appended.
+/// Longest topic, bytes: MQTT permits 65,535, including what is appended.
 const MAX_TOPIC: usize = 1024;
 const STACK_BYTES: usize = 256 << 10;
 
@@ -69,7 +69,7 @@ struct State {
 }
 
 impl State {
-    /// Returns the state of a frame; name, age and expression are those of the face that has been there for longest.
+    /// Returns the state of a frame; name, age and expression are those of the face that has been in view for longest.
     fn of(frame: &FrameFaces) -> State {
         let Some(face) = frame.faces.iter().min_by_key(|face| face.id) else { return State::default() };
         let named = frame.faces.iter().filter(|face| face.name.is_some()).min_by_key(|face| face.id);
@@ -88,7 +88,7 @@ impl State {
     }
 }
 
-/// Takes result lines and keeps the newest state on the broker.
+/// Takes result lines and publishes the newest state.
 pub(crate) struct MqttSink {
     board: Arc<Board>,
     link: Option<JoinHandle<()>>,
@@ -100,10 +100,10 @@ pub(crate) struct MqttSink {
 }
 
 impl MqttSink {
-    /// Starts the thread that connects. The broker need not be there yet.
+    /// Starts the thread that connects. The broker need not be reachable yet.
     ///
     /// # Errors
-    /// When the system gives no thread.
+    /// When the thread cannot be started.
     pub(crate) fn start(broker: Broker) -> Result<MqttSink> {
         let board = Arc::new(Board::default());
         let machine = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
@@ -115,7 +115,7 @@ impl MqttSink {
         Ok(MqttSink { board, link: Some(link), shown: None, shown_us: 0, frame_us: 0, full_us: 0 })
     }
 
-    /// Shows a state, if it is new and it is time for it.
+    /// Publishes a state, if it has changed and the last one is old enough.
     fn show(&mut self, state: State, now_us: u64) {
         let shown = self.shown.clone().unwrap_or_default();
         if state.count >= shown.count {

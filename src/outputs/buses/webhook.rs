@@ -22,7 +22,7 @@ const QUEUE: usize = 256;
 const ATTEMPTS: u32 = 8;
 const FIRST_WAIT: Duration = Duration::from_millis(500);
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
-/// Time at the end of the run for what waits.
+/// Time at the end of the run for waiting events.
 const LAST_CHANCE: Duration = Duration::from_secs(2);
 /// Bytes of an answer that are read: its first line holds the status.
 const ANSWER_BYTES: usize = 1024;
@@ -32,7 +32,7 @@ const STACK_BYTES: usize = 256 << 10;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Answer {
     Taken,
-    /// It will never take it.
+    /// The server will never accept the event.
     Refused(u16),
     Later,
 }
@@ -99,7 +99,7 @@ impl Queue {
     }
 }
 
-/// Takes result lines and posts what happens in them.
+/// Takes result lines and posts their events.
 pub(crate) struct WebhookSink {
     tracker: EventTracker,
     /// Name of the source, without credentials.
@@ -110,10 +110,10 @@ pub(crate) struct WebhookSink {
 }
 
 impl WebhookSink {
-    /// Starts the thread that posts. The server need not be there yet.
+    /// Starts the thread that posts. The server need not be reachable yet.
     ///
     /// # Errors
-    /// When the system gives no thread.
+    /// When the thread cannot be started.
     pub(crate) fn start(address: Address, source: String) -> Result<WebhookSink> {
         let queue = Arc::new(Queue::default());
         let sender = Sender { address, queue: queue.clone(), failing: false };
@@ -184,7 +184,7 @@ impl Sender {
         }
     }
 
-    /// Posts one event until it is taken, refused, or was tried often enough. Returns whether it was taken.
+    /// Posts one event until it is accepted, rejected, or all attempts have failed. Returns whether it was accepted.
     fn deliver(&mut self, event: &str) -> bool {
         let mut wait = FIRST_WAIT;
         for attempt in 1..=ATTEMPTS {
@@ -214,7 +214,7 @@ impl Sender {
     }
 }
 
-/// Posts an event by a connection of its own.
+/// Posts an event over a new connection.
 fn post(address: &Address, event: &str) -> io::Result<Answer> {
     let mut stream = address.connect()?;
     let path = match address.path.as_str() {

@@ -132,7 +132,7 @@ class Gallery:
         self._path = file_name("path", path)
         key_path = None if key is None else file_name("key", key)
         if passphrase is not None and not isinstance(passphrase, str):
-            raise UnsupportedError(f"passphrase: a text is needed, not {type(passphrase).__name__}")
+            raise UnsupportedError(f"passphrase: a string is needed, not {type(passphrase).__name__}")
         self._max_pixels = whole("max_pixels", max_pixels)
         self._native = _native.Gallery(*model_arguments(model), self._path, key_path, passphrase, access)
 
@@ -281,9 +281,9 @@ class Gallery:
 
 
 def text(name: str, value: object) -> str:
-    """Checks a text."""
+    """Checks a string."""
     if not isinstance(value, str):
-        raise UnsupportedError(f"{name}={value!r}: a text is needed")
+        raise UnsupportedError(f"{name}={value!r}: a string is needed")
     return value
 
 

@@ -61,7 +61,7 @@ impl Clone for Parsing {
 pub enum Output<'a> {
     /// Scores of the whole grid, class by class.
     Planes(&'a [f32]),
-    /// Scores by row and column of cells, row and column within a cell (of so many rows and columns), and class.
+    /// Scores by row and column of cells, row and column within a cell (of this many rows and columns), and class.
     Cells(&'a [f32], [usize; 2]),
     /// The best class of each pixel.
     Labels(&'a [u8]),

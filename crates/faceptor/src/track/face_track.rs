@@ -19,7 +19,7 @@ const SPEED_SHARE: f32 = 0.5;
 pub(crate) const MAX_COVERED_MISSES: u32 = 30;
 /// Frames for which something else in the place of a covered face may be that face, still covered in part.
 pub(crate) const MAX_STRANGERS: u32 = 5;
-/// After so long the confirmed likeness follows the face even if they disagree, because the face has turned.
+/// After this time the confirmed likeness follows the face even if they disagree, because the face has turned.
 const LIKENESS_KEPT_S: f32 = 1.0;
 /// Distance between detected and predicted keypoints, in box sides, above which the face is elsewhere.
 const ELSEWHERE: f32 = 0.1;
