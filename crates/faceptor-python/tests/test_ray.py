@@ -122,10 +122,10 @@ def check(out, whole):
 
 def test_two_workers_write_the_rows_of_one_process(cluster, manifest, whole, tmp_path):
     process = driver(manifest, tmp_path / "out")
-    told, errors = process.communicate()
-    assert process.returncode == 0 and f"{PHOTOS} photos: " in told, errors
+    printed, errors = process.communicate()
+    assert process.returncode == 0 and f"{PHOTOS} photos: " in printed, errors
     assert errors == "", "nothing of Ray's is printed"
-    assert f"{PHOTOS // BROKEN_EVERY} photos that could not be read" in told
+    assert f"{PHOTOS // BROKEN_EVERY} photos that could not be read" in printed
     check(tmp_path / "out", whole)
 
 
@@ -139,8 +139,8 @@ def test_killed_workers_lose_nothing(cluster, manifest, whole, tmp_path):
                 os.kill(worker, signal.SIGKILL)
             except ProcessLookupError:
                 continue
-    told, errors = process.communicate()
-    assert process.returncode == 0 and f"{PHOTOS} photos: " in told, errors
+    printed, errors = process.communicate()
+    assert process.returncode == 0 and f"{PHOTOS} photos: " in printed, errors
     check(out, whole)
 
 
@@ -154,8 +154,8 @@ def test_a_killed_driver_loses_nothing(cluster, manifest, whole, tmp_path):
         assert process.returncode == -signal.SIGKILL, "the driver had ended"
     assert len(list(out.glob("part-*"))) < PARTS
     again = driver(manifest, out)
-    told, errors = again.communicate()
-    assert again.returncode == 0 and "before)" in told, errors
+    printed, errors = again.communicate()
+    assert again.returncode == 0 and "before)" in printed, errors
     check(out, whole)
     # One process goes on with what a cluster has written, and finds nothing to do.
     summary = batch.batch([str(manifest)], str(out), **OPTIONS)
