@@ -271,9 +271,12 @@ fn what_is_held_on_a_person_is_exported_and_imported() {
     assert!(run.out.contains("Eileen Collins"), "{run:?}");
     // Another network's, damaged and foreign files.
     let other = export.to_string().replace(export["recognition"].as_str().expect("a hash"), &"0".repeat(64));
-    for (text, reason) in
-        [(other.as_str(), "another network"), ("{}", "not an export"), ("", "no export"), ("\u{7f}ELF", "no export")]
-    {
+    for (text, reason) in [
+        (other.as_str(), "another network"),
+        ("{}", "not an export"),
+        ("", "not an export"),
+        ("\u{7f}ELF", "not an export"),
+    ] {
         let path = place.folder.write("bad.json", text.as_bytes());
         assert!(place.run(&["gallery", "import", &path]).expect(1).err.contains(reason), "{text}");
     }
