@@ -2,6 +2,9 @@
 
 mod bench;
 mod blur_arguments;
+mod bundle;
+#[cfg(feature = "signing")]
+mod bundle_signing;
 mod compile;
 mod config;
 mod config_example;
@@ -96,6 +99,8 @@ enum Verb {
     Tasks(tasks::TasksArguments),
     /// Compile an export folder (ONNX files and manifest.toml) to a bundle, or print what a bundle holds.
     Compile(compile::CompileArguments),
+    /// Verify the signatures of bundles, and sign them (minisign's format).
+    Bundle(bundle::BundleArguments),
 }
 
 /// Wrong arguments that are only detected once the command has begun. Exit status 2.
@@ -161,6 +166,7 @@ pub fn main(git: Option<&'static str>) -> ExitCode {
         Verb::Doctor(arguments) => doctor::run(arguments),
         Verb::Tasks(arguments) => tasks::run(arguments),
         Verb::Compile(arguments) => compile::run(arguments),
+        Verb::Bundle(arguments) => bundle::run(arguments),
     };
     match result {
         Ok(Outcome::Done) => ExitCode::SUCCESS,

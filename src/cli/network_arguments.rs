@@ -6,6 +6,7 @@ use std::sync::Arc;
 use anyhow::{Result, anyhow};
 use clap::Args;
 
+use crate::files::signature::{self, VerifyKey};
 use faceptor::stages::{embedded_bundle, embedded_network};
 use faceptor_nn::bundle::Bundle;
 use faceptor_nn::manifest::TaskKind;
@@ -21,6 +22,10 @@ pub struct NetworkArguments {
     /// Inferring emotions is forbidden at work and in schools (AI Act, Article 5).
     #[arg(long)]
     no_expression: bool,
+    /// Refuse a bundle of `--model` that is not signed with this key of minisign: the line of 56 characters of its public key
+    /// (RW...), or the path of its file. The signature is BUNDLE.minisig (`faceptor bundle sign`).
+    #[arg(long, value_name = "KEY", value_parser = VerifyKey::parse)]
+    verify_key: Option<VerifyKey>,
 }
 
 /// Selects its tasks.
@@ -46,7 +51,14 @@ impl NetworkArguments {
             // A file or folder of that name comes first.
             Some(path) => match path.to_str().filter(|_| !path.exists()).and_then(embedded_network) {
                 Some(bundle) => bundle.map_err(|reason| anyhow!("the network inside this program: {reason}")),
-                None => open(path),
+                None => match &self.verify_key {
+                    Some(_) if path.is_dir() => Err(anyhow!(
+                        "{}: a folder has no signature, and a key to verify with was given: compile and sign it",
+                        path.display()
+                    )),
+                    Some(key) => signature::open(path, key).map(|signed| signed.bundle),
+                    None => open(path),
+                },
             },
             None => embedded_bundle()
                 .map_err(|reason| anyhow!("the network inside this program: {reason} (give one with --model)")),
@@ -62,8 +74,7 @@ pub fn open(path: &Path) -> Result<Arc<Bundle>> {
     if path.is_dir() {
         return compiled(path);
     }
-    // The error already contains its cause, so it is not chained.
-    Bundle::open(path).map_err(|reason| anyhow!("{}: {reason}", path.display()))
+    signature::open_unsigned(path)
 }
 
 /// Compiles an export folder to a bundle in memory.

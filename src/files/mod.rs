@@ -8,6 +8,7 @@
 //! result_kind   recognizes results of this program by their content
 //! png_mark      the text in this program's PNGs that says so, and what they were made of
 //! inputs        files that no output may replace
+//! signature     the signature beside a bundle, and the key to verify it with
 //! ```
 
 pub(crate) mod destination;
@@ -17,3 +18,4 @@ mod part_file;
 pub(crate) mod png_mark;
 pub(crate) mod result_kind;
 pub(crate) mod result_log;
+pub(crate) mod signature;

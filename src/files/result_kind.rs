@@ -23,6 +23,8 @@ pub(crate) enum ResultKind {
     Picture,
     /// A compiled network.
     Bundle,
+    /// A signature of a bundle.
+    Signature,
     /// A JSON report of `bench` or `verify`.
     Report,
     /// A picture of `bench --profile`.
@@ -50,6 +52,7 @@ impl ResultKind {
         match self {
             ResultKind::Picture => png_mark::read(path).is_some(),
             ResultKind::Bundle => head(path, 8) == b"FACEPTOR",
+            ResultKind::Signature => starts("untrusted comment: ", "\ntrusted comment: "),
             ResultKind::Film => is_film(path),
             ResultKind::Report => is_report(&head(path, MAX_REPORT_BYTES)),
             ResultKind::Profile => starts("<svg ", "One face, found and read: "),
@@ -64,6 +67,7 @@ impl fmt::Display for ResultKind {
         f.write_str(match self {
             ResultKind::Picture => "a picture",
             ResultKind::Bundle => "a bundle",
+            ResultKind::Signature => "a signature",
             ResultKind::Film => "a film",
             ResultKind::Report => "a report",
             ResultKind::Profile => "a profile",

@@ -40,6 +40,7 @@ mod preview;
 mod run;
 mod service;
 mod signals;
+mod signatures;
 mod strangers;
 mod streams;
 #[cfg(feature = "compiler")]
