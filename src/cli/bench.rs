@@ -16,7 +16,7 @@ use crate::cli::{Outcome, UsageError, output};
 use crate::files::output_file::{self, OutputRules};
 use crate::files::result_kind::ResultKind;
 use crate::lab::assertion::{Assertion, Scope};
-use crate::lab::bench;
+use crate::lab::bench::{self, BenchSettings};
 use crate::lab::profile;
 use crate::lab::report::SHORTCUTS;
 use faceptor::stages::select_tasks;
@@ -41,6 +41,10 @@ pub struct BenchArguments {
     /// peak. With a file, also as an SVG picture.
     #[arg(long, value_name = "SVG", num_args = 0..=1)]
     profile: Option<Option<PathBuf>>,
+    /// Measure as many frames again with cold caches: before each, MIB of another program's memory pass through them [default:
+    /// twice the last-level cache].
+    #[arg(long, value_name = "MIB", num_args = 0..=1, value_parser = clap::value_parser!(u64).range(1..=1 << 20))]
+    cold: Option<Option<u64>>,
     /// Write the report as JSON; `-` writes it to standard output instead of the table.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -68,7 +72,8 @@ pub fn run(arguments: BenchArguments, git: Option<&'static str>) -> Result<Outco
         || arguments.network.open(),
         |bundle| {
             let chosen = select_tasks(bundle.manifest(), arguments.tasks.tasks.as_deref())?;
-            arguments.measure.settings(chosen, git)
+            let cold = arguments.cold.map(|mib| mib.map(|mib| mib << 20));
+            Ok(BenchSettings { cold, ..arguments.measure.settings(chosen, git)? })
         },
         &mut *source,
     )?;
@@ -118,6 +123,9 @@ fn profile(
 ) -> Result<Outcome> {
     if arguments.measure.frames > profile::MAX_FRAMES {
         return Err(UsageError(format!("--profile: --frames {} at most", profile::MAX_FRAMES)).into());
+    }
+    if arguments.cold.is_some() {
+        return Err(UsageError("--profile cannot be measured with --cold caches".to_owned()).into());
     }
     if reference.is_some() {
         return Err(UsageError("--profile cannot be compared with a --reference".to_owned()).into());

@@ -49,6 +49,7 @@ impl MeasureArguments {
             warm_up: self.warm_up,
             frames: self.frames,
             budget_us: budget_us as u64,
+            cold: None,
             threads: self.threads.threads()?,
             git,
         })

@@ -8,15 +8,17 @@ use anyhow::{Result, bail};
 use sha2::{Digest, Sha256};
 
 use crate::capture::source::{Poll, Source, SourceError};
+use crate::lab::cold::{self, Cold, OtherMemory};
 use crate::lab::report::{
-    Allocations, BenchReport, Build, Gain, Marginal, Memory, Named, Network, per_frame, too_short,
+    Allocations, BenchReport, Build, Gain, Marginal, Memory, Named, Network, PageFaults, per_frame, too_short,
 };
 use crate::lab::task_cost::SinceSampled;
 use crate::live::frame::{Allowance, Faces};
-use crate::live::statistics::{Deadlines, StageRow, StageTable};
+use crate::live::statistics::{Deadlines, StageRow, StageTable, Summary};
 use crate::platform::allocations::{self, Count};
 use crate::platform::clock::{Stopwatch, now_us};
 use crate::platform::machine::{self, MachineMonitor};
+use crate::platform::page_faults;
 use faceptor::stages::{
     Analysis, Face, FaceImage, ImageView, OwnedFrame, Pipeline, Similarity, TaskList, TrackerOptions, WindowTransforms,
 };
@@ -44,6 +46,9 @@ pub struct BenchSettings {
     pub frames: u64,
     /// Budget of a frame; 0 for no deadline.
     pub budget_us: u64,
+    /// Whether frames with cold caches are measured too, and how many bytes pass through before each, if not twice the last-level
+    /// cache.
+    pub cold: Option<Option<u64>>,
     pub threads: Threads,
     /// Commit that the program was built from.
     pub git: Option<&'static str>,
@@ -62,6 +67,8 @@ pub fn measure(
     let mut watch = Stopwatch::start();
     let bundle = open()?;
     let settings = choose(&bundle)?;
+    // Refused before minutes are spent.
+    let cold_bytes = settings.cold.map(OtherMemory::choose_bytes).transpose()?;
     let pipeline = undrawn(bundle.clone(), &settings.tasks, &settings.threads)?;
     let load_us = watch.lap_us();
     let mut bench = Bench::new(pipeline, source, &settings);
@@ -80,21 +87,20 @@ pub fn measure(
     let names: Vec<String> = bench.names();
     let task_marginal_us = marginals(&bundle, &settings, &bench.kept)?;
     let threads_gain = gain(&bundle, &settings, &bench.kept)?;
-    let mut stages = Named::default();
-    let mut frame = Default::default();
-    for (name, statistics) in bench.table.rows() {
-        match name {
-            FRAME => frame = statistics.summary(),
-            _ if statistics.count() > 0 => stages.0.push((name.to_owned(), statistics.summary())),
-            _ => {}
-        }
-    }
+    let (stages, frame) = bench.summaries();
     let allocations_per_frame = match allocations::are_counted() {
         true => {
             let engine = engine_allocations(&bundle, &settings.tasks)? * bench.seen as f64 / settings.frames as f64;
             Allocations::per_frame(bench.allocated, bench.allocated_by_source, engine, settings.frames)
         }
         false => Allocations::default(),
+    };
+    let (faces, deadline, page_faults_per_frame) =
+        (per_frame(bench.seen, settings.frames), bench.deadlines, bench.faults.per_frame(settings.frames));
+    // Last, so that this memory is not counted as the program's.
+    let cold = match cold_bytes {
+        Some(bytes) => Some(bench.run_cold(bytes, settings.frames, &frame, &mut troubles)?),
+        None => None,
     };
     let manifest = bundle.manifest();
     Ok(BenchReport {
@@ -113,15 +119,17 @@ pub fn measure(
         max_faces: settings.max_faces,
         warm_up: settings.warm_up,
         frames: settings.frames,
-        faces: per_frame(bench.seen, settings.frames),
+        faces,
         stages,
         frame,
         task_marginal_us,
-        deadline: bench.deadlines,
+        cold,
+        deadline,
         load_us,
         first_us,
         rss_bytes: Memory { init, steady, peak },
         allocations_per_frame,
+        page_faults_per_frame,
         valid: troubles.is_empty(),
         invalid_because: (!troubles.is_empty()).then(|| troubles.join("; ")),
     })
@@ -153,6 +161,9 @@ struct Bench<'a> {
     seen: u64,
     allocated: Count,
     allocated_by_source: Count,
+    faults: Faults,
+    /// Passes through the caches before each frame.
+    other_memory: Option<OtherMemory>,
     sampled_us: u64,
     period_s: f32,
     last_scene: u64,
@@ -184,6 +195,8 @@ impl<'a> Bench<'a> {
             seen: 0,
             allocated: Count::default(),
             allocated_by_source: Count::default(),
+            faults: Faults::default(),
+            other_memory: None,
             sampled_us: 0,
             period_s: period_us.map_or(NOMINAL_PERIOD_S, |us| us as f32 / 1e6),
             last_scene: 0,
@@ -203,10 +216,44 @@ impl<'a> Bench<'a> {
         self.table.reset();
         self.deadlines = Deadlines::new(self.deadlines.budget_us);
         (self.seen, self.allocated, self.allocated_by_source) = (0, Count::default(), Count::default());
+        self.faults = Faults::default();
+    }
+
+    /// Returns the times of the stages that ran, and of the whole frame.
+    fn summaries(&self) -> (Named<Summary>, Summary) {
+        let mut stages = Named::default();
+        let mut frame = Summary::default();
+        for (name, statistics) in self.table.rows() {
+            match name {
+                FRAME => frame = statistics.summary(),
+                _ if statistics.count() > 0 => stages.0.push((name.to_owned(), statistics.summary())),
+                _ => {}
+            }
+        }
+        (stages, frame)
+    }
+
+    /// Measures as many frames again with cold caches.
+    fn run_cold(&mut self, bytes: u64, frames: u64, warm: &Summary, troubles: &mut Vec<String>) -> Result<Cold> {
+        let memory = OtherMemory::allocate(bytes);
+        let (passed_bytes, last_level_cache_bytes) = (memory.bytes(), memory.last_level_cache_bytes());
+        self.other_memory = Some(memory);
+        self.forget();
+        let mut machine = MachineMonitor::start();
+        self.run(frames, &mut machine)?;
+        self.other_memory = None;
+        troubles.extend(machine.finish().1.into_iter().map(|trouble| format!("cold: {trouble}")));
+        let (stages, frame) = self.summaries();
+        let p99_to_warm_p50 = cold::ratio(frame.p99_us, warm.p50_us);
+        let page_faults_per_frame = self.faults.per_frame(frames);
+        Ok(Cold { passed_bytes, last_level_cache_bytes, stages, frame, p99_to_warm_p50, page_faults_per_frame })
     }
 
     fn run(&mut self, frames: u64, machine: &mut MachineMonitor) -> Result<()> {
         for _ in 0..frames {
+            if let Some(memory) = &mut self.other_memory {
+                memory.pass_through();
+            }
             self.frame()?;
             let now = now_us();
             if now - self.sampled_us > SAMPLE_US {
@@ -237,17 +284,20 @@ impl<'a> Bench<'a> {
 
     /// Measures one frame.
     fn frame(&mut self) -> Result<()> {
-        let (before, mut stage) = (allocations::of_this_thread(), Stopwatch::start());
+        let (before, faults_before) = (allocations::of_this_thread(), page_faults::of_this_thread());
+        let mut stage = Stopwatch::start();
         let captured_us = self.next_frame()?;
         let capture_us = stage.lap_us();
         self.notice_cut();
+        let (grabbed, faults_grabbed) = (allocations::of_this_thread(), page_faults::of_this_thread());
         stage.lap_us();
-        let grabbed = allocations::of_this_thread();
         let allowance = Allowance { started_us: now_us(), budget_us: None, level: 0 };
         let done = self.faces.process(&self.source.view(), self.period_s, &allowance)?;
         self.faces.copy_to(&mut self.analysis, &allowance);
         let frame_us = stage.lap_us();
         let finished = allocations::of_this_thread();
+        self.faults.ours += page_faults::of_this_thread().saturating_sub(faults_grabbed);
+        self.faults.capture += faults_grabbed.saturating_sub(faults_before);
         let add = |sum: &mut Count, more: Count| {
             (sum.calls, sum.bytes) = (sum.calls + more.calls, sum.bytes + more.bytes);
         };
@@ -299,6 +349,20 @@ impl<'a> Bench<'a> {
         }
         self.deadlines.record(frame_us);
         self.seen += self.analysis.faces.len() as u64;
+    }
+}
+
+/// Page faults of the loop's thread.
+#[derive(Clone, Copy, Default)]
+struct Faults {
+    /// From a frame's arrival to its results.
+    ours: u64,
+    capture: u64,
+}
+
+impl Faults {
+    fn per_frame(self, frames: u64) -> PageFaults {
+        PageFaults { ours: per_frame(self.ours, frames), capture: per_frame(self.capture, frames) }
     }
 }
 

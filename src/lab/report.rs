@@ -5,6 +5,7 @@ use std::fmt::{self, Write};
 use serde::{Serialize, Serializer};
 use serde_json::Value;
 
+use crate::lab::cold::Cold;
 use crate::live::statistics::{Deadlines, Summary, write_table};
 use crate::platform::allocations::Count;
 use crate::platform::machine::Machine;
@@ -123,6 +124,15 @@ pub struct Allocations {
     pub bytes: Option<f64>,
 }
 
+/// Page faults per frame on the measuring thread: each costs the kernel's time.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+pub struct PageFaults {
+    /// From a frame's arrival to its results.
+    pub ours: f64,
+    /// In the source.
+    pub capture: f64,
+}
+
 /// The result of `faceptor bench`.
 #[derive(Clone, Debug, Serialize)]
 pub struct BenchReport {
@@ -147,6 +157,9 @@ pub struct BenchReport {
     /// Time from a frame's arrival to its results.
     pub frame: Summary,
     pub task_marginal_us: Named<Marginal>,
+    /// The same frames with cold caches; `None` without `--cold`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cold: Option<Cold>,
     pub deadline: Deadlines,
     /// Time for opening and checking the network and preparing it for this CPU.
     pub load_us: u64,
@@ -154,6 +167,7 @@ pub struct BenchReport {
     pub first_us: u64,
     pub rss_bytes: Memory,
     pub allocations_per_frame: Allocations,
+    pub page_faults_per_frame: PageFaults,
     pub valid: bool,
     pub invalid_because: Option<String>,
 }
@@ -276,6 +290,12 @@ impl BenchReport {
             count(engine),
             count(capture)
         )?;
+        let PageFaults { ours, capture } = self.page_faults_per_frame;
+        writeln!(f, "page faults per frame: ours {ours}, source {capture}")?;
+        if let Some(cold) = &self.cold {
+            f.push('\n');
+            cold.write(f, &self.frame)?;
+        }
         match &self.invalid_because {
             Some(reason) => writeln!(f, "INVALID: {reason}"),
             None => writeln!(f, "valid: enough frames, and no other load, throttling or change of clocks was seen"),

@@ -6,6 +6,7 @@
 pub mod allocations;
 pub(crate) mod child_process;
 pub mod clock;
+pub mod cpu_cache;
 pub(crate) mod device_nodes;
 pub(crate) mod limits;
 pub mod machine;
@@ -13,6 +14,7 @@ pub(crate) mod machine_facts;
 pub mod memory_lock;
 pub(crate) mod mmap;
 pub mod network_threads;
+pub mod page_faults;
 pub(crate) mod passphrase;
 pub(crate) mod poll;
 pub(crate) mod redaction;

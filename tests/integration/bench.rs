@@ -62,6 +62,44 @@ fn the_report_has_the_fields_of_the_contract() {
 }
 
 #[test]
+fn cold_frames_are_reported_beside_the_warm_ones() {
+    let folder = Folder::new();
+    let (run, report) = bench(&folder, &["--cold", "4", "--assert", "cold.frame.p99_us > 0 && cold.frame.n == 20"]);
+    let run = run.expect(0);
+    let cold = &report["cold"];
+    assert_eq!(cold["passed_bytes"], 4 << 20);
+    assert!(cold["last_level_cache_bytes"].is_null() || cold["last_level_cache_bytes"].as_u64() > Some(0), "{cold}");
+    for stage in ["capture", "align", "encode", "decode_age", "decode_landmarks"] {
+        assert_eq!(cold["stages"][stage]["n"], 20, "{stage}: {cold}");
+    }
+    for summary in [&cold["frame"], &report["frame"]] {
+        let us = |key: &str| summary[key].as_u64().expect("a time");
+        let rising = ["min_us", "p50_us", "p99_us", "p999_us"].map(us);
+        assert!(us("n") == 20 && rising.is_sorted() && rising[0] > 0, "{summary}");
+    }
+    let ratio = cold["frame"]["p99_us"].as_f64().expect("a time") / report["frame"]["p50_us"].as_f64().expect("a time");
+    assert!((cold["p99_to_warm_p50"].as_f64().expect("a ratio") - ratio).abs() < 0.006, "{cold}");
+    // The other program's memory is not counted as this one's.
+    let other = bench(&folder, &["--cold", "256", "--force"]).1;
+    assert!(other["rss_bytes"]["peak"].as_u64() < Some(256 << 20), "{}", other["rss_bytes"]);
+    // The warm figures are of the warm frames alone.
+    assert_eq!((&report["deadline"]["frames"], &report["faces"]), (&20.into(), &1.0.into()));
+    for (pointer, what) in [("/page_faults_per_frame", &report), ("/cold/page_faults_per_frame", &report)] {
+        let faults = what.pointer(pointer).expect(pointer);
+        assert!(faults["ours"].as_f64() >= Some(0.0) && faults["capture"].as_f64() >= Some(0.0), "{faults}");
+    }
+    for text in [
+        "cold: 4.0 MiB of another program's memory",
+        "(p50, p99, p99.9): warm ",
+        "; cold ",
+        "page faults per frame: ours ",
+    ] {
+        assert!(run.out.contains(text), "{text}: {}", run.out);
+    }
+    assert!(bench(&folder, &["--force"]).1.get("cold").is_none(), "only on request");
+}
+
+#[test]
 fn assertions_decide_the_exit_status() {
     let folder = Folder::new();
     let holds = "frame.p99_us < 60000000 && allocations_per_frame.ours == 0 && !valid";
@@ -93,6 +131,11 @@ fn mistakes_on_the_command_line_are_wrong_usage() {
     wrong(&["--threads", "9"], 2, "threads");
     wrong(&["--budget-ms=-1"], 2, "--budget-ms -1");
     wrong(&["--source", "nowhere"], 1, "source nowhere");
+    for size in ["0", "-1", "a lot", "1.5", "99999999999999999999"] {
+        wrong(&[&format!("--cold={size}")], 2, "--cold");
+    }
+    wrong(&["--cold=1048576"], 1, "more than half of the memory that is available");
+    wrong(&["--cold=1", "--profile"], 2, "--profile");
     let folder = Folder::new();
     wrong(&["--reference", &folder.file("no.json")], 1, "no.json");
     let other = folder.write("other.json", b"{\"frames\": 3}");

@@ -69,7 +69,8 @@ macro_rules! row {
 
 /// One register of columns times all rows, with a load after the first product.
 macro_rules! column {
-    ([[$r:literal $lane:literal $then:expr] $([$rs:literal $lanes:literal $thens:expr])*] $c:literal: $s:literal $($ss:literal)*; $load:expr) => {
+    ([[$r:literal $lane:literal $then:expr] $([$rs:literal $lanes:literal $thens:expr])*]
+        $c:literal: $s:literal $($ss:literal)*; $load:expr) => {
         concat!(product!($s $c $r $lane), $load, $then, $(product!($ss $c $rs $lanes), $thens,)*)
     };
 }
@@ -133,7 +134,8 @@ macro_rules! beside_depth {
 
 /// Four of depth of rows that lie across registers.
 macro_rules! beside_step {
-    ($mode:ident $more:ident $parts:literal [$r0:tt $f0:tt $c0:tt] [$r1:tt $f1:tt $c1:tt] [$r2:tt $f2:tt $c2:tt] [$r3:tt $f3:tt $c3:tt]) => {
+    ($mode:ident $more:ident $parts:literal
+        [$r0:tt $f0:tt $c0:tt] [$r1:tt $f1:tt $c1:tt] [$r2:tt $f2:tt $c2:tt] [$r3:tt $f3:tt $c3:tt]) => {
         concat!(
             beside_depth!($mode more 0 $parts $r0 $f0 $c0),
             beside_depth!($mode more 1 $parts $r1 $f1 $c1),
@@ -192,8 +194,8 @@ macro_rules! first_columns {
     };
 }
 
-/// A tile whose rows lie along registers, four of depth in each: rows with number, register, pointer and sums; then the registers of
-/// columns at each depth, each with the register that is loaded after its first product, its place, and its sums.
+/// A tile whose rows lie along registers, four of depth in each: rows with number, register, pointer and sums; then the registers
+/// of columns at each depth, each with the register that is loaded after its first product, its place, and its sums.
 macro_rules! along {
     ($name:ident $mode:ident $parts:literal $bytes:literal [$([$m:literal $r:literal $a:ident: $($k:literal $s:literal)*])*]
         [$($h0:tt)*] $t0:tt, $h1:tt $t1:tt, $h2:tt $t2:tt, $h3:tt $t3:tt) => {
@@ -224,13 +226,16 @@ macro_rules! beside {
             assembly!(tile
                 [a0 at(0), a1 back(1), a2 back(2), a3 back(3),] LANES * tile.depth_stride,
                 [first_columns!([$f0 $($c0)*]), concat!("ldr q", $r, ", [{a0}, {n}]"),] $bytes
-                beside_step!($mode more $parts [[($r $q a1)] $f0 [$($c0)*]] [[($q $r a2)] $f1 $c1] [[($r $q a3)] $f2 $c2] [[($q $r a0)] $f3 $c3]),
-                beside_step!($mode last $parts [[($r $q a1)] $f0 [$($c0)*]] [[($q $r a2)] $f1 $c1] [[($r $q a3)] $f2 $c2] [[($q $r a0)] $f3 $c3]),
+                beside_step!($mode more $parts [[($r $q a1)] $f0 [$($c0)*]] [[($q $r a2)] $f1 $c1]
+                    [[($r $q a3)] $f2 $c2] [[($q $r a0)] $f3 $c3]),
+                beside_step!($mode last $parts [[($r $q a1)] $f0 [$($c0)*]] [[($q $r a2)] $f1 $c1]
+                    [[($r $q a3)] $f2 $c2] [[($q $r a0)] $f3 $c3]),
                 [$([$($k $s)*])*]
             );
         }
     };
-    ($name:ident $mode:ident $parts:literal $bytes:literal [$([$($k:literal $s:literal)*])*] eight [$r:literal $q:literal $u:literal $v:literal]
+    ($name:ident $mode:ident $parts:literal $bytes:literal [$([$($k:literal $s:literal)*])*]
+        eight [$r:literal $q:literal $u:literal $v:literal]
         $f0:tt [$($c0:tt)*], $f1:tt $c1:tt, $f2:tt $c2:tt, $f3:tt $c3:tt) => {
         #[inline]
         #[target_feature(enable = "neon")]
@@ -362,7 +367,8 @@ macro_rules! tiles {
             [22 20 0: 0 2 4 6 8 10 12 14] [[23 21 1: 1 3 5 7 9 11 13 15]]
         );
 
-        /// Computes a tile of `M` rows by `N` registers of columns. Returns whether there is one of that shape for rows along registers.
+        /// Computes a tile of `M` rows by `N` registers of columns. Returns whether there is one of that shape for rows along
+        /// registers.
         #[inline]
         #[target_feature(enable = "neon")]
         pub(in crate::cpu) unsafe fn along<const M: usize, const N: usize>(tile: Tile) -> bool {
