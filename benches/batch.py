@@ -64,7 +64,8 @@ def main():
         one, many = rows(work / "one"), rows(work / "ray")
     if one != many or lines != arguments.photos:
         sys.exit("the rows of one process and of the cluster differ, or photos are missing")
-    print(f"{arguments.photos} photos, {len(one)} rows in both tables, {os.cpu_count()} CPUs\n")
+    errors, faces = sum(row["error"] is not None for row in one), sum(row["face"] is not None for row in one)
+    print(f"{arguments.photos} photos, {errors} of them broken, {faces} faces, equal rows in both tables, {os.cpu_count()} CPUs\n")
     print("| command | seconds | photos a second | CPU seconds |\n|---|--:|--:|--:|")
     for name, (seconds, busy) in table:
         # The processes of a cluster are no children of the command.
