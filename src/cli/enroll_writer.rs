@@ -140,7 +140,13 @@ impl<'a> EnrolmentWriter<'a> {
         let expires_at = dates::end_of_enrolment(&arguments.enrolment.expires, now)
             .map_err(|reason| UsageError(format!("--expires: {reason}")))?;
         let gallery = arguments.gallery.open_if_present()?;
-        let key = if gallery.is_none() { Some(arguments.gallery.key(true)?) } else { None };
+        let key = match gallery {
+            Some(_) => None,
+            None => {
+                arguments.gallery.check_place()?;
+                Some(arguments.gallery.key(true)?)
+            }
+        };
         let mut embedder = arguments.embedder.open()?;
         embedder.measure_pose();
         if arguments.keep_crops {

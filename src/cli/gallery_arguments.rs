@@ -11,7 +11,7 @@ use crate::platform::network_threads::ThreadArguments;
 use crate::platform::{account, key_file, passphrase};
 use crate::recognition::counter;
 use crate::recognition::embedder::Embedder;
-use faceptor_gallery::{Gallery, ImpostorScores, KeySource, Network, PassphraseCost, Platform};
+use faceptor_gallery::{Gallery, GalleryError, ImpostorScores, KeySource, Network, PassphraseCost, Platform};
 use faceptor_identity::PLATFORM;
 
 /// Names the gallery and its key.
@@ -201,6 +201,17 @@ impl GalleryArguments {
         }
     }
 
+    /// Checks that a gallery can be made at the path, so that a mistake is reported before the work.
+    ///
+    /// # Errors
+    /// When its folder is not there, or may not be written in.
+    pub fn check_place(&self) -> Result<()> {
+        let path = self.path()?;
+        let checked = key_file::check_folder(path);
+        let refused = |reason| GalleryError::Io { action: "cannot make the gallery", reason };
+        checked.map_err(refused).with_context(|| format!("{}", path.display()))
+    }
+
     /// Makes an empty gallery.
     ///
     /// # Errors
@@ -251,7 +262,7 @@ impl GalleryArguments {
 
     fn opened(
         &self,
-        open: impl FnOnce(&Path, &KeySource, Platform) -> Result<Gallery, faceptor_gallery::GalleryError>,
+        open: impl FnOnce(&Path, &KeySource, Platform) -> Result<Gallery, GalleryError>,
     ) -> Result<Gallery> {
         self.check_kind()?;
         self.opened_by(open, &self.key(false)?)
@@ -265,7 +276,7 @@ impl GalleryArguments {
 
     fn opened_by(
         &self,
-        open: impl FnOnce(&Path, &KeySource, Platform) -> Result<Gallery, faceptor_gallery::GalleryError>,
+        open: impl FnOnce(&Path, &KeySource, Platform) -> Result<Gallery, GalleryError>,
         key: &KeySource,
     ) -> Result<Gallery> {
         let path = self.path()?;

@@ -314,7 +314,16 @@ fn paths_that_lead_to_no_gallery_and_full_disks_are_reported() {
     let place = Place::new();
     let photo = place.folder.write("photo.jpg", b"\xff\xd8\xff\xe0");
     let folder = place.folder.file("");
+    let pipe = place.folder.file("pipe");
+    assert!(std::process::Command::new("mkfifo").arg(&pipe).status().expect("it starts").success());
+    let [nowhere, below] = ["none/gallery", "photo.jpg/gallery"].map(|path| place.folder.file(path));
+    let nowhere_link = place.folder.file("link");
+    std::os::unix::fs::symlink("none", &nowhere_link).expect("a link");
     for (path, reason) in [
+        (pipe.as_str(), "pipe"),
+        (&nowhere, "check the path"),
+        (&below, "is no folder"),
+        (&nowhere_link, "check the path"),
         (folder.as_str(), "folder"),
         ("/dev/null", "device"),
         ("/dev/zero", "device"),
@@ -322,7 +331,7 @@ fn paths_that_lead_to_no_gallery_and_full_disks_are_reported() {
     ] {
         for verb in [&["gallery", "list"][..], &["identify", PORTRAIT], &["enroll", "Ada", PORTRAIT]] {
             let run = faceptor(&[verb, &["--gallery", path, "--key", &place.key]].concat()).expect(1);
-            assert!(run.err.contains(reason), "{run:?}");
+            assert!(run.err.contains(reason) && run.err.contains(path), "{run:?}");
         }
     }
     place.run(&["gallery", "list"]).expect(1);
@@ -337,6 +346,7 @@ fn paths_that_lead_to_no_gallery_and_full_disks_are_reported() {
         limited.args(["--threshold", "0.6", "--gallery", &place.gallery, "--key", &place.key]);
         let run = finish(limited).expect(1);
         assert!(run.out.contains("cannot write the gallery"), "{blocks}: {run:?}");
+        assert!(run.out.contains(&place.gallery) && run.out.contains("make room"), "{blocks}: {run:?}");
         assert!(!run.out.contains(": enrolled"), "{blocks}: {run:?}");
         let run = place.run(&["gallery", "verify", "--json"]);
         assert_eq!(run.json()[0]["people"], 1, "{blocks}: {run:?}");

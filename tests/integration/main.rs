@@ -25,6 +25,7 @@ mod files;
 mod films;
 mod finding;
 mod gallery;
+mod gallery_disk;
 mod gallery_place;
 mod jpeg_layouts;
 mod live;

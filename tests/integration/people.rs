@@ -9,7 +9,7 @@ use image::imageops;
 use crate::enrolment::terminal;
 use crate::gallery_place::Place;
 use crate::pictures::{png, portrait};
-use crate::program::{PORTRAIT, command, faceptor};
+use crate::program::{PORTRAIT, command, faceptor, wait_until};
 
 /// Writes folders of people with photos of different sizes: one photo is broken, one is there twice.
 fn write_people(place: &Place) -> String {
@@ -69,6 +69,46 @@ fn people_are_enrolled_from_a_folder_each_and_what_fails_is_counted_and_named() 
     assert!(text.contains("13-0.png: refused: unreadable"), "{text}");
     assert!(text.contains("0 photos added, 20 enrolled before, 1 refused"), "{text}");
     place.run(&["gallery", "verify"]).expect(0);
+}
+
+#[test]
+fn interrupted_the_gallery_has_whole_people_and_the_same_command_goes_on() {
+    let place = Place::new();
+    let crop = imageops::crop_imm(&portrait(), 100, 20, 250, 250).to_image();
+    let names = ["1 Ольга", "2 李小龍", "3 عائشة", "4 O'Brien \u{1f600}", "5 Zoë", "6 ไพลิน", "7 ", "8 %41"];
+    for (number, name) in (0..).zip(names) {
+        let picture = imageops::resize(&crop, 250 + 9 * number, 250 + 9 * number, imageops::FilterType::Triangle);
+        place.folder.write(&format!("people/{name}/1.png"), &png(picture));
+    }
+    let people = place.folder.file("people");
+    let enrol = ["enroll", "--people", &people, "--threshold", "0.6", "--force"];
+    let enrolled = || {
+        let report = place.run(&["gallery", "verify", "--json"]).expect(0).json().remove(0);
+        report["people"].as_u64().expect("a number") as usize
+    };
+    let mut known = 0;
+    for signal in [libc::SIGINT, libc::SIGKILL] {
+        let length = || fs::metadata(&place.gallery).map_or(0, |data| data.len());
+        let before = length();
+        let mut run = command(&[&enrol[..], &["--gallery", &place.gallery, "--key", &place.key]].concat());
+        let mut child = run.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("the binary can be started");
+        wait_until("a person is written", || length() > before);
+        // SAFETY: no pointers; the child has not been waited for, so the number is still its own.
+        assert_eq!(unsafe { libc::kill(child.id() as libc::pid_t, signal) }, 0);
+        child.wait().expect("it ends");
+        let now = enrolled();
+        assert!(now >= known, "{now} people after {known}");
+        known = now;
+        if known == names.len() {
+            break;
+        }
+    }
+    place.run(&enrol).expect(0);
+    assert_eq!(enrolled(), names.len());
+    let list = place.run(&["gallery", "list", "--json"]).expect(0).json().remove(0);
+    let found: Vec<&str> =
+        list["people"].as_array().expect("people").iter().filter_map(|one| one["name"].as_str()).collect();
+    assert!(names.iter().all(|name| found.contains(&name.trim())), "{found:?}");
 }
 
 #[test]

@@ -1,5 +1,5 @@
 //! Measures the exact search: `cargo bench -p faceptor-gallery --bench search` prints, as Markdown, what a face in a live loop
-//! takes. With `-- --serve FOLDER` it takes requests for `make bench-search`, which compares a million templates with others.
+//! takes, and what galleries of up to 10,000 people take to be written and opened. With `-- --serve FOLDER` it takes requests for `make bench-search`, which compares a million templates with others.
 
 use std::fs::File;
 use std::hint::black_box;
@@ -38,17 +38,27 @@ impl Numbers {
     }
 }
 
+const PLATFORM: Platform = Platform {
+    random: |bytes| File::open("/dev/urandom")?.read_exact(bytes),
+    create: |path| File::options().read(true).write(true).create(true).truncate(true).open(path),
+};
+
+fn key() -> KeySource {
+    KeySource::from_file_content(&std::array::from_fn::<u8, 32, _>(|index| index as u8)).expect("a key")
+}
+
 /// Enrols people in a new file, and returns them as a live loop has them, with their templates in one piece.
 fn roster(people: usize, photos: usize) -> (Roster, Vec<i8>) {
-    let platform = Platform {
-        random: |bytes| File::open("/dev/urandom")?.read_exact(bytes),
-        create: |path| File::options().read(true).write(true).create(true).truncate(true).open(path),
-    };
-    let key = KeySource::from_file_content(&std::array::from_fn::<u8, 32, _>(|index| index as u8)).expect("a key");
-    let network = Network { name: "bench".into(), recognition: [7; 32], dimension: DIMENSION };
     let folder = Folder::new();
-    let (path, cost) = (folder.path().join("gallery"), PassphraseCost::default());
-    let mut gallery = Gallery::create(&path, &key, &network, cost, platform, 0).expect("a new file");
+    let (gallery, templates) = enrolled(&folder.path().join("gallery"), people, photos);
+    (gallery.roster(Decision::at(0.5), 0), templates)
+}
+
+/// Enrols people one after the other in a new file. Returns it with their templates in one piece.
+fn enrolled(path: &Path, people: usize, photos: usize) -> (Gallery, Vec<i8>) {
+    let network = Network { name: "bench".into(), recognition: [7; 32], dimension: DIMENSION };
+    let cost = PassphraseCost::default();
+    let mut gallery = Gallery::create(path, &key(), &network, cost, PLATFORM, 0).expect("a new file");
     let (mut numbers, mut templates) = (Numbers(1), Vec::new());
     for person in 0..people {
         let mut stored = |_| {
@@ -65,7 +75,7 @@ fn roster(people: usize, photos: usize) -> (Roster, Vec<i8>) {
         };
         gallery.enrol(details, (0..photos).map(&mut stored).collect(), 0).expect("enrolled");
     }
-    (gallery.roster(Decision::at(0.5), 0), templates)
+    (gallery, templates)
 }
 
 fn main() {
@@ -92,6 +102,31 @@ fn print_table() {
         times.sort_unstable();
         let us = |place: usize| times[place].as_secs_f64() * 1e6;
         println!("| {} | {:.0} | {:.0} |", roster.templates(), us(ROUNDS / 2), us(ROUNDS * 99 / 100));
+    }
+    println!("\n| people, a photo each | file MB | ms a person written | ms to open | ms to remove one |");
+    println!("|---|---|---|---|---|");
+    for people in [1000, 10_000] {
+        let folder = Folder::new();
+        let path = folder.path().join("gallery");
+        let begun = Instant::now();
+        drop(enrolled(&path, people, 1));
+        let written = begun.elapsed().as_secs_f64() * 1e3 / people as f64;
+        let bytes = std::fs::metadata(&path).expect("it was written").len();
+        let (mut opened, mut removed) = (Vec::new(), Vec::new());
+        for person in 0..5 {
+            let begun = Instant::now();
+            let mut gallery = Gallery::open_for_writing(&path, &key(), PLATFORM).expect("intact");
+            opened.push(begun.elapsed().as_secs_f64() * 1e3);
+            let begun = Instant::now();
+            gallery.remove(&format!("person {person}"), 0).expect("enrolled");
+            removed.push(begun.elapsed().as_secs_f64() * 1e3);
+        }
+        let median = |times: &mut Vec<f64>| {
+            times.sort_unstable_by(f64::total_cmp);
+            times[times.len() / 2]
+        };
+        let (opened, removed) = (median(&mut opened), median(&mut removed));
+        println!("| {people} | {:.1} | {written:.2} | {opened:.0} | {removed:.0} |", bytes as f64 / 1e6);
     }
 }
 

@@ -68,8 +68,12 @@ impl FileDisk {
         FileDisk { path, platform, file: None, lock: None }
     }
 
-    /// Becomes the only writer.
+    /// Becomes the only writer. A file that may not be written is reported before any work: without this check, changes that
+    /// replace the file would succeed and those that append to it would not.
     pub fn lock(&mut self) -> Result<()> {
+        if fs::metadata(&self.path).is_ok_and(|kind| kind.permissions().readonly()) {
+            return Err(GalleryError::Protected);
+        }
         let lock = (self.platform.create)(&self.beside(LOCK_SUFFIX));
         let lock = lock.map_err(GalleryError::io("cannot write beside the gallery"))?;
         match lock.try_lock() {
@@ -145,14 +149,16 @@ impl Disk for FileDisk {
 
     fn write_part(&mut self, bytes: &[u8]) -> io::Result<()> {
         let part = self.beside(PART_SUFFIX);
-        let written = (self.platform.create)(&part).and_then(|mut file| {
+        let mut file = (self.platform.create)(&part)?;
+        let mut write = || {
             // Who may read the gallery stays as it is.
             if let Ok(present) = fs::metadata(&self.path) {
                 file.set_permissions(present.permissions())?;
             }
             file.write_all(bytes)?;
             file.sync_all()
-        });
+        };
+        let written = write();
         if written.is_err() {
             // Nothing more can be done when this fails too.
             let _ = fs::remove_file(part);

@@ -1,6 +1,6 @@
 //! The gallery's errors: each names what was wrong and, where there is one, the remedy.
 
-use std::io;
+use std::io::{self, ErrorKind};
 
 /// Result of the crate's functions.
 pub(crate) type Result<T, E = GalleryError> = std::result::Result<T, E>;
@@ -12,13 +12,16 @@ pub(crate) type Result<T, E = GalleryError> = std::result::Result<T, E>;
 #[non_exhaustive]
 pub enum GalleryError {
     /// The file cannot be read or written.
-    #[error("{action}: {reason}")]
+    #[error("{action}: {reason}{}", remedy(reason))]
     Io {
         /// The attempted action, such as `cannot write the gallery`.
         action: &'static str,
         /// The reason of the operating system.
         reason: io::Error,
     },
+    /// The file may not be changed by its mode.
+    #[error("the gallery is write-protected: allow its owner to write it (chmod u+w) and try again")]
+    Protected,
     /// The path leads to a folder, a device or another thing that holds no gallery.
     #[error("{0}: a gallery is one regular file")]
     NotAFile(&'static str),
@@ -137,6 +140,20 @@ pub enum GalleryError {
     /// The file is larger than a gallery may be.
     #[error("the gallery has {0} bytes, more than are read")]
     TooLarge(u64),
+}
+
+/// Returns what the owner of the file can do, where the reason of the operating system is a known one.
+fn remedy(reason: &io::Error) -> &'static str {
+    match reason.kind() {
+        ErrorKind::PermissionDenied => "; give this account the right to it (and to write in its folder, to change it)",
+        ErrorKind::ReadOnlyFilesystem => "; mount its file system for writing, or keep the gallery on another one",
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge => {
+            "; make room and try again: the gallery is as it was"
+        }
+        ErrorKind::NotFound => "; check the path and its folder: `faceptor enroll` makes a gallery, and no folder",
+        ErrorKind::NotADirectory => "; check the path: a part of it is no folder",
+        _ => "",
+    }
 }
 
 impl GalleryError {

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 use faceptor_gallery::KeySource;
+use rustix::fs::{Access, OFlags, access};
 use zeroize::Zeroizing;
 
 /// The most bytes that are read of a key file.
@@ -15,8 +16,34 @@ const MOST_BYTES: u64 = 4096;
 const CREDENTIAL: &str = "faceptor.key";
 
 /// Creates a file that only its owner may read and write, or empties the one that is there.
+///
+/// # Errors
+/// When it cannot be made, or a link, folder, device or pipe has its name: what a link leads to is never emptied.
 pub fn create_private(path: &Path) -> io::Result<File> {
-    File::options().read(true).write(true).create(true).truncate(true).mode(0o600).open(path)
+    let in_the_way = |what: &str| io::Error::other(format!("{} is {what}, and no file: remove it", path.display()));
+    // Opening a pipe would wait for its other end.
+    match fs::symlink_metadata(path) {
+        Ok(kind) if kind.is_symlink() => return Err(in_the_way("a link")),
+        Ok(kind) if !kind.is_file() => return Err(in_the_way("a folder, device or pipe")),
+        _ => {}
+    }
+    // Also if it was put there a moment ago.
+    let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
+    let mut options = File::options();
+    options.read(true).write(true).create(true).truncate(true).mode(0o600).custom_flags(flags.bits() as i32);
+    options.open(path)
+}
+
+/// Checks that files can be made in the folder of a path.
+///
+/// # Errors
+/// When there is no such folder, or this account may not write in it, or the file system is mounted for reading only.
+pub fn check_folder(path: &Path) -> io::Result<()> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    if !fs::metadata(folder)?.is_dir() {
+        return Err(io::ErrorKind::NotADirectory.into());
+    }
+    Ok(access(folder, Access::WRITE_OK | Access::EXEC_OK)?)
 }
 
 /// Creates a file that only its owner may read and write.
@@ -40,6 +67,10 @@ pub fn make(path: &Path) -> Result<()> {
         file.write_all(text.as_bytes())?;
         file.sync_all()
     });
+    if written.as_ref().is_err_and(|reason| reason.kind() != io::ErrorKind::AlreadyExists) {
+        // A full disk: part of a key is of no use.
+        let _ = fs::remove_file(path);
+    }
     written.with_context(|| format!("cannot write the key {}", path.display()))
 }
 
@@ -119,6 +150,40 @@ mod tests {
         fs::set_permissions(&path, fs::Permissions::from_mode(0o600))?;
         assert_eq!(*read(&path)?, *key);
         Ok(())
+    }
+
+    #[test]
+    fn private_files_take_the_place_of_files_alone() -> Result<()> {
+        let folder = Folder::new();
+        let path = |name: &str| folder.path().join(name);
+        folder.write("mine", b"kept");
+        std::os::unix::fs::symlink(path("mine"), path("link"))?;
+        std::os::unix::fs::symlink(path("none"), path("nowhere"))?;
+        fs::create_dir(path("folder"))?;
+        let made = std::process::Command::new("mkfifo").arg(path("pipe")).status()?;
+        assert!(made.success());
+        for name in ["link", "nowhere", "folder", "pipe"] {
+            let error = create_private(&path(name)).expect_err("no file").to_string();
+            assert!(error.contains(name) && error.contains("remove it"), "{error}");
+        }
+        assert_eq!(fs::read(path("mine"))?, b"kept");
+        assert!(!path("none").exists());
+        create_private(&path("mine"))?.write_all(b"new")?;
+        assert_eq!(fs::read(path("mine"))?, b"new");
+        create_private(&path("other"))?;
+        assert_eq!(fs::metadata(path("other"))?.mode() & 0o7777, 0o600);
+        Ok(())
+    }
+
+    #[test]
+    fn folder_of_a_new_file_is_checked() {
+        let folder = Folder::new();
+        let file = folder.write("file", b"x");
+        let kind = |path: &Path| check_folder(path).map_err(|reason| reason.kind());
+        assert_eq!(kind(&folder.path().join("new")), Ok(()));
+        assert_eq!(kind(Path::new("new")), Ok(()));
+        assert_eq!(kind(&folder.path().join("none/new")), Err(io::ErrorKind::NotFound));
+        assert_eq!(kind(&Path::new(&file).join("new")), Err(io::ErrorKind::NotADirectory));
     }
 
     #[test]
