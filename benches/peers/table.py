@@ -18,6 +18,7 @@ import numpy as np
 
 import engines
 import network
+import spread
 
 # The lowest mean cosine to the float network at which an engine's results count as right.
 RIGHT = 0.99
@@ -134,6 +135,7 @@ def main():
             made.remove(engine)
     extras = [runner("faceptor-edge, encoder alone", "ours-encoder", args.bundle, "")(), runner("faceptor-edge, landmarks", "ours-landmarks", args.bundle, "")()]
     extras.append(runner("faceptor-edge, landmarks and attributes", "ours-landmarks-attributes", args.bundle, "")())
+    extras.append(runner("faceptor-edge, labels", "ours-labels", args.bundle, "")())
     if args.specialists:
         rng = np.random.default_rng(5)
         plain = rng.random((8, 3, 112, 112), np.float32)
@@ -148,7 +150,7 @@ def main():
             try:
                 taken = engine.time(args.runs)
             except Exception as reason:  # noqa: BLE001  a foreign library may throw anything; ours may not fail
-                if engine in (ours, *extras[:3]):
+                if engine in (ours, *extras[:4]):
                     raise
                 failures.append((engine.name, f"ended in round {round_}: {str(reason).strip()[:120]}"))
                 ended.add(engine.name)
@@ -179,7 +181,8 @@ def main():
     encoder, one, two = (median[e.name] for e in extras[:3])
     lines += ["", f"Ours takes {base / 1000 / best[2]:.2f} of the time of the fastest peer that gives right answers ({best[0]})" + (f" and {base / 1000 / tract[2]:.2f} of plain tract's." if tract else ".")]
     lines += [f"The encoder alone takes {encoder / 1000:.2f} ms; attributes on top of landmarks cost {100 * (two - one) / encoder:.1f} % of it."]
-    for engine in extras[3:]:
+    lines += [spread.describe(times[ours.name], args.runs, times[extras[3].name])]
+    for engine in extras[4:]:
         lines += [f"For context: {engine.name} on onnxruntime takes {median[engine.name] / 1000:.2f} ms, {median[engine.name] / base:.2f} of our time for all six tasks."]
     if differs:
         description_of = ", ".join(f"{name} {value:.3f}" for name, value in differs.items())

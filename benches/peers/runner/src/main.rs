@@ -1,8 +1,9 @@
 //! `peers-runner ENGINE NETWORK IMAGES SIZE`: loads a network, then serves standard input, one request a line.
 //!
 //! `time N` runs N faces and replies with their times in microseconds; `answer I` runs image I and replies with every output as
-//! numbers. ENGINE is `ours` (NETWORK is a bundle), `ours-encoder`, `ours-landmarks`, `ours-landmarks-attributes`,
-//! `tract` or `rten` (NETWORK is an ONNX file). Images follow each other, so that no engine sees the same one twice in a row.
+//! numbers. ENGINE is `ours` (NETWORK is a bundle), `ours-labels` (the classes of parsing instead of its scores), `ours-encoder`,
+//! `ours-landmarks`, `ours-landmarks-attributes`, `tract` or `rten` (NETWORK is an ONNX file). Images follow each other, so that no
+//! engine sees the same one twice in a row.
 
 use std::io::{BufRead, Write};
 use std::sync::Arc;
@@ -23,6 +24,8 @@ struct Ours {
     engine: Engine,
     input: String,
     outputs: Vec<String>,
+    /// Whether labels are computed where there are some, as in the live loop, instead of scores.
+    labels: bool,
 }
 
 impl Ours {
@@ -36,14 +39,14 @@ impl Ours {
                 let part = manifest.parts.iter().find(|part| part.inputs.contains(&input));
                 vec![part.context("no part reads the image")?.outputs.last().context("it has no output")?.clone()]
             }
+            Some(["labels"]) | None => manifest.tasks.iter().map(|task| task.output.clone()).collect(),
             Some(tasks) => {
                 let chosen = manifest.tasks.iter().filter(|task| tasks.contains(&task.name.as_str()));
                 chosen.map(|task| task.output.clone()).collect()
             }
-            None => manifest.tasks.iter().map(|task| task.output.clone()).collect(),
         };
         ensure!(!outputs.is_empty(), "{engine}: nothing to compute");
-        Ok(Ours { engine: Engine::new(bundle)?, input, outputs })
+        Ok(Ours { engine: Engine::new(bundle)?, input, outputs, labels: wanted.as_deref() == Some(&["labels"]) })
     }
 }
 
@@ -51,6 +54,10 @@ impl Peer for Ours {
     fn run(&mut self, image: &[f32], mut keep: Option<&mut Vec<(String, Vec<f32>)>>) -> Result<()> {
         self.engine.input(&self.input)?.copy_from_slice(image);
         for name in &self.outputs {
+            if let Some(labels) = self.engine.labels_id(name).filter(|_| self.labels) {
+                self.engine.bytes(labels)?;
+                continue;
+            }
             let output = self.engine.output(name)?;
             if let Some(keep) = keep.as_deref_mut() {
                 keep.push((name.clone(), output.to_vec()));
