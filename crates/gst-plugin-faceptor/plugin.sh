@@ -28,7 +28,8 @@ if [ -z "${FACEPTOR_BUNDLE:-}" ]; then
     export FACEPTOR_BUNDLE=$bundle
 fi
 profile=${GST_PROFILE:-release}
-cargo build --quiet --locked --profile "$profile" --manifest-path "$here/Cargo.toml"
+read -ra flags <<<"${CARGO_FLAGS:-}"
+cargo build --quiet --profile "$profile" --manifest-path "$here/Cargo.toml" "${flags[@]}"
 [ "$profile" = dev ] && folder=debug || folder=$profile
 mkdir -p "$out"
 install -m 755 "$CARGO_TARGET_DIR/$folder/libgstfaceptor.so" "$out"

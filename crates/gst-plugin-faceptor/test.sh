@@ -15,7 +15,8 @@ packages=(gstreamer1.0-tools gstreamer1.0-plugins-base gstreamer1.0-plugins-good
 dpkg-query -W -f '${Status}\n' "${packages[@]}" 2>/dev/null | grep -c 'ok installed' | grep -qx ${#packages[@]} ||
     "$root/.ci/install" "${packages[@]}"
 cargo fmt --check --manifest-path "$here/Cargo.toml"
-cargo test --quiet --locked --profile "${GST_PROFILE:-release}" --manifest-path "$here/Cargo.toml"
+read -ra flags <<<"${CARGO_FLAGS:-}"
+cargo test --quiet --profile "${GST_PROFILE:-release}" --manifest-path "$here/Cargo.toml" "${flags[@]}"
 registry=$(mktemp)
 trap 'rm -f "$registry"' EXIT
 # A registry of their own, so that the tests see this plugin and leave the user's list of plugins alone.

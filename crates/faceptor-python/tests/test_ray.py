@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import os
 import pathlib
+import secrets
+import shutil
 import signal
 import socket
 import subprocess
@@ -37,10 +39,16 @@ def cluster(tmp_path_factory):
     # Outside of the range from which its processes take theirs (10002 and more).
     port = free_port(6400, 9900)
     command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block", f"--port={port}", "--num-cpus=2"]
+    command.append("--node-ip-address=127.0.0.1")
     command += ["--object-store-memory=100000000", "--disable-usage-stats", "--include-dashboard=false"]
     # Short: sockets have their names from it, which have at most 107 characters.
-    command.append(f"--temp-dir={pathlib.Path('/tmp') / f'faceptor-ray-{os.getpid()}'}")
+    work = pathlib.Path("/tmp") / f"faceptor-ray-{os.getpid()}"
+    command.append(f"--temp-dir={work}")
     log = tmp_path_factory.mktemp("ray") / "log"
+    # A token of its own, whatever the user's home holds: without one, every program of the machine could use the cluster.
+    token = tmp_path_factory.mktemp("token") / "token"
+    token.write_text(secrets.token_hex(32))
+    os.environ.update(RAY_AUTH_MODE="token", RAY_AUTH_TOKEN_PATH=str(token))
     # Ray's workers give way to every other program otherwise, and its own processes give up after seconds on a busy machine.
     patient = {**os.environ, "RAY_worker_niceness": "0", "RAY_agent_register_timeout_ms": "300000"}
     with open(log, "w") as stream:
@@ -54,6 +62,7 @@ def cluster(tmp_path_factory):
     finally:
         head.terminate()
         head.wait()
+        shutil.rmtree(work, ignore_errors=True)
 
 
 def free_port(first, last):
