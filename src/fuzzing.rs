@@ -80,22 +80,22 @@ impl LoopControl for IdleLoop {
         assert!(ms > 0.0 && ms <= protocol::MAX_BUDGET_MS);
         Ok(json!({}))
     }
-    fn status(&self) -> Value {
-        json!({})
+    fn status(&self, _: Option<&str>) -> Result<Value, Refusal> {
+        Ok(json!({}))
     }
-    fn stats(&self) -> Value {
-        json!({})
+    fn stats(&self, _: Option<&str>) -> Result<Value, Refusal> {
+        Ok(json!({}))
     }
     fn reload_gallery(&self) -> Result<PendingResult, Refusal> {
         Ok(Box::new(|| Some(Ok(Value::Null))))
     }
 
-    fn enrol(&self, enrolment: Enrolment) -> Result<PendingResult, Refusal> {
+    fn enrol(&self, _: Option<&str>, enrolment: Enrolment) -> Result<PendingResult, Refusal> {
         let name = enrolment.name;
         Ok(Box::new(move || Some(Ok(Value::from(name.as_str())))))
     }
 
-    fn snapshot(&self, file: &Path, _: bool) -> Result<PendingResult, Refusal> {
+    fn snapshot(&self, _: Option<&str>, file: &Path, _: bool) -> Result<PendingResult, Refusal> {
         assert!(file.is_absolute());
         Ok(Box::new(|| Some(Ok(json!({})))))
     }

@@ -10,6 +10,8 @@
 //!   photo_source   photos                     listed by photo_files
 //!   demo_source    the demo clip              drawn by demo_clip
 //!   paced          plays any of them but cameras at a fixed rate
+//! feed           what the loop takes frames from: one source, or
+//!   several_sources  those of a run; each has a thread, source_reader, and a name, source_names
 //! jpeg           decoder of JPEG frames, for v4l2 and mjpeg
 //! ```
 //!
@@ -18,6 +20,7 @@
 pub(crate) mod child;
 pub mod demo_clip;
 pub mod demo_source;
+pub mod feed;
 pub(crate) mod jpeg;
 mod mjpeg;
 pub(crate) mod open;
@@ -25,7 +28,10 @@ mod paced;
 mod part_start;
 pub(crate) mod photo_files;
 mod photo_source;
+pub(crate) mod several_sources;
 pub mod source;
+pub(crate) mod source_names;
+pub(crate) mod source_reader;
 pub(crate) mod timed_reader;
 pub(crate) mod v4l2;
 mod y4m;

@@ -48,6 +48,18 @@ pub(crate) fn open(name: &str, request: &SourceRequest) -> Result<Box<dyn Source
     })
 }
 
+/// Reports whether a source is live, without opening it: it has a rate, and frames are dropped where the loop is too slow.
+///
+/// # Errors
+/// When the name is wrong, such as an address without a host.
+pub(crate) fn is_live(name: &str, request: &SourceRequest) -> Result<bool> {
+    let reading = || {
+        let shown = redaction::without_credentials(name);
+        commands::reading_of(name, request).with_context(|| format!("source {shown}"))
+    };
+    Ok(request.fps.is_some() || is_device(Path::new(name)) || matches!(reading()?, Some(Reading::Live(_))))
+}
+
 /// Opens any source but a camera.
 fn open_source(name: &str) -> Result<Box<dyn Source>> {
     let path = Path::new(name);

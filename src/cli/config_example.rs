@@ -10,7 +10,8 @@ const WIDTH: usize = 100;
 const HEAD: &str = "\
 # Configuration of `faceptor run`: the services faceptor.service and faceptor@.service read it.
 #
-# A key is a long option of `faceptor run` (faceptor-run(1)); a list stands for names separated by commas. After a change:
+# A key is a long option of `faceptor run` (faceptor-run(1)); a list stands for names separated by commas, or for several sources.
+# After a change:
 #
 #     faceptor config check && systemctl restart faceptor
 #

@@ -17,6 +17,7 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{ArgAction, Args, Command};
 use toml::{Spanned, Value};
 
+use crate::capture::source_names;
 use crate::cli::run_arguments::RunArguments;
 use crate::files::inputs::Inputs;
 use crate::files::output_file::{self, OutputRules};
@@ -118,8 +119,20 @@ pub(crate) fn expand(arguments: Vec<OsString>, state_directory: Option<&Path>) -
     });
     let Some(path) = named else { return Ok(arguments) };
     let file = ConfigFile::open_for_run(&path, state_directory)?;
+    // Other options of the command line replace those of the file; those that are given several times would be added.
+    let command = command();
+    let repeated = command.get_arguments().filter(|argument| matches!(argument.get_action(), ArgAction::Append));
+    let repeated: Vec<String> =
+        repeated.filter_map(|argument| argument.get_long()).map(|name| format!("--{name}")).collect();
+    let is_of = |argument: &OsString, option: &str| {
+        let text = argument.to_string_lossy();
+        text.strip_prefix(option).is_some_and(|rest| rest.is_empty() || rest.starts_with('='))
+    };
+    let is_replaced = |option: &OsString| {
+        repeated.iter().any(|name| is_of(option, name) && own.iter().any(|argument| is_of(argument, name)))
+    };
     let mut expanded = arguments[..=at].to_vec();
-    expanded.extend_from_slice(file.options());
+    expanded.extend(file.options().iter().filter(|option| !is_replaced(option)).cloned());
     expanded.extend_from_slice(own);
     Ok(expanded)
 }
@@ -151,6 +164,20 @@ fn options_of(text: &str) -> Result<Vec<OsString>, (usize, String)> {
             Value::Boolean(true) if is_flag || value_is_optional => format!("--{name}"),
             Value::Boolean(false) if is_flag || value_is_optional => continue,
             _ if is_flag => return Err((line, format!("{name} must be true or false"))),
+            // Each value is an option of its own: a source may contain a comma.
+            Value::Array(values) if matches!(argument.get_action(), ArgAction::Append) => {
+                let Some((last, others)) = values.split_last() else {
+                    return Err((line, format!("{name} must not be an empty list")));
+                };
+                for value in others {
+                    let Value::String(text) = value else {
+                        return Err((line, format!("{name} must be a list of strings")));
+                    };
+                    options.push(OsString::from(format!("--{name}={text}")));
+                }
+                let Value::String(text) = last else { return Err((line, format!("{name} must be a list of strings"))) };
+                format!("--{name}={text}")
+            }
             value => match scalar(&value) {
                 Some(text) => format!("--{name}={text}"),
                 None => return Err((line, format!("{name} must be a string, a number, or a list of strings"))),
@@ -159,7 +186,12 @@ fn options_of(text: &str) -> Result<Vec<OsString>, (usize, String)> {
         options.push(OsString::from(option));
     }
     match command.try_get_matches_from(&options) {
-        Ok(_) => Ok(options),
+        Ok(matches) => {
+            let sources = matches.get_many::<String>("sources").into_iter().flatten().cloned().collect::<Vec<_>>();
+            let line = lines.get("source").copied().unwrap_or(1);
+            source_names::parse(&sources).map_err(|error| (line, error.to_string()))?;
+            Ok(options)
+        }
         Err(error) => Err(refusal(&error, &lines)),
     }
 }
@@ -244,6 +276,12 @@ mod tests {
         ];
         assert_eq!(texts(&options), expected);
         assert!(options_of("").expect("an empty file").is_empty());
+        let several = options_of("source = [\"/dev/video0\", \"yard=rtsp://host/a,b\"]").expect("is right");
+        assert_eq!(texts(&several), ["--source=/dev/video0", "--source=yard=rtsp://host/a,b"]);
+        assert_eq!(refused("json = true\nsource = []"), "2: source must not be an empty list");
+        assert_eq!(refused("json = true\nsource = [\"a=demo\", \"a=b\"]").split(':').next(), Some("2"), "a name twice");
+        assert_eq!(refused("source = [1, \"demo\"]"), "1: source must be a list of strings");
+        assert_eq!(refused("source = [\"demo\", false]"), "1: source must be a list of strings");
     }
 
     #[test]
@@ -275,6 +313,12 @@ mod tests {
         };
         let expanded = expand(given("--config"), None).expect("is right");
         assert_eq!(texts(&expanded)[..5], ["faceptor", "-v", "run", "--tasks=age", "--config"]);
+        fs::write(&path, "source = [\"demo\", \"a.mp4\"]\nsize = \"64x48\"\n").expect("writable");
+        for source in [["--source", "b.mp4"], ["--source=b.mp4", "-v"]] {
+            let own = [&["faceptor", "run", "--config", path.to_str().expect("UTF-8")], &source[..]].concat();
+            let expanded = expand(own.into_iter().map(OsString::from).collect(), None).expect("is right");
+            assert_eq!(texts(&expanded)[2..4], ["--size=64x48", "--config"], "the sources of the file are replaced");
+        }
         // Another verb has no configuration.
         let other = ["faceptor", "image", "--config", "x"].map(OsString::from).to_vec();
         assert_eq!(expand(other.clone(), None).expect("is left alone"), other);

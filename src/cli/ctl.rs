@@ -48,9 +48,15 @@ enum Verb {
         ms: Option<f64>,
     },
     /// Print the state of the loop.
-    Status,
+    Status {
+        #[command(flatten)]
+        source: SourceArgument,
+    },
     /// Print latency statistics.
-    Stats,
+    Stats {
+        #[command(flatten)]
+        source: SourceArgument,
+    },
     /// Write the next frame, annotated, as a PNG.
     Snapshot {
         #[arg(value_name = "FILE")]
@@ -58,6 +64,8 @@ enum Verb {
         /// Overwrite a file that faceptor did not write. Inputs of the loop are never overwritten.
         #[arg(long)]
         force: bool,
+        #[command(flatten)]
+        source: SourceArgument,
     },
     /// Do something with the loop's gallery.
     Gallery {
@@ -71,9 +79,28 @@ enum Verb {
         name: String,
         #[command(flatten)]
         enrolment: EnrolmentArguments,
+        #[command(flatten)]
+        source: SourceArgument,
     },
     /// End the loop.
     Quit,
+}
+
+#[derive(Args)]
+struct SourceArgument {
+    /// The source by its name, where the loop has several.
+    #[arg(long, value_name = "NAME")]
+    source: Option<String>,
+}
+
+impl SourceArgument {
+    /// Adds the source to a request. Loops of earlier versions do not know the key.
+    fn add_to(&self, mut request: Value) -> Value {
+        if let Some(source) = &self.source {
+            request["source"] = json!(source);
+        }
+        request
+    }
 }
 
 #[derive(Subcommand)]
@@ -115,25 +142,26 @@ fn request(verb: &Verb) -> Result<Value> {
             Some(ms) => json!({"verb": "budget", "ms": ms}),
             None => json!({"verb": "budget"}),
         },
-        Verb::Status => json!({"verb": "status"}),
-        Verb::Stats => json!({"verb": "stats"}),
-        Verb::Snapshot { file, force } => {
+        Verb::Status { source } => source.add_to(json!({"verb": "status"})),
+        Verb::Stats { source } => source.add_to(json!({"verb": "stats"})),
+        Verb::Snapshot { file, force, source } => {
             // The loop may run in another folder.
             let file = std::path::absolute(file).with_context(|| format!("cannot write {}", file.display()))?;
             let Some(file) = file.to_str() else {
                 bail!(UsageError(format!("{}: the path is not UTF-8", file.display())));
             };
-            match force {
+            source.add_to(match force {
                 // Loops of earlier versions do not know the key.
                 false => json!({"verb": "snapshot", "file": file}),
                 true => json!({"verb": "snapshot", "file": file, "force": true}),
-            }
+            })
         }
         Verb::Gallery { verb: GalleryVerb::Reload } => json!({"verb": "reload-gallery"}),
-        Verb::Enroll { name, enrolment } => {
+        Verb::Enroll { name, enrolment, source } => {
             let name = check_name(name).map_err(|reason| UsageError(reason.to_string()))?;
             let (by, EnrolmentArguments { purpose, expires, .. }) = (enrolment.by(), enrolment);
-            json!({"verb": "enroll", "name": name, "by": by, "purpose": purpose, "expires": expires})
+            let request = json!({"verb": "enroll", "name": name, "by": by, "purpose": purpose, "expires": expires});
+            source.add_to(request)
         }
         Verb::Quit => json!({"verb": "quit"}),
     })

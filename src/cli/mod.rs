@@ -35,6 +35,7 @@ mod run;
 mod run_arguments;
 pub(crate) mod run_control;
 pub(crate) mod run_gallery;
+mod run_sources;
 mod tasks;
 mod verify;
 

@@ -9,10 +9,12 @@ use std::thread;
 use anyhow::{Context, Result, anyhow, bail};
 use serde_json::json;
 
-use crate::capture::open;
-use crate::capture::source::Source;
+use crate::capture::feed::OneSource;
+use crate::capture::several_sources::SeveralSources;
+use crate::capture::source_reader::Opening;
 pub use crate::cli::run_arguments::RunArguments;
 use crate::cli::run_control::RunControl;
+use crate::cli::run_sources::RunSources;
 use crate::cli::{Outcome, UsageError, output};
 use crate::control::server::ControlServer;
 use crate::control::signals::Signals;
@@ -20,17 +22,16 @@ use crate::files::output_file::{self, OutputRules};
 use crate::files::result_kind::ResultKind;
 use crate::live::frame::Faces;
 use crate::live::frame_pool::FramePool;
-use crate::live::frame_result::{self, Counters};
-use crate::live::live_loop::{self, Command, LiveLoop};
+use crate::live::frame_result;
+use crate::live::live_loop::{self, Command, LiveLoop, SourceEnd};
 use crate::live::ring::{self, Ring};
-use crate::live::run_stats::RunStats;
+use crate::live::run_stats::{RunReport, RunStats};
 use crate::live::shield::Blur;
 use crate::outputs::draw::overlay::{Annotator, Legend, own_size};
 use crate::outputs::draw::png;
 use crate::outputs::fan_out::{OutputOptions, Outputs, RunFacts};
 use crate::outputs::format::terminal;
 use crate::outputs::publisher::{self, Ending, FrameObserver, Printing, Publisher};
-use crate::platform::redaction;
 use crate::platform::scheduling::{RealtimeGrants, ThreadRole};
 use crate::platform::sensors::Sensors;
 use crate::platform::shutdown::Shutdown;
@@ -66,14 +67,20 @@ pub fn run(arguments: RunArguments) -> Result<Outcome> {
         return Err(UsageError(text.to_owned()).into());
     }
     let buses = arguments.outputs.buses()?;
-    let rules = arguments.rules();
-    if let Some(path) = &arguments.outputs.out {
-        output_file::check(path, ResultKind::Picture, &rules)?;
-    }
     let blur = arguments.blur.blur(arguments.naming.gallery.is_named())?;
-    let mut source = open::open(&arguments.source, &arguments.request())?;
+    if arguments.sources.len() > 1 {
+        arguments.outputs.check_for_several()?;
+    }
+    let sources = RunSources::open(&arguments.sources, &arguments.request())?;
+    let (live, count, names) = (sources.is_live, sources.named.len(), sources.names());
+    let shown: Vec<String> = (0..count).map(|place| sources.shown(place)).collect();
+    let rules = arguments.rules(&sources.named);
+    for place in 0..count {
+        if let Some(path) = arguments.outputs.last_frame(names.get(place).map(String::as_str)) {
+            output_file::check(&path, ResultKind::Picture, &rules)?;
+        }
+    }
     let bundle = arguments.network.open()?;
-    let live = source.period_us().is_some();
     let threads = if live { arguments.threads.live(&arguments.realtime) } else { arguments.threads.threads() }?;
     let tasks = arguments.naming.tasks(&arguments.tasks, &bundle)?;
     let pipeline = Pipeline::with_threads(bundle.clone(), &tasks, &threads)?;
@@ -82,37 +89,44 @@ pub fn run(arguments: RunArguments) -> Result<Outcome> {
     let mut obtained = if live { arguments.realtime.process() } else { RealtimeGrants::default() };
 
     let (sender, commands) = sync_channel(COMMANDS);
-    let (names, gallery) = arguments.naming.open(&bundle, sender.clone())?.unzip();
+    let (track_names, gallery) = arguments.naming.open(&bundle, count, sender.clone())?.unzip();
     let mut control = RunControl {
         commands: sender,
-        run_stats: Arc::default(),
+        sources: sources.named.iter().map(|source| source.name.clone()).collect(),
+        places: shown.iter().take(names.len()).cloned().collect(),
+        run_stats: (0..count).map(|_| Arc::default()).collect(),
         chosen: Arc::new(Mutex::new(pipeline.tasks().clone())),
         budget_us: Arc::default(),
         shutdown: Shutdown::default(),
-        pixel_demand: None,
+        pixel_demands: Vec::new(),
         gallery,
         heat: None,
         granted: Arc::default(),
-        facts: json!({ "source": source.describe(), "network": bundle.manifest().name, "sha256": bundle.sha256() }),
+        facts: json!({ "network": bundle.manifest().name, "sha256": bundle.sha256() }),
         bundle,
     };
+    if !sources.are_several() {
+        control.facts["source"] = json!(sources.description());
+    }
     let settings = arguments.settings();
-    control.budget_us.store(settings.budget_us.or(source.period_us()).unwrap_or(0), Ordering::Relaxed);
+    control.budget_us.store(settings.budget_us.or(sources.period_us()).unwrap_or(0), Ordering::Relaxed);
     control.heat = live.then(|| Arc::new(thermal::HeatMonitor::start(Sensors::of_this_machine())));
     let chooser = control.clone();
     let facts = RunFacts {
         legend: legend.clone(),
-        source: source.describe(),
+        source: sources.description(),
+        names: names.clone(),
         run_stats: control.run_stats.clone(),
         heat: control.heat.clone(),
-        fps: source.period_us().filter(|period_us| *period_us > 0).map(|period_us| 1e6 / period_us as f64),
+        fps: sources.period_us().filter(|period_us| *period_us > 0).map(|period_us| 1e6 / period_us as f64),
         set_tasks: Arc::new(move |names| chooser.choose(names).map(drop).map_err(|refusal| refusal.to_string())),
         shutdown: control.shutdown.clone(),
     };
     let outputs = Outputs::start(OutputOptions { buses, ..arguments.outputs.options(live, &rules) }, facts)?;
-    control.pixel_demand = outputs.pixel_demand();
+    control.pixel_demands = outputs.pixel_demands();
     let run_stats = control.run_stats.clone();
-    let _signals = Signals::start(&control.shutdown, move || print_report(&run_stats)).context("signal handlers")?;
+    let _signals =
+        Signals::start(&control.shutdown, move || print_report(&names, &run_stats)).context("signal handlers")?;
     let server = arguments.outputs.socket()?.map(|path| ControlServer::start(&path, control.clone())).transpose()?;
     if let Some(server) = &server {
         log::info!("control socket: {}", server.path().display());
@@ -120,7 +134,7 @@ pub fn run(arguments: RunArguments) -> Result<Outcome> {
 
     let heat_level = control.heat.as_ref().map(|watch| watch.level()).unwrap_or_default();
     let run = Run { arguments: &arguments, control, outputs, legend: legend.clone(), heat: heat_level, blur };
-    let (counters, ending, asked) = run.through(pipeline, names, settings, &mut *source, commands, &mut obtained)?;
+    let (ends, ending, asked) = run.through(pipeline, track_names, settings, sources, commands, &mut obtained)?;
     drop(server);
     let reported = report(&arguments, &rules, &legend, &ending);
     // The recording has said what it lost. A reader of standard output that has left does not excuse it.
@@ -128,18 +142,29 @@ pub fn run(arguments: RunArguments) -> Result<Outcome> {
         return Ok(Outcome::SomeFailed);
     }
     reported?;
-    if ending.report.published == 0 && counters.frames == 0 && !asked {
-        bail!("source {} gave no frame", redaction::without_credentials(&arguments.source));
+    let mut has_failed = !ending.outputs.recording_complete;
+    for (place, end) in ends.iter().enumerate() {
+        has_failed |= end.counters.bad_frames > 0 || end.failure.is_some();
+        let published = ending.sources.get(place).map_or(0, |source| source.report.published);
+        let Some(shortfall) = shortfall(end, published, arguments.frames).filter(|_| !asked) else { continue };
+        let message = format!("source {} {shortfall}", shown[place]);
+        if count == 1 {
+            bail!(message);
+        }
+        log::error!("{message}");
+        has_failed = true;
     }
-    let frames = counters.frames + counters.bad_frames;
-    if let Some(wanted) = arguments.frames.filter(|wanted| frames < *wanted && !asked) {
-        bail!(
-            "source {} ended after {frames} of {wanted} frames and cannot start over (a pipe cannot; save it as a file)",
-            redaction::without_credentials(&arguments.source)
-        );
+    Ok(if has_failed { Outcome::SomeFailed } else { Outcome::Done })
+}
+
+/// Returns what a source has given too little of; `wanted` is the number of its frames.
+fn shortfall(end: &SourceEnd, published: u64, wanted: Option<u64>) -> Option<String> {
+    let frames = end.counters.frames + end.counters.bad_frames;
+    if published == 0 && end.counters.frames == 0 {
+        return Some("gave no frame".to_owned());
     }
-    let failed = counters.bad_frames > 0 || !ending.outputs.recording_complete;
-    Ok(if failed { Outcome::SomeFailed } else { Outcome::Done })
+    let wanted = wanted.filter(|wanted| frames < *wanted && end.failure.is_none())?;
+    Some(format!("ended after {frames} of {wanted} frames and cannot start over (a pipe cannot; save it as a file)"))
 }
 
 /// Parts of a run, moved to its threads.
@@ -153,20 +178,34 @@ struct Run<'a> {
 }
 
 impl Run<'_> {
+    /// Returns how several sources are opened.
+    fn opening(&self, is_live: bool) -> Opening {
+        let realtime = self.arguments.realtime.clone();
+        Opening {
+            request: self.arguments.request(),
+            prepare: Arc::new(move || {
+                if is_live {
+                    realtime.thread(ThreadRole::Reader, &mut RealtimeGrants::default());
+                }
+            }),
+        }
+    }
+
     /// Starts the publisher, and runs the loop on this thread to its end. Also returns whether the end was requested.
     fn through(
         self,
         pipeline: Pipeline,
-        names: Option<TrackNames>,
+        track_names: Option<TrackNames>,
         settings: live_loop::LoopSettings,
-        source: &mut dyn Source,
+        mut sources: RunSources,
         commands: Receiver<Command>,
         obtained: &mut RealtimeGrants,
-    ) -> Result<(Counters, Ending, bool)> {
-        let (arguments, period_us) = (self.arguments, source.period_us());
+    ) -> Result<(Vec<SourceEnd>, Ending, bool)> {
+        let (arguments, period_us, count) = (self.arguments, sources.period_us(), sources.named.len());
         let limit = usize::from(arguments.following.max_faces);
-        let (realtime, is_live) = (&arguments.realtime, period_us.is_some());
-        let mut ring = Ring::new(|| frame_result::FrameResult::with_room(limit, pipeline.decoders()));
+        let (realtime, is_live) = (&arguments.realtime, sources.is_live);
+        let depth = ring::depth_for(count);
+        let mut ring = Ring::with_depth(depth, || frame_result::FrameResult::with_room(limit, pipeline.decoders()));
         let (results, published) = ring.split();
         let ended = Arc::new(AtomicBool::new(false));
         let links = publisher::PublisherLinks {
@@ -176,10 +215,7 @@ impl Run<'_> {
             shutdown: self.control.shutdown.clone(),
             run_stats: self.control.run_stats.clone(),
             observer: self.control.gallery.clone().map(|gallery| -> FrameObserver {
-                Box::new(move |analysis| {
-                    let (view, task) = gallery.view();
-                    view.observe(analysis, task);
-                })
+                Box::new(move |source, analysis| gallery.observe(source, analysis))
             }),
         };
         let printing = match arguments.outputs.json {
@@ -188,7 +224,8 @@ impl Run<'_> {
             false => Printing::Text,
         };
         let keep_last = arguments.outputs.out.is_some();
-        let publisher = Publisher::new(links, self.legend, self.outputs, printing, period_us, keep_last);
+        let (names, opening) = (sources.names(), self.opening(is_live));
+        let publisher = Publisher::new(links, self.legend, self.outputs, printing, &names, period_us, keep_last);
         thread::scope(|scope| {
             let shutdown = self.control.shutdown.clone();
             let builder = thread::Builder::new().name("publisher".to_owned()).stack_size(PUBLISHER_STACK_BYTES);
@@ -203,30 +240,43 @@ impl Run<'_> {
             })?;
             let looped = {
                 let _ended = AtEnd(|| ended.store(true, Ordering::Release));
+                // The reading threads start before this one gets its priority.
+                let several = match sources.alone {
+                    Some(_) => None,
+                    None => Some(SeveralSources::start(&sources.named, &opening)?),
+                };
                 if is_live {
                     realtime.thread(ThreadRole::Loop, obtained);
                     // Set only here.
                     let _ = self.control.granted.set(obtained.clone());
-                    log::info!("{}", source.describe());
+                    if let Some(source) = &sources.alone {
+                        log::info!("{}", source.describe());
+                    }
                     log::info!("{}", obtained.summary());
                     obtained.missing.iter().for_each(|missing| log::warn!("{missing}"));
                 }
-                let pixel_demand = self.control.pixel_demand.clone();
+                let pixel_demands = self.control.pixel_demands.clone();
                 let links = live_loop::LoopLinks {
                     commands,
                     shutdown: self.control.shutdown.clone(),
-                    wants_pixels: Box::new(move || {
-                        keep_last || pixel_demand.as_ref().is_some_and(|demand| demand.wants_pixels())
+                    wants_pixels: Box::new(move |source| {
+                        keep_last || pixel_demands.get(source).is_some_and(|demand| demand.wants_pixels())
                     }),
                     heat: self.heat,
                     results,
                     publisher: publishing.thread().clone(),
-                    frame_pool: FramePool::new(ring::DEPTH + SHARED_FRAMES, 0),
+                    frame_pool: FramePool::new(depth + SHARED_FRAMES * count, 0),
                 };
                 let options = TrackerOptions { limit, smoothing: !arguments.following.no_smoothing };
-                let faces = Faces::new(pipeline, options).smoothed(arguments.following.steady_s());
-                let faces = faces.named(names).blurred(self.blur);
-                LiveLoop::new(faces, settings, period_us, links).and_then(|live| live.run(source))
+                let faces = Faces::of_several(pipeline, options, count).smoothed(arguments.following.steady_s());
+                let faces = faces.named(track_names).blurred(self.blur);
+                match (several, sources.alone.as_deref_mut()) {
+                    (None, Some(source)) => LiveLoop::new(faces, settings, period_us, links)
+                        .and_then(|live| live.run_several(&mut OneSource(source))),
+                    (Some(mut several), _) => LiveLoop::of_several(faces, settings, count, is_live, links)
+                        .and_then(|live| live.run_several(&mut several)),
+                    (None, None) => Err(anyhow!("there is no source")),
+                }
             };
             let asked = self.control.shutdown.is_requested();
             publishing.thread().unpark();
@@ -243,12 +293,15 @@ fn report(arguments: &RunArguments, rules: &OutputRules, legend: &Arc<Legend>, e
 }
 
 fn write_last(arguments: &RunArguments, rules: &OutputRules, legend: &Arc<Legend>, ending: &Ending) -> Result<()> {
-    if let (Some(path), Some(last)) = (&arguments.outputs.out, &ending.last) {
+    for source in &ending.sources {
+        let Some((path, last)) = arguments.outputs.last_frame(source.name.as_deref()).zip(source.last.as_ref()) else {
+            continue;
+        };
         match &last.still {
             Some(still) => {
                 let mut annotator = Annotator::new(legend.clone());
                 let picture = still.draw(&mut annotator, &last.analysis, &last.identities.list(), own_size);
-                output_file::write(path, ResultKind::Picture, rules, |file| png::encode_picture(file, picture, None))?;
+                output_file::write(&path, ResultKind::Picture, rules, |file| png::encode_picture(file, picture, None))?;
             }
             None => bail!("the last frame was not kept, so {} is not written", path.display()),
         }
@@ -260,19 +313,30 @@ fn print_table(arguments: &RunArguments, ending: &Ending) -> Result<()> {
     if !ending.outputs.stdout_complete {
         return Err(output::Closed.into());
     }
-    if ending.report.published > 0 {
+    for source in ending.sources.iter().filter(|source| source.report.published > 0) {
+        let table = table_of(source.name.as_deref(), &source.report);
         match arguments.outputs.json || arguments.outputs.writes_video() {
             // Standard output holds JSON only, or frames only.
-            true => print_on_stderr(&ending.report.table()),
-            false => output::print(&ending.report.table())?,
+            true => print_on_stderr(&table),
+            false => output::print(&table)?,
         }
     }
     Ok(())
 }
 
-/// Prints the table on standard error, for SIGUSR1.
-fn print_report(run_stats: &RunStats) {
-    print_on_stderr(&run_stats.read().table());
+/// Returns the table of a source, below its name where there are several.
+fn table_of(name: Option<&str>, report: &RunReport) -> String {
+    match name {
+        Some(name) => format!("{name}: {}", report.table()),
+        None => report.table(),
+    }
+}
+
+/// Prints the tables on standard error, for SIGUSR1.
+fn print_report(names: &[String], run_stats: &[Arc<RunStats>]) {
+    for (place, run_stats) in run_stats.iter().enumerate() {
+        print_on_stderr(&table_of(names.get(place).map(String::as_str), &run_stats.read()));
+    }
 }
 
 /// Prints lines on standard error. A closed standard error is no failure.

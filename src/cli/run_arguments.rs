@@ -6,6 +6,7 @@ use clap::Args;
 use v4l::FourCC;
 
 use crate::capture::source::SourceRequest;
+use crate::capture::source_names::NamedSource;
 use crate::cli::UsageError;
 use crate::cli::blur_arguments::BlurArguments;
 use crate::cli::network_arguments::{NetworkArguments, TaskArguments};
@@ -32,16 +33,17 @@ pub struct RunArguments {
     config: Option<PathBuf>,
     /// A camera (/dev/video0), a network camera (rtsp://..., http://...), `libcamera` (a Raspberry Pi's camera),
     /// `gst:PIPELINE` (what GStreamer reads), `demo` (the embedded clip), a film, a photo, a folder of photos, or `-` for
-    /// YUV4MPEG2 or JPEGs on standard input. Addresses and films need ffmpeg.
-    #[arg(long, value_name = "SOURCE", default_value = "demo")]
-    pub source: String,
+    /// YUV4MPEG2 or JPEGs on standard input. Addresses and films need ffmpeg. Given up to eight times, the sources share the
+    /// network and the time; NAME=SOURCE names one in every output [default: the name of its device, file or host].
+    #[arg(long = "source", value_name = "SOURCE", default_value = "demo")]
+    pub sources: Vec<String>,
     #[command(flatten)]
     camera: CameraArguments,
     #[command(flatten)]
     pub tasks: TaskArguments,
     #[command(flatten)]
     pub network: NetworkArguments,
-    /// End after this many frames. A source that ends before starts over; a pipe cannot, so the run ends with status 1
+    /// End after this many frames of each source. A source that ends before starts over; a pipe cannot, so the run ends with status 1
     /// [default: the whole source once].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub frames: Option<u64>,
@@ -81,7 +83,7 @@ struct CameraArguments {
 #[derive(Args)]
 pub struct PaceArguments {
     /// Time budget of a frame. Tasks that do not fit are deferred, and their last results are repeated [default: the period
-    /// of a live source, no limit for others].
+    /// of a live source, the mean time between two frames of several, no limit for others].
     #[arg(long, value_name = "MS", value_parser = positive)]
     pub budget_ms: Option<f64>,
     /// Results of a live source are published this long after capture [default: chosen from the cost of the first frames].
@@ -111,7 +113,7 @@ pub struct OutputArguments {
     /// Print one JSON object a frame, each on a line.
     #[arg(long)]
     pub json: bool,
-    /// Write the last frame, annotated, as a PNG.
+    /// Write the last frame, annotated, as a PNG. Several sources have a file each: last-NAME.png.
     #[arg(long, value_name = "PNG")]
     pub out: Option<PathBuf>,
     /// Record the JSON lines in this file.
@@ -201,10 +203,12 @@ impl RunArguments {
     }
 
     /// Returns what the outputs may replace.
-    pub fn rules(&self) -> OutputRules {
-        let inputs = [output_rules::source_files(&self.source), output_rules::network_files(&self.network)];
+    pub fn rules(&self, sources: &[NamedSource]) -> OutputRules {
+        let network = output_rules::network_files(&self.network);
+        let inputs: Vec<PathBuf> =
+            sources.iter().flat_map(|source| output_rules::source_files(&source.place)).chain(network).collect();
         let gallery = self.naming.gallery.files();
-        self.outputs.force.rules(inputs.iter().flatten().chain(&self.config).chain(gallery))
+        self.outputs.force.rules(inputs.iter().chain(&self.config).chain(gallery))
     }
 
     /// Returns the settings of the loop.
@@ -261,6 +265,33 @@ impl OutputArguments {
             webhook: webhook.map_err(|error| wrong("webhook", &error))?,
             mqtt: mqtt.map_err(|error| wrong("mqtt", &error))?,
         })
+    }
+
+    /// Checks that each output can show several sources.
+    ///
+    /// # Errors
+    /// For outputs of one picture.
+    pub fn check_for_several(&self) -> Result<(), UsageError> {
+        let refused = [
+            ("--display", self.display.is_some()),
+            ("--record-video", self.record_video.is_some()),
+            ("--video -", self.writes_video()),
+        ];
+        match refused.iter().find(|(_, is_given)| *is_given) {
+            Some((option, _)) => Err(UsageError(format!(
+                "{option} shows the picture of one source, and this run has several: start another run for it, or use --preview"
+            ))),
+            None => Ok(()),
+        }
+    }
+
+    /// Returns the path of the last frame of a source; `name` is that of one of several.
+    pub fn last_frame(&self, name: Option<&str>) -> Option<PathBuf> {
+        let path = self.out.as_ref()?;
+        let Some(name) = name else { return Some(path.clone()) };
+        let stem = path.file_stem().unwrap_or_default().to_string_lossy();
+        let ending = path.extension().map(|ending| format!(".{}", ending.to_string_lossy())).unwrap_or_default();
+        Some(path.with_file_name(format!("{stem}-{name}{ending}")))
     }
 
     /// Returns true when standard output holds frames, and neither lines nor the table.

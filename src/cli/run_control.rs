@@ -6,13 +6,13 @@ use std::sync::mpsc::{SyncSender, TrySendError};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use crate::cli::run_gallery::RunGallery;
 use crate::control::protocol::Refusal;
 use crate::control::{Enrolment, LoopControl, PendingResult};
 use crate::live::live_loop::Command;
-use crate::live::run_stats::RunStats;
+use crate::live::run_stats::{RunReport, RunStats};
 use crate::outputs::sinks::pixel_demand::PixelDemand;
 use crate::platform::scheduling::RealtimeGrants;
 use crate::platform::shutdown::Shutdown;
@@ -28,20 +28,32 @@ const SNAPSHOT_PATIENCE: Duration = Duration::from_secs(4);
 pub struct RunControl {
     pub bundle: Arc<Bundle>,
     pub commands: SyncSender<Command>,
-    pub run_stats: Arc<RunStats>,
+    /// The names of the sources.
+    pub sources: Vec<String>,
+    /// What each of several sources is, without credentials.
+    pub places: Vec<String>,
+    /// One for each source.
+    pub run_stats: Vec<Arc<RunStats>>,
     pub chosen: Arc<Mutex<TaskList>>,
-    /// 0 without a budget.
+    /// 0 without a budget, and for that of the rates of several sources.
     pub budget_us: Arc<AtomicU64>,
     pub shutdown: Shutdown,
-    /// Takes snapshots, if the run has outputs.
-    pub pixel_demand: Option<Arc<PixelDemand>>,
+    /// Take snapshots, one for each source.
+    pub pixel_demands: Vec<Arc<PixelDemand>>,
     /// The gallery, if faces are named.
     pub gallery: Option<RunGallery>,
     pub heat: Option<Arc<thermal::HeatMonitor>>,
     /// The scheduling and memory locking that the machine granted to a live run, once known.
     pub granted: Arc<OnceLock<RealtimeGrants>>,
-    /// Constant facts: the source and the network.
+    /// Constant facts: the network, and the source if there is one.
     pub facts: Value,
+}
+
+/// What a command is for.
+enum Scope {
+    All,
+    /// The source in this place.
+    One(usize),
 }
 
 impl RunControl {
@@ -55,6 +67,46 @@ impl RunControl {
     fn gallery(&self) -> Result<&RunGallery, Refusal> {
         let missing = || Refusal::Failed("this run has no gallery: start it with --gallery FILE".to_owned());
         self.gallery.as_ref().ok_or_else(missing)
+    }
+
+    /// Returns what a command with this source, or without one, is for.
+    fn scope(&self, source: Option<&str>) -> Result<Scope, Refusal> {
+        let Some(name) = source else {
+            return Ok(if self.sources.len() == 1 { Scope::One(0) } else { Scope::All });
+        };
+        let missing = || Refusal::BadArgument(format!("there is no source {name:?}: {}", self.sources.join(", ")));
+        self.sources.iter().position(|other| other == name).map(Scope::One).ok_or_else(missing)
+    }
+
+    /// Returns the place of the one source that a command is for.
+    fn one_source(&self, verb: &str, source: Option<&str>) -> Result<usize, Refusal> {
+        match self.scope(source)? {
+            Scope::One(place) => Ok(place),
+            Scope::All => {
+                let names = self.sources.join(", ");
+                Err(Refusal::BadArgument(format!("{verb}: which source? Name one of {names}")))
+            }
+        }
+    }
+
+    /// Returns the report of a source.
+    fn report(&self, place: usize) -> RunReport {
+        self.run_stats.get(place).map(|run_stats| run_stats.read()).unwrap_or_default()
+    }
+
+    /// Returns the state of a source.
+    fn status_of(&self, place: usize) -> Map<String, Value> {
+        let mut status = self.report(place).status();
+        if let Some(what) = self.places.get(place) {
+            status.insert("source".to_owned(), json!(what));
+        }
+        status
+    }
+
+    /// Returns what `value` makes of the place of each source, by name.
+    fn by_name(&self, value: impl Fn(usize) -> Value) -> Value {
+        let entries = self.sources.iter().enumerate().map(|(place, name)| (name.clone(), value(place)));
+        Value::Object(entries.collect())
     }
 
     fn names(&self, list: &TaskList) -> Vec<&str> {
@@ -89,7 +141,14 @@ impl LoopControl for RunControl {
     }
 
     fn budget(&self) -> Value {
-        let us = self.budget_us.load(Ordering::Relaxed);
+        let set_us = self.budget_us.load(Ordering::Relaxed);
+        // That of several sources follows from those that give frames now.
+        let latest = (0..self.sources.len()).map(|place| self.report(place));
+        let latest = latest.filter(|report| report.deadlines.is_some()).max_by_key(|report| report.reported_us);
+        let us = match latest.and_then(|report| report.deadlines) {
+            Some(deadlines) if set_us == 0 && self.sources.len() > 1 => deadlines.budget_us,
+            _ => set_us,
+        };
         json!({ "budget_ms": (us > 0).then_some(us as f64 / 1e3) })
     }
 
@@ -101,8 +160,13 @@ impl LoopControl for RunControl {
         Ok(self.budget())
     }
 
-    fn status(&self) -> Value {
-        let mut status = self.run_stats.read().status();
+    fn status(&self, source: Option<&str>) -> Result<Value, Refusal> {
+        let mut status = match self.scope(source)? {
+            Scope::One(place) => self.status_of(place),
+            Scope::All => {
+                Map::from_iter([("sources".to_owned(), self.by_name(|place| Value::Object(self.status_of(place))))])
+            }
+        };
         if let Some(granted) = self.granted.get() {
             status.insert("realtime".to_owned(), json!(granted));
         }
@@ -112,16 +176,20 @@ impl LoopControl for RunControl {
         for part in [&self.facts, &self.tasks(), &self.budget()] {
             status.extend(part.as_object().cloned().unwrap_or_default());
         }
-        Value::Object(status)
+        Ok(Value::Object(status))
     }
 
-    fn stats(&self) -> Value {
-        self.run_stats.read().stats()
+    fn stats(&self, source: Option<&str>) -> Result<Value, Refusal> {
+        Ok(match self.scope(source)? {
+            Scope::One(place) => self.report(place).stats(),
+            Scope::All => json!({ "sources": self.by_name(|place| self.report(place).stats()) }),
+        })
     }
 
-    fn snapshot(&self, file: &Path, force: bool) -> Result<PendingResult, Refusal> {
-        let demand =
-            self.pixel_demand.as_ref().ok_or_else(|| Refusal::Failed("this run takes no snapshots".to_owned()))?;
+    fn snapshot(&self, source: Option<&str>, file: &Path, force: bool) -> Result<PendingResult, Refusal> {
+        let place = self.one_source("snapshot", source)?;
+        let missing = || Refusal::Failed("this run takes no snapshots".to_owned());
+        let demand = self.pixel_demands.get(place).ok_or_else(missing)?;
         let ticket = demand.snapshot(file.to_owned(), force).map_err(|_| Refusal::Busy)?;
         let (file, until) = (file.to_owned(), Instant::now() + SNAPSHOT_PATIENCE);
         Ok(Box::new(move || match ticket.outcome() {
@@ -136,8 +204,9 @@ impl LoopControl for RunControl {
         self.gallery()?.reload()
     }
 
-    fn enrol(&self, enrolment: Enrolment) -> Result<PendingResult, Refusal> {
-        self.gallery()?.enrol(enrolment)
+    fn enrol(&self, source: Option<&str>, enrolment: Enrolment) -> Result<PendingResult, Refusal> {
+        let gallery = self.gallery()?;
+        gallery.enrol(self.one_source("enroll", source)?, enrolment)
     }
 
     fn quit(&self) -> Result<Value, Refusal> {

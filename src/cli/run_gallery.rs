@@ -22,7 +22,7 @@ use crate::recognition::face_in_view::{self, FaceInView, View};
 use crate::recognition::recognizer::Recognizer;
 use crate::recognition::roster_keeper::RosterKeeper;
 use crate::recognition::track_names::TrackNames;
-use faceptor::stages::{TaskList, select_tasks};
+use faceptor::stages::{Analysis, TaskList, select_tasks};
 use faceptor_gallery::{Decision, Details, Gallery, KeySource, Roster, StoredTemplate, Template, check_name};
 use faceptor_nn::bundle::Bundle;
 
@@ -70,11 +70,16 @@ impl RunGalleryArguments {
         Ok(tasks)
     }
 
-    /// Opens the gallery and prepares the names of the tracks; `None` without a gallery.
+    /// Opens the gallery and prepares the names of the tracks of so many sources; `None` without a gallery.
     ///
     /// # Errors
     /// When the gallery cannot be opened, is of another network, or there is no threshold.
-    pub fn open(&self, bundle: &Bundle, commands: SyncSender<Command>) -> Result<Option<(TrackNames, RunGallery)>> {
+    pub fn open(
+        &self,
+        bundle: &Bundle,
+        sources: usize,
+        commands: SyncSender<Command>,
+    ) -> Result<Option<(TrackNames, RunGallery)>> {
         if !self.gallery.is_named() {
             return Ok(None);
         }
@@ -82,8 +87,9 @@ impl RunGalleryArguments {
         let (gallery, key) = self.gallery.open_with_key()?;
         let task = recognizer.task;
         let (place, threshold) = (self.gallery.clone(), self.threshold);
-        let (keeper, view, busy) = (RosterKeeper::default(), FaceInView::default(), AtomicBool::new(false));
-        let inner = Inner { place, threshold, recognizer, key, commands, keeper, view, busy };
+        let (keeper, busy) = (RosterKeeper::default(), AtomicBool::new(false));
+        let views = (0..sources).map(|_| FaceInView::default()).collect();
+        let inner = Inner { place, threshold, recognizer, key, commands, keeper, views, busy };
         let roster = Arc::new(inner.roster(&gallery)?);
         inner.keeper.keep(&roster);
         Ok(Some((TrackNames::new(task, roster), RunGallery(Arc::new(inner)))))
@@ -101,15 +107,18 @@ struct Inner {
     key: KeySource,
     commands: SyncSender<Command>,
     keeper: RosterKeeper,
-    view: FaceInView,
+    /// One for each source.
+    views: Vec<FaceInView>,
     /// A change is being made.
     busy: AtomicBool,
 }
 
 impl RunGallery {
-    /// Returns where the faces in view are handed over, and the recognition's index among the tasks.
-    pub fn view(&self) -> (&FaceInView, usize) {
-        (&self.0.view, self.0.recognizer.task)
+    /// Takes notice of the faces of a frame, of the source in this place.
+    pub fn observe(&self, source: usize, analysis: &Analysis) {
+        if let Some(view) = self.0.views.get(source) {
+            view.observe(analysis, self.0.recognizer.task);
+        }
     }
 
     /// Reads the gallery anew on a thread of its own, and hands its state to the loop.
@@ -123,18 +132,18 @@ impl RunGallery {
         })
     }
 
-    /// Enrols the face in view on a thread of its own, and hands the new state to the loop.
+    /// Enrols the face in view of a source on a thread of its own, and hands the new state to the loop.
     ///
     /// # Errors
     /// While another change is being made, and for a name or a time that cannot be stored.
-    pub fn enrol(&self, enrolment: Enrolment) -> Result<PendingResult, Refusal> {
+    pub fn enrol(&self, source: usize, enrolment: Enrolment) -> Result<PendingResult, Refusal> {
         let refused = |reason: String| Refusal::BadArgument(format!("enroll: {reason}"));
         let now = dates::now();
         let name = check_name(&enrolment.name).map_err(|reason| refused(reason.to_string()))?.to_owned();
         let expires_at = dates::end_of_enrolment(&enrolment.expires, now).map_err(refused)?;
         let details =
             Details { name, enrolled_at: now, enrolled_by: enrolment.by, purpose: enrolment.purpose, expires_at };
-        self.change(move |inner| inner.enrol(details))
+        self.change(move |inner| inner.enrol(source, details))
     }
 
     /// Starts a change on a thread of its own, one at a time.
@@ -190,8 +199,9 @@ impl Inner {
         Ok(json!({ "people": people, "templates": templates }))
     }
 
-    fn enrol(&self, details: Details) -> Result<Value> {
-        let views = self.view.collect(VIEW_PATIENCE).map_err(|reasons| refusal(&reasons))?;
+    fn enrol(&self, source: usize, details: Details) -> Result<Value> {
+        let view = self.views.get(source).context("there is no such source")?;
+        let views = view.collect(VIEW_PATIENCE).map_err(|reasons| refusal(&reasons))?;
         let View { embedding, eyes_px } = face_in_view::mean(&views);
         let now = dates::now();
         let template = Template::of(&embedding, self.recognizer.network.dimension)?;

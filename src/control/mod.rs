@@ -41,7 +41,8 @@ impl std::fmt::Debug for Enrolment {
 
 /// Controls a running loop. Called from the server's thread; every method returns at once.
 ///
-/// The values are JSON objects, which become the `result` of a response.
+/// The values are JSON objects, which become the `result` of a response. A `source` is the name of one of several sources, or
+/// of the one.
 pub trait LoopControl: Send {
     /// Returns the chosen tasks, in order of priority, and the available ones.
     fn tasks(&self) -> Value;
@@ -55,21 +56,21 @@ pub trait LoopControl: Send {
     /// Sets the budget of a frame in milliseconds from the next frame on.
     fn set_budget_ms(&self, ms: f64) -> Result<Value, Refusal>;
 
-    /// Returns the state of the loop: source, frames, faces, level of degradation.
-    fn status(&self) -> Value;
+    /// Returns the state of the loop: source, frames, faces, level of degradation. Without a name, that of all sources.
+    fn status(&self, source: Option<&str>) -> Result<Value, Refusal>;
 
-    /// Returns latency statistics.
-    fn stats(&self) -> Value;
+    /// Returns latency statistics. Without a name, those of all sources.
+    fn stats(&self, source: Option<&str>) -> Result<Value, Refusal>;
 
     /// Writes the next frame, annotated, as a PNG file; with `force` also over a file that this program did not write. The
     /// result comes when the file has been written.
-    fn snapshot(&self, file: &Path, force: bool) -> Result<PendingResult, Refusal>;
+    fn snapshot(&self, source: Option<&str>, file: &Path, force: bool) -> Result<PendingResult, Refusal>;
 
     /// Reads the gallery anew. The result comes when the loop has the new state.
     fn reload_gallery(&self) -> Result<PendingResult, Refusal>;
 
     /// Enrols the one face in view. The result comes when the gallery is written and the loop has its new state.
-    fn enrol(&self, enrolment: Enrolment) -> Result<PendingResult, Refusal>;
+    fn enrol(&self, source: Option<&str>, enrolment: Enrolment) -> Result<PendingResult, Refusal>;
 
     /// Ends the loop after the current frame.
     fn quit(&self) -> Result<Value, Refusal>;

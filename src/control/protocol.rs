@@ -87,6 +87,7 @@ struct ControlRequest {
     verb: String,
     tasks: Option<TaskNames>,
     ms: Option<f64>,
+    source: Option<String>,
     file: Option<PathBuf>,
     force: Option<bool>,
     name: Option<String>,
@@ -180,6 +181,7 @@ fn request(line: &[u8], id: &RequestId, target: &dyn LoopControl) -> Result<Done
     let given = [
         ("tasks", request.tasks.is_some()),
         ("ms", request.ms.is_some()),
+        ("source", request.source.is_some()),
         ("file", request.file.is_some()),
         ("force", request.force.is_some()),
         ("name", request.name.is_some()),
@@ -190,13 +192,15 @@ fn request(line: &[u8], id: &RequestId, target: &dyn LoopControl) -> Result<Done
     let taken: &[&str] = match request.verb.as_str() {
         "set-tasks" => &["tasks"],
         "budget" => &["ms"],
-        "snapshot" => &["file", "force"],
-        "enroll" => &["name", "by", "purpose", "expires"],
+        "status" | "stats" => &["source"],
+        "snapshot" => &["source", "file", "force"],
+        "enroll" => &["source", "name", "by", "purpose", "expires"],
         _ => &[],
     };
     if let Some((name, _)) = given.iter().find(|(name, is_given)| *is_given && !taken.contains(name)) {
         return Err(wrong(&format!("takes no {name}")));
     }
+    let source = request.source.as_deref();
     let result = match request.verb.as_str() {
         "tasks" => Ok(target.tasks()),
         "set-tasks" => match request.tasks {
@@ -208,11 +212,11 @@ fn request(line: &[u8], id: &RequestId, target: &dyn LoopControl) -> Result<Done
             Some(ms) if ms > 0.0 && ms <= MAX_BUDGET_MS => target.set_budget_ms(ms),
             Some(ms) => Err(wrong(&format!("{ms} ms is not above 0 and at most {MAX_BUDGET_MS}"))),
         },
-        "status" => Ok(target.status()),
-        "stats" => Ok(target.stats()),
+        "status" => target.status(source),
+        "stats" => target.stats(source),
         "snapshot" => match &request.file {
             Some(file) if file.is_absolute() => {
-                return target.snapshot(file, request.force.unwrap_or(false)).map(Done::Pending);
+                return target.snapshot(source, file, request.force.unwrap_or(false)).map(Done::Pending);
             }
             Some(file) => Err(wrong(&format!("{} is not an absolute path", file.display()))),
             None => Err(wrong("file is missing, the absolute path of a PNG")),
@@ -226,7 +230,7 @@ fn request(line: &[u8], id: &RequestId, target: &dyn LoopControl) -> Result<Done
                     purpose: request.purpose.unwrap_or_default(),
                     expires: request.expires.unwrap_or_else(|| "never".to_owned()),
                 };
-                return target.enrol(enrolment).map(Done::Pending);
+                return target.enrol(source, enrolment).map(Done::Pending);
             }
             None => Err(wrong("name is missing, that of the person in view")),
         },
@@ -279,15 +283,16 @@ pub mod tests {
         fn set_budget_ms(&self, ms: f64) -> Result<Value, Refusal> {
             self.record(format!("budget {ms}"))
         }
-        fn status(&self) -> Value {
-            json!({"frames": 7, "padding": "x".repeat(self.padding)})
+        fn status(&self, source: Option<&str>) -> Result<Value, Refusal> {
+            Ok(json!({"frames": 7, "of": source, "padding": "x".repeat(self.padding)}))
         }
-        fn stats(&self) -> Value {
-            json!({"stages": {}})
+        fn stats(&self, _source: Option<&str>) -> Result<Value, Refusal> {
+            Ok(json!({"stages": {}}))
         }
-        fn snapshot(&self, file: &Path, force: bool) -> Result<PendingResult, Refusal> {
+        fn snapshot(&self, source: Option<&str>, file: &Path, force: bool) -> Result<PendingResult, Refusal> {
+            let of = source.map(|source| format!(" of {source}")).unwrap_or_default();
             let forced = if force { " by force" } else { "" };
-            let result = self.record(format!("snapshot {}{forced}", file.display()))?;
+            let result = self.record(format!("snapshot {}{of}{forced}", file.display()))?;
             let mut asked = 0;
             Ok(Box::new(move || {
                 asked += 1;
@@ -298,7 +303,7 @@ pub mod tests {
             let result = self.record("reload".to_owned())?;
             Ok(Box::new(move || Some(Ok(result.clone()))))
         }
-        fn enrol(&self, enrolment: Enrolment) -> Result<PendingResult, Refusal> {
+        fn enrol(&self, _source: Option<&str>, enrolment: Enrolment) -> Result<PendingResult, Refusal> {
             let Enrolment { name, by, purpose, expires } = enrolment;
             let result = self.record(format!("enroll {name} by {by} for {purpose:?} until {expires}"))?;
             Ok(Box::new(move || Some(Ok(result.clone()))))
@@ -331,6 +336,7 @@ pub mod tests {
             (r#"{"id": 1.5, "verb": "budget", "ms": 12.5}"#, json!(1.5)),
             (r#"{"verb": "snapshot", "file": "/tmp/a b.png"}"#, Value::Null),
             (r#"{"verb": "snapshot", "file": "/b.png", "force": true}"#, Value::Null),
+            (r#"{"verb": "snapshot", "file": "/c.png", "source": "door"}"#, Value::Null),
             (r#"{"verb": "reload-gallery"}"#, Value::Null),
             (r#"{"verb": "enroll", "name": "Ada", "by": "root", "purpose": "door", "expires": "1y"}"#, Value::Null),
             (r#"{"verb": "enroll", "name": "Ada"}"#, Value::Null),
@@ -350,6 +356,7 @@ pub mod tests {
                 "budget 12.5",
                 "snapshot /tmp/a b.png",
                 "snapshot /b.png by force",
+                "snapshot /c.png of door",
                 "reload",
                 "enroll Ada by root for \"door\" until 1y",
                 "enroll Ada by the control socket for \"\" until never",
@@ -392,6 +399,7 @@ pub mod tests {
         let target = FakeLoop::default();
         assert_eq!(ask(&target, r#"{"verb": "tasks"}"#)["result"]["tasks"], json!(["age"]));
         assert_eq!(ask(&target, r#"{"verb": "status"}"#)["result"]["frames"], json!(7));
+        assert_eq!(ask(&target, r#"{"verb": "status", "source": "door"}"#)["result"]["of"], json!("door"));
         assert_eq!(ask(&target, r#"{"verb": "stats"}"#)["result"], json!({"stages": {}}));
         assert_eq!(ask(&target, r#"{"verb": "budget"}"#)["result"]["budget_ms"], json!(33.0));
     }
@@ -409,6 +417,8 @@ pub mod tests {
             (r#"{"verb": "tasks", "extra": 1}"#, "malformed", "extra"),
             (r#"{"verb": "reboot"}"#, "unknown-verb", "set-tasks"),
             (r#"{"verb": "quit", "ms": 3}"#, "bad-argument", "takes no ms"),
+            (r#"{"verb": "set-tasks", "tasks": "age", "source": "door"}"#, "bad-argument", "takes no source"),
+            (r#"{"verb": "budget", "source": "door"}"#, "bad-argument", "takes no source"),
             (r#"{"verb": "set-tasks"}"#, "bad-argument", "tasks are missing"),
             (r#"{"verb": "set-tasks", "tasks": "nose"}"#, "bad-argument", "no task nose"),
             (r#"{"verb": "budget", "ms": 0}"#, "bad-argument", "above 0"),

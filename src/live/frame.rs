@@ -23,10 +23,18 @@ use faceptor_results::cover::Covers;
 const TRACKING_TAKEN_HALVES: u64 = 4;
 const TRACKING_KEPT_HALVES: u64 = 5;
 
-/// The faces of the loop and all that is kept from frame to frame.
+/// The network of the loop, and the faces of each source.
 pub struct Faces {
-    video: VideoFaces,
+    pipeline: Pipeline,
     policy: Budgeted,
+    sources: Vec<SourceFaces>,
+    /// The source whose turn it is.
+    turn: usize,
+}
+
+/// The faces of one source and all that is kept of them from frame to frame.
+struct SourceFaces {
+    video: VideoFaces,
     /// Names of the tracks, with a gallery.
     names: Option<TrackNames>,
     /// Covers of the heads, with `--blur`.
@@ -67,7 +75,10 @@ pub struct Done {
 struct Budgeted {
     allowance: Allowance,
     costs: Costs,
-    schedule: Schedule,
+    /// One for each source.
+    schedules: Vec<Schedule>,
+    /// The source whose turn it is.
+    turn: usize,
     time: LoopClock,
     timing: Timing,
     /// When the step that runs began.
@@ -143,7 +154,7 @@ impl FramePolicy for Budgeted {
             available_us: self.allowance.budget_us.map(|budget| budget.saturating_sub(spent_us)),
             level: self.allowance.level,
         };
-        self.schedule.plan(&frame, &self.costs)
+        self.schedules[self.turn].plan(&frame, &self.costs)
     }
 
     fn share_begins(&mut self, share: &FaceShare) {
@@ -151,72 +162,97 @@ impl FramePolicy for Budgeted {
     }
 
     fn share_ended(&mut self, slot: usize, tasks: &TaskList, ran: u32) {
-        self.schedule.record(slot, tasks, ran);
+        self.schedules[self.turn].record(slot, tasks, ran);
     }
 
     fn face_appeared(&mut self, slot: usize) {
-        self.schedule.welcome(slot);
+        self.schedules[self.turn].welcome(slot);
     }
 
     fn task_chosen(&mut self, task: u8) {
-        self.schedule.welcome_task(task);
+        self.schedules[self.turn].welcome_task(task);
     }
 }
 
 impl Faces {
-    /// Takes a pipeline with its chosen tasks.
+    /// Takes a pipeline with its chosen tasks, for one source.
     pub fn new(pipeline: Pipeline, options: TrackerOptions) -> Faces {
-        let tasks = pipeline.decoders().len();
+        Faces::of_several(pipeline, options, 1)
+    }
+
+    /// Takes a pipeline with its chosen tasks, which `sources` sources share. The first one has its turn.
+    pub fn of_several(mut pipeline: Pipeline, options: TrackerOptions, sources: usize) -> Faces {
+        let (tasks, count) = (pipeline.decoders().len(), sources.max(1));
         let policy = Budgeted {
             allowance: Allowance { started_us: 0, budget_us: None, level: 0 },
             costs: Costs::new(pipeline.shared(), tasks),
-            schedule: Schedule::default(),
+            schedules: vec![Schedule::default(); count],
+            turn: 0,
             time: LoopClock::Machine,
             timing: Timing::new(tasks),
             since_us: 0,
             surely: 0,
         };
-        let video = VideoFaces::new(pipeline, options);
-        Faces { video, policy, names: None, shield: None, elapsed_s: 0.0, size: [0; 2] }
+        let sources = (0..count).map(|_| {
+            let mut video = VideoFaces::new(&mut pipeline, options);
+            // A pipeline prepares the spread run of one video only.
+            video.spread_searches(count == 1);
+            SourceFaces { video, names: None, shield: None, elapsed_s: 0.0, size: [0; 2] }
+        });
+        let sources = sources.collect();
+        Faces { pipeline, policy, sources, turn: 0 }
+    }
+
+    /// Gives a source its turn: frames, cuts and results are those of this one.
+    pub fn turn_to(&mut self, source: usize) {
+        let turn = source.min(self.sources.len() - 1);
+        (self.turn, self.policy.turn) = (turn, turn);
+    }
+
+    fn now(&self) -> &SourceFaces {
+        &self.sources[self.turn]
     }
 
     /// Names the tracks by a gallery.
     pub fn named(mut self, names: Option<TrackNames>) -> Faces {
-        self.names = names;
+        if let Some(names) = names {
+            self.sources.iter_mut().for_each(|source| source.names = Some(names.of_another_source()));
+        }
         self
     }
 
     /// Covers heads on the frames that are shown.
     pub fn blurred(mut self, blur: Option<Blur>) -> Faces {
-        self.shield = blur.map(Shield::new);
+        self.sources.iter_mut().for_each(|source| source.shield = blur.map(Shield::new));
         self
     }
 
     /// Announces whether the next frame is shown. Where heads are covered, the detector then runs on it.
     pub fn watch_closely(&mut self, is_shown: bool) {
-        self.video.watch_closely(is_shown && self.shield.is_some());
+        let SourceFaces { video, shield, .. } = &mut self.sources[self.turn];
+        video.watch_closely(is_shown && shield.is_some());
     }
 
     /// Returns what is covered on the last frame that was copied; `None` without `--blur`.
     pub fn covers(&self) -> Option<&Covers> {
-        self.shield.as_ref().map(Shield::covers)
+        self.now().shield.as_ref().map(Shield::covers)
     }
 
     /// Takes another state of the gallery from the next frame on, without freeing or allocating anything.
     pub fn set_roster(&mut self, roster: Arc<Roster>) {
-        if let Some(names) = &mut self.names {
-            names.set_roster(roster);
+        for names in self.sources.iter_mut().filter_map(|source| source.names.as_mut()) {
+            names.set_roster(roster.clone());
         }
     }
 
     /// Returns the gallery's answers for the faces of the last frame that was copied.
     pub fn identities(&self) -> Option<&Identities> {
-        self.names.as_ref().map(TrackNames::identities)
+        self.now().names.as_ref().map(TrackNames::identities)
     }
 
     /// Sets the time constant of expression, age and attributes, seconds; 0 leaves them as the network gives them.
     pub fn smoothed(mut self, time_constant_s: f32) -> Faces {
-        self.video.set_smoothing(time_constant_s);
+        self.sources.iter_mut().for_each(|source| source.video.set_smoothing(time_constant_s));
         self
     }
 
@@ -233,12 +269,12 @@ impl Faces {
 
     /// Sets whether parsing keeps the scores for masks; on at first.
     pub fn enable_masks(&mut self, on: bool) {
-        self.video.enable_masks(on);
+        self.pipeline.enable_masks(on);
     }
 
     /// Returns the network.
     pub fn pipeline(&self) -> &Pipeline {
-        self.video.pipeline()
+        &self.pipeline
     }
 
     /// Returns what each step costs.
@@ -248,86 +284,96 @@ impl Faces {
 
     /// Returns the chosen tasks in the order of priority.
     pub fn tasks(&self) -> &TaskList {
-        self.video.tasks()
+        self.now().video.tasks()
     }
 
     /// Returns the chosen tasks, and the landmarks that run for tracking alone.
     pub fn run_tasks(&self) -> &TaskList {
-        self.video.run_tasks()
+        self.now().video.run_tasks()
     }
 
     /// Returns how many faces are tracked.
     pub fn count(&self) -> usize {
-        self.video.count()
+        self.now().video.count()
     }
 
     /// Returns the most faces.
     pub fn limit(&self) -> usize {
-        self.video.limit()
+        self.now().video.limit()
     }
 
     /// Declares that the next frame shows another scene.
     pub fn cut(&mut self) {
-        self.video.cut();
-        if let Some(names) = &mut self.names {
+        let SourceFaces { video, names, shield, .. } = &mut self.sources[self.turn];
+        video.cut();
+        if let Some(names) = names {
             names.cut();
         }
-        if let Some(shield) = &mut self.shield {
+        if let Some(shield) = shield {
             shield.cut();
         }
     }
 
-    /// Chooses the tasks from the next frame on, without compiling or allocating anything.
+    /// Chooses the tasks of all sources from the next frame on, without compiling or allocating anything.
     pub fn choose(&mut self, tasks: &TaskList) {
-        self.video.choose(tasks, &mut self.policy);
+        for (turn, source) in self.sources.iter_mut().enumerate() {
+            self.policy.turn = turn;
+            source.video.choose(&mut self.pipeline, tasks, &mut self.policy);
+        }
+        self.policy.turn = self.turn;
     }
 
     /// Learns what each step costs, from a frame that may show anything.
     pub fn warm_up(&mut self, view: &ImageView, rounds: u32) -> Result<()> {
         self.policy.allowance = Allowance { started_us: self.policy.time.now_us(), budget_us: None, level: 0 };
-        self.video.warm_up(view, rounds, &mut self.policy)?;
+        self.sources[self.turn].video.warm_up(&mut self.pipeline, view, rounds, &mut self.policy)?;
         self.policy.timing.clear();
         Ok(())
     }
 
-    /// Processes a frame, taken `elapsed_s` seconds after the last one.
+    /// Processes a frame, taken `elapsed_s` seconds after the last one of its source.
     pub fn process(&mut self, view: &ImageView, elapsed_s: f32, allowance: &Allowance) -> Result<Done> {
         self.policy.allowance = *allowance;
         self.policy.timing.clear();
-        (self.elapsed_s, self.size) = (elapsed_s, [view.width(), view.height()]);
-        let summary = self.video.process(view, elapsed_s, &mut self.policy)?;
+        let source = &mut self.sources[self.turn];
+        (source.elapsed_s, source.size) = (elapsed_s, [view.width(), view.height()]);
+        let summary = source.video.process(&mut self.pipeline, view, elapsed_s, &mut self.policy)?;
         Ok(Done { finder_ran: summary.finder_ran, stale_answers: summary.stale_results })
     }
 
     /// Copies the results of this frame, faces in the order of their numbers, finds their names and covers heads, without allocating.
     pub fn copy_to(&mut self, analysis: &mut Analysis, allowance: &Allowance) {
-        self.video.copy_to(analysis);
-        self.identify(analysis);
-        if let Some(shield) = &mut self.shield {
-            let identities = self.names.as_ref().map(TrackNames::identities);
-            shield.update(&self.video, identities, self.size, self.elapsed_s);
+        let SourceFaces { video, names, shield, elapsed_s, size } = &mut self.sources[self.turn];
+        video.copy_to(analysis);
+        if let Some(names) = names {
+            self.policy.identify(video, names, analysis);
+        }
+        if let Some(shield) = shield {
+            let identities = names.as_ref().map(TrackNames::identities);
+            shield.update(video, identities, *size, *elapsed_s);
         }
         analysis.timing.clone_from(&self.policy.timing);
         analysis.deadline = allowance.budget_us.map(|budget_us| {
             let used_us = self.policy.time.now_us() - allowance.started_us;
-            Deadline { budget_us, used_us, missed: used_us > budget_us, deferred: self.video.deferred().clone() }
+            Deadline { budget_us, used_us, missed: used_us > budget_us, deferred: video.deferred().clone() }
         });
-    }
-
-    /// Compares the faces with the gallery. The time is part of the recognition's.
-    fn identify(&mut self, analysis: &Analysis) {
-        let Some(names) = &mut self.names else { return };
-        let mut since_us = self.policy.time.now_us();
-        let tracks = self.video.visible().zip(analysis.faces.iter());
-        names.update(tracks.map(|((slot, _, suspicion), face)| (slot, face, suspicion)), dates::now());
-        let us = self.policy.time.lap_us(&mut since_us, Stage::Identify);
-        if let Some(total_us) = self.policy.timing.decode_us.get_mut(names.task()) {
-            *total_us += us;
-        }
     }
 
     /// Records what copying and handing over a result took, with the comparison with the gallery.
     pub fn record_hand_over(&mut self, us: u64) {
         self.policy.costs.hand_over.record(us);
+    }
+}
+
+impl Budgeted {
+    /// Compares the faces with the gallery. The time is part of the recognition's.
+    fn identify(&mut self, video: &VideoFaces, names: &mut TrackNames, analysis: &Analysis) {
+        let mut since_us = self.time.now_us();
+        let tracks = video.visible().zip(analysis.faces.iter());
+        names.update(tracks.map(|((slot, _, suspicion), face)| (slot, face, suspicion)), dates::now());
+        let us = self.time.lap_us(&mut since_us, Stage::Identify);
+        if let Some(total_us) = self.timing.decode_us.get_mut(names.task()) {
+            *total_us += us;
+        }
     }
 }

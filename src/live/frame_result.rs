@@ -33,6 +33,8 @@ pub struct Counters {
 /// The result of one frame. Its memory circulates between the loop and the publisher.
 #[derive(Debug, Default)]
 pub struct FrameResult {
+    /// The place of the source among those of the run.
+    pub source: usize,
     /// Number of the frame, from 0; `None` if no frame came and only the counters are new.
     pub number: Option<u64>,
     /// The source's number and time of the frame.

@@ -5,9 +5,16 @@
 use heapless::spsc::{Consumer, Producer, Queue};
 
 /// Slots of each queue; the queue keeps one of them free.
-const PLACES: usize = 9;
-/// Number of items in circulation.
-pub const DEPTH: usize = PLACES - 1;
+const PLACES: usize = 65;
+/// Number of items in circulation for one source.
+pub const DEPTH: usize = 8;
+/// Further items for each further source.
+const MORE: usize = 4;
+
+/// Returns how many items circulate where so many sources share a loop.
+pub fn depth_for(sources: usize) -> usize {
+    (DEPTH + MORE * sources.saturating_sub(1)).min(PLACES - 1)
+}
 
 /// The queues with all items, before they are split into their two ends.
 pub struct Ring<T> {
@@ -28,10 +35,15 @@ pub struct RingReader<'a, T> {
 }
 
 impl<T> Ring<T> {
-    /// Makes all items.
-    pub fn new(mut item: impl FnMut() -> T) -> Ring<T> {
+    /// Makes the items for one source.
+    pub fn new(item: impl FnMut() -> T) -> Ring<T> {
+        Ring::with_depth(DEPTH, item)
+    }
+
+    /// Makes so many items, at most those of [`depth_for`].
+    pub fn with_depth(depth: usize, mut item: impl FnMut() -> T) -> Ring<T> {
         let mut spare = Queue::new();
-        for _ in 0..DEPTH {
+        for _ in 0..depth.min(PLACES - 1) {
             // The queue has room for all items.
             let _ = spare.enqueue(Box::new(item()));
         }

@@ -86,14 +86,16 @@ pub struct BusOptions {
 /// The facts of the run that the outputs need.
 pub struct RunFacts {
     pub legend: Arc<Legend>,
-    /// The source in a few words, such as a camera's name.
+    /// The source in a few words, such as a camera's name; empty for several.
     pub source: String,
+    /// The names of the sources, if there are several.
+    pub names: Vec<String>,
     /// Chooses tasks by name; returns at once.
     pub set_tasks: Arc<SetTasks>,
     /// Frames per second of the source, if it has a rate.
     pub fps: Option<f64>,
-    /// The latest statistics of the run.
-    pub run_stats: Arc<RunStats>,
+    /// The latest statistics of each source.
+    pub run_stats: Vec<Arc<RunStats>>,
     /// Temperatures, for a live source.
     pub heat: Option<Arc<HeatMonitor>>,
     /// Requests to end bound the waits for slow readers.
@@ -102,6 +104,8 @@ pub struct RunFacts {
 
 /// One result to be given out.
 pub struct PublishedFrame<'a> {
+    /// The place of the source among those of the run.
+    pub source: usize,
     /// The text for standard output, with its line feed: JSON or plain text.
     pub printed: &'a [u8],
     /// The JSON line with its line feed; may be empty when [`Outputs::needs_json`] is false.
@@ -131,16 +135,18 @@ pub struct Outputs {
     recording: Option<SinkThread<Vec<u8>>>,
     recording_incomplete: Arc<AtomicBool>,
     display: Option<SinkThread<SharedFrame>>,
-    preview: Option<SinkThread<SharedFrame>>,
+    /// Each source has a thread that draws, one for its events, and one for its state.
+    preview: Vec<SinkThread<SharedFrame>>,
     film: Option<SinkThread<SharedFrame>>,
     film_incomplete: Arc<AtomicBool>,
     video_pipe: Option<SinkThread<SharedFrame>>,
     preview_server: Option<PreviewServer>,
-    webhook: Option<SinkThread<Vec<u8>>>,
-    mqtt: Option<SinkThread<Vec<u8>>>,
-    metrics: Option<(Arc<FrameMetrics>, HttpServer)>,
+    webhook: Vec<SinkThread<Vec<u8>>>,
+    mqtt: Vec<SinkThread<Vec<u8>>>,
+    metrics: Option<(Vec<Arc<FrameMetrics>>, HttpServer)>,
     snapshots: Option<SinkThread<SnapshotFrame>>,
-    pixel_demand: Option<(Arc<PixelDemand>, Receiver<SnapshotRequest>)>,
+    /// One for each source.
+    pixel_demands: Vec<(Arc<PixelDemand>, Receiver<SnapshotRequest>)>,
     service_manager: Option<ServiceManager>,
     source_waits: bool,
     shutdown: Shutdown,
@@ -155,27 +161,37 @@ impl Outputs {
     /// When an output cannot be opened; the message names it.
     pub fn start(options: OutputOptions, facts: RunFacts) -> Result<Outputs> {
         let legend = facts.legend;
-        let broadcast = Arc::new(Broadcast::default());
-        let viewers = broadcast.clone();
+        let sources = facts.names.len().max(1);
+        let broadcasts: Vec<Arc<Broadcast>> = (0..sources).map(|_| Arc::default()).collect();
         let always = options.display.is_some() || options.film.is_some() || options.video_pipe;
-        let demand = PixelDemand::new(always, Box::new(move || viewers.viewers()));
         let mut outputs =
             Outputs { source_waits: options.source_waits, shutdown: facts.shutdown, ..Outputs::default() };
+        outputs.pixel_demands = (broadcasts.iter().cloned())
+            .map(|viewers| PixelDemand::new(always, Box::new(move || viewers.viewers())))
+            .collect();
         outputs.service_manager = ServiceManager::from_environment()?;
         if let Some(options) = options.record {
             let sink = RecordingSink::open(options)?;
             outputs.recording_incomplete = sink.incomplete();
-            outputs.recording = Some(SinkThread::start("record", RECORDING_DEPTH, Loss::Matters, Vec::new, sink)?);
+            let depth = RECORDING_DEPTH * sources;
+            outputs.recording = Some(SinkThread::start("record", depth, Loss::Matters, Vec::new, sink)?);
         }
         if let Some(path) = options.display {
             let sink = DisplaySink::new(Framebuffer::open(&path)?, Annotator::new(legend.clone()));
             outputs.display = Some(SinkThread::start("display", 1, Loss::Expected, SharedFrame::default, sink)?);
         }
         if let Some(address) = options.preview {
-            let sink = PreviewSink::new(broadcast.clone(), legend.clone());
-            outputs.preview = Some(SinkThread::start("preview", 1, Loss::Expected, SharedFrame::default, sink)?);
-            let routes = Routes { source: facts.source.clone(), legend: legend.clone(), set_tasks: facts.set_tasks };
-            let server = PreviewServer::start(address, broadcast, routes)?;
+            for broadcast in &broadcasts {
+                let sink = PreviewSink::new(broadcast.clone(), legend.clone());
+                outputs.preview.push(SinkThread::start("preview", 1, Loss::Expected, SharedFrame::default, sink)?);
+            }
+            let routes = Routes {
+                source: facts.source.clone(),
+                names: facts.names.clone(),
+                legend: legend.clone(),
+                set_tasks: facts.set_tasks,
+            };
+            let server = PreviewServer::start(address, broadcasts, routes)?;
             if !server.address().ip().is_loopback() {
                 log::warn!(
                     "the preview at {} can be seen and controlled by everyone on the network: there is no password",
@@ -198,35 +214,38 @@ impl Outputs {
             let name = "video on standard output";
             outputs.video_pipe = Some(SinkThread::start(name, VIDEO_DEPTH, Loss::Matters, SharedFrame::default, sink)?);
         }
-        if let Some(address) = options.buses.webhook {
-            let sink = WebhookSink::start(address, facts.source)?;
-            outputs.webhook = Some(SinkThread::start("webhook", BUS_DEPTH, Loss::Expected, Vec::new, sink)?);
-        }
-        if let Some(broker) = options.buses.mqtt {
-            let sink = MqttSink::start(broker)?;
-            outputs.mqtt = Some(SinkThread::start("mqtt", BUS_DEPTH, Loss::Expected, Vec::new, sink)?);
+        for place in 0..sources {
+            let name = facts.names.get(place);
+            if let Some(address) = options.buses.webhook.clone() {
+                let sink = WebhookSink::start(address, name.unwrap_or(&facts.source).clone())?;
+                outputs.webhook.push(SinkThread::start("webhook", BUS_DEPTH, Loss::Expected, Vec::new, sink)?);
+            }
+            if let Some(broker) = &options.buses.mqtt {
+                let sink = MqttSink::start(broker.of_source(name.map(String::as_str)))?;
+                outputs.mqtt.push(SinkThread::start("mqtt", BUS_DEPTH, Loss::Expected, Vec::new, sink)?);
+            }
         }
         let snapshots = SnapshotSink::new(Annotator::new(legend), options.rules.inputs);
         outputs.snapshots = Some(SinkThread::start("snapshot", 2, Loss::Expected, SnapshotFrame::default, snapshots)?);
-        outputs.pixel_demand = Some(demand);
         if options.print {
             let sink = StdoutSink::on_stdout()?;
             outputs.stdout_end = sink.end();
-            outputs.stdout = Some(SinkThread::start("standard output", STDOUT_DEPTH, Loss::Matters, Vec::new, sink)?);
+            let depth = STDOUT_DEPTH * sources;
+            outputs.stdout = Some(SinkThread::start("standard output", depth, Loss::Matters, Vec::new, sink)?);
         }
         if let Some(address) = options.metrics {
-            let frames = Arc::<FrameMetrics>::default();
+            let frames: Vec<Arc<FrameMetrics>> = (0..sources).map(|_| Arc::default()).collect();
             let counted = outputs.counters().map(|(name, counters)| (name, counters.clone())).collect();
-            let (run_stats, heat) = (facts.run_stats, facts.heat);
-            let sources = MetricsSources { frames: frames.clone(), run_stats, heat, outputs: counted };
+            let (names, run_stats, heat) = (facts.names, facts.run_stats, facts.heat);
+            let sources = MetricsSources { names, frames: frames.clone(), run_stats, heat, outputs: counted };
             outputs.metrics = Some((frames, metrics_page::start(address, sources)?));
         }
         Ok(outputs)
     }
 
-    /// Returns what decides when the loop keeps pixels, and takes requests for snapshots.
-    pub fn pixel_demand(&self) -> Option<Arc<PixelDemand>> {
-        self.pixel_demand.as_ref().map(|(demand, _)| demand.clone())
+    /// Returns what decides when the loop keeps pixels of each source, and takes requests for snapshots.
+    pub fn pixel_demands(&self) -> Vec<Arc<PixelDemand>> {
+        self.pixel_demands.iter().map(|(demand, _)| demand.clone()).collect()
     }
 
     /// Returns where the preview listens.
@@ -236,7 +255,7 @@ impl Outputs {
 
     /// Returns whether an output needs JSON besides what is printed.
     pub fn needs_json(&self) -> bool {
-        self.recording.is_some() || self.preview.is_some() || self.webhook.is_some() || self.mqtt.is_some()
+        self.recording.is_some() || !(self.preview.is_empty() && self.webhook.is_empty() && self.mqtt.is_empty())
     }
 
     /// Copies a result to all sinks.
@@ -254,16 +273,17 @@ impl Outputs {
                 sink.offer(fill)
             };
         }
-        for sink in [&mut self.webhook, &mut self.mqtt].into_iter().flatten().filter(|_| !frame.json.is_empty()) {
+        let buses = [&mut self.webhook, &mut self.mqtt].into_iter().filter_map(|sinks| sinks.get_mut(frame.source));
+        for sink in buses.filter(|_| !frame.json.is_empty()) {
             sink.offer(|buffer| {
                 buffer.clear();
                 buffer.extend_from_slice(frame.json);
             });
         }
-        if let Some((metrics, _)) = &self.metrics {
+        if let Some(metrics) = self.metrics.as_ref().and_then(|(metrics, _)| metrics.get(frame.source)) {
             metrics.observe(frame);
         }
-        for sink in [&mut self.display, &mut self.preview].into_iter().flatten() {
+        for sink in self.display.iter_mut().chain(self.preview.get_mut(frame.source)) {
             sink.offer(|shared| frame.copy_to(shared));
         }
         for sink in [&mut self.film, &mut self.video_pipe].into_iter().flatten() {
@@ -280,7 +300,9 @@ impl Outputs {
     }
 
     fn take_snapshots(&mut self, frame: &PublishedFrame) {
-        let (Some((demand, requests)), Some(sink)) = (&self.pixel_demand, &mut self.snapshots) else { return };
+        let (Some((demand, requests)), Some(sink)) = (self.pixel_demands.get(frame.source), &mut self.snapshots) else {
+            return;
+        };
         // Without pixels the requests wait for a later frame.
         if frame.still.is_none() {
             return;
@@ -305,12 +327,14 @@ impl Outputs {
 
     /// Returns the counters of the sinks that take every frame, with their names.
     pub fn counters(&self) -> impl Iterator<Item = (&'static str, &Arc<SinkCounters>)> {
-        let lines =
-            [("stdout", &self.stdout), ("record", &self.recording), ("webhook", &self.webhook), ("mqtt", &self.mqtt)];
-        let pictures =
-            [("display", &self.display), ("preview", &self.preview), ("film", &self.film), ("video", &self.video_pipe)];
+        let lines = [("stdout", &self.stdout), ("record", &self.recording)];
+        let buses = [("webhook", &self.webhook), ("mqtt", &self.mqtt)];
+        let pictures = [("display", &self.display), ("film", &self.film), ("video", &self.video_pipe)];
         let lines = lines.into_iter().filter_map(|(name, sink)| Some((name, sink.as_ref()?.counters())));
-        lines.chain(pictures.into_iter().filter_map(|(name, sink)| Some((name, sink.as_ref()?.counters()))))
+        let pictures = pictures.into_iter().filter_map(|(name, sink)| Some((name, sink.as_ref()?.counters())));
+        let buses = buses.into_iter().flat_map(|(name, sinks)| sinks.iter().map(move |sink| (name, sink.counters())));
+        let preview = self.preview.iter().map(|sink| ("preview", sink.counters()));
+        lines.chain(buses).chain(pictures).chain(preview)
     }
 
     /// Lets what was published go out and ends everything. If the source waits, slow readers of lines drain their queues
@@ -348,10 +372,10 @@ impl Outputs {
         if let Some(snapshots) = self.snapshots.take() {
             snapshots.finish_within(left());
         }
-        for pictures in [self.display.take(), self.preview.take()].into_iter().flatten() {
+        for pictures in self.display.take().into_iter().chain(self.preview.drain(..)) {
             pictures.finish_within(left());
         }
-        for lines in [self.webhook.take(), self.mqtt.take()].into_iter().flatten() {
+        for lines in self.webhook.drain(..).chain(self.mqtt.drain(..)) {
             lines.finish_within(left());
         }
         drop((self.preview_server.take(), self.metrics.take()));
@@ -382,9 +406,10 @@ mod tests {
         RunFacts {
             legend: Arc::new(Legend { decoders: Vec::new() }),
             source: "test".to_owned(),
+            names: Vec::new(),
             set_tasks: Arc::new(|_| Ok(())),
             fps: None,
-            run_stats: Arc::default(),
+            run_stats: vec![Arc::default()],
             heat: None,
             shutdown: shutdown.clone(),
         }

@@ -61,6 +61,8 @@ impl FromStr for Priority {
 pub enum ThreadRole {
     /// Reads frames and runs the network.
     Loop,
+    /// Waits for the frames of one of several sources: the priority of the loop, on any CPU.
+    Reader,
     /// Publishes results at their time: one priority above the loop, so that it can interrupt the loop.
     Publisher,
 }

@@ -157,6 +157,11 @@ impl TrackNames {
         }
     }
 
+    /// Returns the names of another source's tracks, of which none is known yet, by the same gallery.
+    pub fn of_another_source(&self) -> TrackNames {
+        TrackNames::new(self.task, self.roster.clone())
+    }
+
     /// Returns the recognition's index among the tasks.
     pub fn task(&self) -> usize {
         self.task

@@ -13,7 +13,7 @@ use crate::control::Run;
 use crate::program::{Folder, PATIENCE, command, faceptor, wait_until};
 use crate::streams::{Helper, free_port};
 
-const NO_MOSQUITTO: &str = "mosquitto is not installed: .ci/install mosquitto mosquitto-clients";
+pub(crate) const NO_MOSQUITTO: &str = "mosquitto is not installed: .ci/install mosquitto mosquitto-clients";
 const MOSQUITTO: &str = "/usr/sbin/mosquitto";
 
 /// Starts an endless run of the demo at a rate.
@@ -23,14 +23,14 @@ fn start(more: &[&str]) -> Run {
 }
 
 /// Lets frames go on until a condition holds.
-fn run_until(run: &Run, what: &str, mut holds: impl FnMut() -> bool) {
+pub(crate) fn run_until(run: &Run, what: &str, mut holds: impl FnMut() -> bool) {
     wait_until(what, || {
         while run.lines.as_ref().is_some_and(|lines| lines.try_recv().is_ok()) {}
         holds()
     });
 }
 
-fn fetch(port: u16, path: &str, accept: &str) -> String {
+pub(crate) fn fetch(port: u16, path: &str, accept: &str) -> String {
     let mut stream = TcpStream::connect(("127.0.0.1", port)).expect("it listens");
     write!(stream, "GET {path} HTTP/1.1\r\nHost: board.lan\r\nAccept: {accept}\r\n\r\n").expect("taken");
     let mut text = String::new();
@@ -38,7 +38,7 @@ fn fetch(port: u16, path: &str, accept: &str) -> String {
     text
 }
 
-fn sample(page: &str, name: &str) -> f64 {
+pub(crate) fn sample(page: &str, name: &str) -> f64 {
     let line = page.lines().find(|line| line.strip_prefix(name).is_some_and(|rest| rest.starts_with(' ')));
     let line = line.unwrap_or_else(|| panic!("no {name}:\n{page}"));
     line.rsplit(' ').next().and_then(|value| value.parse().ok()).expect("a number")
@@ -86,7 +86,7 @@ fn metrics_are_served_in_both_formats() {
 }
 
 /// Takes every posted event.
-fn hook(listener: TcpListener) -> Receiver<Value> {
+pub(crate) fn hook(listener: TcpListener) -> Receiver<Value> {
     let (sender, receiver) = channel();
     thread::spawn(move || {
         for mut stream in listener.incoming().flatten() {
@@ -129,12 +129,12 @@ fn events_are_posted_also_to_a_server_that_comes_later() {
     assert!(refused.err.contains("no encryption") && !refused.err.contains("geh-eim"), "{refused:?}");
 }
 
-fn has_mosquitto() -> bool {
+pub(crate) fn has_mosquitto() -> bool {
     std::path::Path::new(MOSQUITTO).exists()
         && Command::new("mosquitto_sub").arg("--help").stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok()
 }
 
-fn broker(folder: &Folder, port: u16) -> Helper {
+pub(crate) fn broker(folder: &Folder, port: u16) -> Helper {
     let settings = format!("listener {port} 127.0.0.1\nallow_anonymous true\npersistence false\n");
     let mut broker = Command::new(MOSQUITTO);
     broker.arg("-c").arg(folder.write("mosquitto.conf", settings.as_bytes())).stdout(Stdio::null());
@@ -144,7 +144,7 @@ fn broker(folder: &Folder, port: u16) -> Helper {
 }
 
 /// Returns the messages below all topics, as `TOPIC PAYLOAD`.
-fn subscribe(port: u16) -> (Helper, Receiver<String>) {
+pub(crate) fn subscribe(port: u16) -> (Helper, Receiver<String>) {
     let mut subscriber = Command::new("mosquitto_sub");
     subscriber.args(["-h", "127.0.0.1", "-p", &port.to_string(), "-t", "#", "-v"]).stdout(Stdio::piped());
     let mut subscriber = Helper::start(&mut subscriber);
@@ -161,7 +161,7 @@ fn subscribe(port: u16) -> (Helper, Receiver<String>) {
 }
 
 /// Waits for a message that begins so.
-fn message(run: &Run, messages: &Receiver<String>, begins: &str) -> String {
+pub(crate) fn message(run: &Run, messages: &Receiver<String>, begins: &str) -> String {
     let mut found = None;
     run_until(run, begins, || {
         found = messages.try_iter().find(|line| line.starts_with(begins));

@@ -5,7 +5,7 @@ use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
-use std::process::{Child, ChildStdout, Stdio};
+use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -30,6 +30,16 @@ impl Run {
     }
 
     pub(crate) fn with(folder: Folder, arguments: &[&str], is_read: bool) -> Run {
+        Run::prepared(folder, arguments, is_read, |_| {})
+    }
+
+    /// As [`Run::with`]; `prepare` changes the command before it is started.
+    pub(crate) fn prepared(
+        folder: Folder,
+        arguments: &[&str],
+        is_read: bool,
+        prepare: impl FnOnce(&mut Command),
+    ) -> Run {
         let socket = folder.file("s");
         let mut run = command(&["run", "--control", &socket]);
         if !arguments.contains(&"--source") {
@@ -39,6 +49,7 @@ impl Run {
             run.args(["--rt", "off"]);
         }
         run.args(arguments).stdout(Stdio::piped()).stderr(Stdio::piped());
+        prepare(&mut run);
         let child = run.spawn().expect("the binary can be started");
         let mut started = Run { child, folder, lines: None, reader: None };
         if is_read {

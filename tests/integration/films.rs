@@ -15,7 +15,7 @@ use crate::pictures::{jpeg, portrait};
 use crate::program::{Folder, Output, PATIENCE, PORTRAIT, command, faceptor, wait_until};
 
 /// Pictures as YUV4MPEG2 in grey.
-fn y4m(pictures: &[RgbImage]) -> Vec<u8> {
+pub(crate) fn y4m(pictures: &[RgbImage]) -> Vec<u8> {
     let mut bytes = match pictures.first() {
         Some(first) => format!("YUV4MPEG2 W{} H{} F30:1 Cmono\n", first.width(), first.height()).into_bytes(),
         None => b"YUV4MPEG2 W64 H64 F30:1 Cmono\n".to_vec(),

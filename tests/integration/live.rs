@@ -11,11 +11,12 @@ use anyhow::{Result, anyhow};
 use faceptor::stages::{ImageView, Picture, Pipeline, TaskList, TrackerOptions, select_tasks};
 use faceptor_edge::capture::demo_clip::{HEIGHT, WIDTH};
 use faceptor_edge::capture::demo_source::DemoSource;
+use faceptor_edge::capture::feed::{Arrival, Feed, OneSource};
 use faceptor_edge::capture::source::{Poll, Source, SourceCounters, SourceError, Stamp};
 use faceptor_edge::live::frame::Faces;
 use faceptor_edge::live::frame_pool::FramePool;
 use faceptor_edge::live::frame_result::{Counters, FrameResult};
-use faceptor_edge::live::live_loop::{Command, LiveLoop, LoopLinks, LoopSettings};
+use faceptor_edge::live::live_loop::{Command, LiveLoop, LoopLinks, LoopSettings, SourceEnd};
 use faceptor_edge::live::ring::Ring;
 use faceptor_edge::live::shield::{Blur, Whom};
 use faceptor_edge::live::virtual_clock::{LoopClock, Stage, VirtualClock};
@@ -86,6 +87,18 @@ impl Setup {
 
 /// Runs the loop on this thread, and a reader of its results on another one.
 fn run(source: &mut dyn Source, setup: Setup) -> (Result<Counters>, Vec<Seen>) {
+    let period_us = source.period_us();
+    let (ends, seen) = run_feed(&mut OneSource(source), 1, period_us, setup);
+    (ends.map(|ends| ends[0].counters), seen)
+}
+
+/// As [`run`], for so many sources.
+fn run_feed(
+    feed: &mut dyn Feed,
+    sources: usize,
+    period_us: Option<u64>,
+    setup: Setup,
+) -> (Result<Vec<SourceEnd>>, Vec<Seen>) {
     let bundle = faceptor::stages::embedded_bundle().expect("the embedded network");
     let chosen = select_tasks(bundle.manifest(), Some(setup.tasks)).expect("known tasks");
     let pipeline = Pipeline::new(bundle, &chosen).expect("the network runs");
@@ -113,18 +126,22 @@ fn run(source: &mut dyn Source, setup: Setup) -> (Result<Counters>, Vec<Seen>) {
         let links = LoopLinks {
             commands: setup.commands,
             shutdown: Shutdown::default(),
-            wants_pixels: Box::new(|| setup.blur.is_some()),
+            wants_pixels: Box::new(|_| setup.blur.is_some()),
             heat: Arc::new(AtomicU8::new(setup.heat)),
             results,
             publisher: reader.thread().clone(),
             frame_pool: FramePool::new(16, WIDTH * HEIGHT * 4),
         };
-        let faces = Faces::new(pipeline, TrackerOptions { limit: 4, smoothing: true }).in_time(setup.time);
+        let options = TrackerOptions { limit: 4, smoothing: true };
+        let faces = Faces::of_several(pipeline, options, sources).in_time(setup.time);
         let faces = faces.named(setup.names).blurred(setup.blur);
-        let counters =
-            LiveLoop::new(faces, setup.settings, source.period_us(), links).and_then(|live| live.run(source));
+        let live = match sources {
+            1 => LiveLoop::new(faces, setup.settings, period_us, links),
+            _ => LiveLoop::of_several(faces, setup.settings, sources, period_us.is_some(), links),
+        };
+        let ends = live.and_then(|live| live.run_several(feed));
         ended.store(true, Ordering::Release);
-        (counters, reader.join().expect("it reads"))
+        (ends, reader.join().expect("it reads"))
     })
 }
 
@@ -182,6 +199,29 @@ impl Source for Probe {
     }
 }
 
+/// Two sources that take turns.
+struct Pair {
+    probes: [Probe; 2],
+    turn: usize,
+}
+
+impl Feed for Pair {
+    fn next(&mut self, until_us: u64) -> Option<(usize, Arrival)> {
+        self.turn = 1 - self.turn;
+        Some((self.turn, Arrival::Polled(self.probes[self.turn].poll(until_us))))
+    }
+
+    fn source(&mut self, place: usize) -> Option<&mut dyn Source> {
+        Some(&mut self.probes[place])
+    }
+
+    fn counters(&self, place: usize) -> SourceCounters {
+        self.probes[place].counters()
+    }
+
+    fn retire(&mut self, _place: usize) {}
+}
+
 fn list(names: &str) -> TaskList {
     select_tasks(faceptor::stages::embedded_bundle().expect("the network").manifest(), Some(names))
         .expect("known tasks")
@@ -205,6 +245,23 @@ fn frames_take_no_memory_whatever_comes_and_whatever_is_asked() {
     // The first frame sizes the finder's tables for the picture.
     let steady = source.counts[399].since(source.counts[2]);
     assert_eq!(steady, Count::default(), "ours and the engine's together");
+}
+
+#[test]
+fn two_sources_have_faces_of_their_own_and_take_no_memory() {
+    let (mut setup, _sender) = Setup::new("all", Some(300));
+    setup.names = Some(TrackNames::new(usize::from(list("recognition")[0]), Arc::new(roster(3))));
+    let mut pair = Pair { probes: [Probe::new(0..0, |_| ()), Probe::new(150..200, |_| ())], turn: 1 };
+    let (ends, seen) = run_feed(&mut pair, 2, None, setup);
+    let ends = ends.expect("it runs");
+    assert!(ends.iter().all(|end| end.counters.frames == 300 && end.failure.is_none()));
+    // The face of the one is there all the time, that of the other goes, and another comes.
+    let of = |place: usize, frame: usize| seen[2 * frame + place].ids.clone();
+    assert_eq!([of(0, 140), of(0, 190), of(0, 290)], [[1], [1], [1]]);
+    assert_eq!([of(1, 140), of(1, 190), of(1, 290)], [vec![1], vec![], vec![2]]);
+    assert_eq!((seen[2 * 140].answers, seen[2 * 190 + 1].answers), (1, 0));
+    let counts = &pair.probes[1].counts;
+    assert_eq!(counts[299].since(counts[2]), Count::default(), "both together");
 }
 
 #[test]

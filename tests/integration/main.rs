@@ -40,6 +40,7 @@ mod photos;
 mod preview;
 mod run;
 mod service;
+mod several_sources;
 mod signals;
 mod signatures;
 mod strangers;

@@ -153,7 +153,7 @@ fn play() -> Result<Vec<Seen>> {
     let links = LoopLinks {
         commands,
         shutdown: Shutdown::default(),
-        wants_pixels: Box::new(|| false),
+        wants_pixels: Box::new(|_| false),
         heat: Arc::default(),
         results,
         publisher: thread::current(),

@@ -38,8 +38,9 @@ impl Stage {
         let facts = RunFacts {
             legend: Arc::new(Legend::of(&pipeline)),
             source: "one photo".to_owned(),
+            names: Vec::new(),
             fps: None,
-            run_stats: Arc::default(),
+            run_stats: vec![Arc::default()],
             heat: None,
             set_tasks: Arc::new(move |names: &str| {
                 seen.lock().expect("whole").push(names.to_owned());
@@ -59,11 +60,12 @@ impl Stage {
 
     /// Publishes the photo, as the loop's publisher does.
     fn publish(&mut self) {
-        let wanted = self.outputs.pixel_demand().is_some_and(|watch| watch.wants_pixels());
+        let wanted = self.outputs.pixel_demands().first().is_some_and(|watch| watch.wants_pixels());
         let pixels = if wanted { self.stills.keep(&self.picture.view()) } else { None };
         let still = pixels.map(|pixels| Still::new(pixels, None));
         let json = format!("{{\"frame\":{},\"faces\":[]}}\n", self.frame);
         self.outputs.publish(&PublishedFrame {
+            source: 0,
             printed: b"",
             json: json.as_bytes(),
             analysis: &self.analysis,
@@ -229,7 +231,7 @@ fn pictures_and_events_follow_each_other_without_waiting_for_a_slow_reader() {
             bytes
         })
     });
-    let watch = stage.outputs.pixel_demand().expect("there is one");
+    let watch = stage.outputs.pixel_demands().remove(0);
     wait_until("a viewer wants pictures", || watch.wants_pixels());
     thread::sleep(Duration::from_millis(100));
     // Were one of these to wait for the readers that take nothing, it would not return: they take nothing until the end.
@@ -288,8 +290,9 @@ fn a_port_that_is_taken_is_named() {
             Pipeline::new(bundle, &TaskList::new()).expect("it runs")
         })),
         source: String::new(),
+        names: Vec::new(),
         fps: None,
-        run_stats: Arc::default(),
+        run_stats: vec![Arc::default()],
         heat: None,
         set_tasks: Arc::new(|_| Ok(())),
         shutdown: Default::default(),

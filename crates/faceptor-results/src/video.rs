@@ -5,6 +5,7 @@ use faceptor::stages::{Analysis, Augmentation, ImageView, Pipeline, TrackerOptio
 
 /// Tracks the faces of a video, one view of each, and counts its frames.
 pub struct TrackedVideo {
+    pipeline: Pipeline,
     faces: VideoFaces,
     frames: u64,
     time_s: f64,
@@ -19,7 +20,8 @@ impl TrackedVideo {
         pipeline.set_augmentation(Augmentation::Off);
         pipeline.track_by(None);
         let options = TrackerOptions { limit: max_faces, smoothing: true };
-        TrackedVideo { faces: VideoFaces::new(pipeline, options), frames: 0, time_s: 0.0 }
+        let faces = VideoFaces::new(&mut pipeline, options);
+        TrackedVideo { pipeline, faces, frames: 0, time_s: 0.0 }
     }
 
     /// Reports whether a time between two frames is one: 0 to [`TrackedVideo::LONGEST_S`] seconds.
@@ -33,11 +35,11 @@ impl TrackedVideo {
     /// # Errors
     /// When the bundle has no face detector, or the network fails; the frame is not counted then.
     pub fn process(&mut self, view: &ImageView<'_>, elapsed_s: f64) -> Result<(Analysis, [u64; 3]), Error> {
-        self.faces.process(view, elapsed_s as f32, &mut ())?;
+        self.faces.process(&mut self.pipeline, view, elapsed_s as f32, &mut ())?;
         let mut analysis = Analysis::default();
         self.faces.copy_to(&mut analysis);
         // Not measured for each task: one entry a task keeps the JSON in form.
-        analysis.timing.decode_us = vec![0; self.faces.pipeline().decoders().len()];
+        analysis.timing.decode_us = vec![0; self.pipeline.decoders().len()];
         let number = self.frames;
         self.frames += 1;
         self.time_s += elapsed_s;

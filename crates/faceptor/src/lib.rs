@@ -16,6 +16,7 @@ mod embedded;
 mod error;
 mod face;
 mod face_check;
+mod frame_policy;
 mod geometry;
 mod image;
 mod mean_face;

@@ -1,10 +1,11 @@
 //! The faces of a video: finds or tracks them, and runs the tasks that a policy has time for on each.
 
 use crate::analysis::{Analysis, Face};
-use crate::analyze::{Observer, Step};
+use crate::analyze::Step;
 use crate::detect::detection::{Detection, Detections};
 use crate::detect::detector::Purpose;
 use crate::error::{Error, Result};
+use crate::frame_policy::{FaceShare, FramePolicy, FrameSummary, Plan};
 use crate::geometry::{Point, Similarity, TRACKING_LANDMARKS};
 use crate::image::view::{ImageView, each_format};
 use crate::pipeline::{FaceImage, Pipeline};
@@ -21,70 +22,9 @@ use crate::track::track_check::Suspicion;
 use crate::track::tracker::{MAX_TRACKS, SWEEP_FRAMES, Search, Tracker, TrackerOptions};
 use faceptor_nn::manifest::TaskKind;
 
-/// A face's share of the work in a frame.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct FaceShare {
-    /// The slot of the face.
-    pub slot: usize,
-    /// Tasks of the manifest, a bit each.
-    pub tasks: u32,
-    /// The tasks among them that run even when time has run out.
-    pub surely: u32,
-}
-
-/// Faces that are sampled in a frame, in this order.
-pub type Plan = heapless::Vec<FaceShare, MAX_TRACKS>;
-
-/// Decides what a frame is spent on. `()` has no limit on time: every face gets every task.
-pub trait FramePolicy: Observer {
-    /// Decides whether landmarks that were not requested, by `task`, are decoded to track `faces` faces; `in_use`: they
-    /// were in the last frame.
-    fn tracks_by(&mut self, _task: u8, tasks: &TaskList, _faces: usize, _in_use: bool) -> bool {
-        !tasks.is_empty()
-    }
-
-    /// Decides whether the face detector runs half as often where no face is suspicious.
-    fn finds_rarely(&self) -> bool {
-        false
-    }
-
-    /// Decides how many of at most `limit` faces are kept.
-    fn face_limit(&self, limit: usize) -> usize {
-        limit
-    }
-
-    /// Plans the faces (slots) and tasks of a frame; `tracking_task` is that whose landmarks tracking uses.
-    fn plan(&mut self, faces: &[usize], _tasks: &TaskList, _tracking_task: Option<u8>) -> Plan {
-        faces.iter().map(|&slot| FaceShare { slot, tasks: u32::MAX, surely: u32::MAX }).collect()
-    }
-
-    /// Takes notice of the share whose face comes next.
-    fn share_begins(&mut self, _share: &FaceShare) {}
-
-    /// Takes notice of the tasks (a bit each) that ran for the face in a slot, of the chosen `tasks`.
-    fn share_ended(&mut self, _slot: usize, _tasks: &TaskList, _ran: u32) {}
-
-    /// Takes notice of a new face in a slot.
-    fn face_appeared(&mut self, _slot: usize) {}
-
-    /// Takes notice of a task that was not chosen before.
-    fn task_chosen(&mut self, _task: u8) {}
-}
-
-impl FramePolicy for () {}
-
-/// Work that was done for a frame.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct FrameSummary {
-    /// The face detector ran.
-    pub finder_ran: bool,
-    /// Results of earlier frames that are reported again.
-    pub stale_results: u64,
-}
-
-/// The faces of a video and what is kept of them from frame to frame.
+/// The faces of a video and what is kept of them from frame to frame. The network is lent to each call, so that several videos
+/// can share one.
 pub struct VideoFaces {
-    pipeline: Pipeline,
     tracker: Tracker,
     search_roll: SearchRoll,
     /// For each slot of `tracker`.
@@ -105,11 +45,13 @@ pub struct VideoFaces {
     /// A prediction of each task before it is smoothed.
     unsmoothed: Vec<Prediction>,
     sightings: Sightings,
+    /// Detector runs that are not urgent are spread over several frames.
+    is_spread: bool,
 }
 
 impl VideoFaces {
-    /// Takes a pipeline with its chosen tasks.
-    pub fn new(pipeline: Pipeline, options: TrackerOptions) -> VideoFaces {
+    /// Starts without faces, with the chosen tasks of a pipeline. Later calls take the same one.
+    pub fn new(pipeline: &mut Pipeline, options: TrackerOptions) -> VideoFaces {
         let decoders = pipeline.decoders();
         let mut faces = VideoFaces {
             tracker: Tracker::new(options, pipeline.template()),
@@ -125,10 +67,10 @@ impl VideoFaces {
             smoothing_s: smoothing::TIME_CONSTANT_S,
             unsmoothed: decoders.iter().map(TaskDecoder::blank).collect(),
             sightings: Sightings::default(),
-            pipeline,
+            is_spread: true,
         };
-        let chosen = faces.pipeline.tasks().clone();
-        faces.choose(&chosen, &mut ());
+        let chosen = pipeline.tasks().clone();
+        faces.choose(pipeline, &chosen, &mut ());
         faces
     }
 
@@ -137,9 +79,10 @@ impl VideoFaces {
         self.smoothing_s = time_constant_s;
     }
 
-    /// Sets whether parsing keeps the scores for masks; see [`Pipeline::enable_masks`].
-    pub fn enable_masks(&mut self, on: bool) {
-        self.pipeline.enable_masks(on);
+    /// Sets whether detector runs that are not urgent are spread over several frames; on at first. A pipeline prepares the run of
+    /// one video only, so videos that share it turn this off.
+    pub fn spread_searches(&mut self, on: bool) {
+        self.is_spread = on;
     }
 
     /// Sets whether the detector runs on every frame, for [`VideoFaces::sightings`]. It costs a run of the detector a frame.
@@ -162,11 +105,6 @@ impl VideoFaces {
     /// Returns the place of the face in a slot; it may reach beyond the frame.
     pub fn place(&self, slot: usize) -> Option<Detection> {
         self.tracker.get(slot).map(Track::detection)
-    }
-
-    /// Returns the network.
-    pub fn pipeline(&self) -> &Pipeline {
-        &self.pipeline
     }
 
     /// Returns the chosen tasks in the order of priority.
@@ -209,15 +147,15 @@ impl VideoFaces {
 
     /// Chooses the tasks from the next frame on, without compiling or allocating anything: every task has its decoder,
     /// its place in the engine and its memory from the start.
-    pub fn choose(&mut self, tasks: &TaskList, policy: &mut impl FramePolicy) {
+    pub fn choose(&mut self, pipeline: &mut Pipeline, tasks: &TaskList, policy: &mut impl FramePolicy) {
         let before = std::mem::take(&mut self.tasks);
-        self.pipeline.choose(tasks);
-        self.tasks.clone_from(self.pipeline.tasks());
+        pipeline.choose(tasks);
+        self.tasks.clone_from(pipeline.tasks());
         self.tasks.iter().filter(|task| !before.contains(task)).for_each(|&task| policy.task_chosen(task));
-        for task in (0..self.pipeline.decoders().len()).filter(|&task| !self.tasks.contains(&(task as u8))) {
+        for task in (0..pipeline.decoders().len()).filter(|&task| !self.tasks.contains(&(task as u8))) {
             self.faces.iter_mut().for_each(|face| face.results[task].known = false);
         }
-        let decoders = self.pipeline.decoders();
+        let decoders = pipeline.decoders();
         let leads = |&task: &u8| {
             let decoder = &decoders[usize::from(task)];
             decoder.task().kind == TaskKind::Landmarks && decoder.outputs() == TRACKING_LANDMARKS
@@ -229,7 +167,7 @@ impl VideoFaces {
 
     /// Decides whether faces are tracked by landmarks that were not requested. Crops from them are six times steadier
     /// than the finder's (`docs/loop.md` has the numbers).
-    fn choose_tracking(&mut self, policy: &mut impl FramePolicy) {
+    fn choose_tracking(&mut self, pipeline: &mut Pipeline, policy: &mut impl FramePolicy) {
         if let Some(task) = self.unrequested_task {
             let in_use = self.tracking_task.is_some();
             let used = policy.tracks_by(task, &self.tasks, self.tracker.count(), in_use);
@@ -240,28 +178,34 @@ impl VideoFaces {
                 let _ = self.run_tasks.push(task);
             }
         }
-        self.pipeline.track_by(self.tracking_task);
+        pipeline.track_by(self.tracking_task);
     }
 
     /// Runs the detector and every task on a frame, so that `policy` learns what they cost; the results are dropped.
     ///
     /// # Errors
     /// When the network fails, or has no face detector.
-    pub fn warm_up(&mut self, view: &ImageView, rounds: u32, policy: &mut impl FramePolicy) -> Result<(), Error> {
+    pub fn warm_up(
+        &mut self,
+        pipeline: &mut Pipeline,
+        view: &ImageView,
+        rounds: u32,
+        policy: &mut impl FramePolicy,
+    ) -> Result<(), Error> {
         let slot = 0;
         let chosen = self.tasks.clone();
-        self.choose(&(0..self.pipeline.decoders().len() as u8).collect(), policy);
+        self.choose(pipeline, &(0..pipeline.decoders().len() as u8).collect(), policy);
         let side = view.width().min(view.height()) as f64 / 2.0;
         for _ in 0..rounds {
             policy.begin();
-            self.pipeline.find(view, Purpose::Live, self.limit)?;
+            pipeline.find(view, Purpose::Live, self.limit)?;
             policy.ended(Step::Find);
             self.faces[slot].to_picture = Similarity::scaling(side);
-            self.faces[slot].windows = self.pipeline.windows(&self.faces[slot].to_picture, None);
-            self.run_share(&FaceShare { slot, tasks: u32::MAX, surely: u32::MAX }, view, policy)?;
+            self.faces[slot].windows = pipeline.windows(&self.faces[slot].to_picture, None);
+            self.run_share(pipeline, &FaceShare { slot, tasks: u32::MAX, surely: u32::MAX }, view, policy)?;
         }
         self.forget_results();
-        self.choose(&chosen, policy);
+        self.choose(pipeline, &chosen, policy);
         Ok(())
     }
 
@@ -271,6 +215,7 @@ impl VideoFaces {
     /// When the network fails, or has no face detector.
     pub fn process(
         &mut self,
+        pipeline: &mut Pipeline,
         view: &ImageView,
         elapsed_s: f32,
         policy: &mut impl FramePolicy,
@@ -283,31 +228,37 @@ impl VideoFaces {
             self.forget_results();
         }
         self.faces.iter_mut().flat_map(|face| &mut face.results).for_each(|result| result.since_s += elapsed_s);
-        self.choose_tracking(policy);
-        let finder_ran = self.find(view, elapsed_s, policy)?;
+        self.choose_tracking(pipeline, policy);
+        let finder_ran = self.find(pipeline, view, elapsed_s, policy)?;
         let plan = self.plan(policy);
         for share in &plan {
-            let ran = self.process_face(share, view, policy)?;
+            let ran = self.process_face(pipeline, share, view, policy)?;
             policy.share_ended(share.slot, &self.run_tasks, ran);
         }
-        let template = *self.pipeline.template();
+        let template = *pipeline.template();
         self.tracker.memorize(&|keypoints| likeness(view, keypoints, &template));
         let stale_results = self.settle(&plan, policy);
         Ok(FrameSummary { finder_ran, stale_results })
     }
 
-    fn find(&mut self, view: &ImageView, elapsed_s: f32, policy: &mut impl FramePolicy) -> Result<bool> {
+    fn find(
+        &mut self,
+        pipeline: &mut Pipeline,
+        view: &ImageView,
+        elapsed_s: f32,
+        policy: &mut impl FramePolicy,
+    ) -> Result<bool> {
         let guided = self.tracking_task.is_some();
         self.tracker.begin(elapsed_s);
         policy.begin();
-        let template = *self.pipeline.template();
+        let template = *pipeline.template();
         let look = |keypoints: &[Point; 5]| likeness(view, keypoints, &template);
         if self.tracker.look(&look) {
             self.search_roll.restart();
         }
         self.sightings.begin();
         let mut search = self.tracker.search(guided, policy.finds_rarely());
-        if self.sightings.are_wanted() {
+        if self.sightings.are_wanted() || !self.is_spread {
             // A run on this frame needs no preparation.
             search = match search {
                 Search::Prepared => Search::Whole,
@@ -317,18 +268,18 @@ impl VideoFaces {
         }
         let found = match search {
             Search::Nothing if self.sightings.are_wanted() => {
-                self.sightings.search(&mut self.pipeline, view)?;
+                self.sightings.search(pipeline, view)?;
                 policy.ended(Step::Find);
                 return Ok(true);
             }
             Search::Nothing => return Ok(false),
             Search::Part(part) => {
-                self.pipeline.sweep(view, part, SWEEP_FRAMES as usize);
+                pipeline.sweep(view, part, SWEEP_FRAMES as usize);
                 policy.ended(Step::FindPart);
                 return Ok(false);
             }
-            Search::Prepared => self.pipeline.find_swept(view, self.limit)?,
-            Search::Whole => self.search_whole(view)?,
+            Search::Prepared => pipeline.find_swept(view, self.limit)?,
+            Search::Whole => self.search_whole(pipeline, view)?,
         };
         let limit = policy.face_limit(self.limit);
         if search == Search::Whole {
@@ -351,10 +302,10 @@ impl VideoFaces {
     }
 
     /// Runs the detector on a whole frame, at the roll whose turn it is.
-    fn search_whole(&mut self, view: &ImageView) -> Result<Detections> {
+    fn search_whole(&mut self, pipeline: &mut Pipeline, view: &ImageView) -> Result<Detections> {
         let roll = self.search_roll.choose(self.tracker.iter().map(|(_, track)| track));
         let upright = match self.sightings.are_wanted() {
-            true => Some(self.sightings.search(&mut self.pipeline, view)?),
+            true => Some(self.sightings.search(pipeline, view)?),
             false => None,
         };
         let mut found = match (roll, upright) {
@@ -362,8 +313,8 @@ impl VideoFaces {
                 faces.truncate(self.limit);
                 faces
             }
-            (0.0, None) => self.pipeline.find(view, Purpose::Live, self.limit)?,
-            _ => self.pipeline.find_rolled(view, roll, self.limit)?,
+            (0.0, None) => pipeline.find(view, Purpose::Live, self.limit)?,
+            _ => pipeline.find_rolled(view, roll, self.limit)?,
         };
         if roll != 0.0 {
             self.sightings.add(&found);
@@ -392,23 +343,35 @@ impl VideoFaces {
     }
 
     /// Processes a face; returns the tasks that ran, a bit each.
-    fn process_face(&mut self, share: &FaceShare, view: &ImageView, policy: &mut impl FramePolicy) -> Result<u32> {
+    fn process_face(
+        &mut self,
+        pipeline: &mut Pipeline,
+        share: &FaceShare,
+        view: &ImageView,
+        policy: &mut impl FramePolicy,
+    ) -> Result<u32> {
         let slot = share.slot;
         let Some(track) = self.tracker.get(slot) else { return Ok(0) };
-        let Some(to_picture) = self.pipeline.aligned_frame(track.keypoints()) else { return Ok(0) };
+        let Some(to_picture) = pipeline.aligned_frame(track.keypoints()) else { return Ok(0) };
         self.faces[slot].to_picture = to_picture;
-        self.faces[slot].windows = self.pipeline.windows(&to_picture, Some(&track.detection()));
-        let ran = self.run_share(share, view, policy)?;
+        self.faces[slot].windows = pipeline.windows(&to_picture, Some(&track.detection()));
+        let ran = self.run_share(pipeline, share, view, policy)?;
         let tracked = self.tracking_task.and_then(|task| self.faces[slot].results.get_mut(usize::from(task)));
         if let Some(TaskResult { prediction: Prediction::Landmarks(landmarks), stale_frames: 0, .. }) = tracked {
-            self.tracker.observe(slot, &mut landmarks.points, &to_picture, self.pipeline.appearance());
+            self.tracker.observe(slot, &mut landmarks.points, &to_picture, pipeline.appearance());
         }
         Ok(ran)
     }
 
     /// Runs the tasks of a share, that of tracking first.
-    fn run_share(&mut self, share: &FaceShare, view: &ImageView, policy: &mut impl FramePolicy) -> Result<u32> {
-        let VideoFaces { pipeline, faces, tasks, unsmoothed, tracking_task, smoothing_s, .. } = self;
+    fn run_share(
+        &mut self,
+        pipeline: &mut Pipeline,
+        share: &FaceShare,
+        view: &ImageView,
+        policy: &mut impl FramePolicy,
+    ) -> Result<u32> {
+        let VideoFaces { faces, tasks, unsmoothed, tracking_task, smoothing_s, .. } = self;
         let Face { windows, results, light, sharpness, likeness, .. } = &mut faces[share.slot];
         let others = tasks.iter().filter(|task| Some(**task) != *tracking_task);
         let order = tracking_task.iter().chain(others).copied().filter(|task| share.tasks >> task & 1 == 1);

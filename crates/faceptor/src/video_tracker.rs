@@ -7,6 +7,7 @@ use crate::analyzer::Analyzer;
 use crate::error::{Error, Result};
 use crate::face::Analysis;
 use crate::image::view::ImageView;
+use crate::pipeline::Pipeline;
 use crate::track::tracker::{MAX_TRACKS, TrackerOptions};
 use crate::video::VideoFaces;
 
@@ -36,6 +37,7 @@ use crate::video::VideoFaces;
 /// # fn main() {}
 /// ```
 pub struct Tracker {
+    pipeline: Pipeline,
     video: VideoFaces,
     record: analysis::Analysis,
     analysis: Analysis,
@@ -48,8 +50,8 @@ impl Tracker {
         let limit = max_faces.clamp(1, MAX_TRACKS);
         let record = analysis::Analysis::with_room(limit, pipeline.decoders());
         pipeline.track_by(None);
-        let video = VideoFaces::new(pipeline, TrackerOptions { limit, smoothing: true });
-        Tracker { video, record, analysis: Analysis::default() }
+        let video = VideoFaces::new(&mut pipeline, TrackerOptions { limit, smoothing: true });
+        Tracker { pipeline, video, record, analysis: Analysis::default() }
     }
 
     /// Processes the next frame, taken `elapsed` after the last one, and returns its faces.
@@ -57,9 +59,9 @@ impl Tracker {
     /// # Errors
     /// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) when the bundle has no face detector.
     pub fn update(&mut self, frame: &ImageView<'_>, elapsed: Duration) -> Result<&Analysis, Error> {
-        self.video.process(frame, elapsed.as_secs_f32(), &mut ())?;
+        self.video.process(&mut self.pipeline, frame, elapsed.as_secs_f32(), &mut ())?;
         self.video.copy_to(&mut self.record);
-        let decoders = self.video.pipeline().shared_decoders();
+        let decoders = self.pipeline.shared_decoders();
         self.analysis.copy_from(&self.record, decoders, [frame.width(), frame.height()]);
         Ok(&self.analysis)
     }

@@ -40,6 +40,7 @@ pub fn tasks_of(bundle: &Bundle, names: Option<&str>) -> Result<TaskList, Refusa
 
 /// The network, and what is kept from frame to frame.
 pub struct Session {
+    pipeline: Pipeline,
     faces: VideoFaces,
     policy: Measured,
     /// The faces of the last frame.
@@ -68,13 +69,14 @@ impl Session {
             analysis: Analysis::with_room(limit, decoders),
             annotator: Annotator::new(Arc::new(Legend::of(&pipeline))),
             plain: Picture::default(),
-            faces: VideoFaces::new(pipeline, TrackerOptions { limit, smoothing: true }),
+            faces: VideoFaces::new(&mut pipeline, TrackerOptions { limit, smoothing: true }),
+            pipeline,
         })
     }
 
     /// Chooses the tasks from the next frame on.
     pub fn choose(&mut self, tasks: &TaskList) {
-        self.faces.choose(tasks, &mut self.policy);
+        self.faces.choose(&mut self.pipeline, tasks, &mut self.policy);
     }
 
     /// Declares that the next frame shows another scene.
@@ -87,9 +89,9 @@ impl Session {
     /// # Errors
     /// When the network fails.
     pub fn process(&mut self, view: &ImageView<'_>, elapsed_s: f32, drawn: bool) -> Result<(), faceptor::Error> {
-        self.faces.enable_masks(drawn);
+        self.pipeline.enable_masks(drawn);
         self.policy.timing.clear();
-        self.faces.process(view, elapsed_s, &mut self.policy)?;
+        self.faces.process(&mut self.pipeline, view, elapsed_s, &mut self.policy)?;
         self.faces.copy_to(&mut self.analysis);
         self.analysis.timing.clone_from(&self.policy.timing);
         Ok(())
@@ -108,7 +110,7 @@ impl Session {
 
     /// Returns the decoders of the tasks.
     pub fn decoders(&self) -> &[TaskDecoder] {
-        self.faces.pipeline().decoders()
+        self.pipeline.decoders()
     }
 }
 

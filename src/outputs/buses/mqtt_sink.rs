@@ -56,6 +56,14 @@ impl Broker {
         }
         Ok(Broker { address, topics: Topics::below(&topic) })
     }
+
+    /// Returns the broker with the topics of one of several sources, a level below the run's.
+    pub(crate) fn of_source(&self, name: Option<&str>) -> Broker {
+        match name {
+            Some(name) => Broker { topics: Topics::below(&format!("{}/{name}", self.topics.base)), ..self.clone() },
+            None => self.clone(),
+        }
+    }
 }
 
 /// The faces as a state.
@@ -180,6 +188,9 @@ mod tests {
         for wrong in ["mqtt://h/a+", "mqtt://h/%23", "mqtt://h/a%00b", &format!("mqtt://h/{}", "x".repeat(2000))] {
             assert_eq!(base(wrong), Err(BrokerError::Topic), "{wrong}");
         }
+        let door = Broker::parse("mqtt://h/home").map(|broker| broker.of_source(Some("door")).topics);
+        let door = door.map(|topics| (topics.state, topics.availability));
+        assert_eq!(door, Ok(("home/door/state".to_owned(), "home/door/availability".to_owned())));
         assert!(matches!(base("mqtts://h"), Err(BrokerError::Address(AddressError::Encrypted("mqtt")))));
     }
 

@@ -26,31 +26,32 @@ const SCRIPT: &str = include_str!("page.js");
 
 /// State that all connections share.
 struct Shared {
-    broadcast: Arc<Broadcast>,
+    /// One for each source.
+    broadcasts: Vec<Arc<Broadcast>>,
     routes: Routes,
     hosts: KnownHosts,
 }
 
 /// The server. Dropping it ends the server.
 pub struct PreviewServer {
-    broadcast: Arc<Broadcast>,
+    broadcasts: Vec<Arc<Broadcast>>,
     server: HttpServer,
 }
 
 impl PreviewServer {
-    /// Listens at `address` and starts the thread.
+    /// Listens at `address` and starts the thread. Each source has a broadcast.
     ///
     /// # Errors
     /// When the address cannot be used.
-    pub fn start(address: SocketAddr, broadcast: Arc<Broadcast>, routes: Routes) -> Result<PreviewServer> {
+    pub fn start(address: SocketAddr, broadcasts: Vec<Arc<Broadcast>>, routes: Routes) -> Result<PreviewServer> {
         let machine = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default().trim().to_owned();
         let hosts = KnownHosts { loopback: address.ip().is_loopback(), machine };
-        let shared = Shared { broadcast: broadcast.clone(), routes, hosts };
+        let shared = Shared { broadcasts: broadcasts.clone(), routes, hosts };
         let server = HttpServer::start("preview", address, move |stream, request| {
             shared.hosts.check(request).and_then(|()| answer(stream, request, &shared))
         });
         let server = server.with_context(|| format!("cannot show a preview at {address}"))?;
-        Ok(PreviewServer { broadcast, server })
+        Ok(PreviewServer { broadcasts, server })
     }
 
     /// Returns where the server listens.
@@ -62,28 +63,58 @@ impl PreviewServer {
 impl Drop for PreviewServer {
     fn drop(&mut self) {
         // Connections that wait for a picture end.
-        self.broadcast.close();
+        self.broadcasts.iter().for_each(|broadcast| broadcast.close());
     }
 }
 
 fn answer(stream: &mut TcpStream, request: &HttpRequest, shared: &Shared) -> Result<io::Result<()>, HttpRefusal> {
-    let broadcast = &shared.broadcast;
+    let source = shared.routes.source_of(&request.path);
+    let source = source.and_then(|(place, path)| Some((place, path, shared.broadcasts.get(place)?)));
+    let Some((place, path, broadcast)) = source else { return answer_for_all(stream, request, shared) };
     let with_body = match request.method.as_str() {
         "GET" => true,
         "HEAD" => false,
-        "POST" => return choose(request, shared).map(|body| send(stream, &body)),
+        "POST" => return choose(path, request, shared).map(|body| send(stream, &body)),
         _ => return Err(HttpRefusal::new(405, "only GET, HEAD and POST")),
     };
     let mut file = |kind: &str, text: &str| response::respond(stream, 200, kind, text.as_bytes(), with_body);
-    Ok(match request.path.as_str() {
+    Ok(match path {
         "/" => file("text/html; charset=utf-8", PAGE),
         "/page.css" => file("text/css; charset=utf-8", STYLE),
         "/page.js" => file("text/javascript; charset=utf-8", SCRIPT),
-        "/state" => file("application/json", &shared.routes.state(broadcast).to_string()),
+        "/state" => file("application/json", &shared.routes.state(place, broadcast).to_string()),
         "/favicon.ico" => response::respond(stream, 204, "image/x-icon", b"", false),
         "/events" if with_body => events(stream, broadcast),
         "/stream.mjpg" if with_body => pictures(stream, broadcast),
         "/tasks" | "/events" | "/stream.mjpg" => return Err(HttpRefusal::new(405, "not with this method")),
+        _ => return Err(HttpRefusal::new(404, "there is no such page")),
+    })
+}
+
+/// Answers what several sources have in common.
+fn answer_for_all(
+    stream: &mut TcpStream,
+    request: &HttpRequest,
+    shared: &Shared,
+) -> Result<io::Result<()>, HttpRefusal> {
+    let with_body = match request.method.as_str() {
+        "GET" => true,
+        "HEAD" => false,
+        "POST" => return choose(&request.path, request, shared).map(|body| send(stream, &body)),
+        _ => return Err(HttpRefusal::new(405, "only GET, HEAD and POST")),
+    };
+    let mut file = |kind: &str, text: &str| response::respond(stream, 200, kind, text.as_bytes(), with_body);
+    Ok(match request.path.as_str() {
+        "/" => file("text/html; charset=utf-8", &shared.routes.overview()),
+        "/page.css" => file("text/css; charset=utf-8", STYLE),
+        "/state" => file("application/json", &shared.routes.overall_state().to_string()),
+        "/favicon.ico" => response::respond(stream, 204, "image/x-icon", b"", false),
+        "/events" | "/stream.mjpg" => {
+            return Err(HttpRefusal::new(
+                404,
+                "the run has several sources: the names in /state begin the path of each",
+            ));
+        }
         _ => return Err(HttpRefusal::new(404, "there is no such page")),
     })
 }
@@ -93,8 +124,8 @@ fn send(stream: &mut TcpStream, body: &Value) -> io::Result<()> {
 }
 
 /// Answers `POST /tasks` with `{"tasks": ["age", ...]}`.
-fn choose(request: &HttpRequest, shared: &Shared) -> Result<Value, HttpRefusal> {
-    if request.path != "/tasks" {
+fn choose(path: &str, request: &HttpRequest, shared: &Shared) -> Result<Value, HttpRefusal> {
+    if path != "/tasks" {
         return Err(HttpRefusal::new(404, "nothing can be posted there"));
     }
     // A page of another origin cannot send this type without a preflight request, which is refused.
