@@ -28,7 +28,7 @@ IMAGE ?= faceptor
 # A real board for `make board-test`, as a destination of ssh: BOARD=user@host. Without it, the virtual one.
 BOARD ?=
 
-.PHONY: help demo build test lint container container-test deb apt-repo deb-test flash-test models-test behaviour preview-test cross cross-test board-test board-instructions bench bench-cores bench-search bench-peers bench-python profile soak sanitize fuzz rebuilds release capi test-capi capi-arm64 test-capi-arm64 wheel wheel-arm64 test-python-wheel test-ray test-python-wheel-arm64 bench-batch gst-plugin test-gst clean tools
+.PHONY: help demo build test lint container container-test deb apt-repo deb-test flash-test image image-run image-test models-test behaviour preview-test cross cross-test board-test board-instructions bench bench-cores bench-search bench-peers bench-python profile soak sanitize fuzz rebuilds release capi test-capi capi-arm64 test-capi-arm64 wheel wheel-arm64 test-python-wheel test-ray test-python-wheel-arm64 bench-batch gst-plugin test-gst clean tools
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -89,6 +89,15 @@ deb-test: deb  ## lintian; install, upgrade, remove, purge in a clean Debian; wi
 
 flash-test:  ## packaging/image/flash on files, and as root on loop devices: what it refuses, writes and verifies
 	packaging/image/test_flash.py
+
+image: deb  ## an image to flash, for arm64 machines with UEFI, in image/ of the target folder, without root; docs/image.md
+	packaging/image/build.sh --package $(TARGET)/packages/faceptor_*_arm64.deb --program $(TARGET)/release/faceptor --out $(TARGET)/image
+
+image-run:  ## boots the image of `make image` on a virtual board: a test camera, and its preview page in this machine's browser
+	packaging/image/run.py $(TARGET)/image/faceptor-*-arm64.img
+
+image-test: image  ## boots the image on a virtual board three times: settings, growth, report, who gets in, a damaged root (minutes)
+	packaging/image/test.py $(TARGET)/image/faceptor-*-arm64.img
 
 container: cross  ## container images for amd64 and arm64, without the network compiler; needs Docker; docs/container.md
 	mkdir -p $(TARGET)/container
