@@ -28,7 +28,7 @@ const SET: [(&str, &str); 3] = [
 ];
 
 /// Values of options without a default, which stand in comments.
-const VALUES: [(&str, &str); 15] = [
+const VALUES: [(&str, &str); 16] = [
     ("fps", "15"),
     ("size", "\"1280x720\""),
     ("format", "\"mjpg\""),
@@ -44,6 +44,7 @@ const VALUES: [(&str, &str); 15] = [
     ("metrics", "\"127.0.0.1:9464\""),
     ("mqtt", "\"mqtt://127.0.0.1/faceptor\""),
     ("blur", "\"all\""),
+    ("verify-key", "\"RWQf6LRCGA9i53mlYecO4IzT51TGPpvWucNSCh1CBM0QTaLn73Y7GFO3\""),
 ];
 
 /// Returns a configuration file with every option of `run`, explained. Most stand in comments, with their default or an example.
