@@ -13,7 +13,7 @@ use crate::capture::timed_reader::TimedReader;
 use crate::control::protocol::{self, Reply};
 use crate::control::{Enrolment, LoopControl, PendingResult, Refusal};
 use crate::lab::reference::{INDEX, Reference};
-use crate::outputs::sinks::preview::request;
+use crate::outputs::http::request;
 
 /// Frames that are read of a stream.
 const MOST_FRAMES: usize = 50;

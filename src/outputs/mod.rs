@@ -7,6 +7,7 @@ pub(crate) mod buses;
 pub mod draw;
 pub mod fan_out;
 pub mod format;
+pub mod http;
 pub mod output_paths;
 pub mod publisher;
 pub mod shared_frame;

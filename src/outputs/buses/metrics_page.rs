@@ -10,9 +10,9 @@ use anyhow::{Context, Result};
 
 use crate::live::run_stats::{RunReport, RunStats};
 use crate::outputs::buses::metrics::{FrameMetrics, Histogram, LIMITS_US};
-use crate::outputs::sinks::preview::http_server::HttpServer;
-use crate::outputs::sinks::preview::request::{HttpRefusal, HttpRequest};
-use crate::outputs::sinks::preview::response;
+use crate::outputs::http::request::{HttpRefusal, HttpRequest};
+use crate::outputs::http::response;
+use crate::outputs::http::server::HttpServer;
 use crate::outputs::sinks::sink::SinkCounters;
 use crate::platform::thermal::HeatMonitor;
 

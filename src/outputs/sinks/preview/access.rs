@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use crate::outputs::sinks::preview::request::{HttpRefusal, HttpRequest};
+use crate::outputs::http::request::{HttpRefusal, HttpRequest};
 
 /// The host names by which a browser may address this program.
 #[derive(Clone, Debug)]

@@ -5,9 +5,6 @@
 
 pub mod access;
 pub mod broadcast;
-pub(crate) mod http_server;
-pub mod request;
-pub mod response;
 pub mod routes;
 pub mod server;
 

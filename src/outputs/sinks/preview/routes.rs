@@ -5,8 +5,8 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use crate::outputs::draw::overlay::Legend;
+use crate::outputs::http::request::HttpRefusal;
 use crate::outputs::sinks::preview::broadcast::{Broadcast, Kind};
-use crate::outputs::sinks::preview::request::HttpRefusal;
 
 /// The page of several sources.
 const OVERVIEW: &str = include_str!("overview.html");

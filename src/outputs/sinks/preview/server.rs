@@ -8,11 +8,11 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
+use crate::outputs::http::request::{HttpRefusal, HttpRequest};
+use crate::outputs::http::response;
+use crate::outputs::http::server::HttpServer;
 use crate::outputs::sinks::preview::access::KnownHosts;
 use crate::outputs::sinks::preview::broadcast::{Broadcast, Closed, Kind};
-use crate::outputs::sinks::preview::http_server::HttpServer;
-use crate::outputs::sinks::preview::request::{HttpRefusal, HttpRequest};
-use crate::outputs::sinks::preview::response;
 use crate::outputs::sinks::preview::routes::Routes;
 
 /// After this long without a frame, the page gets a sign that the connection is alive.

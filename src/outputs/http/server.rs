@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use serde_json::json;
 
-use crate::outputs::sinks::preview::request::{self, HttpRefusal, HttpRequest};
-use crate::outputs::sinks::preview::response;
+use crate::outputs::http::request::{self, HttpRefusal, HttpRequest};
+use crate::outputs::http::response;
 use crate::platform::poll::{Events, PollEntry, poll};
 use crate::platform::scheduling;
 

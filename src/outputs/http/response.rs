@@ -1,4 +1,4 @@
-//! HTTP responses of the preview: status line, headers and body.
+//! HTTP responses: status line, headers and body.
 
 use std::io::{self, Write};
 

@@ -1,4 +1,4 @@
-//! HTTP requests of the preview: one a connection, with limits on size and time.
+//! HTTP requests: one a connection, with limits on size and time.
 //!
 //! `httparse` parses the head. Reading is done here because the preview runs on a robot for months: every byte that is
 //! read has a limit and a deadline, which small HTTP server crates leave to a proxy.
