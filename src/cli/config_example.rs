@@ -32,7 +32,7 @@ const VALUES: [(&str, &str); 16] = [
     ("fps", "15"),
     ("size", "\"1280x720\""),
     ("format", "\"mjpg\""),
-    ("tasks", "[\"landmarks\", \"age\", \"expression\"]"),
+    ("tasks", "[\"landmarks\", \"age\", \"attributes\"]"),
     ("model", "\"/etc/faceptor/my.bundle\""),
     ("budget-ms", "25"),
     ("out", "\"/var/lib/faceptor/last.png\""),

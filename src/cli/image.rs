@@ -30,7 +30,8 @@ use crate::outputs::output_paths::Origin;
 use crate::platform::clock::Stopwatch;
 use crate::platform::network_threads::{self, ThreadArguments};
 use faceptor::stages::{
-    Analysis, Augmentation, Locate, MAX_FACES, PhotoSearch, Picture, Pipeline, Pixels, Purpose, read_photo_within,
+    Analysis, Augmentation, Locate, MAX_FACES, PhotoSearch, Picture, Pipeline, Pixels, Purpose, Sightings,
+    read_photo_within,
 };
 use faceptor::{Photo, PhotoOptions};
 use faceptor_nn::manifest::TaskKind;
@@ -319,12 +320,16 @@ impl PhotoTask {
         let picture = photo.into_picture();
         let mut outer_timing = OuterTiming { capture_us: stage.lap_us(), ..OuterTiming::default() };
         let mut analysis = pipeline.analyze(&picture, self.locate)?;
+        let sightings = match (self.blur, self.locate) {
+            (Some(_), Locate::Find { .. }) => pipeline.sightings(&picture)?,
+            _ => Sightings::default(),
+        };
         drop(held);
         let mut identities = match &self.names {
             Some(names) => names.identities(&analysis)?,
             None => Vec::new(),
         };
-        let covers = self.blur.map(|blur| self.covers(blur, &analysis, &identities));
+        let covers = self.blur.map(|blur| self.covers(blur, &analysis, &identities, &sightings));
         analysis.faces_left_out += analysis.faces.len().saturating_sub(self.limit);
         analysis.faces.truncate(self.limit);
         identities.truncate(self.limit);
@@ -364,24 +369,38 @@ impl PhotoTask {
         Ok(Described { text, is_complete: failures.is_empty() })
     }
 
-    /// Returns what is covered on a photo: every head but those of people with names, if these may be seen.
-    fn covers(&self, blur: Blur, analysis: &Analysis, identities: &[Identity<'_>]) -> Covers {
+    /// Returns what is covered on a photo: every head, and every place that may show one, but those of people with names, if these
+    /// may be seen.
+    fn covers(&self, blur: Blur, analysis: &Analysis, identities: &[Identity<'_>], sightings: &Sightings) -> Covers {
         let mut covers = Covers::new(blur.style);
-        for (index, face) in analysis.faces.iter().enumerate() {
-            let is_named = identities.get(index).is_some_and(|identity| identity.name.is_some());
-            if blur.whom == Whom::Unknown && is_named {
-                continue;
+        if self.locate == Locate::Aligned {
+            // The face fills the picture.
+            let is_shown = |index| blur.whom == Whom::Unknown && is_named(identities, index);
+            if (0..analysis.faces.len()).any(|index| !is_shown(index)) {
+                covers.cover_all();
             }
-            match self.locate {
-                // The face fills the picture.
-                Locate::Aligned => covers.cover_all(),
-                Locate::Find { .. } => covers.push(Area::of_face(face)),
+            return covers;
+        }
+        let mut shown = Vec::new();
+        for (index, face) in analysis.faces.iter().enumerate() {
+            match blur.whom == Whom::Unknown && is_named(identities, index) {
+                true => shown.push(face.detection),
+                false => covers.push(Area::of_face(face)),
             }
         }
+        let places = sightings.places().iter();
+        for place in places.filter(|place| !shown.iter().any(|face| place.shows(face))) {
+            covers.push(Area::of_head(place, &[]));
+        }
         // Somewhere there are more faces.
-        if analysis.faces_left_out > 0 {
+        if analysis.faces_left_out > 0 || !sightings.are_complete() {
             covers.cover_all();
         }
         covers
     }
+}
+
+/// Reports whether a face has a name.
+fn is_named(identities: &[Identity<'_>], index: usize) -> bool {
+    identities.get(index).is_some_and(|identity| identity.name.is_some())
 }

@@ -52,7 +52,14 @@ use faceptor::stages::SelectionError;
 
 pub use config_example::example_configuration;
 
-/// Reads faces with one small quantized network: landmarks, parsing, age, expression, attributes, recognition.
+#[cfg_attr(
+    not(feature = "no-expression"),
+    doc = "Reads faces with one small quantized network: landmarks, parsing, age, expression, attributes, recognition."
+)]
+#[cfg_attr(
+    feature = "no-expression",
+    doc = "Reads faces with one small quantized network: landmarks, parsing, age, attributes, recognition."
+)]
 ///
 /// Results go to standard output, logs to standard error. Exit status: 0 success, 1 a failure while running (also
 /// when some of several files failed), 2 wrong usage.

@@ -20,7 +20,8 @@ pub struct NetworkArguments {
     pub model: Option<PathBuf>,
     /// Take the tasks that infer expressions out of the network: they cannot be chosen any more, by no option and by no command.
     /// Inferring emotions is forbidden at work and in schools (AI Act, Article 5).
-    #[arg(long)]
+    // A program without such tasks takes the switch, for the sake of scripts, and does not mention it.
+    #[arg(long, hide = cfg!(feature = "no-expression"))]
     no_expression: bool,
     /// Refuse a bundle of `--model` that is not signed with this key of minisign: the line of 56 characters of its public key
     /// (RW...), or the path of its file. The signature is BUNDLE.minisig (`faceptor bundle sign`).

@@ -102,7 +102,7 @@ pub struct FollowArguments {
     /// Do not smooth landmarks with the One-Euro filter.
     #[arg(long)]
     pub no_smoothing: bool,
-    /// Time constant of the smoothing of expression, age and attributes: two thirds of a change have passed after this time.
+    /// Time constant of the smoothing of age, attributes and other scores: two thirds of a change have passed after this time.
     /// 0 turns the smoothing off.
     #[arg(long, value_name = "MS", default_value_t = 300.0, value_parser = constant)]
     pub steady_ms: f64,
@@ -145,7 +145,7 @@ pub struct OutputArguments {
     /// Post an event (JSON) when a face appears, gets a name, leaves: http://host:port/path.
     #[arg(long, value_name = "URL")]
     webhook: Option<String>,
-    /// Publish presence, count, name, age and expression by MQTT, also for Home Assistant:
+    /// Publish presence, count, name, age and more by MQTT, also for Home Assistant:
     /// mqtt://user:password@host:port/topic.
     #[arg(long, value_name = "URL")]
     mqtt: Option<String>,

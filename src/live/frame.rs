@@ -326,6 +326,7 @@ impl Faces {
     /// Learns what each step costs, from a frame that may show anything.
     pub fn warm_up(&mut self, view: &ImageView, rounds: u32) -> Result<()> {
         self.policy.allowance = Allowance { started_us: self.policy.time.now_us(), budget_us: None, level: 0 };
+        self.watch_closely(true);
         self.sources[self.turn].video.warm_up(&mut self.pipeline, view, rounds, &mut self.policy)?;
         self.policy.timing.clear();
         Ok(())

@@ -3,18 +3,21 @@
 use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::process::Command;
 
 use faceptor::stages::{Analysis, Picture, Pipeline, TaskList, TrackerOptions};
 use faceptor_edge::capture::demo_clip::{DemoClip, HEIGHT, PERIOD, WIDTH};
 use faceptor_edge::live::frame::{Allowance, Faces};
 use faceptor_edge::live::shield::{Blur, Whom};
 use faceptor_results::cover::{SOLID, Style};
+use faceptor_test_support::skip;
 use image::{DynamicImage, Rgb, RgbImage, imageops};
 
 use crate::control::Run;
 use crate::gallery_place::Place;
 use crate::pictures::{jpeg, png, portrait};
-use crate::program::{FACE, Folder, PATIENCE, PORTRAIT, faceptor, wait_until};
+use crate::program::{FACE, Folder, PATIENCE, PORTRAIT, command, faceptor, wait_until};
+use crate::streams::{NO_FFMPEG, has_ffmpeg};
 
 /// Left, top, right, bottom.
 type Edges = [u32; 4];
@@ -169,6 +172,74 @@ fn preview_and_snapshots_show_no_face() {
     }
     // A recording holds no pixels.
     assert!(fs::read(&record).expect("recorded").starts_with(b"{"));
+}
+
+/// The middle of the face in a frame of the demo clip: eyes, nose and mouth.
+fn demo_face(frame: usize) -> Edges {
+    let ([x, y], scale) = DemoClip::face(frame as u64);
+    let half = [0, 1].map(|axis| 0.3 * (FACE[axis + 2] - FACE[axis]) * scale);
+    [x - half[0], y - half[1], x + half[0], y + half[1]].map(|edge| edge as u32)
+}
+
+/// Returns the face on each frame of the demo clip, as a YUV4MPEG2 stream in 4:2:0 shows it.
+fn faces_of(stream: &[u8]) -> Vec<RgbImage> {
+    let end = stream.iter().position(|byte| *byte == b'\n').expect("a header");
+    assert!(String::from_utf8_lossy(&stream[..end]).starts_with(&format!("YUV4MPEG2 W{WIDTH} H{HEIGHT} ")));
+    let (luma, chroma) = (WIDTH * HEIGHT, WIDTH / 2 * (HEIGHT / 2));
+    let frames = stream[end + 1..].chunks_exact(6 + luma + 2 * chroma);
+    assert!(frames.remainder().is_empty(), "{} bytes are no frame", frames.remainder().len());
+    let decode = |(number, frame): (usize, &[u8])| {
+        let planes = frame.strip_prefix(b"FRAME\n").expect("a frame");
+        let [left, top, right, bottom] = demo_face(number);
+        RgbImage::from_fn(right - left, bottom - top, |x, y| {
+            let (x, y) = ((left + x) as usize, (top + y) as usize);
+            let at = |plane: usize| f64::from(planes[luma + plane * chroma + y / 2 * (WIDTH / 2) + x / 2]) - 128.0;
+            let (light, blue, red) = (1.164 * (f64::from(planes[y * WIDTH + x]) - 16.0), at(0), at(1));
+            Rgb([light + 1.596 * red, light - 0.813 * red - 0.391 * blue, light + 2.018 * blue]
+                .map(|value| value as u8))
+        })
+    };
+    frames.enumerate().map(decode).collect()
+}
+
+#[test]
+fn no_frame_of_a_film_shows_a_face() {
+    let folder = Folder::new();
+    let demo = ["run", "--source", "demo", "--tasks", "none", "--frames"];
+    let solid = ["--blur", "all", "--blur-style", "solid"];
+    let pipe = |frames: &str, more: &[&str]| {
+        let output = command(&[&demo[..], &[frames, "--video", "-"], more].concat()).output();
+        let output = output.expect("it can be started");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let faces = faces_of(&output.stdout);
+        assert_eq!(faces.len().to_string(), frames);
+        faces
+    };
+    let whole = |face: &RgbImage| [0, 0, face.width(), face.height()];
+    let shares = |faces: &[RgbImage]| -> Vec<f64> { faces.iter().map(|face| covered(face, whole(face))).collect() };
+    let plain = shares(&pipe("3", &[]));
+    assert!(plain.iter().all(|share| *share < 0.2), "without covers every frame shows her: {plain:?}");
+    for (frame, share) in shares(&pipe("40", &solid)).into_iter().enumerate() {
+        assert!(share > 0.97, "frame {frame}: {share}");
+    }
+    // Blocks have few edges.
+    for (frame, face) in pipe("10", &solid[..2]).iter().enumerate() {
+        assert!(flatness(face, whole(face)) > 0.75, "frame {frame}");
+    }
+    if !has_ffmpeg() {
+        return skip(NO_FFMPEG);
+    }
+    let path = folder.file("film.mp4");
+    faceptor(&[&demo[..], &["40", "--record-video", &path], &solid].concat()).expect(0);
+    let how = ["-nostdin", "-loglevel", "error", "-i", &path, "-fps_mode", "passthrough", "-pix_fmt", "yuv420p"];
+    let output = Command::new("ffmpeg").args(how).args(["-f", "yuv4mpegpipe", "-"]).output();
+    let output = output.expect("ffmpeg can be started");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let film = shares(&faces_of(&output.stdout));
+    assert_eq!(film.len(), 40);
+    for (frame, share) in film.into_iter().enumerate() {
+        assert!(share > 0.95, "frame {frame} of the film: {share}");
+    }
 }
 
 #[test]

@@ -1,4 +1,6 @@
-//! `--no-expression`: nothing infers expressions any more, whatever is asked for.
+//! `--no-expression` and the feature of that name: nothing infers expressions any more, whatever is asked for.
+//!
+//! With `--features no-expression` the same tests find that nothing does without the switch either.
 
 use serde_json::Value;
 
@@ -12,6 +14,8 @@ fn answers(line: &Value) -> Vec<&str> {
     tasks.into_iter().filter(|task| face.contains_key(*task)).collect()
 }
 
+/// The program was built without such tasks.
+const IS_OUT: bool = cfg!(feature = "no-expression");
 const OTHERS: [&str; 5] = ["landmarks", "parsing", "age", "attributes", "recognition"];
 
 #[test]
@@ -19,7 +23,7 @@ fn no_command_infers_expressions() {
     let by_verb: [&[&str]; 2] = [&["image", PORTRAIT], &["run", "--source", PORTRAIT]];
     for how in by_verb {
         let lines = |more: &[&str]| faceptor(&[how, &["--json"], more].concat()).expect(0).json();
-        assert!(answers(&lines(&["--tasks", "all"])[0]).contains(&"expression"), "{how:?}");
+        assert_eq!(answers(&lines(&["--tasks", "all"])[0]).contains(&"expression"), !IS_OUT, "{how:?}");
         assert_eq!(answers(&lines(&["--no-expression", "--tasks", "all"])[0]), OTHERS, "{how:?}");
         assert_eq!(answers(&lines(&["--no-expression"])[0]), OTHERS[..4], "{how:?}");
         // With it, the others are the same.
@@ -38,6 +42,33 @@ fn no_command_infers_expressions() {
     assert!(!names.contains(&"expression"), "{names:?}");
     let bench = faceptor(&["bench", "--frames", "1", "--no-expression", "--tasks", "expression"]).expect(2);
     assert!(bench.err.contains("taken out"), "{bench:?}");
+}
+
+#[test]
+fn a_program_without_the_tasks_does_not_know_them() {
+    let status = if IS_OUT { 2 } else { 0 };
+    for how in [&["image", PORTRAIT, "--json"][..], &["run", "--source", PORTRAIT, "--json"]] {
+        let run = faceptor(&[how, &["--tasks", "expression"]].concat()).expect(status);
+        assert_eq!(run.err.contains("taken out") && run.err.contains("Article 5"), IS_OUT, "{run:?}");
+        assert_eq!(run.out.contains("\"expression\""), !IS_OUT, "{run:?}");
+    }
+    let tasks = faceptor(&["tasks", "--json", "--rounds", "1"]).expect(0).out;
+    assert_eq!(tasks.contains("\"name\":\"expression\""), !IS_OUT, "{tasks}");
+    let bench = faceptor(&["bench", "--frames", "1", "--warm-up", "1", "--tasks", "expression"]);
+    assert_eq!(bench.err.contains("taken out"), IS_OUT, "{bench:?}");
+    // The help is silent about them.
+    for verb in [&["--help"][..], &["image", "--help"], &["run", "--help"], &["bench", "--help"], &["ctl", "--help"]] {
+        let help = faceptor(verb).expect(0).out;
+        assert!(!IS_OUT || !help.contains("expression"), "{verb:?}: {help}");
+    }
+    assert_eq!(faceptor(&["--help"]).expect(0).out.contains("expression"), !IS_OUT);
+    // The library's answers.
+    let photo = faceptor::Photo::open(PORTRAIT).expect("a photo");
+    let mut analyzer = faceptor::Analyzer::embedded().expect("a network");
+    let results = analyzer.analyze(&photo).expect("results");
+    assert_eq!(results.faces.len(), 1);
+    assert_eq!(results.faces[0].expression().is_some(), !IS_OUT);
+    assert!(results.faces[0].age().is_some());
 }
 
 #[test]

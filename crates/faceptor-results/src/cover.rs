@@ -18,6 +18,9 @@ const BOX_OF_HEIGHT: f32 = 2.6;
 const BOX_ABOVE: f32 = 0.06;
 /// Room around landmarks, in longer sides of their box.
 const AROUND_LANDMARKS: f32 = 0.2;
+/// Side of a face, pixels, below which its box errs by pixels that matter, and the room around it for them.
+const TINY_PX: f32 = 16.0;
+const TINY_ROOM_PX: f32 = 2.0;
 /// Most covers of a picture; more faces cover it whole.
 const MAX_AREAS: usize = 256;
 /// Blocks across a pixelated head, at most, and pixels across a block, at least.
@@ -53,6 +56,9 @@ impl Area {
         let has_place = width > 0.0 && height > 0.0 && face.edges.iter().all(|edge| edge.is_finite());
         let side = width.max(height);
         let mut area = head(face.middle(), side, up(face));
+        if side < TINY_PX {
+            area = area.grown_by(TINY_ROOM_PX);
+        }
         if let Some((middle, side, up)) = by_keypoints(face) {
             let raised = [0, 1].map(|axis| middle[axis] + up[axis] * BOX_ABOVE * side);
             area = area.union(&head(raised, side, Some(up)));

@@ -7,6 +7,8 @@ use faceptor::stages::{Detection, Point};
 pub const HELD_S: f32 = 1.0;
 /// Growth of its cover a second, in sides of the cover: the face may move meanwhile.
 const GROWTH: f32 = 1.0;
+/// Score from which the cover of a place without a track grows: what is hardly a face comes and goes at one place.
+const GROWS_FROM: f32 = 0.5;
 /// Overlap of two covers of one face.
 const SAME_FACE: f32 = 0.3;
 /// Most covers that are remembered; while there are more, the whole picture is covered.
@@ -32,6 +34,7 @@ struct Remembered {
     track: u32,
     /// Seconds since the face was there.
     age_s: f32,
+    grows: bool,
 }
 
 /// The covers of a video's frames, and what was covered a moment ago. Its memory is inline: a frame allocates nothing.
@@ -76,14 +79,16 @@ impl CoverMemory {
             }
             let area = Area::of_head(&place.detection, place.landmarks);
             self.covers.push(area);
-            let cover = area.map(|area| Remembered { area, track: place.track, age_s: 0.0 });
+            let grows = place.track != 0 || place.detection.score >= GROWS_FROM;
+            let cover = area.map(|area| Remembered { area, track: place.track, age_s: 0.0, grows });
             if cover.is_none_or(|cover| self.fresh.push(cover).is_err()) {
                 self.blind_s = HELD_S;
             }
         }
         self.drop_found();
         for cover in &self.missed {
-            self.covers.push(Some(cover.area.scaled(1.0 + GROWTH * cover.age_s)));
+            let growth = if cover.grows { GROWTH * cover.age_s } else { 0.0 };
+            self.covers.push(Some(cover.area.scaled(1.0 + growth)));
         }
         if !are_all || self.blind_s > 0.0 {
             self.covers.cover_all();

@@ -9,6 +9,7 @@ use crate::augmentation::{self, Augmentation, AugmentedView, OutputMean};
 use crate::detect::detection::{Detection, Detections, MAX_FACES};
 use crate::detect::detector::{Detector, Purpose};
 use crate::detect::search::{PhotoFaces, PhotoSearch};
+use crate::detect::sighting::FrameSightings;
 use crate::error::{Error, ErrorKind, OrError, Result, ensure};
 use crate::face_check::FaceCheck;
 use crate::geometry::{Point, Similarity};
@@ -234,15 +235,24 @@ impl Pipeline {
         each_format!(view, pixels => detector.find(&mut self.engine, pixels, purpose, limit.min(MAX_FACES)))
     }
 
-    /// Finds the upright faces of a frame and the places that may be faces, and reports whether these are all of them.
+    /// Finds the upright faces of a frame and the places that may be faces.
     ///
     /// # Errors
     /// When the bundle has no face detector.
-    pub(crate) fn find_all(&mut self, view: &ImageView, weak: f32) -> Result<(Detections, Detections, bool), Error> {
+    pub(crate) fn sight_frame(&mut self, view: &ImageView) -> Result<FrameSightings, Error> {
         let missing = || "this bundle has no face detector".to_owned();
         let detector = self.detector.as_mut().or_error(ErrorKind::Unsupported, missing)?;
-        let (faces, others) = each_format!(view, pixels => detector.find_all(&mut self.engine, pixels, weak))?;
-        Ok((faces, others, detector.left_out() == 0 && detector.weak_left_out() == 0))
+        each_format!(view, pixels => detector.sight_frame(&mut self.engine, pixels))
+    }
+
+    /// Finds the places of a photo that may be faces, and reports whether there was room for all.
+    ///
+    /// # Errors
+    /// When the bundle has no face detector.
+    pub(crate) fn sight_photo(&mut self, photo: &Pyramid) -> Result<(Vec<Detection>, bool), Error> {
+        let missing = || "this bundle has no face detector".to_owned();
+        let detector = self.detector.as_mut().or_error(ErrorKind::Unsupported, missing)?;
+        detector.sight_photo(&mut self.engine, photo, &self.photo_search)
     }
 
     /// Returns how many faces the last [`Pipeline::find`] left out because of its limit: at least as many, in a crowd.

@@ -198,7 +198,10 @@ impl VideoFaces {
         let side = view.width().min(view.height()) as f64 / 2.0;
         for _ in 0..rounds {
             policy.begin();
-            pipeline.find(view, Purpose::Live, self.limit)?;
+            match self.sightings.are_wanted() {
+                true => drop(self.sightings.search(pipeline, view)?),
+                false => drop(pipeline.find(view, Purpose::Live, self.limit)?),
+            }
             policy.ended(Step::Find);
             self.faces[slot].to_picture = Similarity::scaling(side);
             self.faces[slot].windows = pipeline.windows(&self.faces[slot].to_picture, None);

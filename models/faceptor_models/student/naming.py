@@ -4,12 +4,17 @@
 
 A film shows one person after the other, each an LFW photo that moves, grows, shrinks, gets lighter and darker, and has noise. Some
 of the people are enrolled with other photos of theirs; the rest are strangers.
+
+`--galleries N` also measures how often strangers get a name: the films' embeddings are taken once, and the rule of
+`src/recognition/track_names.rs` answers over them for N random galleries. Sixty films and one gallery say little about a rate of
+one in a hundred.
 """
 
 import argparse
 import json
 import subprocess
 import tempfile
+import tomllib
 from itertools import pairwise
 from pathlib import Path
 
@@ -18,12 +23,17 @@ import numpy as np
 
 from .accuracy import replace_block
 from .development import Development
-from .identity import name_of
+from .identity import answered, name_of, rounded
+from .track_rule import evidence, simulate
 
 MARKS = ("<!-- names made by student.naming -->", "<!-- end of names -->")
 WIDTH, HEIGHT = 320, 240
 # Frames of a person, and frames without anyone between two people.
 SHOWN, EMPTY = 45, 6
+# People of a film, and the galleries that many films are compared with: people, photos of each.
+GROUP = 30
+GALLERIES = [(40, 1), (40, 3), (100, 1), (100, 3)]
+FPIR = [0.01, 0.03, 0.1]
 
 
 def wall(rng):
@@ -88,6 +98,51 @@ def described(shown, owners):
     return found
 
 
+def strangers_in_films(args, dev, photos, crop):
+    """Returns the table of strangers who get a name, over many galleries: films of people with up to three photos, galleries of the
+    others."""
+    people = [str(name) for name in np.random.default_rng(5).permutation(sorted(photos))]
+    shown = [name for name in people if len(photos[name]) <= args.photos][: args.films]
+    films = []
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "film.mjpg"
+        for start in range(0, len(shown), GROUP):
+            group = shown[start : start + GROUP]
+            film([crop(photos[name][0]) for name in group], np.random.default_rng([7, 11, start]), path)
+            out = program(args.binary, "run", "--source", path, "--tasks", "recognition", "--json", "--quiet")
+            lines = [json.loads(line) for line in out.splitlines()]
+            for place, name in enumerate(group):
+                first = place * (SHOWN + EMPTY)
+                films.append(evidence(name, lines[first : first + SHOWN]))
+    known = [film for film in films if film]
+    rows = [row for name in people if len(photos[name]) > args.photos for row in photos[name][: args.photos]]
+    vectors = rounded(answered(dev, rows, args.binary, None, None))
+    of = {}
+    for row, vector in zip(rows, vectors, strict=True):
+        of.setdefault(name_of(dev.path[row]), []).append(vector)
+    of = {name: np.array(each) for name, each in of.items()}
+    impostors = tomllib.loads(Path(args.manifest).read_text())["impostors"]
+    return described_galleries(known, len(films), of, (impostors["rates"], impostors["scores"]), args.galleries)
+
+
+def described_galleries(known, count, photos, table, galleries):
+    """Describes how often films of strangers get a name; intervals are over films drawn with replacement."""
+    lines = [
+        f"{count} films of strangers, {len(known)} with enough evidence; {galleries} random galleries out of {len(photos)} people for each row.",
+        "",
+        "| people | photos each | asked FPIR % | a name in any frame % | a name as soon as there is evidence % |",
+        "|---|---|---|---|---|",
+    ]
+    rng = np.random.default_rng(1)
+    for people, each in GALLERIES:
+        for fpir in FPIR:
+            ever, first, shares = simulate(known, photos, table, rng, galleries, people, each, fpir)
+            drawn = shares[rng.integers(0, len(shares), (1000, len(shares)))].mean(1)
+            low, high = 100 * np.percentile(drawn, [2.5, 97.5])
+            lines.append(f"| {people} | {each} | {100 * fpir:g} | {100 * ever:.1f} ({low:.1f}-{high:.1f}) | {100 * first:.1f} |")
+    return lines
+
+
 def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("--faces", default="../../shared/faces")
@@ -95,6 +150,9 @@ def main():
     p.add_argument("--people", type=int, default=40, help="people of the gallery")
     p.add_argument("--strangers", type=int, default=60)
     p.add_argument("--photos", type=int, default=3, help="photos of each person of the gallery")
+    p.add_argument("--galleries", type=int, default=60, help="random galleries that films of strangers are compared with; 0: none")
+    p.add_argument("--films", type=int, default=90, help="strangers that these films show")
+    p.add_argument("--manifest", default="edge/manifest.toml", help="its table of impostor scores gives the thresholds")
     p.add_argument("--run", nargs="*", default=[], help="further options of `faceptor run`")
     p.add_argument("--doc", metavar="FILE", help="write the figures into this page")
     args = p.parse_args()
@@ -142,6 +200,8 @@ def main():
         frames = f"{np.median(first):.0f} ({np.percentile(first, 90):.0f})" if first else "-"
         right = found["right"] if kind == "enrolled" else "-"
         lines.append(f"| {kind} | {found['tracks']} | {right} | {found['wrong']} | {frames} | {found['changes']} |")
+    if args.galleries:
+        lines += ["", *strangers_in_films(args, dev, photos, crop)]
     block = "\n".join(lines)
     print(block)
     if args.doc:

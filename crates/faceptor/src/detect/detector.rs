@@ -26,13 +26,13 @@ pub enum Purpose {
 }
 
 /// One output of one size.
-struct Grid {
-    tensor: TensorId,
-    cells: Cells,
+pub(super) struct Grid {
+    pub(super) tensor: TensorId,
+    pub(super) cells: Cells,
 }
 
 /// The cells of an output, each of `stride` pixels of the input along a side.
-struct Cells {
+pub(super) struct Cells {
     stride: usize,
     columns: usize,
     rows: usize,
@@ -40,13 +40,13 @@ struct Cells {
 
 /// The detector at one input size.
 pub(super) struct Size {
-    input: TensorId,
-    letterbox: Letterbox,
-    grids: Vec<Grid>,
+    pub(super) input: TensorId,
+    pub(super) letterbox: Letterbox,
+    pub(super) grids: Vec<Grid>,
     pub(super) width: usize,
     pub(super) height: usize,
     photo: bool,
-    live: bool,
+    pub(super) live: bool,
     /// The input of [`Detector::sweep`]; empty if the size is not used in the live loop.
     swept: Vec<f32>,
 }
@@ -65,7 +65,7 @@ impl Size {
     }
 
     /// Returns true if this size would magnify the picture needlessly.
-    fn magnifies(&self, picture: &impl Pixels) -> bool {
+    pub(super) fn magnifies(&self, picture: &impl Pixels) -> bool {
         let fit = |side: usize, of: usize| side as f64 / of as f64;
         fit(self.width, picture.width()).min(fit(self.height, picture.height())) > MAX_MAGNIFICATION
     }
@@ -75,12 +75,12 @@ impl Size {
 pub struct Detector {
     /// By their areas.
     pub(super) sizes: Vec<Size>,
-    normalization: Normalization,
+    pub(super) normalization: Normalization,
     pub(super) threshold: f32,
     pub(super) overlap: f32,
-    candidates: Box<Candidates>,
+    pub(super) candidates: Box<Candidates>,
     /// Candidates of a photo whose scores are below the threshold.
-    weak: Box<Candidates>,
+    pub(super) weak: Box<Candidates>,
 }
 
 impl Detector {
@@ -157,36 +157,6 @@ impl Detector {
         Ok(self.candidates.suppress(self.overlap, limit))
     }
 
-    /// Finds the faces of a frame as [`Detector::find`] does for the live loop, and also returns the places that only reach
-    /// `weak`: they may be faces.
-    pub(crate) fn find_all(
-        &mut self,
-        engine: &mut Engine,
-        picture: &impl Pixels,
-        weak: f32,
-    ) -> Result<(Detections, Detections)> {
-        self.candidates.clear();
-        self.weak.clear();
-        let mut smallest = true;
-        for size in self.sizes.iter_mut().filter(|size| size.live) {
-            if !std::mem::take(&mut smallest) && size.magnifies(picture) {
-                continue;
-            }
-            let threshold = self.threshold;
-            size.letterbox.set_sparse(true);
-            size.letterbox.fill(picture, &self.normalization, engine.input(size.input).map_err(Error::network)?);
-            let (candidates, others) = (&mut self.candidates, &mut self.weak);
-            collect(size, weak.min(threshold), engine, picture, |found| match found.score >= threshold {
-                true => candidates.push(found),
-                false => others.push(found),
-            })?;
-        }
-        let faces = self.candidates.suppress(self.overlap, MAX_FACES);
-        let mut others = self.weak.suppress(self.overlap, MAX_FACES);
-        others.retain(|place| faces.iter().all(|face| face.overlap(place) <= self.overlap));
-        Ok((faces, others))
-    }
-
     /// Returns the faces of a frame that are turned by about `roll` degrees, for the live loop. The scale is that of the
     /// upright search, so the input does not cover the corners of the frame.
     pub fn find_rolled(
@@ -215,11 +185,6 @@ impl Detector {
     /// Returns how many faces the last search left out because of its limit: at least as many, in a crowd.
     pub fn left_out(&self) -> usize {
         self.candidates.left_out()
-    }
-
-    /// Returns how many places the last [`Detector::find_all`] left out besides.
-    pub(crate) fn weak_left_out(&self) -> usize {
-        self.weak.left_out()
     }
 
     /// Returns the sizes for photos that do not magnify a photo needlessly, the smallest in any case.
@@ -308,7 +273,7 @@ impl Detector {
 }
 
 /// Runs one size on its input and hands over every cell whose score reaches `threshold`.
-fn collect(
+pub(super) fn collect(
     size: &Size,
     threshold: f32,
     engine: &mut Engine,
@@ -323,7 +288,7 @@ fn collect(
 }
 
 /// Decodes every cell of one output whose score reaches `threshold`, in pixels of the network's input.
-fn decode(output: &[f32], grid: &Cells, threshold: f32, mut found: impl FnMut(Detection)) {
+pub(super) fn decode(output: &[f32], grid: &Cells, threshold: f32, mut found: impl FnMut(Detection)) {
     let plane = grid.rows * grid.columns;
     let stride = grid.stride as f32;
     for (cell, &logit) in output[..plane].iter().enumerate() {
@@ -341,7 +306,7 @@ fn decode(output: &[f32], grid: &Cells, threshold: f32, mut found: impl FnMut(De
 }
 
 /// Maps a detection to picture pixels and clips its box at the picture's edge.
-fn to_picture(found: &Detection, letterbox: &Letterbox, picture: &impl Pixels) -> Detection {
+pub(super) fn to_picture(found: &Detection, letterbox: &Letterbox, picture: &impl Pixels) -> Detection {
     let [left, top, right, bottom] = found.edges;
     let [left, top] = letterbox.to_picture(left, top);
     let [right, bottom] = letterbox.to_picture(right, bottom);

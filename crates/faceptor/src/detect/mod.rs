@@ -5,4 +5,5 @@ pub mod detector;
 pub mod letterbox;
 pub mod placement;
 pub mod search;
+pub mod sighting;
 pub mod tiles;

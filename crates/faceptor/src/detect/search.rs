@@ -103,6 +103,26 @@ impl Detector {
         }
         .run(search.min_face_px, limit)
     }
+
+    /// Returns width and height of an input.
+    pub(super) fn input_size(&self, index: usize) -> [usize; 2] {
+        let size = &self.sizes[index];
+        [size.width, size.height]
+    }
+
+    /// Returns photo pixels for each input pixel at which faces of the requested size are found, as far as that makes sense
+    /// and the number of tiles is bounded.
+    pub(super) fn finest_step(&self, photo: [usize; 2], min_face_px: f32) -> f64 {
+        let mut step = (f64::from(min_face_px) / LEAST_INPUT_PX).max(1.0 / MAX_MAGNIFICATION);
+        let longest = photo[0].max(photo[1]) as f64;
+        if let Some(index) = self.photo_size_of(f64::INFINITY) {
+            let side = self.sizes[index].shorter_side();
+            while tiles::count(photo, side, step) > MAX_TILES && step < longest {
+                step *= 1.1;
+            }
+        }
+        step
+    }
 }
 
 /// A face that was detected a second time, at a larger scale.
@@ -156,7 +176,7 @@ impl Search<'_> {
         }
         let steps = whole.iter().map(|&index| Placement::whole(self.size, 0.0, self.input(index)).step());
         let coarse = steps.fold(f64::INFINITY, f64::min);
-        let fine = self.finest_step(min_face_px);
+        let fine = self.detector.finest_step(self.size, min_face_px);
         let mut last = coarse;
         for step in tiles::steps(coarse, fine) {
             let small = self.search_tiles(step, &mut places)?;
@@ -179,22 +199,7 @@ impl Search<'_> {
     }
 
     fn input(&self, index: usize) -> [usize; 2] {
-        let size = &self.detector.sizes[index];
-        [size.width, size.height]
-    }
-
-    /// Returns photo pixels for each input pixel at which faces of the requested size are found, as far as that makes sense
-    /// and the number of tiles is bounded.
-    fn finest_step(&self, min_face_px: f32) -> f64 {
-        let mut step = (f64::from(min_face_px) / LEAST_INPUT_PX).max(1.0 / MAX_MAGNIFICATION);
-        let longest = self.size[0].max(self.size[1]) as f64;
-        if let Some(index) = self.detector.photo_size_of(f64::INFINITY) {
-            let side = self.detector.sizes[index].shorter_side();
-            while tiles::count(self.size, side, step) > MAX_TILES && step < longest {
-                step *= 1.1;
-            }
-        }
-        step
+        self.detector.input_size(index)
     }
 
     /// Returns the upright faces that lie whole in a tile at a step, and adds the places that are to be looked at.

@@ -142,6 +142,7 @@ pub fn shared_parts(manifest: &Manifest) -> Vec<SharedPart> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use faceptor_nn::manifest::TaskKind;
 
     fn manifest() -> Manifest {
         let mut text = String::from(
@@ -189,6 +190,23 @@ mod tests {
     fn an_unknown_name_lists_the_known_ones() {
         let error = select(&manifest(), Some("age,ages")).expect_err("ages is not a task").to_string();
         assert!(error.contains("'ages'") && error.contains("landmarks, age, recognition"), "{error}");
+    }
+
+    #[test]
+    fn a_task_that_was_taken_out_is_no_task() {
+        let mut manifest = manifest();
+        manifest.take_out(TaskKind::Age);
+        assert_eq!(select(&manifest, None), Ok(list(&[0])));
+        assert_eq!(select(&manifest, Some("all")), Ok(list(&[0, 1])));
+        assert_eq!(select(&manifest, Some("recognition")), Ok(list(&[1])));
+        let refused = select(&manifest, Some("landmarks,age")).expect_err("it was taken out");
+        assert_eq!(refused, SelectionError::TakenOut { name: "age".to_owned() });
+        let reason = refused.to_string();
+        assert!(reason.contains("'age'") && reason.contains("Article 5") && reason.contains("--no-expression"));
+        assert_eq!(find(&manifest, "age").expect_err("it was taken out").to_string(), reason);
+        assert!(shared_parts(&manifest).iter().all(|part| part.name != "memory" || part.needed_by == 1));
+        let unknown = select(&manifest, Some("ages")).expect_err("no task").to_string();
+        assert!(unknown.contains("has landmarks, recognition ("), "{unknown}");
     }
 
     #[test]
