@@ -353,3 +353,67 @@ fn part_info(plan: &Plan, table: &[TensorEntry]) -> PartInfo {
         outputs: describe(&plan.outputs),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::{Op, Step, Unary, Value};
+
+    /// A bundle of one part with the tasks `age` and `mood`, which infers expressions.
+    fn bytes() -> Vec<u8> {
+        let mut text = String::from(
+            "format = 1\nname = 'n'\nversion = '0'\n[input]\ntensor = 'image'\nsize = 8\nmean = [0, 0, 0]\nstd = [1, 1, 1]\n\
+             [frame]\ntemplate = [[0, 0], [1, 0], [0.5, 0.5], [0, 1], [1, 1]]\n\
+             [[part]]\nname = 'p'\nfile = 'x'\nsha256 = ''\ninputs = ['image']\noutputs = ['y']\n",
+        );
+        for (name, kind) in [("mood", "expression"), ("age", "age")] {
+            text += &format!("[[task]]\nname = '{name}'\nkind = '{kind}'\npart = 'p'\noutput = 'y'\n");
+        }
+        let value = || Value { shape: vec![1, 3, 8, 8], element: Element::F32, constant: None };
+        let port = |name: &str, value| Port { name: name.into(), value };
+        let mut writer = crate::bundle::Writer::new(&text);
+        writer.plan(Plan {
+            name: "p".into(),
+            values: vec![value(), value()],
+            steps: vec![Step { name: "s".into(), op: Op::Unary(Unary::Relu), inputs: vec![0], outputs: vec![1] }],
+            inputs: vec![port("image", 0)],
+            outputs: vec![port("y", 1)],
+            macs: 0,
+        });
+        writer.finish().expect("a small bundle")
+    }
+
+    fn tasks(bundle: &Bundle) -> Vec<&str> {
+        bundle.manifest().tasks.iter().map(|task| task.name.as_str()).collect()
+    }
+
+    #[test]
+    fn no_way_of_reading_leaves_what_the_feature_takes_out() {
+        let expected: &[&str] = if cfg!(feature = "no-expression") { &["age"] } else { &["mood", "age"] };
+        let bytes: &'static [u8] = bytes().leak();
+        let folder = faceptor_test_support::Folder::new();
+        let path = folder.path().join("p.bundle");
+        std::fs::write(&path, bytes).expect("writable");
+        let read = [
+            Bundle::from_bytes(bytes),
+            Bundle::from_static(bytes),
+            Bundle::from_memory(Arc::new(bytes)),
+            Bundle::open(&path),
+        ];
+        for bundle in read {
+            let bundle = bundle.expect("a bundle");
+            assert_eq!(tasks(&bundle), expected);
+            assert_eq!(bundle.manifest().taken_out.is_empty(), expected.len() == 2);
+        }
+    }
+
+    #[test]
+    fn a_network_without_a_kind_of_tasks_is_the_same_otherwise() {
+        let whole = Bundle::from_bytes(&bytes()).expect("a bundle");
+        let without = whole.without(TaskKind::Expression).expect("the same bytes");
+        assert_eq!((tasks(&without), &without.manifest().taken_out[..]), (vec!["age"], &["mood".to_owned()][..]));
+        assert_eq!(without.sha256(), whole.sha256());
+        let again = without.without(TaskKind::Age).expect("the same bytes");
+        assert!(tasks(&again).iter().all(|task| *task != "age"));
+    }
+}
