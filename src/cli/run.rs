@@ -38,6 +38,7 @@ use crate::platform::shutdown::Shutdown;
 use crate::platform::thermal;
 use crate::recognition::track_names::TrackNames;
 use faceptor::stages::{Pipeline, TrackerOptions};
+use faceptor_nn::manifest::TaskKind;
 
 /// Most commands that wait for the next frame.
 const COMMANDS: usize = 16;
@@ -66,7 +67,7 @@ pub fn run(arguments: RunArguments) -> Result<Outcome> {
         let text = "--video - needs a program that reads the frames: faceptor run --video - | ffplay -i -";
         return Err(UsageError(text.to_owned()).into());
     }
-    let buses = arguments.outputs.buses()?;
+    let mut buses = arguments.outputs.buses()?;
     let blur = arguments.blur.blur(arguments.naming.gallery.is_named())?;
     if arguments.sources.len() > 1 {
         arguments.outputs.check_for_several()?;
@@ -81,6 +82,9 @@ pub fn run(arguments: RunArguments) -> Result<Outcome> {
         }
     }
     let bundle = arguments.network.open()?;
+    if !bundle.manifest().tasks.iter().any(|task| task.kind == TaskKind::Expression) {
+        buses.leave_expression_out();
+    }
     let threads = if live { arguments.threads.live(&arguments.realtime) } else { arguments.threads.threads() }?;
     let tasks = arguments.naming.tasks(&arguments.tasks, &bundle)?;
     let pipeline = Pipeline::with_threads(bundle.clone(), &tasks, &threads)?;

@@ -83,6 +83,15 @@ pub struct BusOptions {
     pub(crate) mqtt: Option<Broker>,
 }
 
+impl BusOptions {
+    /// Leaves expressions out of what the run announces, because its network does not infer them.
+    pub(crate) fn leave_expression_out(&mut self) {
+        if let Some(broker) = &mut self.mqtt {
+            broker.leave_expression_out();
+        }
+    }
+}
+
 /// The facts of the run that the outputs need.
 pub struct RunFacts {
     pub legend: Arc<Legend>,

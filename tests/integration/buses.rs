@@ -205,6 +205,32 @@ fn the_state_is_kept_on_a_broker_that_is_killed_and_restarted() {
 }
 
 #[test]
+fn a_run_without_expressions_removes_their_entity() {
+    if !has_mosquitto() {
+        return skip(NO_MOSQUITTO);
+    }
+    let (folder, port) = (Folder::new(), free_port());
+    let _server = broker(&folder, port);
+    let (_subscriber, messages) = subscribe(port);
+    let broker = format!("mqtt://127.0.0.1:{port}/door");
+    let arguments = ["--fps", "15", "--frames", "1000000", "--json", "--tasks", "age", "--no-expression"];
+    let run = Run::with(Folder::new(), &[&arguments[..], &["--mqtt", &broker]].concat(), true);
+    let mut entities = Vec::new();
+    run_until(&run, "the state", || {
+        entities.extend(messages.try_iter());
+        entities.iter().any(|line| line.starts_with("door/state"))
+    });
+    let description = |field: &str| {
+        let topic = format!("homeassistant/sensor/faceptor_door/{field}/config ");
+        entities.iter().find_map(|line| line.strip_prefix(&topic))
+    };
+    // mosquitto_sub's word for an empty message, which removes what was kept.
+    assert_eq!(description("expression"), Some("(null)"), "{entities:?}");
+    assert!(entities.iter().all(|line| !line.contains("\"expression\"")), "{entities:?}");
+    assert!(description("age").is_some_and(|text| text.starts_with('{')), "{entities:?}");
+}
+
+#[test]
 fn a_broker_that_hangs_or_is_absent_delays_nothing() {
     if !has_mosquitto() {
         return skip(NO_MOSQUITTO);

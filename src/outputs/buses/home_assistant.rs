@@ -22,7 +22,14 @@ const ENTITIES: [Entity; 5] = [
 ];
 
 /// Returns topic and payload of the entities' descriptions. `base` is the topic of the run.
-pub(super) fn discovery(base: &str, state_topic: &str, availability_topic: &str) -> Vec<(String, String)> {
+///
+/// Without expressions their entity has an empty description, which removes the one of an earlier run.
+pub(super) fn discovery(
+    base: &str,
+    state_topic: &str,
+    availability_topic: &str,
+    has_expression: bool,
+) -> Vec<(String, String)> {
     let node = node_id(base);
     let describe = |entity: &Entity| {
         let mut config = json!({
@@ -47,7 +54,9 @@ pub(super) fn discovery(base: &str, state_topic: &str, availability_topic: &str)
                 _ => None,
             };
         }
-        (format!("{DISCOVERY}/{}/{node}/{}/config", entity.kind, entity.field), config.to_string())
+        let is_absent = entity.field == "expression" && !has_expression;
+        let payload = if is_absent { String::new() } else { config.to_string() };
+        (format!("{DISCOVERY}/{}/{node}/{}/config", entity.kind, entity.field), payload)
     };
     ENTITIES.iter().map(describe).collect()
 }
@@ -68,7 +77,7 @@ mod tests {
 
     #[test]
     fn each_entity_reads_its_field_of_the_state() {
-        let messages = discovery("home/door", "home/door/state", "home/door/availability");
+        let messages = discovery("home/door", "home/door/state", "home/door/availability", true);
         assert_eq!(messages.len(), 5);
         for ((topic, payload), entity) in messages.iter().zip(&ENTITIES) {
             assert_eq!(*topic, format!("homeassistant/{}/faceptor_home_door/{}/config", entity.kind, entity.field));
@@ -81,5 +90,14 @@ mod tests {
             (ids.len(), node_id("faceptor"), node_id("ü/+")),
             (5, "faceptor".to_owned(), "faceptor____".to_owned())
         );
+    }
+
+    #[test]
+    fn without_the_task_the_entity_of_expressions_is_removed() {
+        let messages = discovery("door", "door/state", "door/availability", false);
+        let removed: Vec<&str> =
+            messages.iter().filter(|(_, payload)| payload.is_empty()).map(|(topic, _)| topic.as_str()).collect();
+        assert_eq!(removed, ["homeassistant/sensor/faceptor_door/expression/config"]);
+        assert_eq!(messages.len(), 5);
     }
 }

@@ -89,6 +89,8 @@ pub(super) struct Link {
     pub address: Address,
     pub topics: Topics,
     pub client_id: String,
+    /// The network infers expressions.
+    pub has_expression: bool,
     pub board: Arc<Board>,
 }
 
@@ -145,9 +147,8 @@ impl Link {
         if std::mem::take(is_failing) {
             log::info!("mqtt {}: connected again", self.address);
         }
-        for (topic, payload) in
-            home_assistant::discovery(&self.topics.base, &self.topics.state, &self.topics.availability)
-        {
+        let Topics { base, state, availability } = &self.topics;
+        for (topic, payload) in home_assistant::discovery(base, state, availability, self.has_expression) {
             publish(&mut stream, &topic, payload.as_bytes())?;
         }
         self.publish_states(&mut stream, &mut arrived)

@@ -31,6 +31,8 @@ const STACK_BYTES: usize = 256 << 10;
 pub(crate) struct Broker {
     address: Address,
     topics: Topics,
+    /// The network infers expressions.
+    has_expression: bool,
 }
 
 /// Reason why an address names no broker.
@@ -54,7 +56,12 @@ impl Broker {
         if topic.contains(['+', '#', '\0']) || topic.len() > MAX_TOPIC {
             return Err(BrokerError::Topic);
         }
-        Ok(Broker { address, topics: Topics::below(&topic) })
+        Ok(Broker { address, topics: Topics::below(&topic), has_expression: true })
+    }
+
+    /// Leaves the entity of expressions out, because the network does not infer them.
+    pub(crate) fn leave_expression_out(&mut self) {
+        self.has_expression = false;
     }
 
     /// Returns the broker with the topics of one of several sources, a level below the run's.
@@ -89,16 +96,22 @@ impl State {
         }
     }
 
-    fn json(&self) -> String {
+    /// Returns the state's message, with the expression only if the network infers expressions.
+    fn json(&self, has_expression: bool) -> String {
         let State { count, name, age, expression } = self;
         let presence = if *count > 0 { "ON" } else { "OFF" };
-        json!({ "presence": presence, "count": count, "name": name, "age": age, "expression": expression }).to_string()
+        let mut state = json!({ "presence": presence, "count": count, "name": name, "age": age });
+        if has_expression {
+            state["expression"] = json!(expression);
+        }
+        state.to_string()
     }
 }
 
 /// Takes result lines and publishes the newest state.
 pub(crate) struct MqttSink {
     board: Arc<Board>,
+    has_expression: bool,
     link: Option<JoinHandle<()>>,
     shown: Option<State>,
     shown_us: u64,
@@ -117,10 +130,11 @@ impl MqttSink {
         let machine = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
         let client_id =
             format!("{}_{}", home_assistant::node_id(&broker.topics.base), home_assistant::node_id(machine.trim()));
-        let link = Link { address: broker.address, topics: broker.topics, client_id, board: board.clone() };
+        let Broker { address, topics, has_expression } = broker;
+        let link = Link { address, topics, client_id, has_expression, board: board.clone() };
         let builder = thread::Builder::new().name("mqtt link".to_owned()).stack_size(STACK_BYTES);
         let link = builder.spawn(move || link.work()).context("cannot start the thread for MQTT")?;
-        Ok(MqttSink { board, link: Some(link), shown: None, shown_us: 0, frame_us: 0, full_us: 0 })
+        Ok(MqttSink { board, has_expression, link: Some(link), shown: None, shown_us: 0, frame_us: 0, full_us: 0 })
     }
 
     /// Publishes a state, if it has changed and the last one is old enough.
@@ -140,7 +154,7 @@ impl MqttSink {
             (_, false, false) => state != shown && now_us.saturating_sub(self.shown_us) >= STEADY_US,
         };
         if is_due {
-            self.board.put(Published { state: state.json(), is_available: true });
+            self.board.put(Published { state: state.json(self.has_expression), is_available: true });
             (self.shown, self.shown_us, self.full_us) = (Some(state), now_us, now_us);
         }
     }
@@ -162,7 +176,7 @@ impl Sink<Vec<u8>> for MqttSink {
     fn tick(&mut self) {
         let is_silent = self.frame_us > 0 && clock::now_us().saturating_sub(self.frame_us) >= SILENCE_US;
         if let (true, Some(state)) = (is_silent, &self.shown) {
-            self.board.put(Published { state: state.json(), is_available: false });
+            self.board.put(Published { state: state.json(self.has_expression), is_available: false });
         }
     }
 
@@ -197,7 +211,8 @@ mod tests {
     #[test]
     fn states_change_at_once_but_do_not_flicker() {
         let board = Arc::new(Board::default());
-        let mut sink = MqttSink { board, link: None, shown: None, shown_us: 0, frame_us: 0, full_us: 0 };
+        let mut sink =
+            MqttSink { board, has_expression: true, link: None, shown: None, shown_us: 0, frame_us: 0, full_us: 0 };
         let state = |count, age| State { count, age: Some(age), ..State::default() };
         let mut shown = |new: State, at_ms: u64| {
             sink.show(new, 1_000_000 + at_ms * 1000);
@@ -211,7 +226,8 @@ mod tests {
         assert_eq!(shown(state(1, 31), 1300), Some((1, Some(31))));
         assert_eq!(shown(state(0, 0), 2200), Some((1, Some(31))));
         assert_eq!(shown(state(0, 0), 2400), Some((0, Some(0))), "it has left");
-        let json = State { name: Some("\"Ada\"\n".to_owned()), ..state(2, 40) }.json();
+        let json = State { name: Some("\"Ada\"\n".to_owned()), ..state(2, 40) }.json(true);
         assert_eq!(json, r#"{"age":40,"count":2,"expression":null,"name":"\"Ada\"\n","presence":"ON"}"#);
+        assert_eq!(state(2, 40).json(false), r#"{"age":40,"count":2,"name":null,"presence":"ON"}"#);
     }
 }
