@@ -194,6 +194,17 @@ impl Covers {
         &self.areas
     }
 
+    /// Reports whether the centre of a face lies below a cover.
+    pub fn hide(&self, face: &Face) -> bool {
+        let [left, top, right, bottom] = face.detection.edges;
+        let [x, y] = [(left + right) / 2.0, (top + bottom) / 2.0];
+        let holds = |area: &Area| {
+            let [left, top, right, bottom] = area.edges;
+            (left..=right).contains(&x) && (top..=bottom).contains(&y)
+        };
+        self.is_whole || self.areas.iter().any(holds)
+    }
+
     /// Replaces the pixels below the covers.
     pub fn apply(&self, picture: &mut Picture) {
         if self.is_whole {

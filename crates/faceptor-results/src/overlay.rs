@@ -107,7 +107,7 @@ pub fn annotate_covered(
         covers.apply(&mut covered);
     }
     let mut canvas = Canvas::new(covered);
-    draw(&mut canvas, picture, &Results { analysis, identities, decoders }, &mut Vec::new());
+    draw(&mut canvas, picture, &Results { analysis, identities, decoders, covers }, &mut Vec::new());
     canvas.into_picture()
 }
 
@@ -141,7 +141,7 @@ impl Annotator {
             covers.apply(&mut self.source);
         }
         self.resizer.resize(&self.source, size(&self.source), self.canvas.picture_mut());
-        let results = Results { analysis, identities, decoders: &self.legend.decoders };
+        let results = Results { analysis, identities, decoders: &self.legend.decoders, covers };
         draw(&mut self.canvas, &self.source, &results, &mut self.mask);
         self.canvas.picture()
     }
@@ -152,13 +152,15 @@ struct Results<'a> {
     analysis: &'a Analysis,
     identities: &'a [Identity<'a>],
     decoders: &'a [TaskDecoder],
+    covers: Option<&'a Covers>,
 }
 
-/// Draws results on a canvas that shows `picture` at any size.
+/// Draws results on a canvas that shows `picture` at any size. A covered face has no masks and no points, which would show its shape.
 fn draw(canvas: &mut Canvas, picture: &Picture, results: &Results<'_>, mask: &mut Vec<u8>) {
-    let Results { analysis, identities, decoders } = *results;
+    let Results { analysis, identities, decoders, covers } = *results;
+    let is_hidden = |face: &Face| covers.is_some_and(|covers| covers.hide(face));
     let scale = Scale::of(picture, [canvas.picture().width(), canvas.picture().height()]);
-    for face in &analysis.faces {
+    for face in analysis.faces.iter().filter(|face| !is_hidden(face)) {
         for (task, parsing) in mask::parsings(face) {
             mask::paint(parsing, &decoders[task], face, picture, mask);
             tint(canvas, mask, picture, &scale);
@@ -167,7 +169,10 @@ fn draw(canvas: &mut Canvas, picture: &Picture, results: &Results<'_>, mask: &mu
     let boxes: Vec<Rectangle> = analysis.faces.iter().map(|face| box_of(face, &scale)).collect();
     for (face, area) in analysis.faces.iter().zip(&boxes) {
         // Drawing on a canvas cannot fail: its error type has no values.
-        let Ok(()) = draw_face(canvas, face, *area, &scale);
+        let Ok(()) = draw_box(canvas, *area, &scale);
+        if !is_hidden(face) {
+            let Ok(()) = draw_points(canvas, face, *area, &scale);
+        }
     }
     let mut placer = CaptionPlacer::new(canvas.size(), &boxes);
     for (index, (face, area)) in analysis.faces.iter().zip(&boxes).enumerate() {
@@ -203,8 +208,11 @@ fn box_of(face: &Face, scale: &Scale) -> Rectangle {
     Rectangle::with_corners(Point::new(left, top), Point::new(right, bottom))
 }
 
-fn draw_face(canvas: &mut Canvas, face: &Face, area: Rectangle, scale: &Scale) -> Result<(), Infallible> {
-    area.into_styled(PrimitiveStyle::with_stroke(BOX, scale.line)).draw(canvas)?;
+fn draw_box(canvas: &mut Canvas, area: Rectangle, scale: &Scale) -> Result<(), Infallible> {
+    area.into_styled(PrimitiveStyle::with_stroke(BOX, scale.line)).draw(canvas)
+}
+
+fn draw_points(canvas: &mut Canvas, face: &Face, area: Rectangle, scale: &Scale) -> Result<(), Infallible> {
     let marks: Vec<&[[f32; 2]]> = (face.results.iter())
         .filter_map(|result| match &result.prediction {
             Prediction::Landmarks(landmarks) if result.known => Some(landmarks.points.as_slice()),
@@ -268,6 +276,8 @@ mod tests {
     use faceptor::stages::TaskResult;
     use faceptor_nn::manifest::{Task, TaskKind};
 
+    use crate::cover::{Area, Style};
+
     use super::*;
 
     #[test]
@@ -308,6 +318,23 @@ mod tests {
         let covered =
             drawn.bytes().chunks_exact(3).filter(|pixel| *pixel != [200; 3] && *pixel != [70, 220, 110]).count();
         assert!((300..96 * 96 * 2 / 5).contains(&covered), "{covered} of 9216 pixels");
+    }
+
+    #[test]
+    fn a_covered_face_has_a_box_and_no_points() {
+        let picture = Picture::filled(64, 64, [200; 3]);
+        let mut face = Face::blank(&[]);
+        face.detection.edges = [10.0, 10.0, 50.0, 50.0];
+        face.detection.keypoints = [[30.0, 30.0]; 5];
+        let mut analysis = Analysis::default();
+        analysis.faces.push(face);
+        for (edges, is_drawn) in [([5.0, 5.0, 55.0, 55.0], false), ([55.0, 55.0, 60.0, 60.0], true)] {
+            let mut covers = Covers::new(Style::Solid);
+            covers.push(Some(Area { edges }));
+            let drawn = annotate_covered(&picture, &analysis, &[], &[], Some(&covers));
+            let at = |x: usize, y: usize| drawn.bytes()[(y * 64 + x) * 3..][..3] == [70, 220, 110];
+            assert_eq!((at(10, 30), at(30, 30)), (true, is_drawn));
+        }
     }
 
     #[test]
