@@ -16,7 +16,7 @@ use crate::capture::source::{Poll, Source, SourceError, SourceRequest};
 use crate::capture::source_names::NamedSource;
 use crate::platform::clock;
 
-/// After this long without a frame the source is lent all the same, so that its counts are seen.
+/// The reader lends the source without a frame after this time, so that the loop sees its counters.
 const PATIENCE_US: u64 = 100_000;
 /// First and longest wait before a source is opened again that could not be opened; each is twice the one before.
 const FIRST_WAIT: Duration = Duration::from_millis(500);

@@ -85,8 +85,8 @@ impl Room {
     }
 }
 
-/// Calls `work` for each of `count` photos, by number, on one thread for each of `jobs`, and `take` with the results in the order
-/// of the photos. A job may wait for its [`Turn`], the end of every earlier photo.
+/// Calls `work` for each of `count` photos, by number, on one thread for each of `jobs`. Calls `take` with the results, in the
+/// photos' order. A job may wait for its [`Turn`], the end of every earlier photo.
 ///
 /// # Errors
 /// An error of `take`: no further photo is begun then.

@@ -82,8 +82,8 @@ struct CameraArguments {
 
 #[derive(Args)]
 pub struct PaceArguments {
-    /// Time budget of a frame. Tasks that do not fit are deferred, and their last results are repeated [default: the period
-    /// of a live source, the mean time between two frames of several, no limit for others].
+    /// Time budget of a frame. Tasks that do not fit are deferred, and their last results are repeated [default: a live
+    /// source's period, the mean time between two frames of several, no limit for others].
     #[arg(long, value_name = "MS", value_parser = positive)]
     pub budget_ms: Option<f64>,
     /// Results of a live source are published this long after capture [default: chosen from the cost of the first frames].

@@ -142,7 +142,7 @@ impl LoopControl for RunControl {
 
     fn budget(&self) -> Value {
         let set_us = self.budget_us.load(Ordering::Relaxed);
-        // That of several sources follows from those that give frames now.
+        // With several sources the budget follows from those that give frames now.
         let latest = (0..self.sources.len()).map(|place| self.report(place));
         let latest = latest.filter(|report| report.deadlines.is_some()).max_by_key(|report| report.reported_us);
         let us = match latest.and_then(|report| report.deadlines) {

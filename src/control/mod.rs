@@ -41,8 +41,7 @@ impl std::fmt::Debug for Enrolment {
 
 /// Controls a running loop. Called from the server's thread; every method returns at once.
 ///
-/// The values are JSON objects, which become the `result` of a response. A `source` is the name of one of several sources, or
-/// of the one.
+/// The values are JSON objects, which become the `result` of a response. A `source` names one of several sources.
 pub trait LoopControl: Send {
     /// Returns the chosen tasks, in order of priority, and the available ones.
     fn tasks(&self) -> Value;

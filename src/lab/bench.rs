@@ -46,8 +46,8 @@ pub struct BenchSettings {
     pub frames: u64,
     /// Budget of a frame; 0 for no deadline.
     pub budget_us: u64,
-    /// Whether frames with cold caches are measured too, and how many bytes pass through before each, if not twice the last-level
-    /// cache.
+    /// Also measures frames with cold caches. The inner number is the bytes that pass through before each; `None`: twice the
+    /// last-level cache.
     pub cold: Option<Option<u64>>,
     pub threads: Threads,
     /// Commit that the program was built from.

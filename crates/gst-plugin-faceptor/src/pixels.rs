@@ -14,7 +14,7 @@ pub struct Layout {
     pub colour: Colour,
     pub width: usize,
     pub height: usize,
-    /// Of each plane: its first byte, and the bytes from one row to the next.
+    /// The first byte of each plane, and its stride.
     planes: [(i64, i64); 3],
 }
 
@@ -91,7 +91,7 @@ impl Layout {
     /// Copies the rows of every plane one after the other.
     fn copy(&self, bytes: &[u8], stride: usize, scratch: &mut Vec<u8>) -> Option<()> {
         let (half_width, half_height) = (self.width.div_ceil(2), self.height.div_ceil(2));
-        // Of each plane: the bytes of a row, its stride in the copy, its rows.
+        // Bytes of a row, stride in the copy and number of rows, for each plane.
         let planes = match self.format {
             VideoFormat::I420 => {
                 vec![
@@ -128,12 +128,7 @@ fn colour(info: &VideoInfo) -> Colour {
         colorimetry.matrix(),
         VideoColorMatrix::Bt709 | VideoColorMatrix::Bt2020 | VideoColorMatrix::Smpte240m
     );
-    match (late, full) {
-        (false, false) => Colour::Bt601Limited,
-        (false, true) => Colour::Bt601Full,
-        (true, false) => Colour::Bt709Limited,
-        (true, true) => Colour::Bt709Full,
-    }
+    Colour::of(late, full)
 }
 
 #[cfg(test)]

@@ -103,12 +103,7 @@ fn colour(format: &PixFormat, coding: Coding) -> Colour {
         // Cameras with GREY are infrared cameras: they use all 256 values and name no quantization.
         _ => format.colorspace == COLORSPACE_JPEG || coding == Coding::Raw(PixelFormat::Grey),
     };
-    match (is_709, full) {
-        (false, false) => Colour::Bt601Limited,
-        (false, true) => Colour::Bt601Full,
-        (true, false) => Colour::Bt709Limited,
-        (true, true) => Colour::Bt709Full,
-    }
+    Colour::of(is_709, full)
 }
 
 #[cfg(test)]

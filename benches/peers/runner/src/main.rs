@@ -24,7 +24,7 @@ struct Ours {
     engine: Engine,
     input: String,
     outputs: Vec<String>,
-    /// Whether labels are computed where there are some, as in the live loop, instead of scores.
+    /// Computes the best class of each cell, as the live loop does, in place of the scores.
     labels: bool,
 }
 

@@ -1,7 +1,7 @@
 //! The tiles of float32 products with NEON that are in assembly: rows by columns, four of depth a step.
 //!
-//! Compilers move each load back to its use, where CPUs that execute in order wait for it. In these tiles the registers of columns
-//! of a depth are loaded during the depth before, and those of rows after their last use. Cortex-A53 waits for the latest product
+//! Compilers move each load back to its use, where CPUs that execute in order wait for it. These tiles load the columns
+//! of a depth during the depth before, and a register of rows after its last use. Cortex-A53 waits for the latest product
 //! before any load: there (`grouped`) the loads of a depth stand together; elsewhere (`spread`) each stands beside a product. A
 //! search over the predictions of `llvm-mca` found the places (`make bench-cores`).
 
@@ -194,8 +194,9 @@ macro_rules! first_columns {
     };
 }
 
-/// A tile whose rows lie along registers, four of depth in each: rows with number, register, pointer and sums; then the registers
-/// of columns at each depth, each with the register that is loaded after its first product, its place, and its sums.
+/// Defines a tile whose rows lie along registers, four of depth in each. It takes each row with its number, register, pointer and
+/// sums; then, for each depth, each register of columns with the register that is loaded after its first product, its place, and its
+/// sums.
 macro_rules! along {
     ($name:ident $mode:ident $parts:literal $bytes:literal [$([$m:literal $r:literal $a:ident: $($k:literal $s:literal)*])*]
         [$($h0:tt)*] $t0:tt, $h1:tt $t1:tt, $h2:tt $t2:tt, $h3:tt $t3:tt) => {

@@ -1,7 +1,7 @@
 //! A face window: one network input, and how it is placed on a face and sampled.
 //!
-//! Every face has one aligned frame (`Face::to_picture`). A bundle has one window for its input, one for each preprocessing group
-//! of its manifest, or both. Each group fits its own frame to the face: the group's template to the five keypoints, or an upright
+//! Every face has one aligned frame (`Face::to_picture`). The manifest of a bundle gives one window for its input, one for each
+//! preprocessing group, or both. Each group fits its own frame to the face: the group's template to the five keypoints, or an upright
 //! square to the box. An aligned crop has neither; there the frame lies where a face in the aligned frame has it.
 
 use std::sync::Arc;

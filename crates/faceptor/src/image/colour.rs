@@ -12,6 +12,18 @@ pub enum Colour {
     Bt709Full,
 }
 
+impl Colour {
+    /// Returns the encoding with the weights of BT.709 or BT.601, in full or limited range.
+    pub fn of(is_709: bool, is_full: bool) -> Colour {
+        match (is_709, is_full) {
+            (false, false) => Colour::Bt601Limited,
+            (false, true) => Colour::Bt601Full,
+            (true, false) => Colour::Bt709Limited,
+            (true, true) => Colour::Bt709Full,
+        }
+    }
+}
+
 /// Factors and offsets of one [`Colour`], as floats and in 65536ths.
 #[derive(Debug)]
 pub struct Matrix {
