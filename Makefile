@@ -28,7 +28,7 @@ IMAGE ?= faceptor
 # A real board for `make board-test`, as a destination of ssh: BOARD=user@host. Without it, the virtual one.
 BOARD ?=
 
-.PHONY: help demo build test lint container container-test deb apt-repo deb-test flash-test image image-run image-test models-test behaviour preview-test cross cross-test board-test board-instructions bench bench-cores bench-search bench-peers bench-python profile soak sanitize fuzz test-no-expression rebuilds release capi test-capi capi-arm64 test-capi-arm64 wheel wheel-arm64 test-python-wheel test-ray test-python-wheel-arm64 bench-batch gst-plugin test-gst clean tools
+.PHONY: help demo build test lint container container-test deb apt-repo deb-test flash-test image image-run image-test models-test behaviour preview-test cross cross-test board-test board-instructions bench bench-cores bench-search test-qdrant bench-peers bench-python profile soak sanitize fuzz test-no-expression rebuilds release capi test-capi capi-arm64 test-capi-arm64 wheel wheel-arm64 test-python-wheel test-ray test-python-wheel-arm64 bench-batch gst-plugin test-gst clean tools
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -187,6 +187,9 @@ bench-batch: build wheel  ## photos a second of a batch: the program, one Python
 
 bench-search:  ## the exact search of a million templates beside FAISS and usearch, interleaved: a table (some minutes; installs them, 250 MB)
 	benches/search/run
+
+test-qdrant: build  ## pushes 100,000 templates to Qdrant's engine, and compares its answers with the exact search (minutes; installs it, 130 MB)
+	tests/qdrant/run
 
 bench-peers: build  ## a comparison with other engines on the same network, interleaved: a table; installs them (about 1 GB)
 	benches/peers/run

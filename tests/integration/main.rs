@@ -38,6 +38,7 @@ mod people;
 mod photo_names;
 mod photos;
 mod preview;
+mod push;
 mod run;
 mod service;
 mod several_sources;
@@ -51,6 +52,7 @@ mod tasks;
 mod threads;
 mod tracking;
 mod trust;
+mod vector_store;
 mod video;
 
 /// Counts the allocations of each thread by itself, so tests beside each other do not disturb the counts.

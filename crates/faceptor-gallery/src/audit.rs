@@ -1,11 +1,12 @@
-//! The audit list: who was enrolled, removed, exported, and when. It holds no names, scores or numbers of embeddings.
+//! The audit list: who was enrolled, removed, exported, and when. It holds no names, scores or numbers of embeddings of the people.
 
 use serde::{Deserialize, Serialize};
 
-use crate::person::PersonId;
+use crate::error::Result;
+use crate::person::{PersonId, check_text};
 
 /// An entry of the audit list.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AuditEntry {
     /// Unix time, seconds.
     pub at: u64,
@@ -15,6 +16,27 @@ pub struct AuditEntry {
     pub person: Option<PersonId>,
     /// Number of templates that the event concerned.
     pub templates: u32,
+    /// Who moved templates, and to which place; `None` for events inside of the gallery.
+    #[serde(skip)]
+    pub transfer: Option<Transfer>,
+}
+
+/// Circumstances of an event that concerns copies of templates outside of the gallery.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Transfer {
+    /// Who asked for it: an account of the machine, or what was given.
+    pub by: String,
+    /// The place of the copies, without credentials.
+    pub place: String,
+}
+
+impl Transfer {
+    /// Checks the texts.
+    pub(crate) fn checked(self) -> Result<Transfer> {
+        check_text("name of who asks", &self.by)?;
+        check_text("place of the copies", &self.place)?;
+        Ok(self)
+    }
 }
 
 /// An event in the life of a gallery.
@@ -43,6 +65,10 @@ pub enum AuditEvent {
     KeyRotated,
     /// The templates were made again, by another network.
     Migrated,
+    /// Templates were copied to a vector store.
+    Pushed,
+    /// The copies of all templates were deleted from a vector store.
+    Withdrawn,
 }
 
 impl AuditEvent {
@@ -60,6 +86,8 @@ impl AuditEvent {
             AuditEvent::Merged => "merged",
             AuditEvent::KeyRotated => "key_rotated",
             AuditEvent::Migrated => "migrated",
+            AuditEvent::Pushed => "pushed",
+            AuditEvent::Withdrawn => "withdrawn",
         }
     }
 }

@@ -68,9 +68,13 @@ fn sealed(mut bytes: &[u8]) -> Result<Vec<u8>> {
             1 => Content::Person { id, wrapped: record::wrap(&key, &PLATFORM, &header.gallery_id, id, &own)? },
             2 => Content::Details { id, sealed: personal(record::DETAILS)? },
             3 => Content::Templates { id, sealed: personal(record::TEMPLATES)? },
-            4 => {
-                Content::Audit(AuditEntry { at: number(), event: AuditEvent::Enrolled, person: Some(id), templates: 1 })
-            }
+            4 => Content::Audit(AuditEntry {
+                at: number(),
+                event: AuditEvent::Enrolled,
+                person: Some(id),
+                templates: 1,
+                transfer: None,
+            }),
             _ => Content::Commit { generation: number() },
         };
         link = record::write(&mut file, &key, &PLATFORM, link, &made)?;

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use crate::audit::{AuditEntry, AuditEvent};
+use crate::audit::{AuditEntry, AuditEvent, Transfer};
 use crate::decision::{Decision, Match, decide};
 use crate::disk::FileDisk;
 use crate::error::{GalleryError, Result};
@@ -270,9 +270,25 @@ impl Gallery {
         let person = self.person(name).ok_or(GalleryError::NoSuchPerson)?;
         let (id, count) = (person.id, person.templates.len() as u32);
         self.store.note(entry(now, AuditEvent::Exported, Some(id), count))?;
-        let entries = self.audit().iter().filter(|entry| entry.person == Some(id)).copied().collect();
+        let entries = self.audit().iter().filter(|entry| entry.person == Some(id)).cloned().collect();
         let person = self.people().find(|person| person.id == id).ok_or(GalleryError::NoSuchPerson)?;
         Ok((person, entries))
+    }
+
+    /// Enters into the audit list that templates are copied to another place, or that the copies there are deleted.
+    ///
+    /// # Errors
+    /// When a text of `transfer` cannot be stored, or the file cannot be written.
+    pub fn note_transfer(
+        &mut self,
+        event: AuditEvent,
+        templates: usize,
+        transfer: Transfer,
+        now: u64,
+    ) -> Result<(), GalleryError> {
+        let templates = u32::try_from(templates).unwrap_or(u32::MAX);
+        let transfer = Some(transfer.checked()?);
+        self.store.note(AuditEntry { transfer, ..entry(now, event, None, templates) })
     }
 
     /// Adds a person from an export.
@@ -341,7 +357,7 @@ impl Gallery {
 }
 
 fn entry(at: u64, event: AuditEvent, person: Option<PersonId>, templates: u32) -> AuditEntry {
-    AuditEntry { at, event, person, templates }
+    AuditEntry { at, event, person, templates, transfer: None }
 }
 
 fn check_templates(templates: &[StoredTemplate], expected: usize) -> Result<()> {

@@ -28,7 +28,7 @@ mod template;
 #[cfg(test)]
 mod testing;
 
-pub use audit::{AuditEntry, AuditEvent};
+pub use audit::{AuditEntry, AuditEvent, Transfer};
 pub use decision::{Decision, Match, Unknown};
 pub use error::GalleryError;
 pub use gallery::Gallery;

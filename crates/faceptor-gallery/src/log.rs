@@ -153,6 +153,9 @@ impl State<'_> {
                 self.extend(id, templates.into_iter().map(with_crop).collect())?;
             }
             Content::Audit(entry) => self.audit.push(entry),
+            Content::Transfer(entry, transfer) => {
+                self.audit.push(AuditEntry { transfer: Some(transfer), ..entry });
+            }
             Content::Commit { .. } => {}
         }
         Ok(())

@@ -1,5 +1,6 @@
 //! People: what is held on each of them.
 
+use faceptor_nn::bundle::hexadecimal;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
@@ -20,8 +21,14 @@ impl PersonId {
         PersonId(bytes)
     }
 
-    pub(crate) fn bytes(&self) -> &[u8; 16] {
+    /// Returns the bytes of the number.
+    pub fn bytes(&self) -> &[u8; 16] {
         &self.0
+    }
+
+    /// Returns all 32 hexadecimal digits.
+    pub fn digits(&self) -> String {
+        hexadecimal(&self.0)
     }
 }
 
@@ -58,13 +65,8 @@ impl Details {
     /// Checks the texts, and takes spaces at the ends of the name away.
     pub(crate) fn checked(self) -> Result<Details> {
         let name = check_name(&self.name)?.to_owned();
-        for (what, text) in [("purpose", &self.purpose), ("enrolling person", &self.enrolled_by)] {
-            if text.chars().count() > MOST_TEXT || text.chars().any(is_control) {
-                return Err(GalleryError::Refused(format!(
-                    "the {what} has more than {MOST_TEXT} characters or control characters"
-                )));
-            }
-        }
+        check_text("purpose", &self.purpose)?;
+        check_text("enrolling person", &self.enrolled_by)?;
         Ok(Details { name, ..self })
     }
 }
@@ -189,6 +191,16 @@ pub fn check_name(name: &str) -> Result<&str, GalleryError> {
         return Err(GalleryError::Name("it has control characters"));
     }
     Ok(name)
+}
+
+/// Checks a text of an entry.
+pub(crate) fn check_text(what: &str, text: &str) -> Result<()> {
+    match text.chars().count() > MOST_TEXT || text.chars().any(is_control) {
+        true => {
+            Err(GalleryError::Refused(format!("the {what} has more than {MOST_TEXT} characters or control characters")))
+        }
+        false => Ok(()),
+    }
 }
 
 /// Reports control characters, those of the direction of writing included.

@@ -6,7 +6,7 @@
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
-use crate::audit::AuditEntry;
+use crate::audit::{AuditEntry, Transfer};
 use crate::cipher::{self, OVERHEAD, TAG};
 use crate::error::{GalleryError, Result};
 use crate::header::ID;
@@ -44,6 +44,17 @@ pub(crate) enum Content {
     Commit { generation: u64 },
     /// Further templates with their stored crops; since version 0.8.
     Crops { id: PersonId, sealed: Vec<u8> },
+    /// An entry of the audit list about copies outside of the gallery; since version 0.8.
+    Transfer(AuditEntry, Transfer),
+}
+
+impl From<&AuditEntry> for Content {
+    fn from(entry: &AuditEntry) -> Content {
+        match &entry.transfer {
+            Some(transfer) => Content::Transfer(entry.clone(), transfer.clone()),
+            None => Content::Audit(entry.clone()),
+        }
+    }
 }
 
 /// A template with the bytes of its crop, as they are sealed.
@@ -221,16 +232,19 @@ mod tests {
     fn kinds_of_records_keep_their_numbers() {
         // Earlier versions wrote the first five: a new kind has to follow them.
         let id = PersonId::from_bytes([4; 16]);
+        let event = crate::AuditEvent::Created;
+        let entry = AuditEntry { at: 0, event, person: None, templates: 0, transfer: None };
         let kinds = [
             Content::Person { id, wrapped: Vec::new() },
             Content::Details { id, sealed: Vec::new() },
             Content::Templates { id, sealed: Vec::new() },
-            Content::Audit(AuditEntry { at: 0, event: crate::AuditEvent::Created, person: None, templates: 0 }),
+            Content::Audit(entry.clone()),
             Content::Commit { generation: 1 },
             Content::Crops { id, sealed: Vec::new() },
+            Content::Transfer(entry, Transfer { by: String::new(), place: String::new() }),
         ];
         let numbers = kinds.iter().map(|kind| postcard::to_allocvec(kind).expect("encoded")[0]);
-        assert!(numbers.eq(0..6));
+        assert!(numbers.eq(0..7));
     }
 
     #[test]

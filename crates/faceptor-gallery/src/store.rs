@@ -72,7 +72,7 @@ impl Store {
             notices: Vec::new(),
         };
         let mut store = Store { disk, platform, key, header, log, writer: true, must_reread: false };
-        let entry = AuditEntry { at: now, event: AuditEvent::Created, person: None, templates: 0 };
+        let entry = AuditEntry { at: now, event: AuditEvent::Created, person: None, templates: 0, transfer: None };
         store.rewrite(|_| (), &[entry])?;
         Ok(store)
     }
@@ -151,7 +151,7 @@ impl Store {
         let key: [u8; KEY] = self.platform.bytes().map_err(GalleryError::io(RANDOM))?;
         let member = Member { key: Key::from_bytes(key), person };
         let mut records = self.person_records(&member, &self.key)?;
-        records.push(Content::Audit(entry));
+        records.push(Content::from(&entry));
         self.append(&records)?;
         self.log.people.push(member);
         self.log.audit.push(entry);
@@ -164,7 +164,7 @@ impl Store {
         let place = place.ok_or(GalleryError::NoSuchPerson)?;
         let (own, gallery) = (&self.log.people[place].key, &self.header.gallery_id);
         let mut records = record::seal_templates(own, &self.platform, gallery, id, &templates)?;
-        records.push(Content::Audit(entry));
+        records.push(Content::from(&entry));
         self.append(&records)?;
         self.log.people[place].person.templates.extend(templates);
         self.log.audit.push(entry);
@@ -173,7 +173,7 @@ impl Store {
 
     /// Appends an entry of the audit list.
     pub fn note(&mut self, entry: AuditEntry) -> Result<()> {
-        self.append(&[Content::Audit(entry)])?;
+        self.append(&[Content::from(&entry)])?;
         self.log.audit.push(entry);
         Ok(())
     }
@@ -271,7 +271,7 @@ impl Store {
                 link = record::write(&mut file, &key, &self.platform, link, &content)?;
             }
         }
-        for content in audit.iter().map(|entry| Content::Audit(*entry)).chain([Content::Commit { generation }]) {
+        for content in audit.iter().map(Content::from).chain([Content::Commit { generation }]) {
             link = record::write(&mut file, &key, &self.platform, link, &content)?;
         }
         let mark = Mark { generation, length: file.len() as u64 };

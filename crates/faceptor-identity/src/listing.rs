@@ -24,6 +24,8 @@ impl<'a> List<'a> {
 /// A person of a gallery.
 #[derive(Serialize)]
 pub struct Entry<'a> {
+    /// The person's number in this gallery, as `gallery push` writes it.
+    pub id: String,
     /// The name.
     pub name: &'a str,
     /// Number of templates.
@@ -47,6 +49,7 @@ impl<'a> Entry<'a> {
     pub fn of(person: &'a Person, now: u64) -> Entry<'a> {
         let details = person.details();
         Entry {
+            id: person.id().digits(),
             name: person.name(),
             templates: person.templates().len(),
             enrolled: dates::text(details.enrolled_at),

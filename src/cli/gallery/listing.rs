@@ -31,6 +31,11 @@ struct AuditLine<'a> {
     /// The name of a person who is still enrolled.
     name: Option<&'a str>,
     templates: u32,
+    /// Who moved templates to another place, and to which.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    by: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    place: Option<&'a str>,
 }
 
 pub(super) fn list(gallery: &Gallery, now: u64, json: bool) -> Result<()> {
@@ -102,6 +107,8 @@ pub(super) fn audit(gallery: &Gallery, json: bool) -> Result<()> {
             person: entry.person.map(|id| id.to_string()),
             name: entry.person.and_then(name),
             templates: entry.templates,
+            by: entry.transfer.as_ref().map(|transfer| transfer.by.as_str()),
+            place: entry.transfer.as_ref().map(|transfer| transfer.place.as_str()),
         };
         if json {
             output::print_json(&line)?;
@@ -116,7 +123,11 @@ pub(super) fn audit(gallery: &Gallery, json: bool) -> Result<()> {
             0 => String::new(),
             count => format!(", {}", photos(count as usize)),
         };
-        output::print(&format!("{} {}{who}{photos}\n", line.at, line.event.replace('_', " ")))?;
+        let transfer = match (line.by, line.place) {
+            (Some(by), Some(place)) => format!(", by {by}, {place}"),
+            _ => String::new(),
+        };
+        output::print(&format!("{} {}{who}{photos}{transfer}\n", line.at, line.event.replace('_', " ")))?;
     }
     Ok(())
 }

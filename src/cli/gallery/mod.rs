@@ -3,7 +3,9 @@
 mod changes;
 mod listing;
 mod migration;
+mod push;
 mod transfer;
+mod vector_store;
 
 use std::path::PathBuf;
 
@@ -57,7 +59,9 @@ enum Verb {
     RotateKey(changes::RotateArguments),
     /// Make the templates again with another network (--model), from the crops that `enroll --keep-crops` has kept.
     Migrate(migration::MigrateArguments),
-    /// List enrolments, removals and exports. Removed people have no name here.
+    /// Copy the templates to a collection of a Qdrant vector store, and delete there what the gallery holds no longer.
+    Push(push::PushArguments),
+    /// List enrolments, removals, exports and pushes. Removed people have no name here.
     Audit,
     /// Make a key file: 64 hexadecimal digits, mode 0400.
     MakeKey {
@@ -90,6 +94,7 @@ pub fn run(arguments: GalleryVerbArguments) -> Result<Outcome> {
         Verb::Merge { name, other } => changes::merge(&gallery, &name, &other, now, json)?,
         Verb::RotateKey(to) => changes::rotate_key(&gallery, &to, now, json)?,
         Verb::Migrate(to) => return migration::migrate(&gallery, &to, now, json),
+        Verb::Push(to) => push::push(&gallery, &to, now, json)?,
         Verb::Export { name, out } => transfer::export(&gallery, &name, out.as_deref(), now)?,
         Verb::Import { file } => transfer::import(&gallery, &file, now, json)?,
         Verb::MakeKey { file } => {

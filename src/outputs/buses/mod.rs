@@ -10,12 +10,10 @@
 //!   mqtt_link       a connection to the broker, with reconnection
 //!   mqtt_packets    packets of MQTT 3.1.1
 //!   home_assistant  messages by which Home Assistant finds the entities
-//! address         the parts of an address
 //! ```
 //!
 //! Each has its own threads. The publisher copies a line into a queue, or drops it when the queue is full.
 
-pub(crate) mod address;
 mod events;
 mod frame_faces;
 mod home_assistant;

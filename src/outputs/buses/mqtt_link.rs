@@ -5,9 +5,9 @@ use std::net::TcpStream;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::outputs::buses::address::Address;
 use crate::outputs::buses::home_assistant;
 use crate::outputs::buses::mqtt_packets::{self as packets, Answer, Connect, Message};
+use crate::outputs::http::address::Address;
 use crate::platform::scheduling;
 
 /// Time between two pings, and longest wait for the broker's answer.

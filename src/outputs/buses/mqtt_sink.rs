@@ -7,10 +7,10 @@ use std::thread::{self, JoinHandle};
 use anyhow::{Context, Result};
 use serde_json::json;
 
-use crate::outputs::buses::address::{Address, AddressError};
 use crate::outputs::buses::frame_faces::FrameFaces;
 use crate::outputs::buses::home_assistant;
 use crate::outputs::buses::mqtt_link::{Board, Link, Published, Topics};
+use crate::outputs::http::address::{Address, AddressError};
 use crate::outputs::sinks::sink::Sink;
 use crate::platform::{clock, redaction};
 

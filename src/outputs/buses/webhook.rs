@@ -1,7 +1,7 @@
 //! Posts events to an address: JSON by HTTP, in order, with retries from a bounded queue.
 
 use std::collections::VecDeque;
-use std::io::{self, Read, Write};
+use std::io;
 use std::ops::ControlFlow;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
@@ -10,9 +10,10 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use anyhow::{Context, Result};
 use serde_json::json;
 
-use crate::outputs::buses::address::Address;
 use crate::outputs::buses::events::{EventTracker, FaceEvent};
 use crate::outputs::buses::frame_faces::FrameFaces;
+use crate::outputs::http::address::Address;
+use crate::outputs::http::client::{self, Call};
 use crate::outputs::sinks::sink::Sink;
 use crate::platform::{clock, scheduling};
 
@@ -24,8 +25,8 @@ const FIRST_WAIT: Duration = Duration::from_millis(500);
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
 /// Time at the end of the run for waiting events.
 const LAST_CHANCE: Duration = Duration::from_secs(2);
-/// Bytes of an answer that are read: its first line holds the status.
-const ANSWER_BYTES: usize = 1024;
+/// Longest wait for the status, from the connection on.
+const PATIENCE: Duration = Duration::from_secs(10);
 const STACK_BYTES: usize = 256 << 10;
 
 /// A server's answer to an event.
@@ -216,69 +217,28 @@ impl Sender {
 
 /// Posts an event over a new connection.
 fn post(address: &Address, event: &str) -> io::Result<Answer> {
-    let mut stream = address.connect()?;
     let path = match address.path.as_str() {
         path if path.starts_with('/') => path.to_owned(),
         path => format!("/{path}"),
     };
-    let authorization = address.credentials.as_ref().map_or_else(String::new, |(user, password)| {
-        format!("Authorization: Basic {}\r\n", base64(format!("{user}:{password}").as_bytes()))
-    });
-    let request = format!(
-        "POST {path} HTTP/1.1\r\nHost: {}\r\nUser-Agent: faceptor/{}\r\nContent-Type: application/json\r\n\
-         {authorization}Content-Length: {}\r\nConnection: close\r\n\r\n{event}",
-        address.authority(),
-        env!("CARGO_PKG_VERSION"),
-        event.len()
-    );
-    stream.write_all(request.as_bytes())?;
-    let mut answer = Vec::with_capacity(ANSWER_BYTES);
-    let mut piece = [0; 256];
-    while !answer.windows(2).any(|end| end == b"\r\n") && answer.len() < ANSWER_BYTES {
-        match stream.read(&mut piece)? {
-            0 => break,
-            count => answer.extend_from_slice(&piece[..count]),
-        }
-    }
-    let text = String::from_utf8_lossy(&answer);
-    let status = text.strip_prefix("HTTP/1.").and_then(|rest| rest.get(2..5)).and_then(|status| status.parse().ok());
-    match status {
-        Some(200..=299) => Ok(Answer::Taken),
-        Some(408 | 425 | 429 | 500..=599) => Ok(Answer::Later),
-        Some(status) => Ok(Answer::Refused(status)),
-        None => Err(io::Error::new(io::ErrorKind::InvalidData, "the answer is not HTTP")),
-    }
-}
-
-/// Encodes bytes as base64.
-fn base64(bytes: &[u8]) -> String {
-    const LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
-    for group in bytes.chunks(3) {
-        let value = group.iter().fold(0u32, |value, byte| value << 8 | u32::from(*byte)) << (8 * (3 - group.len()));
-        for place in 0..4 {
-            match place <= group.len() {
-                true => text.push(char::from(LETTERS[(value >> (18 - 6 * place) & 63) as usize])),
-                false => text.push('='),
-            }
-        }
-    }
-    text
+    let authorization = address
+        .credentials
+        .as_ref()
+        .map(|(user, password)| format!("Basic {}", client::base64(format!("{user}:{password}").as_bytes())));
+    let header = authorization.as_deref().map(|value| ("Authorization", value));
+    let call = Call { method: "POST", path: &path, header, body: event.as_bytes(), patience: PATIENCE };
+    Ok(match call.status(address, address.connect()?)? {
+        200..=299 => Answer::Taken,
+        408 | 425 | 429 | 500..=599 => Answer::Later,
+        status => Answer::Refused(status),
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::io::{Read, Write};
     use std::net::TcpListener;
-
-    #[test]
-    fn base64_is_that_of_rfc_4648() {
-        for (text, expected) in
-            [("", ""), ("f", "Zg=="), ("fo", "Zm8="), ("foo", "Zm9v"), ("foob", "Zm9vYg=="), ("foobar", "Zm9vYmFy")]
-        {
-            assert_eq!(base64(text.as_bytes()), expected);
-        }
-    }
 
     /// Answers one connection after the other, and returns what each sent.
     fn server(answers: &'static [&'static str]) -> (u16, JoinHandle<Vec<String>>) {

@@ -1,8 +1,11 @@
-//! A small HTTP server for the outputs that are read by browsers and other programs: the preview and the metrics.
+//! HTTP on both sides: a small server for the outputs that are read by browsers and other programs (the preview and the metrics),
+//! and a client for those that write to a server (webhooks, `gallery push`).
 //!
 //! `server` accepts connections, each on a thread of its own, `request` reads what a client sends within limits on size and time,
-//! and `response` writes the answer.
+//! and `response` writes the answer. `address` has the parts of an address, MQTT's too, and connects; `client` makes calls.
 
+pub(crate) mod address;
+pub(crate) mod client;
 pub mod request;
 pub mod response;
 pub(crate) mod server;

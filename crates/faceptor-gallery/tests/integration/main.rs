@@ -6,7 +6,7 @@ use std::path::Path;
 
 use faceptor_gallery::{
     Aggregation, AuditEvent, Decision, Details, Gallery, GalleryError, KeySource, Network, PassphraseCost, Platform,
-    StoredTemplate, Template, Unknown,
+    StoredTemplate, Template, Transfer, Unknown,
 };
 use faceptor_test_support::Folder;
 
@@ -94,6 +94,32 @@ fn people_whose_time_is_over_are_not_matched_and_are_removed() {
     assert_eq!(gallery.people().count(), 0);
     let events: Vec<AuditEvent> = gallery.audit().iter().map(|entry| entry.event).collect();
     assert_eq!(events, [AuditEvent::Created, AuditEvent::Enrolled, AuditEvent::Expired]);
+}
+
+#[test]
+fn copies_elsewhere_are_entered_and_stay_entered() {
+    let folder = Folder::new();
+    let path = folder.path().join("g");
+    let mut gallery = create(&path);
+    gallery.enrol(details("Ada"), vec![stored([1.0, 0.0, 0.0])], NOW).expect("enrolled");
+    let to = |place: &str| Transfer { by: "root".into(), place: place.into() };
+    gallery.note_transfer(AuditEvent::Pushed, 1, to("qdrant://a:1/b"), NOW + 1).expect("written");
+    gallery.remove("Ada", NOW + 2).expect("the file is written anew");
+    gallery.note_transfer(AuditEvent::Withdrawn, usize::MAX, to("qdrant://a:1/b"), NOW + 3).expect("written");
+    for bad in ["two\nlines", "\u{1b}[31m", &"x".repeat(501)] {
+        let refused = gallery.note_transfer(AuditEvent::Pushed, 1, to(bad), NOW);
+        assert!(refused.is_err_and(|error| error.to_string().contains("place of the copies")), "{bad:?}");
+    }
+    drop(gallery);
+    let gallery = Gallery::open(&path, &key(), PLATFORM).expect("intact");
+    let found: Vec<_> = gallery.audit().iter().map(|entry| (entry.event, entry.at, entry.templates)).collect();
+    let pushed = (AuditEvent::Pushed, NOW + 1, 1);
+    assert!(found.contains(&pushed) && found.contains(&(AuditEvent::Withdrawn, NOW + 3, u32::MAX)), "{found:?}");
+    let transfers: Vec<_> = gallery.audit().iter().filter_map(|entry| entry.transfer.clone()).collect();
+    assert_eq!(transfers, [to("qdrant://a:1/b"), to("qdrant://a:1/b")]);
+    // The place is encrypted like everything else.
+    let bytes = std::fs::read(&path).expect("a file");
+    assert!(!bytes.windows(6).any(|part| part == b"qdrant"));
 }
 
 #[test]

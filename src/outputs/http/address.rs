@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::io;
-use std::net::{TcpStream, ToSocketAddrs};
+use std::net::{IpAddr, TcpStream, ToSocketAddrs};
 use std::time::Duration;
 
 use crate::platform::redaction;
@@ -84,8 +84,20 @@ impl Address {
     /// # Errors
     /// When the host has no address, or none of its addresses answers.
     pub(crate) fn connect(&self) -> io::Result<TcpStream> {
+        self.connect_where(|_| true)
+    }
+
+    /// Connects as [`Address::connect`] does, but only to addresses of the host that may be connected to.
+    ///
+    /// # Errors
+    /// As [`Address::connect`]; of the kind `AddrNotAvailable` when no address of the host may be connected to.
+    pub(crate) fn connect_where(&self, may: impl Fn(IpAddr) -> bool) -> io::Result<TcpStream> {
         let mut last = io::Error::new(io::ErrorKind::NotFound, "the host has no address");
         for address in (self.host.as_str(), self.port).to_socket_addrs()? {
+            if !may(address.ip().to_canonical()) {
+                last = io::ErrorKind::AddrNotAvailable.into();
+                continue;
+            }
             match TcpStream::connect_timeout(&address, CONNECT_PATIENCE) {
                 Ok(stream) => {
                     stream.set_read_timeout(Some(PEER_PATIENCE))?;
