@@ -76,6 +76,7 @@ def test_the_program_reads_what_python_wrote(door, key):
         assert len(gallery) == 1 and NAME in gallery and "Ada" not in gallery and repr(door)[12:-2] in repr(gallery)
         [person] = gallery.people()
         assert (person.purpose, person.enrolled_by, person.templates, person.forced) == ("front door", "the tests", 1, False)
+        assert len(bytes.fromhex(person.id)) == 16
 
 
 def test_python_reads_what_the_program_wrote(tmp_path, key):

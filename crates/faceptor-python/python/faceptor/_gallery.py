@@ -37,6 +37,8 @@ class Person:
     expired: bool
     #: A photo was accepted despite reasons against it.
     forced: bool
+    #: The person's number in this gallery, as `gallery push` writes it: 32 hexadecimal digits.
+    id: str
 
 
 @dataclass(frozen=True)
