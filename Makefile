@@ -28,7 +28,7 @@ IMAGE ?= faceptor
 # A real board for `make board-test`, as a destination of ssh: BOARD=user@host. Without it, the virtual one.
 BOARD ?=
 
-.PHONY: help demo build test lint container container-test deb apt-repo deb-test flash-test image image-run image-test models-test behaviour preview-test cross cross-test board-test board-instructions bench bench-cores bench-search test-qdrant bench-peers bench-python profile soak sanitize fuzz test-no-expression rebuilds release capi test-capi capi-arm64 test-capi-arm64 wheel wheel-arm64 test-python-wheel test-ray test-python-wheel-arm64 bench-batch gst-plugin test-gst clean tools
+.PHONY: help demo build test lint container container-test deb apt-repo deb-test flash-test image image-run image-test models-test behaviour preview-test cross cross-test cross-docker board-test board-instructions bench bench-cores bench-search test-qdrant bench-peers bench-python profile soak sanitize fuzz test-no-expression rebuilds release capi test-capi capi-arm64 test-capi-arm64 wheel wheel-arm64 test-python-wheel test-ray test-python-wheel-arm64 bench-batch gst-plugin test-gst clean tools
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -130,7 +130,10 @@ cross-test: build  ## builds for arm64 and runs the tests under QEMU; installs t
 	cross/toolchain.sh
 	cross/test.sh
 
-board-test: build  ## the camera loop on an arm64 board: a virtual one, or BOARD=user@host over ssh; see cross/README.md
+cross-docker: cross  ## the program for arm64 built and tested with `cross` in a container, compared with that of `make cross`; needs Docker
+	cross/docker.sh
+
+board-test: build  ## the camera loop on an arm64 board: a virtual one, BOARD=user@host over ssh, or BOARD=image; see cross/README.md
 	cargo build --release $(CARGO_FLAGS) --example demo_clip
 	cross/toolchain.sh
 	cross/board/test.sh $(if $(BOARD),--board $(BOARD))
