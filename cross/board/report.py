@@ -1,8 +1,10 @@
-"""Reports the results of the board's cases: a text table, JSON, and JUnit XML for CI."""
+"""Reports the results of the board's cases: a text table, JSON, JUnit XML for CI, and an HTML page for people."""
 
 import dataclasses
 import json
 import xml.etree.ElementTree as ElementTree
+
+import page
 
 
 @dataclasses.dataclass
@@ -52,7 +54,10 @@ def faults(cases):
 
 
 def write(cases, board, folder):
-    """Writes board.json, board.xml and, if faults were tested, faults.md; `board` describes the machine."""
+    """Writes board.json, board.xml, board.html and, if faults were tested, faults.md; `board` describes the machine."""
+    measured = folder / "ssh/bench.json"
+    bench = json.loads(measured.read_text()) if any(case.scenario == "ssh" for case in cases) and measured.exists() else None
+    (folder / "board.html").write_text(page.page(cases, board, bench))
     if any("without_frames_ms" in case.facts for case in cases):
         (folder / "faults.md").write_text(faults(cases))
     result = {"board": board, "passed": not any(case.failures for case in cases)}

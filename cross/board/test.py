@@ -18,6 +18,8 @@ from machine import Machine
 HERE = pathlib.Path(__file__).resolve().parent
 # Longer than all scenarios take on a busy machine, so that a hanging board does not hang the test.
 LIMIT_S = 600
+# The same for the boot of an image, with its first settings.
+BOOT_LIMIT_S = 1200
 # Emulation is a hundred times slower than a board, so each verb runs briefly there and nothing is measured.
 SMALL_REFERENCE = ["--tasks", "landmarks,age", "--pictures", "1", "--frames", "20", "--warm-up", "5"]
 SMALL_BENCH, SMALL_VERIFY = "--frames 2 --warm-up 1", "--frames 0"
@@ -29,6 +31,7 @@ def arguments():
     parser.add_argument("--host", type=pathlib.Path, required=True, help="faceptor for this machine")
     parser.add_argument("--out", type=pathlib.Path, required=True, help="folder for intermediate files and the results")
     parser.add_argument("--board", metavar="USER@HOST", help="a real board, as a destination of ssh, instead of the virtual one")
+    parser.add_argument("--image", type=pathlib.Path, metavar="FILE", help="an image of `make image`, booted on a virtual board, as that board")
     parser.add_argument("--only", nargs="+", choices=checks.SCENARIOS, help="only these scenarios of the virtual board")
     return parser.parse_args()
 
@@ -53,6 +56,34 @@ def real(options):
     board = remote.Remote(options.board, shlex.split(os.environ.get("BOARD_SSH", "")))
     cases = remote.test(board, options.program, reference(options), results)
     return cases, {"machine": options.board}
+
+
+def image(options):
+    """Tests the virtual board that an image boots, over ssh, as any other board."""
+    sys.path.insert(0, str(HERE.parents[1] / "packaging/image"))
+    import board
+
+    board.prepare()
+    results = emptied(options.out / "ssh")
+    disk = board.Disk(options.image, emptied(options.out / "image"))
+    disk.settings({"authorized_keys": disk.key.with_suffix(".pub").read_text(), "hostname": "board-test\n", "test-camera": ""})
+    machine = board.Board(disk)
+    try:
+        print(f"board: booting {options.image}", flush=True)
+        machine.until("ssh", "true", BOOT_LIMIT_S)
+        booted_s = round(machine.age())
+        # Its service has the camera.
+        machine.out("systemctl stop faceptor.service && systemctl --quiet is-system-running --wait || true")
+        words = ["-i", str(disk.key), "-p", str(machine.port), "-o", "IdentitiesOnly=yes", *board.SSH[1:]]
+        over_ssh = remote.Remote("root@127.0.0.1", words)
+        few = {"bench": SMALL_BENCH, "verify": SMALL_VERIFY, "tasks": "age", "frames": 3}
+        cases = remote.test(over_ssh, options.program, reference(options, SMALL_REFERENCE), results, **few)
+        system = machine.out("uname -sr")
+        machine.power_off()
+    finally:
+        machine.stop()
+        shutil.rmtree(disk.folder)
+    return cases, {"machine": f"{options.image.name} in QEMU, cortex-a76, emulated", "system": system, "seconds to ssh": booted_s}
 
 
 class Virtual:
@@ -120,12 +151,15 @@ class Virtual:
 def main():
     options = arguments()
     start = time.monotonic()
-    cases, board = real(options) if options.board else Virtual(options).run()
+    if options.image:
+        cases, board = image(options)
+    else:
+        cases, board = real(options) if options.board else Virtual(options).run()
     print(report.table(cases))
     report.write(cases, board, options.out)
     failed = sum(bool(case.failures) for case in cases)
     verdict = f"{failed} of {len(cases)} cases FAILED" if failed else f"all {len(cases)} cases passed"
-    print(f"board: {verdict} in {time.monotonic() - start:.0f} s; {options.out}/board.json, board.xml")
+    print(f"board: {verdict} in {time.monotonic() - start:.0f} s; {options.out}/board.json, board.xml, board.html")
     sys.exit(1 if failed else 0)
 
 

@@ -3,6 +3,7 @@
 #
 #     cross/board/test.sh                      boots the virtual board and runs every scenario (README.md beside this file)
 #     cross/board/test.sh --board user@host    copies the program there, runs doctor, bench, verify and the camera
+#     cross/board/test.sh --board image        the same steps on the image of `make image`, booted on a virtual board
 #     BOARD_SSH="-p 2222"                      further options for ssh
 #     cross/board/test.sh --help               all options
 #
@@ -36,4 +37,10 @@ if [ ! -s "$out/clips/still.yuyv" ] || [ "$demo_clip" -nt "$out/clips/still.yuyv
 fi
 aarch64-linux-gnu-gcc -O2 -Wall -Wextra -Werror -static -o "$out/feeder" "$here/feeder.c"
 flock -u "$lock"
+if [ "${1:-} ${2:-}" = "--board image" ]; then
+    shift 2
+    image=$(ls -t "$host_target"/image/faceptor-*-arm64.img 2>/dev/null | head -n 1)
+    [ -n "$image" ] || { echo "board: there is no image in $host_target/image: run 'make image' first" >&2; exit 1; }
+    set -- --image "$image" "$@"
+fi
 exec python3 "$here/test.py" --program "$arm64" --host "$host" --out "$out" "$@"

@@ -88,6 +88,7 @@ pub fn measure(
     let task_marginal_us = marginals(&bundle, &settings, &bench.kept)?;
     let threads_gain = gain(&bundle, &settings, &bench.kept)?;
     let (stages, frame) = bench.summaries();
+    let histograms = bench.histograms();
     let allocations_per_frame = match allocations::are_counted() {
         true => {
             let engine = engine_allocations(&bundle, &settings.tasks)? * bench.seen as f64 / settings.frames as f64;
@@ -122,6 +123,7 @@ pub fn measure(
         faces,
         stages,
         frame,
+        histograms,
         task_marginal_us,
         cold,
         deadline,
@@ -231,6 +233,12 @@ impl<'a> Bench<'a> {
             }
         }
         (stages, frame)
+    }
+
+    /// Returns the durations of the stages that ran and of the whole frame, by buckets.
+    fn histograms(&self) -> Named<Vec<(u64, u64)>> {
+        let rows = self.table.rows().filter(|(_, statistics)| statistics.count() > 0);
+        Named(rows.map(|(name, statistics)| (name.to_owned(), statistics.filled())).collect())
     }
 
     /// Measures as many frames again with cold caches.

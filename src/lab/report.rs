@@ -156,6 +156,8 @@ pub struct BenchReport {
     pub stages: Named<Summary>,
     /// Time from a frame's arrival to its results.
     pub frame: Summary,
+    /// Pairs of a duration in microseconds and the number of frames that took as long, within 3 %: of each stage, and of `frame`.
+    pub histograms: Named<Vec<(u64, u64)>>,
     pub task_marginal_us: Named<Marginal>,
     /// The same frames with cold caches; `None` without `--cold`.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -161,6 +161,12 @@ impl LatencyHistogram {
         found
     }
 
+    /// Returns each bucket that is not empty: its largest value in microseconds, and its number of durations.
+    pub fn filled(&self) -> Vec<(u64, u64)> {
+        let filled = self.buckets.iter().enumerate().filter(|&(_, &count)| count > 0);
+        filled.map(|(index, &count)| (upper_end(index), count)).collect()
+    }
+
     /// Returns the figures for a report.
     pub fn summary(&self) -> Summary {
         let [p50_us, p90_us, p99_us, p999_us] = self.quantiles_us([0.5, 0.9, 0.99, 0.999]);
@@ -366,6 +372,9 @@ mod tests {
             table.record(row, us);
         }
         let counts: Vec<_> = table.rows().map(|(name, s)| (name, s.count(), s.summary().added)).collect();
+        let buckets: Vec<_> = table.rows().map(|(_, s)| s.filled()).collect();
+        // 1500 lies in 1472..=1503, steps of 32; the frame of 250 adds one of 150.
+        assert_eq!(buckets, [vec![(1503, 1), (2559, 1)], vec![(20, 1)], vec![], vec![(151, 1), (251, 1)]]);
         assert_eq!(counts, [("find", 2, 0), ("encode", 1, 0), ("decode", 0, 0), ("frame", 1, 1)]);
         let text = table.to_string();
         assert!(text.lines().nth(1).is_some_and(|line| line.starts_with("find") && line.contains("2.50")), "{text}");
