@@ -28,7 +28,7 @@ IMAGE ?= faceptor
 # A real board for `make board-test`, as a destination of ssh: BOARD=user@host. Without it, the virtual one.
 BOARD ?=
 
-.PHONY: help demo build test lint container container-test deb apt-repo deb-test flash-test image image-run image-test models-test behaviour preview-test cross cross-test cross-docker board-test board-instructions bench bench-cores bench-search test-qdrant bench-peers bench-python profile soak sanitize fuzz test-no-expression rebuilds release capi test-capi capi-arm64 test-capi-arm64 wheel wheel-arm64 test-python-wheel test-ray test-python-wheel-arm64 bench-batch gst-plugin test-gst clean tools
+.PHONY: help demo build test lint container container-test deb apt-repo deb-test flash-test image image-run image-keys image-bundle image-test models-test behaviour preview-test cross cross-test cross-docker board-test board-instructions bench bench-cores bench-search test-qdrant bench-peers bench-python profile soak sanitize fuzz test-no-expression rebuilds release capi test-capi capi-arm64 test-capi-arm64 wheel wheel-arm64 test-python-wheel test-ray test-python-wheel-arm64 bench-batch gst-plugin test-gst clean tools
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -88,6 +88,7 @@ apt-repo: deb  ## a signed apt repository of these packages, in apt-repo/ of the
 	packaging/apt-repo.sh --out $(TARGET)/apt-repo $(TARGET)/packages/*.deb
 
 deb-test: deb  ## lintian; install, upgrade, remove, purge in a clean Debian; with BOARD=1 also under systemd on the virtual board
+	packaging/image/test_slots.py
 	packaging/test.sh --packages $(TARGET)/packages --manual $(TARGET)/manual --program $(TARGET)/release/faceptor
 	$(if $(BOARD),packaging/board/test.sh --packages $(TARGET)/packages)
 
@@ -100,8 +101,14 @@ image: deb  ## an image to flash, for arm64 machines with UEFI, in image/ of the
 image-run:  ## boots the image of `make image` on a virtual board: a test camera, and its preview page in this machine's browser
 	packaging/image/run.py $(TARGET)/image/faceptor-*-arm64.img
 
-image-test: image  ## boots the image on a virtual board three times: settings, growth, report, who gets in, a damaged root (minutes)
-	packaging/image/test.py $(TARGET)/image/faceptor-*-arm64.img
+image-keys:  ## the keys that sign system updates, outside the project, where they are missing; prints their folder
+	packaging/image/keys.sh
+
+image-bundle:  ## a signed update of boards from the image of `make image`, in image/ of the target folder; docs/image.md
+	packaging/image/bundle.py $(TARGET)/image/faceptor-*-arm64.img --out $(TARGET)/image/faceptor.raucb
+
+image-test: image  ## the image on a virtual board: first boots, damage, updates, rollbacks (an hour); CASE=NAME runs one; docs/image.md
+	packaging/image/test.py $(TARGET)/image/faceptor-*-arm64.img $(addprefix --case ,$(CASE)) $(if $(KILLS),--kills $(KILLS))
 
 container: cross  ## container images for amd64 and arm64, without the network compiler; needs Docker; docs/container.md
 	mkdir -p $(TARGET)/container

@@ -5,6 +5,7 @@ Standard library only. The image itself stays as it is: the board works on a cop
 
 import os
 import pathlib
+import re
 import shutil
 import signal
 import socket
@@ -18,6 +19,8 @@ FIRMWARE = pathlib.Path("/usr/share/AAVMF")
 # The settings' partition begins at the first MiB (build.sh).
 SETTINGS_OFFSET = 1 << 20
 GROWTH_BYTES = 512 << 20
+# Emulation on a loaded machine: a boot takes minutes.
+LIMIT_S = 1800
 SSH = ["ssh", "-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null", "-o", "LogLevel=ERROR", "-o", "ConnectTimeout=60"]
 
 
@@ -59,6 +62,13 @@ class Disk:
         disk.path, disk.variables, disk.key = disk.folder / "disk.img", disk.folder / "variables.fd", disk.folder / "key"
         return disk
 
+    def copy(self, folder):
+        """Returns a copy of this disk, with the variables of its firmware, in a folder."""
+        pathlib.Path(folder).mkdir(parents=True, exist_ok=True)
+        for file in (self.path, self.variables, self.key, self.key.with_suffix(".pub")):
+            subprocess.run(["cp", "--sparse=always", "--preserve=mode", file, folder], check=True)
+        return Disk.kept(folder)
+
     def settings(self, files):
         """Writes files (name: text) into faceptor/ of the FAT partition."""
         for name, text in files.items():
@@ -84,7 +94,9 @@ class Board:
         command += ["-m", str(memory_mib), "-nodefaults", "-display", "none", "-serial", "stdio", "-monitor", "none"]
         command += ["-drive", f"if=pflash,format=raw,readonly=on,file={FIRMWARE}/AAVMF_CODE.fd"]
         command += ["-drive", f"if=pflash,format=raw,file={disk.variables}"]
-        command += ["-drive", f"if=none,id=disk,format=raw,file={disk.path}", "-device", "virtio-blk-pci,drive=disk,bootindex=0"]
+        # No bootindex: with one, the firmware would order its boot entries anew at each boot. A killed QEMU loses nothing that the
+        # kernel of this machine has.
+        command += ["-drive", f"if=none,id=disk,format=raw,cache=unsafe,file={disk.path}", "-device", "virtio-blk-pci,drive=disk"]
         command += ["-netdev", f"user,id=net,hostfwd=tcp:127.0.0.1:{self.port}-:22", "-device", "virtio-net-pci,netdev=net,romfile="]
         command += ["-device", "virtio-rng-pci", "-device", "i6300esb", "-action", "watchdog=reset"]
         self.started = time.monotonic()
@@ -111,6 +123,14 @@ class Board:
             return subprocess.run(words, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=limit_s, check=False)
         except subprocess.TimeoutExpired:
             return subprocess.CompletedProcess(words, 255, "", f"no answer in {limit_s} s")
+
+    def put(self, path, board_path, limit_s=1200):
+        """Copies a file onto the board."""
+        words = [*SSH, "-i", self.disk.key, "-o", "IdentitiesOnly=yes", "-p", str(self.port), "root@127.0.0.1", f"cat >{board_path}"]
+        with open(path, "rb") as file:
+            done = subprocess.run(words, stdin=file, capture_output=True, text=True, timeout=limit_s, check=False)
+        if done.returncode != 0:
+            raise BoardError(f"{path} could not be copied to {board_path}: {done.stderr}")
 
     def forward(self, port, board_port):
         """Brings a port of the board's loopback address to this machine's. Returns the process, which ends with the connection."""
@@ -139,6 +159,12 @@ class Board:
                 raise BoardError(f"waited {limit_s} s in vain for {what}: {done.stdout}{done.stderr}\n{console}\n{journal}")
             time.sleep(2)
 
+    def again(self, limit_s, command="systemctl reboot"):
+        """Starts the board again by a command, and waits for ssh. Returns when another boot than this one answers."""
+        before = self.out("cat /proc/sys/kernel/random/boot_id")
+        self.ssh(command, limit_s=60)
+        self.until("the next boot", f"test $(cat /proc/sys/kernel/random/boot_id) != {before}", limit_s)
+
     def power_off(self, limit_s=180):
         """Shuts down in order."""
         self.ssh("systemctl poweroff", limit_s=60)
@@ -151,6 +177,24 @@ class Board:
         """Pulls the plug."""
         self.process.kill()
         self.process.wait()
+
+
+class Checks:
+    """One board's checks; each prints what passed, and when."""
+
+    def __init__(self, machine):
+        self.machine = machine
+
+    def check(self, what, holds, shown=""):
+        if not holds:
+            raise BoardError(f"{what}: {shown}")
+        print(f"passed: {what} ({self.machine.age():.0f} s)", flush=True)
+
+    def run(self, what, command, wanted=""):
+        """The command succeeds, and its output matches the pattern."""
+        text = self.machine.out(command)
+        self.check(what, re.search(wanted, text), text)
+        return text
 
 
 def free_port():

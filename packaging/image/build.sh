@@ -5,7 +5,8 @@
 #
 # DEB: our package for arm64. FILE: the program for this machine, which makes the reference that the board compares itself with.
 # Writes DIR/faceptor-VERSION-arm64.img (a file with holes) and .packages.txt. The first run downloads from Debian
-# (base.sh) and takes some minutes, later ones about one. docs/image.md describes the image.
+# (base.sh) and takes some minutes, later ones about one. Boards with the image take updates that are signed with the keys of keys.sh.
+# docs/image.md describes the image.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 root=$(cd "$here/../.." && pwd)
@@ -29,7 +30,7 @@ done
 
 declare -A provides=([mmdebstrap]=mmdebstrap [uidmap]=newuidmap [qemu-user-static]=qemu-aarch64-static [squashfs-tools]=mksquashfs [mtools]=mcopy
     [dosfstools]=mkfs.vfat [e2fsprogs]=mke2fs [fdisk]=sfdisk [cryptsetup-bin]=veritysetup [libjpeg-turbo-progs]=djpeg [cpio]=cpio [zstd]=zstd
-    [kmod]=depmod)
+    [kmod]=depmod [openssl]=openssl)
 missing=()
 for name in "${!provides[@]}"; do
     command -v "${provides[$name]}" >/dev/null || missing+=("$name")
@@ -49,10 +50,12 @@ chmod 755 "$work"
 mkdir "$work/inputs"
 mkdir -m 777 "$work/root"
 cp "$package" "$work/inputs/faceptor.deb"
-echo "$version $(date -u -d "@$SOURCE_DATE_EPOCH" +%Y%m%d)" >"$work/inputs/version"
+release="$version $(date -u -d "@$SOURCE_DATE_EPOCH" +%Y%m%d)"
+echo "$release" >"$work/inputs/version"
 say "the reference of this machine"
-"$program" reference --out "$work/inputs/reference" --pictures 2 --frames 10 --warm-up 1 --tasks all >/dev/null
+"$program" reference --out "$work/inputs/reference" --pictures 1 --frames 10 --warm-up 1 --tasks all >/dev/null
 djpeg "$root/models/demo/astronaut.jpg" | "$here/picture.py" >"$work/inputs/picture.yuyv"
+cp "$("$here/keys.sh")/ca.pem" "$work/inputs/updates.pem"
 chmod -R a+rX "$work/inputs"
 
 say "the root file system"
@@ -82,16 +85,16 @@ fat() { # FILE LABEL MIB
     truncate -s "$3M" "$1"
     mkfs.vfat -F 32 -s 1 -n "$2" -i "$(sha256sum <<<"$salt $2" | cut -c1-8)" "$1" >/dev/null
 }
-fat "$work/boot.img" BOOT-A "${size[boot]}"
+fat "$work/boot.img" BOOT "${size[boot]}"
 mmd -i "$work/boot.img" ::EFI ::EFI/BOOT ::loader ::loader/entries ::faceptor
 mcopy -i "$work/boot.img" "$work/systemd-boot.efi" ::EFI/BOOT/BOOTAA64.EFI
 mcopy -i "$work/boot.img" "$work/vmlinuz" "$work/initrd" ::faceptor/
 printf 'timeout 0\neditor no\n' | mcopy -i "$work/boot.img" - ::loader/loader.conf
 cat >"$work/entry.conf" <<CONF
-title Faceptor $version (slot A)
+title Faceptor $release
 linux /faceptor/vmlinuz
 initrd /faceptor/initrd
-options ro quiet panic=10 systemd.gpt_auto=0 faceptor.slot=a faceptor.root=$(id root-a) faceptor.verity=$hash,$offset
+options ro quiet panic=10 systemd.gpt_auto=0 faceptor.version=${release/ /,} faceptor.verity=$hash,$offset
 CONF
 mcopy -i "$work/boot.img" "$work/entry.conf" ::loader/entries/faceptor.conf
 

@@ -15,8 +15,8 @@ programs=(sbin/veritysetup sbin/sfdisk sbin/e2fsck sbin/findfs bin/kmod)
 folders=(drivers/ata drivers/block drivers/nvme drivers/mmc drivers/scsi drivers/usb/storage drivers/usb/host drivers/usb/dwc2 drivers/usb/dwc3
     drivers/usb/chipidea drivers/usb/musb drivers/usb/phy drivers/usb/common drivers/pci drivers/phy drivers/clk drivers/regulator drivers/reset
     drivers/mfd drivers/pinctrl drivers/gpio drivers/i2c/busses drivers/dma drivers/virtio drivers/firmware drivers/soc drivers/iommu drivers/bus
-    drivers/interconnect drivers/power/reset drivers/hv)
-modules=(dm-verity squashfs overlay ext4 vfat nls_ascii nls_cp437 crc32c sha256-ce sha256_generic sha256_arm64 uas sd_mod)
+    drivers/interconnect drivers/power/reset drivers/hv drivers/watchdog)
+modules=(dm-verity squashfs overlay ext4 vfat efivarfs nls_ascii nls_cp437 crc32c sha256-ce sha256_generic sha256_arm64 uas sd_mod)
 
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
@@ -62,7 +62,7 @@ while read -r module; do
     mkdir -p "$(dirname "$copy")"
     cp "$module" "$copy"
 done <"$work/list"
-for module in dm-verity squashfs overlay ext4 virtio_blk nvme; do
+for module in dm-verity squashfs overlay ext4 efivarfs virtio_blk nvme; do
     grep -q "/${module}[.]ko" "$work/list" || fail "kernel $kernel has no driver $module"
 done
 depmod -b "$tree" "$kernel"

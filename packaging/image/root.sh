@@ -3,7 +3,7 @@
 #
 #     packaging/image/root.sh BASE INPUTS OUT
 #
-# BASE: output of base.sh. INPUTS: faceptor.deb (arm64), reference/, picture.yuyv, version. OUT: gets root.squashfs, vmlinuz, initrd,
+# BASE: output of base.sh. INPUTS: faceptor.deb (arm64), reference/, picture.yuyv, version, updates.pem. OUT: gets root.squashfs, vmlinuz, initrd,
 # systemd-boot.efi, packages.txt.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
@@ -49,7 +49,7 @@ rm "$root/faceptor.deb"
 
 cp -r --no-preserve=ownership "$here/files/." "$root/"
 mkdir -p "$root/data" "$root/usr/share/faceptor-image"
-cp -r --no-preserve=ownership "$inputs/reference" "$inputs/picture.yuyv" "$root/usr/share/faceptor-image/"
+cp -r --no-preserve=ownership "$inputs/reference" "$inputs/picture.yuyv" "$inputs/updates.pem" "$root/usr/share/faceptor-image/"
 cp "$inputs/version" "$root/usr/lib/faceptor-image/version"
 install -m 644 "$here/../debian/preview.conf" "$root/etc/systemd/system/faceptor.service.d/"
 # The preview page of a fresh board is on its loopback address: `ssh -L` brings it to a browser.
@@ -67,7 +67,8 @@ printf '127.0.0.1 localhost\n::1 localhost ip6-localhost ip6-loopback\n' >"$root
 # The initrd mounts everything.
 : >"$root/etc/fstab"
 mkdir -p "$root/var/log/journal"
-in_root systemctl enable --quiet systemd-networkd systemd-resolved systemd-timesyncd ssh faceptor faceptor-setup faceptor-test-camera faceptor-report.timer
+in_root systemctl enable --quiet systemd-networkd systemd-resolved systemd-timesyncd ssh faceptor faceptor-setup faceptor-test-camera \
+    faceptor-report.timer faceptor-boot-entries faceptor-mark-good faceptor-trial-end.timer
 in_root systemctl disable --quiet systemd-networkd-wait-online.service wpa_supplicant.service e2scrub_reap.service \
     dpkg-db-backup.timer 2>/dev/null || true
 in_root systemctl mask --quiet systemd-firstboot.service getty@tty1.service serial-getty@.service
