@@ -88,7 +88,7 @@ apt-repo: deb  ## a signed apt repository of these packages, in apt-repo/ of the
 	packaging/apt-repo.sh --out $(TARGET)/apt-repo $(TARGET)/packages/*.deb
 
 deb-test: deb  ## lintian; install, upgrade, remove, purge in a clean Debian; with BOARD=1 also under systemd on the virtual board
-	packaging/image/test_slots.py
+	packaging/image/test_slots.py && packaging/image/test_examination.py
 	packaging/test.sh --packages $(TARGET)/packages --manual $(TARGET)/manual --program $(TARGET)/release/faceptor
 	$(if $(BOARD),packaging/board/test.sh --packages $(TARGET)/packages)
 
