@@ -42,7 +42,7 @@ class Board(unittest.TestCase):
         self.folder = pathlib.Path(self.enterContext(tempfile.TemporaryDirectory()))
         programs = self.folder / "bin"
         programs.mkdir()
-        for name in ("systemctl", "journalctl", "faceptor", "rauc", "stat", "sleep"):
+        for name in ("systemctl", "journalctl", "faceptor", "rauc", "stat", "sleep", "sync"):
             (programs / name).write_text(STAND_IN)
             (programs / name).chmod(0o755)
         for folder in ("data/update", "run/faceptor-image", "run/faceptor", "lib", "bundle", "pstore"):
