@@ -10,6 +10,7 @@
 //! files      the one function that writes files, and the recognition of own results
 //! doctor     checks of a machine
 //! lab        bench, profile, reference and verify
+//! update     networks that updates put in, with the way back
 //! platform   system calls and files of the kernel
 //! ```
 //!
@@ -29,3 +30,4 @@ pub mod live;
 pub mod outputs;
 pub mod platform;
 pub mod recognition;
+mod update;

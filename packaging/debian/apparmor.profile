@@ -10,6 +10,7 @@ profile faceptor flags=(attach_disconnected) {
   /usr/bin/faceptor mr,
   /etc/faceptor/{,**} r,
   /var/lib/faceptor/{,**} rwkl,
+  /var/lib/faceptor-bundles/{,**} rk,
   /run/faceptor/{,**} rwk,
   /tmp/{,**} rwk,
 

@@ -27,6 +27,7 @@ has /tmp/user "/usr/sbin/nologin"
 [ "$(id -u faceptor)" -lt 1000 ] || fail "the user faceptor is not a system user"
 id -nG faceptor | grep -qw video || fail "the user faceptor is not in the group video"
 [ "$(stat -c '%U %G %a' /var/lib/faceptor)" = "faceptor faceptor 750" ] || fail "others can read /var/lib/faceptor"
+[ "$(stat -c '%U %G %a' /var/lib/faceptor-bundles)" = "root root 755" ] || fail "the service can write to /var/lib/faceptor-bundles"
 [ "$(stat -c '%U %a' /etc/faceptor/faceptor.toml)" = "root 644" ] || fail "the configuration is not root's"
 find /etc/systemd/system -name '*faceptor*' >/tmp/enabled
 [ ! -s /tmp/enabled ] || { cat /tmp/enabled; fail "installing enabled a service"; }

@@ -14,6 +14,7 @@ use crate::files::output_file::{self, OutputRules};
 use crate::files::result_kind::ResultKind;
 use crate::files::signature;
 use crate::platform::passphrase;
+use crate::update::incoming;
 
 /// Longest file of a secret key, bytes.
 const MAX_KEY_BYTES: u64 = 64 << 10;
@@ -42,7 +43,7 @@ pub(super) fn sign(bundles: &[PathBuf], key: &Path, comment: Option<&str>, rules
 
 /// Returns time, file name and network: one line.
 fn default_comment(path: &Path) -> Result<String> {
-    let bundle = signature::open_unsigned(path)?;
+    let bundle = incoming::network_in(path)?;
     let manifest = bundle.manifest();
     let seconds = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs());
     let name = path.file_name().unwrap_or_default().to_string_lossy();

@@ -21,8 +21,9 @@ const HEAD: &str = "\
 ";
 
 /// Options that are set in the example, with their values.
-const SET: [(&str, &str); 3] = [
+const SET: [(&str, &str); 4] = [
     ("source", "\"/dev/video0\""),
+    ("bundles", "\"/var/lib/faceptor-bundles\""),
     ("record", "\"/var/lib/faceptor/faces.jsonl\""),
     ("control", "\"/run/faceptor/faceptor.sock\""),
 ];

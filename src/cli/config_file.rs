@@ -97,6 +97,12 @@ impl ConfigFile {
         }
     }
 
+    /// Returns the value of an option that is set once.
+    pub(crate) fn value(&self, option: &str) -> Option<&str> {
+        let texts = self.options.iter().filter_map(|text| text.to_str());
+        texts.filter_map(|text| text.strip_prefix("--")?.strip_prefix(option)?.strip_prefix('=')).next_back()
+    }
+
     /// Returns the options, as the command line would have them.
     pub(crate) fn options(&self) -> &[OsString] {
         &self.options

@@ -1,7 +1,6 @@
 //! `faceptor ctl`: controls a running loop over its socket.
 
-use std::io::{self, BufRead, BufReader, Read, Write};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail};
@@ -10,8 +9,7 @@ use serde_json::{Value, json};
 
 use crate::cli::gallery_arguments::EnrolmentArguments;
 use crate::cli::{Outcome, UsageError, output, report_text};
-use crate::control::protocol::MAX_RESPONSE;
-use crate::control::{socket, socket_paths};
+use crate::control::{client, socket_paths};
 use faceptor_gallery::check_name;
 
 /// Longest wait for the loop.
@@ -116,7 +114,7 @@ pub fn run(arguments: CtlArguments) -> Result<Outcome> {
         Verb::Gallery { .. } | Verb::Enroll { .. } => GALLERY_PATIENCE,
         _ => PATIENCE,
     };
-    let mut response = ask(&path, &request, patience)?;
+    let mut response = client::ask(&path, &request, patience)?;
     if response["ok"] == true {
         match arguments.json {
             true => output::print_json(&response["result"])?,
@@ -165,49 +163,4 @@ fn request(verb: &Verb) -> Result<Value> {
         }
         Verb::Quit => json!({"verb": "quit"}),
     })
-}
-
-/// Sends one request and waits for its response.
-fn ask(path: &Path, request: &Value, patience: Duration) -> Result<Value> {
-    let stream = socket::connect(path, PATIENCE).map_err(|error| unreachable(path, &error))?;
-    let failed = || format!("no answer from the loop at {}", path.display());
-    stream.set_read_timeout(Some(patience)).with_context(failed)?;
-    stream.set_write_timeout(Some(PATIENCE)).with_context(failed)?;
-    // A connection that is refused at once (too many clients) has an answer, although the request could not be written.
-    let written = (&stream).write_all(format!("{request}\n").as_bytes());
-    let mut line = String::new();
-    let read = BufReader::new((&stream).take(MAX_RESPONSE as u64)).read_line(&mut line);
-    if line.is_empty() {
-        written.with_context(failed)?;
-    }
-    match read {
-        Ok(0) => bail!("{}: it closed the connection", failed()),
-        Ok(_) => serde_json::from_str(&line).with_context(|| format!("{}: the response is not JSON", failed())),
-        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-            bail!("{} within {} s", failed(), patience.as_secs())
-        }
-        Err(error) => Err(error).with_context(failed),
-    }
-}
-
-fn unreachable(path: &Path, error: &io::Error) -> anyhow::Error {
-    let shown = path.display();
-    match error.kind() {
-        io::ErrorKind::NotFound => {
-            anyhow!("nothing listens at {shown}: there is no such socket; start `faceptor run --control {shown}`")
-        }
-        io::ErrorKind::ConnectionRefused if !socket::is_socket(path) => {
-            anyhow!("{shown}: this file is not a socket; give the one of `faceptor run --control`")
-        }
-        io::ErrorKind::ConnectionRefused => {
-            anyhow!(
-                "nothing listens at {shown} any more: its faceptor has ended; start `faceptor run --control {shown}`"
-            )
-        }
-        io::ErrorKind::PermissionDenied => {
-            anyhow!("{shown}: this loop belongs to another user; only that user may control it")
-        }
-        io::ErrorKind::WouldBlock => anyhow!("{shown}: the loop does not take connections"),
-        _ => anyhow!("{shown}: {error}"),
-    }
 }

@@ -37,6 +37,8 @@ pub(crate) mod run_control;
 pub(crate) mod run_gallery;
 mod run_sources;
 mod tasks;
+mod update;
+mod update_settings;
 mod verify;
 
 use std::io::Write;
@@ -107,8 +109,10 @@ enum Verb {
     Tasks(tasks::TasksArguments),
     /// Compile an export folder (ONNX files and manifest.toml) to a bundle, or print what a bundle holds.
     Compile(compile::CompileArguments),
-    /// Verify the signatures of bundles, and sign them (minisign's format).
+    /// Verify the signatures of bundles, sign them (minisign's format), and pack updates.
     Bundle(bundle::BundleArguments),
+    /// Put a signed network in, prove it on this machine, and go back to the last good one if it fails.
+    Update(Box<update::UpdateArguments>),
 }
 
 /// Wrong arguments that are only detected once the command has begun. Exit status 2.
@@ -175,6 +179,7 @@ pub fn main(git: Option<&'static str>) -> ExitCode {
         Verb::Tasks(arguments) => tasks::run(arguments),
         Verb::Compile(arguments) => compile::run(arguments),
         Verb::Bundle(arguments) => bundle::run(arguments),
+        Verb::Update(arguments) => update::run(*arguments),
     };
     match result {
         Ok(Outcome::Done) => ExitCode::SUCCESS,

@@ -7,6 +7,7 @@ use anyhow::{Result, anyhow};
 use clap::Args;
 
 use crate::files::signature::{self, VerifyKey};
+use crate::update::installed;
 use faceptor::stages::{embedded_bundle, embedded_network};
 use faceptor_nn::bundle::Bundle;
 use faceptor_nn::manifest::TaskKind;
@@ -18,12 +19,16 @@ pub struct NetworkArguments {
     /// (`edge`, or `nano` where it was built with that feature), instead of the default one inside.
     #[arg(long, value_name = "BUNDLE")]
     pub model: Option<PathBuf>,
+    /// Use the network that `faceptor update` has put into this folder, if there is one. `--model` comes before it, and the network
+    /// inside this program after it.
+    #[arg(long, value_name = "DIR")]
+    pub bundles: Option<PathBuf>,
     /// Take the tasks that infer expressions out of the network: they cannot be chosen any more, by no option and by no command.
     /// Inferring emotions is forbidden at work and in schools (AI Act, Article 5).
     // A program without such tasks takes the switch, for the sake of scripts, and does not mention it.
     #[arg(long, hide = cfg!(feature = "no-expression"))]
     no_expression: bool,
-    /// Refuse a bundle of `--model` that is not signed with this key of minisign: the line of 56 characters of its public key
+    /// Refuse a bundle of `--model` or `--bundles` that is not signed with this key of minisign: the line of 56 characters of its public key
     /// (RW...), or the path of its file. The signature is BUNDLE.minisig (`faceptor bundle sign`).
     #[arg(long, value_name = "KEY", value_parser = VerifyKey::parse)]
     verify_key: Option<VerifyKey>,
@@ -61,10 +66,20 @@ impl NetworkArguments {
                     None => open(path),
                 },
             },
-            None => embedded_bundle()
-                .map_err(|reason| anyhow!("the network inside this program: {reason} (give one with --model)")),
+            None => match self.bundles.as_ref().and_then(|folder| installed::open(folder, self.verify_key.as_ref())) {
+                Some(bundle) => Ok(bundle),
+                None => embedded(),
+            },
         }
     }
+}
+
+/// Opens the network inside this program.
+///
+/// # Errors
+/// When it was built without one.
+pub(crate) fn embedded() -> Result<Arc<Bundle>> {
+    embedded_bundle().map_err(|reason| anyhow!("the network inside this program: {reason} (give one with --model)"))
 }
 
 /// Reads a bundle file, or compiles an export folder; the error names it.

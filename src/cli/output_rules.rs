@@ -9,6 +9,7 @@ use crate::capture::photo_files;
 use crate::cli::network_arguments::NetworkArguments;
 use crate::files::output_file::OutputRules;
 use crate::files::result_kind::ResultKind;
+use crate::update::NETWORK;
 
 #[derive(Args, Clone, Copy, Debug)]
 pub struct ForceArgument {
@@ -37,7 +38,10 @@ pub(crate) fn source_files(source: &str) -> Vec<PathBuf> {
 pub(crate) fn network_files(network: &NetworkArguments) -> Vec<PathBuf> {
     match &network.model {
         Some(folder) if folder.is_dir() => export_files(folder),
-        model => model.iter().cloned().collect(),
+        model => {
+            let installed = network.bundles.iter().map(|folder| folder.join("current").join(NETWORK));
+            model.iter().cloned().chain(installed).collect()
+        }
     }
 }
 

@@ -4,6 +4,7 @@
 //! commands go through [`LoopControl`], whose methods return at once, and reports are what the loop published last. The
 //! protocol is described in `docs/control.md`.
 
+pub(crate) mod client;
 mod connection;
 pub mod protocol;
 pub mod server;

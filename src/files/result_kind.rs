@@ -25,6 +25,8 @@ pub(crate) enum ResultKind {
     Bundle,
     /// A signature of a bundle.
     Signature,
+    /// A network with its signature and its reference, for `faceptor update`.
+    Update,
     /// A JSON report of `bench` or `verify`.
     Report,
     /// A picture of `bench --profile`.
@@ -53,6 +55,7 @@ impl ResultKind {
             ResultKind::Picture => png_mark::read(path).is_some(),
             ResultKind::Bundle => head(path, 8) == b"FACEPTOR",
             ResultKind::Signature => starts("untrusted comment: ", "\ntrusted comment: "),
+            ResultKind::Update => starts("network.bundle", "ustar"),
             ResultKind::Film => is_film(path),
             ResultKind::Report => is_report(&head(path, MAX_REPORT_BYTES)),
             ResultKind::Profile => starts("<svg ", "One face, found and read: "),
@@ -69,6 +72,7 @@ impl fmt::Display for ResultKind {
             ResultKind::Bundle => "a bundle",
             ResultKind::Signature => "a signature",
             ResultKind::Film => "a film",
+            ResultKind::Update => "an update",
             ResultKind::Report => "a report",
             ResultKind::Profile => "a profile",
             ResultKind::Checks => "a list of checks",

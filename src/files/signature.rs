@@ -52,16 +52,35 @@ pub(crate) fn path_of(file: &Path) -> PathBuf {
     path.into()
 }
 
-/// Reads a bundle and checks its signature, before anything in it is interpreted. The bytes that were checked are those of the
-/// bundle, whatever happens to the file afterwards.
+/// A file whose signature is good, read whole: what was checked is what is used, whatever happens to the file afterwards.
+#[derive(Debug)]
+pub(crate) struct SignedFile {
+    pub(crate) bytes: Vec<u8>,
+    /// The text of its signature.
+    pub(crate) signature: String,
+    /// The signer's text, which is signed too.
+    pub(crate) comment: String,
+}
+
+/// Reads a bundle and checks its signature, before anything in it is interpreted.
 ///
 /// # Errors
 /// When the bundle or its signature cannot be read, the signature is another key's or another file's, or the bundle is damaged; the
 /// message names the file.
 pub(crate) fn open(path: &Path, key: &VerifyKey) -> Result<SignedBundle> {
+    let SignedFile { bytes, comment, .. } = read(path, key)?;
+    let bundle = Bundle::from_memory(Arc::new(bytes)).map_err(|reason| anyhow!("{}: {reason}", path.display()))?;
+    Ok(SignedBundle { bundle, comment })
+}
+
+/// Reads a file and checks its signature.
+///
+/// # Errors
+/// When the file or its signature cannot be read, or the signature is another key's or another file's; the message names the file.
+pub(crate) fn read(path: &Path, key: &VerifyKey) -> Result<SignedFile> {
     let beside = path_of(path);
     let bytes = bytes_of(path, MAX_BUNDLE_BYTES)?;
-    let text = match text_of(&beside) {
+    let signature = match text_of(&beside) {
         Err(error)
             if error.downcast_ref::<std::io::Error>().is_some_and(|error| error.kind() == ErrorKind::NotFound) =>
         {
@@ -69,9 +88,18 @@ pub(crate) fn open(path: &Path, key: &VerifyKey) -> Result<SignedBundle> {
         }
         read => read?,
     };
+    let comment = check(&bytes, &signature, key, [path, &beside])?;
+    Ok(SignedFile { bytes, signature, comment })
+}
+
+/// Checks bytes and the text of their signature, and returns the signer's comment. The names of both are for messages.
+///
+/// # Errors
+/// When the signature is none, or another key's, or of other bytes.
+pub(crate) fn check(bytes: &[u8], signature: &str, key: &VerifyKey, [path, beside]: [&Path; 2]) -> Result<String> {
     let signature =
-        Signature::decode(&text).map_err(|_| anyhow!("{}: this is no signature of minisign", beside.display()))?;
-    key.0.verify(&bytes, &signature, true).map_err(|error| match error {
+        Signature::decode(signature).map_err(|_| anyhow!("{}: this is no signature of minisign", beside.display()))?;
+    key.0.verify(bytes, &signature, true).map_err(|error| match error {
         Error::UnexpectedKeyId => anyhow!("{}: signed with another key than the one to verify with", path.display()),
         _ => anyhow!(
             "{}: the signature in {} does not belong to it: the bundle or the signature was changed, or cut short",
@@ -79,8 +107,7 @@ pub(crate) fn open(path: &Path, key: &VerifyKey) -> Result<SignedBundle> {
             beside.display()
         ),
     })?;
-    let bundle = Bundle::from_memory(Arc::new(bytes)).map_err(|reason| anyhow!("{}: {reason}", path.display()))?;
-    Ok(SignedBundle { bundle, comment: signature.trusted_comment().to_owned() })
+    Ok(signature.trusted_comment().to_owned())
 }
 
 /// Reads a bundle, whatever signature it has.
@@ -92,8 +119,16 @@ pub(crate) fn open_unsigned(path: &Path) -> Result<Arc<Bundle>> {
     Bundle::open(path).map_err(|reason| anyhow!("{}: {reason}", path.display()))
 }
 
+/// Reads a file that may be a bundle or an update, whatever signature it has.
+///
+/// # Errors
+/// When it is no regular file, or too long.
+pub(crate) fn read_unsigned(path: &Path) -> Result<Vec<u8>> {
+    bytes_of(path, MAX_BUNDLE_BYTES)
+}
+
 /// Reads a text of minisign.
-fn text_of(path: &Path) -> Result<String> {
+pub(crate) fn text_of(path: &Path) -> Result<String> {
     String::from_utf8(bytes_of(path, MAX_TEXT_BYTES)?).map_err(|_| anyhow!("{}: this is no text", path.display()))
 }
 

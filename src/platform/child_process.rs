@@ -49,6 +49,8 @@ pub(crate) enum Piped {
     Output,
     /// Its standard input is written. It ends by itself when the input does, also after this program was killed.
     Input,
+    /// Its standard input is written: what it is to do. It is killed as with [`Piped::Output`], and prints nothing that counts.
+    Order,
 }
 
 /// Reason why a program cannot be started.
@@ -222,11 +224,14 @@ fn spawn(name: &str, arguments: &[impl AsRef<OsStr>], piped: Piped) -> io::Resul
             unsafe { command.pre_exec(yield_cpu) };
             command.stdin(Stdio::piped()).stdout(Stdio::null())
         }
-        Piped::Output => {
+        Piped::Output | Piped::Order => {
             let parent = std::process::id();
             // SAFETY: between fork and exec the closure makes only calls that are async-signal-safe: prctl, getppid, _exit.
             unsafe { command.pre_exec(move || die_with(parent)) };
-            command.stdin(Stdio::null()).stdout(Stdio::piped())
+            match piped {
+                Piped::Order => command.stdin(Stdio::piped()).stdout(Stdio::null()),
+                _ => command.stdin(Stdio::null()).stdout(Stdio::piped()),
+            }
         }
     };
     command.spawn()

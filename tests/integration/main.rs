@@ -19,6 +19,7 @@ mod cuts;
 mod damaged_photos;
 mod devices;
 mod doctor;
+mod downloads;
 mod enrolment;
 mod expression;
 mod files;
@@ -52,6 +53,7 @@ mod tasks;
 mod threads;
 mod tracking;
 mod trust;
+mod updates;
 mod vector_store;
 mod video;
 

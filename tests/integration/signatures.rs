@@ -8,7 +8,7 @@ use faceptor_test_support::skip;
 
 use crate::program::{Folder, Output, PORTRAIT, faceptor};
 
-const NO_MINISIGN: &str = "minisign is not installed (apt-get install minisign)";
+pub(crate) const NO_MINISIGN: &str = "minisign is not installed (apt-get install minisign)";
 
 /// Runs minisign; `None` where it is not installed.
 fn minisign(arguments: &[&str]) -> Option<Output> {
@@ -20,13 +20,13 @@ fn minisign(arguments: &[&str]) -> Option<Output> {
 }
 
 /// A folder with keys `NAME.pub` and `NAME.key`, and bundles.
-struct Signer {
-    folder: Folder,
+pub(crate) struct Signer {
+    pub(crate) folder: Folder,
 }
 
 impl Signer {
     /// Returns `None` without minisign.
-    fn new() -> Option<Signer> {
+    pub(crate) fn new() -> Option<Signer> {
         let signer = Signer { folder: Folder::new() };
         for name in ["own", "foreign"] {
             let (public, secret) = (signer.file(&format!("{name}.pub")), signer.file(&format!("{name}.key")));
@@ -35,12 +35,12 @@ impl Signer {
         Some(signer)
     }
 
-    fn file(&self, name: &str) -> String {
+    pub(crate) fn file(&self, name: &str) -> String {
         self.folder.file(name)
     }
 
     /// Writes the embedded network as a bundle whose manifest has this version.
-    fn bundle(&self, name: &str, version: &str) -> String {
+    pub(crate) fn bundle(&self, name: &str, version: &str) -> String {
         let bundle = embedded_bundle().expect("a network is embedded");
         let mut manifest = bundle.manifest().clone();
         manifest.version = version.to_owned();
@@ -49,14 +49,14 @@ impl Signer {
     }
 
     /// Signs by minisign.
-    fn sign(&self, key: &str, options: &[&str], bundle: &str) {
+    pub(crate) fn sign(&self, key: &str, options: &[&str], bundle: &str) {
         let secret = self.file(&format!("{key}.key"));
         let arguments = [&["-S", "-s", &secret, "-m", bundle], options].concat();
         minisign(&arguments).expect("it made the keys").expect(0);
     }
 
     /// Returns the line of a public key.
-    fn key(&self, name: &str) -> String {
+    pub(crate) fn key(&self, name: &str) -> String {
         let text = fs::read_to_string(self.file(&format!("{name}.pub"))).expect("minisign wrote it");
         text.lines().nth(1).expect("the key follows its comment").to_owned()
     }
