@@ -21,6 +21,7 @@ use crate::files::signature::{self, SignedFile, VerifyKey};
 use crate::lab::probe::Probe;
 use crate::lab::reference::Reference;
 use crate::lab::verify::compare;
+use crate::platform::redaction;
 use crate::update::download::{self, Origin};
 use crate::update::incoming::{self, Contents};
 use crate::update::install::{Installed, NewVersion, Trial, install};
@@ -104,10 +105,11 @@ fn recover(settings: &UpdateSettings, json: bool) -> Result<Outcome> {
 fn update(arguments: &UpdateArguments, settings: &UpdateSettings, from: &str) -> Result<Outcome> {
     let key = settings.key()?;
     let folder = &settings.folder;
+    let origin = Origin::parse(from)?;
     // A file that is refused leaves no trace. A download needs the folder.
-    let (path, file) = match Origin::parse(from)? {
-        Origin::File(path) => (path.clone(), Some(signature::read(&path, key)?)),
-        Origin::Web(url) => (PathBuf::from(url), None),
+    let signed = match &origin {
+        Origin::File(path) => Some(signature::read(path, key)?),
+        Origin::Web(_) => None,
     };
     make_folder(folder).with_context(|| format!("cannot make the folder {}", folder.display()))?;
     let _lock = UpdateLock::take(folder)?;
@@ -116,11 +118,12 @@ fn update(arguments: &UpdateArguments, settings: &UpdateSettings, from: &str) ->
     if let Some(name) = taken_back {
         log::warn!("the update to {name} was not completed: taken back");
     }
-    let (path, file) = match file {
-        Some(file) => (path, file),
-        None => fetch(&path.to_string_lossy(), folder, key)?,
+    let file = match (signed, &origin) {
+        (Some(file), _) => file,
+        (None, Origin::File(path)) => signature::read(path, key)?,
+        (None, Origin::Web(url)) => fetch(url, folder, key)?,
     };
-    let contents = incoming::contents(&path, &file, key)?;
+    let contents = incoming::contents(Path::new(&origin.shown()), &file, key)?;
     let old = match installed::open_proven(folder, Some(key)) {
         Some(bundle) => bundle,
         None => network_arguments::embedded()?,
@@ -202,11 +205,11 @@ impl UpdateArguments {
 }
 
 /// Fetches an update. What is refused is not kept.
-fn fetch(url: &str, folder: &Path, key: &VerifyKey) -> Result<(PathBuf, SignedFile)> {
+fn fetch(url: &str, folder: &Path, key: &VerifyKey) -> Result<SignedFile> {
     let path = download::fetch(url, folder)?;
     let file = signature::read(&path, key);
     download::remove_all(folder);
-    Ok((path, file?))
+    file.with_context(|| redaction::without_credentials(url))
 }
 
 /// Makes the folder of versions, which every user may enter.

@@ -3,7 +3,7 @@
 use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use sha2::{Digest, Sha256};
@@ -15,13 +15,15 @@ use crate::platform::child_process::{ChildProcess, Piped, Program};
 use crate::platform::redaction;
 
 /// Names of downloads in the folder of versions begin with it.
-const PREFIX: &str = ".download-";
+const PREFIX: &str = ".faceptor-download-";
 /// Largest update, bytes.
 const MOST_BYTES: u64 = 1 << 30;
 /// Largest signature, bytes.
 const MOST_SIGNATURE_BYTES: u64 = 64 << 10;
 /// Longest download.
 const LONGEST: Duration = Duration::from_secs(3600);
+/// No clock that was set says less: the beginning of 2025, from that of 1970.
+const EARLIEST: Duration = Duration::from_secs(1_735_689_600);
 /// Time between two looks at the size.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 
@@ -54,6 +56,14 @@ impl Origin {
             _ => bail!("{}: updates come from http, https or a file", redaction::without_credentials(text)),
         }
     }
+
+    /// Returns its name for messages.
+    pub(crate) fn shown(&self) -> String {
+        match self {
+            Origin::File(path) => path.display().to_string(),
+            Origin::Web(url) => redaction::without_credentials(url),
+        }
+    }
 }
 
 /// Fetches an update and its signature into `folder`, going on where an earlier attempt ended. Returns the path of the update.
@@ -64,6 +74,8 @@ pub(crate) fn fetch(url: &str, folder: &Path) -> Result<PathBuf> {
     let digest = hexadecimal(&Sha256::digest(url.as_bytes()));
     let path = folder.join(format!("{PREFIX}{digest:.16}"));
     let beside = signature::path_of(&path);
+    // What was begun of other updates is not needed any more.
+    remove_all_but(folder, Some(&path));
     // The signature first: a server without it is not asked for a large file.
     remove(&beside);
     curl(&signature_of(url), &beside, MOST_SIGNATURE_BYTES).context("the signature of the update cannot be fetched")?;
@@ -82,9 +94,14 @@ pub(crate) fn fetch(url: &str, folder: &Path) -> Result<PathBuf> {
 
 /// Removes all downloads in a folder. What cannot be removed stays for the next update.
 pub(crate) fn remove_all(folder: &Path) {
+    remove_all_but(folder, None);
+}
+
+fn remove_all_but(folder: &Path, kept: Option<&Path>) {
     for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
-        if entry.file_name().as_encoded_bytes().starts_with(PREFIX.as_bytes()) {
-            remove(&entry.path());
+        let path = entry.path();
+        if entry.file_name().as_encoded_bytes().starts_with(PREFIX.as_bytes()) && kept != Some(&path) {
+            remove(&path);
         }
     }
 }
@@ -127,7 +144,15 @@ fn curl(url: &str, path: &Path, most: u64) -> Result<()> {
     }
     match process.succeeded() {
         true => Ok(()),
-        false => Err(anyhow!("{shown}: {}", process.last_words())),
+        false => Err(anyhow!("{shown}: {}{}", process.last_words(), clock_advice(SystemTime::now(), url))),
+    }
+}
+
+/// Returns what to do when the clock was never set: then no certificate is valid yet.
+fn clock_advice(now: SystemTime, url: &str) -> &'static str {
+    match now < UNIX_EPOCH + EARLIEST && url.to_ascii_lowercase().starts_with("https:") {
+        true => "; the clock of this machine is not set (`date`), and https needs it",
+        false => "",
     }
 }
 
@@ -171,6 +196,13 @@ mod tests {
         }
         let refused = Origin::parse("ftp://me:geheim@host/a").expect_err("no ftp").to_string();
         assert!(!refused.contains("geheim"), "{refused}");
+    }
+
+    #[test]
+    fn a_clock_at_1970_is_named_where_it_matters() {
+        let [unset, set] = [UNIX_EPOCH + Duration::from_secs(90), UNIX_EPOCH + EARLIEST];
+        assert!(clock_advice(unset, "HTTPS://h/a").contains("clock"));
+        assert_eq!([clock_advice(unset, "http://h/a"), clock_advice(set, "https://h/a")], ["", ""]);
     }
 
     #[test]
