@@ -28,7 +28,7 @@ IMAGE ?= faceptor
 # A real board for `make board-test`, as a destination of ssh: BOARD=user@host. Without it, the virtual one.
 BOARD ?=
 
-.PHONY: help demo build test lint container container-test deb apt-repo deb-test flash-test image image-run image-keys image-bundle image-test models-test behaviour preview-test cross cross-test cross-docker board-test board-instructions bench bench-cores bench-search test-qdrant bench-peers bench-python profile soak sanitize fuzz test-no-expression rebuilds release capi test-capi capi-arm64 test-capi-arm64 wheel wheel-arm64 test-python-wheel test-ray test-python-wheel-arm64 bench-batch gst-plugin test-gst clean tools
+.PHONY: help demo build test lint container container-test deb apt-repo deb-test flash-test image image-run image-keys image-bundle image-test models-test behaviour preview-test cross cross-test cross-docker board-test board-instructions bench bench-cores bench-search test-qdrant bench-peers bench-python profile soak sanitize fuzz test-tls test-no-expression rebuilds release capi test-capi capi-arm64 test-capi-arm64 wheel wheel-arm64 test-python-wheel test-ray test-python-wheel-arm64 bench-batch gst-plugin test-gst clean tools
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -54,6 +54,10 @@ lint: tools  ## formatting, clippy, documentation and structure, without warning
 
 fuzz: build  ## fuzzes every parser of input from outside, FUZZ_SECONDS (120) each; installs cargo-fuzz when it is missing
 	fuzz/run $(FUZZ_SECONDS)
+
+test-tls:  ## tests a program with TLS (the cargo feature tls): encrypted MQTT, webhook and push, certificates that must be refused; docs/buses.md
+	cargo test --release $(CARGO_FLAGS) --features tls --lib -- outputs::http cli::gallery
+	cargo test --release $(CARGO_FLAGS) --features tls --test integration -- tls:: push:: buses::
 
 test-no-expression:  ## tests a program without the expression task (the cargo feature no-expression); docs/privacy.md
 	cargo test --release $(CARGO_FLAGS) --package faceptor-nn --features no-expression --lib -- bundle::reader

@@ -29,7 +29,7 @@ const SET: [(&str, &str); 4] = [
 ];
 
 /// Values of options without a default, which stand in comments.
-const VALUES: [(&str, &str); 16] = [
+const VALUES: [(&str, &str); 17] = [
     ("fps", "15"),
     ("size", "\"1280x720\""),
     ("format", "\"mjpg\""),
@@ -44,6 +44,7 @@ const VALUES: [(&str, &str); 16] = [
     ("video", "\"-\""),
     ("metrics", "\"127.0.0.1:9464\""),
     ("mqtt", "\"mqtt://127.0.0.1/faceptor\""),
+    ("tls-ca", "\"/etc/faceptor/ca.pem\""),
     ("blur", "\"all\""),
     ("verify-key", "\"RWQf6LRCGA9i53mlYecO4IzT51TGPpvWucNSCh1CBM0QTaLn73Y7GFO3\""),
 ];

@@ -149,6 +149,10 @@ pub struct OutputArguments {
     /// mqtt://user:password@host:port/topic.
     #[arg(long, value_name = "URL")]
     mqtt: Option<String>,
+    /// Trust the authorities of this file of certificates (PEM), and no others, for mqtts:// and https:// [default: those that
+    /// the system trusts].
+    #[arg(long, value_name = "FILE")]
+    tls_ca: Option<PathBuf>,
     /// Listen for `faceptor ctl` on this Unix socket [without a value: $XDG_RUNTIME_DIR/faceptor.sock, or
     /// /run/faceptor/faceptor.sock if that directory is writable, or faceptor.sock in a private directory under $TMPDIR].
     #[arg(long, value_name = "SOCKET", num_args = 0..=1)]
@@ -208,7 +212,7 @@ impl RunArguments {
         let inputs: Vec<PathBuf> =
             sources.iter().flat_map(|source| output_rules::source_files(&source.place)).chain(network).collect();
         let gallery = self.naming.gallery.files();
-        self.outputs.force.rules(inputs.iter().chain(&self.config).chain(gallery))
+        self.outputs.force.rules(inputs.iter().chain(&self.config).chain(&self.outputs.tls_ca).chain(gallery))
     }
 
     /// Returns the settings of the loop.
@@ -259,8 +263,18 @@ impl OutputArguments {
     /// When an address is wrong.
     pub fn buses(&self) -> Result<BusOptions, UsageError> {
         let wrong = |option: &str, error: &dyn std::fmt::Display| UsageError(format!("--{option}: {error}"));
-        let webhook = self.webhook.as_ref().map(|text| Address::parse(text, "http", 80)).transpose();
+        let authorities = self.tls_ca.as_deref();
+        let webhook = self.webhook.as_ref().map(|text| Address::parse(text, "http", [80, 443])).transpose();
+        let webhook = webhook.map_err(|error| wrong("webhook", &error))?;
         let mqtt = self.mqtt.as_ref().map(|text| Broker::parse(text)).transpose();
+        let mqtt = mqtt.map_err(|error| wrong("mqtt", &error))?;
+        let is_encrypted = webhook.as_ref().is_some_and(|address| address.is_encrypted)
+            || mqtt.as_ref().is_some_and(Broker::is_encrypted);
+        if authorities.is_some() && !is_encrypted {
+            return Err(wrong("tls-ca", &"neither --mqtt nor --webhook has an encrypted address (mqtts://, https://)"));
+        }
+        let webhook = webhook.map(|address| address.trusting(authorities)).transpose();
+        let mqtt = mqtt.map(|broker| broker.trusting(authorities)).transpose();
         Ok(BusOptions {
             webhook: webhook.map_err(|error| wrong("webhook", &error))?,
             mqtt: mqtt.map_err(|error| wrong("mqtt", &error))?,

@@ -51,6 +51,10 @@ mod streams;
 mod systems;
 mod tasks;
 mod threads;
+#[cfg(feature = "tls")]
+mod tls;
+#[cfg(feature = "tls")]
+mod tls_server;
 mod tracking;
 mod trust;
 mod updates;

@@ -15,7 +15,7 @@ use crate::vector_store::{Fault, Server, http};
 const DIMENSION: usize = 8;
 
 /// Makes a gallery of people with so many templates each; the last person's enrolment is over in the year 2001.
-fn filled(network: u8, templates: &[usize]) -> Place {
+pub(crate) fn filled(network: u8, templates: &[usize]) -> Place {
     let place = Place::new();
     let key = KeySource::from_file_content(&fs::read(&place.key).expect("made")).expect("a key");
     let network = Network { name: "test".into(), recognition: [network; 32], dimension: DIMENSION };
@@ -43,7 +43,7 @@ fn filled(network: u8, templates: &[usize]) -> Place {
 }
 
 impl Place {
-    fn push(&self, url: &str, more: &[&str]) -> Output {
+    pub(crate) fn push(&self, url: &str, more: &[&str]) -> Output {
         self.run(&[&["gallery", "push", url], more].concat())
     }
 
@@ -265,13 +265,17 @@ fn templates_and_keys_do_not_leave_unasked() {
     let run = place.push("qdrant://192.0.2.1/faces", &[]).expect(2);
     assert!(run.err.contains("192.0.2.1 is another machine") && run.err.contains("--insecure"), "{run:?}");
     for (url, expected) in [
-        ("https://127.0.0.1/faces", "no encryption (TLS)"),
-        ("qdrants://127.0.0.1/faces", "no encryption (TLS)"),
         ("http://127.0.0.1/faces", "qdrant://HOST[:PORT]/COLLECTION"),
         ("qdrant://key:geheim@127.0.0.1/faces", "--api-key-file"),
     ] {
         let run = place.push(url, &[]).expect(2);
         assert!(run.err.contains(expected) && !run.err.contains("geheim"), "{url}: {run:?}");
+    }
+    if cfg!(not(feature = "tls")) {
+        for url in ["https://127.0.0.1/faces", "qdrants://127.0.0.1/faces"] {
+            let run = place.push(url, &[]).expect(2);
+            assert!(run.err.contains("no encryption (TLS)") && run.err.contains("ssh -L"), "{url}: {run:?}");
+        }
     }
     let url = server.url("faces");
     let file = place.folder.write("api-key", b"geheim-123\n");

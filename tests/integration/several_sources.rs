@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::net::TcpListener;
 
-use faceptor_test_support::skip;
+use faceptor_test_support::{repository, skip};
 use image::{RgbImage, imageops};
 use serde_json::Value;
 
@@ -292,8 +292,34 @@ fn the_preview_and_the_metrics_have_each_source() {
     });
     let text = fetch(metrics, "/metrics", "text/plain");
     assert_eq!(sample(&text, "faceptor_faces{source=\"door\"}"), 1.0);
+    check_dashboard(&text);
     run.ctl(&["quit"]).expect(0);
     assert_eq!(run.end().0.status, Some(0));
+}
+
+/// Checks that every query of the dashboard is of a metric of this page, and asks for the source where the metric has it.
+fn check_dashboard(page: &str) {
+    let text = std::fs::read_to_string(repository().join("docs/grafana.json")).expect("a file");
+    let dashboard: Value = serde_json::from_str(&text).expect("JSON");
+    let panels = dashboard["panels"].as_array().expect("panels").iter();
+    let targets: Vec<&Value> = panels.flat_map(|panel| panel["targets"].as_array().expect("targets")).collect();
+    let mut of_sources = 0;
+    for target in &targets {
+        let [query, legend] = ["expr", "legendFormat"].map(|key| target[key].as_str().expect("text"));
+        for name in
+            query.split(|c: char| !(c.is_ascii_lowercase() || c == '_')).filter(|word| word.starts_with("faceptor_"))
+        {
+            let is_sample = |line: &&str| line.strip_prefix(name).is_some_and(|rest| rest.starts_with(['{', ' ']));
+            let Some(line) = page.lines().find(is_sample) else {
+                assert_eq!(name, "faceptor_temperature_celsius", "only a machine may have none: {query}");
+                continue;
+            };
+            let asks = query.contains("source=~\"$source\"") && legend.contains("{{source}}");
+            assert_eq!(asks, line.contains("source=\""), "{query} {legend}: {line}");
+            of_sources += usize::from(asks);
+        }
+    }
+    assert!(of_sources >= 8 && targets.len() >= 10, "{of_sources} of {}", targets.len());
 }
 
 #[test]

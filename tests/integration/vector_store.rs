@@ -51,6 +51,17 @@ pub struct Server {
 
 impl Server {
     pub fn start() -> Server {
+        Server::with(|socket| Some(Box::new(socket)))
+    }
+
+    /// Starts a server with a certificate.
+    #[cfg(feature = "tls")]
+    pub fn encrypted(tls: crate::tls_server::TlsServer) -> Server {
+        Server::with(move |socket| tls.accept(socket).map(|stream| Box::new(stream) as Box<dyn Stream>))
+    }
+
+    /// Starts a server that makes of each connection what carries the request; `None` leaves the connection.
+    fn with(accept: impl Fn(TcpStream) -> Option<Box<dyn Stream>> + Send + 'static) -> Server {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let port = listener.local_addr().expect("bound").port();
         let state = Arc::new(Mutex::new(State::default()));
@@ -58,8 +69,8 @@ impl Server {
         thread::spawn(move || {
             let mut hanging = Vec::new();
             for stream in listener.incoming() {
-                let mut stream = stream.expect("a connection");
-                let request = read(&mut stream);
+                let Some(mut stream) = accept(stream.expect("a connection")) else { continue };
+                let Some(request) = read(&mut *stream) else { continue };
                 let mut state = served.lock().expect("no panic");
                 state.requests.push(request.clone());
                 let fault = if state.good > 0 { Fault::None } else { state.fault.clone() };
@@ -74,7 +85,7 @@ impl Server {
                 };
                 drop(state);
                 // A client that has heard enough may have closed.
-                let _ = stream.write_all(&answer);
+                let _ = stream.write_all(&answer).and_then(|()| stream.flush());
             }
         });
         Server { port, state }
@@ -95,7 +106,13 @@ impl Server {
     }
 }
 
-fn read(stream: &mut TcpStream) -> Request {
+/// What carries a request.
+pub trait Stream: Read + Write + Send {}
+
+impl<T: Read + Write + Send> Stream for T {}
+
+/// Reads a request; `None` for what is none.
+fn read(stream: &mut dyn Stream) -> Option<Request> {
     let (mut bytes, mut piece) = (Vec::new(), [0; 65_536]);
     loop {
         let text = String::from_utf8_lossy(&bytes);
@@ -104,11 +121,10 @@ fn read(stream: &mut TcpStream) -> Request {
             if body.len() == length.parse::<usize>().expect("a number") {
                 let line = head.lines().next().and_then(|line| line.strip_suffix(" HTTP/1.1")).expect("a line");
                 let body = serde_json::from_str(body).unwrap_or_default();
-                return Request { line: line.to_owned(), head: head.to_owned(), body };
+                return Some(Request { line: line.to_owned(), head: head.to_owned(), body });
             }
         }
-        let count = stream.read(&mut piece).expect("a request");
-        assert!(count > 0, "the request is cut off");
+        let count = stream.read(&mut piece).ok().filter(|count| *count > 0)?;
         bytes.extend_from_slice(&piece[..count]);
     }
 }

@@ -3,7 +3,6 @@
 //! `exact_answers FOLDER PEOPLE TEMPLATES QUERIES BEST` writes `FOLDER/gallery` and `FOLDER/key`, and prints a JSON object for each
 //! query: its embedding, its template, and the best templates with person, place and similarity.
 
-use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, BufWriter, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
@@ -73,26 +72,26 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         centres.push(centre);
     }
 
+    let ids: Vec<String> = gallery.people().map(|person| person.id().digits()).collect();
     let mut out = BufWriter::new(io::stdout().lock());
     for query in 0..queries {
         // Every second one is a stranger.
         let spread = if query % 2 == 0 { 0.7 } else { 3.0 };
         let embedding = random.near(&centres[query * 7919 % people], spread);
         let query = Template::of(&embedding, DIMENSION)?;
-        let mut found: Vec<(f32, String, usize)> = Vec::new();
-        for person in gallery.people() {
-            let similar = person.templates().iter().map(|stored| stored.template.similarity(&query));
-            found.extend(similar.enumerate().map(|(place, similarity)| (similarity, person.id().digits(), place)));
+        let mut found: Vec<(f32, usize, usize)> = Vec::new();
+        for (person, entry) in gallery.people().enumerate() {
+            let similar = entry.templates().iter().map(|stored| stored.template.similarity(&query));
+            found.extend(similar.enumerate().map(|(place, similarity)| (similarity, person, place)));
         }
         found.sort_unstable_by(|one, other| other.0.total_cmp(&one.0));
         // The scores of people are those of the search that `identify` makes.
-        let scores: HashMap<String, f32> =
-            gallery.scores(&query, Aggregation::Best, 0).map(|(person, score)| (person.id().digits(), score)).collect();
+        let scores: Vec<f32> = gallery.scores(&query, Aggregation::Best, 0).map(|(_, score)| score).collect();
         let found: Vec<String> = found
             .iter()
             .take(best)
-            .map(|(similarity, person, place)| {
-                format!(r#"["{person}", {place}, {similarity:?}, {:?}]"#, scores.get(person).copied().unwrap_or(-2.0))
+            .map(|&(similarity, person, place)| {
+                format!(r#"["{}", {place}, {similarity:?}, {:?}]"#, ids[person], scores[person])
             })
             .collect();
         writeln!(

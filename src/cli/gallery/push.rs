@@ -28,7 +28,7 @@ const BATCH: usize = 500;
 /// Names the vector store, and what it gets.
 #[derive(Args)]
 pub struct PushArguments {
-    /// The collection: qdrant://HOST[:PORT]/COLLECTION, with the port of Qdrant's REST interface (6333 unless given). A
+    /// The collection: qdrant://HOST[:PORT]/COLLECTION (qdrants:// in builds with TLS), with the port of Qdrant's REST interface (6333 unless given). A
     /// collection that does not exist is made. Each point is a template; its payload has the numbers of gallery and person, the
     /// network's hash and the end of the enrolment, and no name.
     #[arg(value_name = "URL")]
@@ -42,10 +42,13 @@ pub struct PushArguments {
     /// The file that holds the store's API key; only its owner may read it [default: $FACEPTOR_QDRANT_API_KEY].
     #[arg(long, value_name = "FILE")]
     api_key_file: Option<PathBuf>,
-    /// Also connect to another machine, though this build has no encryption (TLS): everyone on the way can read templates and
-    /// API key.
+    /// Also connect to another machine by qdrant://, without encryption: everyone on the way can read templates and API key.
     #[arg(long)]
     insecure: bool,
+    /// Trust the authorities of this file of certificates (PEM), and no others, for qdrants:// [default: those that the system
+    /// trusts].
+    #[arg(long, value_name = "FILE")]
+    tls_ca: Option<PathBuf>,
     /// Longest time of a call to the store, seconds.
     #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u16).range(1..))]
     timeout: u16,
@@ -73,7 +76,8 @@ impl PushArguments {
     /// Returns the collection of the address; nothing is connected yet.
     fn collection(&self) -> Result<Collection> {
         let patience = Duration::from_secs(u64::from(self.timeout));
-        let access = Access { api_key: self.api_key()?, insecure: self.insecure, patience };
+        let access =
+            Access { api_key: self.api_key()?, authorities: self.tls_ca.clone(), insecure: self.insecure, patience };
         Ok(Collection::parse(&self.to, access).map_err(UsageError)?)
     }
 

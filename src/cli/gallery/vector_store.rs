@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::fmt;
 use std::net::IpAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -13,6 +14,7 @@ use zeroize::Zeroizing;
 use crate::cli::UsageError;
 use crate::outputs::http::address::{Address, AddressError};
 use crate::outputs::http::client::{Answer, Call};
+use crate::outputs::http::tls::Encryption;
 use crate::platform::redaction;
 
 /// The port of Qdrant's REST interface.
@@ -88,6 +90,8 @@ pub(super) struct Collection {
 #[derive(Default)]
 pub(super) struct Access {
     pub api_key: Option<Zeroizing<String>>,
+    /// The file of the authorities whose certificates are trusted.
+    pub authorities: Option<PathBuf>,
     /// Other machines than this may be connected to.
     pub insecure: bool,
     /// Longest time of a call.
@@ -109,10 +113,11 @@ impl Collection {
         const FORM: &str = "qdrant://HOST[:PORT]/COLLECTION is needed";
         let scheme = text.split_once("://").map_or("", |(scheme, _)| scheme).to_ascii_lowercase();
         let address = match scheme.as_str() {
-            "https" => Err(AddressError::Encrypted("qdrant")),
-            _ => Address::parse(text, "qdrant", PORT),
+            "https" if !Encryption::EXISTS => Err(AddressError::Encrypted("qdrant")),
+            _ => Address::parse(text, "qdrant", [PORT, PORT]),
         };
         let address = address.map_err(|error| match error {
+            AddressError::Scheme(_) if Encryption::EXISTS => format!("the vector store: {FORM} (qdrants:// with TLS)"),
             AddressError::Scheme(_) => format!("the vector store: {FORM}"),
             AddressError::Encrypted(_) => format!(
                 "the vector store: {error}; to another machine: an encrypted tunnel (ssh -L {PORT}:127.0.0.1:{PORT} HOST), and \
@@ -136,6 +141,8 @@ impl Collection {
         if name.starts_with('.') {
             return Err("the vector store: the collection's name begins with a dot: give it another name".into());
         }
+        let address =
+            address.trusting(access.authorities.as_deref()).map_err(|error| format!("the vector store: {error}"))?;
         let path = format!("/collections/{}", percent_encoded(&name));
         Ok(Collection { address, name, path, access })
     }
@@ -254,10 +261,10 @@ impl Collection {
     fn call(&self, method: &'static str, below: &str, body: Option<&[u8]>) -> Result<Option<Value>> {
         let path = format!("{}{below}", self.path);
         let header = self.access.api_key.as_ref().map(|key| ("api-key", key.as_str()));
-        let may = |ip: IpAddr| self.access.insecure || ip.is_loopback();
+        let may = |ip: IpAddr| self.access.insecure || self.address.is_encrypted || ip.is_loopback();
         let stream = self.address.connect_where(may).map_err(|error| match error.kind() {
             std::io::ErrorKind::AddrNotAvailable => anyhow::Error::from(UsageError(format!(
-                "{} is another machine, and this build has no encryption (TLS): everyone on the way could read the templates, \
+                "{} is another machine, and qdrant:// is not encrypted: everyone on the way could read the templates, \
                  which are biometric data, and the API key. Use an encrypted tunnel (ssh -L {}:127.0.0.1:{} HOST, and \
                  qdrant://127.0.0.1 here), or give --insecure in a network that you trust",
                 self.address.host, self.address.port, self.address.port
@@ -384,7 +391,12 @@ mod tests {
             ("qdrant://user:secret@localhost/a", "--api-key-file"),
             ("qdrant://secret@localhost/a", "--api-key-file"),
         ] {
+            let is_encrypted = text.starts_with("https") || text.starts_with("qdrants");
             let reason = parse(text).err().unwrap_or_default();
+            if Encryption::EXISTS && is_encrypted {
+                assert!(reason.is_empty() || reason.contains("qdrants://"), "{text}: {reason}");
+                continue;
+            }
             assert!(reason.contains(expected) && !reason.contains("secret"), "{text}: {reason}");
         }
         assert!(parse(&format!("qdrant://h/{}", "a".repeat(255))).is_ok());

@@ -1,13 +1,13 @@
 //! Keeps a connection to a broker, reconnects when it breaks or hangs, and publishes the newest state.
 
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::TcpStream;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::outputs::buses::home_assistant;
 use crate::outputs::buses::mqtt_packets::{self as packets, Answer, Connect, Message};
 use crate::outputs::http::address::Address;
+use crate::outputs::http::connection::Connection;
 use crate::platform::scheduling;
 
 /// Time between two pings, and longest wait for the broker's answer.
@@ -154,7 +154,7 @@ impl Link {
         self.publish_states(&mut stream, &mut arrived)
     }
 
-    fn wait_for_welcome(&self, stream: &mut TcpStream, arrived: &mut Vec<u8>) -> io::Result<()> {
+    fn wait_for_welcome(&self, stream: &mut Connection, arrived: &mut Vec<u8>) -> io::Result<()> {
         let until = Instant::now() + ANSWER_PATIENCE;
         while Instant::now() < until {
             match packets::take_answer(arrived).map_err(io::Error::other)? {
@@ -170,7 +170,7 @@ impl Link {
         Err(ErrorKind::TimedOut.into())
     }
 
-    fn publish_states(&self, stream: &mut TcpStream, arrived: &mut Vec<u8>) -> io::Result<()> {
+    fn publish_states(&self, stream: &mut Connection, arrived: &mut Vec<u8>) -> io::Result<()> {
         let (mut sent, mut was_available, mut last_state) = (None, None, String::new());
         let mut answered = Instant::now();
         let mut pinged: Option<Instant> = None;
@@ -213,13 +213,13 @@ impl Link {
     }
 }
 
-fn publish(stream: &mut TcpStream, topic: &str, payload: &[u8]) -> io::Result<()> {
+fn publish(stream: &mut Connection, topic: &str, payload: &[u8]) -> io::Result<()> {
     stream.write_all(&packets::publish(Message { topic, payload }))
 }
 
 /// Appends what has arrived, without waiting long.
-fn receive(stream: &mut TcpStream, arrived: &mut Vec<u8>) -> io::Result<()> {
-    stream.set_read_timeout(Some(Duration::from_millis(20)))?;
+fn receive(stream: &mut Connection, arrived: &mut Vec<u8>) -> io::Result<()> {
+    stream.set_read_timeout(Duration::from_millis(20))?;
     let mut piece = [0; 512];
     match stream.read(&mut piece) {
         Ok(0) => Err(io::Error::new(ErrorKind::UnexpectedEof, "the broker has closed the connection")),

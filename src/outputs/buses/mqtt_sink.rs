@@ -1,6 +1,7 @@
 //! Publishes the state of the faces by MQTT, as it changes.
 
 use std::ops::ControlFlow;
+use std::path::Path;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 
@@ -50,13 +51,26 @@ impl Broker {
     /// # Errors
     /// When the address or its topic is wrong.
     pub(crate) fn parse(text: &str) -> Result<Broker, BrokerError> {
-        let address = Address::parse(text, "mqtt", 1883)?;
+        let address = Address::parse(text, "mqtt", [1883, 8883])?;
         let topic = redaction::percent_decoded(address.path.trim_matches('/'));
         let topic = if topic.is_empty() { USUAL_TOPIC.to_owned() } else { topic };
         if topic.contains(['+', '#', '\0']) || topic.len() > MAX_TOPIC {
             return Err(BrokerError::Topic);
         }
         Ok(Broker { address, topics: Topics::below(&topic), has_expression: true })
+    }
+
+    /// Reports whether the connection has to be encrypted.
+    pub(crate) fn is_encrypted(&self) -> bool {
+        self.address.is_encrypted
+    }
+
+    /// Trusts the authorities of a file, or those of the system, where the connection has to be encrypted.
+    ///
+    /// # Errors
+    /// A text for the user, when there are none.
+    pub(crate) fn trusting(self, authorities: Option<&Path>) -> Result<Broker, String> {
+        Ok(Broker { address: self.address.trusting(authorities)?, ..self })
     }
 
     /// Leaves the entity of expressions out, because the network does not infer them.

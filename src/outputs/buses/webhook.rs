@@ -270,7 +270,7 @@ mod tests {
             "HTTP/1.1 204 No Content\r\n\r\n",
             "HTTP/1.1 404 Not Found\r\n\r\n",
         ]);
-        let address = Address::parse(&format!("http://me:pw@127.0.0.1:{port}/hook?x=1"), "http", 80)?;
+        let address = Address::parse(&format!("http://me:pw@127.0.0.1:{port}/hook?x=1"), "http", [80, 443])?;
         let mut sink = WebhookSink::start(address, "demo".to_owned())?;
         let mut line = br#"{"faces":[{"id":7,"age":{"years":30.5}}]}"#.to_vec();
         assert_eq!(sink.take(&mut line), ControlFlow::Continue(()));

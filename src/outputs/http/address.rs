@@ -3,8 +3,11 @@
 use std::fmt;
 use std::io;
 use std::net::{IpAddr, TcpStream, ToSocketAddrs};
+use std::path::Path;
 use std::time::Duration;
 
+use crate::outputs::http::connection::Connection;
+use crate::outputs::http::tls::Encryption;
 use crate::platform::redaction;
 
 /// Longest wait for a connection to one of a host's addresses.
@@ -23,6 +26,10 @@ pub(crate) struct Address {
     pub port: u16,
     /// From the first slash on, as it stands; empty without one.
     pub path: String,
+    /// The connection has to be encrypted.
+    pub is_encrypted: bool,
+    /// How it is encrypted, once [`Address::trusting`] has been called.
+    encryption: Option<Encryption>,
 }
 
 /// Reason why an address is refused. It contains no part of the address, which may have a password.
@@ -31,7 +38,8 @@ pub(crate) enum AddressError {
     #[error("an address such as {0}://host:port/... is needed")]
     Scheme(&'static str),
     #[error(
-        "this build has no encryption (TLS): use {0}:// to a server on this machine or in a network that you trust"
+        "this build has no encryption (TLS): use {0}:// to a server on this machine or in a network that you trust, or a build \
+         with the cargo feature tls (docs/buses.md)"
     )]
     Encrypted(&'static str),
     #[error("the address has no host, or a wrong port")]
@@ -41,19 +49,20 @@ pub(crate) enum AddressError {
 }
 
 impl Address {
-    /// Parses an address with this scheme.
+    /// Parses an address with this scheme, or, in builds with TLS, with this scheme and an `s`; each has its usual port.
     ///
     /// # Errors
     /// When it has another scheme, no host, or characters that no address has.
-    pub(crate) fn parse(text: &str, scheme: &'static str, usual_port: u16) -> Result<Address, AddressError> {
+    pub(crate) fn parse(text: &str, scheme: &'static str, usual_ports: [u16; 2]) -> Result<Address, AddressError> {
         if text.chars().any(|c| c.is_whitespace() || c.is_control()) {
             return Err(AddressError::Space);
         }
         let (found, rest) = text.split_once("://").ok_or(AddressError::Scheme(scheme))?;
-        if found.eq_ignore_ascii_case(&format!("{scheme}s")) {
+        let is_encrypted = found.eq_ignore_ascii_case(&format!("{scheme}s"));
+        if is_encrypted && !Encryption::EXISTS {
             return Err(AddressError::Encrypted(scheme));
         }
-        if !found.eq_ignore_ascii_case(scheme) {
+        if !is_encrypted && !found.eq_ignore_ascii_case(scheme) {
             return Err(AddressError::Scheme(scheme));
         }
         let (place, path) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
@@ -70,20 +79,37 @@ impl Address {
             None => host.split_once(':').map_or((host, Some("")), |(host, port)| (host, Some(port))),
         };
         let port = match port.ok_or(AddressError::Host)? {
-            "" => usual_port,
+            "" => usual_ports[usize::from(is_encrypted)],
             digits => digits.parse().map_err(|_| AddressError::Host)?,
         };
         if host.is_empty() || port == 0 {
             return Err(AddressError::Host);
         }
-        Ok(Address { scheme: scheme.to_owned(), credentials, host: host.to_owned(), port, path: path.to_owned() })
+        Ok(Address {
+            scheme: found.to_ascii_lowercase(),
+            credentials,
+            host: host.to_owned(),
+            port,
+            path: path.to_owned(),
+            is_encrypted,
+            encryption: None,
+        })
+    }
+
+    /// Trusts the authorities of a file, or those of the system, where the connection has to be encrypted.
+    ///
+    /// # Errors
+    /// A text for the user, when there are none.
+    pub(crate) fn trusting(self, authorities: Option<&Path>) -> Result<Address, String> {
+        let encryption = self.is_encrypted.then(|| Encryption::trusting(authorities)).transpose()?;
+        Ok(Address { encryption, ..self })
     }
 
     /// Connects, with time limits on the connection and on everything that is sent and received.
     ///
     /// # Errors
     /// When the host has no address, or none of its addresses answers.
-    pub(crate) fn connect(&self) -> io::Result<TcpStream> {
+    pub(crate) fn connect(&self) -> io::Result<Connection> {
         self.connect_where(|_| true)
     }
 
@@ -91,7 +117,7 @@ impl Address {
     ///
     /// # Errors
     /// As [`Address::connect`]; of the kind `AddrNotAvailable` when no address of the host may be connected to.
-    pub(crate) fn connect_where(&self, may: impl Fn(IpAddr) -> bool) -> io::Result<TcpStream> {
+    pub(crate) fn connect_where(&self, may: impl Fn(IpAddr) -> bool) -> io::Result<Connection> {
         let mut last = io::Error::new(io::ErrorKind::NotFound, "the host has no address");
         for address in (self.host.as_str(), self.port).to_socket_addrs()? {
             if !may(address.ip().to_canonical()) {
@@ -103,12 +129,21 @@ impl Address {
                     stream.set_read_timeout(Some(PEER_PATIENCE))?;
                     stream.set_write_timeout(Some(PEER_PATIENCE))?;
                     stream.set_nodelay(true)?;
-                    return Ok(stream);
+                    return self.begin(stream);
                 }
                 Err(error) => last = error,
             }
         }
         Err(last)
+    }
+
+    /// Encrypts the connection where that is asked for. Nothing was sent before.
+    fn begin(&self, socket: TcpStream) -> io::Result<Connection> {
+        match (&self.encryption, self.is_encrypted) {
+            (Some(encryption), _) => encryption.begin(socket, &self.host),
+            (None, false) => Ok(Connection::new(socket.try_clone()?, socket)),
+            (None, true) => Err(io::Error::other("the trusted authorities were not read")),
+        }
     }
 
     /// Returns host and port as in the header `Host`.
@@ -139,7 +174,7 @@ mod tests {
 
     #[test]
     fn addresses_have_parts() {
-        let parse = |text| Address::parse(text, "mqtt", 1883);
+        let parse = |text| Address::parse(text, "mqtt", [1883, 8883]);
         let all = parse("MQTT://me:p%40ss:x@board.lan:1884/home/door").expect("right");
         assert_eq!(all.credentials, Some(("me".to_owned(), "p@ss:x".to_owned())));
         assert_eq!((all.host.as_str(), all.port, all.path.as_str()), ("board.lan", 1884, "/home/door"));
@@ -150,7 +185,6 @@ mod tests {
         for (text, expected) in [
             ("host/topic", AddressError::Scheme("mqtt")),
             ("http://host", AddressError::Scheme("mqtt")),
-            ("mqtts://u:p@host/x", AddressError::Encrypted("mqtt")),
             ("mqtt://", AddressError::Host),
             ("mqtt://u:p@/x", AddressError::Host),
             ("mqtt://host:0", AddressError::Host),
@@ -162,6 +196,13 @@ mod tests {
             ("mqtt://host/\r\nX: y", AddressError::Space),
         ] {
             assert_eq!(parse(text), Err(expected), "{text}");
+        }
+        let encrypted = parse("MQTTS://u:p@host/x");
+        match Encryption::EXISTS {
+            true => assert!(
+                encrypted.is_ok_and(|address| address.is_encrypted && address.to_string() == "mqtts://host:8883")
+            ),
+            false => assert_eq!(encrypted, Err(AddressError::Encrypted("mqtt"))),
         }
     }
 }

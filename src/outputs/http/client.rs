@@ -1,10 +1,10 @@
 //! HTTP calls: one a connection, with limits on the time and on the size of the answer.
 
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 use crate::outputs::http::address::Address;
+use crate::outputs::http::connection::Connection;
 
 /// Most bytes of an answer's head.
 const MOST_HEAD: usize = 16 << 10;
@@ -42,7 +42,7 @@ impl Call<'_> {
     ///
     /// # Errors
     /// When the call cannot be sent, or the answer is late or is not HTTP.
-    pub(crate) fn status(&self, address: &Address, stream: TcpStream) -> io::Result<u16> {
+    pub(crate) fn status(&self, address: &Address, stream: Connection) -> io::Result<u16> {
         let mut stream = Timed::new(stream, self.patience);
         self.send(address, &mut stream)?;
         let mut arrived = Vec::new();
@@ -60,7 +60,7 @@ impl Call<'_> {
     ///
     /// # Errors
     /// When the call cannot be sent, or the answer is late, too long, cut off, or is not HTTP.
-    pub(crate) fn answer(&self, address: &Address, stream: TcpStream, most: usize) -> io::Result<Answer> {
+    pub(crate) fn answer(&self, address: &Address, stream: Connection, most: usize) -> io::Result<Answer> {
         let mut stream = Timed::new(stream, self.patience);
         let sent = self.send(address, &mut stream);
         let answer = read_answer(&mut stream, most);
@@ -88,13 +88,13 @@ impl Call<'_> {
 
 /// A connection with an end to everything that is sent and received.
 struct Timed {
-    stream: TcpStream,
+    stream: Connection,
     until: Instant,
     patience: Duration,
 }
 
 impl Timed {
-    fn new(stream: TcpStream, patience: Duration) -> Timed {
+    fn new(stream: Connection, patience: Duration) -> Timed {
         Timed { stream, until: Instant::now() + patience, patience }
     }
 
@@ -111,13 +111,15 @@ impl Timed {
     fn named(&self, error: io::Error) -> io::Error {
         match error.kind() {
             ErrorKind::WouldBlock | ErrorKind::TimedOut => self.late(),
+            // An encrypted connection has an end of its own, before that of the socket.
+            ErrorKind::UnexpectedEof => io::Error::new(ErrorKind::UnexpectedEof, CUT_OFF),
             _ => error,
         }
     }
 
     fn send(&mut self, mut bytes: &[u8]) -> io::Result<()> {
         while !bytes.is_empty() {
-            self.stream.set_write_timeout(Some(self.left()?))?;
+            self.stream.set_write_timeout(self.left()?)?;
             match self.stream.write(bytes) {
                 Ok(0) => return Err(ErrorKind::WriteZero.into()),
                 Ok(count) => bytes = &bytes[count..],
@@ -125,14 +127,14 @@ impl Timed {
                 Err(error) => return Err(self.named(error)),
             }
         }
-        Ok(())
+        self.stream.flush().map_err(|error| self.named(error))
     }
 
     /// Appends what has arrived. Returns false at the end of the connection.
     fn receive(&mut self, arrived: &mut Vec<u8>) -> io::Result<bool> {
         let mut piece = [0; 8192];
         loop {
-            self.stream.set_read_timeout(Some(self.left()?))?;
+            self.stream.set_read_timeout(self.left()?)?;
             match self.stream.read(&mut piece) {
                 Ok(count) => {
                     arrived.extend_from_slice(&piece[..count]);
@@ -276,7 +278,7 @@ pub(crate) fn base64(bytes: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::net::TcpListener;
+    use std::net::{TcpListener, TcpStream};
     use std::thread;
 
     #[test]
@@ -291,7 +293,7 @@ mod tests {
     /// Calls a server that sends these bytes, each byte by itself if `slowly`, and then closes.
     fn called(bytes: &'static [u8], slowly: bool, most: usize) -> io::Result<Answer> {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-        let address = Address::parse(&format!("http://{}", listener.local_addr().expect("bound")), "http", 80);
+        let address = Address::parse(&format!("http://{}", listener.local_addr().expect("bound")), "http", [80, 443]);
         let address = address.expect("an address");
         let serve = move || {
             let (mut stream, _) = listener.accept().expect("a connection");
@@ -371,7 +373,7 @@ mod tests {
     #[test]
     fn servers_that_hang_or_drip_are_left() {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-        let address = Address::parse(&format!("http://{}", listener.local_addr().expect("bound")), "http", 80);
+        let address = Address::parse(&format!("http://{}", listener.local_addr().expect("bound")), "http", [80, 443]);
         let address = address.expect("an address");
         let call = |body: &[u8]| {
             let patience = Duration::from_millis(200);
