@@ -38,12 +38,12 @@ read -ra emulator <<<"$CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUNNER"
 # the unit tests, which do run here, test its rules with a virtual clock.
 paced=(bench buses control live outputs preview run signals)
 # These run the network on a thousand frames or on dozens of photos, most of them at many rolls and sizes: hours of emulation for rules
-# that use no kernel. `signatures`, `streams`, `video`, `updates` and `downloads`
-# run programs of the host. `files` and `photo_names` start the program a hundred
+# that use no kernel. `signatures`, `streams`, `video`, `updates`,
+# `downloads` and `system_updates` run programs of the host. `files` and `photo_names` start the program a hundred
 # times. `gallery_disk` starts it as another user, who may not read where the emulated program lies. The answers for a photo are
 # compared at the end.
 long=(tracking overload films files finding gallery photo_names photos damaged_photos trust cuts names enrolment signatures streams video
-    batches blur migration people several_sources strangers gallery_disk updates downloads)
+    batches blur migration people several_sources strangers gallery_disk updates downloads system_updates)
 # This one counts the page faults of its thread, which include the emulator's: it passes here alone, but not next to other tests.
 faults=allocations_from_the_touched_heap_fault_no_page
 say "left to make board-test: ${paced[*]}; left to the host: ${long[*]}, $faults"

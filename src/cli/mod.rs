@@ -39,6 +39,7 @@ mod run_sources;
 mod tasks;
 mod update;
 mod update_settings;
+mod update_system;
 mod verify;
 
 use std::io::Write;

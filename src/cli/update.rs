@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
-use clap::Args;
+use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::flag;
@@ -16,7 +16,8 @@ use signal_hook::flag;
 use faceptor_nn::bundle::Bundle;
 
 use crate::cli::update_settings::UpdateSettings;
-use crate::cli::{Outcome, network_arguments, output};
+use crate::cli::update_system::SystemArguments;
+use crate::cli::{Outcome, network_arguments, output, update_system};
 use crate::files::signature::{self, SignedFile, VerifyKey};
 use crate::lab::probe::Probe;
 use crate::lab::reference::Reference;
@@ -31,7 +32,10 @@ use crate::update::versions::Versions;
 use crate::update::{FileDisk, REFERENCE, installed, version_order};
 
 #[derive(Args)]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 pub struct UpdateArguments {
+    #[command(subcommand)]
+    verb: Option<UpdateVerb>,
     /// An update that `faceptor bundle pack` made, or a bundle; http, https and file URLs too, the former by curl. The signature is
     /// FILE.minisig.
     #[arg(value_name = "FILE|URL", required_unless_present = "recover")]
@@ -74,7 +78,16 @@ pub struct UpdateArguments {
     json: bool,
 }
 
+#[derive(Subcommand)]
+enum UpdateVerb {
+    /// Install an update of the whole system, on boards that run the image of `make image`.
+    System(SystemArguments),
+}
+
 pub fn run(arguments: UpdateArguments) -> Result<Outcome> {
+    if let Some(UpdateVerb::System(arguments)) = &arguments.verb {
+        return update_system::run(arguments);
+    }
     let given = (arguments.state_dir.clone(), arguments.verify_key.clone(), arguments.control.clone());
     let settings = UpdateSettings::read(arguments.config.as_deref(), given.0, given.1, given.2)?;
     match &arguments.from {

@@ -18,6 +18,8 @@ use crate::platform::redaction;
 const PREFIX: &str = ".faceptor-download-";
 /// Largest update, bytes.
 const MOST_BYTES: u64 = 1 << 30;
+/// Largest update of a system, bytes.
+const MOST_SYSTEM_BYTES: u64 = 8 << 30;
 /// Largest signature, bytes.
 const MOST_SIGNATURE_BYTES: u64 = 64 << 10;
 /// Longest download.
@@ -71,25 +73,45 @@ impl Origin {
 /// # Errors
 /// When curl is absent, or the server does not give them; the message has no credentials.
 pub(crate) fn fetch(url: &str, folder: &Path) -> Result<PathBuf> {
-    let digest = hexadecimal(&Sha256::digest(url.as_bytes()));
-    let path = folder.join(format!("{PREFIX}{digest:.16}"));
+    let path = place(url, folder);
     let beside = signature::path_of(&path);
-    // What was begun of other updates is not needed any more.
-    remove_all_but(folder, Some(&path));
     // The signature first: a server without it is not asked for a large file.
     remove(&beside);
     curl(&signature_of(url), &beside, MOST_SIGNATURE_BYTES).context("the signature of the update cannot be fetched")?;
-    let had = length(&path);
-    let fetched = curl(url, &path, MOST_BYTES).or_else(|error| match had > 0 && length(&path) <= had {
+    resume(url, &path, MOST_BYTES)?;
+    Ok(path)
+}
+
+/// Fetches an update of the system, which is signed inside, as [`fetch`] does.
+///
+/// # Errors
+/// When curl is absent, or the server does not give it; the message has no credentials.
+pub(crate) fn fetch_system(url: &str, folder: &Path) -> Result<PathBuf> {
+    let path = place(url, folder);
+    resume(url, &path, MOST_SYSTEM_BYTES)?;
+    Ok(path)
+}
+
+/// Returns the place of a download, and removes what was begun of others.
+fn place(url: &str, folder: &Path) -> PathBuf {
+    let digest = hexadecimal(&Sha256::digest(url.as_bytes()));
+    let path = folder.join(format!("{PREFIX}{digest:.16}"));
+    remove_all_but(folder, Some(&path));
+    path
+}
+
+/// Fetches a file, going on where an earlier attempt ended.
+fn resume(url: &str, path: &Path, most: u64) -> Result<()> {
+    let had = length(path);
+    let fetched = curl(url, path, most).or_else(|error| match had > 0 && length(path) <= had {
         // The server cannot go on in the middle, or had nothing more to give.
         true => {
-            remove(&path);
-            curl(url, &path, MOST_BYTES)
+            remove(path);
+            curl(url, path, most)
         }
         false => Err(error),
     });
-    fetched.context("the update cannot be fetched")?;
-    Ok(path)
+    fetched.context("the update cannot be fetched")
 }
 
 /// Removes all downloads in a folder. What cannot be removed stays for the next update.

@@ -47,6 +47,7 @@ mod signals;
 mod signatures;
 mod strangers;
 mod streams;
+mod system_updates;
 #[cfg(feature = "compiler")]
 mod systems;
 mod tasks;
