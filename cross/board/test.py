@@ -18,7 +18,7 @@ from machine import Machine
 HERE = pathlib.Path(__file__).resolve().parent
 # Longer than all scenarios take on a busy machine, so that a hanging board does not hang the test.
 LIMIT_S = 600
-# The same for the boot of an image, with its first settings.
+# Longer than an image needs to boot and to take its first settings on a busy machine.
 BOOT_LIMIT_S = 1200
 # Emulation is a hundred times slower than a board, so each verb runs briefly there and nothing is measured.
 SMALL_REFERENCE = ["--tasks", "landmarks,age", "--pictures", "1", "--frames", "20", "--warm-up", "5"]

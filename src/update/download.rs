@@ -137,7 +137,7 @@ fn length(path: &Path) -> u64 {
     path.metadata().map_or(0, |data| data.len())
 }
 
-/// Returns the URL of the signature: a query stays behind the path.
+/// Returns the URL of the signature: a query stays at the end.
 fn signature_of(url: &str) -> String {
     let end = url.find(['?', '#']).unwrap_or(url.len());
     format!("{}.minisig{}", &url[..end], &url[end..])
