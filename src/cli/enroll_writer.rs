@@ -208,7 +208,7 @@ impl<'a> EnrolmentWriter<'a> {
     }
 
     /// Returns the similarities that decide on a photo; `None` if neither the network nor the user gives any.
-    fn limits(&self) -> Option<Limits> {
+    fn limits(&self) -> Option<Limits<'_>> {
         let threshold = &self.arguments.threshold;
         let comparisons = self.gallery.as_ref().map_or(0, |gallery| gallery.comparisons(self.now));
         Limits::of(self.embedder.impostors(), threshold.fpir, threshold.threshold, comparisons)

@@ -209,7 +209,8 @@ impl Inner {
         let mut gallery = self.place.reopen(&self.key, true)?;
         gallery.check_network(&self.recognizer.network)?;
         let mut candidates = [Candidate { stored, reasons: Vec::new(), is_known: false }];
-        let limits = self.limits(&gallery, now);
+        let ThresholdArguments { fpir, threshold, .. } = self.threshold;
+        let limits = Limits::of(self.recognizer.impostors.as_ref(), fpir, threshold, gallery.comparisons(now));
         enrolment::compare(&mut candidates, Some(&gallery), &details.name, limits, now);
         let [Candidate { stored, reasons, is_known }] = candidates;
         if !reasons.is_empty() {
@@ -227,16 +228,6 @@ impl Inner {
         Ok(
             json!({ "name": name, "new": new, "views": views.len(), "templates": templates, "people": gallery.size(now) }),
         )
-    }
-
-    /// Returns the similarities that decide on an enrolment; `None` where neither the network nor the user gives any.
-    fn limits(&self, gallery: &Gallery, now: u64) -> Option<Limits> {
-        let table = self.recognizer.impostors.as_ref();
-        let limits = table.map(|table| Limits::new(table, self.threshold.fpir, gallery.comparisons(now)));
-        match self.threshold.threshold {
-            Some(other) => Some(Limits { like: limits.map_or(other, |limits| limits.like.min(other)), other }),
-            None => limits,
-        }
     }
 }
 

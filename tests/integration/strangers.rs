@@ -100,6 +100,30 @@ fn strangers_get_no_name_and_enrolled_people_get_theirs() -> Result<()> {
 }
 
 #[test]
+fn photos_of_many_people_are_not_enrolled_as_one() -> Result<()> {
+    let Some(folder) = folder("lfw") else { return Ok(()) };
+    let people = photos_of_people(&folder)?;
+    let place = Place::new();
+    let enrol = |name: &str, photos: Vec<&PathBuf>| {
+        let how = ["enroll", name, "--aligned", "--json"].into_iter();
+        place.run(&how.chain(photos.iter().filter_map(|path| path.to_str())).collect::<Vec<&str>>())
+    };
+    let one_of_each = people.iter().skip(100).take(24).filter_map(|photos| photos.first()).collect();
+    let run = enrol("Ada", one_of_each).expect(1);
+    let lines = run.json();
+    let (report, photos) = lines.split_last().context("a report")?;
+    assert_eq!((photos.len(), &report["added"], &report["refused"]), (24, &0.into(), &24.into()), "{report}");
+    let is_unlike =
+        |line: &Value| line["reasons"].as_array().is_some_and(|all| all.contains(&"unlike_other_photos".into()));
+    assert!(photos.iter().all(is_unlike), "the reason");
+    // Most photos of one person are enrolled, although there are others among them.
+    let [first, second] = [&people[0], &people[1]];
+    let report = enrol("Ada", first.iter().take(4).chain(&second[..1]).collect()).json().pop().context("a report")?;
+    assert!(report["added"].as_u64().is_some_and(|added| added >= 2), "{report}");
+    Ok(())
+}
+
+#[test]
 fn turned_heads_are_refused_at_enrolment() -> Result<()> {
     let Some(dev) = folder("../scenes/dev") else { return Ok(()) };
     let scenes: Vec<Value> = serde_json::from_slice(&fs::read(dev.with_extension("json"))?)?;

@@ -1,12 +1,13 @@
 //! Decides which photos may be enrolled, with a reason for each refusal.
 
 use faceptor::stages::{Face, Pose};
-use faceptor_gallery::{Aggregation, Gallery, ImpostorScores, StoredTemplate, Template};
+use faceptor_gallery::{Aggregation, Gallery, Person, PersonId, StoredTemplate, Template};
 
+use crate::consistency::PhotoSet;
 use crate::embedder::{Embedder, PhotoFaces};
 
-/// Share of other people's photos that pass as the same person's. About one in forty of a person's own photos does not pass.
-const RATE_OF_LIKE: f64 = 0.05;
+pub use crate::consistency::Limits;
+
 /// Similarity above which two templates come from the same photo.
 const SAME_PHOTO: f32 = 0.995;
 
@@ -14,38 +15,8 @@ const SAME_PHOTO: f32 = 0.995;
 const MOST_YAW: f32 = 45.0;
 const MOST_PITCH: f32 = 35.0;
 
-/// The similarities that decide on an enrolment.
-#[derive(Clone, Copy, Debug)]
-pub struct Limits {
-    /// Photos of one person have at least this similarity.
-    pub like: f32,
-    /// Photos of different people have less than this.
-    pub other: f32,
-}
-
-impl Limits {
-    /// Returns the limits that follow from scores of impostors, for a gallery with this many templates.
-    pub fn new(impostors: &ImpostorScores, fpir: f64, comparisons: usize) -> Limits {
-        Limits { like: impostors.score_at(RATE_OF_LIKE), other: impostors.threshold(fpir, comparisons) }
-    }
-
-    /// Returns the limits of a network for a gallery with this many templates; `threshold` is the user's, in place of the
-    /// table's. `None` if neither is given: photos are not compared then.
-    pub fn of(
-        impostors: Option<&ImpostorScores>,
-        fpir: f64,
-        threshold: Option<f32>,
-        comparisons: usize,
-    ) -> Option<Limits> {
-        let limits = impostors.map(|table| Limits::new(table, fpir, comparisons));
-        let Some(threshold) = threshold else { return limits };
-        let like = limits.map_or(threshold, |limits| limits.like.min(threshold));
-        Some(Limits { like, other: threshold })
-    }
-}
-
 /// A photo that shows a face, with the reasons against it.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Candidate {
     /// The record for the gallery.
     pub stored: StoredTemplate,
@@ -104,60 +75,51 @@ fn is_turned(pose: &Pose) -> bool {
 
 /// Compares the photos of a person with each other, with those that the gallery has of the person, and with other people.
 pub fn compare(candidates: &mut [Candidate], gallery: Option<&Gallery>, name: &str, limits: Option<Limits>, now: u64) {
-    let own = gallery.and_then(|gallery| gallery.person(name));
-    let own: Vec<Template> =
-        own.map_or_else(Vec::new, |person| person.templates().iter().map(|stored| stored.template.clone()).collect());
+    // Someone whose enrolment is over is removed by the next one, and begins anew.
+    let person = gallery.and_then(|gallery| gallery.person(name)).filter(|person| !person.is_expired(now));
+    let own: Vec<&Template> =
+        person.map_or_else(Vec::new, |person| person.templates().iter().map(|stored| &stored.template).collect());
     for index in 0..candidates.len() {
         let (before, rest) = candidates.split_at_mut(index);
         let Some(this) = rest.first_mut() else { break };
         let earlier = before.iter().filter(|candidate| !candidate.is_known).map(|candidate| &candidate.stored.template);
-        this.is_known = own.iter().chain(earlier).any(|known| known.similarity(&this.stored.template) > SAME_PHOTO);
+        let mut known = own.iter().copied().chain(earlier);
+        this.is_known = known.any(|known| known.similarity(&this.stored.template) > SAME_PHOTO);
     }
     let Some(limits) = limits else { return };
-    let unlike = unlike_the_others(candidates, &own, limits.like);
+    let unlike = unlike_the_others(candidates, &own, &limits);
     for (candidate, unlike) in candidates.iter_mut().zip(unlike) {
         if unlike {
             candidate.reasons.push("unlike_other_photos");
         }
-        if gallery.is_some_and(|gallery| is_like_another(gallery, &candidate.stored.template, name, limits.other, now))
-        {
+        let is_like_another =
+            |gallery| is_like_another(gallery, &candidate.stored.template, person.map(Person::id), limits.other, now);
+        if gallery.is_some_and(is_like_another) {
             candidate.reasons.push("like_another_person");
         }
     }
 }
 
-/// Reports for each candidate whether it is unlike the person's other photos.
-///
-/// The photos in the gallery decide. For a new person, the photo that is like most others decides, so that one wrong photo is
-/// refused and not the others. Two photos that are unlike each other are both refused, because either may be the wrong one.
-fn unlike_the_others(candidates: &[Candidate], own: &[Template], like: f32) -> Vec<bool> {
-    let similarity = |a: usize, b: &Template| candidates[a].stored.template.similarity(b);
-    if !own.is_empty() {
-        return (0..candidates.len()).map(|a| own.iter().all(|known| similarity(a, known) < like)).collect();
-    }
+/// Reports for each candidate whether it is unlike the person's other photos: those in the gallery or, for a new person, those
+/// of the set that are alike. Where none stand for the person, all are refused, because any may be a wrong one.
+fn unlike_the_others(candidates: &[Candidate], own: &[&Template], limits: &Limits) -> Vec<bool> {
+    let set = PhotoSet::of(candidates.iter().map(|candidate| &candidate.stored.template).chain(own.iter().copied()));
+    let count = candidates.len();
     // Only photos without another reason against them may decide, and each photo once.
-    let good: Vec<usize> =
-        (0..candidates.len()).filter(|&a| candidates[a].reasons.is_empty() && !candidates[a].is_known).collect();
-    let alike =
-        |a: usize| good.iter().filter(|&&b| b != a && similarity(a, &candidates[b].stored.template) >= like).count();
-    let total = |a: usize| good.iter().map(|&b| similarity(a, &candidates[b].stored.template)).sum::<f32>();
-    let middle = good.iter().copied().max_by(|&a, &b| alike(a).cmp(&alike(b)).then(total(a).total_cmp(&total(b))));
-    let Some(middle) = middle else { return vec![false; candidates.len()] };
-    if good.len() == 2 && alike(middle) == 0 {
-        return (0..candidates.len()).map(|a| good.contains(&a)).collect();
-    }
-    let core: Vec<usize> = good
-        .iter()
-        .copied()
-        .filter(|&b| b == middle || similarity(middle, &candidates[b].stored.template) >= like)
-        .collect();
-    let is_unlike = |a: usize| core.iter().all(|&b| a != b && similarity(a, &candidates[b].stored.template) < like);
-    (0..candidates.len()).map(is_unlike).collect()
+    let good = (0..count).filter(|&photo| candidates[photo].reasons.is_empty() && !candidates[photo].is_known);
+    let good: Vec<usize> = good.collect();
+    let core = if own.is_empty() { set.core(&good, limits) } else { Some((count..count + own.len()).collect()) };
+    let is_unlike = |photo: usize| match &core {
+        Some(core) => !core.contains(&photo) && !set.is_like(photo, core, limits.like),
+        None => good.contains(&photo),
+    };
+    (0..count).map(is_unlike).collect()
 }
 
-fn is_like_another(gallery: &Gallery, template: &Template, name: &str, limit: f32, now: u64) -> bool {
+/// Reports whether a template is like a person of the gallery other than this one.
+fn is_like_another(gallery: &Gallery, template: &Template, this: Option<PersonId>, limit: f32, now: u64) -> bool {
     let mut scores = gallery.scores(template, Aggregation::Best, now);
-    scores.any(|(person, score)| person.name() != name && score >= limit)
+    scores.any(|(person, score)| Some(person.id()) != this && score >= limit)
 }
 
 #[cfg(test)]
@@ -176,8 +138,8 @@ mod tests {
 
     /// Photos are alike within 30 degrees.
     fn refused(mut candidates: Vec<Candidate>) -> Vec<usize> {
-        let limits = Limits { like: 30f32.to_radians().cos(), other: 1.0 };
-        compare(&mut candidates, None, "Ada", Some(limits), 0);
+        let limits = Limits::of(None, 0.01, Some(30f32.to_radians().cos()), 0);
+        compare(&mut candidates, None, "Ada", limits, 0);
         (0..candidates.len()).filter(|&place| !candidates[place].reasons.is_empty()).collect()
     }
 

@@ -3,6 +3,7 @@
 //! ```text
 //! recognizer  the recognition task of a network, and its table of impostor scores
 //! embedder    the faces of photos with their embeddings
+//! consistency the photos of a set that show one person
 //! enrolment   which photos may be enrolled, and the reasons against the others
 //! naming      the names of the faces of a photo
 //! people      a gallery with its network, for other programs
@@ -15,9 +16,12 @@
 #![forbid(unsafe_code)]
 
 pub mod account;
+mod consistency;
 pub mod dates;
 pub mod embedder;
 pub mod enrolment;
+#[cfg(test)]
+mod enrolment_tests;
 pub mod key_file;
 pub mod listing;
 pub mod naming;

@@ -17,6 +17,7 @@ import numpy as np
 
 from faceptor_models.common.metrics import verification
 
+from . import door
 from .accuracy import ask, replace_block
 from .development import Development
 
@@ -28,7 +29,6 @@ DIVISIONS = 100
 GALLERIES = [(100, 1), (500, 1), (100, 2), (100, 3)]
 FPIR = [0.01, 0.1]
 MARGIN = 0.02  # Decision::MARGIN of crates/faceptor-gallery
-LIKE_RATE = 0.05  # RATE_OF_LIKE of crates/faceptor-identity/src/enrolment.rs
 
 
 @dataclass
@@ -208,13 +208,23 @@ def comparisons(photos, rng, accuracy):
     for rate in [1e-2, 1e-3, 1e-4, 1e-5]:
         limit = score_at(table, rate)
         lines.append(f"| {rate:g} | {limit:.3f} | {people_interval(photos, rng, limit)} |")
-    like = score_at(table, LIKE_RATE)
-    lines += [
-        "",
-        f"At the door of `enroll`, two photos pass as one person's from a similarity of {like:.2f} on: "
-        f"{100 * LIKE_RATE:g} % of pairs of different people reach it, and {100 * (genuine < like).mean():.1f} % of pairs of one person do not.",
-    ]
     return lines
+
+
+def at_the_door(photos, rng):
+    genuine, impostors = pairs(photos, np.arange(len(photos.person)))
+    like = score_at(impostor_table(impostors), door.LIKE_RATE)
+    lines = [
+        f"Two photos pass as one person's from a similarity of {like:.2f} on: {100 * door.LIKE_RATE:g} % of pairs of different people reach "
+        f"it, and {100 * (genuine < like).mean():.1f} % of pairs of one person do not.",
+        "",
+    ]
+
+    def table_of(rows):
+        table = impostor_table(pairs(photos, rows)[1])
+        return lambda rate: score_at(table, rate)
+
+    return lines + door.lines(photos, rng, table_of)
 
 
 def with_table(text, table, people, count):
@@ -260,6 +270,7 @@ def main():
     lines = [f"{len(rows):,} photos of {people:,} people.", "", "### One comparison", ""]
     lines += comparisons(photos, rng, accuracy)
     lines += ["", "### A gallery", "", *open_set(photos, rng), "", "### Which score of a person", "", *aggregations(photos, rng)]
+    lines += ["", "### At the door of `enroll`", "", *at_the_door(photos, np.random.default_rng(2))]
     block = "\n".join(lines)
     print(block)
     if args.doc:
