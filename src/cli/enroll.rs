@@ -82,7 +82,7 @@ pub fn run(arguments: EnrollArguments) -> Result<Outcome> {
     let name = arguments.name.as_deref().unwrap_or_default();
     let name = check_name(name).map_err(|reason| UsageError(reason.to_string()))?;
     let mut writer = EnrolmentWriter::open(&arguments, now)?;
-    if writer.ignores_details(name) {
+    if writer.ignores_details(&name) {
         log::warn!("this person is enrolled already: --expires and --purpose change nothing (remove the person first)");
     }
     let listing = photo_files::list(&arguments.paths, &[]);
@@ -96,12 +96,12 @@ pub fn run(arguments: EnrollArguments) -> Result<Outcome> {
             EmbeddedPhotos::embed(listing.photos, &mut writer.embedder, now, &mut progress)
         }
     };
-    let enrolled = writer.enrol(name, &mut embedded)?;
+    let enrolled = writer.enrol(&name, &mut embedded)?;
     let refused = print_photos(&embedded, &arguments)?;
     if enrolled.added == 0 && refused > 0 {
         log::error!("nothing was enrolled");
     }
-    let report = PersonReport::of(&writer, name, enrolled, refused);
+    let report = PersonReport::of(&writer, &name, enrolled, refused);
     match arguments.json.json {
         true => output::print_json(&report)?,
         false => output::print(&summary(&report, writer.people()))?,

@@ -139,7 +139,7 @@ impl RunGallery {
     pub fn enrol(&self, source: usize, enrolment: Enrolment) -> Result<PendingResult, Refusal> {
         let refused = |reason: String| Refusal::BadArgument(format!("enroll: {reason}"));
         let now = dates::now();
-        let name = check_name(&enrolment.name).map_err(|reason| refused(reason.to_string()))?.to_owned();
+        let name = check_name(&enrolment.name).map_err(|reason| refused(reason.to_string()))?;
         let expires_at = dates::end_of_enrolment(&enrolment.expires, now).map_err(refused)?;
         let details =
             Details { name, enrolled_at: now, enrolled_by: enrolment.by, purpose: enrolment.purpose, expires_at };

@@ -197,6 +197,38 @@ fn names_of_any_script_are_kept_and_bad_ones_are_refused() {
 }
 
 #[test]
+fn one_name_in_two_spellings_is_one_person() {
+    let place = Place::new();
+    let (typed, folder) = ("Jos\u{e9} N\u{fa}\u{f1}ez", "Jose\u{301}  Nu\u{301}n\u{303}ez\u{a0}");
+    let report = place.enrol(folder, PORTRAIT, &["--json"]).expect(0).json().pop().expect("a report");
+    assert_eq!((&report["name"], &report["new"]), (&typed.into(), &true.into()));
+    let report = place.enrol(typed, PORTRAIT, &["--json"]).expect(0).json().pop().expect("a report");
+    assert_eq!((&report["new"], &report["templates"]), (&false.into(), &1.into()), "the photo is known");
+    assert_eq!(place.names(), [typed]);
+    let export = place.folder.file("export.json");
+    for name in [typed, folder] {
+        place.run(&["gallery", "show", name]).expect(0);
+        fs::remove_file(&export).ok();
+        place.run(&["gallery", "export", name, "--out", &export]).expect(0);
+        place.run(&["gallery", "import", &export]).expect(1);
+    }
+    place.run(&["gallery", "rename", folder, "Ada"]).expect(0);
+    place.run(&["gallery", "rename", "Ada", folder]).expect(0);
+    assert_eq!(place.names(), [typed]);
+    // An export of another program may have the other spelling.
+    let text = fs::read_to_string(&export).expect("written").replace(typed, folder);
+    fs::write(&export, text).expect("own file");
+    place.run(&["gallery", "remove", folder]).expect(0);
+    place.run(&["gallery", "import", &export]).expect(0);
+    assert_eq!(place.names(), [typed]);
+    for name in ["Jos\u{200b}\u{e9}", "Jos\u{e9}\u{202e}", "\u{feff}Jos\u{e9}", "A\u{200d}da"] {
+        let run = place.enrol(name, PORTRAIT, &[]).expect(2);
+        assert!(run.err.contains("cannot be seen") || run.err.contains("control"), "{run:?}");
+        place.run(&["gallery", "rename", typed, name]).expect(2);
+    }
+}
+
+#[test]
 fn keys_that_others_can_read_and_other_keys_are_refused() {
     let place = Place::new();
     place.enrol("Eileen Collins", PORTRAIT, &[]).expect(0);

@@ -10,7 +10,8 @@ use crate::error::{GalleryError, Result};
 use crate::header::Network;
 use crate::key::{KeySource, PassphraseCost};
 use crate::log::{Member, Notice};
-use crate::person::{Details, Person, PersonId, StoredTemplate, check_name};
+use crate::name::{check_name, spelled};
+use crate::person::{Details, Person, PersonId, StoredTemplate};
 use crate::platform::Platform;
 use crate::search::{Aggregation, SearchIndex};
 use crate::store::{self, Store};
@@ -23,6 +24,8 @@ use crate::template::Template;
 pub struct Gallery {
     store: Store,
     index: SearchIndex,
+    /// Places of people whose name an earlier version stored in another spelling.
+    otherwise_spelled: Vec<usize>,
 }
 
 impl Gallery {
@@ -67,7 +70,9 @@ impl Gallery {
 
     pub(crate) fn with(store: Store) -> Gallery {
         let index = SearchIndex::new(store.network().dimension, store.people());
-        Gallery { store, index }
+        let mut gallery = Gallery { store, index, otherwise_spelled: Vec::new() };
+        gallery.note_spellings();
+        gallery
     }
 
     /// Returns the network that the gallery is bound to.
@@ -124,9 +129,28 @@ impl Gallery {
         self.store.people()
     }
 
-    /// Returns the person of that name.
+    /// Returns the person of that name, in any spelling: composed or decomposed characters, more or other spaces.
     pub fn person(&self, name: &str) -> Option<&Person> {
-        self.people().find(|person| person.name() == name.trim())
+        self.named(name).into_iter().next()
+    }
+
+    /// Returns the people of that name: the one in just this spelling first. More than one has it only where an earlier version
+    /// stored two spellings.
+    fn named(&self, name: &str) -> Vec<&Person> {
+        let (given, usual) = (name.trim(), spelled(name));
+        let others = self.otherwise_spelled.iter().filter_map(|&place| self.store.person_at(place));
+        let others = others.filter(|person| person.name() != given && spelled(person.name()) == usual);
+        let same = self.people().filter(|person| person.name() == given || person.name() == usual);
+        let mut found: Vec<&Person> = same.chain(others.filter(|person| person.name() != usual)).collect();
+        found.sort_by_key(|person| person.name() != given);
+        found
+    }
+
+    /// Takes notice of the people whose name is stored in another spelling than this version's.
+    fn note_spellings(&mut self) {
+        let people = self.store.people().enumerate();
+        let places = people.filter(|(_, person)| spelled(person.name()) != person.name()).map(|(place, _)| place);
+        self.otherwise_spelled = places.collect();
     }
 
     /// Returns the audit list, oldest entry first.
@@ -227,7 +251,7 @@ impl Gallery {
     /// # Errors
     /// When there is no such person, the other name is taken or cannot be stored, or the file cannot be written.
     pub fn rename(&mut self, name: &str, to: &str, now: u64) -> Result<(), GalleryError> {
-        let to = check_name(to)?.to_owned();
+        let to = check_name(to)?;
         let id = self.person(name).ok_or(GalleryError::NoSuchPerson)?.id;
         if self.person(&to).is_some_and(|other| other.id != id) {
             return Err(GalleryError::NameTaken);
@@ -246,10 +270,12 @@ impl Gallery {
     /// When one of the two does not exist, both are the same, or the file cannot be written.
     pub fn merge(&mut self, name: &str, other: &str, now: u64) -> Result<(), GalleryError> {
         let id = self.person(name).ok_or(GalleryError::NoSuchPerson)?.id;
-        let from = self.person(other).ok_or(GalleryError::NoSuchPerson)?;
-        if from.id == id {
-            return Err(GalleryError::Refused("these are one entry already".into()));
+        let others = self.named(other);
+        if others.is_empty() {
+            return Err(GalleryError::NoSuchPerson);
         }
+        let from = others.into_iter().find(|person| person.id != id);
+        let from = from.ok_or_else(|| GalleryError::Refused("these are one entry already".into()))?;
         let (from, templates) = (from.id, from.templates.clone());
         let count = templates.len() as u32;
         let merge = |members: &mut Vec<Member>| {
@@ -353,6 +379,7 @@ impl Gallery {
 
     fn changed(&mut self) {
         self.index = SearchIndex::new(self.network().dimension, self.store.people());
+        self.note_spellings();
     }
 }
 

@@ -17,12 +17,17 @@ mod key;
 #[cfg(test)]
 mod kill_tests;
 mod log;
+mod name;
+mod normal_form;
+mod normal_form_tables;
 mod person;
 mod platform;
 mod ranking;
 mod record;
 mod roster;
 mod search;
+#[cfg(test)]
+mod spelling_tests;
 mod store;
 mod template;
 #[cfg(test)]
@@ -36,7 +41,8 @@ pub use header::Network;
 pub use impostors::ImpostorScores;
 pub use key::{KeySource, PassphraseCost};
 pub use log::Notice;
-pub use person::{Crop, Details, Person, PersonId, StoredTemplate, check_name};
+pub use name::check_name;
+pub use person::{Crop, Details, Person, PersonId, StoredTemplate};
 pub use platform::Platform;
 pub use ranking::Ranking;
 pub use roster::Roster;

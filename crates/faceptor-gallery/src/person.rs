@@ -5,10 +5,9 @@ use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use crate::error::{GalleryError, Result};
+use crate::name::{check_name, is_control};
 use crate::template::Template;
 
-/// The most characters of a name.
-const MOST_NAME: usize = 200;
 /// Longest purpose and longest name of the enrolling person, characters.
 const MOST_TEXT: usize = 500;
 
@@ -62,9 +61,9 @@ impl std::fmt::Debug for Details {
 }
 
 impl Details {
-    /// Checks the texts, and takes spaces at the ends of the name away.
+    /// Checks the texts, and spells the name as the gallery stores it.
     pub(crate) fn checked(self) -> Result<Details> {
-        let name = check_name(&self.name)?.to_owned();
+        let name = check_name(&self.name)?;
         check_text("purpose", &self.purpose)?;
         check_text("enrolling person", &self.enrolled_by)?;
         Ok(Details { name, ..self })
@@ -171,28 +170,6 @@ impl Person {
     }
 }
 
-/// Checks a name: 1 to 200 characters of any script, on one line. Returns it without spaces at its ends.
-///
-/// # Errors
-/// When the name is empty, too long, or has control characters: line ends, or marks that reverse the direction of writing, with
-/// which a name could pose as another.
-pub fn check_name(name: &str) -> Result<&str, GalleryError> {
-    let name = name.trim();
-    if name.is_empty() {
-        return Err(GalleryError::Name("it is empty"));
-    }
-    if name.chars().count() > MOST_NAME {
-        return Err(GalleryError::Name("it has more than 200 characters"));
-    }
-    if name.chars().any(|character| matches!(character, '\n' | '\r' | '\u{2028}' | '\u{2029}' | '\u{85}')) {
-        return Err(GalleryError::Name("it has more than one line"));
-    }
-    if name.chars().any(is_control) {
-        return Err(GalleryError::Name("it has control characters"));
-    }
-    Ok(name)
-}
-
 /// Checks a text of an entry.
 pub(crate) fn check_text(what: &str, text: &str) -> Result<()> {
     match text.chars().count() > MOST_TEXT || text.chars().any(is_control) {
@@ -203,39 +180,9 @@ pub(crate) fn check_text(what: &str, text: &str) -> Result<()> {
     }
 }
 
-/// Reports control characters, those of the direction of writing included.
-fn is_control(character: char) -> bool {
-    character.is_control()
-        || matches!(character, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{2028}' | '\u{2029}')
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn names_of_any_script_are_accepted() {
-        let long = "\u{1d538}".repeat(MOST_NAME);
-        // The last but one has a joiner that Persian needs.
-        for name in ["Eileen Collins", "李小龍", "Ольга", "عائشة", "می\u{200c}خواهم", "O'Brien-Šimić", &long, "7"]
-        {
-            assert_eq!(check_name(name).expect("a name"), name);
-        }
-        assert_eq!(check_name("  Ada Lovelace\u{3000}").expect("a name"), "Ada Lovelace");
-    }
-
-    #[test]
-    fn names_that_cannot_stand_on_a_line_are_refused() {
-        let refused = |name: &str| check_name(name).expect_err("no name").to_string();
-        assert!(refused("").contains("empty") && refused(" \u{3000}\n ").contains("empty"));
-        assert!(refused(&"x".repeat(10_000)).contains("200 characters"));
-        for name in ["Ada\nLovelace", "Ada\r\nLovelace", "Ada\u{2028}Lovelace"] {
-            assert!(refused(name).contains("one line"), "{name:?}");
-        }
-        for name in ["Ada\0", "\u{1b}[31mAda", "Ada\u{202e}ecila", "a\tb"] {
-            assert!(refused(name).contains("control"), "{name:?}");
-        }
-    }
 
     #[test]
     fn debug_output_holds_no_name() {

@@ -136,7 +136,7 @@ impl People {
             return Err(GalleryError::ReadOnly.into());
         }
         let now = dates::now();
-        let name = faceptor_gallery::check_name(&enrolment.name)?.to_owned();
+        let name = faceptor_gallery::check_name(&enrolment.name)?;
         enrolment.limits.check().map_err(GalleryError::Refused)?;
         let expires_at = dates::end_of_enrolment(&enrolment.expires, now)
             .map_err(|reason| GalleryError::Refused(format!("expires: {reason}")))?;
