@@ -162,13 +162,22 @@ class Lab:
     def __init__(self, image, work, verbose):
         self.image, self.work, self.verbose = image, pathlib.Path(work), verbose
         self.settled = self.work / "settled"
+        # Disk and board that a case left running, for the next one.
+        self.left = None
+
+    def stop(self):
+        if self.left:
+            self.left[1].stop()
+            self.left = None
 
     def fresh(self, case):
+        self.stop()
         shutil.rmtree(self.work / case, ignore_errors=True)
         return board.Disk(self.image, self.work / case)
 
     def after_first_boot(self, case):
         """Returns a disk after its first boot, and what must stay of it."""
+        self.stop()
         stay = self.settled / "stay"
         source = f"{self.image.resolve()} {self.image.stat().st_mtime_ns}\n"
         if not stay.exists() or not stay.read_text().startswith(source):
@@ -208,7 +217,11 @@ def main():
             except board.BoardError as error:
                 failed.append(name)
                 print(f"image-test: FAILED: {name}: {error}", flush=True)
+            except BaseException:
+                lab.stop()
+                raise
             print(f"== {name}: {board.time.monotonic() - started:.0f} s", flush=True)
+        lab.stop()
     if failed:
         sys.exit(f"image-test: FAILED: {', '.join(failed)}")
     print(f"image-test: all {len(arguments.case or cases)} cases passed")
