@@ -153,6 +153,7 @@ fn curl(url: &str, path: &Path, most: u64) -> Result<()> {
         secrets: redaction::secrets_of(url),
     };
     let shown = redaction::without_credentials(url);
+    log::info!("fetching {shown}");
     let mut process = ChildProcess::start(&program, Piped::Order)?;
     if let Some(mut input) = process.input() {
         // If it has ended already, its message follows.

@@ -97,7 +97,7 @@ fn events_are_posted_encrypted() {
             stream.conn.send_close_notify();
             let _ = stream.flush();
             if sender.send(String::from_utf8(request).expect("text")).is_err() {
-                return;
+                break;
             }
         }
     });
