@@ -7,7 +7,7 @@ use clap::Args;
 use serde::Serialize;
 
 use crate::capture::photo_files;
-use crate::cli::enroll_writer::{EmbeddedPhotos, Enrolled, EnrolmentWriter, PhotoOutcome};
+use crate::cli::enroll_writer::{EmbeddedPhotos, Enrolled, EnrolmentWriter};
 use crate::cli::gallery_arguments::{
     EmbedderArguments, EnrolmentArguments, GalleryArguments, JsonArguments, ThresholdArguments,
 };
@@ -113,11 +113,11 @@ pub fn run(arguments: EnrollArguments) -> Result<Outcome> {
 /// Prints the outcome for each photo. Returns how many were refused or could not be read.
 fn print_photos(embedded: &EmbeddedPhotos, arguments: &EnrollArguments) -> Result<usize> {
     let mut refused = 0;
-    embedded.each(arguments.force, |outcome, report| {
+    embedded.each(arguments.force, |report| {
         refused += usize::from(report.is_refused());
         match arguments.json.json {
             true => output::print_json(report),
-            false if !matches!(outcome, PhotoOutcome::Unreadable) => output::print(&report.text()),
+            false if !report.is_unreadable() => output::print(&report.text()),
             // The log has the error.
             false => Ok(()),
         }

@@ -71,7 +71,7 @@ pub(super) fn run(arguments: &EnrollArguments, folder: &Path) -> Result<Outcome>
         let mut embedded = EmbeddedPhotos::embed(photos, &mut writer.embedder, now, &mut progress);
         let enrolled = writer.enrol(&name, &mut embedded)?;
         let refused_before = report.refused;
-        embedded.each(arguments.force, |_, photo| {
+        embedded.each(arguments.force, |photo| {
             report.refused += usize::from(photo.is_refused());
             report.known += usize::from(photo.known);
             match json {

@@ -1,12 +1,10 @@
 //! `faceptor enroll --source`: collects views of a person from a camera or film.
 
-use std::path::PathBuf;
-
 use anyhow::{Result, ensure};
 
 use crate::capture::open;
 use crate::capture::source::{Poll, SourceError, SourceRequest};
-use crate::cli::enroll_writer::{EmbeddedPhotos, PhotoOutcome};
+use crate::cli::enroll_writer::EmbeddedPhotos;
 use crate::platform::{clock, redaction};
 use crate::recognition::embedder::Embedder;
 use crate::recognition::enrolment;
@@ -52,7 +50,5 @@ pub(super) fn collect_views(source: &str, embedder: &mut Embedder, now: u64) -> 
     if !missing.is_empty() {
         log::warn!("fewer views than wanted, which costs accuracy; missing: {}", missing.join(", "));
     }
-    let photos = (1..=candidates.len()).map(|view| PathBuf::from(format!("view {view}"))).collect();
-    let outcomes = (0..candidates.len()).map(PhotoOutcome::Candidate).collect();
-    Ok(EmbeddedPhotos { photos, outcomes, candidates })
+    Ok(EmbeddedPhotos::of_views(candidates))
 }

@@ -11,22 +11,14 @@ use crate::cli::progress::Progress;
 use crate::recognition::dates;
 use crate::recognition::embedder::Embedder;
 use crate::recognition::enrolment::{self, Candidate, Limits};
+use crate::recognition::enrolment_photos::{self, EnrolmentPhotos, UNREADABLE};
 use faceptor_gallery::{Details, Gallery, KeySource, Person};
 
-/// Photos or views, the outcome of each, and those that show a face.
+/// Photos or views with their paths or names.
+#[derive(Default)]
 pub(super) struct EmbeddedPhotos {
-    pub photos: Vec<PathBuf>,
-    pub outcomes: Vec<PhotoOutcome>,
-    pub candidates: Vec<Candidate>,
-}
-
-/// What the search for a face gave for a photo.
-pub(super) enum PhotoOutcome {
-    Unreadable,
-    /// The reason of a refusal that cannot be overruled.
-    Refused(&'static str),
-    /// Place among the candidates.
-    Candidate(usize),
+    paths: Vec<PathBuf>,
+    photos: EnrolmentPhotos,
 }
 
 /// The report on a photo.
@@ -47,6 +39,11 @@ impl PhotoReport<'_> {
         !self.enrolled && !self.known
     }
 
+    /// Reports whether the photo cannot be read; the log has the error.
+    pub fn is_unreadable(&self) -> bool {
+        self.reasons == [UNREADABLE]
+    }
+
     /// Returns a line with the outcome for the photo.
     pub fn text(&self) -> String {
         let reasons: Vec<String> = self.reasons.iter().map(|reason| reason.replace('_', " ")).collect();
@@ -62,50 +59,41 @@ impl PhotoReport<'_> {
 
 impl EmbeddedPhotos {
     /// Embeds the face of each photo.
-    pub fn embed(photos: Vec<PathBuf>, embedder: &mut Embedder, now: u64, progress: &mut Progress) -> EmbeddedPhotos {
-        let mut candidates = Vec::new();
-        let mut outcome = |path: &PathBuf, progress: &mut Progress| {
-            let faces = match embedder.faces(path) {
-                Ok(faces) => faces,
+    pub fn embed(paths: Vec<PathBuf>, embedder: &mut Embedder, now: u64, progress: &mut Progress) -> EmbeddedPhotos {
+        let mut photos = EnrolmentPhotos::default();
+        for path in &paths {
+            photos.add(match embedder.faces(path) {
+                Ok(faces) => enrolment::candidate(embedder, &faces, now),
                 Err(reason) => {
                     progress.clear();
                     log::error!("{}: {reason:#}", path.display());
-                    return PhotoOutcome::Unreadable;
+                    Err(UNREADABLE)
                 }
-            };
-            match enrolment::candidate(embedder, &faces, now) {
-                Ok(candidate) => candidates.push(candidate),
-                Err(reason) => return PhotoOutcome::Refused(reason),
-            }
-            PhotoOutcome::Candidate(candidates.len() - 1)
-        };
-        let mut outcomes = Vec::with_capacity(photos.len());
-        for path in &photos {
-            outcomes.push(outcome(path, progress));
+            });
             progress.step();
         }
-        EmbeddedPhotos { photos, outcomes, candidates }
+        EmbeddedPhotos { paths, photos }
+    }
+
+    /// Takes views of a person, which get their numbers as names.
+    pub fn of_views(views: Vec<Candidate>) -> EmbeddedPhotos {
+        let mut embedded = EmbeddedPhotos::default();
+        for (number, view) in (1..).zip(views) {
+            embedded.paths.push(PathBuf::from(format!("view {number}")));
+            embedded.photos.add(Ok(view));
+        }
+        embedded
     }
 
     /// Calls `report` with the outcome for each photo.
     ///
     /// # Errors
     /// When `report` fails.
-    pub fn each(&self, force: bool, mut report: impl FnMut(&PhotoOutcome, &PhotoReport) -> Result<()>) -> Result<()> {
-        for (path, outcome) in self.photos.iter().zip(&self.outcomes) {
-            let candidate = match outcome {
-                PhotoOutcome::Candidate(place) => self.candidates.get(*place),
-                _ => None,
-            };
-            let reasons: &[&str] = match (outcome, candidate) {
-                (PhotoOutcome::Refused(reason), _) => &[*reason],
-                (_, Some(candidate)) => &candidate.reasons,
-                _ => &["unreadable"],
-            };
-            let enrolled = candidate.is_some_and(|candidate| candidate.is_enrolled(force));
-            let known = candidate.is_some_and(|candidate| candidate.is_known);
+    pub fn each(&self, force: bool, mut report: impl FnMut(&PhotoReport) -> Result<()>) -> Result<()> {
+        for (path, outcome) in self.paths.iter().zip(self.photos.outcomes(force)) {
+            let (enrolled, known, reasons) = (outcome.is_enrolled, outcome.is_known, &outcome.reasons[..]);
             let forced = enrolled && !reasons.is_empty();
-            report(outcome, &PhotoReport { path: &path.to_string_lossy(), enrolled, known, forced, reasons })?;
+            report(&PhotoReport { path: &path.to_string_lossy(), enrolled, known, forced, reasons })?;
         }
         Ok(())
     }
@@ -185,8 +173,8 @@ impl<'a> EnrolmentWriter<'a> {
     /// When the gallery cannot be written.
     pub fn enrol(&mut self, name: &str, embedded: &mut EmbeddedPhotos) -> Result<Enrolled> {
         let limits = self.limits();
-        enrolment::compare(&mut embedded.candidates, self.gallery.as_ref(), name, limits, self.now);
-        let templates = enrolment::templates(&embedded.candidates, self.arguments.force);
+        embedded.photos.compare(self.gallery.as_ref(), name, limits, self.now);
+        let templates = embedded.photos.templates(self.arguments.force);
         let added = templates.len();
         if added == 0 {
             return Ok(Enrolled::default());
@@ -200,7 +188,7 @@ impl<'a> EnrolmentWriter<'a> {
             (None, Some(key)) => arguments.gallery.create(key, self.embedder.network(), now)?,
             (None, None) => anyhow::bail!("the gallery's key was not read"),
         };
-        let change = gallery.remove_expired(now).and_then(|_| gallery.enrol(details, templates, now));
+        let change = enrolment_photos::write(&mut gallery, details, templates, now);
         let gallery = self.gallery.insert(gallery);
         let new = change.context(arguments.gallery.path()?.display().to_string())?;
         arguments.gallery.count(gallery)?;

@@ -18,6 +18,7 @@ use crate::live::live_loop::Command;
 use crate::platform::scheduling;
 use crate::recognition::dates;
 use crate::recognition::enrolment::{self, Candidate, Limits};
+use crate::recognition::enrolment_photos;
 use crate::recognition::face_in_view::{self, FaceInView, View};
 use crate::recognition::recognizer::Recognizer;
 use crate::recognition::roster_keeper::RosterKeeper;
@@ -219,8 +220,7 @@ impl Inner {
         let name = details.name.clone();
         let mut new = false;
         if !is_known {
-            gallery.remove_expired(now)?;
-            new = gallery.enrol(details, vec![stored], now)?;
+            new = enrolment_photos::write(&mut gallery, details, vec![stored], now)?;
             self.place.count(&gallery)?;
         }
         self.hand_over(&gallery)?;

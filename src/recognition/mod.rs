@@ -1,6 +1,6 @@
 //! Names tracks, collects views for an enrolment, and takes the rules of enrolments from `faceptor-identity`.
 
-pub(crate) use faceptor_identity::{dates, embedder, enrolment, recognizer};
+pub(crate) use faceptor_identity::{dates, embedder, enrolment, enrolment_photos, recognizer};
 
 pub(crate) mod counter;
 pub(crate) mod face_in_view;

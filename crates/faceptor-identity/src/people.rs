@@ -10,9 +10,12 @@ use faceptor_nn::bundle::Bundle;
 use faceptor_nn::thread_pool::Threads;
 
 use crate::embedder::Embedder;
-use crate::enrolment::{self, Candidate, Limits};
+use crate::enrolment::{self, Limits};
+use crate::enrolment_photos::{self, EnrolmentPhotos, UNREADABLE};
 use crate::naming::{NO_TABLE, NamingOptions, OwnedIdentity, identities};
 use crate::{PLATFORM, dates};
+
+pub use crate::enrolment_photos::PhotoOutcome;
 
 /// Options to open a gallery.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,17 +66,6 @@ pub struct Enrolled {
     pub templates: usize,
     /// One for each photo.
     pub photos: Vec<PhotoOutcome>,
-}
-
-/// The outcome for one photo.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PhotoOutcome {
-    /// The photo was added.
-    pub is_enrolled: bool,
-    /// The gallery held this photo before.
-    pub is_known: bool,
-    /// Reasons against the photo; those of an enrolled one were overruled.
-    pub reasons: Vec<&'static str>,
 }
 
 impl People {
@@ -141,33 +133,28 @@ impl People {
         let expires_at = dates::end_of_enrolment(&enrolment.expires, now)
             .map_err(|reason| GalleryError::Refused(format!("expires: {reason}")))?;
         self.embedder.measure_pose();
-        let mut candidates = Vec::new();
-        let mut checked: Vec<Result<usize, &'static str>> = Vec::new();
+        let mut seen = EnrolmentPhotos::default();
         for photo in photos {
-            let Ok(picture) = photo else {
-                checked.push(Err("unreadable"));
-                continue;
-            };
-            let faces = self.embedder.faces_of(picture, Vec::new())?;
-            checked.push(enrolment::candidate(&self.embedder, &faces, now).map(|candidate| {
-                candidates.push(candidate);
-                candidates.len() - 1
-            }));
+            seen.add(match photo {
+                Ok(picture) => {
+                    let faces = self.embedder.faces_of(picture, Vec::new())?;
+                    enrolment::candidate(&self.embedder, &faces, now)
+                }
+                Err(_) => Err(UNREADABLE),
+            });
         }
         let NamingOptions { fpir, threshold, .. } = enrolment.limits;
         let limits = Limits::of(self.embedder.impostors(), fpir, threshold, self.gallery.comparisons(now));
-        enrolment::compare(&mut candidates, Some(&self.gallery), &name, limits, now);
-        let templates = enrolment::templates(&candidates, enrolment.force);
+        seen.compare(Some(&self.gallery), &name, limits, now);
+        let templates = seen.templates(enrolment.force);
         let (added, mut is_new) = (templates.len(), false);
         if added > 0 {
             let (enrolled_by, purpose) = (enrolment.by.clone(), enrolment.purpose.clone());
             let details = Details { name: name.clone(), enrolled_at: now, enrolled_by, purpose, expires_at };
-            self.gallery.remove_expired(now)?;
-            is_new = self.gallery.enrol(details, templates, now)?;
+            is_new = enrolment_photos::write(&mut self.gallery, details, templates, now)?;
         }
         let templates = self.gallery.person(&name).map_or(0, |person| person.templates().len());
-        let photos = checked.into_iter().map(|candidate| outcome(candidate, &candidates, enrolment.force)).collect();
-        Ok(Enrolled { is_new, added, templates, photos })
+        Ok(Enrolled { is_new, added, templates, photos: seen.outcomes(enrolment.force).collect() })
     }
 
     /// Removes a person: the file is written anew without the person's key and records.
@@ -184,17 +171,6 @@ impl People {
     /// As [`Gallery::rename`].
     pub fn rename(&mut self, name: &str, to: &str) -> Result<()> {
         Ok(self.gallery.rename(name, to, dates::now())?)
-    }
-}
-
-fn outcome(candidate: Result<usize, &'static str>, candidates: &[Candidate], force: bool) -> PhotoOutcome {
-    match candidate.map(|place| &candidates[place]) {
-        Ok(candidate) => PhotoOutcome {
-            is_enrolled: candidate.is_enrolled(force),
-            is_known: candidate.is_known,
-            reasons: candidate.reasons.clone(),
-        },
-        Err(reason) => PhotoOutcome { is_enrolled: false, is_known: false, reasons: vec![reason] },
     }
 }
 
