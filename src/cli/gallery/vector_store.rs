@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
 use crate::cli::UsageError;
-use crate::outputs::http::address::{Address, AddressError};
+use crate::outputs::http::address::{Address, AddressError, NotPermitted};
 use crate::outputs::http::client::{Answer, Call};
 use crate::outputs::http::tls::Encryption;
 use crate::platform::redaction;
@@ -262,8 +262,8 @@ impl Collection {
         let path = format!("{}{below}", self.path);
         let header = self.access.api_key.as_ref().map(|key| ("api-key", key.as_str()));
         let may = |ip: IpAddr| self.access.insecure || self.address.is_encrypted || ip.is_loopback();
-        let stream = self.address.connect_where(may).map_err(|error| match error.kind() {
-            std::io::ErrorKind::AddrNotAvailable => anyhow::Error::from(UsageError(format!(
+        let stream = self.address.connect_where(may).map_err(|error| match error.get_ref() {
+            Some(reason) if reason.is::<NotPermitted>() => anyhow::Error::from(UsageError(format!(
                 "{} is another machine, and qdrant:// is not encrypted: everyone on the way could read the templates, \
                  which are biometric data, and the API key. Use an encrypted tunnel (ssh -L {}:127.0.0.1:{} HOST, and \
                  qdrant://127.0.0.1 here), or give --insecure in a network that you trust",

@@ -48,6 +48,11 @@ pub(crate) enum AddressError {
     Space,
 }
 
+/// No address of the host may be connected to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the host may not be connected to")]
+pub(crate) struct NotPermitted;
+
 impl Address {
     /// Parses an address with this scheme, or, in builds with TLS, with this scheme and an `s`; each has its usual port.
     ///
@@ -116,12 +121,12 @@ impl Address {
     /// Connects as [`Address::connect`] does, but only to addresses of the host that may be connected to.
     ///
     /// # Errors
-    /// As [`Address::connect`]; of the kind `AddrNotAvailable` when no address of the host may be connected to.
+    /// As [`Address::connect`]; [`NotPermitted`] when no address of the host may be connected to.
     pub(crate) fn connect_where(&self, may: impl Fn(IpAddr) -> bool) -> io::Result<Connection> {
-        let mut last = io::Error::new(io::ErrorKind::NotFound, "the host has no address");
+        let mut last = None;
         for address in (self.host.as_str(), self.port).to_socket_addrs()? {
             if !may(address.ip().to_canonical()) {
-                last = io::ErrorKind::AddrNotAvailable.into();
+                last.get_or_insert(io::Error::other(NotPermitted));
                 continue;
             }
             match TcpStream::connect_timeout(&address, CONNECT_PATIENCE) {
@@ -131,10 +136,10 @@ impl Address {
                     stream.set_nodelay(true)?;
                     return self.begin(stream);
                 }
-                Err(error) => last = error,
+                Err(error) => last = Some(error),
             }
         }
-        Err(last)
+        Err(last.unwrap_or_else(|| io::Error::new(io::ErrorKind::NotFound, "the host has no address")))
     }
 
     /// Encrypts the connection where that is asked for. Nothing was sent before.
