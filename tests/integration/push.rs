@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
 
 use faceptor_gallery::{Details, Gallery, KeySource, Network, PassphraseCost, StoredTemplate, Template};
 use faceptor_identity::PLATFORM;
@@ -19,8 +18,9 @@ pub(crate) fn filled(network: u8, templates: &[usize]) -> Place {
     let place = Place::new();
     let key = KeySource::from_file_content(&fs::read(&place.key).expect("made")).expect("a key");
     let network = Network { name: "test".into(), recognition: [network; 32], dimension: DIMENSION };
-    let path = Path::new(&place.gallery);
-    let gallery = Gallery::create(path, &key, &network, PassphraseCost::default(), PLATFORM, 0);
+    // A copy is used: a program that another test starts at this moment may inherit this one's lock until it runs.
+    let made = place.folder.path().join("made.gallery");
+    let gallery = Gallery::create(&made, &key, &network, PassphraseCost::default(), PLATFORM, 0);
     let mut gallery = gallery.expect("made");
     for (person, &count) in templates.iter().enumerate() {
         let is_last = person + 1 == templates.len();
@@ -39,6 +39,7 @@ pub(crate) fn filled(network: u8, templates: &[usize]) -> Place {
         assert!(gallery.enrol(details, (0..count).map(template).collect(), 0).expect("written"));
     }
     drop(gallery);
+    fs::copy(&made, &place.gallery).expect("copied");
     place
 }
 
