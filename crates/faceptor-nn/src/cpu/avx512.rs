@@ -7,52 +7,72 @@ use crate::cpu::float::Strided;
 use crate::cpu::packed::PackedInt8;
 
 /// Columns of a full panel.
-const PANEL: usize = 64;
+pub(super) const PANEL: usize = 64;
 /// Columns of one register.
-const LANES: usize = 16;
+pub(super) const LANES: usize = 16;
 
 /// # Safety
 /// The CPU has the features; `a` has `rows` rows of `depth_padded`, `out` `rows` rows of `columns_padded`.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
 pub(super) unsafe fn multiply_int8(a: &[u8], rows: usize, weights: &PackedInt8, out: &mut [i32]) {
     let columns = weights.columns_padded();
-    let mut first = 0;
-    while first < columns {
-        let width = PANEL.min(columns - first);
-        let values = weights.values()[first * weights.depth_padded()..].as_ptr();
-        let out = out[first..].as_mut_ptr();
-        // SAFETY: as the caller's; a panel has width x depth_padded weights, and its columns end within each row.
-        unsafe {
-            match width / LANES {
-                1 => rows_int8::<1>(a.as_ptr(), rows, weights, values, out),
-                2 => rows_int8::<2>(a.as_ptr(), rows, weights, values, out),
-                3 => rows_int8::<3>(a.as_ptr(), rows, weights, values, out),
-                _ => rows_int8::<4>(a.as_ptr(), rows, weights, values, out),
-            }
+    for first in (0..columns).step_by(PANEL) {
+        // SAFETY: as the caller's; the panel's columns end within each row.
+        unsafe { panel_int8(a.as_ptr(), rows, weights, first, out[first..].as_mut_ptr(), columns) };
+    }
+}
+
+/// All rows against the panel that begins with column `first`; the rows of `out` are `pitch` apart.
+///
+/// # Safety
+/// The CPU has the features; the panel exists, `a` has `rows` rows of `depth_padded`, each row of `out` the panel's columns.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
+pub(super) unsafe fn panel_int8(
+    a: *const u8,
+    rows: usize,
+    weights: &PackedInt8,
+    first: usize,
+    out: *mut i32,
+    pitch: usize,
+) {
+    let values = weights.values()[first * weights.depth_padded()..].as_ptr();
+    // SAFETY: as the caller's; a panel has width x depth_padded weights.
+    unsafe {
+        match PANEL.min(weights.columns_padded() - first) / LANES {
+            1 => rows_int8::<1>(a, rows, weights, values, out, pitch),
+            2 => rows_int8::<2>(a, rows, weights, values, out, pitch),
+            3 => rows_int8::<3>(a, rows, weights, values, out, pitch),
+            _ => rows_int8::<4>(a, rows, weights, values, out, pitch),
         }
-        first += width;
     }
 }
 
 /// All rows against a panel of `N` registers of columns.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
-unsafe fn rows_int8<const N: usize>(a: *const u8, rows: usize, p: &PackedInt8, w: *const i8, out: *mut i32) {
+unsafe fn rows_int8<const N: usize>(
+    a: *const u8,
+    rows: usize,
+    p: &PackedInt8,
+    w: *const i8,
+    out: *mut i32,
+    pitch: usize,
+) {
     let mut row = 0;
     while row < rows {
-        // SAFETY: rows `row..row + taken` exist, see `multiply_int8`.
+        // SAFETY: rows `row..row + taken` exist, see `panel_int8`.
         unsafe {
-            let (a, out) = (a.add(row * p.depth_padded()), out.add(row * p.columns_padded()));
+            let (a, out) = (a.add(row * p.depth_padded()), out.add(row * pitch));
             row += match rows - row {
-                1 => tile_int8::<1, N>(a, p, w, out),
-                2 => tile_int8::<2, N>(a, p, w, out),
-                3 => tile_int8::<3, N>(a, p, w, out),
-                4 => tile_int8::<4, N>(a, p, w, out),
-                5 => tile_int8::<5, N>(a, p, w, out),
-                6 | 7 => tile_int8::<6, N>(a, p, w, out),
-                _ if N > 2 => tile_int8::<6, N>(a, p, w, out),
+                1 => tile_int8::<1, N>(a, p, w, out, pitch),
+                2 => tile_int8::<2, N>(a, p, w, out, pitch),
+                3 => tile_int8::<3, N>(a, p, w, out, pitch),
+                4 => tile_int8::<4, N>(a, p, w, out, pitch),
+                5 => tile_int8::<5, N>(a, p, w, out, pitch),
+                6 | 7 => tile_int8::<6, N>(a, p, w, out, pitch),
+                _ if N > 2 => tile_int8::<6, N>(a, p, w, out, pitch),
                 // Narrow panels leave registers for more rows, which hide the latency of the sums.
-                8..12 => tile_int8::<8, N>(a, p, w, out),
-                _ => tile_int8::<12, N>(a, p, w, out),
+                8..12 => tile_int8::<8, N>(a, p, w, out, pitch),
+                _ => tile_int8::<12, N>(a, p, w, out, pitch),
             };
         }
     }
@@ -65,6 +85,7 @@ unsafe fn tile_int8<const M: usize, const N: usize>(
     p: &PackedInt8,
     w: *const i8,
     out: *mut i32,
+    pitch: usize,
 ) -> usize {
     let mut sums = [[_mm512_setzero_si512(); N]; M];
     for group in 0..p.depth_padded() / DEPTH_GROUP {
@@ -87,7 +108,7 @@ unsafe fn tile_int8<const M: usize, const N: usize>(
     for (m, sums) in sums.iter().enumerate() {
         for (n, sum) in sums.iter().enumerate() {
             // SAFETY: M rows of N x 16 columns lie within `out`.
-            unsafe { _mm512_storeu_si512(out.add(m * p.columns_padded() + n * LANES).cast(), *sum) };
+            unsafe { _mm512_storeu_si512(out.add(m * pitch + n * LANES).cast(), *sum) };
         }
     }
     M

@@ -12,8 +12,11 @@ mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
 #[cfg(target_arch = "x86_64")]
+mod avx512_finishing;
+#[cfg(target_arch = "x86_64")]
 mod avxvnni;
 mod dispatch;
+mod finishing;
 mod float;
 #[cfg(target_arch = "aarch64")]
 mod i8mm;
@@ -27,6 +30,7 @@ mod neon_tiles;
 pub(crate) mod packed;
 mod packing;
 mod peak;
+mod quantizer;
 mod rows;
 mod scalar;
 #[cfg(target_arch = "aarch64")]
@@ -34,11 +38,13 @@ mod sdot;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use crate::cpu::finishing::{Finishing, ResidualRows};
 pub(crate) use crate::cpu::float::{Strided, pack as pack_float};
 pub use crate::cpu::kernel::{Kernel, OVERRIDE};
 pub(crate) use crate::cpu::packed::{PackedFloat, PackedInt8};
 pub use crate::cpu::packing::{Memory, PACKINGS, Packing};
 pub(crate) use crate::cpu::packing::{column_sums, padded_columns};
+pub(crate) use crate::cpu::quantizer::{Quantizer, ROUND};
 
 /// Depth that the dot product instructions of x86 take at once.
 const DEPTH_GROUP: usize = 4;

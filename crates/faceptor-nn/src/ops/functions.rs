@@ -1,7 +1,6 @@
 //! Functions of one number, in forms that compilers turn into vector code.
 
-/// A number whose addition rounds a number below 2^22 to a whole one, half to even, and leaves it in the low bits.
-pub(crate) const ROUND: f32 = 12_582_912.0;
+use crate::cpu::ROUND;
 
 /// Returns `e^x` to about one unit in the last place, in a form that compilers turn into vector code.
 #[inline(always)]

@@ -1,8 +1,8 @@
 //! Between float32 and unsigned 8 bit.
 
+pub(crate) use crate::cpu::Quantizer;
 use crate::error::Error;
 use crate::ops::context::{Preparation, StepRun};
-use crate::ops::functions::ROUND;
 use crate::ops::{Operator, PreparedOperator, Signature, ensure};
 use crate::tensor::{Element, Quantization};
 
@@ -73,34 +73,6 @@ impl PreparedOperator for Dequantize {
 pub fn quantize(to: Quantization, x: &[f32], out: &mut [u8]) {
     let quantizer = Quantizer::new(to);
     out.iter_mut().zip(x).for_each(|(out, x)| *out = quantizer.quantize(*x));
-}
-
-/// The factors of a quantization.
-///
-/// Quantizing multiplies by the reciprocal of the scale, as a division is several times slower: the rounding may differ where
-/// the quotient lies within a millionth of a tie.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Quantizer {
-    factor: f32,
-    low: f32,
-    high: f32,
-    base: u32,
-}
-
-impl Quantizer {
-    #[inline(always)]
-    pub(crate) fn new(to: Quantization) -> Quantizer {
-        let zero_point = to.zero_point as f32;
-        let base = ROUND.to_bits().wrapping_sub(to.zero_point as u32);
-        Quantizer { factor: 1.0 / to.scale, low: -zero_point, high: 255.0 - zero_point, base }
-    }
-
-    #[inline(always)]
-    pub(crate) fn quantize(self, x: f32) -> u8 {
-        // Saturated before it is rounded: the bounds are whole, so the order makes no difference.
-        let scaled = (x * self.factor).max(self.low).min(self.high);
-        (scaled + ROUND).to_bits().wrapping_sub(self.base) as u8
-    }
 }
 
 /// Computes `(q - zero_point) * scale` for each element.

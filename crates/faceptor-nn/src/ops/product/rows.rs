@@ -5,7 +5,7 @@
 
 use std::ops::Range;
 
-use crate::cpu::{Kernel, PackedInt8, Strided, padded_columns};
+use crate::cpu::{Finishing, Kernel, PackedInt8, ResidualRows, Strided, padded_columns};
 use crate::ops::depthwise::Window;
 use crate::ops::product::{Activation, Product};
 use crate::ops::quantize::Quantizer;
@@ -128,8 +128,14 @@ impl Geometry {
                 bytes
             };
             let sums = &mut scratch.sums[..count * columns];
-            kernel.multiply_int8(gathered, count, weights, sums);
             let offsets = &scratch.offsets[..self.op.columns];
+            if kernel.finishes_int8() {
+                let mut finishing = self.finishing(first..first + count, [scale, bias], offsets, finish);
+                kernel.product_int8(gathered, count, weights, sums, &mut finishing);
+                first += count;
+                continue;
+            }
+            kernel.multiply_int8(gathered, count, weights, sums);
             kernel.vectorize(
                 #[inline(always)]
                 || {
@@ -222,6 +228,30 @@ impl Geometry {
             }
             out[self.op.depth..].fill(outside);
         }
+    }
+
+    /// Returns what finishes the sums of some rows.
+    fn finishing<'a>(
+        &self,
+        rows: Range<usize>,
+        [scale, bias]: [&'a [f32]; 2],
+        offsets: &'a [i32],
+        finish: &'a mut Finish<'_>,
+    ) -> Finishing<'a> {
+        let columns = self.op.columns;
+        let from = rows.start * columns..rows.end * columns;
+        let to = (rows.start - finish.origin) * columns..(rows.end - finish.origin) * columns;
+        let residual = match finish.added {
+            Added::Nothing => ResidualRows::Nothing,
+            Added::Floats(added) => ResidualRows::Floats(&added[from]),
+            Added::Bytes(added, q) => {
+                ResidualRows::Bytes { values: &added[from], zero_point: i32::from(q.zero_point), scale: q.scale }
+            }
+        };
+        let floats = finish.floats.as_deref_mut().map(|floats| &mut floats[to.clone()]);
+        let bytes = finish.bytes.as_mut().map(|(bytes, q)| (&mut bytes[to], Quantizer::new(*q)));
+        let floors = [floor(self.op.first), floor(self.op.second)];
+        Finishing { offsets, scale, bias, floors, residual, floats, bytes }
     }
 
     /// Applies activations and residual to one row and stores it, in one pass.

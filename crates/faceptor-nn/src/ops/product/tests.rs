@@ -25,6 +25,8 @@ struct Case {
     scale: Vec<f32>,
     bias: Vec<f32>,
     added: Vec<u8>,
+    /// `added` as float32, for a residual of that type.
+    floats_added: Vec<f32>,
 }
 
 /// Convolutions of odd shapes, with zero points at both ends of the range.
@@ -36,11 +38,13 @@ fn cases() -> impl Strategy<Value = Case> {
         let depth = window.size[0] * window.size[1] * channels;
         let output = [1, rows, across, columns];
         let zero_points = (prop_oneof![Just(0), Just(255), Just(128), any::<u8>()], any::<u8>(), any::<u8>());
+        // What is added, and what is stored: float32, bytes or both.
+        let kinds = (0..3u8, 0..3u8, any::<bool>());
         let x = vec(any::<u8>(), height * width * channels);
         let weights = vec(any::<i8>(), columns * depth);
         let added = vec(any::<u8>(), output.iter().product::<usize>());
         let numbers = (any::<bool>(), x, weights, floats(columns), floats(columns), added);
-        (zero_points, numbers).prop_map(move |((zero_point, residual, to), numbers)| {
+        (zero_points, numbers, kinds).prop_map(move |((zero_point, residual, to), numbers, (adds, stores, floor))| {
             let (is_linear, x, weights, scale, bias, added) = numbers;
             let op = Product {
                 window: Some(window.clone()),
@@ -49,13 +53,18 @@ fn cases() -> impl Strategy<Value = Case> {
                 zero_point: Some(zero_point),
                 bias: true,
                 first: if is_linear { Activation::None } else { Activation::Relu },
-                residual: Residual::Quantized(Quantization { scale: 0.25, zero_point: residual }),
-                second: Activation::Relu,
-                float_output: true,
-                quantized_output: Some(Quantization { scale: 0.5, zero_point: to }),
+                residual: match adds {
+                    0 => Residual::None,
+                    1 => Residual::Float,
+                    _ => Residual::Quantized(Quantization { scale: 0.25, zero_point: residual }),
+                },
+                second: if floor { Activation::Relu } else { Activation::None },
+                float_output: stores != 1,
+                quantized_output: (stores != 0).then_some(Quantization { scale: 0.5, zero_point: to }),
             };
             let scale = scale.iter().map(|value| value.abs() / 16.0).collect();
-            Case { op, input: [1, height, width, channels], output, x, weights, scale, bias, added }
+            let floats_added = added.iter().map(|value| f32::from(*value) / 8.0 - 16.0).collect();
+            Case { op, input: [1, height, width, channels], output, x, weights, scale, bias, added, floats_added }
         })
     })
 }
@@ -84,14 +93,21 @@ impl Case {
             if op.first == Activation::Relu {
                 value = value.max(0.0);
             }
-            if let Residual::Quantized(from) = op.residual {
-                value += (i32::from(self.added[i]) - i32::from(from.zero_point)) as f32 * from.scale;
+            match op.residual {
+                Residual::None => {}
+                Residual::Float => value += self.floats_added[i],
+                Residual::Quantized(from) => {
+                    value += (i32::from(self.added[i]) - i32::from(from.zero_point)) as f32 * from.scale;
+                }
             }
-            floats.push(value.max(0.0));
+            floats.push(if op.second == Activation::Relu { value.max(0.0) } else { value });
         }
         let mut bytes = vec![0; floats.len()];
         if let Some(to) = op.quantized_output {
             quantize(to, &floats, &mut bytes);
+        }
+        if !op.float_output {
+            floats.clear();
         }
         (floats, bytes)
     }
@@ -102,14 +118,15 @@ impl Case {
         geometry.reserve(kernel, &mut scratch);
         let packed = PackedInt8::new(kernel, &self.weights, self.op.columns, self.op.depth).expect("fitting weights");
         let len = self.output.iter().product();
-        let (mut floats, mut bytes) = (vec![f32::NAN; len], vec![0; len]);
+        let (mut floats, mut bytes) = (vec![f32::NAN; if self.op.float_output { len } else { 0 }], vec![0; len]);
         let mut finish = Finish {
             bias: &self.bias,
             added: match self.op.residual {
+                Residual::None => Added::Nothing,
+                Residual::Float => Added::Floats(&self.floats_added),
                 Residual::Quantized(from) => Added::Bytes(&self.added, from),
-                _ => Added::Nothing,
             },
-            floats: Some(&mut floats),
+            floats: self.op.float_output.then_some(&mut floats[..]),
             bytes: self.op.quantized_output.map(|to| (&mut bytes[..], to)),
             origin: 0,
         };
@@ -132,7 +149,7 @@ fn convolutions_equal_their_definition_on_every_family() {
             let what = format!("{}: {:?} {:?} -> {:?}", kernel.name(), case.op, case.input, case.output);
             // The definition rounds after every operation; a family with fused multiply-add may not.
             let close = |(a, b): (&f32, &f32)| (a - b).abs() <= b.abs().max(1.0) * 1e-5;
-            assert!(found_floats.iter().zip(&floats).all(close), "{what}");
+            assert!(found_floats.len() == floats.len() && found_floats.iter().zip(&floats).all(close), "{what}");
             assert!(found_bytes.iter().zip(&bytes).all(|(a, b)| a.abs_diff(*b) <= 1), "{what}");
             // All families give the very same bits.
             let bits: Vec<u32> = found_floats.iter().map(|v| v.to_bits()).collect();
