@@ -6,7 +6,7 @@ use crate::cpu::packed::PackedInt8;
 use crate::cpu::scalar;
 
 #[cfg(target_arch = "x86_64")]
-use crate::cpu::{avx2, avx512, avxvnni};
+use crate::cpu::{avx2, avx2_float, avx512, avxvnni};
 #[cfg(target_arch = "aarch64")]
 use crate::cpu::{i8mm, neon, neon_float, sdot};
 
@@ -157,11 +157,9 @@ impl Kernel {
             // SAFETY: a `Kernel` of this family exists, so its features were detected; the lengths were asserted above.
             #[cfg(target_arch = "x86_64")]
             Family::Avx512Vnni => unsafe { avx512::multiply_float(a, rows, depth, b, out) },
+            // SAFETY: as for AVX-512.
             #[cfg(target_arch = "x86_64")]
-            Family::Avx2 | Family::AvxVnni => self.vectorize(
-                #[inline(always)]
-                || float::multiply::<true>(a, rows, depth, b, out),
-            ),
+            Family::Avx2 | Family::AvxVnni => unsafe { avx2_float::multiply_float(a, rows, depth, b, out) },
             // SAFETY: as for AVX-512.
             #[cfg(target_arch = "aarch64")]
             Family::Neon => unsafe { neon_float::multiply_float_grouped(a, rows, depth, b, out) },

@@ -8,6 +8,7 @@ use crate::cpu::{avx512_finishing, kernel::Family};
 
 /// How the sums of some rows become results, row by row without gaps:
 /// `max(second, max(first, (sum - offset) * scale + bias) + added)`.
+#[cfg_attr(not(target_arch = "x86_64"), allow(dead_code, reason = "read by families of x86 only"))]
 pub(crate) struct Finishing<'a> {
     /// The zero point's share of each column's sum.
     pub(crate) offsets: &'a [i32],
@@ -25,6 +26,7 @@ pub(crate) struct Finishing<'a> {
 }
 
 /// The residual of the rows.
+#[cfg_attr(not(target_arch = "x86_64"), allow(dead_code, reason = "read by families of x86 only"))]
 #[derive(Clone, Copy)]
 pub(crate) enum ResidualRows<'a> {
     Nothing,
