@@ -22,7 +22,7 @@ case "$name $*" in
     "systemctl list-units"*) sed 's/$/ loaded active running/' "$BOARD/active" ;;
     "systemctl --quiet is-active "*) grep -qx "${*: -1}" "$BOARD/active" ;;
     "systemctl show "*) echo 0 ;;
-    "journalctl"*) echo "the camera is missing" ;;
+    "journalctl"*) cat "$BOARD/journal" ;;
     "faceptor ctl"*) printf '{"deadline":{"frames":7},"published":%s,"stale":1}\\n' "$(cat "$BOARD/published")" ;;
     "faceptor verify"*) echo "1 of 18 checks failed"; exit "$(cat "$BOARD/verify")" ;;
     "rauc status mark-good") exit "$(cat "$BOARD/rauc")" ;;
@@ -50,6 +50,7 @@ class Board(unittest.TestCase):
         self.write("active", "faceptor.service\n")
         for name, text in {"published": "100", "verify": "0", "rauc": "0", "filesystem": "ext2/ext3", "calls": ""}.items():
             self.write(name, text)
+        self.write("journal", "the camera is missing\n")
         self.write("cmdline", "ro quiet\n")
         self.write("lib/reported", OLD)
         self.write("bundle/version", f"{NEW}\n")
@@ -198,6 +199,13 @@ class Examination(Board):
         self.write("active", "")
         self.start("b", NEW)
         self.failed("faceptor.service was not READY after 1 s: the camera is missing")
+
+    def test_a_service_that_said_nothing(self):
+        self.install()
+        self.write("active", "")
+        self.write("journal", "")
+        self.start("b", NEW)
+        self.failed("faceptor.service was not READY after 1 s. Slot a runs")
 
     def test_a_second_service_that_is_not_ready(self):
         self.write("active", "faceptor.service\nfaceptor@video2.service\n")
