@@ -65,9 +65,34 @@ impl Size {
     }
 
     /// Returns true if this size would magnify the picture needlessly.
-    pub(super) fn magnifies(&self, picture: &impl Pixels) -> bool {
+    pub(super) fn magnifies(&self, [width, height]: [usize; 2]) -> bool {
         let fit = |side: usize, of: usize| side as f64 / of as f64;
-        fit(self.width, picture.width()).min(fit(self.height, picture.height())) > MAX_MAGNIFICATION
+        fit(self.width, width).min(fit(self.height, height)) > MAX_MAGNIFICATION
+    }
+}
+
+/// A frame whose pixels an input of the finder is filled from. A search takes it as an object, so that it is compiled once and not for
+/// every pixel format; the loops over pixels are compiled for each.
+pub(super) trait Samples {
+    /// Returns width and height in pixels.
+    fn size(&self) -> [usize; 2];
+    /// Fills an input with the whole picture.
+    fn fill_letterbox(&self, letterbox: &mut Letterbox, normalization: &Normalization, input: &mut [f32]);
+    /// Fills an input with a part of the picture.
+    fn fill_placement(&self, placement: &Placement, normalization: &Normalization, input: &mut [f32]);
+}
+
+impl<P: Pixels> Samples for P {
+    fn size(&self) -> [usize; 2] {
+        [self.width(), self.height()]
+    }
+
+    fn fill_letterbox(&self, letterbox: &mut Letterbox, normalization: &Normalization, input: &mut [f32]) {
+        letterbox.fill(self, normalization, input);
+    }
+
+    fn fill_placement(&self, placement: &Placement, normalization: &Normalization, input: &mut [f32]) {
+        placement.fill_sparse(self, normalization, input);
     }
 }
 
@@ -143,16 +168,27 @@ impl Detector {
         purpose: Purpose,
         limit: usize,
     ) -> Result<Detections> {
+        self.find_in(engine, picture, purpose, limit)
+    }
+
+    fn find_in(
+        &mut self,
+        engine: &mut Engine,
+        picture: &dyn Samples,
+        purpose: Purpose,
+        limit: usize,
+    ) -> Result<Detections> {
         self.candidates.clear();
         let mut smallest = true;
         for size in self.sizes.iter_mut().filter(|size| size.serves(purpose)) {
-            if !std::mem::take(&mut smallest) && size.magnifies(picture) {
+            if !std::mem::take(&mut smallest) && size.magnifies(picture.size()) {
                 continue;
             }
             size.letterbox.set_sparse(purpose == Purpose::Live);
-            size.letterbox.fill(picture, &self.normalization, engine.input(size.input).map_err(Error::network)?);
+            let input = engine.input(size.input).map_err(Error::network)?;
+            picture.fill_letterbox(&mut size.letterbox, &self.normalization, input);
             let candidates = &mut self.candidates;
-            collect(size, self.threshold, engine, picture, |found| candidates.push(found))?;
+            collect(size, self.threshold, engine, picture.size(), |found| candidates.push(found))?;
         }
         Ok(self.candidates.suppress(self.overlap, limit))
     }
@@ -166,14 +202,25 @@ impl Detector {
         roll: f32,
         limit: usize,
     ) -> Result<Detections> {
+        self.find_rolled_in(engine, picture, roll, limit)
+    }
+
+    fn find_rolled_in(
+        &mut self,
+        engine: &mut Engine,
+        picture: &dyn Samples,
+        roll: f32,
+        limit: usize,
+    ) -> Result<Detections> {
         self.candidates.clear();
         let mut smallest = true;
         for size in self.sizes.iter().filter(|size| size.live) {
-            if !std::mem::take(&mut smallest) && size.magnifies(picture) {
+            if !std::mem::take(&mut smallest) && size.magnifies(picture.size()) {
                 continue;
             }
-            let place = Placement::middle([picture.width(), picture.height()], roll, [size.width, size.height]);
-            place.fill_sparse(picture, &self.normalization, engine.input(size.input).map_err(Error::network)?);
+            let place = Placement::middle(picture.size(), roll, [size.width, size.height]);
+            let input = engine.input(size.input).map_err(Error::network)?;
+            picture.fill_placement(&place, &self.normalization, input);
             for grid in &size.grids {
                 let output = engine.output(grid.tensor).map_err(Error::network)?;
                 decode(output, &grid.cells, self.threshold, |found| self.candidates.push(place.to_picture(&found)));
@@ -192,7 +239,7 @@ impl Detector {
         let serving = (0..self.sizes.len()).filter(|&size| self.sizes[size].photo);
         serving
             .enumerate()
-            .filter(|&(nth, size)| nth == 0 || !self.sizes[size].magnifies(photo))
+            .filter(|&(nth, size)| nth == 0 || !self.sizes[size].magnifies([photo.width(), photo.height()]))
             .map(|(_, size)| size)
             .collect()
     }
@@ -219,7 +266,7 @@ impl Detector {
             size.letterbox.set_sparse(false);
             size.letterbox.fill(photo, &self.normalization, engine.input(size.input).map_err(Error::network)?);
             let (candidates, others) = (&mut self.candidates, &mut self.weak);
-            collect(size, weak, engine, photo, |found| match found.score >= threshold {
+            collect(size, weak, engine, [photo.width(), photo.height()], |found| match found.score >= threshold {
                 true => candidates.push(found),
                 false => others.push(found),
             })?;
@@ -258,6 +305,10 @@ impl Detector {
 
     /// Returns the faces in the prepared input, for the live loop.
     pub fn find_swept(&mut self, engine: &mut Engine, picture: &impl Pixels, limit: usize) -> Result<Detections> {
+        self.find_swept_in(engine, [picture.width(), picture.height()], limit)
+    }
+
+    fn find_swept_in(&mut self, engine: &mut Engine, picture: [usize; 2], limit: usize) -> Result<Detections> {
         self.candidates.clear();
         let mut smallest = true;
         for size in self.sizes.iter().filter(|size| size.live) {
@@ -272,12 +323,12 @@ impl Detector {
     }
 }
 
-/// Runs one size on its input and hands over every cell whose score reaches `threshold`.
+/// Runs one size on its input and hands over every cell whose score reaches `threshold`. `picture` is the picture's size.
 pub(super) fn collect(
     size: &Size,
     threshold: f32,
     engine: &mut Engine,
-    picture: &impl Pixels,
+    picture: [usize; 2],
     mut candidate: impl FnMut(Detection),
 ) -> Result<()> {
     for grid in &size.grids {
@@ -306,13 +357,13 @@ pub(super) fn decode(output: &[f32], grid: &Cells, threshold: f32, mut found: im
 }
 
 /// Maps a detection to picture pixels and clips its box at the picture's edge.
-pub(super) fn to_picture(found: &Detection, letterbox: &Letterbox, picture: &impl Pixels) -> Detection {
+pub(super) fn to_picture(found: &Detection, letterbox: &Letterbox, picture: [usize; 2]) -> Detection {
     let [left, top, right, bottom] = found.edges;
     let [left, top] = letterbox.to_picture(left, top);
     let [right, bottom] = letterbox.to_picture(right, bottom);
     let keypoints = found.keypoints.map(|[x, y]| letterbox.to_picture(x, y));
     let placed = Detection { score: found.score, edges: [left, top, right, bottom], keypoints };
-    placed.clipped([picture.width(), picture.height()])
+    placed.clipped(picture)
 }
 
 #[cfg(test)]
@@ -359,7 +410,7 @@ mod tests {
         let plain = Normalization { mean: [0.0; 3], std: [1.0; 3], bgr: false };
         letterbox.fill(&picture, &plain, &mut vec![0.0; 7500]);
         let found = Detection { score: 0.9, edges: [-10.0, 5.0, 20.0, 80.0], keypoints: [[-1.0, 2.0]; 5] };
-        let placed = to_picture(&found, &letterbox, &picture);
+        let placed = to_picture(&found, &letterbox, [100, 50]);
         assert_eq!(placed.edges, [0.0, 10.5, 40.5, 50.0]);
         assert_eq!(placed.keypoints[0], [-1.5, 4.5]);
     }

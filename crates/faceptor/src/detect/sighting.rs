@@ -7,7 +7,7 @@
 //! `docs/privacy.md` has the measured coverage and the area of false places.
 
 use crate::detect::detection::{Detection, Detections, MAX_FACES};
-use crate::detect::detector::{Detector, collect, decode, to_picture};
+use crate::detect::detector::{Detector, Samples, collect, decode, to_picture};
 use crate::detect::placement::Placement;
 use crate::detect::search::PhotoSearch;
 use crate::detect::tiles;
@@ -75,18 +75,23 @@ impl Detector {
     /// Finds the faces of a frame as [`Detector::find`] does for the live loop, and the other places that may show one, also with
     /// a closer look.
     pub(crate) fn sight_frame(&mut self, engine: &mut Engine, picture: &impl Pixels) -> Result<FrameSightings> {
+        self.sight_samples(engine, picture)
+    }
+
+    fn sight_samples(&mut self, engine: &mut Engine, picture: &dyn Samples) -> Result<FrameSightings> {
         self.candidates.clear();
         self.weak.clear();
         let (overlap, threshold) = (self.overlap, self.threshold);
         let mut smallest = true;
         for size in self.sizes.iter_mut().filter(|size| size.live) {
-            if !std::mem::take(&mut smallest) && size.magnifies(picture) {
+            if !std::mem::take(&mut smallest) && size.magnifies(picture.size()) {
                 continue;
             }
             size.letterbox.set_sparse(true);
-            size.letterbox.fill(picture, &self.normalization, engine.input(size.input).map_err(Error::network)?);
+            let input = engine.input(size.input).map_err(Error::network)?;
+            picture.fill_letterbox(&mut size.letterbox, &self.normalization, input);
             let (candidates, others) = (&mut self.candidates, &mut self.weak);
-            collect(size, IN_FRAME.min(threshold), engine, picture, |found| match found.score >= threshold {
+            collect(size, IN_FRAME.min(threshold), engine, picture.size(), |found| match found.score >= threshold {
                 true => candidates.push(found),
                 false => others.push(found),
             })?;
@@ -98,14 +103,15 @@ impl Detector {
         let closer = self.photo_size_of(CLOSER_PX).filter(|&index| !self.sizes[index].live);
         let Some(size) = closer.and_then(|index| self.sizes.get_mut(index)) else { return Ok(seen) };
         size.letterbox.set_sparse(true);
-        size.letterbox.fill(picture, &self.normalization, engine.input(size.input).map_err(Error::network)?);
+        let input = engine.input(size.input).map_err(Error::network)?;
+        picture.fill_letterbox(&mut size.letterbox, &self.normalization, input);
         for grid in &size.grids {
             let output = engine.output(grid.tensor).map_err(Error::network)?;
             // Each output by itself: a crowd has many cells with such scores.
             self.weak.clear();
             let weak = &mut self.weak;
             decode(output, &grid.cells, IN_CLOSER_FRAME, |found| {
-                weak.push(to_picture(&found, &size.letterbox, picture));
+                weak.push(to_picture(&found, &size.letterbox, picture.size()));
             });
             seen.add(&self.weak.suppress(overlap, MAX_FACES), overlap);
             seen.are_all &= self.weak.left_out() == 0;
@@ -114,7 +120,7 @@ impl Detector {
         let mut kept = heapless::Vec::new();
         for (number, place) in seen.others.iter().enumerate() {
             let fill = |input: &Placement, normalization: &Normalization, values: &mut [f32]| {
-                input.fill_sparse(picture, normalization, values);
+                picture.fill_placement(input, normalization, values);
             };
             if number >= MAX_LOOKS || self.is_seen_again(engine, place, AGAIN_IN_FRAME, fill)? {
                 // It has room for as many.
