@@ -54,8 +54,8 @@ pub struct UpdateArguments {
     /// /var/lib/faceptor-bundles].
     #[arg(long, value_name = "DIR")]
     state_dir: Option<PathBuf>,
-    /// The control socket of the service. May be given several times: every loop must run the new network then [default: `control`
-    /// of the configuration, or /run/faceptor/faceptor.sock].
+    /// The control socket of the service. May be given several times: every loop must run the new network then [default: the
+    /// configuration's `control`, or /run/faceptor/faceptor.sock].
     #[arg(long, value_name = "SOCKET")]
     control: Vec<PathBuf>,
     /// The command of the shell that restarts the service.

@@ -43,7 +43,7 @@ fn a_push_reaches_the_right_server_and_no_other() {
         ("other-host", "not for the host localhost"),
         ("expired", "has expired"),
         ("by-foreign", "signed by no trusted authority"),
-        // An authority's own certificate is no server's.
+        // A server must not present an authority's own certificate.
         ("foreign", "the server's certificate is"),
     ] {
         let server = Server::encrypted(certificates.server(name));

@@ -101,7 +101,7 @@ pub fn compare(candidates: &mut [Candidate], gallery: Option<&Gallery>, name: &s
 }
 
 /// Reports for each candidate whether it is unlike the person's other photos: those in the gallery or, for a new person, those
-/// of the set that are alike. Where none stand for the person, all are refused, because any may be a wrong one.
+/// of the set that are alike. Where no photos stand for the person, all are refused, because any may be a wrong one.
 fn unlike_the_others(candidates: &[Candidate], own: &[&Template], limits: &Limits) -> Vec<bool> {
     let set = PhotoSet::of(candidates.iter().map(|candidate| &candidate.stored.template).chain(own.iter().copied()));
     let count = candidates.len();
