@@ -73,7 +73,7 @@ impl DemoClip {
         // Portrait coordinates in 65536ths of a pixel, so that they grow by whole steps along a row.
         let fixed = |value: f64| (value * 65536.0).round() as i64;
         let (step_u, step_v) = (cos / scale, -sin / scale);
-        for (y, row) in picture.bytes_mut().chunks_exact_mut(WIDTH * 3).enumerate() {
+        for (y, row) in picture.bytes_mut().as_chunks_mut::<{ WIDTH * 3 }>().0.iter_mut().enumerate() {
             let (dx, dy) = (-middle.0, y as f64 - middle.1);
             let from = [FACE.0 + step_u * dx - step_v * dy, FACE.1 + step_v * dx + step_u * dy].map(fixed);
             self.portrait.sample_line(from, [step_u, step_v].map(fixed), WALL, row);

@@ -130,7 +130,7 @@ impl Difference {
         match task.kind {
             TaskKind::Landmarks => {
                 self.count_unequal(found, expected);
-                for (a, b) in found.chunks_exact(2).zip(expected.chunks_exact(2)) {
+                for (a, b) in found.as_chunks::<2>().0.iter().zip(expected.as_chunks::<2>().0.iter()) {
                     let moved = f64::from(a[0] - b[0]).hypot(f64::from(a[1] - b[1])) * size as f64;
                     self.add(moved);
                     self.decide(moved > MOVED_PX || !moved.is_finite());

@@ -334,7 +334,7 @@ impl Reference {
         if bytes.len() as u64 != expected {
             return Err(ReferenceError::Length { path: self.path(name), expected, found: bytes.len() as u64 });
         }
-        Ok(bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect())
+        Ok(bytes.as_chunks().0.iter().map(|b| f32::from_le_bytes(*b)).collect())
     }
 
     /// Returns the number of faces in all pictures: the rows of each tensor.

@@ -228,7 +228,7 @@ fn is_allowed(c: char) -> bool {
 
 /// Returns whether this program gives such names to versions. No other file is ever removed.
 fn is_version_name(name: &str) -> bool {
-    let hash = name.rsplit_once('-').map(|(_, hash)| hash.split_once('.').map_or((hash, "2"), |parts| parts));
+    let hash = name.rsplit_once('-').map(|(_, hash)| hash.split_once('.').unwrap_or((hash, "2")));
     !name.starts_with('.')
         && name.chars().all(is_allowed)
         && hash.is_some_and(|(hash, number)| {

@@ -51,7 +51,7 @@ fn film<'a>(pictures: impl IntoIterator<Item = &'a RgbImage>) -> Vec<u8> {
 /// Returns the planes Y, U, V of RGB pixels, full range.
 fn planes(rgb: &[u8]) -> Vec<u8> {
     let plane = |weights: [f32; 3], offset: f32| {
-        rgb.chunks_exact(3).map(move |pixel| {
+        rgb.as_chunks::<3>().0.iter().map(move |pixel| {
             let sum: f32 = pixel.iter().zip(weights).map(|(value, weight)| f32::from(*value) * weight).sum();
             (sum + offset).round() as u8
         })
@@ -116,7 +116,7 @@ fn filters_start_anew_at_a_cut() -> Result<()> {
 /// The demo clip's frame with a hand that covers the face while `share`, its way across the frame, is about a half.
 fn with_hand(picture: &mut Picture, [x, y]: [f64; 2], share: f64) {
     let middle = [x + (share - 0.5) * 520.0, y + 10.0];
-    for (index, pixel) in picture.bytes_mut().chunks_exact_mut(3).enumerate() {
+    for (index, pixel) in picture.bytes_mut().as_chunks_mut::<3>().0.iter_mut().enumerate() {
         let [across, down] = [(index % WIDTH) as f64 - middle[0], (index / WIDTH) as f64 - middle[1]];
         let fingers = down < 0.0 && down > -190.0 && across.abs() < 90.0 && (across.abs() as usize / 12) % 4 != 3;
         if fingers || (across / 90.0).hypot(down / 110.0) < 1.0 {

@@ -94,7 +94,7 @@ fn compare(
 ) {
     match kind {
         TaskKind::Landmarks => {
-            for (a, b) in found.chunks_exact(2).zip(expected.chunks_exact(2)) {
+            for (a, b) in found.as_chunks::<2>().0.iter().zip(expected.as_chunks::<2>().0.iter()) {
                 let moved = ((a[0] - b[0]).powi(2) + (a[1] - b[1]).powi(2)).sqrt() * size;
                 d.add(moved);
                 d.decide(moved > 0.5);

@@ -78,7 +78,7 @@ fn play_within(
 
 /// Mixes `other` into the pixels of columns `from..`: all of it at `share` 1.
 fn paint(picture: &mut Picture, from: usize, share: f32, other: &dyn Fn(usize, usize) -> [u8; 3]) {
-    for (index, pixel) in picture.bytes_mut().chunks_exact_mut(3).enumerate() {
+    for (index, pixel) in picture.bytes_mut().as_chunks_mut::<3>().0.iter_mut().enumerate() {
         let (x, y) = (index % WIDTH, index / WIDTH);
         if x >= from {
             let other = other(x, y);
@@ -137,9 +137,9 @@ fn goings() -> Vec<Going<'static>> {
             GOES + 20,
             Box::new(move |frame, picture| {
                 let shift = (32 * frame.saturating_sub(GOES) as usize).min(WIDTH);
-                for row in picture.bytes_mut().chunks_exact_mut(3 * WIDTH) {
+                for row in picture.bytes_mut().as_chunks_mut::<{ 3 * WIDTH }>().0 {
                     row.copy_within(..3 * (WIDTH - shift), 3 * shift);
-                    row[..3 * shift].chunks_exact_mut(3).for_each(|pixel| pixel.copy_from_slice(&WALL));
+                    row[..3 * shift].as_chunks_mut::<3>().0.iter_mut().for_each(|pixel| pixel.copy_from_slice(&WALL));
                 }
             }),
         ),

@@ -224,7 +224,7 @@ pub fn source<'a>(image: &records::Image, bytes: &'a [u8]) -> Outcome<Source<'a>
     }
     let mut picture = Picture::default();
     view.to_picture(&mut picture);
-    picture.bytes_mut().chunks_exact_mut(3).for_each(|pixel| pixel.swap(0, 2));
+    picture.bytes_mut().as_chunks_mut::<3>().0.iter_mut().for_each(|pixel| pixel.swap(0, 2));
     Ok(Source::Reversed(picture))
 }
 

@@ -65,7 +65,7 @@ impl Graph {
     pub fn floats(&self, id: ValueId) -> Option<Vec<f32>> {
         let slot = self.slot(id);
         let constant = slot.constant.as_ref().filter(|_| slot.element == Element::F32)?;
-        Some(constant.bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect())
+        Some(constant.bytes.as_chunks().0.iter().map(|b| f32::from_le_bytes(*b)).collect())
     }
 
     /// Returns the value of a float constant whose elements are all equal.

@@ -257,7 +257,7 @@ mod tests {
 
     fn floats(path: &Path) -> Vec<f32> {
         let bytes = std::fs::read(path).expect("a fixture");
-        bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect()
+        bytes.as_chunks().0.iter().map(|b| f32::from_le_bytes(*b)).collect()
     }
 
     #[test]

@@ -77,8 +77,7 @@ impl EvalOp for StepOperator {
             let bytes = slot.constant.as_ref().map(|constant| constant.bytes.as_slice()).unwrap_or_default();
             let tensor = match slot.element {
                 Element::F32 => {
-                    let floats: Vec<f32> =
-                        bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect();
+                    let floats: Vec<f32> = bytes.as_chunks().0.iter().map(|b| f32::from_le_bytes(*b)).collect();
                     Tensor::from_shape(&slot.shape, &floats)?
                 }
                 _ => Tensor::from_shape(&slot.shape, bytes)?,

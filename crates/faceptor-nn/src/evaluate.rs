@@ -26,7 +26,7 @@ impl TensorData {
     pub fn from_le_bytes(element: Element, bytes: &[u8]) -> TensorData {
         match element {
             Element::F32 => {
-                let floats = bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]));
+                let floats = bytes.as_chunks().0.iter().map(|b| f32::from_le_bytes(*b));
                 TensorData::F32(floats.collect())
             }
             Element::U8 => TensorData::U8(bytes.to_vec()),

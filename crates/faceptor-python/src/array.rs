@@ -161,7 +161,7 @@ pub fn copy(image: &Bound<'_, PyAny>, layout: &Layout, max_pixels: u64) -> Outco
     let borrowed = array.try_readonly().map_err(|reason| Failure::image(reason.to_string()))?;
     let mut bytes = bytes_of(borrowed.as_array(), needed)?;
     if layout.reversed {
-        bytes.chunks_exact_mut(3).for_each(|pixel| pixel.swap(0, 2));
+        bytes.as_chunks_mut::<3>().0.iter_mut().for_each(|pixel| pixel.swap(0, 2));
     }
     // Grey arrays hold 0 to 255; cameras' YUV mostly 16 to 235.
     let usual = if format == PixelFormat::Grey { Colour::Bt601Full } else { Colour::default() };

@@ -169,7 +169,7 @@ impl Record {
             let annotate = |picture: &Picture| overlay::annotate(picture, &self.analysis, &self.decoders);
             let mut bytes = image.with_picture(&mut memory, annotate).into_bytes();
             if reversed {
-                bytes.chunks_exact_mut(3).for_each(|pixel| pixel.swap(0, 2));
+                bytes.as_chunks_mut::<3>().0.iter_mut().for_each(|pixel| pixel.swap(0, 2));
             }
             Ok(bytes)
         };

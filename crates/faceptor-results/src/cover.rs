@@ -147,7 +147,8 @@ fn by_keypoints(face: &Detection) -> Option<(Point, f32, Point)> {
     let between = |a: Point, b: Point| [(a[0] + b[0]) / 2.0, (a[1] + b[1]) / 2.0];
     let (eyes, mouth) = (between(left_eye, right_eye), between(left_mouth, right_mouth));
     let side = (BOX_OF_EYES * distance(left_eye, right_eye)).max(BOX_OF_HEIGHT * distance(eyes, mouth));
-    Some((between(eyes, mouth), side, up(face)?)).filter(|_| side.is_finite())
+    let up = up(face)?;
+    side.is_finite().then(|| (between(eyes, mouth), side, up))
 }
 
 fn distance(a: Point, b: Point) -> f32 {
@@ -228,7 +229,7 @@ impl Covers {
                     Style::Solid => SOLID,
                 };
                 for row in rows(picture, [from_x, to_x], [from_y, to_y]) {
-                    row.chunks_exact_mut(3).for_each(|pixel| pixel.copy_from_slice(&colour));
+                    row.as_chunks_mut::<3>().0.iter_mut().for_each(|pixel| pixel.copy_from_slice(&colour));
                 }
             }
         }
@@ -266,7 +267,7 @@ fn rows(
 
 fn mean(picture: &mut Picture, across: [usize; 2], down: [usize; 2]) -> [u8; 3] {
     let (mut sum, mut count) = ([0u64; 3], 0u64);
-    for pixel in rows(picture, across, down).flat_map(|row| row.chunks_exact(3)) {
+    for pixel in rows(picture, across, down).flat_map(|row| row.as_chunks::<3>().0.iter()) {
         sum.iter_mut().zip(pixel).for_each(|(sum, value)| *sum += u64::from(*value));
         count += 1;
     }
@@ -385,7 +386,12 @@ mod tests {
             assert!(changes <= 8, "{side}: {changes} changes");
         }
         let mut ramp = Picture::filled(8, 4, [0; 3]);
-        ramp.bytes_mut().chunks_exact_mut(3).enumerate().for_each(|(index, pixel)| pixel[0] = (index % 8) as u8 * 10);
+        ramp.bytes_mut()
+            .as_chunks_mut::<3>()
+            .0
+            .iter_mut()
+            .enumerate()
+            .for_each(|(index, pixel)| pixel[0] = (index % 8) as u8 * 10);
         let mut covers = Covers::new(Style::Pixelated);
         covers.push(Some(Area { edges: [0.5, 0.5, 7.0, 3.0] }));
         covers.apply(&mut ramp);

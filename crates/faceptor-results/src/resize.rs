@@ -55,7 +55,7 @@ impl Resizer {
         for (row, across) in rows {
             let (upper, lower) =
                 (&bytes[across.first * stride..][..stride], &bytes[across.second * stride..][..stride]);
-            for (pixel, along) in row.chunks_exact_mut(3).zip(&self.columns) {
+            for (pixel, along) in row.as_chunks_mut::<3>().0.iter_mut().zip(&self.columns) {
                 let (left, right) = (along.first * 3, along.second * 3);
                 for (channel, value) in pixel.iter_mut().enumerate() {
                     let mix = |row: &[u8]| {

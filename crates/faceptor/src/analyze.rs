@@ -109,7 +109,7 @@ impl Pipeline {
             let mut face = Face::blank(self.decoders());
             (face.id, face.detection, face.to_picture) = (faces.len() as u32 + 1, *detection, to_picture);
             face.picture = Some([picture.width(), picture.height()]);
-            face.windows = self.windows(&to_picture, Some(detection).filter(|_| locate != Locate::Aligned));
+            face.windows = self.windows(&to_picture, (locate != Locate::Aligned).then_some(detection));
             self.analyze_face(&pyramid, &mut face, &mut observer)?;
             face.detection = face.detection.clipped([picture.width(), picture.height()]);
             faces.push(face);

@@ -163,7 +163,7 @@ impl OutputMean {
         match Prediction::averaging(task.kind) {
             Averaging::Points => {
                 let place = |n: f32| view.to_first(f64::from(n), warp) as f32;
-                for (index, point) in self.output.chunks_exact_mut(2).enumerate() {
+                for (index, point) in self.output.as_chunks_mut::<2>().0.iter_mut().enumerate() {
                     let [x, y] = [output[2 * twin(index)], output[2 * twin(index) + 1]];
                     join(&mut point[0], place(if view.mirrored { 1.0 - x } else { x }));
                     join(&mut point[1], place(y));
@@ -239,8 +239,8 @@ mod tests {
         let found = mean(&task(TaskKind::Parsing, &[0, 2, 1]), [3, 2, 2], &first, &[(MIRRORED, &second)]);
         // The corners of the finer grid are those of the look's.
         let corners = [0, 2 * FINER - 1].map(|y| [0, 2 * FINER - 1].map(|x| y * 2 * FINER + x)).concat();
-        let classes = found.chunks_exact(4 * FINER * FINER);
-        let found: Vec<f32> = classes.flat_map(|class| corners.iter().map(|&corner| class[corner])).collect();
+        let (classes, _) = found.as_chunks::<{ 4 * FINER * FINER }>();
+        let found: Vec<f32> = classes.iter().flat_map(|class| corners.iter().map(|&corner| class[corner])).collect();
         assert_eq!(found, [0.0, 1.0, 2.0, 3.0, 11.0, 20.0, 30.0, 40.0, 50.0, 60.0, 70.0, 80.0]);
     }
 

@@ -106,11 +106,11 @@ impl Geometry {
     /// Encodes a row. The usual layout has its own loop, which the compiler vectorizes.
     fn encode_row(&self, row: &[u8], target: &mut [u8]) {
         let at = |offset| Field { offset, length: 8, msb_right: 0 };
-        let colours = row.chunks_exact(3);
+        let colours = row.as_chunks::<3>().0.iter();
         match (self.pixel_bytes, self.red, self.green, self.blue) {
             (4, red, green, blue) if [red, green, blue] == [at(16), at(8), at(0)] => {
                 let alpha = (self.opaque >> 24) as u8;
-                for (pixel, rgb) in target.chunks_exact_mut(4).zip(colours) {
+                for (pixel, rgb) in target.as_chunks_mut::<4>().0.iter_mut().zip(colours) {
                     pixel.copy_from_slice(&[rgb[2], rgb[1], rgb[0], alpha]);
                 }
             }

@@ -83,7 +83,7 @@ pub fn fixture(name: &str) -> PathBuf {
 /// When the file cannot be read.
 pub fn read_floats(path: &Path) -> Vec<f32> {
     let bytes = fs::read(path).unwrap_or_else(|error| panic!("cannot read {}: {error}", path.display()));
-    bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect()
+    bytes.as_chunks().0.iter().map(|b| f32::from_le_bytes(*b)).collect()
 }
 
 /// A temporary directory of one test, removed when the test ends.

@@ -39,7 +39,7 @@ pub(crate) fn pack(kernel: Kernel, b: &[f32], columns: usize, depth: usize, stri
 /// Copies one panel whose columns lie side by side already, in pieces of fixed length, which need no call.
 fn copy<const N: usize>(b: &[f32], stride: usize, width: usize, panel: &mut [f32]) {
     for (k, row) in panel.chunks_exact_mut(width).enumerate() {
-        for (to, from) in row.chunks_exact_mut(N).zip(b[k * stride..].chunks_exact(N)) {
+        for (to, from) in row.as_chunks_mut::<N>().0.iter_mut().zip(b[k * stride..].as_chunks::<N>().0.iter()) {
             to.copy_from_slice(from);
         }
     }
@@ -71,7 +71,7 @@ pub(super) fn multiply<const FUSED: bool>(a: Strided<'_>, rows: usize, depth: us
         while row < rows {
             let here = ROWS.min(rows - row);
             let mut sums = [[0f32; WIDTH]; ROWS];
-            for (k, b) in b.chunks_exact(WIDTH).enumerate() {
+            for (k, b) in b.as_chunks::<WIDTH>().0.iter().enumerate() {
                 for (i, sums) in sums.iter_mut().enumerate() {
                     // Rows past the end repeat the last one; their sums are dropped.
                     let a = a.values[(row + i.min(here - 1)) * a.row_stride + k * a.depth_stride];

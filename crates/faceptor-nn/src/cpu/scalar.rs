@@ -18,7 +18,7 @@ pub(super) fn multiply_int8(a: &[u8], rows: usize, weights: &PackedInt8, out: &m
             // Rows past the end repeat the last one; their sums are dropped.
             let a: [&[u8]; ROWS] = std::array::from_fn(|i| &a[(row + i.min(here - 1)) * depth..][..depth]);
             let mut sums = [[0i32; WIDTH]; ROWS];
-            for (k, w) in values.chunks_exact(WIDTH).enumerate() {
+            for (k, w) in values.as_chunks::<WIDTH>().0.iter().enumerate() {
                 for (sums, a) in sums.iter_mut().zip(a) {
                     // Through 16 bits, for which CPUs have a widening multiplication.
                     let a = a[k] as i16 as i32;

@@ -131,8 +131,8 @@ fn reduce(by: Reduction, reduced: &Reduced, x: &[f32], out: &mut [f32]) {
 #[inline(always)]
 pub(crate) fn sum_of(x: &[f32], f: impl Fn(f32) -> f32) -> f32 {
     let mut lanes = [0f32; 16];
-    let chunks = x.chunks_exact(16);
-    let rest: f32 = chunks.remainder().iter().map(|x| f(*x)).sum();
+    let (chunks, rest) = x.as_chunks::<16>();
+    let rest: f32 = rest.iter().map(|x| f(*x)).sum();
     for chunk in chunks {
         lanes.iter_mut().zip(chunk).for_each(|(l, x)| *l += f(*x));
     }

@@ -52,9 +52,9 @@ fn softmax(len: usize, stride: usize, x: &[f32], out: &mut [f32]) {
     for (x, out) in x.chunks_exact(len * stride).zip(out.chunks_exact_mut(len * stride)) {
         if stride == 1 {
             let mut lanes = [f32::NEG_INFINITY; 16];
-            let chunks = x.chunks_exact(16);
-            let rest = chunks.remainder().iter().copied().fold(f32::NEG_INFINITY, f32::max);
-            chunks.for_each(|c| lanes.iter_mut().zip(c).for_each(|(l, x)| *l = l.max(*x)));
+            let (chunks, rest) = x.as_chunks::<16>();
+            let rest = rest.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+            chunks.iter().for_each(|c| lanes.iter_mut().zip(c).for_each(|(l, x)| *l = l.max(*x)));
             let max = lanes.iter().copied().fold(rest, f32::max);
             out.iter_mut().zip(x).for_each(|(o, x)| *o = exp(x - max));
             let factor = 1.0 / sum_of(out, |x| x);

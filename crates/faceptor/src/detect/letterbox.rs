@@ -162,7 +162,7 @@ impl Letterbox {
                 shrink_row(picture, tap.first + offset * self.down.stride, &self.across, &mut self.row);
                 self.sum.iter_mut().zip(&self.row).for_each(|(sum, value)| *sum += weight * value);
             }
-            for (x, pixel) in self.sum.chunks_exact(3).enumerate() {
+            for (x, pixel) in self.sum.as_chunks::<3>().0.iter().enumerate() {
                 let rgb = picture.mean_rgb([pixel[0], pixel[1], pixel[2]]);
                 for (channel, value) in rgb.into_iter().enumerate() {
                     let (to, value) = normalization.apply(channel, value);
@@ -175,7 +175,7 @@ impl Letterbox {
 
 /// Scales one source row along x: `row` holds triples as the picture stores them, converted once at the end.
 fn shrink_row(picture: &impl Pixels, y: usize, across: &Axis, row: &mut [f32]) {
-    for (&tap, pixel) in across.taps.iter().zip(row.chunks_exact_mut(3)) {
+    for (&tap, pixel) in across.taps.iter().zip(row.as_chunks_mut::<3>().0.iter_mut()) {
         let mut sum = [0.0f32; 3];
         for (offset, &weight) in across.weights(tap).iter().enumerate() {
             let stored = picture.stored(tap.first + offset * across.stride, y);

@@ -81,14 +81,16 @@ impl Downscaled {
             let rows = read(first, (first + block).min(pixels.height()));
             for y in rows.clone() {
                 // A few values up to 255 fit into 16 bits.
-                for (sums, x) in self.sums.chunks_exact_mut(3).zip((left..right).step_by(block)) {
+                for (sums, x) in self.sums.as_chunks_mut::<3>().0.iter_mut().zip((left..right).step_by(block)) {
                     for x in read(x, (x + block).min(right)) {
                         let stored = pixels.stored(x, y);
                         (0..3).for_each(|c| sums[c] += u16::from(stored[c]));
                     }
                 }
             }
-            for (index, (out, sums)) in out.chunks_exact_mut(3).zip(self.sums.chunks_exact(3)).enumerate() {
+            for (index, (out, sums)) in
+                out.as_chunks_mut::<3>().0.iter_mut().zip(self.sums.as_chunks::<3>().0.iter()).enumerate()
+            {
                 let x = left + index * block;
                 let count = (read(x, (x + block).min(right)).len() * rows.len()) as u16;
                 (0..3).for_each(|c| out[c] = ((sums[c] + count / 2) / count) as u8);

@@ -190,7 +190,7 @@ impl<'a> ImageView<'a> {
         picture.reshape(self.width, self.height);
         each_format!(self, pixels => {
             for (y, row) in picture.bytes_mut().chunks_exact_mut(self.width * 3).enumerate() {
-                for (x, pixel) in row.chunks_exact_mut(3).enumerate() {
+                for (x, pixel) in row.as_chunks_mut::<3>().0.iter_mut().enumerate() {
                     pixel.copy_from_slice(&pixels.rgb(x, y));
                 }
             }

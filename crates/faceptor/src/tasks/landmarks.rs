@@ -25,7 +25,7 @@ impl Landmarks {
     /// Decodes x, y pairs in network coordinates, 0..1 (the soft-argmax is part of the network).
     pub(super) fn read(&mut self, output: &[f32], warp: &Warp, to_picture: &Similarity) {
         self.points.clear();
-        self.points.extend(output.chunks_exact(2).map(|pair| {
+        self.points.extend(output.as_chunks::<2>().0.iter().map(|pair| {
             let (fx, fy) = (warp.to_frame(f64::from(pair[0])), warp.to_frame(f64::from(pair[1])));
             let (x, y) = to_picture.apply(fx, fy);
             [x as f32, y as f32]

@@ -68,7 +68,7 @@ fn append_planes(picture: &Picture, [width, height]: [usize; 2], out: &mut Vec<u
     out.resize(luma + width * height, 16);
     for y in 0..down {
         let row = &mut out[luma + (top + y) * width + left..][..across];
-        for (value, rgb) in row.iter_mut().zip(pixels[y * stride..][..across * 3].chunks_exact(3)) {
+        for (value, rgb) in row.iter_mut().zip(pixels[y * stride..][..across * 3].as_chunks::<3>().0.iter()) {
             let [r, g, b] = [rgb[0], rgb[1], rgb[2]].map(i32::from);
             *value = (((66 * r + 129 * g + 25 * b + 128) >> 8) + 16) as u8;
         }

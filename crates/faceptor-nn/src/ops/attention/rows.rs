@@ -124,10 +124,10 @@ fn softmax<'a, const FUSED: bool>(
 fn highest(scores: &[f32], start: f32) -> f32 {
     let larger = |a: f32, b: f32| if b > a { b } else { a };
     let mut lanes = [start; LANES];
-    let wide = scores.chunks_exact(LANES);
-    let few = wide.remainder().chunks_exact(FEW);
-    wide.for_each(|x| lanes.iter_mut().zip(x).for_each(|(l, x)| *l = larger(*l, *x)));
-    few.for_each(|x| lanes.iter_mut().zip(x).for_each(|(l, x)| *l = larger(*l, *x)));
+    let (wide, rest) = scores.as_chunks::<LANES>();
+    let (few, _) = rest.as_chunks::<FEW>();
+    wide.iter().for_each(|x| lanes.iter_mut().zip(x).for_each(|(l, x)| *l = larger(*l, *x)));
+    few.iter().for_each(|x| lanes.iter_mut().zip(x).for_each(|(l, x)| *l = larger(*l, *x)));
     across(lanes, larger)
 }
 
@@ -151,14 +151,14 @@ fn across(lanes: [f32; LANES], combine: impl Fn(f32, f32) -> f32) -> f32 {
 fn exponentials<const FUSED: bool>(scores: &mut [f32], factor: f32, shift: f32) -> f32 {
     let power = |x: f32| exp2_negative::<FUSED>(if FUSED { x.mul_add(factor, -shift) } else { x * factor - shift });
     let mut lanes = [0f32; LANES];
-    let mut wide = scores.chunks_exact_mut(LANES);
-    for x in &mut wide {
+    let (wide, rest) = scores.as_chunks_mut::<LANES>();
+    for x in wide {
         for (lane, x) in lanes.iter_mut().zip(x) {
             *x = power(*x);
             *lane += *x;
         }
     }
-    for x in wide.into_remainder().chunks_exact_mut(FEW) {
+    for x in rest.as_chunks_mut::<FEW>().0 {
         for (lane, x) in lanes.iter_mut().zip(x) {
             *x = power(*x);
             *lane += *x;

@@ -35,7 +35,7 @@ pub(super) fn decode(bytes: &[u8], max_pixels: u64) -> Result<Decoded> {
     let palette = reader.palette().map_err(broken)?;
     for (row, y) in indices.chunks_exact(across).zip(top..height) {
         let line = &mut rgb[y * width * 3..][..width * 3];
-        for (pixel, &index) in line.chunks_exact_mut(3).skip(left).zip(row) {
+        for (pixel, &index) in line.as_chunks_mut::<3>().0.iter_mut().skip(left).zip(row) {
             let at = usize::from(index) * 3;
             if let (Some(colour), true) = (palette.get(at..at + 3), Some(index) != transparent) {
                 pixel.copy_from_slice(colour);

@@ -49,7 +49,7 @@ pub(super) fn decode(bytes: &[u8], max_pixels: u64) -> Result<Decoded> {
         let row = reader.next_row().map_err(|error| part(cause(&error)))?;
         let row = row.ok_or_else(|| part("its data ends early".to_owned()))?;
         let line = &mut rgb[y * width * 3..][..width * 3];
-        let pixels = line.chunks_exact_mut(3).skip(left).step_by(across);
+        let pixels = line.as_chunks_mut::<3>().0.iter_mut().skip(left).step_by(across);
         match (colour, depth) {
             (_, BitDepth::Eight) => fill::<1>(pixels, row.data(), colour),
             (_, BitDepth::Sixteen) => fill::<2>(pixels, row.data(), colour),
@@ -72,7 +72,7 @@ pub(super) fn decode(bytes: &[u8], max_pixels: u64) -> Result<Decoded> {
 }
 
 /// Converts the samples of a row, of `BYTES` bytes each.
-fn fill<'a, const BYTES: usize>(pixels: impl Iterator<Item = &'a mut [u8]>, row: &[u8], colour: ColorType) {
+fn fill<'a, const BYTES: usize>(pixels: impl Iterator<Item = &'a mut [u8; 3]>, row: &[u8], colour: ColorType) {
     let value = |sample: &[u8]| match *sample {
         [high, low] => narrow(u16::from_be_bytes([high, low])),
         [byte] => byte,
@@ -81,7 +81,7 @@ fn fill<'a, const BYTES: usize>(pixels: impl Iterator<Item = &'a mut [u8]>, row:
     let channels = colour.samples();
     for (pixel, stored) in pixels.zip(row.chunks_exact(channels * BYTES)) {
         let mut samples = [0; 4];
-        for (sample, bytes) in samples.iter_mut().zip(stored.chunks_exact(BYTES)) {
+        for (sample, bytes) in samples.iter_mut().zip(stored.as_chunks::<BYTES>().0.iter()) {
             *sample = value(bytes);
         }
         let [a, b, c, d] = samples;
@@ -91,7 +91,7 @@ fn fill<'a, const BYTES: usize>(pixels: impl Iterator<Item = &'a mut [u8]>, row:
             3 => [a, b, c, 255],
             _ => [a, b, c, d],
         };
-        pixel.copy_from_slice(&[red, green, blue].map(|value| over_white(value, alpha)));
+        *pixel = [red, green, blue].map(|value| over_white(value, alpha));
     }
 }
 
