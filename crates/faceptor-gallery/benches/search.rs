@@ -1,47 +1,26 @@
 //! Measures the exact search: `cargo bench -p faceptor-gallery --bench search` prints, as Markdown, what a face in a live loop
 //! takes, and what galleries of up to 10,000 people take to be written and opened. With `-- --serve FOLDER` it takes requests for `make bench-search`, which compares a million templates with others.
 
-use std::fs::File;
 use std::hint::black_box;
-use std::io::{BufRead, Read, Write};
+use std::io::{BufRead, Write};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use faceptor_gallery::{
-    Decision, Details, Gallery, KeySource, Network, PassphraseCost, Platform, Roster, StoredTemplate, Template,
-};
+use faceptor_gallery::{Decision, Gallery, KeySource, Roster, Template};
 use faceptor_nn::Kernel;
 use faceptor_test_support::Folder;
+use synthetic::{DIMENSION, Numbers, PLATFORM};
 
-const DIMENSION: usize = 128;
+mod synthetic;
+
 const ROUNDS: usize = 2001;
 /// Queries of a comparison, each a template with noise.
 const QUERIES: usize = 16;
 
-/// Numbers of no meaning: a linear congruence.
-struct Numbers(u64);
-
-impl Numbers {
-    fn next(&mut self) -> f32 {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-        (self.0 >> 40) as f32 / (1 << 23) as f32 - 1.0
-    }
-
-    fn template(&mut self) -> Template {
-        Template::of(&std::array::from_fn::<f32, DIMENSION, _>(|_| self.next()), DIMENSION).expect("a direction")
-    }
-
-    /// Returns a template that is similar to another.
-    fn near(&mut self, other: &[i8]) -> Template {
-        let near: Vec<f32> = other.iter().map(|&number| f32::from(number) / 127.0 + 0.2 * self.next()).collect();
-        Template::of(&near, DIMENSION).expect("a direction")
-    }
+/// Returns a template around a centre.
+fn near(numbers: &mut Numbers, centre: &[f32], spread: f32) -> Template {
+    Template::of(&numbers.near(centre, spread), DIMENSION).expect("a direction")
 }
-
-const PLATFORM: Platform = Platform {
-    random: |bytes| File::open("/dev/urandom")?.read_exact(bytes),
-    create: |path| File::options().read(true).write(true).create(true).truncate(true).open(path),
-};
 
 fn key() -> KeySource {
     KeySource::from_file_content(&std::array::from_fn::<u8, 32, _>(|index| index as u8)).expect("a key")
@@ -56,26 +35,14 @@ fn roster(people: usize, photos: usize) -> (Roster, Vec<i8>) {
 
 /// Enrols people one after the other in a new file. Returns it with their templates in one piece.
 fn enrolled(path: &Path, people: usize, photos: usize) -> (Gallery, Vec<i8>) {
-    let network = Network { name: "bench".into(), recognition: [7; 32], dimension: DIMENSION };
-    let cost = PassphraseCost::default();
-    let mut gallery = Gallery::create(path, &key(), &network, cost, PLATFORM, 0).expect("a new file");
-    let (mut numbers, mut templates) = (Numbers(1), Vec::new());
+    let mut gallery = synthetic::gallery(path, &key()).expect("a new file");
+    let (mut numbers, mut all) = (Numbers(1), Vec::new());
     for person in 0..people {
-        let mut stored = |_| {
-            let template = numbers.template();
-            templates.extend_from_slice(template.numbers());
-            StoredTemplate { template, added_at: 0, eyes_px: 60.0, forced: Vec::new(), crop: None }
-        };
-        let details = Details {
-            name: format!("person {person}"),
-            enrolled_at: 0,
-            enrolled_by: String::new(),
-            purpose: String::new(),
-            expires_at: None,
-        };
-        gallery.enrol(details, (0..photos).map(&mut stored).collect(), 0).expect("enrolled");
+        let templates: Vec<Template> = (0..photos).map(|_| near(&mut numbers, &[0.0; DIMENSION], 1.0)).collect();
+        templates.iter().for_each(|template| all.extend_from_slice(template.numbers()));
+        synthetic::enrol(&mut gallery, person, templates).expect("enrolled");
     }
-    (gallery, templates)
+    (gallery, all)
 }
 
 fn main() {
@@ -91,7 +58,7 @@ fn print_table() {
     for templates in [1000, 10_000] {
         let (roster, _) = roster(100, templates / 100);
         let mut numbers = Numbers(2);
-        let queries: Vec<Template> = (0..QUERIES).map(|_| numbers.template()).collect();
+        let queries: Vec<Template> = (0..QUERIES).map(|_| near(&mut numbers, &[0.0; DIMENSION], 1.0)).collect();
         let mut times: Vec<Duration> = (0..ROUNDS)
             .map(|round| {
                 let begun = Instant::now();
@@ -136,8 +103,11 @@ fn serve(folder: &Path) {
     const PHOTOS: usize = 100;
     let (roster, templates) = roster(1_000_000 / PHOTOS, PHOTOS);
     let mut numbers = Numbers(3);
+    let centre = |query: usize| {
+        templates[query * 61_001 * DIMENSION..][..DIMENSION].iter().map(|&number| f32::from(number) / 127.0)
+    };
     let queries: Vec<Template> =
-        (0..QUERIES).map(|query| numbers.near(&templates[query * 61_001 * DIMENSION..][..DIMENSION])).collect();
+        (0..QUERIES).map(|query| near(&mut numbers, &centre(query).collect::<Vec<f32>>(), 0.2)).collect();
     let bytes = |numbers: &[i8]| numbers.iter().map(|&number| number as u8).collect::<Vec<u8>>();
     std::fs::write(folder.join("templates.i8"), bytes(&templates)).expect("a folder to write to");
     let all: Vec<u8> = queries.iter().flat_map(|query| bytes(query.numbers())).collect();

@@ -4,35 +4,15 @@
 //! query: its embedding, its template, and the best templates with person, place and similarity.
 
 use std::fs::File;
-use std::io::{self, BufWriter, Read, Write};
+use std::io::{self, BufWriter, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
-use faceptor_gallery::{
-    Aggregation, Details, Gallery, KeySource, Network, PassphraseCost, Platform, StoredTemplate, Template,
-};
+use faceptor_gallery::{Aggregation, KeySource, Template};
+use synthetic::{DIMENSION, Numbers};
 
-const DIMENSION: usize = 128;
-
-const PLATFORM: Platform = Platform {
-    random: |bytes| File::open("/dev/urandom")?.read_exact(bytes),
-    create: |path| File::options().read(true).write(true).create(true).truncate(true).mode(0o600).open(path),
-};
-
-/// Numbers of no meaning: a linear congruence.
-struct Numbers(u64);
-
-impl Numbers {
-    fn next(&mut self) -> f32 {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-        (self.0 >> 40) as f32 / (1 << 23) as f32 - 1.0
-    }
-
-    /// Returns numbers around a centre, as the photos of a person lie around the person's mean.
-    fn near(&mut self, centre: &[f32], spread: f32) -> Vec<f32> {
-        centre.iter().map(|number| number + spread * self.next()).collect()
-    }
-}
+#[path = "../benches/synthetic/mod.rs"]
+mod synthetic;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -49,26 +29,14 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         .open(folder.join("key"))?
         .write_all(secret.as_bytes())?;
     let key = KeySource::from_file_content(secret.as_bytes())?;
-    let network = Network { name: "synthetic".into(), recognition: [9; 32], dimension: DIMENSION };
-    let mut gallery = Gallery::create(&folder.join("gallery"), &key, &network, PassphraseCost::default(), PLATFORM, 0)?;
+    let mut gallery = synthetic::gallery(&folder.join("gallery"), &key)?;
 
     let mut random = Numbers(1);
     let mut centres = Vec::new();
     for person in 0..people {
         let centre = random.near(&[0.0; DIMENSION], 1.0);
-        let stored = (0..templates).map(|_| {
-            let template = Template::of(&random.near(&centre, 0.7), DIMENSION)?;
-            Ok(StoredTemplate { template, added_at: 0, eyes_px: 60.0, forced: Vec::new(), crop: None })
-        });
-        let stored = stored.collect::<Result<Vec<_>, Box<dyn std::error::Error>>>()?;
-        let details = Details {
-            name: format!("person {person}"),
-            enrolled_at: 0,
-            enrolled_by: String::new(),
-            purpose: String::new(),
-            expires_at: None,
-        };
-        gallery.enrol(details, stored, 0)?;
+        let stored = (0..templates).map(|_| Template::of(&random.near(&centre, 0.7), DIMENSION));
+        synthetic::enrol(&mut gallery, person, stored.collect::<Result<_, _>>()?)?;
         centres.push(centre);
     }
 
