@@ -75,7 +75,7 @@ behaviour:  ## the tables of docs/behaviour.md: jitter, lag and stability of a r
 preview-test: build  ## the preview page in headless Chromium, with screenshots; installs Chromium when it is missing
 	tests/preview_page.py
 
-release: deb  ## the release in dist/, with SHA-256 sums: programs and Debian packages for x86-64 and arm64, bundles, licences
+release: deb wheel wheel-arm64  ## the release in dist/, with SHA-256 sums: programs, Debian packages and wheels for x86-64 and arm64, bundles, licences
 	.ci/release
 
 cross: build  ## the program for arm64 (glibc at most 2.35); installs the cross toolchain when it is missing

@@ -12,8 +12,7 @@ root=$(cd "$here/../.." && pwd)
 target=$(realpath -m "${CARGO_TARGET_DIR:-$root/target}")
 program=${FACEPTOR_PROGRAM:-$target/release/faceptor}
 [ -x "$program" ] || { echo "test-arm64: $program is missing: run 'make build' first" >&2; exit 1; }
-wheel=$(echo "$target"/wheels/faceptor-*_aarch64.whl "$target"/cross/wheels/faceptor-*_aarch64.whl)
-wheel=${wheel%% *}
+wheel=$(echo "$target"/wheels/faceptor-*_aarch64.whl)
 [ -e "$wheel" ] || { echo "test-arm64: no arm64 wheel in $target/wheels: run 'make wheel-arm64' first" >&2; exit 1; }
 # shellcheck source=tools.sh
 source "$here/tools.sh"

@@ -23,6 +23,8 @@ tag=manylinux_2_28
 cd "$root"
 CARGO_TARGET_DIR=$(realpath -m "${CARGO_TARGET_DIR:-target}")
 export CARGO_TARGET_DIR
+# The same folder with every compiler.
+out=$CARGO_TARGET_DIR/wheels
 # shellcheck source=tools.sh
 source "$here/tools.sh"
 python_tools
@@ -51,7 +53,6 @@ fi
 
 # maturin starts zig by this environment's python.
 export PATH=$tools/bin:$PATH
-out=$CARGO_TARGET_DIR/wheels
 rm -f "$out"/faceptor-*_"$arch".whl
 flags=()
 # CARGO_FLAGS may hold --locked, which pyproject.toml says already.
