@@ -12,7 +12,7 @@ out=$store/base
 say() { echo "image: $*" >&2; }
 
 packages=(systemd-sysv systemd-timesyncd systemd-resolved udev dbus kmod openssh-server iproute2 procps e2fsprogs fdisk dosfstools
-    cryptsetup-bin busybox-static v4l-utils apparmor wpasupplicant rauc rauc-service efibootmgr)
+    cryptsetup-bin busybox-static v4l-utils apparmor wpasupplicant rauc rauc-service efibootmgr curl ca-certificates)
 # Pages for people are read elsewhere; licences stay.
 leave_out=(--dpkgopt='path-exclude=/usr/share/man/*' --dpkgopt='path-exclude=/usr/share/locale/*' --dpkgopt='path-exclude=/usr/share/info/*'
     --dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-include=/usr/share/doc/*/copyright')
