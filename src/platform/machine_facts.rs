@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 /// Instructions that the compute kernels use, as `/proc/cpuinfo` names them: first x86, then arm.
-const CPU_FEATURES: [&str; 15] = [
+const CPU_FEATURES: [&str; 16] = [
     "sse4_2",
     "avx2",
     "fma",
@@ -13,6 +13,7 @@ const CPU_FEATURES: [&str; 15] = [
     "avx512bw",
     "avx512vl",
     "avx512_vnni",
+    "amx_int8",
     "neon",
     "asimd",
     "fphp",

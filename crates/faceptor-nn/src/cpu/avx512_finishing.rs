@@ -21,11 +21,6 @@ pub(super) unsafe fn product_int8(
     sums: &mut [i32],
     finishing: &mut Finishing<'_>,
 ) {
-    let residual = match finishing.residual {
-        ResidualRows::Nothing => 0,
-        ResidualRows::Floats(_) => 1,
-        ResidualRows::Bytes { .. } => 2,
-    };
     for panel in (0..weights.columns_padded()).step_by(PANEL) {
         let width = PANEL.min(weights.columns_padded() - panel);
         for first in (0..rows).step_by(ROWS) {
@@ -34,12 +29,30 @@ pub(super) unsafe fn product_int8(
             unsafe {
                 let a = a.as_ptr().add(first * weights.depth_padded());
                 panel_int8(a, here, weights, panel, sums.as_mut_ptr(), width);
-                match residual {
-                    0 => finish::<0>(sums.as_ptr(), [here, width], [first, panel], finishing),
-                    1 => finish::<1>(sums.as_ptr(), [here, width], [first, panel], finishing),
-                    _ => finish::<2>(sums.as_ptr(), [here, width], [first, panel], finishing),
-                }
+                finish_rows(sums.as_ptr(), [here, width], [first, panel], finishing);
             }
+        }
+    }
+}
+
+/// Finishes the sums of some rows of a panel, see `finish`.
+///
+/// # Safety
+/// The CPU has the features; `sums` has `rows` rows of `width`, a whole number of registers, and the slices of `finishing` a row
+/// or `first + rows` rows of as many columns as it has offsets.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
+pub(super) unsafe fn finish_rows(
+    sums: *const i32,
+    rows_and_width: [usize; 2],
+    first_and_panel: [usize; 2],
+    finishing: &mut Finishing<'_>,
+) {
+    // SAFETY: as the caller's.
+    unsafe {
+        match finishing.residual {
+            ResidualRows::Nothing => finish::<0>(sums, rows_and_width, first_and_panel, finishing),
+            ResidualRows::Floats(_) => finish::<1>(sums, rows_and_width, first_and_panel, finishing),
+            ResidualRows::Bytes { .. } => finish::<2>(sums, rows_and_width, first_and_panel, finishing),
         }
     }
 }

@@ -6,7 +6,7 @@ use crate::cpu::packed::PackedInt8;
 use crate::cpu::scalar;
 
 #[cfg(target_arch = "x86_64")]
-use crate::cpu::{avx2, avx2_float, avx512, avxvnni};
+use crate::cpu::{amx, avx2, avx2_float, avx512, avxvnni};
 #[cfg(target_arch = "aarch64")]
 use crate::cpu::{i8mm, neon, neon_float, sdot};
 
@@ -24,7 +24,7 @@ impl Kernel {
             Family::Avx2 | Family::AvxVnni => unsafe { with_avx2(work) },
             // SAFETY: as above, for `with_avx512`.
             #[cfg(target_arch = "x86_64")]
-            Family::Avx512Vnni => unsafe { with_avx512(work) },
+            Family::Avx512Vnni | Family::Amx => unsafe { with_avx512(work) },
             // Every build for arm64 has NEON.
             #[cfg(target_arch = "aarch64")]
             Family::Neon | Family::Sdot | Family::I8mm => work(),
@@ -37,7 +37,7 @@ impl Kernel {
         match self.family() {
             Family::Scalar => false,
             #[cfg(target_arch = "x86_64")]
-            Family::Avx2 | Family::AvxVnni | Family::Avx512Vnni => false,
+            Family::Avx2 | Family::AvxVnni | Family::Avx512Vnni | Family::Amx => false,
             #[cfg(target_arch = "aarch64")]
             Family::Neon | Family::Sdot => true,
             #[cfg(target_arch = "aarch64")]
@@ -81,6 +81,9 @@ impl Kernel {
             // lengths that were asserted above, the weights and sums those that `PackedInt8` guarantees for this kernel.
             #[cfg(target_arch = "x86_64")]
             Family::Avx512Vnni => unsafe { avx512::multiply_int8(a, rows, weights, out) },
+            // SAFETY: as for AVX-512; the permission to use tiles was given.
+            #[cfg(target_arch = "x86_64")]
+            Family::Amx => unsafe { amx::multiply_int8(a, rows, weights, out) },
             // SAFETY: as for AVX-512.
             #[cfg(target_arch = "x86_64")]
             Family::AvxVnni => unsafe { avxvnni::multiply_int8(a, rows, weights, out) },
@@ -121,11 +124,11 @@ impl Kernel {
             // SAFETY: a `Kernel` of this family exists, so its features were detected; the lengths were asserted above, and
             // the width is a multiple of 16.
             #[cfg(target_arch = "x86_64")]
-            Family::Avx512Vnni if width.is_multiple_of(16) => unsafe {
+            Family::Avx512Vnni | Family::Amx if width.is_multiple_of(16) => unsafe {
                 avx512::transpose_float(b, used, depth, stride, width, panel);
             },
             #[cfg(target_arch = "x86_64")]
-            Family::Avx2 | Family::AvxVnni | Family::Avx512Vnni => {
+            Family::Avx2 | Family::AvxVnni | Family::Avx512Vnni | Family::Amx => {
                 float::transpose(b, used, depth, [1, stride], width, panel);
             }
             // SAFETY: as above, with any width.
@@ -156,7 +159,7 @@ impl Kernel {
         match self.family() {
             // SAFETY: a `Kernel` of this family exists, so its features were detected; the lengths were asserted above.
             #[cfg(target_arch = "x86_64")]
-            Family::Avx512Vnni => unsafe { avx512::multiply_float(a, rows, depth, b, out) },
+            Family::Avx512Vnni | Family::Amx => unsafe { avx512::multiply_float(a, rows, depth, b, out) },
             // SAFETY: as for AVX-512.
             #[cfg(target_arch = "x86_64")]
             Family::Avx2 | Family::AvxVnni => unsafe { avx2_float::multiply_float(a, rows, depth, b, out) },

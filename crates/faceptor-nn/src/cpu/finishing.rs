@@ -1,10 +1,13 @@
 //! The results of an integer product from its sums: scale, bias, activations, residual, requantization.
 
-use crate::cpu::kernel::Kernel;
+use std::ops::Range;
+
+use crate::cpu::kernel::{Family, Kernel};
 use crate::cpu::packed::PackedInt8;
 use crate::cpu::quantizer::Quantizer;
+use crate::cpu::windows::Windows;
 #[cfg(target_arch = "x86_64")]
-use crate::cpu::{avx512_finishing, kernel::Family};
+use crate::cpu::{amx, avx512_finishing};
 
 /// How the sums of some rows become results, row by row without gaps:
 /// `max(second, max(first, (sum - offset) * scale + bias) + added)`.
@@ -54,24 +57,56 @@ impl Kernel {
     ) {
         assert!(self.finishes_int8(), "the family does not finish sums");
         assert!(weights.kernel() == self, "weights are packed for another kernel");
-        let columns = finishing.offsets.len();
-        let fits = |len: usize, width: usize| rows.checked_mul(width).is_some_and(|needed| needed <= len);
-        assert!(fits(a.len(), weights.depth_padded()), "activations are too short");
-        assert!(fits(sums.len(), weights.columns_padded()) && columns <= weights.columns_padded(), "too few sums");
-        assert!(finishing.scale.len() >= columns && finishing.bias.len() >= columns, "scale or bias is too short");
-        let residual = match finishing.residual {
-            ResidualRows::Nothing => true,
-            ResidualRows::Floats(values) => fits(values.len(), columns),
-            ResidualRows::Bytes { values, .. } => fits(values.len(), columns),
-        };
-        let floats = finishing.floats.as_ref().is_none_or(|floats| fits(floats.len(), columns));
-        let bytes = finishing.bytes.as_ref().is_none_or(|(bytes, _)| fits(bytes.len(), columns));
-        assert!(residual && floats && bytes, "residual or results are too short");
-        #[cfg(target_arch = "x86_64")]
-        if self.family() == Family::Avx512Vnni {
+        assert!(fits(a.len(), rows, weights.depth_padded()), "activations are too short");
+        assert!(fits(sums.len(), rows, weights.columns_padded()), "too few sums");
+        finishing.check(rows, weights);
+        match self.family() {
             // SAFETY: a `Kernel` of this family exists, so its features were detected. The lengths were asserted above; the
             // weights have those that `PackedInt8` guarantees for this kernel.
-            unsafe { avx512_finishing::product_int8(a, rows, weights, sums, finishing) };
+            #[cfg(target_arch = "x86_64")]
+            Family::Avx512Vnni => unsafe { avx512_finishing::product_int8(a, rows, weights, sums, finishing) },
+            // SAFETY: as for AVX-512; the permission to use tiles was given.
+            #[cfg(target_arch = "x86_64")]
+            Family::Amx => unsafe { amx::product_int8(a, rows, weights, sums, finishing) },
+            _ => {}
+        }
+    }
+
+    /// Multiplies windows of activations where they lie, and turns the sums of those rows that lie in `rows` into results;
+    /// the first row of `finishing` is the first of them. Returns `false`, with nothing done, if the family has no such loop
+    /// for these shapes.
+    ///
+    /// # Panics
+    /// If the weights are packed for another kernel or have another depth, or a slice is too short.
+    pub(crate) fn product_of_windows(
+        self,
+        a: &[u8],
+        windows: &Windows,
+        rows: Range<usize>,
+        weights: &PackedInt8,
+        finishing: &mut Finishing<'_>,
+    ) -> bool {
+        assert!(weights.kernel() == self, "weights are packed for another kernel");
+        assert!(windows.depth() == weights.depth_padded(), "windows and weights have another depth");
+        assert!(windows.valid > 0 && windows.valid <= windows.period, "windows without rows");
+        assert!(windows.reach().is_some_and(|reach| reach <= a.len()), "activations are too short");
+        assert!(rows.start <= rows.end, "rows end before they begin");
+        finishing.check(rows.len(), weights);
+        match self.family() {
+            // SAFETY: as in `product_int8`; the windows were seen to lie within the activations.
+            #[cfg(target_arch = "x86_64")]
+            Family::Amx => unsafe { amx::product_of_windows(a, windows, [rows.start, rows.end], weights, finishing) },
+            _ => false,
+        }
+    }
+
+    /// Returns whether [`Kernel::product_of_windows`] has a loop for windows whose runs have that many bytes.
+    #[cfg_attr(not(target_arch = "x86_64"), allow(unused_variables))]
+    pub(crate) fn takes_windows(self, run_len: usize) -> bool {
+        match self.family() {
+            #[cfg(target_arch = "x86_64")]
+            Family::Amx => amx::depth_step(run_len).is_some(),
+            _ => false,
         }
     }
 
@@ -79,8 +114,30 @@ impl Kernel {
     #[inline(always)]
     pub(crate) fn finishes_int8(self) -> bool {
         #[cfg(target_arch = "x86_64")]
-        return self.family() == Family::Avx512Vnni;
+        return matches!(self.family(), Family::Avx512Vnni | Family::Amx);
         #[cfg(not(target_arch = "x86_64"))]
         return false;
+    }
+}
+
+/// Returns whether a slice of that length holds `rows` rows of `width`.
+fn fits(len: usize, rows: usize, width: usize) -> bool {
+    rows.checked_mul(width).is_some_and(|needed| needed <= len)
+}
+
+impl Finishing<'_> {
+    /// Asserts that every slice holds a row or `rows` rows of as many columns as there are offsets.
+    fn check(&self, rows: usize, weights: &PackedInt8) {
+        let columns = self.offsets.len();
+        assert!(columns <= weights.columns_padded(), "too few sums");
+        assert!(self.scale.len() >= columns && self.bias.len() >= columns, "scale or bias is too short");
+        let residual = match self.residual {
+            ResidualRows::Nothing => true,
+            ResidualRows::Floats(values) => fits(values.len(), rows, columns),
+            ResidualRows::Bytes { values, .. } => fits(values.len(), rows, columns),
+        };
+        let floats = self.floats.as_ref().is_none_or(|floats| fits(floats.len(), rows, columns));
+        let bytes = self.bytes.as_ref().is_none_or(|(bytes, _)| fits(bytes.len(), rows, columns));
+        assert!(residual && floats && bytes, "residual or results are too short");
     }
 }

@@ -4,6 +4,8 @@ use crate::cpu::packing::Packing;
 use crate::cpu::{DEPTH_GROUP, peak};
 use crate::error::{Error, ErrorKind};
 
+#[cfg(target_arch = "x86_64")]
+use crate::cpu::amx_permission;
 #[cfg(target_arch = "aarch64")]
 use crate::cpu::{i8mm, neon, neon_float, sdot};
 
@@ -52,6 +54,9 @@ pub(super) enum Family {
     /// AVX-512 with the 8 bit dot product.
     #[cfg(target_arch = "x86_64")]
     Avx512Vnni,
+    /// AVX-512 with the 8 bit dot product, and int8 products of tiles.
+    #[cfg(target_arch = "x86_64")]
+    Amx,
     /// NEON without the 8 bit dot product: Cortex-A53, A57, A72.
     #[cfg(target_arch = "aarch64")]
     Neon,
@@ -75,6 +80,8 @@ pub(super) const FAMILIES: &[Family] = &[
     Family::AvxVnni,
     #[cfg(target_arch = "x86_64")]
     Family::Avx512Vnni,
+    #[cfg(target_arch = "x86_64")]
+    Family::Amx,
     #[cfg(target_arch = "aarch64")]
     Family::Neon,
     #[cfg(target_arch = "aarch64")]
@@ -93,6 +100,8 @@ impl Family {
             Family::AvxVnni => "avxvnni",
             #[cfg(target_arch = "x86_64")]
             Family::Avx512Vnni => "avx512vnni",
+            #[cfg(target_arch = "x86_64")]
+            Family::Amx => "amx",
             #[cfg(target_arch = "aarch64")]
             Family::Neon => "neon",
             #[cfg(target_arch = "aarch64")]
@@ -122,6 +131,8 @@ impl Family {
                     && is_x86_feature_detected!("avx512dq")
                     && is_x86_feature_detected!("avx512vnni")
             }
+            #[cfg(target_arch = "x86_64")]
+            Family::Amx => Family::Avx512Vnni.is_detected() && amx_permission::is_permitted(),
             #[cfg(target_arch = "aarch64")]
             Family::Neon => std::arch::is_aarch64_feature_detected!("neon"),
             #[cfg(target_arch = "aarch64")]
@@ -202,7 +213,7 @@ impl Kernel {
             #[cfg(target_arch = "x86_64")]
             Family::Avx2 | Family::AvxVnni => 16,
             #[cfg(target_arch = "x86_64")]
-            Family::Avx512Vnni => 64,
+            Family::Avx512Vnni | Family::Amx => 64,
             #[cfg(target_arch = "aarch64")]
             Family::Neon | Family::Sdot | Family::I8mm => neon_float::WIDTH,
         }
@@ -213,7 +224,7 @@ impl Kernel {
         columns.next_multiple_of(match self.0 {
             Family::Scalar => 16,
             #[cfg(target_arch = "x86_64")]
-            Family::Avx2 | Family::AvxVnni | Family::Avx512Vnni => 16,
+            Family::Avx2 | Family::AvxVnni | Family::Avx512Vnni | Family::Amx => 16,
             #[cfg(target_arch = "aarch64")]
             Family::Neon | Family::Sdot | Family::I8mm => 4,
         })
@@ -237,7 +248,7 @@ impl Family {
             #[cfg(target_arch = "x86_64")]
             Family::Avx2 | Family::AvxVnni => (16, DEPTH_GROUP),
             #[cfg(target_arch = "x86_64")]
-            Family::Avx512Vnni => (64, DEPTH_GROUP),
+            Family::Avx512Vnni | Family::Amx => (64, DEPTH_GROUP),
             #[cfg(target_arch = "aarch64")]
             Family::Neon => (neon::WIDTH, neon::GROUP),
             #[cfg(target_arch = "aarch64")]
@@ -252,7 +263,7 @@ impl Family {
         match self {
             Family::Scalar => DEPTH_GROUP,
             #[cfg(target_arch = "x86_64")]
-            Family::Avx2 | Family::AvxVnni | Family::Avx512Vnni => DEPTH_GROUP,
+            Family::Avx2 | Family::AvxVnni | Family::Avx512Vnni | Family::Amx => DEPTH_GROUP,
             #[cfg(target_arch = "aarch64")]
             Family::Neon | Family::Sdot | Family::I8mm => 16,
         }

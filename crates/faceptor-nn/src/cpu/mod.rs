@@ -8,6 +8,10 @@
 //! Integer sums are equal on every family. Float sums differ by rounding.
 
 #[cfg(target_arch = "x86_64")]
+mod amx;
+#[cfg(target_arch = "x86_64")]
+mod amx_permission;
+#[cfg(target_arch = "x86_64")]
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx2_float;
@@ -39,6 +43,7 @@ mod scalar;
 mod sdot;
 #[cfg(test)]
 mod tests;
+mod windows;
 
 pub(crate) use crate::cpu::finishing::{Finishing, ResidualRows};
 pub(crate) use crate::cpu::float::{Strided, pack as pack_float};
@@ -47,6 +52,7 @@ pub(crate) use crate::cpu::packed::{PackedFloat, PackedInt8};
 pub use crate::cpu::packing::{Memory, PACKINGS, Packing};
 pub(crate) use crate::cpu::packing::{column_sums, padded_columns};
 pub(crate) use crate::cpu::quantizer::{Quantizer, ROUND};
+pub(crate) use crate::cpu::windows::Windows;
 
 /// Depth that the dot product instructions of x86 take at once.
 const DEPTH_GROUP: usize = 4;

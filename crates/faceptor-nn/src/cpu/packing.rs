@@ -26,11 +26,12 @@ pub struct Packing {
 
 /// Lists the order of every family by name, whatever CPU this program was built for: a bundle may be packed on another
 /// machine.
-pub const PACKINGS: [(&str, Packing); 7] = [
+pub const PACKINGS: [(&str, Packing); 8] = [
     ("scalar", Packing { panel: 16, group: 1, depth: 4 }),
     ("avx2", Packing { panel: 16, group: 4, depth: 4 }),
     ("avxvnni", Packing { panel: 16, group: 4, depth: 4 }),
     ("avx512vnni", Packing { panel: 64, group: 4, depth: 4 }),
+    ("amx", Packing { panel: 64, group: 4, depth: 4 }),
     ("neon", Packing { panel: 4, group: 16, depth: 16 }),
     ("sdot", Packing { panel: 16, group: 4, depth: 16 }),
     ("i8mm", Packing { panel: 8, group: 8, depth: 16 }),

@@ -3,6 +3,8 @@
 use std::hint::black_box;
 use std::time::Instant;
 
+#[cfg(target_arch = "x86_64")]
+use crate::cpu::amx;
 use crate::cpu::kernel::{Family, Kernel};
 use crate::cpu::packed::PackedInt8;
 
@@ -36,6 +38,12 @@ fn burst(kernel: Kernel) -> u64 {
             // SAFETY: a `Kernel` of this family exists, so its features were detected.
             black_box(unsafe { avx512(ROUNDS) });
             ROUNDS * SUMS as u64 * 64
+        }
+        #[cfg(target_arch = "x86_64")]
+        Family::Amx => {
+            // SAFETY: a `Kernel` of this family exists, so its features were detected and the permission was given.
+            unsafe { amx::products(ROUNDS) };
+            ROUNDS * amx::MACS
         }
         #[cfg(target_arch = "x86_64")]
         Family::AvxVnni => {

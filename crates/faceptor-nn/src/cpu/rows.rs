@@ -23,7 +23,7 @@ impl Kernel {
         match self.family() {
             // SAFETY: a `Kernel` of this family exists, so its features were detected; the lengths were asserted above.
             #[cfg(target_arch = "x86_64")]
-            Family::Avx512Vnni => unsafe { avx512::dot_rows(query, rows, out) },
+            Family::Avx512Vnni | Family::Amx => unsafe { avx512::dot_rows(query, rows, out) },
             // SAFETY: as for AVX-512.
             #[cfg(target_arch = "x86_64")]
             Family::AvxVnni => unsafe { avxvnni::dot_rows(query, rows, out) },

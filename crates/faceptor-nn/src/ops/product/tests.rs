@@ -31,9 +31,17 @@ struct Case {
 
 /// Convolutions of odd shapes, with zero points at both ends of the range.
 fn cases() -> impl Strategy<Value = Case> {
+    cases_of(1..=40usize, 1..=9usize)
+}
+
+/// Convolutions with a number of channels and sides of the image and of the output from these ranges.
+fn cases_of(
+    channels: impl Strategy<Value = usize> + 'static,
+    side: impl Strategy<Value = usize> + Clone,
+) -> impl Strategy<Value = Case> {
     let window = (uniform2(1..=3usize), uniform2(1..=2usize), uniform2(1..=2usize), uniform2(0..=2usize));
     let window = window.prop_map(|(size, stride, dilation, before)| Window { size, stride, dilation, before });
-    let shapes = (window, uniform2(1..=40usize), uniform2(1..=9usize), uniform2(1..=9usize));
+    let shapes = (window, [channels.boxed(), (1..=40usize).boxed()], uniform2(side.clone()), uniform2(side));
     shapes.prop_flat_map(|(window, [channels, columns], [height, width], [rows, across])| {
         let depth = window.size[0] * window.size[1] * channels;
         let output = [1, rows, across, columns];
@@ -141,20 +149,41 @@ impl Case {
 
 #[test]
 fn convolutions_equal_their_definition_on_every_family() {
-    check(250, cases(), |case| {
-        let (floats, bytes) = case.expected();
-        let mut first: Option<(Vec<u32>, Vec<u8>)> = None;
-        for kernel in Kernel::available() {
-            let (found_floats, found_bytes) = case.found(kernel);
-            let what = format!("{}: {:?} {:?} -> {:?}", kernel.name(), case.op, case.input, case.output);
-            // The definition rounds after every operation; a family with fused multiply-add may not.
-            let close = |(a, b): (&f32, &f32)| (a - b).abs() <= b.abs().max(1.0) * 1e-5;
-            assert!(found_floats.len() == floats.len() && found_floats.iter().zip(&floats).all(close), "{what}");
-            assert!(found_bytes.iter().zip(&bytes).all(|(a, b)| a.abs_diff(*b) <= 1), "{what}");
-            // All families give the very same bits.
-            let bits: Vec<u32> = found_floats.iter().map(|v| v.to_bits()).collect();
-            let (first_bits, first_bytes) = first.get_or_insert_with(|| (bits.clone(), found_bytes.clone()));
-            assert!(*first_bits == bits && *first_bytes == found_bytes, "{what}: differs from another family");
-        }
-    });
+    check(250, cases(), compare);
+}
+
+/// Channels that fill tiles, and images that need several of them.
+#[test]
+fn convolutions_whose_windows_are_read_in_place_equal_their_definition_on_every_family() {
+    let channels = prop_oneof![Just(16), Just(24), Just(32), Just(64), Just(96), Just(128)];
+    check(120, cases_of(channels, 1..=23usize), compare);
+}
+
+#[test]
+fn windows_are_read_in_place_where_tiles_take_their_runs() {
+    let window = |stride| Window { size: [3, 3], stride, dilation: [1, 1], before: [1, 1] };
+    for kernel in Kernel::available() {
+        let margin = |stride, channels| Margin::new(kernel, &window(stride), [12, 12, channels], [12, 12]).is_some();
+        let is_tiled = kernel.name() == "amx";
+        assert_eq!(margin([1, 1], 64), is_tiled, "{}", kernel.name());
+        assert_eq!(margin([2, 2], 32), is_tiled, "{}", kernel.name());
+        assert!(!margin([1, 1], 3), "{}: runs of nine bytes are no whole groups of the depth", kernel.name());
+    }
+}
+
+fn compare(case: Case) {
+    let (floats, bytes) = case.expected();
+    let mut first: Option<(Vec<u32>, Vec<u8>)> = None;
+    for kernel in Kernel::available() {
+        let (found_floats, found_bytes) = case.found(kernel);
+        let what = format!("{}: {:?} {:?} -> {:?}", kernel.name(), case.op, case.input, case.output);
+        // The definition rounds after every operation; a family with fused multiply-add may not.
+        let close = |(a, b): (&f32, &f32)| (a - b).abs() <= b.abs().max(1.0) * 1e-5;
+        assert!(found_floats.len() == floats.len() && found_floats.iter().zip(&floats).all(close), "{what}");
+        assert!(found_bytes.iter().zip(&bytes).all(|(a, b)| a.abs_diff(*b) <= 1), "{what}");
+        // All families give the very same bits.
+        let bits: Vec<u32> = found_floats.iter().map(|v| v.to_bits()).collect();
+        let (first_bits, first_bytes) = first.get_or_insert_with(|| (bits.clone(), found_bytes.clone()));
+        assert!(*first_bits == bits && *first_bytes == found_bytes, "{what}: differs from another family");
+    }
 }
