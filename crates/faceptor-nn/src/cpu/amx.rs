@@ -22,11 +22,17 @@ const ROWS: usize = 16;
 const BYTES: usize = 64;
 /// Fewer rows of results than this cost less without tiles.
 const MIN_ROWS: usize = 6;
+/// A shallower product than this costs less without tiles.
+const MIN_DEPTH: usize = 64;
 /// Shorter steps of the depth than this leave too much of a tile empty.
 const MIN_STEP: usize = 24;
 
-/// Returns how many bytes of the depth a tile takes, so that whole steps fill a run of that length; none if tiles do not pay.
-pub(super) fn depth_step(run_len: usize) -> Option<usize> {
+/// Returns how many bytes of the depth a tile takes, so that whole steps fill a run of that length; none if tiles do not pay for
+/// so many runs.
+pub(super) fn depth_step(runs: usize, run_len: usize) -> Option<usize> {
+    if runs.checked_mul(run_len)? < MIN_DEPTH {
+        return None;
+    }
     let fewest = run_len.div_ceil(BYTES).max(1);
     let steps = (fewest..=run_len / MIN_STEP).find(|steps| run_len.is_multiple_of(steps * DEPTH_GROUP))?;
     Some(run_len / steps)
@@ -222,7 +228,7 @@ impl Work<'_> {
     /// # Safety
     /// The process may use tiles.
     unsafe fn new<'a>(a: &'a [u8], windows: &'a Windows, weights: &'a PackedInt8) -> Option<Work<'a>> {
-        let step = depth_step(windows.run_len)?;
+        let step = depth_step(windows.runs, windows.run_len)?;
         if windows.lines * windows.positions < MIN_ROWS {
             return None;
         }

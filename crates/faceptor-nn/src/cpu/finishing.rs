@@ -100,12 +100,12 @@ impl Kernel {
         }
     }
 
-    /// Returns whether [`Kernel::product_of_windows`] has a loop for windows whose runs have that many bytes.
+    /// Returns whether [`Kernel::product_of_windows`] has a loop for windows of `runs` runs of `run_len` bytes.
     #[cfg_attr(not(target_arch = "x86_64"), allow(unused_variables))]
-    pub(crate) fn takes_windows(self, run_len: usize) -> bool {
+    pub(crate) fn takes_windows(self, runs: usize, run_len: usize) -> bool {
         match self.family() {
             #[cfg(target_arch = "x86_64")]
-            Family::Amx => amx::depth_step(run_len).is_some(),
+            Family::Amx => amx::depth_step(runs, run_len).is_some(),
             _ => false,
         }
     }

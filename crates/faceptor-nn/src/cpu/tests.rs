@@ -92,6 +92,18 @@ fn integer_kernels_take_every_count_of_rows_and_columns() {
 }
 
 #[test]
+fn integer_kernels_take_depths_of_whole_tiles() {
+    let mut seed = 31337;
+    for depth in [64, 68, 96, 100, 128, 132, 192, 200, 288, 576] {
+        for (rows, columns) in [(5, 33), (6, 16), (15, 100), (16, 48), (17, 64), (31, 1), (33, 65), (49, 130)] {
+            let a: Vec<u8> = (0..rows * depth).map(|_| random(&mut seed) as u8).collect();
+            let weights: Vec<i8> = (0..columns * depth).map(|_| random(&mut seed) as i8).collect();
+            compare(&a, &weights, [rows, depth, columns]);
+        }
+    }
+}
+
+#[test]
 fn float_kernels_equal_the_plain_sum() {
     let mut seed = 1234567;
     for case in 0..200 {

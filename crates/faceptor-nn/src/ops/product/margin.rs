@@ -23,7 +23,7 @@ impl Margin {
         let [_, width, channels] = input;
         let run_len = window.size[1] * channels;
         let is_plain = window.size == [1, 1] && window.stride == [1, 1];
-        if is_plain || window.dilation != [1, 1] || !kernel.takes_windows(run_len) {
+        if is_plain || window.dilation != [1, 1] || !kernel.takes_windows(window.size[0], run_len) {
             return None;
         }
         let pixels = (output[1] - 1) * window.stride[1] + window.size[1];

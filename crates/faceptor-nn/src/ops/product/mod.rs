@@ -1,5 +1,6 @@
 //! Activations times constant weights: linear layers and convolutions.
 
+mod gather;
 mod margin;
 mod rows;
 

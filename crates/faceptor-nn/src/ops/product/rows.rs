@@ -6,7 +6,7 @@
 use std::ops::Range;
 
 use crate::cpu::{Finishing, Kernel, PackedInt8, ResidualRows, Strided, padded_columns};
-use crate::ops::depthwise::Window;
+use crate::ops::product::gather::SURPLUS;
 use crate::ops::product::margin::Margin;
 use crate::ops::product::{Activation, Product};
 use crate::ops::quantize::Quantizer;
@@ -16,19 +16,16 @@ use crate::tensor::Quantization;
 /// Bytes of gathered activations that should stay in the first-level cache, beside the weights' panel.
 const BLOCK_BYTES: usize = 24 << 10;
 
-/// Elements of a line that is copied with a fixed length.
-const SHORT: usize = 16;
-
 /// The properties of a product that do not change from run to run.
 #[derive(Debug)]
 pub(super) struct Geometry {
     pub(super) op: Product,
     /// Height, width, channels of the input; without a window 1, rows, depth.
-    input: [usize; 3],
+    pub(super) input: [usize; 3],
     /// Height and width of the output.
-    output: [usize; 2],
+    pub(super) output: [usize; 2],
     /// Elements of a gathered row.
-    pitch: usize,
+    pub(super) pitch: usize,
     /// Rows of a block.
     block: usize,
     /// The copy that takes the place of gathered rows, if the kernel reads windows where they lie.
@@ -79,10 +76,11 @@ impl Geometry {
         if self.op.zero_point.is_some() {
             let sums = self.block * padded_columns(self.op.columns);
             let copied = self.margin.as_ref().map_or(0, |margin| margin.len(self.output[0]));
-            scratch.reserve_int8([copied.max(self.block * self.pitch), sums, self.op.columns]);
+            let gathered = self.block * self.pitch + SURPLUS;
+            scratch.reserve_int8([copied.max(gathered), sums, self.op.columns]);
         } else {
             let results = self.block * kernel.pad_float(self.op.columns);
-            scratch.reserve_float([self.block * self.pitch, results]);
+            scratch.reserve_float([self.block * self.pitch + SURPLUS, results]);
         }
     }
 
@@ -136,14 +134,14 @@ impl Geometry {
             let gathered = if self.is_dense() && !kernel.reads_shifted() {
                 dense()
             } else {
-                let bytes = &mut scratch.bytes[..count * self.pitch];
+                let len = count * self.pitch;
                 if self.is_dense() {
-                    kernel.copy_shifted(dense(), bytes);
+                    kernel.copy_shifted(dense(), &mut scratch.bytes[..len]);
                 } else {
-                    self.gather(x, first, count, zero_point, bytes);
-                    kernel.shift(bytes);
+                    self.gather(x, first, count, zero_point, &mut scratch.bytes);
+                    kernel.shift(&mut scratch.bytes[..len]);
                 }
-                bytes
+                &scratch.bytes[..len]
             };
             let sums = &mut scratch.sums[..count * columns];
             let offsets = &scratch.offsets[..self.op.columns];
@@ -200,51 +198,6 @@ impl Geometry {
                 },
             );
             first += rows;
-        }
-    }
-
-    /// Copies the windows of output pixels `first..first + rows`, one row each; `outside` fills the places off the image.
-    fn gather<T: Copy>(&self, x: &[T], first: usize, rows: usize, outside: T, out: &mut [T]) {
-        let [height, width, channels] = self.input;
-        let plain = Window { size: [1, 1], stride: [1, 1], dilation: [1, 1], before: [0, 0] };
-        let window = self.op.window.as_ref().unwrap_or(&plain);
-        for (row, out) in (first..first + rows).zip(out.chunks_exact_mut(self.pitch)) {
-            let (i, j) = (row / self.output[1], row % self.output[1]);
-            for dy in 0..window.size[0] {
-                let y = (i * window.stride[0] + dy * window.dilation[0]).wrapping_sub(window.before[0]);
-                let start = dy * window.size[1] * channels;
-                let len = window.size[1] * channels;
-                // A few channels make short lines: where there is room, one copy of fixed length, whose surplus the next
-                // line overwrites, is faster than one of exact length.
-                let left = (j * window.stride[1]).wrapping_sub(window.before[1]);
-                let right = left.wrapping_add(window.size[1]);
-                let inside = window.dilation[1] == 1 && left < right && right <= width;
-                if inside && y < height && len <= SHORT {
-                    let from = &x[(y * width + left) * channels..];
-                    if let (Some(from), Some(to)) = (from.get(..SHORT), out.get_mut(start..start + SHORT)) {
-                        to.copy_from_slice(from);
-                        continue;
-                    }
-                }
-                let line = &mut out[start..start + len];
-                if y >= height {
-                    line.fill(outside);
-                    continue;
-                }
-                if inside {
-                    line.copy_from_slice(&x[(y * width + left) * channels..][..line.len()]);
-                    continue;
-                }
-                for (dx, pixel) in line.chunks_exact_mut(channels).enumerate() {
-                    let at = left.wrapping_add(dx * window.dilation[1]);
-                    if at < width {
-                        pixel.copy_from_slice(&x[(y * width + at) * channels..][..channels]);
-                    } else {
-                        pixel.fill(outside);
-                    }
-                }
-            }
-            out[self.op.depth..].fill(outside);
         }
     }
 

@@ -6,6 +6,7 @@ use proptest::collection::vec;
 use proptest::prelude::{Just, Strategy, any, prop_oneof};
 
 use super::*;
+use crate::ops::depthwise::Window;
 use crate::ops::product::Residual;
 use crate::ops::quantize::quantize;
 
