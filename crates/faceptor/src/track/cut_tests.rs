@@ -210,6 +210,20 @@ fn another_person_after_the_hand_has_a_new_id() {
 }
 
 #[test]
+fn another_person_who_looks_different_in_each_frame_takes_the_place_after_twelve() {
+    let mut tracker = tracker(1);
+    for number in 0..45 {
+        let shows = match number {
+            0..10 => Shows::Person(4),
+            10..16 => Shows::Hand,
+            _ => Shows::Emerging(5, if number % 2 == 0 { 0.3 } else { -0.3 }),
+        };
+        let (ids, _) = play(&mut tracker, true, &[(0.0, shows)]);
+        assert!(number < 30 || ids == [2], "frame {number}: {ids:?}");
+    }
+}
+
+#[test]
 fn a_face_that_is_covered_for_long_ends_and_makes_room_before() {
     let mut tracker = tracker(1);
     play(&mut tracker, true, &[(0.0, Shows::Person(4))]);

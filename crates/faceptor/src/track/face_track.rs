@@ -19,6 +19,9 @@ const SPEED_SHARE: f32 = 0.5;
 pub(crate) const MAX_COVERED_MISSES: u32 = 30;
 /// Frames for which something else in the place of a covered face may be that face, still covered in part.
 pub(crate) const MAX_STRANGERS: u32 = 5;
+/// Frames with something else in that place after which the face has left, even if it looks different in each: a face comes out
+/// from under a hand in less.
+const MAX_STRANGE: u32 = 12;
 /// After this time the confirmed likeness follows the face even if they disagree, because the face has turned.
 const LIKENESS_KEPT_S: f32 = 1.0;
 /// Distance between detected and predicted keypoints, in box sides, above which the face is elsewhere.
@@ -64,9 +67,12 @@ pub struct Track {
     is_broken: bool,
     /// Since the detector misses the face, a part of it looks different than when it was confirmed.
     is_changed: bool,
-    /// The likeness that the detector found in the place of the covered face, and in how many frames.
+    /// The likeness that the detector found last in the place of the covered face, and in how many frames in a row.
     stranger: Option<Likeness>,
     strangers: u32,
+    /// Frames in which the detector found something else in the place of the covered face, and the roll of the last one, degrees.
+    strange: u32,
+    strange_roll: f32,
     /// Seconds since the last observation.
     elapsed_s: f32,
     /// Rolls at which the face is still to be looked for, because it may be a turned one: 2, 1 or 0.
@@ -96,6 +102,8 @@ impl Track {
             is_changed: false,
             stranger: None,
             strangers: 0,
+            strange: 0,
+            strange_roll: 0.0,
             elapsed_s: 0.0,
             untried_rolls: if found.score < SURELY_UPRIGHT { 2 } else { 0 },
         }
@@ -148,12 +156,17 @@ impl Track {
 
     /// Takes notice of another face in the place of this one. Returns true if the track ends: at once, or after some frames where
     /// the face was covered. A face that comes out from under a hand does not look like itself at first, and changes from frame to
-    /// frame: those frames do not count.
-    pub(crate) fn gives_way(&mut self, now: Option<Likeness>) -> bool {
+    /// frame: it is waited for longer.
+    pub(crate) fn gives_way(&mut self, found: &Detection, now: Option<Likeness>) -> bool {
         let stays = self.stranger.as_ref().zip(now.as_ref()).is_some_and(|(known, now)| known.agrees_wholly(now));
         self.strangers = if stays { self.strangers + 1 } else { 1 };
-        self.stranger = now;
-        !self.is_covered() || self.strangers > MAX_STRANGERS
+        (self.stranger, self.strange, self.strange_roll) = (now, self.strange + 1, found.roll());
+        !self.is_covered() || self.strangers > MAX_STRANGERS || self.strange > MAX_STRANGE
+    }
+
+    /// Returns the roll (degrees) of what the detector found in the place of this broken track; `None` where it found nothing.
+    pub(crate) fn stranger_roll(&self) -> Option<f32> {
+        (self.is_broken && self.strange > 0).then_some(self.strange_roll)
     }
 
     /// Mends a broken track: the detector has found its face. A covered face may have moved meanwhile.
@@ -222,7 +235,8 @@ impl Track {
 
     /// Takes the likeness as confirmed by the detector.
     fn confirm_likeness(&mut self) {
-        (self.is_broken, self.is_changed, self.strangers, self.stranger) = (false, false, 0, None);
+        (self.is_broken, self.is_changed) = (false, false);
+        (self.stranger, self.strangers, self.strange) = (None, 0, 0);
         let Some(now) = &self.likeness else { return };
         let follows = |known: &Likeness| known.agrees_wholly(now) || self.confirmed_s > LIKENESS_KEPT_S;
         if self.confirmed_likeness.as_ref().is_none_or(follows) {

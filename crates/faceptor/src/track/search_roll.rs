@@ -4,7 +4,7 @@
 //! takes longer than another. Without tracks the rolls take turns, upright every second time. A new face with a low score is
 //! looked for at both other rolls: it may be a turned one, whose keypoints are wrong upright. A track is confirmed at its own
 //! roll, in turns with an upright search for new faces. A track whose place shows something else does not count: another face may
-//! be there, at another roll.
+//! be there, at another roll. Once the detector has found one there, it is searched for at its roll until the track gives way.
 
 use crate::detect::detection::{Detection, Detections};
 use crate::track::face_track::Track;
@@ -44,8 +44,12 @@ impl SearchRoll {
         let turn = self.searches as usize;
         self.searches = self.searches.wrapping_add(1);
         let untried = tracks.clone().filter(|track| !track.is_broken()).map(|track| track.untried_rolls).max();
+        let stranger = tracks.clone().find_map(Track::stranger_roll);
         let rolled = tracks.map(|track| track.detection().roll()).find(|roll| roll.abs() > ROLLED);
         self.roll = match (untried, rolled) {
+            _ if stranger.is_some() => {
+                stranger.filter(|roll| roll.abs() > ROLLED).map_or(0.0, |roll| roll.clamp(-MOST, MOST))
+            }
             (Some(2), _) => ROLLS[1],
             (Some(1), _) => ROLLS[3],
             (_, Some(roll)) if turn % 2 == 1 => roll.clamp(-MOST, MOST),
@@ -137,6 +141,22 @@ mod tests {
             let mut found: Detections = [face(0.7, 0.0)].into_iter().collect();
             SearchRoll::default().retain(&mut found, std::iter::once(&track));
             assert_eq!(found.len(), 1);
+        }
+    }
+
+    #[test]
+    fn another_face_in_the_place_of_a_track_is_searched_for_at_its_roll() {
+        let seen = |number| likeness(&person(number), 0.0);
+        for (degrees, expected) in [(5.0, [0.0; 4]), (50.0, [50.0; 4]), (-80.0, [-60.0; 4])] {
+            let mut track = Track::new(1, &face(0.95, 0.0));
+            track.memorize(seen(1));
+            track.look(&seen(2), 0.8);
+            track.gives_way(&face(0.9, degrees), Some(seen(2)));
+            let found = rolls(std::slice::from_ref(&track), 4);
+            assert!(found.iter().zip(expected).all(|(found, expected)| (found - expected).abs() < 0.1), "{found:?}");
+            // The face itself is back.
+            track.confirm(&face(0.95, 0.0), true);
+            assert_eq!(rolls(std::slice::from_ref(&track), 2), [0.0; 2]);
         }
     }
 

@@ -195,7 +195,7 @@ impl Tracker {
             let mut views = std::iter::once(detection.keypoints).chain(turns);
             if views.any(|keypoints| look(&keypoints).is_some_and(|now| track.shows(&now, least))) {
                 track.mend(&detection);
-            } else if track.gives_way(look(&detection.keypoints)) {
+            } else if track.gives_way(&detection, look(&detection.keypoints)) {
                 self.slots[slot] = None;
             }
         }
