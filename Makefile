@@ -112,7 +112,7 @@ image-bundle:  ## a signed update of boards from the image of `make image`, in i
 	packaging/image/bundle.py $(TARGET)/image/faceptor-*-arm64.img --out $(TARGET)/image/faceptor.raucb
 
 image-test: image  ## the image on a virtual board: first boots, damage, updates, rollbacks (an hour); CASE=NAME runs one; docs/image.md
-	packaging/image/test.py $(TARGET)/image/faceptor-*-arm64.img $(addprefix --case ,$(CASE)) $(if $(KILLS),--kills $(KILLS))
+	packaging/image/test.py $(TARGET)/image/faceptor-*-arm64.img $(addprefix --case ,$(CASE)) $(if $(KILLS),--kills $(KILLS)) $(if $(WORK),--work $(WORK))
 
 container: cross  ## container images for amd64 and arm64, without the network compiler; needs Docker; docs/container.md
 	mkdir -p $(TARGET)/container

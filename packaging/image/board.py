@@ -159,10 +159,13 @@ class Board:
                 raise BoardError(f"waited {limit_s} s in vain for {what}: {done.stdout}{done.stderr}\n{console}\n{journal}")
             time.sleep(2)
 
-    def again(self, limit_s, command="systemctl reboot"):
+    def again(self, limit_s, command="systemctl reboot", command_limit_s=60):
         """Starts the board again by a command, and waits for ssh. Returns when another boot than this one answers."""
         before = self.out("cat /proc/sys/kernel/random/boot_id")
-        self.ssh(command, limit_s=60)
+        done = self.ssh(command, limit_s=command_limit_s)
+        # With 255 the connection ended first.
+        if done.returncode not in (0, 255):
+            raise BoardError(f"`{command}` ended with {done.returncode}: {done.stdout}{done.stderr}")
         self.until("the next boot", f"test $(cat /proc/sys/kernel/random/boot_id) != {before}", limit_s)
 
     def power_off(self, limit_s=180):

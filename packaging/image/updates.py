@@ -1,10 +1,14 @@
 """Cases of test.py: updates by RAUC, on disks after their first boot, whose slot A runs."""
 
+import contextlib
+import functools
 import hashlib
+import http.server
 import os
 import pathlib
 import re
 import tempfile
+import threading
 
 import board
 import bundle
@@ -23,6 +27,7 @@ echo '[Service]
 BindReadOnlyPaths=/data/reference:/usr/share/faceptor-image/reference' >/etc/systemd/system/faceptor-mark-good.service.d/reference.conf
 sync"""
 FILE = "/data/update.raucb"
+INSTALL = "faceptor update system --no-reboot"
 
 
 def made(lab, name, **settings):
@@ -76,30 +81,51 @@ def start(lab, case):
 
 
 def install(machine, path):
-    """Installs a bundle; returns the seconds that RAUC took."""
+    """Installs a bundle; returns the seconds that it took. The board does not start again."""
     machine.put(path, FILE)
     began = machine.age()
-    done = machine.ssh(f"rauc install {FILE}", limit_s=INSTALL_S)
+    done = machine.ssh(f"{INSTALL} {FILE}", limit_s=INSTALL_S)
     if done.returncode != 0:
-        raise board.BoardError(f"rauc install: {done.stdout}{done.stderr}\n{machine.ssh('journalctl -u rauc -n 30 -o cat').stdout}")
+        raise board.BoardError(f"{INSTALL}: {done.stdout}{done.stderr}\n{machine.ssh('journalctl -u rauc -n 30 -o cat').stdout}")
     took = machine.age() - began
     print(f"passed: installed in {took:.0f} s", flush=True)
     return took
 
 
+class Quiet(http.server.SimpleHTTPRequestHandler):
+    """A web server of files that prints no line per request."""
+
+    def log_message(self, *_):
+        pass
+
+
+@contextlib.contextmanager
+def served(path):
+    """A web server of this machine for a file's folder; gives the URL that the board's network has for the file."""
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=path.parent))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        # QEMU's network brings this address to the loopback of the machine that it runs on.
+        yield f"http://10.0.2.2:{server.server_port}/{path.name}"
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
 def result(machine):
     """Waits for the end of the examination and returns its result, the board's slot and version."""
     machine.until("the examination's result", "test -s /data/update/result && test ! -e /data/update/pending", board.LIMIT_S)
-    return machine.out("cat /data/update/result; cat /run/faceptor-image/slot /run/faceptor-image/version")
+    return machine.out("faceptor update system --result; cat /run/faceptor-image/slot /run/faceptor-image/version")
 
 
 def good(lab, case):
     """A good update switches to slot B, keeps what is on the data partition, and stays."""
     disk, machine, checks, stay = start(lab, case)
     try:
-        install(machine, made(lab, "good", options=SLOW))
-        checks.run("until it starts again, slot A runs, and B is next for one try", "cat /run/faceptor-image/slot; efibootmgr", r"(?s)^a\n.*BootNext")
-        machine.again(board.LIMIT_S)
+        with served(made(lab, "good", options=SLOW)) as url:
+            machine.again(board.LIMIT_S, f"faceptor update system {url}", INSTALL_S)
+        checks.check("fetched by http and installed; it starts again by itself", True)
+        checks.run("the download is removed", "ls -A /data", r"(?s)^(?!.*faceptor-download)")
         checks.run("the new system started, in slot B, on trial", "cat /run/faceptor-image/slot /run/faceptor-image/version", f"^b\n{NEWER}$")
         text = result(machine)
         checks.check("READY, 100 frames and verify: marked good", f" good: version {NEWER} in slot b" in text, text)
@@ -146,9 +172,11 @@ def refused(lab, case):
     try:
         for path, wanted in cases.items():
             machine.put(path, FILE)
-            done = machine.ssh(f"rauc install {FILE} 2>&1; status=$?; journalctl -u rauc -n 12 -o cat --no-pager; exit $status")
-            checks.check(f"refused: {path.stem}", done.returncode == 1 and re.search(wanted, done.stdout), f"{done.returncode} {done.stdout}")
-            print("        " + "\n        ".join(line for line in done.stdout.splitlines() if "LastError" in line or "older" in line), flush=True)
+            done = machine.ssh(f"faceptor update --quiet system {FILE}")
+            said = done.stderr.partition("is not installed, and the system that runs stays: ")[2].strip()
+            holds = done.returncode == 1 and re.search(wanted, said)
+            checks.check(f"refused: {path.stem}", holds, f"{done.returncode} {done.stdout}{done.stderr}")
+            print(f"        {said}", flush=True)
         checks.run("slot A is still the first choice", "sync; efibootmgr", r"(?s)^(?!.*BootNext).*$")
         checks.run("no installation is complete", "grep -s '^state=installed' /data/update/pending || echo none", "^none$")
         checks.check("no byte of slot B has changed", slot_b(disk) == before)
@@ -167,6 +195,8 @@ def rolls_back(name, reason, options="", prepare="", report=False):
         try:
             began = len(machine.lines)
             install(machine, made(lab, name, options=options))
+            next_one = "cat /run/faceptor-image/slot; efibootmgr"
+            checks.run("until it starts again, slot A runs, and B is next for one try", next_one, r"(?s)^a\n.*BootNext")
             if prepare:
                 machine.out(prepare)
             machine.again(board.LIMIT_S)
@@ -203,25 +233,36 @@ def killed(lab, case):
         machine.power_off()
     finally:
         machine.stop()
-    for point in range(KILLS):
+    kills, slot = 0, ""
+    while kills < KILLS:
         machine = board.Board(disk, verbose=lab.verbose)
         try:
-            machine.until("ssh", "true", board.LIMIT_S)
-            text = machine.out("cat /run/faceptor-image/slot /run/faceptor-image/data")
-            board.Checks(machine).check(f"{point} kills: it boots slot A or B, with its data", re.match(r"[ab]\nkept", text), text)
-            if text[0] == "b":
-                break
-            machine.out(f"systemd-run --quiet rauc install {FILE}")
-            board.time.sleep(took * (point + 0.5) / KILLS)
+            before, slot = slot, boots(machine, f"{kills} kills")
+            # Slot B runs where the installation had ended: a kill cuts its trial then, and slot A is next.
+            board.Checks(machine).check("one try of slot B", f"{before}{slot}" != "bb")
+            if slot == "a":
+                machine.out(f"rm -f /data/update/result; sync; systemd-run --quiet {INSTALL} {FILE}")
+                board.time.sleep(took * (kills + 0.5) / KILLS)
+                kills += 1
         finally:
             machine.stop()
     machine = board.Board(disk, verbose=lab.verbose)
     try:
+        boots(machine, "the last kill")
         machine.until("READY", "systemctl is-active faceptor", board.LIMIT_S)
         board.Checks(machine).check("after the last kill: READY", True)
         machine.power_off()
     finally:
         machine.stop()
+
+
+def boots(machine, after):
+    """Waits for ssh; prints what the installation had come to before. Returns the slot, which is whole with its data."""
+    machine.until("ssh", "true", board.LIMIT_S)
+    text = machine.out("cat /run/faceptor-image/slot /run/faceptor-image/data; cat /data/update/pending /data/update/result 2>/dev/null || true")
+    board.Checks(machine).check(f"after {after}: it boots slot A or B, with its data", re.match(r"[ab]\nkept", text), text)
+    print("        " + ", ".join(text.splitlines()), flush=True)
+    return text[0]
 
 
 CASES = {
