@@ -40,10 +40,11 @@ clean=$work/root
 trap 'umount -q "$clean/proc" || true; rm -rf --one-file-system "$work"' EXIT
 mkdir -p "$roots"
 base=$roots/bookworm-amd64.tar
-if [ ! -s "$base" ]; then
+if [ ! -f "$base" ]; then
     echo "deb-test: making a clean Debian root in $base"
-    mmdebstrap --quiet --mode=root --variant=minbase --include=systemd,udev,man-db bookworm "$base.new" >"$work/log" 2>&1 ||
+    mmdebstrap --quiet --format=tar --mode=root --variant=minbase --include=systemd,udev,man-db bookworm "$base.new" >"$work/log" 2>&1 ||
         { tail -n 20 "$work/log" >&2; fail "mmdebstrap failed"; }
+    rm -rf --one-file-system "$base"
     mv "$base.new" "$base"
 fi
 mkdir "$clean"
