@@ -104,6 +104,20 @@ fn integer_kernels_take_depths_of_whole_tiles() {
 }
 
 #[test]
+#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+fn tiles_are_used_where_the_cpu_has_them() {
+    // The kernel lists the flag only if it saves the tiles of a process.
+    let facts = std::fs::read_to_string("/proc/cpuinfo").expect("facts about the CPU");
+    let has = |wanted: &str| facts.split_whitespace().any(|flag| flag == wanted);
+    if has("amx_int8") && has("avx512_vnni") {
+        assert_eq!(Kernel::named("amx").map(Kernel::name).expect("the permission to use tiles"), "amx");
+        assert_eq!(Kernel::available().last().map(Kernel::name), Some("amx"));
+    } else {
+        println!("skipped: this CPU has no AMX, so the tests of every family leave out `amx`");
+    }
+}
+
+#[test]
 fn float_kernels_equal_the_plain_sum() {
     let mut seed = 1234567;
     for case in 0..200 {
