@@ -19,10 +19,11 @@ CACHE = pathlib.Path(os.environ.get("FACEPTOR_BOARD") or pathlib.Path.home() / "
 class Machine:
     """One boot, from power on to power off. `shared` holds run.sh and its inputs.
 
-    `counted`: the board's clock counts instructions, one a nanosecond; it has one core then.
+    `counted`: the board's clock counts instructions, one a nanosecond; it has one core then. `folders`: further folders that
+    the board may read, by mount tag.
     """
 
-    def __init__(self, shared, cores=2, memory_mib=1024, counted=False):
+    def __init__(self, shared, cores=2, memory_mib=1024, counted=False, cpu="cortex-a76", folders=None):
         self.shared = pathlib.Path(shared)
         self.ssh_port = free_port()
         # Outside the shared folder, because a socket's path has at most 107 bytes.
@@ -31,12 +32,14 @@ class Machine:
         self.lines = []
         self.calls = {"screendump": self.screendump}
         (self.shared / "answers").mkdir(exist_ok=True)
-        command = ["qemu-system-aarch64", "-M", "virt,gic-version=3", "-cpu", "cortex-a76", "-accel", f"tcg,thread={'single' if counted else 'multi'}"]
+        command = ["qemu-system-aarch64", "-M", "virt,gic-version=3", "-cpu", cpu, "-accel", f"tcg,thread={'single' if counted else 'multi'}"]
         command += ["-icount", "shift=0,sleep=off"] if counted else []
         command += ["-smp", str(cores), "-m", str(memory_mib), "-nodefaults", "-no-reboot", "-display", "none"]
         command += ["-kernel", CACHE / "vmlinuz", "-initrd", CACHE / "initrd.gz"]
         command += ["-append", "console=ttyAMA0 quiet panic=-1", "-serial", "stdio"]
         command += ["-virtfs", f"local,path={self.shared},mount_tag=host,security_model=none"]
+        for tag, folder in (folders or {}).items():
+            command += ["-virtfs", f"local,path={folder},mount_tag={tag},security_model=none,readonly=on"]
         command += ["-netdev", f"user,id=net,restrict=on,hostfwd=tcp:127.0.0.1:{self.ssh_port}-:22"]
         command += ["-device", "virtio-net-pci,netdev=net,romfile=", "-device", "virtio-rng-pci"]
         command += ["-device", "virtio-gpu-pci", "-qmp", f"unix:{self.qmp_path},server=on,wait=off"]
