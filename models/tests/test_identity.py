@@ -73,3 +73,20 @@ def test_the_table_replaces_the_one_before_and_leaves_the_rest():
     assert (found["rates"], found["scores"], found["people"], found["pairs"]) == ([0.1, 0.01], [0.25, 0.5], 5, 6)
     assert second.count("[impostors]") == 1 and with_table(second, ([0.1, 0.01], [0.25, 0.5]), 5, 6) == second
     assert tomllib.loads(first)["impostors"]["rates"] == [0.1, 1e-5]
+
+
+def test_the_table_stays_at_its_place():
+    text = (MODELS / "edge" / "manifest.toml").read_text()
+    before, _, after = text.partition("[impostors]")
+    assert "[finder]" in before and "[face_check]" in after
+    replaced = with_table(text, ([0.1, 0.01], [0.25, 0.5]), 5, 6)
+    assert replaced.startswith(before + "[impostors]\n") and replaced.endswith("\n\n" + after[after.index("[face_check]") :])
+    # What was measured is written as it stands there.
+    found = tomllib.loads(text)["impostors"]
+    assert with_table(text, (found["rates"], found["scores"]), found["people"], found["pairs"]) == text
+    # A comment belongs to the table that follows it; a blank line or a comment within the table goes with it.
+    rest = "\n\n# The weights follow.\n\n[face_check]\nbias = 1.0\n"
+    small = with_table("[a]\nb = 1\n\n[impostors]\nrates = [\n    0.1,\n]\n\n# old\npeople = 1" + rest, ([0.1, 0.01], [0.25, 0.5]), 5, 6)
+    assert small.startswith("[a]\nb = 1\n\n[impostors]\ntask = ") and small.endswith("scores = [0.2500, 0.5000]" + rest)
+    assert small.count("people") == 1
+    assert with_table("", ([0.1, 0.01], [0.25, 0.5]), 5, 6).strip().startswith("[impostors]")

@@ -29,6 +29,8 @@ DIVISIONS = 100
 GALLERIES = [(100, 1), (500, 1), (100, 2), (100, 3)]
 FPIR = [0.01, 0.1]
 MARGIN = 0.02  # Decision::MARGIN of crates/faceptor-gallery
+# The manifest's table with its lines, without the blank lines and comments before the next table.
+TABLE = re.compile(r"^\[impostors\].*\n(?:.*\n)*?(?=(?:[ \t]*(?:#.*)?\n)*(?:\[|\Z))", re.MULTILINE)
 
 
 @dataclass
@@ -228,8 +230,7 @@ def at_the_door(photos, rng):
 
 
 def with_table(text, table, people, count):
-    """Returns a manifest's text with the table of impostor scores in place of one that was there."""
-    text = re.sub(r"(?m)^\[impostors\]\n(?:(?!\[).*\n?)*", "", text)
+    """Returns a manifest's text with the table of impostor scores in the place of the one that was there, or else at its end."""
     rows = "\n".join(
         [
             "[impostors]",
@@ -241,7 +242,9 @@ def with_table(text, table, people, count):
             "scores = [" + ", ".join(f"{score:.4f}" for score in table[1]) + "]",
         ]
     )
-    return f"{text.rstrip()}\n\n{rows}\n"
+    text = text.rstrip() + "\n"
+    replaced, found = TABLE.subn(lambda _: rows + "\n", text)
+    return replaced if found else f"{text}\n{rows}\n"
 
 
 def main():
