@@ -3,7 +3,7 @@
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::{Arc, Mutex};
-use std::thread;
+use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use faceptor::stages::{Analysis, Locate, Pipeline, Purpose, TaskList, read_photo, select_tasks};
@@ -13,7 +13,7 @@ use faceptor_edge::outputs::draw::overlay::Legend;
 use faceptor_edge::outputs::fan_out::{OutputOptions, Outputs, PublishedFrame, RunFacts};
 use serde_json::Value;
 
-use crate::program::{PORTRAIT, wait_until};
+use crate::program::{PATIENCE, PORTRAIT, wait_until};
 
 /// A preview of one photo, published again and again.
 struct Stage {
@@ -104,8 +104,41 @@ impl Stage {
 
 fn connect(address: SocketAddr) -> TcpStream {
     let stream = TcpStream::connect(address).expect("it listens");
-    stream.set_read_timeout(Some(Duration::from_secs(20))).expect("a socket");
+    stream.set_read_timeout(Some(PATIENCE)).expect("a socket");
     stream
+}
+
+/// Reads an answer to its end, on a thread of its own.
+struct Reader {
+    bytes: Arc<Mutex<Vec<u8>>>,
+    thread: JoinHandle<()>,
+}
+
+impl Reader {
+    fn start(stage: &Stage, path: &str) -> Reader {
+        let mut stream = connect(stage.address());
+        stream.write_all(format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n").as_bytes()).expect("sent");
+        let bytes = Arc::new(Mutex::new(Vec::new()));
+        let arrived = bytes.clone();
+        let thread = thread::spawn(move || {
+            let mut piece = vec![0; 1 << 16];
+            while let Ok(count @ 1..) = stream.read(&mut piece) {
+                arrived.lock().expect("whole").extend_from_slice(&piece[..count]);
+            }
+        });
+        Reader { bytes, thread }
+    }
+
+    /// Returns how often something has arrived.
+    fn count(&self, wanted: &[u8]) -> usize {
+        self.bytes.lock().expect("whole").windows(wanted.len()).filter(|window| *window == wanted).count()
+    }
+
+    /// Returns all that arrived until the end.
+    fn finish(self) -> Vec<u8> {
+        self.thread.join().expect("it reads");
+        std::mem::take(&mut self.bytes.lock().expect("whole"))
+    }
 }
 
 fn body(answer: &str) -> &str {
@@ -113,6 +146,7 @@ fn body(answer: &str) -> &str {
 }
 
 const JSON: &str = "Content-Type: application/json\r\n";
+const JPEG_START: [u8; 3] = [0xff, 0xd8, 0xff];
 
 #[test]
 fn the_page_and_the_state_are_there_and_loaded_from_nowhere_else() {
@@ -219,38 +253,26 @@ fn pictures_and_events_follow_each_other_without_waiting_for_a_slow_reader() {
             stream
         })
         .collect();
-    let [pictures, events] = ["/stream.mjpg", "/events"].map(|path| {
-        let mut stream = connect(stage.address());
-        stream.write_all(format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n").as_bytes()).expect("sent");
-        thread::spawn(move || {
-            let mut bytes = Vec::new();
-            let mut piece = vec![0; 1 << 16];
-            while let Ok(count @ 1..) = stream.read(&mut piece) {
-                bytes.extend_from_slice(&piece[..count]);
-            }
-            bytes
-        })
-    });
+    let [pictures, events] = ["/stream.mjpg", "/events"].map(|path| Reader::start(&stage, path));
     let watch = stage.outputs.pixel_demands().remove(0);
     wait_until("a viewer wants pictures", || watch.wants_pixels());
-    thread::sleep(Duration::from_millis(100));
-    // Were one of these to wait for the readers that take nothing, it would not return: they take nothing until the end.
-    for _ in 0..60 {
+    // Were one of these to wait for the readers that take nothing, it would not return: they take nothing until the end. The
+    // preview draws at a low priority, so on a loaded machine most frames are left out.
+    wait_until("pictures and events arrive", || {
         stage.publish();
-        thread::sleep(Duration::from_millis(20));
-    }
+        thread::sleep(Duration::from_millis(15));
+        stage.frame >= 60 && pictures.count(&JPEG_START) >= 5 && events.count(b"data: {") >= 5
+    });
     let Stage { outputs, .. } = stage;
     outputs.finish().expect("nothing failed");
     drop(idle);
-    let pictures = pictures.join().expect("it reads");
-    let starts = pictures.windows(3).filter(|three| *three == [0xff, 0xd8, 0xff]).count();
-    assert!(starts >= 5, "{starts} pictures in {} bytes", pictures.len());
-    let from = pictures.windows(3).position(|three| three == [0xff, 0xd8, 0xff]).expect("one");
+    let pictures = pictures.finish();
+    let from = pictures.windows(3).position(|three| three == JPEG_START).expect("one");
     let picture = image::load_from_memory(&pictures[from..]).expect("a whole JPEG").into_rgb8();
     assert_eq!(picture.dimensions(), (512, 512));
     let green = picture.pixels().filter(|p| p.0[1] > 170 && p.0[0] < 130 && p.0[2] < 150).count();
     assert!(green > 200, "the box is drawn: {green} pixels");
-    let events = String::from_utf8(events.join().expect("it reads")).expect("text");
+    let events = String::from_utf8(events.finish()).expect("text");
     let frames: Vec<Value> = (events.lines().filter_map(|line| line.strip_prefix("data: ")))
         .map(|json| serde_json::from_str(json).expect("each event is JSON"))
         .collect();
