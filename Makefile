@@ -149,7 +149,7 @@ board-test: build  ## the camera loop on an arm64 board: a virtual one, BOARD=us
 	cross/toolchain.sh
 	cross/board/test.sh $(if $(BOARD),--board $(BOARD))
 
-board-instructions: build  ## instructions of one face on the virtual board, compared with plain tract's; compiles tract for arm64 once
+board-instructions: build  ## instructions of one face on virtual boards with three CPUs, beside tract, ONNX Runtime and MNN; compiles tract for arm64 once
 	cross/toolchain.sh
 	cross/board/instructions.sh
 

@@ -16,6 +16,7 @@ LIMIT = 0.35
 # Number of runs for the median; the first of each is not counted. They differ only by the kernel's interrupts.
 RUNS = 3
 LIMIT_S = 1800
+PEERS_LIMIT_S = 5400
 # Peers with Python wheels, by their names in benches/peers/board.py.
 PEERS = ["ort-f32", "ort-qdq", "ort-static", "mnn-f32", "mnn-low", "mnn-int8", "ncnn"]
 # A peer whose mean cosine to the float network is smaller gives wrong answers.
@@ -156,7 +157,7 @@ def main():
     for cpu in options.cpu or ["cortex-a76"]:
         shared = share(options)
         folders = {"peers": options.peers} if options.peers else {}
-        status = Machine(shared, cores=1, counted=True, memory_mib=2048, cpu=cpu, folders=folders).wait(LIMIT_S)
+        status = Machine(shared, cores=1, counted=True, memory_mib=2048, cpu=cpu, folders=folders).wait(PEERS_LIMIT_S if options.peers else LIMIT_S)
         if status != 0:
             sys.exit(f"board: exit status {status} with {cpu}")
         text, ratio = report(shared, cpu, version.split(" (")[0])
