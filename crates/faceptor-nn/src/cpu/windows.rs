@@ -6,7 +6,7 @@ use std::ops::Range;
 ///
 /// A window is `runs` runs of `run_len` bytes, `run_step` apart. Positions beside each other in a line have windows `step`
 /// apart; lines are `line_step` apart. Of each `period` positions in a line, the first `valid` are rows of results, the
-/// others lie between them and are computed in vain: so a convolution over an image with a margin has one long line.
+/// others lie between them and are computed in vain: so a convolution over a padded image has one long line.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Windows {
     pub(crate) runs: usize,
@@ -75,7 +75,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn rows_are_found_between_the_margins() {
+    fn rows_are_found_between_the_paddings() {
         // Lines of seven positions, of which five are rows; the last one ends with its rows.
         let windows = Windows { period: 7, valid: 5, positions: 19, ..Windows::dense(19, 4) };
         let mut rows = Vec::new();

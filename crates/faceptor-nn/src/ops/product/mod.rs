@@ -1,7 +1,7 @@
 //! Activations times constant weights: linear layers and convolutions.
 
 mod gather;
-mod margin;
+mod padding;
 mod rows;
 
 use std::ops::Range;

@@ -7,7 +7,7 @@ use std::ops::Range;
 
 use crate::cpu::{Finishing, Kernel, PackedInt8, ResidualRows, Strided, padded_columns};
 use crate::ops::product::gather::SURPLUS;
-use crate::ops::product::margin::Margin;
+use crate::ops::product::padding::PaddedImage;
 use crate::ops::product::{Activation, Product};
 use crate::ops::quantize::Quantizer;
 use crate::ops::scratch::Scratch;
@@ -29,7 +29,7 @@ pub(super) struct Geometry {
     /// Rows of a block.
     block: usize,
     /// The copy that takes the place of gathered rows, if the kernel reads windows where they lie.
-    margin: Option<Margin>,
+    padded: Option<PaddedImage>,
     /// Used as the bias where there is none.
     zeros: Vec<f32>,
 }
@@ -67,15 +67,15 @@ impl Geometry {
         };
         let zeros = if op.bias { Vec::new() } else { vec![0.0; op.columns] };
         let window = op.window.as_ref().filter(|_| op.zero_point.is_some() && pitch == op.depth);
-        let margin = window.and_then(|window| Margin::new(kernel, window, input, output));
-        Geometry { op: op.clone(), input, output, pitch, block, margin, zeros }
+        let padded = window.and_then(|window| PaddedImage::new(kernel, window, input, output));
+        Geometry { op: op.clone(), input, output, pitch, block, padded, zeros }
     }
 
     /// Grows the scratch to the size that a run needs.
     pub(super) fn reserve(&self, kernel: Kernel, scratch: &mut Scratch) {
         if self.op.zero_point.is_some() {
             let sums = self.block * padded_columns(self.op.columns);
-            let copied = self.margin.as_ref().map_or(0, |margin| margin.len(self.output[0]));
+            let copied = self.padded.as_ref().map_or(0, |padded| padded.len(self.output[0]));
             let gathered = self.block * self.pitch + SURPLUS;
             scratch.reserve_int8([copied.max(gathered), sums, self.op.columns]);
         } else {
@@ -115,11 +115,11 @@ impl Geometry {
         let offsets = &mut scratch.offsets[..self.op.columns];
         offsets.iter_mut().zip(weights.sums()).for_each(|(o, sum)| *o = sum * i32::from(zero_point));
         let bias = if finish.bias.is_empty() { &self.zeros } else { finish.bias };
-        if let Some(margin) = self.margin.as_ref().filter(|_| !rows.is_empty()) {
-            let lines = margin.lines(&rows);
-            let (windows, origin) = (margin.windows(lines.len()), lines.start * self.output[1]);
-            let copied = &mut scratch.bytes[..margin.len(lines.len())];
-            margin.copy(x, lines, zero_point, copied);
+        if let Some(padded) = self.padded.as_ref().filter(|_| !rows.is_empty()) {
+            let lines = padded.lines(&rows);
+            let (windows, origin) = (padded.windows(lines.len()), lines.start * self.output[1]);
+            let copied = &mut scratch.bytes[..padded.len(lines.len())];
+            padded.copy(x, lines, zero_point, copied);
             let offsets = &scratch.offsets[..self.op.columns];
             let mut finishing = self.finishing(rows.clone(), [scale, bias], offsets, finish);
             let there = rows.start - origin..rows.end - origin;

@@ -164,11 +164,12 @@ fn convolutions_whose_windows_are_read_in_place_equal_their_definition_on_every_
 fn windows_are_read_in_place_where_tiles_take_their_runs() {
     let window = |stride| Window { size: [3, 3], stride, dilation: [1, 1], before: [1, 1] };
     for kernel in Kernel::available() {
-        let margin = |stride, channels| Margin::new(kernel, &window(stride), [12, 12, channels], [12, 12]).is_some();
+        let is_padded =
+            |stride, channels| PaddedImage::new(kernel, &window(stride), [12, 12, channels], [12, 12]).is_some();
         let is_tiled = kernel.name() == "amx";
-        assert_eq!(margin([1, 1], 64), is_tiled, "{}", kernel.name());
-        assert_eq!(margin([2, 2], 32), is_tiled, "{}", kernel.name());
-        assert!(!margin([1, 1], 3), "{}: runs of nine bytes are no whole groups of the depth", kernel.name());
+        assert_eq!(is_padded([1, 1], 64), is_tiled, "{}", kernel.name());
+        assert_eq!(is_padded([2, 2], 32), is_tiled, "{}", kernel.name());
+        assert!(!is_padded([1, 1], 3), "{}: runs of nine bytes are no whole groups of the depth", kernel.name());
     }
 }
 

@@ -1,13 +1,13 @@
-//! Convolutions without gathering: the image is copied once, with its margin, and windows are read where they lie.
+//! Convolutions without gathering: the image is copied once, with its padding, and windows are read where they lie.
 
 use std::ops::Range;
 
 use crate::cpu::{Kernel, Windows};
 use crate::ops::depthwise::Window;
 
-/// The copy of an image with a margin on all sides, and the places of the windows in it.
+/// The copy of an image with its padding, and the places of the windows in it.
 #[derive(Debug)]
-pub(super) struct Margin {
+pub(super) struct PaddedImage {
     window: Window,
     /// Height, width, channels of the input.
     input: [usize; 3],
@@ -17,9 +17,9 @@ pub(super) struct Margin {
     line: usize,
 }
 
-impl Margin {
+impl PaddedImage {
     /// Returns none if the kernel does not read windows of this convolution in place.
-    pub(super) fn new(kernel: Kernel, window: &Window, input: [usize; 3], output: [usize; 2]) -> Option<Margin> {
+    pub(super) fn new(kernel: Kernel, window: &Window, input: [usize; 3], output: [usize; 2]) -> Option<PaddedImage> {
         let [_, width, channels] = input;
         let run_len = window.size[1] * channels;
         let is_plain = window.size == [1, 1] && window.stride == [1, 1];
@@ -28,7 +28,7 @@ impl Margin {
         }
         let pixels = (output[1] - 1) * window.stride[1] + window.size[1];
         let has_pixels = pixels > window.before[1] && width > 0;
-        has_pixels.then(|| Margin { window: window.clone(), input, across: output[1], line: pixels * channels })
+        has_pixels.then(|| PaddedImage { window: window.clone(), input, across: output[1], line: pixels * channels })
     }
 
     /// Returns the bytes of the copy for `lines` lines of the output.
@@ -53,14 +53,14 @@ impl Margin {
             ..Windows::dense(self.across, 0)
         };
         if down == 1 && right == 1 {
-            // Windows follow each other over the ends of lines too: one long line, with the margins in it.
+            // Windows follow each other over the ends of lines too: one long line, with the padding in it.
             Windows { positions: lines * pixels - (pixels - self.across), period: pixels, ..windows }
         } else {
             Windows { lines, line_step: down * self.line, ..windows }
         }
     }
 
-    /// Copies what the windows of these lines of the output cover; `outside` fills the margin.
+    /// Copies what the windows of these lines of the output cover; `outside` fills the padding.
     pub(super) fn copy(&self, x: &[u8], lines: Range<usize>, outside: u8, out: &mut [u8]) {
         let [height, width, channels] = self.input;
         let before = self.window.before[1] * channels;
