@@ -12,3 +12,14 @@ private_apt() {
     cache=(apt-cache "${options[@]}")
     "${apt[@]}" update >"$work/log" 2>&1 || { cat "$work/log" >&2; return 1; }
 }
+
+# arm64_archives WORK PACKAGE...: downloads Debian 12's packages for arm64, with all that they need, into WORK/cache/archives.
+arm64_archives() {
+    local work=$1 keys=/usr/share/keyrings/debian-archive-keyring.gpg
+    shift
+    printf 'deb [signed-by=%s arch=arm64] http://deb.debian.org/debian bookworm main\n' $keys >"$work/sources.list"
+    private_apt "$work" "$work/sources.list"
+    : >"$work/status"
+    "${apt[@]}" -o Dir::State::status="$work/status" -o APT::Architecture=arm64 -o APT::Architectures=arm64 -o APT::Install-Recommends=false \
+        -o Debug::NoLocking=true --yes --download-only install "$@" >"$work/log" 2>&1 || { tail "$work/log" >&2; return 1; }
+}

@@ -25,13 +25,8 @@ trap 'rm -rf "$work"' EXIT
 
 # shellcheck source=../apt.sh
 source "$here/../apt.sh"
-keys=/usr/share/keyrings/debian-archive-keyring.gpg
-printf 'deb [signed-by=%s arch=arm64] http://deb.debian.org/debian bookworm main\n' $keys >"$work/sources.list"
-private_apt "$work" "$work/sources.list"
-: >"$work/status"
 say "downloading Python for arm64"
-"${apt[@]}" -o Dir::State::status="$work/status" -o APT::Architecture=arm64 -o APT::Architectures=arm64 -o APT::Install-Recommends=false \
-    -o Debug::NoLocking=true --yes --download-only install python3.11 libstdc++6 libgomp1 >"$work/log" 2>&1 || { tail "$work/log" >&2; exit 1; }
+arm64_archives "$work" python3.11 libstdc++6 libgomp1
 root=$work/root
 mkdir -p "$root"/usr/{bin,sbin,lib} "$root"/{dev,proc,sys,tmp,mnt/host,wheels}
 for folder in bin sbin lib; do ln -s "usr/$folder" "$root/$folder"; done

@@ -26,13 +26,8 @@ trap 'rm -rf "$work"' EXIT
 
 # shellcheck source=../../cross/apt.sh
 source "$cross/apt.sh"
-keys=/usr/share/keyrings/debian-archive-keyring.gpg
-printf 'deb [signed-by=%s arch=arm64] http://deb.debian.org/debian bookworm main\n' $keys >"$work/sources.list"
-private_apt "$work" "$work/sources.list"
-: >"$work/status"
 say "downloading systemd and what it needs for arm64"
-"${apt[@]}" -o Dir::State::status="$work/status" -o APT::Architecture=arm64 -o APT::Architectures=arm64 -o APT::Install-Recommends=false \
-    -o Debug::NoLocking=true --yes --download-only install "${packages[@]}" >"$work/log" 2>&1 || { tail "$work/log" >&2; exit 1; }
+arm64_archives "$work" "${packages[@]}"
 
 say "unpacking"
 root=$work/root

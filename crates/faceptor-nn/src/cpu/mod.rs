@@ -12,6 +12,8 @@ mod amx;
 #[cfg(target_arch = "x86_64")]
 mod amx_permission;
 #[cfg(target_arch = "x86_64")]
+mod amx_tiles;
+#[cfg(target_arch = "x86_64")]
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx2_float;

@@ -4,7 +4,7 @@ use std::hint::black_box;
 use std::time::Instant;
 
 #[cfg(target_arch = "x86_64")]
-use crate::cpu::amx;
+use crate::cpu::amx_tiles;
 use crate::cpu::kernel::{Family, Kernel};
 use crate::cpu::packed::PackedInt8;
 
@@ -42,8 +42,8 @@ fn burst(kernel: Kernel) -> u64 {
         #[cfg(target_arch = "x86_64")]
         Family::Amx => {
             // SAFETY: a `Kernel` of this family exists, so its features were detected and the permission was given.
-            unsafe { amx::products(ROUNDS) };
-            ROUNDS * amx::MACS
+            unsafe { amx_tiles::products(ROUNDS) };
+            ROUNDS * amx_tiles::MACS
         }
         #[cfg(target_arch = "x86_64")]
         Family::AvxVnni => {

@@ -113,7 +113,7 @@ fn tiles_are_used_where_the_cpu_has_them() {
         assert_eq!(Kernel::named("amx").map(Kernel::name).expect("the permission to use tiles"), "amx");
         assert_eq!(Kernel::available().last().map(Kernel::name), Some("amx"));
     } else {
-        println!("skipped: this CPU has no AMX, so the tests of every family leave out `amx`");
+        println!("left out: this CPU has no AMX, so the tests of every family do not run `amx`");
     }
 }
 
