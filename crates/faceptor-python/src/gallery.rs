@@ -16,6 +16,7 @@ use pyo3::pybacked::PyBackedBytes;
 
 use crate::failure::{Failure, Outcome, contained};
 use crate::image::{Image, elapsed_us};
+use crate::interpreter_exit::unlocked;
 use crate::record::Record;
 use crate::session;
 
@@ -77,7 +78,7 @@ impl Gallery {
             let bundle = session::open(model_path.as_deref(), model_content.as_deref())?;
             Ok(People::open(&path, &key, access, &bundle)?)
         };
-        let people = Mutex::new(Some(python.detach(|| contained(open))?));
+        let people = Mutex::new(Some(unlocked(python, || contained(open))?));
         Ok(Gallery { path: path.display().to_string(), people })
     }
 
@@ -85,7 +86,7 @@ impl Gallery {
     #[staticmethod]
     fn make_key(python: Python<'_>, path: PathBuf) -> PyResult<()> {
         let make = || Ok(faceptor_identity::key_file::make(&path)?);
-        Ok(python.detach(|| contained(make))?)
+        Ok(unlocked(python, || contained(make))?)
     }
 
     /// Names the faces of an image.
@@ -111,7 +112,7 @@ impl Gallery {
             let decoders = people.embedder().decoders().into();
             Ok(Record { analysis, decoders, origin, outer_timing, identities })
         };
-        Ok(python.detach(|| self.with(identify))?)
+        Ok(unlocked(python, || self.with(identify))?)
     }
 
     /// Enrols a person, or adds photos. An image that could not be read is `None`.
@@ -143,7 +144,7 @@ impl Gallery {
             let photos: Vec<people::Photo> = images.iter().map(copy).collect();
             self.named(people.enrol(&enrolment, &photos))
         };
-        let Enrolled { is_new, added, templates, photos } = python.detach(|| self.with(enrol))?;
+        let Enrolled { is_new, added, templates, photos } = unlocked(python, || self.with(enrol))?;
         let photos = photos.into_iter().map(|photo| (photo.is_enrolled, photo.is_known, photo.reasons)).collect();
         Ok((is_new, added, templates, photos))
     }
@@ -154,21 +155,21 @@ impl Gallery {
             let list = List::of(people.gallery(), dates::now());
             serde_json::to_string(&list).map_err(|reason| Failure::gallery(reason.to_string()))
         };
-        Ok(python.detach(|| self.with(list))?)
+        Ok(unlocked(python, || self.with(list))?)
     }
 
     /// Removes a person.
     fn remove(&self, python: Python<'_>, name: &str) -> PyResult<()> {
-        Ok(python.detach(|| self.with(|people| self.named(people.remove(name))))?)
+        Ok(unlocked(python, || self.with(|people| self.named(people.remove(name))))?)
     }
 
     /// Gives a person another name.
     fn rename(&self, python: Python<'_>, name: &str, to: &str) -> PyResult<()> {
-        Ok(python.detach(|| self.with(|people| self.named(people.rename(name, to))))?)
+        Ok(unlocked(python, || self.with(|people| self.named(people.rename(name, to))))?)
     }
 
     /// Closes the file; another process may change it then.
     fn close(&self, python: Python<'_>) {
-        python.detach(|| drop(self.people.lock().unwrap_or_else(PoisonError::into_inner).take()));
+        unlocked(python, || drop(self.people.lock().unwrap_or_else(PoisonError::into_inner).take()));
     }
 }

@@ -10,6 +10,7 @@ use pyo3::pybacked::PyBackedBytes;
 
 use crate::array;
 use crate::failure::{Failure, Outcome, contained};
+use crate::interpreter_exit::unlocked;
 
 /// The pixels of an image, in memory of its own: Python may change or free what it came from.
 #[pyclass(frozen, module = "faceptor._native")]
@@ -89,7 +90,7 @@ impl Image {
     fn open(python: Python<'_>, path: PathBuf, name: String, max_pixels: u64) -> PyResult<Image> {
         let start = Instant::now();
         let options = PhotoOptions::default().with_max_pixels(max_pixels);
-        let photo = python.detach(|| contained(|| Ok(Photo::open_within(&path, &options)?)))?;
+        let photo = unlocked(python, || contained(|| Ok(Photo::open_within(&path, &options)?)))?;
         Ok(Image::of_photo(photo, Some(name), start))
     }
 
@@ -98,7 +99,7 @@ impl Image {
     fn decode(python: Python<'_>, content: PyBackedBytes, max_pixels: u64) -> PyResult<Image> {
         let start = Instant::now();
         let options = PhotoOptions::default().with_max_pixels(max_pixels);
-        let photo = python.detach(|| contained(|| Ok(Photo::decode_within(&content, &options)?)))?;
+        let photo = unlocked(python, || contained(|| Ok(Photo::decode_within(&content, &options)?)))?;
         Ok(Image::of_photo(photo, None, start))
     }
 

@@ -9,6 +9,7 @@ mod array;
 mod failure;
 mod gallery;
 mod image;
+mod interpreter_exit;
 mod record;
 mod session;
 mod tracker;
@@ -32,6 +33,8 @@ mod _native {
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
+        let end = wrap_pyfunction!(crate::interpreter_exit::end, module)?;
+        module.py().import("atexit")?.call_method1("register", (end,))?;
         module.add("__version__", env!("CARGO_PKG_VERSION"))
     }
 }

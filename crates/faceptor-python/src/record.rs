@@ -13,6 +13,7 @@ use pyo3::types::{PyDict, PyList};
 
 use crate::failure::{Failure, contained};
 use crate::image::Image;
+use crate::interpreter_exit::unlocked;
 
 /// The decoders of a network, by which results are named.
 pub type Decoders = Arc<[TaskDecoder]>;
@@ -45,7 +46,7 @@ impl Record {
             };
             serde_json::to_string(&line).map_err(|reason| Failure::image(reason.to_string()))
         };
-        Ok(python.detach(|| contained(line))?)
+        Ok(unlocked(python, || contained(line))?)
     }
 
     #[getter]
@@ -151,7 +152,7 @@ impl Record {
             picture.reshape(width, height);
             Ok(mask::labels(parsing, decoder, face, &picture))
         };
-        let labels = python.detach(|| contained(paint))?;
+        let labels = unlocked(python, || contained(paint))?;
         PyArray1::from_vec(python, labels).reshape([height, width])
     }
 
@@ -173,7 +174,7 @@ impl Record {
             }
             Ok(bytes)
         };
-        let bytes = python.detach(|| contained(draw))?;
+        let bytes = unlocked(python, || contained(draw))?;
         PyArray1::from_vec(python, bytes).reshape([height, width, 3])
     }
 }

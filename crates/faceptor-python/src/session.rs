@@ -18,6 +18,7 @@ use pyo3::pybacked::PyBackedBytes;
 
 use crate::failure::{Failure, Outcome, contained};
 use crate::image::{Image, elapsed_us};
+use crate::interpreter_exit::unlocked;
 use crate::record::{Decoders, Record};
 
 /// Settings of the analysis of each image.
@@ -172,13 +173,13 @@ impl Session {
             let tasks = tasks.map_err(|reason| Failure::task(reason.to_string()))?;
             Session::with(bundle, tasks, options)
         };
-        Ok(python.detach(|| contained(open))?)
+        Ok(unlocked(python, || contained(open))?)
     }
 
     /// Makes another session with the same network, whose weights both share.
     fn sibling(&self, python: Python<'_>) -> PyResult<Session> {
         let make = || Session::with(self.bundle.clone(), self.tasks.clone(), self.options.clone());
-        Ok(python.detach(|| contained(make))?)
+        Ok(unlocked(python, || contained(make))?)
     }
 
     /// Returns the name and version of the network.
@@ -215,7 +216,7 @@ impl Session {
             true => Locate::Aligned,
             false => Locate::Find { purpose: Purpose::Photo, limit: self.options.max_faces },
         };
-        Ok(python.detach(|| contained(|| self.run(image, locate)))?)
+        Ok(unlocked(python, || contained(|| self.run(image, locate)))?)
     }
 }
 

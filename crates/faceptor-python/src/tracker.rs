@@ -10,6 +10,7 @@ use pyo3::prelude::*;
 
 use crate::failure::{Failure, Outcome, contained};
 use crate::image::{Image, elapsed_us};
+use crate::interpreter_exit::unlocked;
 use crate::record::{Decoders, Record};
 use crate::session::Session;
 
@@ -55,7 +56,7 @@ impl Tracker {
             pipeline.enable_masks(session.options().fine_masks());
             Ok(TrackedVideo::new(pipeline, max_faces))
         };
-        let video = Some(python.detach(|| contained(make))?);
+        let video = Some(unlocked(python, || contained(make))?);
         let (process, threads) = (std::process::id(), session.options().threads);
         let state = State { video, process, threads };
         Ok(Tracker { decoders: session.decoders().clone(), state: Mutex::new(state) })
@@ -68,7 +69,7 @@ impl Tracker {
             let text = format!("elapsed={elapsed}: seconds since the last frame, 0 to {longest}, are needed");
             return Err(Failure::argument(text).into());
         }
-        Ok(python.detach(|| contained(|| self.process(image, elapsed)))?)
+        Ok(unlocked(python, || contained(|| self.process(image, elapsed)))?)
     }
 
     /// Declares that the next frame shows another scene.
@@ -81,7 +82,7 @@ impl Tracker {
             }
             Ok(())
         };
-        Ok(python.detach(|| contained(cut))?)
+        Ok(unlocked(python, || contained(cut))?)
     }
 }
 
