@@ -2,12 +2,12 @@
 
 use std::ops::Range;
 
-use crate::cpu::kernel::{Family, Kernel};
+use crate::cpu::kernel::Kernel;
 use crate::cpu::packed::PackedInt8;
 use crate::cpu::quantizer::Quantizer;
 use crate::cpu::windows::Windows;
 #[cfg(target_arch = "x86_64")]
-use crate::cpu::{amx, avx512_finishing};
+use crate::cpu::{amx, avx512_finishing, kernel::Family};
 
 /// How the sums of some rows become results, row by row without gaps:
 /// `max(second, max(first, (sum - offset) * scale + bias) + added)`.

@@ -43,6 +43,7 @@ impl Windows {
     }
 
     /// Returns the rows of results of a line.
+    #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code, reason = "used by families of x86 only"))]
     pub(crate) fn rows_of_line(&self) -> usize {
         let whole = self.positions / self.period;
         whole * self.valid + (self.positions - whole * self.period).min(self.valid)
@@ -56,6 +57,7 @@ impl Windows {
     }
 
     /// Calls `each` for the runs of rows among positions of a line: with the first position and the rows in the line.
+    #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code, reason = "used by families of x86 only"))]
     pub(crate) fn for_rows(&self, positions: Range<usize>, mut each: impl FnMut(usize, Range<usize>)) {
         let mut position = positions.start;
         while position < positions.end {
