@@ -4,6 +4,8 @@
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Scratch {
     pub(crate) bytes: Vec<u8>,
+    /// An image of 8 bit activations as a kernel of signed bytes reads it.
+    pub(crate) shifted: Vec<u8>,
     pub(crate) sums: Vec<i32>,
     pub(crate) floats: Vec<f32>,
     pub(crate) results: Vec<f32>,
@@ -18,9 +20,10 @@ impl Scratch {
         grow(&mut self.results, results);
     }
 
-    /// Grows the buffers of gathered 8 bit activations, of their sums, and of the columns' offsets.
-    pub(crate) fn reserve_int8(&mut self, [gathered, sums, offsets]: [usize; 3]) {
+    /// Grows the buffers of gathered and of shifted 8 bit activations, of their sums, and of the columns' offsets.
+    pub(crate) fn reserve_int8(&mut self, [gathered, shifted, sums, offsets]: [usize; 4]) {
         grow(&mut self.bytes, gathered);
+        grow(&mut self.shifted, shifted);
         grow(&mut self.sums, sums);
         grow(&mut self.offsets, offsets);
     }
@@ -28,7 +31,7 @@ impl Scratch {
     /// Returns the size of all buffers, bytes.
     pub(crate) fn len_bytes(&self) -> usize {
         let words = self.floats.len() + self.results.len() + self.offsets.len() + self.sums.len();
-        self.bytes.len() + words * 4
+        self.bytes.len() + self.shifted.len() + words * 4
     }
 }
 

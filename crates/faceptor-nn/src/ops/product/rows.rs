@@ -77,7 +77,8 @@ impl Geometry {
             let sums = self.block * padded_columns(self.op.columns);
             let copied = self.padded.as_ref().map_or(0, |padded| padded.len(self.output[0]));
             let gathered = self.block * self.pitch + SURPLUS;
-            scratch.reserve_int8([copied.max(gathered), sums, self.op.columns]);
+            let shifted = if kernel.reads_shifted() && !self.is_dense() { self.input.iter().product() } else { 0 };
+            scratch.reserve_int8([copied.max(gathered), shifted, sums, self.op.columns]);
         } else {
             let results = self.block * kernel.pad_float(self.op.columns);
             scratch.reserve_float([self.block * self.pitch + SURPLUS, results]);
@@ -127,21 +128,30 @@ impl Geometry {
                 return;
             }
         }
+        // A window's activations occur in several rows: the image is shifted once, before they are gathered.
+        let (x, outside) = if kernel.reads_shifted() && !self.is_dense() {
+            let len = self.input.iter().product();
+            let shifted = &mut scratch.shifted[..len];
+            kernel.copy_shifted(&x[..len], shifted);
+            let mut outside = [zero_point];
+            kernel.shift(&mut outside);
+            (&*shifted, outside[0])
+        } else {
+            (x, zero_point)
+        };
         let mut first = rows.start;
         while first < rows.end {
             let count = self.block.min(rows.end - first);
             let dense = || &x[first * self.pitch..][..count * self.pitch];
-            let gathered = if self.is_dense() && !kernel.reads_shifted() {
-                dense()
-            } else {
-                let len = count * self.pitch;
-                if self.is_dense() {
-                    kernel.copy_shifted(dense(), &mut scratch.bytes[..len]);
-                } else {
-                    self.gather(x, first, count, zero_point, &mut scratch.bytes);
-                    kernel.shift(&mut scratch.bytes[..len]);
-                }
+            let len = count * self.pitch;
+            let gathered = if !self.is_dense() {
+                self.gather(x, first, count, outside, &mut scratch.bytes);
                 &scratch.bytes[..len]
+            } else if kernel.reads_shifted() {
+                kernel.copy_shifted(dense(), &mut scratch.bytes[..len]);
+                &scratch.bytes[..len]
+            } else {
+                dense()
             };
             let sums = &mut scratch.sums[..count * columns];
             let offsets = &scratch.offsets[..self.op.columns];
