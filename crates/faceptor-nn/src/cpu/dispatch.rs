@@ -45,8 +45,7 @@ impl Kernel {
         }
     }
 
-    /// Shifts activations by 128, from unsigned to signed bytes, if the family reads them so. Done once for a block of rows,
-    /// not for each panel of weights.
+    /// Shifts activations by 128, from unsigned to signed bytes, if the family reads them so.
     pub(crate) fn shift(self, a: &mut [u8]) {
         if self.reads_shifted() {
             a.iter_mut().for_each(|a| *a ^= SIGN);
